@@ -1,0 +1,7 @@
+"""URLs to bytes: an asynchronous, polite, bounded transport, or img2dataset chosen whole; one `Fetched` a row."""
+
+from curate.download.downloader import Downloader
+from curate.download.fetched import Fetched, sha256, sniff
+from curate.download.settings import DownloadSettings, ResizeSettings
+
+__all__ = ["DownloadSettings", "Downloader", "Fetched", "ResizeSettings", "sha256", "sniff"]

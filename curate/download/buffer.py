@@ -1,0 +1,110 @@
+"""Where finished rows wait for an earlier one: in memory up to a limit, then in an unnamed temporary file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from curate.download.fetched import Fetched
+
+
+class Budget:
+    """The bytes of bodies held in memory from their arrival until they are handed over; `room` is an event of the
+    loop, clear while they exceed the limit. `add` may be called from any thread."""
+
+    def __init__(self, limit_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+        self.room = asyncio.Event()
+        self.room.set()
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._was_full = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the limit is exceeded."""
+        return self.held_bytes > self.limit_bytes
+
+    def add(self, size: int) -> None:
+        """Count `size` more bytes (fewer if negative)."""
+        with self._lock:
+            self.held_bytes += size
+            changed = self.is_full != self._was_full
+            self._was_full = self.is_full
+        if changed and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if self.is_full:
+            self.room.clear()
+        else:
+            self.room.set()
+
+
+class Waiting:
+    """The finished rows of one shard, by number. For one thread; their bodies are counted in `budget`."""
+
+    def __init__(self, budget: Budget, scratch: Path | None) -> None:
+        self._budget, self._scratch = budget, scratch
+        self._rows: dict[int, Fetched] = {}
+        self._places: dict[int, tuple[int, int]] = {}
+        self._end = 0
+        self._file: IO[bytes] | None = None
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._rows
+
+    def add(self, number: int, row: Fetched) -> None:
+        """Keep a finished row, whose body the budget already counts."""
+        self._rows[number] = row
+
+    def take(self, number: int) -> Fetched:
+        """Hand over a finished row, from memory or from the file."""
+        row = self._rows.pop(number)
+        place = self._places.pop(number, None)
+        if place is None:
+            self._budget.add(-len(row.body or b""))
+            return row
+        assert self._file is not None
+        offset, size = place
+        body = os.pread(self._file.fileno(), size, offset)
+        assert len(body) == size
+        if not self._places:
+            self._end = 0  # nothing in the file is needed any more: write from its start again
+        return replace(row, body=body)
+
+    def spill(self) -> None:
+        """If the budget is full, move bodies to the file until half of it is free, those needed last going first."""
+        if not self._budget.is_full:
+            return
+        for number in sorted(self._rows.keys() - self._places.keys(), reverse=True):
+            if self._budget.held_bytes <= self._budget.limit_bytes // 2:
+                return
+            body = self._rows[number].body
+            if body:
+                self._write(body)
+                self._places[number] = (self._end - len(body), len(body))
+                self._rows[number] = replace(self._rows[number], body=None)
+                self._budget.add(-len(body))
+
+    def close(self) -> None:
+        """Drop everything, the file included."""
+        self._budget.add(-sum(len(row.body or b"") for row in self._rows.values()))
+        self._rows.clear()
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, body: bytes) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._scratch, buffering=0)  # noqa: SIM115
+        left = memoryview(body)
+        while left:
+            written = os.pwrite(self._file.fileno(), left, self._end)
+            self._end += written
+            left = left[written:]

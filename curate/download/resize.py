@@ -1,0 +1,122 @@
+"""Resizing through img2dataset's resizer, with what it would get wrong put right before it sees the file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from curate.download.fetched import Fetched, sniff
+from curate.download.settings import ResizeSettings
+
+EXIF_ORIENTATION = 0x0112
+
+
+class ImageResizer:
+    """Turns a downloaded row into a resized one; loads img2dataset and OpenCV once."""
+
+    def __init__(self, settings: ResizeSettings) -> None:
+        # Without this, importing albumentations asks the network whether there is a newer one.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        from img2dataset import resizer
+
+        _make_fit_for_threads(resizer)
+        self._settings = settings
+        self._resize = resizer.Resizer(
+            settings.size_px,
+            settings.mode,
+            settings.only_if_bigger,
+            upscale_interpolation=settings.upscale,
+            downscale_interpolation=settings.downscale,
+            encode_quality=settings.quality,
+            encode_format=settings.format,
+            skip_reencode=settings.skip_reencode,
+        )
+
+    def __call__(self, row: Fetched) -> Fetched:
+        """`row` with the resized body, its sizes and extension; or failed_to_resize with an error and no body."""
+        assert row.body is not None
+        error, detail, upright = _readied(row.body, row.ext, self._settings.max_pixels)
+        if error:
+            return _failed(row, error, detail)
+        body, width, height, original_width, original_height, problem = self._resize(io.BytesIO(upright))
+        if problem is not None:
+            return _failed(row, "decode_error", str(problem))
+        return replace(
+            row, body=body, ext=sniff(body)[0], width=width, height=height,
+            original_width=original_width, original_height=original_height,
+        )  # fmt: skip
+
+
+def _make_fit_for_threads(resizer: Any) -> None:
+    """Correct two habits of img2dataset's module that this process cannot live with; its resizing stays as it is."""
+    # It silences OpenCV by pointing the process's own stdout and stderr to nowhere during each image: what other
+    # threads print then is lost, and two threads doing so at once lose both streams for good.
+    resizer.SuppressStdoutStderr = contextlib.nullcontext
+    # It builds and validates the same few transforms anew for each image, which costs half a millisecond of the GIL.
+    names = ("SmallestMaxSize", "LongestMaxSize", "CenterCrop", "PadIfNeeded")
+    transforms = resizer.A
+    if not isinstance(transforms, SimpleNamespace):
+        resizer.A = SimpleNamespace(**{name: _built_once(getattr(transforms, name)) for name in names})
+
+
+def _built_once(transform: Callable[..., Any]) -> Callable[..., Any]:
+    of_thread = threading.local()  # a transform writes to itself while it works
+
+    def build(**knobs: Any) -> Any:
+        key = repr(sorted(knobs.items()))
+        if key not in of_thread.__dict__:
+            setattr(of_thread, key, transform(**knobs))
+        return of_thread.__dict__[key]
+
+    return build
+
+
+def _failed(row: Fetched, error: str, detail: str) -> Fetched:
+    return replace(row, status="failed_to_resize", error=error, detail=detail[:500], body=None, ext=None)
+
+
+def _readied(body: bytes, ext: str | None, max_pixels: int) -> tuple[str | None, str, bytes]:
+    """(error, detail, bytes to resize). A bomb or a cut file is refused from its header; a file that EXIF turns, or of
+    16 bits a channel, is decoded here, because OpenCV would drop the turn and clip the upper half of the range."""
+    from PIL import Image
+
+    if _is_cut(body, ext):
+        return "truncated_image", f"the {ext} has no end marker", b""
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            if image.width * image.height > max_pixels:
+                return "image_too_large", f"{image.width}x{image.height}; at most {max_pixels} pixels", b""
+            if image.getexif().get(EXIF_ORIENTATION, 1) == 1 and not image.mode.startswith("I"):
+                return None, "", body
+            return None, "", _decoded_as_png(image)
+    except Image.DecompressionBombError as err:
+        return "image_too_large", str(err), b""
+    except Exception as err:  # noqa: BLE001 - a stranger's file makes the decoder raise whatever it likes
+        return "decode_error", f"{type(err).__name__}: {err}", b""
+
+
+def _is_cut(body: bytes, ext: str | None) -> bool:
+    if ext == "jpg":  # scan data never holds these markers, so the last end lies after the last start of a scan
+        return body.rfind(b"\xff\xd9") < body.rfind(b"\xff\xda")
+    return ext == "png" and b"IEND" not in body[-4096:]
+
+
+def _decoded_as_png(image: Any) -> bytes:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        values = np.asarray(upright).astype(np.int64).clip(0, 65535)
+        upright = Image.fromarray((values // 257).astype(np.uint8))
+    elif upright.mode not in ("L", "RGB", "RGBA"):
+        upright = upright.convert("RGB")
+    out = io.BytesIO()
+    upright.save(out, "png", compress_level=0)
+    return out.getvalue()

@@ -1,0 +1,106 @@
+"""Runs a task a shard, in this process or on Ray Data; the only file that imports ray.
+
+Ray moves shard numbers and small counts, never samples: payloads go through storage. A worker that dies is
+started again by Ray and its shard done again, which is safe since output is committed whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Task = Callable[[int], Any]
+"""What a worker does with a shard's number; returns plain data."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class WorkerError(RuntimeError):
+    """A worker stopped with an error that is not about one sample."""
+
+
+def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
+    """Do every shard and yield each result as it comes, in no particular order.
+
+    `make_task` is called once a worker, where it may load models or open connections; it must pickle.
+    `workers` = 0 runs everything here, for a debugger. Every worker has one thread, so that floats do not depend
+    on how many workers there are.
+    """
+    if not shards:
+        return
+    if workers == 0:
+        pin_threads()
+        task = make_task()
+        yield from (task(shard) for shard in shards)
+        return
+    yield from _on_ray(make_task, shards, workers)
+
+
+def pin_threads() -> None:
+    """One thread for numeric libraries in this process."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = "1"
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
+    ray = _start(workers)
+    cloudpickle = ray.cloudpickle
+    # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
+    tasks = ray.data.TaskPoolStrategy(size=min(workers, len(shards)))
+    items = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+    how = {"compute": tasks, "fn_kwargs": {"pickled": cloudpickle.dumps(make_task)}}
+    results = items.map_batches(_do, batch_size=1, num_cpus=1, **how)
+    try:
+        for row in results.iter_rows():
+            yield json.loads(row["result"])
+    except ray.exceptions.RayError as err:
+        cause = getattr(err, "cause", None)
+        raise cause if isinstance(cause, Exception) else WorkerError(str(err)) from err
+
+
+_made: dict[bytes, Task] = {}
+
+
+def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
+    """In a worker process: do the shards, with the task of this stage made at the first of them."""
+    if pickled not in _made:
+        import ray.cloudpickle
+
+        pin_threads()
+        _made.clear()
+        # Our own driver pickled this a moment ago: nothing from outside is ever unpickled.
+        _made[pickled] = ray.cloudpickle.loads(pickled)()
+    return {"result": [json.dumps(_made[pickled](int(shard))) for shard in batch["shard"]]}
+
+
+def _start(workers: int) -> Any:
+    """Ray, started here with so many processors, or joined where RAY_ADDRESS says."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    import ray.data
+
+    if ray.is_initialized():
+        return ray
+    address = os.environ.get("RAY_ADDRESS")
+    here: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+    threads = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    ray.init(**here, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
+def stop() -> None:
+    """Stop the Ray that this process started, if it did."""
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()

@@ -1,0 +1,81 @@
+"""What became of a sample: every column, the rule or error that ended it, where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.pool import Pool, read_table
+from curate.remedies import remedy
+
+LONG = 16
+
+
+def explain(uid: str, out: Path) -> list[dict[str, Any]]:
+    """All about the samples whose uid begins with `uid`, at most ten. Raises ValueError when there are none."""
+    summary = read_summary(out)
+    pool = Pool(out, summary["pool"].removeprefix("pool-"))
+    folder = out / "decisions" / summary["key"]
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("[0-9]*.parquet")):
+        decisions = read_table(path)
+        shard = int(path.stem)
+        for row in _rows_of(decisions, uid):
+            found.append(_tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0]))
+            if len(found) == 10:
+                return found
+    if not found:
+        raise ValueError(f"{uid}: no sample of {out} has a uid that begins so")
+    return found
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """The funnel and keys of the last finished run in `out`. Raises ValueError when there is none."""
+    path = out / "funnel.json"
+    if not path.exists():
+        raise ValueError(f"{out}: no finished run here; give the `out` folder of a recipe that was run")
+    return dict(json.loads(path.read_text()))
+
+
+def _rows_of(decisions: pa.Table, uid: str) -> list[int]:
+    hits = pc.starts_with(decisions["uid"], uid.lower())
+    return [int(n) for n in pc.indices_nonzero(hits.combine_chunks()).to_pylist()]
+
+
+def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any]) -> dict[str, Any]:
+    row = read_table(pool.rows(shard)).slice(number, 1).to_pylist()[0]
+    told: dict[str, Any] = {name: decision[name] for name in ("uid", "outcome", "step", "rule")}
+    told["value"] = json.loads(decision["value"] or "null")
+    told["remedy"] = remedy(decision["rule"]) if decision["outcome"] == "failed" else None
+    told |= {"shard": shard, "row": number}
+    told |= {name: value for name, value in row.items() if name not in told}
+    told["meta"] = json.loads(row["meta"] or "{}")
+    told["columns"] = _columns(pool, shard, number)
+    return told
+
+
+def _columns(pool: Pool, shard: int, number: int) -> dict[str, dict[str, Any]]:
+    """Every column that any run computed for this row, by the op's folder."""
+    found = {}
+    for folder in sorted((pool.folder / "columns").glob("*")):
+        path = folder / f"{shard:05d}.parquet"
+        if not path.exists():
+            continue
+        table = read_table(path)
+        hits = table.filter(pc.equal(table["row"], number)).to_pylist()
+        if hits:
+            found[folder.name] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
+    return found
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > LONG:
+        return [*(round(float(v), 4) for v in value[:3]), f"... {len(value)} values"]
+    return value

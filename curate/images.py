@@ -1,0 +1,290 @@
+"""Image files from strangers: what they are, how large they are, and their pixels as RGB.
+
+Nothing here believes a name or a Content-Type: the first bytes decide, only the formats on the list are ever handed
+to a decoder, and the limits on side and pixels are applied to the header, before a pixel is allocated.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from curate.image_structure import gif_frames, is_cut_short, tiff_pages, webp_size
+
+PLUGINS: Mapping[str, type[ImageFile.ImageFile]] = MappingProxyType(
+    {
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "PNG": PngImagePlugin.PngImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+        "AVIF": AvifImagePlugin.AvifImageFile,
+    }
+)
+"""The formats that are decoded. The classes are called directly: `Image.open` would also try other decoders, and would
+hand a phone's JPEG with an embedded preview to the MPO reader, which calls the preview a second frame."""
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_UNSUPPORTED: tuple[tuple[bytes, str], ...] = (
+    (b"\0\0\x01\0", "ICO"),
+    (b"8BPS", "PSD"),
+    (b"%PDF", "PDF"),
+    (b"%!PS", "EPS"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\x1f\x8b", "gzip"),
+)
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_HTML = re.compile(
+    rb"<(!doctype\s+html|html|head|body|title|meta|script|style|div|iframe|p|br|h1|a)[\s>/]",
+    re.IGNORECASE,
+)
+_ORIENTATION_TAG = 0x0112
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_TURNS: Mapping[int, Image.Transpose] = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is refused by its header: a side or an area in pixels above these. Frames are counted up to `max_frames`."""
+
+    max_side_px: int = 30_000
+    max_pixels: int = 89_478_485  # the area from which Pillow itself suspects a decompression bomb
+    max_frames: int = 10_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image file: the picture as RGB (None where it was not asked for, or `error` says why there is none).
+
+    width, height: pixels after the EXIF orientation was applied; format, mode, frames, orientation: as stored in the
+    file (0, "" and 1 where unknown). A count of frames that equals the limit means "that many or more".
+    """
+
+    image: Image.Image | None = None
+    error: str | None = None
+    detail: str = ""
+    format: str = ""
+    mode: str = ""
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    orientation: int = 1
+
+
+class _RefusedError(Exception):
+    """Internal: a named error on its way to `Decoded.error`."""
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.detail = detail
+
+
+_DEFAULT_LIMITS = ImageLimits()
+
+
+def header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
+    """What the header says, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
+    _silence_pillow()
+    try:
+        found, _ = _open(data, limits)
+    except _RefusedError as refused:
+        return Decoded(error=refused.error, detail=refused.detail)
+    return found
+
+
+def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
+    """Decode the whole file (of an animation the first frame) to 8-bit RGB, upright, on white where it is transparent.
+
+    Never raises for what is in `data`. Errors: empty_file, not_an_image, html_instead_of_image, unsupported_format,
+    image_too_large, truncated_image, decode_error. Colour profiles are left alone: values are as stored.
+    """
+    found = Decoded()
+    _silence_pillow()
+    try:
+        found, stored = _open(data, limits)
+        image = _load(stored, data, found)
+    except _RefusedError as refused:
+        return replace(found, error=refused.error, detail=refused.detail)
+    return replace(found, image=image)
+
+
+def _sniff(data: bytes) -> str:
+    """The name of the format (a key of PLUGINS) that the first bytes show; raises the named error for anything else."""
+    if not data:
+        raise _RefusedError("empty_file", "zero bytes")
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and (data[8:12] == b"WEBP" or len(data) < 12):
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        brands = {data[at : at + 4] for at in range(8, min(64, int.from_bytes(data[:4], "big"), len(data)), 4)}
+        if brands & set(_AVIF_BRANDS):
+            return "AVIF"
+        if brands & set(_HEIF_BRANDS):
+            raise _RefusedError("unsupported_format", "HEIF")
+    for magic, name in _UNSUPPORTED:
+        if data.startswith(magic):
+            raise _RefusedError("unsupported_format", name)
+    raise _named_text(data)
+
+
+def _named_text(data: bytes) -> _RefusedError:
+    """Tell a web page and an SVG from other things that are no picture."""
+    head = data[:4096]
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = head.decode("utf-16", "ignore").encode()
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"<") and re.search(rb"<([a-z]+:)?svg[\s>]", head, re.IGNORECASE) and not _HTML.match(head):
+        return _RefusedError("unsupported_format", "SVG")
+    if head.startswith(b"<") and _HTML.search(head):
+        return _RefusedError("html_instead_of_image", "the file is a web page")
+    return _RefusedError("not_an_image", f"starts with {data[:16]!r}")
+
+
+def _open(data: bytes, limits: ImageLimits) -> tuple[Decoded, ImageFile.ImageFile]:
+    """Read the header and hold it against the limits; the picture comes back unread."""
+    name = _sniff(data)
+    if name == "WEBP":
+        _check_limits(webp_size(data) or (1, 1), limits)  # the plugin allocates the canvas when it opens the file
+    try:
+        stored = PLUGINS[name](io.BytesIO(data))
+        mode = stored.mode
+        orientation = _orientation(stored)
+        width, height = stored.size
+        frames = _count_frames(stored, data, limits.max_frames)
+    except Exception as error:  # hostile bytes make decoders raise nearly anything
+        raise _explained(error, data, name) from error
+    _check_limits((width, height), limits)
+    if orientation >= 5 and name != "TIFF":  # the TIFF plugin swaps by itself
+        width, height = height, width
+    return Decoded(None, None, "", name, mode, frames, width, height, orientation), stored
+
+
+def _load(stored: ImageFile.ImageFile, data: bytes, found: Decoded) -> Image.Image:
+    try:
+        stored.load()
+        image = _to_rgb(stored)
+        turn = _TURNS.get(found.orientation)
+        if turn is not None and found.format != "TIFF":  # the TIFF plugin turns by itself
+            image = image.transpose(turn)
+    except _RefusedError:
+        raise
+    except Exception as error:  # hostile bytes make decoders raise nearly anything
+        raise _explained(error, data, found.format) from error
+    assert image.size == (found.width, found.height), (image.size, found)
+    return image
+
+
+def _check_limits(size: tuple[int, int], limits: ImageLimits) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise _RefusedError("decode_error", f"the header says {width} x {height} pixels")
+    if max(size) > limits.max_side_px or width * height > limits.max_pixels:
+        allowed = f"{limits.max_side_px} a side and {limits.max_pixels} in all are allowed"
+        raise _RefusedError("image_too_large", f"{width} x {height} pixels; {allowed}")
+
+
+def _orientation(stored: ImageFile.ImageFile) -> int:
+    """EXIF orientation 1 to 8; a broken EXIF block costs a picture its orientation, not its life."""
+    if isinstance(stored, PngImagePlugin.PngImageFile) and "exif" not in stored.info:
+        return 1  # looking further would make the plugin decode the pixels
+    try:
+        value: Any = stored.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # noqa: BLE001 - hostile bytes make the parser raise nearly anything
+        return 1
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _count_frames(stored: ImageFile.ImageFile, data: bytes, bound: int) -> int:
+    """Frames (pages of a TIFF), at most `bound`, in time that no file can stretch."""
+    if isinstance(stored, GifImagePlugin.GifImageFile):
+        return gif_frames(data, bound)
+    if isinstance(stored, TiffImagePlugin.TiffImageFile):
+        return tiff_pages(data, bound)
+    return max(1, min(int(getattr(stored, "n_frames", 1)), bound))
+
+
+def _to_rgb(stored: Image.Image) -> Image.Image:
+    """8-bit RGB without alpha: transparent parts over white, 16 bits scaled to 8 (Pillow alone would clip them)."""
+    if stored.mode.startswith("I;16") or stored.mode == "I":
+        return _from_16_bits(stored)
+    if stored.mode == "F":
+        raise _RefusedError("unsupported_format", "floating point samples have no agreed white")
+    if "transparency" in stored.info or stored.mode in ("LA", "PA", "RGBA", "RGBa"):
+        rgba = stored.convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
+    rgb = stored.convert("RGB")
+    rgb.info = {}
+    return rgb
+
+
+def _from_16_bits(stored: Image.Image) -> Image.Image:
+    grey_HW = np.asarray(stored)
+    if stored.mode == "I" and (grey_HW.min() < 0 or grey_HW.max() > 0xFFFF):
+        raise _RefusedError("unsupported_format", "32-bit samples have no agreed white")
+    scaled_HW = ((grey_HW.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)
+    transparent = stored.info.get("transparency")
+    if isinstance(transparent, int):
+        scaled_HW[grey_HW == transparent] = 255
+    return Image.fromarray(scaled_HW).convert("RGB")
+
+
+def _explained(error: Exception, data: bytes, name: str) -> _RefusedError:
+    """Name what a decoder raised: cut short, a bomb, or broken in another way."""
+    detail = re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")[:200]  # no addresses: same every run
+    if isinstance(error, Image.DecompressionBombError):
+        return _RefusedError("image_too_large", detail)
+    if "truncated" in detail.lower() or isinstance(error, EOFError) or is_cut_short(data, name):
+        return _RefusedError("truncated_image", detail)
+    return _RefusedError("decode_error", detail)
+
+
+def _silence_pillow() -> None:
+    """Pillow warns on stderr about odd metadata; a row's outcome must not hang on the process's warning filters."""
+    if _PILLOW_FILTER not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW_FILTER[3].pattern)

@@ -1,0 +1,140 @@
+"""What an op is, and the one table that names the ops.
+
+An op looks at a batch of samples and returns columns; it never decides. It is a plain function, or a class where
+a model must be held: knobs are keyword-only, annotated and JSON-able, and enter the fingerprint of its columns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from curate.settings import unknown
+
+Columns = Mapping[str, Sequence[Any]]
+"""Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
+
+READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
+"""What every op can read: see `Spec.reads`."""
+
+OPS: Mapping[str, str] = {
+    "image_size": "curate.ops.image:image_size",
+    "image_ok": "curate.ops.image:image_ok",
+    "text_basic": "curate.ops.text:text_basic",
+    "language": "curate.ops.text:language",
+    "clip_score": "curate.ops.clip:clip_score",
+    "image_signature": "curate.ops.dedup:image_signature",
+    "duplicate_images": "curate.ops.dedup:duplicate_images",
+}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Put in any slot of a returned column, this fails the row with the named error (snake_case)."""
+
+    error: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the engine knows of an op.
+
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
+    (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
+    or a column that an earlier step writes. `writes`: its columns and their Arrow types. `version`: raised when
+    the op's values change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: Mapping[str, pa.DataType]
+    version: int
+    batch_size: int = 64
+    after: Callable[..., Any] | None = None
+    summary: str = ""
+    knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the op sees all rows at once."""
+        return self.after is not None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def op(
+    *, reads: str | Sequence[str], writes: Mapping[str, pa.DataType], version: int, batch_size: int = 64
+) -> Callable[[F], F]:
+    """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
+    names = (reads,) if isinstance(reads, str) else tuple(reads)
+    return _declare(names, writes, version, batch_size, None)
+
+
+def group_op(*, after: Callable[..., Any], writes: Mapping[str, pa.DataType], version: int) -> Callable[[F], F]:
+    """Declare a group op: `f(inputs, outputs, scratch, *, knobs)` over one Parquet file a shard, out of core.
+
+    Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
+    writes the output of the same number with `uid` and its own columns, the same rows in the same order.
+    """
+    return _declare((), writes, version, 0, after)
+
+
+def _declare(
+    reads: tuple[str, ...],
+    writes: Mapping[str, pa.DataType],
+    version: int,
+    batch_size: int,
+    after: Callable[..., Any] | None,
+) -> Callable[[F], F]:
+    def declare(function: F) -> F:
+        signature = inspect.signature(function, eval_str=True)
+        knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        summary = (inspect.getdoc(function) or "").split("\n", 1)[0]
+        spec = Spec(function.__name__, reads, dict(writes), version, batch_size, after, summary, knobs)
+        function.spec = spec  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The op called `name`: one of the table, or a user's own as `package.module:function`. Raises ValueError."""
+    target = OPS.get(name, name)
+    module_name, colon, attribute = target.partition(":")
+    if not colon:
+        raise ValueError(f"{unknown('op', name, OPS)}; your own op is written package.module:function")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as err:
+        raise ValueError(f"op {name!r} cannot be imported: {err}") from err
+    if not isinstance(getattr(found, "spec", None), Spec):
+        raise ValueError(f"op {name!r} is not declared: put @op(reads=..., writes=..., version=1) above it")
+    return found  # type: ignore[no-any-return]
+
+
+def spec_of(function: Callable[..., Any]) -> Spec:
+    """The declaration of an op."""
+    found = function.spec  # type: ignore[attr-defined]
+    assert isinstance(found, Spec)
+    return found
+
+
+def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """All that could change the op's values, as plain data: name, version, every knob, and its files' digest."""
+    spec = spec_of(function)
+    full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    own = getattr(function, "identity", None)
+    files = own(**full) if own else ""
+    before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
+    return {"op": spec.name, "version": spec.version, "knobs": full, "files": files, "after": before}
+
+
+def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in knobs.items() if name in spec_of(function).knobs}

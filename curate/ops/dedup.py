@@ -1,0 +1,321 @@
+"""Duplicate images: a signature a row, then one group op that names the kept representative of every copy.
+
+`image_signature` keeps a digest of the decoded pixels and a small thumbnail. `duplicate_images` reads these columns
+alone: equal digests are exact duplicates; for the rest, coarse hashes of the thumbnail and of windows in it propose
+pairs, and laying one thumbnail on the other decides (`_lookalike.py`). Out of core: tables and joins are DuckDB's,
+arrays are memory-mapped files in the scratch folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from curate.ops import Columns, group_op, op
+from curate.ops import _lookalike as look
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY_LIMIT = "1GB"
+BLOCK_ROWS = 4096
+BLOCK_PAIRS = 1024
+BLOCK_CANDIDATES = 65536
+TABLES = 12
+CELL = 60.0
+NEAR_DISTANCE = 18.0
+EXTEND_ROUNDS = 4
+
+SIGNATURE = {
+    "pixel_width": pa.int32(),
+    "pixel_height": pa.int32(),
+    "pixel_digest": pa.string(),
+    "thumbnail": pa.binary(),
+}
+DUPLICATE = {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_similarity": pa.float32()}
+
+
+@op(reads="image", writes=SIGNATURE, version=1)
+def image_signature(images: list[Image.Image]) -> Columns:
+    """Sides in pixels, digest of the decoded pixels (32 hex), and a 32 x 32 thumbnail, for `duplicate_images`."""
+    return {
+        "pixel_width": [image.width for image in images],
+        "pixel_height": [image.height for image in images],
+        "pixel_digest": [_pixel_digest(image) for image in images],
+        "thumbnail": [look.thumbnail(image) for image in images],
+    }
+
+
+def _pixel_digest(image: Image.Image) -> str:
+    hasher = hashlib.blake2b(f"{image.width}x{image.height}".encode(), digest_size=16)
+    hasher.update(image.tobytes())
+    return hasher.hexdigest()
+
+
+@group_op(after=image_signature, writes=DUPLICATE, version=1)
+def duplicate_images(
+    inputs: Sequence[Path],
+    outputs: Sequence[Path],
+    scratch: Path,
+    *,
+    min_similarity: float = 0.95,
+    max_difference_levels: float = 12.0,
+    mirrored: bool = False,
+    bucket_entries: int = 192,
+) -> None:
+    """`duplicate_of`: uid of the kept representative, null where the row is kept; its kind and similarity.
+
+    Kept is the picture with most pixels, then most bytes, then the smallest uid. A representative is itself kept,
+    and every row was compared with the one it names: never a chain of likenesses. `exact` means equal pixels,
+    `near` re-encoded, resized or cropped to no less than about 90 % of a side (and, where `mirrored`, turned left
+    to right). `min_similarity`: correlation of the aligned thumbnails. `max_difference_levels`: largest difference
+    of a place, in grey levels of 256. `bucket_entries`: pictures, or windows of them, that share a hash are all compared up to this many;
+    a fuller bucket is split by finer hashes, and in one that no hash splits each is compared with the first
+    `bucket_entries` of the kept order: so the cost is linear in the rows, whatever they show.
+    """
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    database = scratch / "duplicates.duckdb"
+    database.unlink(missing_ok=True)
+    with duckdb.connect(str(database)) as db:
+        db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        db.execute("SET threads = 4")
+        db.execute("SET preserve_insertion_order = false")
+        heads = _rank(db, inputs)
+        rows = _spool(db, inputs, heads, scratch)
+        _near(db, rows, look.Limits(min_similarity, max_difference_levels), mirrored, bucket_entries)
+        for source, target in zip(inputs, outputs, strict=True):
+            _write(db, source, target)
+
+
+# Order and exact duplicates.
+
+
+def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> int:
+    """Table `ranked` (uid, head): `head` numbers the distinct pictures in the kept order; returns how many."""
+    db.execute("CREATE TABLE listed (uid VARCHAR, digest VARCHAR, pixels BIGINT, nbytes BIGINT)")
+    for path in inputs:
+        db.execute(
+            "INSERT INTO listed SELECT uid, pixel_digest, pixel_width::BIGINT * pixel_height, nbytes"
+            " FROM read_parquet(?)",
+            [str(path)],
+        )
+    db.execute(
+        "CREATE TABLE pictures AS SELECT uid, digest,"
+        " row_number() OVER (ORDER BY pixels DESC, nbytes DESC, uid) - 1 AS head"
+        " FROM (SELECT * FROM listed QUALIFY row_number() OVER"
+        " (PARTITION BY digest ORDER BY pixels DESC, nbytes DESC, uid) = 1)"
+    )
+    db.execute("CREATE TABLE ranked AS SELECT listed.uid, head FROM listed JOIN pictures USING (digest)")
+    db.execute("DROP TABLE listed")
+    return _one(db, "SELECT count(*) FROM pictures")
+
+
+def _one(db: DuckDBPyConnection, query: str) -> int:
+    return int(db.execute(query).fetchall()[0][0])
+
+
+def _blocks(
+    db: DuckDBPyConnection, query: str, params: list[str] | dict[str, int], rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
+    with db.cursor() as reader:
+        for batch in reader.sql(query, params=params).to_arrow_reader(rows):
+            # The answer comes in pieces of the engine's own size too.
+            yield batch
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The distinct pictures in the kept order: memory-mapped, so that only the pages in use are held."""
+
+    thumbnails: npt.NDArray[np.uint8]
+    """(n, THUMBNAIL_BYTES)"""
+    sides: npt.NDArray[np.int32]
+    """(n, 2) width and height"""
+    descriptors: npt.NDArray[np.float32]
+    """(n, VIEWS, DIMENSIONS)"""
+
+    def __len__(self) -> int:
+        return len(self.thumbnails)
+
+
+def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], count: int, scratch: Path) -> _Rows:
+    rows = _Rows(
+        _mapped(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
+        _mapped(scratch / "sides", np.int32, (count, 2)),
+        _mapped(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
+    )
+    for path in inputs:
+        query = (
+            "SELECT head, pixel_width, pixel_height, thumbnail FROM read_parquet(?) AS input"
+            " JOIN pictures ON input.uid = pictures.uid"
+        )
+        for batch in _blocks(db, query, [str(path)], BLOCK_ROWS):
+            place = batch.column("head").to_numpy()
+            rows.sides[place, 0] = batch.column("pixel_width").to_numpy()
+            rows.sides[place, 1] = batch.column("pixel_height").to_numpy()
+            joined = b"".join(batch.column("thumbnail").to_pylist())
+            rows.thumbnails[place] = np.frombuffer(joined, np.uint8).reshape(-1, look.THUMBNAIL_BYTES)
+    for start in range(0, count, BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        rows.descriptors[block] = look.descriptors(look.planes(rows.thumbnails[block]))
+    return rows
+
+
+def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if shape[0] == 0:
+        return np.zeros(shape, dtype)  # an empty file cannot be mapped
+    return np.memmap(path, dtype, "w+", shape=shape)
+
+
+# Near duplicates: propose, decide, assign.
+
+
+def _near(
+    db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bool, bucket_entries: int
+) -> None:
+    """Table `assigned` (head, kept, similarity): the pictures that are copies of a kept one."""
+    db.execute("CREATE TABLE proposed (a BIGINT, b BIGINT, mirror BOOLEAN)")
+    db.execute("CREATE TABLE tried (a BIGINT, b BIGINT, mirror BOOLEAN)")
+    db.execute("CREATE TABLE alike (a BIGINT, b BIGINT, similarity FLOAT)")
+    db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
+    for mirror in (False, True) if mirrored else (False,):
+        for table in range(TABLES):
+            _propose(db, rows, table, mirror, bucket_entries)
+    for _ in range(EXTEND_ROUNDS):
+        fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
+        db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
+        if not _one(db, "SELECT count(*) FROM fresh"):
+            return
+        _decide(db, rows, limits)
+        db.execute("INSERT INTO tried FROM fresh")
+        _assign(db, rows)
+        _extend(db, mirrored)
+
+
+def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool, bucket_entries: int) -> None:
+    """Adds to `proposed` the pairs a < b that share a bucket of this table and whose descriptors are near."""
+    db.execute("CREATE OR REPLACE TABLE keyed (key UBIGINT, head BIGINT, whole BOOLEAN)")
+    for start in range(0, len(rows), BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, len(rows))
+        heads = np.arange(start, stop)
+        views = rows.descriptors[start:stop]
+        ones = np.ones(len(heads), bool)
+        parts = [(look.bucket_keys(views[:, 0], table, CELL), heads, ones)]
+        others = look.turned(views) if mirror else views
+        for view in range(0 if mirror else 1, look.VIEWS):
+            parts.append((look.bucket_keys(others[:, view], table, CELL), heads, ~ones))
+        keys, numbers, whole = (np.concatenate(part) for part in zip(*parts, strict=True))
+        _insert(db, "keyed", key=keys, head=numbers, whole=whole)
+    for a, b in _bucket_pairs(db, bucket_entries):
+        far, _, _ = _closest(rows, a, b, np.full(len(a), mirror))
+        near = far <= NEAR_DISTANCE
+        _insert(db, "proposed", a=a[near], b=b[near], mirror=np.full(int(near.sum()), mirror))
+
+
+def _closest(
+    rows: _Rows, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], mirror: npt.NDArray[np.bool_]
+) -> tuple[look.Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    first = rows.descriptors[a]
+    first[mirror] = look.turned(first[mirror])
+    return look.closest(first, rows.descriptors[b])
+
+
+def _insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> None:
+    db.register("block", pa.table(columns))
+    db.execute(f"INSERT INTO {table} FROM block")
+    db.unregister("block")
+
+
+def _bucket_pairs(
+    db: DuckDBPyConnection, bucket_entries: int
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Blocks of distinct pairs a < b that share a bucket of `keyed`, with the whole of one of them."""
+    db.execute(
+        "CREATE OR REPLACE TABLE bucketed AS"
+        " WITH sized AS (SELECT *, count(*) OVER (PARTITION BY key >> 40) AS coarse,"
+        " count(*) OVER (PARTITION BY key >> 20) AS fine FROM keyed),"
+        " split AS (SELECT head, whole, CASE WHEN coarse <= $cap THEN 40 WHEN fine <= $cap THEN 20 ELSE 0 END AS bits,"
+        " key >> bits AS bucket FROM sized)"
+        " SELECT *, row_number() OVER (PARTITION BY bits, bucket ORDER BY head, whole DESC) AS place FROM split",
+        {"cap": bucket_entries},
+    )
+    query = (
+        "SELECT DISTINCT least(l.head, r.head) AS a, greatest(l.head, r.head) AS b FROM bucketed AS l"
+        " JOIN bucketed AS r ON l.bits = r.bits AND l.bucket = r.bucket AND l.head <> r.head"
+        " WHERE l.whole AND least(l.place, r.place) <= $cap"
+    )
+    for batch in _blocks(db, query, {"cap": bucket_entries}, BLOCK_CANDIDATES):
+        yield batch.column("a").to_numpy(), batch.column("b").to_numpy()
+
+
+def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits) -> None:
+    """Adds to `alike` those of the `fresh` pairs that show one picture."""
+    for batch in _blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", [], BLOCK_PAIRS):
+        a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()
+        mirror = batch.column("mirror").to_numpy(zero_copy_only=False)
+        _, view, inverse = _closest(rows, a, b, mirror)
+        first = look.planes(rows.thumbnails[a]).mirrored(mirror)
+        second = look.planes(rows.thumbnails[b])
+        place = look.align(first.luma, second.luma, look.starts(view, inverse))
+        left = look.differences(first, second, place)
+        stretch = look.stretch(place, rows.sides[a], rows.sides[b])
+        same = look.same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
+        _insert(db, "alike", a=a[same], b=b[same], similarity=left.similarity[same])
+
+
+def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
+    """Fills `assigned`: in the kept order, a picture like an earlier kept one is a copy of the likest of those."""
+    kept = np.ones(len(rows), bool)
+    db.execute("DELETE FROM assigned")
+    edges = "SELECT b, a, max(similarity) AS s FROM alike GROUP BY ALL ORDER BY b, s DESC, a"
+    for batch in _blocks(db, edges, [], BLOCK_CANDIDATES):
+        found: dict[int, tuple[int, float]] = {}
+        for b, a, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if kept[a] and kept[b]:
+                kept[b] = False
+                found[b] = (a, similarity)
+        if found:
+            names, best = np.array(list(found)), list(found.values())
+            _insert(db, "assigned", head=names, kept=np.array([k for k, _ in best]),
+                    similarity=np.array([s for _, s in best], np.float32))
+
+
+def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
+    """Proposes to compare a kept picture that is like a copy with that copy's representative."""
+    db.execute(
+        "INSERT INTO proposed"
+        " WITH beside AS (SELECT a AS copy, b AS other FROM alike UNION ALL SELECT b, a FROM alike),"
+        " found AS (SELECT DISTINCT least(other, kept) AS a, greatest(other, kept) AS b FROM beside"
+        " JOIN assigned ON copy = assigned.head WHERE other <> kept"
+        " AND other NOT IN (SELECT head FROM assigned))"
+        " SELECT a, b, mirror FROM found, (SELECT unnest(?::BOOLEAN[]) AS mirror)",
+        [[False, True] if mirrored else [False]],
+    )
+
+
+def _write(db: DuckDBPyConnection, source: Path, target: Path) -> None:
+    """The decisions on the rows of `source`, in its order."""
+    table = db.sql(
+        "SELECT uid, nullif(coalesce(k.uid, p.uid), uid) AS duplicate_of,"
+        " CASE WHEN k.uid IS NOT NULL THEN 'near' WHEN p.uid <> uid THEN 'exact' END AS duplicate_kind,"
+        " CASE WHEN k.uid IS NOT NULL THEN similarity WHEN p.uid <> uid THEN 1 END AS duplicate_similarity"
+        " FROM read_parquet(?, file_row_number = true) AS input JOIN ranked USING (uid)"
+        " JOIN pictures AS p ON p.head = ranked.head LEFT JOIN assigned ON assigned.head = ranked.head"
+        " LEFT JOIN pictures AS k ON k.head = kept ORDER BY file_row_number",
+        params=[str(source)],
+    ).to_arrow_table()
+    schema = pa.schema([("uid", pa.string()), *DUPLICATE.items()])
+    pq.write_table(table.cast(schema), target)

@@ -1,0 +1,136 @@
+"""The pool: what was ingested, and the columns that ops computed, as committed files below one folder.
+
+    {out}/pool-{fp}/plan.json, plan/00000.parquet   the source, cut into shards, before anything is fetched
+    {out}/pool-{fp}/00000.tar, rows/00000.parquet   original bytes, and one row a sample; the rows commit the shard
+    {out}/pool-{fp}/columns/{op}-{fp}/00000.parquet an op's columns: a row of values for each pool row it saw
+    {out}/stages/, {out}/decisions/                 what was decided (see curate.run)
+
+Every file appears whole or not at all. A row keeps its number in its shard for ever: columns refer to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.sample import commit_file
+
+ROWS = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("origin", pa.string()),
+        ("text", pa.string()),
+        ("meta", pa.string()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("detail", pa.string()),
+        ("tar", pa.string()),
+        ("ext", pa.string()),
+        ("offset", pa.int64()),
+        ("nbytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("http_status", pa.int32()),
+        ("final_url", pa.string()),
+        ("attempts", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+    ]
+)
+"""A pool row. `status` is img2dataset's vocabulary (success, failed_to_download, failed_to_resize), and
+failed_to_read for what never had a URL; `tar` is a path relative to the pool, or absolute for another tool's tar."""
+
+PLAN = pa.schema([("uid", pa.string()), ("origin", pa.string()), ("text", pa.string()), ("meta", pa.string()),
+                  ("error", pa.string()), ("detail", pa.string())])  # fmt: skip
+"""A planned row: what the source says of a sample before its image is fetched. `error` when it says nonsense."""
+
+
+def shard_name(number: int) -> str:
+    """Shards are numbered from 00000."""
+    return f"{number:05d}"
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Commit a Parquet file."""
+    with commit_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of ours into memory (not through a dataset: one file, no discovery)."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+
+
+def rows_in(path: Path) -> int:
+    """The rows of a Parquet file, from its footer."""
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where one pool and its columns lie. `out` is the recipe's folder, `key` the source's fingerprint."""
+
+    out: Path
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """The pool's own folder."""
+        return self.out / f"pool-{self.key}"
+
+    def plan(self, shard: int) -> Path:
+        """The planned rows of a shard."""
+        return self.folder / "plan" / f"{shard_name(shard)}.parquet"
+
+    def rows(self, shard: int) -> Path:
+        """The rows of a shard; that the file exists means that the shard is committed."""
+        return self.folder / "rows" / f"{shard_name(shard)}.parquet"
+
+    def tar(self, shard: int, attempt: int = 0) -> Path:
+        """The shard's tar; a retry of its failed URLs writes the next attempt's tar beside it."""
+        suffix = f".retry{attempt}" if attempt else ""
+        return self.folder / f"{shard_name(shard)}{suffix}.tar"
+
+    def repeats(self, shard: int) -> Path:
+        """The numbers of the rows whose uid an earlier row of the pool has; no file where there are none."""
+        return self.folder / "repeats" / f"{shard_name(shard)}.parquet"
+
+    def columns(self, step: str, shard: int) -> Path:
+        """An op's columns for a shard; `step` is op and fingerprint."""
+        return self.folder / "columns" / step / f"{shard_name(shard)}.parquet"
+
+    def locate(self, tar: str) -> Path:
+        """The path of the tar that a row names."""
+        return self.folder / tar
+
+
+class Blobs:
+    """Reads payloads by (tar, offset, size); keeps the last few files open. One a thread."""
+
+    def __init__(self, pool: Pool, keep_open: int = 32) -> None:
+        self._pool, self._keep, self._open = pool, keep_open, OrderedDict[str, int]()
+
+    def read(self, tar: str, offset: int, nbytes: int) -> bytes:
+        """The payload's bytes. Raises OSError when the tar is gone or shorter than it was."""
+        if tar in self._open:
+            self._open.move_to_end(tar)
+        else:
+            if len(self._open) >= self._keep:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[tar] = os.open(self._pool.locate(tar), os.O_RDONLY)
+        data = os.pread(self._open[tar], nbytes, offset)
+        if len(data) != nbytes:
+            raise OSError(f"{self._pool.locate(tar)}: {nbytes} bytes at {offset} are not there; was the tar changed?")
+        return data
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            os.close(self._open.popitem()[1])

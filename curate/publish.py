@@ -1,0 +1,129 @@
+"""Publishing: the kept rows, in one seeded order, as webdataset tars with their indexes and `dataset.json`.
+
+The order is a sort of all kept rows by a hash of seed and uid, out of core; it is cut into output shards, and
+each is written by a task of its own. A dataset is built beside the old one and takes its place when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.pool import Blobs, Pool, read_table, shard_name, write_table
+from curate.recipe import Publish
+from curate.sample import commit_text, dump_json
+from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
+
+KEPT = ("uid", "origin", "text", "meta", "tar", "ext", "offset", "nbytes", "sha256")
+"""What a kept row carries from the pool, besides the columns that the recipe publishes."""
+
+MEMORY_LIMIT = "1GB"
+
+
+def shuffle_key(seed: int, uid: str) -> int:
+    """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
+
+
+def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:
+    """Sort the kept rows and cut them into output shards; writes a plan a shard, returns how many."""
+    done = folder / "plan.json"
+    if done.exists():
+        return int(json.loads(done.read_text())["shards"])
+    number = 0
+    formats = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
+    one = formats.pop() if len(formats) == 1 else "jpg"
+    for table in _cut(_sorted(kept, scratch), settings):
+        name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows)
+        write_table(table.append_column("image_name", name), _plan(folder, number))
+        number += 1
+    commit_text(done, dump_json({"shards": number}))
+    return number
+
+
+def write_shard(pool: Pool, folder: Path, number: int, columns: Sequence[str]) -> dict[str, Any]:
+    """Write output shard `number` from its plan, unless it is committed; returns its ShardInfo as data."""
+    tar = folder / f"{shard_name(number)}.tar"
+    done = folder / "plan" / f"{shard_name(number)}.json"
+    if done.exists():
+        return dict(json.loads(done.read_text()))
+    rows = read_table(_plan(folder, number))
+    carried = pa.schema([rows.schema.field(c) for c in columns])
+    blobs = Blobs(pool)
+    with ShardWriter(tar, kind="caption", columns=carried) as writer:
+        for row in rows.to_pylist():
+            values = {c: row[c] for c in columns}
+            image = blobs.read(row["tar"], row["offset"], row["nbytes"])
+            parts = {row["image_name"]: image, "txt": row["text"].encode(), "json": _json(row, values)}
+            writer.add(row["uid"], parts, values)
+    blobs.close()
+    info = vars(writer.info)
+    commit_text(done, dump_json(info))
+    return info
+
+
+def seal(folder: Path, name: str, recipe: str, shards: Sequence[dict[str, Any]]) -> None:
+    """Write `dataset.json`: the dataset in `folder` is whole. Its indexes must hold as many samples as were kept."""
+    infos = tuple(sorted((ShardInfo(**s) for s in shards), key=lambda s: s.tar))
+    samples, size = sum(s.samples for s in infos), sum(s.bytes for s in infos)
+    info = DatasetInfo(name=name, kind="caption", samples=samples, bytes=size, recipe=recipe, shards=infos)
+    save_dataset(info, folder)
+    shutil.rmtree(folder / "plan", ignore_errors=True)
+    (folder / "plan.json").unlink(missing_ok=True)
+
+
+def swap(folder: Path, target: Path) -> None:
+    """Put the finished `folder`, if there is one, where `target` is. Killed in between, the next call goes on."""
+    old = target.with_name(f".{target.name}.old")
+    if folder.exists():
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+        folder.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _plan(folder: Path, number: int) -> Path:
+    return folder / "plan" / f"{shard_name(number)}.parquet"
+
+
+def _sorted(kept: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET threads=2; SET preserve_insertion_order=false")
+        db.execute("SET temp_directory=?", [str(scratch)])
+        found = db.read_parquet([str(p) for p in kept]).order('"order", uid')
+        yield from found.to_arrow_reader(4096)
+
+
+def _cut(batches: Iterator[pa.RecordBatch], settings: Publish) -> Iterator[pa.Table]:
+    """Consecutive rows, at most `shard_samples` and about `shard_bytes` (a single larger sample stands alone)."""
+    waiting: list[pa.Table] = []
+    samples = size = 0
+    for batch in batches:
+        table = pa.Table.from_batches([batch])
+        start = 0
+        for place, nbytes in enumerate(batch.column("nbytes").to_pylist()):
+            if samples and (samples == settings.shard_samples or size + nbytes > settings.shard_bytes):
+                yield pa.concat_tables([*waiting, table.slice(start, place - start)])
+                waiting, samples, size, start = [], 0, 0, place
+            samples, size = samples + 1, size + nbytes
+        waiting.append(table.slice(start))
+    if samples:
+        yield pa.concat_tables(waiting)
+
+
+def _json(row: dict[str, Any], values: dict[str, Any]) -> bytes:
+    """The sample's JSON. Nothing in it is null and `meta` is text: `datasets` infers types from five samples."""
+    said = {"uid": row["uid"], "origin": row["origin"], "sha256": row["sha256"], "format": row["ext"]}
+    said["meta"] = row["meta"] or "{}"
+    said |= {name: value for name, value in values.items() if value is not None}
+    return json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")

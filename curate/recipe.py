@@ -1,0 +1,338 @@
+"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before anything runs.
+
+The pydantic models here are the format (`curate schema` exports them as JSON Schema). `load` checks the file
+against them; `resolve` checks its steps against the ops: names, knobs and their types, columns, and whether
+each rule fits its column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from curate import ops, settings
+from curate.download import DownloadSettings
+from curate.ops import Spec
+from curate.sample import fingerprint
+from curate.settings import Settings, SettingsError, unknown
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def parse_bytes(value: Any) -> Any:
+    """`250MB`, `1 GiB` or a whole number of bytes, as a number of bytes."""
+    if not isinstance(value, str):
+        return value
+    digits = value.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
+    unit = value.strip()[len(digits) :].strip().lower() or "b"
+    if unit not in _UNITS:
+        raise ValueError(unknown("unit", unit, _UNITS))
+    try:
+        return int(float(digits) * _UNITS[unit])
+    except ValueError:
+        raise ValueError(f"expected a size such as 250MB, found {value!r}") from None
+
+
+def _one_file_name(value: str) -> str:
+    if not value or "/" in value or value.startswith(".") or "\0" in value:
+        raise ValueError(f"{value!r} is not a plain name (no '/', no leading '.')")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_one_file_name)]
+
+
+class UrlTable(Settings):
+    """A table of image URLs and captions: csv, tsv, jsonl or parquet files, or a Hugging Face dataset."""
+
+    type: Literal["urls"]
+    path: str | None = Field(None, description="A file or a glob of csv, tsv, jsonl or parquet files.")
+    huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`, streamed.")
+    split: str = Field("train", description="The split of the Hugging Face dataset.")
+    url: str = Field("url", description="The column that holds the image's URL.")
+    text: str = Field("text", description="The column that holds the caption.")
+    keep: tuple[str, ...] = Field((), description="Further columns to keep as the sample's meta.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> UrlTable:
+        if (self.path is None) == (self.huggingface is None):
+            raise ValueError("give either `path` (files) or `huggingface` (a dataset's name)")
+        return self
+
+
+class Folder(Settings):
+    """A folder of images, each with a sidecar `.txt` or `.json`, or with one table of captions."""
+
+    type: Literal["folder"]
+    path: str = Field(description="The folder; images in it and below it are taken.")
+    captions: str | None = Field(None, description="A csv, tsv, jsonl or parquet table; without one, sidecar files.")
+    image: str = Field("image", description="The table's column with the image's path in the folder.")
+    text: str = Field("text", description="The table's column, or the sidecar JSON's key, that holds the caption.")
+    keep: tuple[str, ...] = Field((), description="Further columns or JSON keys to keep as the sample's meta.")
+
+
+class Tars(Settings):
+    """Webdataset tars that any tool wrote; the pool points into them, nothing is copied."""
+
+    type: Literal["webdataset"]
+    path: str = Field(description="A tar or a glob of tars.")
+    text: str = Field("txt", description="The part that holds the caption: `txt`, or `json:key` for a key of a JSON.")
+    keep: tuple[str, ...] = Field((), description="Keys of the sample's JSON to keep as its meta.")
+
+
+Source = Annotated[UrlTable | Folder | Tars, Field(discriminator="type")]
+Scalar = bool | int | float | str | None
+
+
+class Rule(Settings):
+    """Conditions on one column; a row that breaks one is dropped by it. Null breaks all but `is: null`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    min: int | float | None = Field(None, description="Keep values of at least this.")
+    max: int | float | None = Field(None, description="Keep values of at most this.")
+    in_: tuple[Scalar, ...] | None = Field(None, alias="in", description="Keep values that are in this list.")
+    not_in: tuple[Scalar, ...] | None = Field(None, description="Keep values that are not in this list.")
+    is_: Scalar = Field(None, alias="is", description="Keep this value; `is: null` keeps rows without a value.")
+    top: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows that come here, the largest.")
+    bottom: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows, the smallest.")
+
+    def conditions(self) -> list[tuple[str, Any]]:
+        """The conditions that the recipe wrote, in the order min, max, in, not_in, is, top, bottom."""
+        names = ("min", "max", "in_", "not_in", "is_", "top", "bottom")
+        return [(name.rstrip("_"), getattr(self, name)) for name in names if name in self.model_fields_set]
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Rule:
+        found = self.conditions()
+        if not found:
+            raise ValueError("a rule needs a condition: min, max, in, not_in, is, top or bottom")
+        empty = [name for name, value in found if value is None and name != "is"]
+        if empty:
+            raise ValueError(f"`{empty[0]}` has no value; only `is` may be null")
+        if self.top is not None and self.bottom is not None:
+            raise ValueError("one rule keeps either the top or the bottom share; write two steps for both")
+        return self
+
+
+class Step(Settings):
+    """An op with its knobs, and the rules on columns that are known after it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    op: str = Field(description="An op's name (`curate ops` lists them), or your own as package.module:function.")
+    name: Name | None = Field(None, description="Prefix of this step's columns, when an op is used twice.")
+    knobs: dict[str, Any] = Field(default_factory=dict, alias="with", description="The op's knobs.")
+    keep: dict[str, Rule] = Field(default_factory=dict, description="Rules by column.")
+
+
+class Limits(Settings):
+    """When to give up."""
+
+    failed: float = Field(0.5, ge=0, le=1, description="Stop when more than this share of all rows has failed.")
+
+
+class Publish(Settings):
+    """How the kept rows are written."""
+
+    shard_samples: int = Field(1000, ge=1, description="At most this many samples a tar.")
+    shard_bytes: int = Field(1_000_000_000, ge=1, description="At most about this many bytes a tar, or 250MB.")
+    shuffle: bool = Field(True, description="One seeded shuffle over all kept rows; otherwise the source's order.")
+    columns: tuple[str, ...] = Field((), description="Columns to carry into each sample's JSON and the index.")
+    image_name: Literal["one", "format"] = Field(
+        "one",
+        description="`one`: all images have one extension, their format's, or jpg where formats are mixed (readers "
+        "look at the bytes; `datasets` opens nothing else). `format`: each has its own format's.",
+    )
+
+    _bytes = field_validator("shard_bytes", mode="before")(parse_bytes)
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    name: Name = Field(description="The name of the dataset.")
+    kind: Literal["caption"] = Field("caption", description="The kind of sample.")
+    seed: int = Field(0, ge=0, description="Everything random is keyed by this seed and the sample.")
+    out: str = Field(description="The folder for all that the run makes; one recipe, one folder.")
+    source: Source
+    shard_samples: int = Field(1000, ge=1, le=100_000, description="Rows of the source a pool shard.")
+    download: DownloadSettings = Field(default_factory=DownloadSettings)
+    limits: Limits = Limits()
+    steps: tuple[Step, ...] = ()
+    publish: Publish = Publish()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of one rule: the row is kept when `column` fulfils it. Its name is `column.kind`."""
+
+    column: str
+    kind: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """What the funnel calls it."""
+        return f"{self.column}.{self.kind}"
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it needs all rows at once."""
+        return self.kind in ("top", "bottom")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A step that was checked: the op, the knobs it was given, its columns' names in the recipe, its conditions.
+
+    `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
+    `chain` is the fingerprint of every decision up to and with this step. Both are set by `chained`.
+    """
+
+    label: str
+    function: Callable[..., Any]
+    knobs: Mapping[str, Any]
+    columns: Mapping[str, str]
+    conditions: tuple[Condition, ...]
+    key: str = ""
+    chain: str = ""
+
+    @property
+    def spec(self) -> Spec:
+        """The op's declaration."""
+        return ops.spec_of(self.function)
+
+
+def chained(steps: Sequence[Resolved], start: str) -> list[Resolved]:
+    """The steps with their keys. `start` names the pool and its version.
+
+    A row op's values depend on its own identity and on the steps whose columns it reads; a group op's on every
+    decision before it as well, for these say which rows it sees.
+    """
+    found: list[Resolved] = []
+    chain = start
+    for step in steps:
+        reads = [s.key for s in found if set(s.columns.values()) & set(step.spec.reads)]
+        identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
+        key = f"{step.spec.name}-{fingerprint(identity)}"
+        rules = [[c.column, c.kind, c.value] for c in step.conditions]
+        chain = fingerprint([chain, key, dict(step.columns), rules])
+        found.append(replace(step, key=key, chain=chain))
+    return found
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe, its steps included. Raises SettingsError."""
+    recipe = settings.load(path, Recipe, overrides)
+    resolve(recipe, str(path))
+    return recipe
+
+
+def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
+    """The recipe's steps, checked against the ops. A group op's row op comes before it as a step of its own."""
+    found: list[Resolved] = []
+    types: dict[str, pa.DataType] = {}
+    for number, step in enumerate(recipe.steps):
+        at = f"{where}: steps.{number}"
+        try:
+            function = ops.find(step.op)
+        except ValueError as err:
+            raise SettingsError(f"{at}.op: {err}") from None
+        spec = ops.spec_of(function)
+        knobs = _checked_knobs(step, spec, at)
+        if spec.after is not None and not any(r.function is spec.after for r in found):
+            found.append(_row_op_of(spec, knobs, types))
+        columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
+        _check_columns(columns, spec, types, at)
+        types |= {columns[c]: t for c, t in spec.writes.items()}
+        conditions = _conditions(step, types, at)
+        found.append(Resolved(step.name or spec.name, function, knobs, columns, conditions))
+    _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
+    return found
+
+
+def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for knob, value in step.knobs.items():
+        if knob not in spec.knobs:
+            raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, spec.knobs)}")
+        annotation = spec.knobs[knob].annotation
+        try:
+            checked[knob] = TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
+        except ValidationError as err:
+            message = err.errors(include_url=False)[0]["msg"]
+            raise SettingsError(f"{at}.with.{knob}: {message}, found {value!r}") from None
+    missing = [n for n, p in spec.knobs.items() if p.default is p.empty and n not in checked]
+    if missing:
+        raise SettingsError(f"{at}.with.{missing[0]}: missing; {step.op} needs this knob")
+    return checked
+
+
+def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType]) -> Resolved:
+    assert spec.after is not None
+    before = ops.spec_of(spec.after)
+    shared = {name: value for name, value in knobs.items() if name in before.knobs}
+    types |= before.writes
+    return Resolved(before.name, spec.after, shared, {c: c for c in before.writes}, ())
+
+
+def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, pa.DataType], at: str) -> None:
+    twice = [c for c in columns.values() if c in types]
+    if twice:
+        raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
+    readable = {*ops.READABLE, *types}
+    unreadable = [c for c in spec.reads if c not in readable]
+    if unreadable:
+        hint = unknown("column", unreadable[0], readable)
+        raise SettingsError(f"{at}: op {spec.name!r} reads what no earlier step writes: {hint}")
+
+
+def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str) -> None:
+    for name in names:
+        if name not in types:
+            raise SettingsError(f"{at}: {unknown('column', name, types)}")
+        if pa.types.is_nested(types[name]) or pa.types.is_binary(types[name]):
+            raise SettingsError(f"{at}: column {name!r} holds {types[name]}, only plain values can be published")
+
+
+def _conditions(step: Step, types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:
+    found: list[Condition] = []
+    for column, rule in step.keep.items():
+        if column not in types:
+            raise SettingsError(f"{at}.keep.{column}: {unknown('column', column, types)}")
+        for kind, value in rule.conditions():
+            _check_condition(types[column], kind, value, f"{at}.keep.{column}.{kind}")
+            found.append(Condition(column, kind, value))
+    whole = [c for c in found if c.is_global]
+    if len(whole) > 1:
+        raise SettingsError(f"{at}.keep: one `top` or `bottom` a step, found {len(whole)}; write a step for each")
+    # A share is taken of what the step's other rules leave, so it comes last whatever the order in the file.
+    return tuple(sorted(found, key=lambda c: c.is_global))
+
+
+def _check_condition(column: pa.DataType, kind: str, value: Any, at: str) -> None:
+    numeric = pa.types.is_integer(column) or pa.types.is_floating(column)
+    if kind in ("min", "max", "top", "bottom") and not numeric:
+        raise SettingsError(f"{at}: the column holds {column}, `{kind}` needs numbers; use in, not_in or is")
+    if pa.types.is_nested(column) or pa.types.is_binary(column):
+        raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans")
+    for one in value if isinstance(value, tuple) else (value,):
+        if kind in ("in", "not_in", "is") and not _fits(one, column, numeric):
+            raise SettingsError(f"{at}: the column holds {column}, found {one!r}")
+
+
+def _fits(value: Any, column: pa.DataType, numeric: bool) -> bool:
+    if value is None:
+        return True
+    if pa.types.is_boolean(column):
+        return isinstance(value, bool)
+    if numeric:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, str)

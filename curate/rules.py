@@ -1,0 +1,221 @@
+"""Rules: conditions on columns, exact global shares, and counts that must add up.
+
+Deciding is kept apart from computing: everything here works on columns that are already committed. `top` and
+`bottom` are exact over the whole pool with ties decided by uid, found by radix selection in a few passes over
+the values: memory is flat, cost linear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.recipe import Condition
+
+Bools = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.uint64]
+"""Shape (3, n): order key, complement of the uid's high and low 64 bits. Rows are ranked largest first."""
+
+_DIGIT = 16
+_COLLECT = 1 << 16
+
+
+class ConservationError(AssertionError):
+    """A step whose rows in are not its rows kept, dropped and failed: a bug of ours, so the run fails."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The last row that a share keeps, as its three words; `None` words keep nothing."""
+
+    words: tuple[int, int, int] | None
+    value: float | None
+
+    def keeps(self, words: Words) -> Bools:
+        """Which rows rank at or above the cut; shape (n,)."""
+        if self.words is None:
+            return np.zeros(words.shape[1], dtype=bool)
+        a, b, c = (np.uint64(w) for w in self.words)
+        key, high, low = words
+        return (key > a) | ((key == a) & ((high > b) | ((high == b) & (low >= c))))
+
+
+def passes(column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray, cut: Cut | None = None) -> Bools:
+    """Which rows of `column` fulfil `condition`; a null fulfils only `is: null` (or a null named in `in`)."""
+    if condition.is_global:
+        assert cut is not None, "a share needs its cut"
+        with_value = has_value(column)
+        kept = np.zeros(len(column), dtype=bool)
+        kept[with_value] = cut.keeps(rank_words(column.filter(with_value), uids.filter(with_value), condition.kind))
+        return kept
+    value = condition.value
+    if condition.kind == "is":
+        return _truth(pc.is_null(column) if value is None else pc.equal(column, _scalar(value, column.type)))
+    if condition.kind in ("in", "not_in"):
+        listed = pa.array([v for v in value if v is not None], type=_compare_type(column.type))
+        found = _truth(pc.is_in(column.cast(listed.type), value_set=listed))
+        nulls = _truth(pc.is_null(column))
+        named = None in value
+        return found | (nulls & named) if condition.kind == "in" else ~found & ~nulls
+    compare = pc.greater_equal if condition.kind == "min" else pc.less_equal
+    return _truth(compare(column.cast(pa.float64()), pa.scalar(float(value))))
+
+
+def rank_words(column: pa.ChunkedArray, uids: pa.ChunkedArray, kind: str) -> Words:
+    """The words by which a share ranks rows: larger is kept first; `bottom` turns the order, ties go to smaller uids."""
+    key = _order_key(column.to_numpy())
+    if kind == "bottom":
+        key = ~key
+    raw = np.frombuffer(bytes.fromhex("".join(uids.to_pylist())), dtype=">u8").reshape(-1, 2)
+    return np.stack([key, ~raw[:, 0].astype(np.uint64), ~raw[:, 1].astype(np.uint64)])
+
+
+def share_cut(chunks: Callable[[], Iterable[Words]], share: float, values: Callable[[int], float]) -> tuple[Cut, int]:
+    """The cut that keeps exactly ceil(share x n) of n rows, and n. `chunks()` is read several times, never held."""
+    rows = sum(words.shape[1] for words in chunks())
+    wanted = math.ceil(Fraction(str(share)) * rows)
+    if wanted == 0:
+        return Cut(None, None), rows
+    words = _nth_largest(chunks, wanted)
+    return Cut(words, values(words[0])), rows
+
+
+def value_of_key(key: int, kind: str, integer: bool) -> float:
+    """The number behind an order key, for reports."""
+    word = np.uint64(key) if kind == "top" else ~np.uint64(key)
+    sign = np.uint64(1 << 63)
+    if integer:
+        return float((word ^ sign).view(np.int64))
+    return float((word ^ sign if word & sign else ~word).view(np.float64))
+
+
+def has_value(column: pa.ChunkedArray) -> Bools:
+    """Rows with a number: neither null nor NaN."""
+    valid = _truth(pc.is_valid(column))
+    return valid & ~_truth(pc.is_nan(column)) if pa.types.is_floating(column.type) else valid
+
+
+def _order_key(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Unsigned integers in the order of the numbers (IEEE 754: flip the sign bit, or all bits of a negative)."""
+    sign = np.uint64(1 << 63)
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64).view(np.uint64) ^ sign
+    bits = (values.astype(np.float64) + 0.0).view(np.uint64)
+    return np.where(bits & sign, ~bits, bits | sign)
+
+
+def _nth_largest(chunks: Callable[[], Iterable[Words]], n: int) -> tuple[int, int, int]:
+    prefix: list[int] = []
+    while True:
+        histogram = np.zeros(1 << _DIGIT, dtype=np.int64)
+        for words in chunks():
+            matching = _with_prefix(words, prefix)
+            histogram += np.bincount(_digit(matching, len(prefix)), minlength=1 << _DIGIT)
+        from_top = np.cumsum(histogram[::-1])
+        place = int(np.searchsorted(from_top, n))
+        n -= int(from_top[place] - histogram[::-1][place])
+        prefix.append((1 << _DIGIT) - 1 - place)
+        if histogram[prefix[-1]] <= _COLLECT or len(prefix) == 12:
+            rest = np.concatenate([_with_prefix(words, prefix) for words in chunks()], axis=1)
+            found = rest[:, np.lexsort((rest[2], rest[1], rest[0]))[::-1][n - 1]]
+            return int(found[0]), int(found[1]), int(found[2])
+
+
+def _digit(words: Words, number: int) -> npt.NDArray[np.int64]:
+    word, place = divmod(number, 64 // _DIGIT)
+    shift = np.uint64(64 - _DIGIT * (place + 1))
+    return ((words[word] >> shift) & np.uint64((1 << _DIGIT) - 1)).astype(np.int64)
+
+
+def _with_prefix(words: Words, prefix: Sequence[int]) -> Words:
+    keep = np.ones(words.shape[1], dtype=bool)
+    for number, digit in enumerate(prefix):
+        keep &= _digit(words, number) == digit
+    return words[:, keep]
+
+
+def _truth(array: pa.ChunkedArray) -> Bools:
+    found: Bools = array.fill_null(False).to_numpy().astype(bool, copy=False)
+    return found
+
+
+def _compare_type(column: pa.DataType) -> pa.DataType:
+    return pa.float64() if pa.types.is_integer(column) or pa.types.is_floating(column) else column
+
+
+def _scalar(value: Any, column: pa.DataType) -> pa.Scalar:
+    return pa.scalar(value, type=_compare_type(column))
+
+
+@dataclass
+class StepCount:
+    """One step's rows: in = kept + dropped (by rule) + failed (by error); computed now or reused."""
+
+    step: str
+    rows_in: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    computed: int = 0
+    reused: int = 0
+
+    def check(self) -> None:
+        """Raise ConservationError unless the counts add up."""
+        out = self.kept + self.dropped.total() + self.failed.total()
+        if self.rows_in != out:
+            raise ConservationError(f"step {self.step!r}: {self.rows_in} rows in, {out} accounted for")
+
+    def add(self, other: StepCount) -> None:
+        """Add another shard's counts of the same step."""
+        assert self.step == other.step, (self.step, other.step)
+        self.rows_in += other.rows_in
+        self.kept += other.kept
+        self.dropped.update(other.dropped)
+        self.failed.update(other.failed)
+        self.computed += other.computed
+        self.reused += other.reused
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "step": self.step,
+            "in": self.rows_in,
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "failed": dict(sorted(self.failed.items())),
+            "computed": self.computed,
+            "reused": self.reused,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StepCount:
+        """The inverse of to_json."""
+        counters = Counter(data["dropped"]), Counter(data["failed"])
+        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"])
+
+
+def check_funnel(counts: Sequence[StepCount]) -> None:
+    """Conservation of a whole run: every step adds up, and takes in what the step before it kept."""
+    for count in counts:
+        count.check()
+    for before, after in zip(counts, counts[1:], strict=False):
+        if before.kept != after.rows_in:
+            raise ConservationError(f"{before.step!r} kept {before.kept} rows, {after.step!r} took {after.rows_in}")
+
+
+def merge(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
+    """The sums over shards of each step's counts, in the order of the steps."""
+    total: dict[str, StepCount] = {}
+    for part in parts:
+        for count in part:
+            total.setdefault(count.step, StepCount(count.step)).add(count)
+    yield from total.values()

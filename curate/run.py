@@ -1,0 +1,500 @@
+"""A run: plan, ingest, annotate and decide stage by stage, publish. What is committed is never done again.
+
+Steps are grouped into stages: consecutive row ops run together over each shard, so that an image is decoded
+once; a `top` or `bottom` ends a stage, since its cut needs all shards; a group op is a stage of its own. Each
+finished stage leaves a small file with its counts and cut, named by the fingerprint of every choice before it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate import engine, publish, sources
+from curate.download import Downloader
+from curate.pool import Pool, read_table, shard_name, write_table
+from curate.recipe import Condition, Recipe, Resolved, chained, resolve
+from curate.remedies import remedy
+from curate.rules import Cut, StepCount, Words, check_funnel, has_value, merge, rank_words, share_cut, value_of_key
+from curate.sample import commit_text, dump_json, fingerprint, remove_leftovers
+from curate.shards import DatasetInfo, load_dataset
+from curate.steps import Annotator, Cuts, End, ShardState, open_shard, settle
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a part of the run is: shards done of `total`, rows computed, rows that failed."""
+
+    what: str
+    done: int
+    total: int
+    computed: int = 0
+    failed: int = 0
+
+
+@dataclass
+class Summary:
+    """What a run made: the funnel (ingest first), the dataset, and where things lie."""
+
+    recipe: Recipe
+    pool: Pool
+    funnel: list[StepCount]
+    dataset: DatasetInfo
+    key: str
+    published_now: bool
+    cuts: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The published dataset."""
+        return Path(self.recipe.out) / "dataset"
+
+    @property
+    def computed(self) -> int:
+        """Rows that this run took in or annotated; 0 when everything was there."""
+        return sum(c.computed for c in self.funnel)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, for `funnel.json` and `--json`; paths are relative to the recipe's folder."""
+        return {
+            "name": self.recipe.name,
+            "key": self.key,
+            "pool": self.pool.folder.name,
+            "dataset": "dataset",
+            "samples": self.dataset.samples,
+            "bytes": self.dataset.bytes,
+            "shards": len(self.dataset.shards),
+            "cuts": self.cuts,
+            "funnel": [c.to_json() for c in self.funnel],
+        }
+
+
+Watch = Callable[[Progress], None]
+
+
+def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
+    """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
+    out = Path(recipe.out)
+    resolved = resolve(recipe)
+    with locked(out):
+        remove_leftovers(out)
+        pool = sources.pool_of(recipe)
+        runner = _Runner(recipe, pool, sources.plan(recipe, pool), workers, watch)
+        ingest = runner.ingest()
+        steps = chained(resolved, fingerprint([pool.key, runner.version()]))
+        counts, cuts = runner.annotate(steps)
+        key, funnel = runner.decide(steps, cuts)
+        _cross_check([ingest, *counts], funnel)
+        info, published_now = runner.publish(key)
+        if info.samples != funnel[-1].kept:
+            raise RunError(f"{out}: {funnel[-1].kept} rows kept, {info.samples} published; delete {out}/dataset")
+        values = {name: cut.value for (_, name), cut in cuts.items()}
+        summary = Summary(recipe, pool, [ingest, *counts], info, key, published_now, values)
+        commit_text(out / "funnel.json", dump_json(summary.to_json()))
+        return summary
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises RunError when another run has it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{out}: another run is at work in this folder; wait for it, or set another `out`") from None
+        yield
+
+
+@dataclass
+class _Runner:
+    recipe: Recipe
+    pool: Pool
+    planned: sources.Plan
+    workers: int
+    watch: Watch
+
+    @property
+    def shards(self) -> range:
+        return range(self.planned.shards)
+
+    def version(self) -> int:
+        """How often the pool's failed URLs were tried again."""
+        return attempts(self.pool)
+
+    def ingest(self) -> StepCount:
+        """Commit every shard of the pool, then find rows whose uid came before."""
+        done = self.pool.folder / "ingest.json"
+        if done.exists():
+            return _reused(StepCount.from_json(json.loads(done.read_text())))
+        task = functools.partial(make_ingest, self.recipe, self.pool, self.planned)
+        total = StepCount("ingest")
+        allowed = self.recipe.limits.failed * (self.planned.rows or 0)
+        for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
+            total.add(StepCount.from_json(result))
+            failed = total.failed.total()
+            self.watch(Progress("ingest", number, len(self.shards), total.computed, failed))
+            if self.planned.rows is not None and failed > allowed:
+                raise too_many_failures(total, self.planned.rows, self.recipe.limits.failed)
+        if self.planned.rows is not None and total.rows_in != self.planned.rows:
+            raise RunError(f"{self.pool.folder}: {self.planned.rows} rows planned, {total.rows_in} in the pool")
+        if total.failed.total() > self.recipe.limits.failed * total.rows_in:
+            raise too_many_failures(total, total.rows_in, self.recipe.limits.failed)
+        repeats = mark_repeats(self.pool, self.shards, Path(self.recipe.out) / "scratch")
+        if repeats:
+            total.dropped["unique_uid"] = repeats
+        total.kept = total.rows_in - total.failed.total() - repeats
+        total.check()
+        commit_text(done, dump_json(total.to_json()))
+        return total
+
+    def annotate(self, steps: Sequence[Resolved]) -> tuple[list[StepCount], dict[tuple[int, str], Cut]]:
+        """Every stage in turn; the counts a step, and the cuts of all shares."""
+        counts: list[StepCount] = []
+        cuts: dict[tuple[int, str], Cut] = {}
+        for first, last in stages(steps):
+            done = Path(self.recipe.out) / "stages" / f"{steps[last].chain}.json"
+            if not done.exists():
+                self._stage(steps, first, last, cuts, done)
+                found = json.loads(done.read_text())
+                counts += [StepCount.from_json(c) for c in found["counts"]]
+            else:
+                found = json.loads(done.read_text())
+                counts += [_reused(StepCount.from_json(c)) for c in found["counts"]]
+            if found["cut"] is not None:
+                name = next(c.name for c in steps[last].conditions if c.is_global)
+                words = found["cut"]["words"]
+                cuts[last, name] = Cut(tuple(words) if words else None, found["cut"]["value"])
+        return counts, cuts
+
+    def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
+        if steps[first].spec.is_group:
+            self._group(steps, first, cuts)
+        folder = done.with_suffix("")
+        task = functools.partial(make_stage, self.pool, steps, first, last, cuts, folder)
+        label = " + ".join(s.label for s in steps[first : last + 1])
+        parts: list[list[StepCount]] = []
+        for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
+            parts.append([StepCount.from_json(c) for c in result])
+            parts = [list(merge(parts))]
+            computed = max(c.computed for c in parts[0])
+            failed = sum(c.failed.total() for c in parts[0])
+            self.watch(Progress(label, number, len(self.shards), computed, failed))
+        counts = parts[0]
+        condition = next((c for c in steps[last].conditions if c.is_global), None)
+        cut = self._cut(folder, condition, steps[last], counts[-1]) if condition else None
+        data = {"words": cut.words, "value": cut.value} if cut else None
+        check_funnel(counts)
+        commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cut": data}))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _cut(self, folder: Path, condition: Condition, step: Resolved, count: StepCount) -> Cut:
+        def chunks() -> Iterator[Words]:
+            for shard in self.shards:
+                table = read_table(folder / f"{shard_name(shard)}.parquet")
+                yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
+
+        own = {shown: step.spec.writes[name] for name, shown in step.columns.items()}
+        integer = pa.types.is_integer(own[condition.column]) if condition.column in own else False
+        cut, rows = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, integer))
+        kept = sum(int(cut.keeps(words).sum()) for words in chunks())
+        if count.kept > kept:
+            count.dropped[condition.name] = count.kept - kept
+        count.kept = kept
+        return cut
+
+    def _group(self, steps: Sequence[Resolved], number: int, cuts: Cuts) -> None:
+        step = steps[number]
+        if all(self.pool.columns(step.key, shard).exists() for shard in self.shards):
+            return
+        scratch = Path(self.recipe.out) / "scratch" / step.key
+        shutil.rmtree(scratch, ignore_errors=True)
+        gather = functools.partial(make_gather, self.pool, steps, number, cuts, scratch)
+        for done, _ in enumerate(engine.run_tasks(gather, self.shards, self.workers), 1):
+            self.watch(Progress(f"{step.label}: gather", done, len(self.shards)))
+        inputs, outputs = ([scratch / f"{k}-{shard_name(s)}.parquet" for s in self.shards] for k in ("in", "out"))
+        step.function(inputs, outputs, scratch / "work", **step.knobs)
+        for shard, given, made in zip(self.shards, inputs, outputs, strict=True):
+            write_table(_group_columns(step, read_table(given), read_table(made)), self.pool.columns(step.key, shard))
+        shutil.rmtree(scratch)
+
+    def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount]]:
+        """Every row's end, from columns alone: what `explain` reads and what is published."""
+        recipe = self.recipe
+        choice = [steps[-1].chain if steps else self.pool.key, recipe.publish.columns, recipe.seed, self.version()]
+        key = fingerprint([*choice, recipe.publish.shuffle])
+        folder = decisions_folder(recipe, key)
+        done = folder.with_suffix(".json")
+        if not done.exists():
+            task = functools.partial(make_decide, recipe, self.pool, steps, cuts, folder)
+            parts: list[list[StepCount]] = []
+            for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
+                parts = [list(merge([*parts, [StepCount.from_json(c) for c in result]]))]
+                self.watch(Progress("decide", number, len(self.shards)))
+            check_funnel(parts[0])
+            commit_text(done, dump_json([c.to_json() for c in parts[0]]))
+        return key, [StepCount.from_json(c) for c in json.loads(done.read_text())]
+
+    def publish(self, key: str) -> tuple[DatasetInfo, bool]:
+        """Write the dataset unless it is there; returns what it is, and whether it was written now."""
+        recipe, out = self.recipe, Path(self.recipe.out)
+        target, done = out / "dataset", out / "published.json"
+        said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
+        building = out / f"publish-{said}"
+        published_now = not (done.exists() and json.loads(done.read_text())["key"] == said)
+        if published_now:
+            self._build(key, building)
+            commit_text(done, dump_json({"key": said}))
+        publish.swap(building, target)
+        shutil.rmtree(out / "scratch", ignore_errors=True)
+        return load_dataset(target), published_now
+
+    def _build(self, key: str, building: Path) -> None:
+        recipe, out = self.recipe, Path(self.recipe.out)
+        for stale in out.glob("publish-*"):
+            if stale != building:
+                shutil.rmtree(stale)
+        kept = [decisions_folder(recipe, key) / f"kept-{shard_name(s)}.parquet" for s in self.shards]
+        shards = publish.plan_shards(kept, recipe.publish, building, out / "scratch" / "sort")
+        task = functools.partial(make_publish, self.pool, building, recipe.publish.columns)
+        infos = []
+        for number, info in enumerate(engine.run_tasks(task, range(shards), self.workers), 1):
+            infos.append(info)
+            self.watch(Progress("publish", number, shards))
+        publish.seal(building, recipe.name, choices(recipe), infos)
+
+
+def choices(recipe: Recipe) -> str:
+    """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
+    said = recipe.model_dump(mode="json", exclude={"out": True, "source": {"path"}, "limits": True})
+    return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
+
+
+def decisions_folder(recipe: Recipe, key: str) -> Path:
+    """Where the decisions and the kept rows of a run lie."""
+    return Path(recipe.out) / "decisions" / key
+
+
+def attempts(pool: Pool) -> int:
+    """How often `retry` has run on this pool."""
+    path = pool.folder / "retries.json"
+    return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
+
+
+def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> tuple[int, int]:
+    """Try a finished ingest's failed URLs again; returns how many were tried and how many came now."""
+    with locked(Path(recipe.out)):
+        pool = sources.pool_of(recipe)
+        if recipe.source.type != "urls":
+            raise RunError("only a source of URLs can be tried again")
+        if not (pool.folder / "ingest.json").exists():
+            raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
+        shards = range(sources.plan(recipe, pool).shards)
+        attempt = attempts(pool) + 1
+        (pool.folder / "ingest.json").unlink()
+        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
+        tried = came = 0
+        task = functools.partial(make_retry, recipe, pool, attempt)
+        for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
+            tried, came = tried + asked, came + got
+            watch(Progress("retry", number, len(shards), came, tried - came))
+        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
+        return tried, came
+
+
+def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
+    """The first and last step of each stage."""
+    found: list[tuple[int, int]] = []
+    first = 0
+    for number, step in enumerate(steps):
+        follower_is_group = number + 1 < len(steps) and steps[number + 1].spec.is_group
+        ends = step.spec.is_group or follower_is_group or any(c.is_global for c in step.conditions)
+        if ends or number + 1 == len(steps):
+            found.append((first, number))
+            first = number + 1
+    return found
+
+
+def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
+    """The error of a run whose failures pass the limit, with the three commonest and what to do about each."""
+    lines = [f"  {error}: {n} rows. {remedy(error)}" for error, n in count.failed.most_common(3)]
+    head = f"{count.failed.total()} of {rows} rows failed, more than limits.failed = {limit:g} allows."
+    return RunError("\n".join([head, *lines, "What was committed is kept: run again to go on."]))
+
+
+def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan) -> engine.Task:
+    """The task that commits a pool shard."""
+    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
+    return lambda shard: sources.ingest(recipe, pool, shard, planned, downloader).to_json()
+
+
+def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
+    """The task that tries a shard's failed URLs again."""
+    downloader = Downloader(recipe.download)
+    return lambda shard: sources.retry(pool, shard, downloader, attempt)
+
+
+def make_stage(
+    pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path
+) -> engine.Task:
+    """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
+    annotator = Annotator(pool, steps[first : last + 1])
+    share = next((c for c in steps[last].conditions if c.is_global), None)
+
+    def task(shard: int) -> list[dict[str, Any]]:
+        state = _settled(pool, shard, steps[:first], cuts)
+        counts = annotator.run(shard, state, cuts, first)
+        if share is not None:
+            write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
+        return [c.to_json() for c in counts]
+
+    return task
+
+
+def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
+    """The task that writes a shard's admitted rows for a group op."""
+    after = steps[number].spec.after
+    before = next(s for s in steps[:number] if s.function is after)
+
+    def task(shard: int) -> int:
+        state = _settled(pool, shard, steps[:number], cuts)
+        rows = np.flatnonzero(state.alive)
+        columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
+        columns |= {own: state.columns[shown].take(pa.array(rows)) for own, shown in before.columns.items()}
+        table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
+        write_table(table, folder / f"in-{shard_name(shard)}.parquet")
+        return len(rows)
+
+    return task
+
+
+def make_decide(
+    recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path
+) -> engine.Task:
+    """The task that writes a shard's decisions and kept rows."""
+
+    def task(shard: int) -> list[dict[str, Any]]:
+        state = open_shard(pool, shard)
+        counts = [_ingest_count(state)]
+        for number, step in enumerate(steps):
+            counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
+        write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
+        write_table(_kept(recipe, state, shard), folder / f"kept-{shard_name(shard)}.parquet")
+        return [c.to_json() for c in counts]
+
+    return task
+
+
+def make_publish(pool: Pool, folder: Path, columns: Sequence[str]) -> engine.Task:
+    """The task that writes an output shard."""
+    return lambda number: publish.write_shard(pool, folder, number, columns)
+
+
+def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:
+    """Commit, a shard, which successful rows have the uid of an earlier one; returns how many there are."""
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    rows = """SELECT uid, file_row_number AS row, filename FROM read_parquet(?, file_row_number=true, filename=true)
+              WHERE status = 'success'"""
+    query = f"""WITH rows AS ({rows}), twice AS (SELECT uid FROM rows GROUP BY uid HAVING count(*) > 1)
+                SELECT uid, filename, row FROM rows WHERE uid IN (FROM twice) ORDER BY uid, filename, row"""
+    later: dict[str, list[int]] = {}
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit='{publish.MEMORY_LIMIT}'; SET threads=2")
+        db.execute("SET temp_directory=?", [str(scratch)])
+        before = None
+        for uid, name, row in _fetched(db.execute(query, [[str(pool.rows(s)) for s in shards]])):
+            if uid == before:
+                later.setdefault(Path(name).stem, []).append(row)
+            before = uid
+    for name, numbers in later.items():
+        write_table(pa.table({"row": pa.array(sorted(numbers), pa.int32())}), pool.repeats(int(name)))
+    return sum(map(len, later.values()))
+
+
+def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
+    while rows := result.fetchmany(4096):
+        yield from rows
+
+
+def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
+    state = open_shard(pool, shard)
+    for number, step in enumerate(steps):
+        settle(state, pool, shard, step, _mine(cuts, number))
+    return state
+
+
+def _mine(cuts: Cuts, number: int) -> dict[str, Cut]:
+    return {name: cut for (step, name), cut in cuts.items() if step == number}
+
+
+def _candidates(state: ShardState, share: Condition) -> pa.Table:
+    column = state.columns[share.column]
+    alive = pa.array(state.alive & has_value(column))
+    words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
+    return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
+
+
+def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
+    if not made["uid"].equals(given["uid"]):
+        raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
+    nothing = pa.nulls(given.num_rows, pa.string())
+    columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}
+    return pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
+
+
+def _ingest_count(state: ShardState) -> StepCount:
+    ends = [end for end in state.ends if end is not None]
+    dropped, failed = (Counter(e.rule for e in ends if e.outcome == o) for o in ("dropped", "failed"))
+    return StepCount("ingest", len(state.alive), int(state.alive.sum()), dropped, failed)
+
+
+def _decisions(state: ShardState) -> pa.Table:
+    said = {name: pa.array([end and getattr(end, name) for end in state.ends], pa.string()) for name in End._fields}
+    said["outcome"] = said["outcome"].fill_null("kept")
+    return pa.table({"uid": state.rows["uid"], **said, "meta": state.rows["meta"]})
+
+
+def _kept(recipe: Recipe, state: ShardState, shard: int) -> pa.Table:
+    rows = np.flatnonzero(state.alive)
+    take = pa.array(rows)
+    columns = {c: state.rows[c].take(take) for c in publish.KEPT}
+    columns |= {c: state.columns[c].take(take) for c in recipe.publish.columns}
+    if recipe.publish.shuffle:
+        order = [publish.shuffle_key(recipe.seed, uid) for uid in columns["uid"].to_pylist()]
+    else:
+        order = [(shard << 32) + row for row in rows.tolist()]
+    return pa.table(columns | {"order": pa.array(order, pa.uint64())})
+
+
+def _reused(count: StepCount) -> StepCount:
+    count.computed, count.reused = 0, count.rows_in
+    return count
+
+
+def _cross_check(counts: Sequence[StepCount], decided: Iterable[StepCount]) -> None:
+    """The counts that the stages took while computing must be those that the decisions give from columns."""
+    for one, other in zip(counts, decided, strict=True):
+        a, b = one.to_json(), other.to_json()
+        for told in (a, b):
+            told.pop("computed"), told.pop("reused")
+        if a != b:
+            raise RunError(f"step {one.step!r}: counted {a} while computing, {b} while deciding; this is our bug")
+    check_funnel(list(counts))
+

@@ -1,0 +1,218 @@
+"""Settings files: YAML read into frozen pydantic models, with errors that say where, what and what to do.
+
+A wrong key, type or value is refused before anything runs. The message names the file and line, the path in
+the file, what was found, what is allowed, and the nearest valid name. `key.path=value` overrides are applied
+before validation, so they are checked like the file itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MAX_FILE_BYTES = 4 << 20
+
+
+class SettingsError(ValueError):
+    """A settings file (or an override of it) that cannot be used; the message says where, what and what to do."""
+
+
+class Settings(BaseModel):
+    """Base of every model that a user writes in YAML: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(path: Path | str, model: type[S], overrides: Sequence[str] = ()) -> S:
+    """Read the YAML file `path` as `model`, after applying `a.b=value` overrides. Raises SettingsError."""
+    path = Path(path)
+    data, lines = read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    return validate(data, model, str(path), lines)
+
+
+def validate(data: Any, model: type[S], where: str, lines: Mapping[tuple[str | int, ...], int] | None = None) -> S:
+    """Validate plain `data` as `model`; every fault found is in the one SettingsError raised."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as err:
+        faults = [_sentence(fault, data, model, lines or {}) for fault in err.errors(include_url=False)]
+        raise SettingsError("\n".join(f"{where}{line}" for line in dict.fromkeys(faults))) from None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """The mapping in a YAML file, and the line (from 1) of each path in it. Raises SettingsError."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise SettingsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; is this really a settings file?")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise SettingsError(f"{path}: no such file{nearest(path.name, siblings)}") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise SettingsError(f"{path}: cannot be read: {err}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as err:
+        raise SettingsError(f"{path}: not valid YAML: {err}") from None
+    if not isinstance(data, dict) or node is None:
+        raise SettingsError(f"{path}: expected `key: value` lines at the top, found {_kind(data)}")
+    lines: dict[tuple[str | int, ...], int] = {}
+    _walk(node, (), lines, path)
+    return data, lines
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` - did you mean 'x'?` when a valid name is close to `name`, else an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" - did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
+    """The sentence for a name that is not known: what was found, the nearest valid one, and what is allowed."""
+    names = sorted(allowed)
+    return f"unknown {what} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
+
+
+def _walk(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path) -> None:
+    lines[at] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                where = f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, (*at, name)))}"
+                raise SettingsError(f"{where}: the key stands twice; keep one")
+            seen.add(name)
+            _walk(value, (*at, name), lines, path)
+            lines[(*at, name)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            _walk(value, (*at, number), lines, path)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise SettingsError(f"--set {override!r}: expected key.path=value, for example steps.0.keep.min_side.min=64")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as err:
+        raise SettingsError(f"--set {override!r}: the value is not valid YAML: {err}") from None
+    *parents, last = path.strip().split(".")
+    here: Any = data
+    for part in parents:
+        here = _step(here, part, override)
+    if isinstance(here, list):
+        here[_position(here, last, override)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise SettingsError(f"--set {override!r}: {'.'.join(parents)} is {_kind(here)}, it has no keys to set")
+
+
+def _step(here: Any, part: str, override: str) -> Any:
+    if isinstance(here, list):
+        return here[_position(here, part, override)]
+    if isinstance(here, dict):
+        if here.get(part) is None:
+            here[part] = {}
+        return here[part]
+    raise SettingsError(f"--set {override!r}: {part!r} lies below {_kind(here)}, which has no keys")
+
+
+def _position(here: list[Any], part: str, override: str) -> int:
+    """A list's entry by number, or by its `op` or `name`, so that `steps.clip_score.keep...` reads naturally."""
+    if part.isdigit() and int(part) < len(here):
+        return int(part)
+    names = [str(e.get("op", e.get("name", ""))) for e in here if isinstance(e, dict)]
+    if names.count(part) == 1:
+        return names.index(part)
+    if names.count(part) > 1:
+        raise SettingsError(f"--set {override!r}: {part!r} stands {names.count(part)} times; give its number (from 0)")
+    raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{nearest(part, names)}")
+
+
+def _sentence(
+    fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]
+) -> str:
+    at = _path_in_file(tuple(fault["loc"]), data)
+    line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
+    where = f":{line}: " if line else ": "
+    where += ".".join(map(str, at)) or "the file"
+    kind, found = fault["type"], fault.get("input")
+    if kind == "extra_forbidden":
+        allowed = _fields_at(model, tuple(fault["loc"][:-1]))
+        return f"{where}: {unknown('key', str(at[-1]), allowed)}"
+    if kind == "missing":
+        return f"{where}: missing; this key is required"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{where}: {message}"
+    hint = nearest(str(found), _literals(fault)) if kind in ("literal_error", "union_tag_invalid") else ""
+    return f"{where}: {message[0].lower() + message[1:]}, found {_kind(found)}{hint}"
+
+
+def _path_in_file(loc: tuple[str | int, ...], data: Any) -> tuple[str | int, ...]:
+    """The parts of pydantic's location that are keys of the file (union members' names are left out)."""
+    out: list[str | int] = []
+    here = data
+    for number, part in enumerate(loc):
+        if isinstance(here, dict) and (part in here or number == len(loc) - 1):
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            continue
+        out.append(part)
+    return tuple(out)
+
+
+def _fields_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
+    """The keys allowed where `loc` points, following fields, containers and union members by their names."""
+    here = model
+    for part in loc:
+        members = [m for m in _models_in(here) if isinstance(part, str) and part in (m.__name__, *_tags(m))]
+        fields = [m.model_fields[part].annotation for m in _models_in(here) if part in m.model_fields]
+        here = fields[0] if fields else members[0] if members else here
+    return sorted({name for found in _models_in(here) for name in found.model_fields})
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    kind = model.model_fields.get("type")
+    return tuple(map(str, typing.get_args(kind.annotation))) if kind else ()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [m for arg in typing.get_args(annotation) for m in _models_in(arg)]
+
+
+def _literals(fault: Any) -> list[str]:
+    context = fault.get("ctx", {})
+    text = str(context.get("expected", context.get("expected_tags", "")))
+    return [part.strip(" '\"") for part in text.replace(" or ", ",").split(",")]
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,0 +1,290 @@
+"""The index of a shard: an Arrow IPC file beside the tar, one row a sample, that says where each part lies.
+
+Columns: `uid`, `parts` (list of name, offset and size in bytes), then any columns carried along. The schema's
+metadata names the tar it belongs to, its size and its SHA-256. The file is not compressed, so that it is memory
+mapped and a reader opens in microseconds whatever the number of samples; the index is the shard's commit marker.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.sample import commit_file, file_sha256
+from curate.shards.info import ShardError, ShardInfo
+from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
+
+INDEX_VERSION = 1
+PART = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+SCHEMA = pa.schema([pa.field("uid", pa.string(), nullable=False), pa.field("parts", pa.list_(PART), nullable=False)])
+TOGETHER_BYTES = 1 << 16
+MAX_PROBLEMS = 100
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where parts lie, as flat views of the mapped index: row r owns parts starts[r] to starts[r + 1]."""
+
+    starts: memoryview
+    names: list[str]
+    codes: memoryview
+    offsets: memoryview
+    sizes: memoryview
+
+
+class ShardReader:
+    """Random access to the samples of one shard through its index; safe to use from many threads at once.
+
+    Opening maps the index and compares the tar's size with it; no header of the tar is walked.
+    Raises ShardError where tar and index do not belong together; IndexError for a row that is not there.
+    """
+
+    def __init__(self, tar: Path, index: Path | None = None) -> None:
+        self.tar = Path(tar)
+        self.index = Path(index) if index is not None else index_path(self.tar)
+        self.table = _open_index(self.index)
+        self.metadata = _metadata(self.table, self.index)
+        try:
+            self._file = io.FileIO(self.tar)
+        except FileNotFoundError:
+            raise ShardError(f"{self.tar}: no such file, though its index {self.index} is there") from None
+        self._fd = self._file.fileno()
+        self._layout: _Layout | None = None
+        size = os.fstat(self._fd).st_size
+        if size != int(self.metadata["tar_bytes"]):
+            self.close()
+            raise ShardError(
+                f"{self.tar} has {size} bytes, but its index {self.index} was made for {self.metadata['tar_bytes']}; "
+                "run `curate verify` on the folder, then publish or index this shard again"
+            )
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __enter__(self) -> ShardReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the tar; the mapped index lives on while its arrays are used."""
+        self._file.close()
+        self._fd = -1  # the number may name another file soon
+
+    @property
+    def uids(self) -> pa.StringArray:
+        """The uids in row order, zero-copy."""
+        return _whole(self.table.column("uid"))
+
+    def parts(self, row: int) -> list[Part]:
+        """Where the parts of a row's sample lie in the tar."""
+        at = self._layout or self._load()
+        first, last = self._span(at, row)
+        return [Part(at.names[at.codes[p]], at.offsets[p], at.sizes[p]) for p in range(first, last)]
+
+    def read(self, row: int) -> dict[str, bytes]:
+        """Every part of a row's sample: name to bytes. Small samples take one read, large ones one a part."""
+        at = self._layout or self._load()
+        first, last = self._span(at, row)
+        if last == first:
+            return {}
+        begin, end = at.offsets[first], at.offsets[last - 1] + at.sizes[last - 1]
+        if not 0 <= end - begin <= TOGETHER_BYTES:
+            return {at.names[at.codes[p]]: self._read(at.offsets[p], at.sizes[p]) for p in range(first, last)}
+        data, out = self._read(begin, end - begin), {}
+        for part in range(first, last):
+            offset = at.offsets[part] - begin
+            if offset < 0:
+                raise ShardError(f"{self.index}: the parts of row {row} are not in tar order; run `curate verify`")
+            out[at.names[at.codes[part]]] = data[offset : offset + at.sizes[part]]
+        return out
+
+    def read_part(self, row: int, name: str) -> bytes:
+        """One part of a row's sample. Raises ShardError when the sample has no such part."""
+        at = self._layout or self._load()
+        first, last = self._span(at, row)
+        for part in range(first, last):
+            if at.names[at.codes[part]] == name:
+                return self._read(at.offsets[part], at.sizes[part])
+        raise ShardError(f"{self.tar}: row {row} has no part {name!r} (it has {[p.name for p in self.parts(row)]})")
+
+    def _span(self, at: _Layout, row: int) -> tuple[int, int]:
+        if not 0 <= row < len(at.starts) - 1:
+            raise IndexError(f"{self.tar}: no row {row}, the shard has {len(self)} samples")
+        return at.starts[row], at.starts[row + 1]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, offset)
+        if len(data) != size:
+            raise ShardError(f"{self.tar}: ended at byte {offset + len(data)}, while it was read; run `curate verify`")
+        return data
+
+    def _load(self) -> _Layout:
+        """Views of the index's buffers, checked once (a stranger's index may say anything). A race here is harmless."""
+        parts = _whole(self.table.column("parts"))
+        names, offsets, sizes = (_views(parts.values.field(n), self.index) for n in range(3))
+        starts = parts.offsets.to_numpy()
+        total = int(self.metadata["tar_bytes"])
+        sound = len(starts) == len(parts) + 1 and starts[0] >= 0 and starts[-1] <= len(offsets)
+        sound = sound and bool((np.diff(starts) >= 0).all() and (offsets >= 0).all() and (sizes >= 0).all())
+        if not sound or bool((offsets > total - sizes).any()):
+            raise ShardError(f"{self.index}: points outside {self.tar}; run `curate verify`, then index the tar again")
+        coded = names.dictionary_encode()
+        self._layout = _Layout(
+            memoryview(starts),
+            coded.dictionary.to_pylist(),
+            memoryview(coded.indices.to_numpy()),
+            memoryview(offsets),
+            memoryview(sizes),
+        )
+        return self._layout
+
+
+def index_path(tar: Path) -> Path:
+    """Where the index of a tar lies: `00000.arrow` beside `00000.tar`."""
+    return tar.with_suffix(".arrow")
+
+
+def write_index(
+    path: Path,
+    metadata: Mapping[str, str],
+    uids: Sequence[str],
+    parts: Sequence[Sequence[Part]],
+    carried: Mapping[str, pa.Array] | None = None,
+) -> None:
+    """Write an index file: row r is the sample uids[r] with parts[r]. The same input gives the same bytes."""
+    flat = [part for sample in parts for part in sample]
+    starts = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+    struct = pa.StructArray.from_arrays(
+        [
+            pa.array([p.name for p in flat], pa.string()),
+            pa.array([p.offset for p in flat], pa.int64()),
+            pa.array([p.size for p in flat], pa.int64()),
+        ],
+        fields=list(PART),
+    )
+    columns = {"uid": pa.array(uids, pa.string()), "parts": pa.ListArray.from_arrays(pa.array(starts), struct)}
+    columns.update(carried or {})
+    fields = [*SCHEMA, *(pa.field(name, array.type) for name, array in (carried or {}).items())]
+    batch = pa.record_batch(
+        list(columns.values()), schema=pa.schema(fields, {"version": str(INDEX_VERSION), **metadata})
+    )
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def index_metadata(kind: str, tar: str, size: int, sha256: str) -> dict[str, str]:
+    """The schema metadata that ties an index to its tar (file name, bytes, hex SHA-256)."""
+    return {"kind": kind, "tar": tar, "tar_bytes": str(size), "tar_sha256": sha256}
+
+
+def index_tar(
+    tar: Path, index: Path | None = None, kind: str = "caption", limits: TarLimits | None = None
+) -> ShardInfo:
+    """Index a tar that another tool wrote, its keys as uids; the tar is not changed. Raises ShardError at any fault."""
+    tar = Path(tar)
+    index = Path(index) if index is not None else index_path(tar)
+    samples: list[TarSample] = []
+    for found in scan_tar(tar, limits):
+        if isinstance(found, TarFault):
+            raise ShardError(f"{tar}: {_shown(found)}. {_remedy(found)}")
+        samples.append(found)
+    size, sha256 = tar.stat().st_size, file_sha256(tar)
+    with commit_file(index) as temporary:
+        metadata = index_metadata(kind, tar.name, size, sha256)
+        write_index(temporary, metadata, [s.key for s in samples], [s.parts for s in samples])
+    return ShardInfo(tar.name, index.name, len(samples), size, sha256)
+
+
+def verify(tar: Path, index: Path | None = None) -> list[str]:
+    """What is wrong with a shard, one sentence a problem, none when size, SHA-256 and every header agree."""
+    tar = Path(tar)
+    index = Path(index) if index is not None else index_path(tar)
+    try:
+        with ShardReader(tar, index) as reader:
+            rows = [(uid, reader.parts(row)) for row, uid in enumerate(reader.uids.to_pylist())]
+            stated = reader.metadata["tar_sha256"]
+    except (OSError, ValueError) as err:
+        return [str(err)]
+    problems = _disagreements(tar, index, rows)
+    if not problems and (found := file_sha256(tar)) != stated:
+        problems = [f"{tar}: its SHA-256 is {found}, its index {index} says {stated}: the content was changed"]
+    return problems
+
+
+def _disagreements(tar: Path, index: Path, rows: list[tuple[str, list[Part]]]) -> list[str]:
+    """Where the tar's headers and the index's rows differ, at most MAX_PROBLEMS of them."""
+
+    def problems() -> Any:
+        row = 0
+        for found in scan_tar(tar, TarLimits(member_bytes=1 << 62, samples=len(rows) + MAX_PROBLEMS)):
+            if isinstance(found, TarFault):
+                yield f"{tar}: {_shown(found)}"
+                continue
+            if row < len(rows) and (found.key, list(found.parts)) != rows[row]:
+                yield f"{tar}: sample {row} is {found.key!r} in the tar, and {index} says otherwise: {rows[row]}"
+            row += 1
+        if row != len(rows):
+            yield f"{tar}: holds {row} samples, its index {index} says {len(rows)}"
+
+    return list(islice(problems(), MAX_PROBLEMS))
+
+
+def _shown(fault: TarFault) -> str:
+    sample = f" (sample {fault.key!r})" if fault.key else ""
+    return f"{fault.error} at byte {fault.offset}{sample}: {fault.detail}"
+
+
+def _remedy(fault: TarFault) -> str:
+    if fault.error == "compressed_tar":
+        return "Decompress it (for gzip: `gunzip FILE.tar.gz`) and index the .tar"
+    return "Ingest it as a source instead: every sample that is whole is kept and each fault is counted"
+
+
+def _open_index(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        table.validate()
+    except FileNotFoundError:
+        raise ShardError(f"{path}: no such index; make it with `curate index`") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as err:
+        raise ShardError(f"{path}: not a readable index ({err}); make it again with `curate index`") from None
+    for field in SCHEMA:
+        position = table.schema.get_field_index(field.name)
+        if position < 0 or table.schema.field(position).type != field.type or table.column(position).null_count:
+            raise ShardError(f"{path}: has no column {field.name!r} of {field.type}; make it again with `curate index`")
+    return table
+
+
+def _metadata(table: pa.Table, path: Path) -> dict[str, str]:
+    found = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    version, size = found.get("version", ""), found.get("tar_bytes", "")
+    if version.isdigit() and int(version) > INDEX_VERSION:
+        raise ShardError(
+            f"{path}: an index of version {version}, this curate reads up to {INDEX_VERSION}; upgrade curate"
+        )
+    if version != str(INDEX_VERSION) or not size.isdigit() or "tar_sha256" not in found:
+        raise ShardError(f"{path}: does not say which tar it belongs to; make it again with `curate index`")
+    return found
+
+
+def _whole(column: pa.ChunkedArray) -> Any:
+    """A column as one array: our own indexes hold one batch, so nothing is copied."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+
+
+def _views(array: pa.Array, path: Path) -> Any:
+    """A flat, null-free view: numpy for numbers, the Arrow array itself for strings."""
+    if array.null_count:
+        raise ShardError(f"{path}: a part without a name, offset or size; make it again with `curate index`")
+    return array if pa.types.is_string(array.type) else array.to_numpy(zero_copy_only=True)

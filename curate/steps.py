@@ -1,0 +1,321 @@
+"""Annotating and deciding, one shard at a time.
+
+A step's op runs only on rows that came through all steps before it and that it has not seen yet; its columns are
+committed beside what earlier runs left. Deciding then reads columns only. Nothing here knows of other shards:
+what is global (the cut of a `top`, a group of duplicates) comes in as an argument or as columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import images
+from curate.ops import Columns, Failed
+from curate.pool import Blobs, Pool, read_table, write_table
+from curate.recipe import Resolved
+from curate.rules import Bools, Cut, StepCount, passes
+
+CHUNK_ROWS = 64
+"""Rows whose decoded images may be shared by the ops of a stage."""
+
+CHUNK_PIXELS = 64 << 20
+"""Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""
+
+Cuts = Mapping[tuple[int, str], Cut]
+"""The cuts of shares that are known, by the step's number and the condition's name."""
+
+
+class StepError(RuntimeError):
+    """An op that returned what it did not promise; names the op and what was expected."""
+
+
+class End(NamedTuple):
+    """Where a row's way ended: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
+
+    outcome: Literal["dropped", "failed"]
+    step: str
+    rule: str
+    value: str
+
+
+@dataclass
+class ShardState:
+    """The rows of one shard on their way through the steps; what each column holds so far, one entry a row."""
+
+    rows: pa.Table
+    alive: Bools
+    ends: list[End | None]
+    columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+
+    def fail(self, step: str, errors: Sequence[str | None], details: Sequence[str | None]) -> Counter[str]:
+        """End the live rows that have an error; the errors counted."""
+        rows = [n for n in np.flatnonzero(self.alive).tolist() if errors[n] is not None]
+        for n in rows:
+            self._end(n, End("failed", step, str(errors[n]), _as_json(details[n])))
+        return Counter(str(errors[n]) for n in rows)
+
+    def drop(self, step: str, rows: Bools, rule: str, values: pa.ChunkedArray) -> int:
+        """End these live rows by a rule; how many they were."""
+        numbers = np.flatnonzero(rows & self.alive).tolist()
+        for n in numbers:
+            self._end(n, End("dropped", step, rule, _as_json(values[n].as_py())))
+        return len(numbers)
+
+    def _end(self, number: int, end: End) -> None:
+        self.ends[number] = end
+        self.alive[number] = False
+
+
+def open_shard(pool: Pool, shard: int) -> ShardState:
+    """The rows of a committed shard, after the ingest step."""
+    rows = read_table(pool.rows(shard))
+    state = ShardState(rows, np.ones(rows.num_rows, dtype=bool), [None] * rows.num_rows)
+    state.fail("ingest", rows["error"].to_pylist(), rows["detail"].to_pylist())
+    if pool.repeats(shard).exists():
+        repeated = np.zeros(rows.num_rows, dtype=bool)
+        repeated[read_table(pool.repeats(shard))["row"].to_numpy()] = True
+        state.drop("ingest", repeated, "unique_uid", rows["uid"])
+    return state
+
+
+def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapping[str, Cut]) -> StepCount:
+    """Apply a step whose columns are committed: join them, end rows that failed or break a rule."""
+    count = StepCount(step.label, int(state.alive.sum()))
+    table = read_table(pool.columns(step.key, shard))
+    numbers = table["row"].to_numpy()
+    place = np.full(state.rows.num_rows, -1, dtype=np.int64)
+    place[numbers] = np.arange(len(numbers))
+    assert (place[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
+    take = pa.array(np.where(place < 0, 0, place), mask=place < 0)
+    for name, shown in step.columns.items():
+        state.columns[shown] = pa.chunked_array([table[name].combine_chunks().take(take)])
+    error, detail = (table[c].combine_chunks().take(take).to_pylist() for c in ("error", "detail"))
+    count.failed = state.fail(step.label, error, detail)
+    for condition in step.conditions:
+        if condition.is_global and condition.name not in cuts:
+            continue
+        column = state.columns[condition.column]
+        broken = ~passes(column, condition, state.rows["uid"], cuts.get(condition.name))
+        if dropped := state.drop(step.label, broken, condition.name, column):
+            count.dropped[condition.name] = dropped
+    count.kept = int(state.alive.sum())
+    return count
+
+
+class Annotator:
+    """Runs the ops of consecutive steps over shards; models are loaded once, when first needed."""
+
+    def __init__(self, pool: Pool, steps: Sequence[Resolved]) -> None:
+        self._pool, self._steps = pool, steps
+        self._ready: dict[str, Callable[..., Columns]] = {}
+
+    def run(self, shard: int, state: ShardState, cuts: Cuts, first: int) -> list[StepCount]:
+        """Compute what is missing, commit it, and settle each step. `first` is the number of the first step."""
+        done = [self._existing(step, shard, state) for step in self._steps]
+        fresh = self._compute(state, done)
+        counts = []
+        for number, step in enumerate(self._steps):
+            if fresh[number]:
+                parts = [t for t in (done[number], *fresh[number]) if t is not None]
+                write_table(pa.concat_tables(parts).sort_by("row"), self._pool.columns(step.key, shard))
+            elif done[number] is None:
+                write_table(_empty(step), self._pool.columns(step.key, shard))
+            mine = {name: cut for (k, name), cut in cuts.items() if k == first + number}
+            count = settle(state, self._pool, shard, step, mine)
+            count.computed = sum(t.num_rows for t in fresh[number])
+            count.reused = count.rows_in - count.computed
+            counts.append(count)
+        return counts
+
+    def _existing(self, step: Resolved, shard: int, state: ShardState) -> pa.Table | None:
+        path = self._pool.columns(step.key, shard)
+        return read_table(path) if path.exists() else None
+
+    def _compute(self, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
+        """For each step, the tables of values that were missing. Chunk by chunk, so that images decode once."""
+        fresh: list[list[pa.Table]] = [[] for _ in self._steps]
+        seen = [_by_row(table, state.rows.num_rows) for table in done]
+        blobs = Blobs(self._pool)
+        for start in range(0, state.rows.num_rows, CHUNK_ROWS):
+            chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
+            for number, step in enumerate(self._steps):
+                missing = [n for n in chunk.alive if seen[number][n] < 0]
+                table = self._annotate(step, chunk, missing) if missing else None
+                if table is not None:
+                    fresh[number].append(table)
+                chunk.settle(step, [t for t in (done[number], table) if t is not None])
+        blobs.close()
+        return fresh
+
+    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int]) -> pa.Table:
+        answers: dict[int, Failed | dict[str, Any]] = {}
+        for batch, failed in chunk.batches(step, missing):
+            answers |= failed
+            if batch:
+                answers |= self._call(step, chunk, batch)
+        return _table(step, missing, answers)
+
+    def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
+        """The op's answer for these rows. An exception fails only the rows that cause it: each is tried alone."""
+        function = self._function(step)
+        try:
+            columns = function(*(chunk.read(name, batch) for name in step.spec.reads))
+            return _answers(step, batch, columns)
+        except (MemoryError, StepError):
+            raise
+        except Exception as err:
+            if len(batch) == 1:
+                return {batch[0]: Failed(_snake(type(err).__name__), f"{step.spec.name}: {err}")}
+        return {n: answer for one in batch for n, answer in self._call(step, chunk, [one]).items()}
+
+    def _function(self, step: Resolved) -> Callable[..., Columns]:
+        key = step.key
+        if key not in self._ready:
+            if isinstance(step.function, type):
+                self._ready[key] = step.function(**step.knobs)
+            else:
+                self._ready[key] = lambda *batch: step.function(*batch, **step.knobs)
+        return self._ready[key]
+
+
+class Chunk:
+    """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
+
+    def __init__(self, state: ShardState, blobs: Blobs, start: int, stop: int) -> None:
+        self._state, self._blobs = state, blobs
+        self.alive = [n for n in range(start, stop) if state.alive[n]]
+        self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
+        self._decoded: dict[int, images.Decoded] = {}
+        self._pixels = 0
+        self._values: dict[str, tuple[dict[int, int], pa.ChunkedArray]] = {}
+
+    def read(self, name: str, batch: Sequence[int]) -> list[Any]:
+        """One argument of an op: what `name` is for these rows."""
+        if name == "image":
+            return [self.decoded(n).image for n in batch]
+        if name == "decoded":
+            return [self.decoded(n) for n in batch]
+        if name == "bytes":
+            return [self.bytes(n) for n in batch]
+        if name == "meta":
+            return [json.loads(self._rows[n]["meta"] or "{}") for n in batch]
+        if name in ("uid", "text", "origin"):
+            return [self._rows[n][name] for n in batch]
+        if name in self._values:
+            place, values = self._values[name]
+            return values.take(pa.array([place[n] for n in batch])).to_pylist()
+        return self._state.columns[name].take(pa.array(batch)).to_pylist()
+
+    def bytes(self, number: int) -> bytes:
+        """The original file."""
+        row = self._rows[number]
+        return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
+
+    def decoded(self, number: int) -> images.Decoded:
+        """The decoded image, kept for the next op while the chunk's pixels fit."""
+        if number in self._decoded:
+            return self._decoded[number]
+        found = images.decode(self.bytes(number))
+        if self._pixels + found.width * found.height <= CHUNK_PIXELS:
+            self._decoded[number] = found
+            self._pixels += found.width * found.height
+        return found
+
+    def batches(self, step: Resolved, missing: list[int]) -> Iterator[tuple[list[int], dict[int, Failed]]]:
+        """Batches of rows for the op, and rows that fail before it because their image does not decode."""
+        batch: list[int] = []
+        failed: dict[int, Failed] = {}
+        pixels = 0
+        for number in missing:
+            if "image" in step.spec.reads or "decoded" in step.spec.reads:
+                found = self.decoded(number)
+                if found.error is not None and "image" in step.spec.reads:
+                    failed[number] = Failed(found.error, found.detail)
+                    continue
+                pixels += found.width * found.height
+            batch.append(number)
+            if len(batch) == step.spec.batch_size or pixels > CHUNK_PIXELS:
+                yield batch, failed
+                batch, failed, pixels = [], {}, 0
+        yield batch, failed
+
+    def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
+        """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""
+        wanted = pa.array(self.alive, pa.int32())
+        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in tables]) if tables else None
+        if known is None or not self.alive:
+            return
+        numbers = known["row"].to_pylist()
+        place = {number: at for at, number in enumerate(numbers)}
+        self._values |= {shown: (place, known[name]) for name, shown in step.columns.items()}
+        keep = np.array(pc.is_null(known["error"]).to_pylist(), dtype=bool)
+        uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in numbers], pa.string())])
+        for condition in step.conditions:
+            if not condition.is_global:
+                keep &= passes(self._column(condition.column, numbers), condition, uids)
+        self.alive = sorted(n for n, k in zip(numbers, keep.tolist(), strict=True) if k)
+
+    def _column(self, shown: str, numbers: list[int]) -> pa.ChunkedArray:
+        if shown in self._state.columns:
+            return self._state.columns[shown].take(pa.array(numbers))
+        place, values = self._values[shown]
+        return values.take(pa.array([place[n] for n in numbers]))
+
+
+def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Failed | dict[str, Any]]:
+    if set(columns) != set(step.spec.writes):
+        raise StepError(f"op {step.spec.name!r} returned {sorted(columns)}, it declares {sorted(step.spec.writes)}")
+    lists = {}
+    for name, values in columns.items():
+        lists[name] = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
+        if len(lists[name]) != len(batch):
+            raise StepError(f"op {step.spec.name!r}: {len(lists[name])} values in {name!r} for {len(batch)} rows")
+    answers: dict[int, Failed | dict[str, Any]] = {}
+    for place, number in enumerate(batch):
+        row = {name: values[place] for name, values in lists.items()}
+        failure = next((v for v in row.values() if isinstance(v, Failed)), None)
+        answers[number] = failure or row
+    return answers
+
+
+def _table(step: Resolved, numbers: list[int], answers: Mapping[int, Failed | dict[str, Any]]) -> pa.Table:
+    failed = [answer if isinstance(answer := answers[n], Failed) else None for n in numbers]
+    columns: dict[str, pa.Array] = {"row": pa.array(numbers, pa.int32())}
+    for name, kind in step.spec.writes.items():
+        values = [None if isinstance(answer := answers[n], Failed) else answer[name] for n in numbers]
+        try:
+            columns[name] = pa.array(values, kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
+            raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
+    columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
+    columns["detail"] = pa.array([f.detail if f else None for f in failed], pa.string())
+    return pa.table(columns)
+
+
+def _empty(step: Resolved) -> pa.Table:
+    return _table(step, [], {})
+
+
+def _by_row(table: pa.Table | None, rows: int) -> Any:
+    place = np.full(rows, -1, dtype=np.int64)
+    if table is not None:
+        numbers = table["row"].to_numpy()
+        place[numbers] = np.arange(len(numbers))
+    return place
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,19 @@
+"""`python -m pipelines` and the console command `curate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def start() -> None:
+    """Run the command line and exit with its code."""
+    # Set before anything imports them: img2dataset's dependency would ask the network for its own newest version.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    from pipelines.cli import main
+
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    start()

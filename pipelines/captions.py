@@ -1,0 +1,233 @@
+"""The caption pipeline: an image and its texts, from a source to a dataset; and what the command line shows of it.
+
+Ingested: a table of URLs, a folder, or another tool's tars (curate.sources). Written: `{uid}.jpg|png|...`,
+`{uid}.txt`, `{uid}.json`. The steps are the recipe's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from curate import explain, recipe, report
+from curate import ops as ops_table
+from curate import run as runs
+from curate.rules import StepCount
+from curate.shards import load_dataset
+from curate.shards import verify as verify_shard
+from curate.sources import plan, pool_of
+
+out_console = Console(highlight=False)
+err_console = Console(stderr=True, highlight=False)
+
+
+def load(path: Path, overrides: Sequence[str]) -> recipe.Recipe:
+    """Read and check a recipe. Raises SettingsError."""
+    return recipe.load(path, overrides)
+
+
+def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Summary:
+    """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
+    with progress_bars() as watch:
+        summary = runs.run(checked, workers, watch)
+    pages = report.write(summary)
+    if as_json:
+        print_json(summary.to_json())
+        return summary
+    out_console.print(funnel_table(summary.funnel))
+    made = "written now" if summary.published_now else "unchanged"
+    out_console.print(_what_was_done(summary), soft_wrap=True)
+    out_console.print(f"dataset  {summary.folder}  ({summary.dataset.samples:,} samples, {made})", soft_wrap=True)
+    for page in pages:
+        out_console.print(f"report   {page}", soft_wrap=True)
+    return summary
+
+
+def retry(checked: recipe.Recipe, workers: int) -> None:
+    """Try failed URLs again."""
+    with progress_bars() as watch:
+        tried, came = runs.retry(checked, workers, watch)
+    out_console.print(f"{tried:,} failed URLs tried again, {came:,} came; `curate run` takes them in")
+
+
+def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
+    """What a run would do: the source in shards, each step with its rules, and what is there already."""
+    pool = pool_of(checked)
+    planned = plan(checked, pool)
+    there = sum(pool.rows(s).exists() for s in range(planned.shards))
+    steps = recipe.chained(recipe.resolve(checked), pool.key)
+    lines = [
+        {
+            "step": s.label,
+            "op": s.spec.name,
+            "reads": list(s.spec.reads) or ["all rows"],
+            "rules": [f"{c.column} {c.kind} {c.value}" for c in s.conditions],
+            "shards_there": sum(pool.columns(s.key, n).exists() for n in range(planned.shards)),
+        }
+        for s in steps
+    ]
+    if as_json:
+        print_json({"rows": planned.rows, "shards": planned.shards, "shards_ingested": there, "steps": lines})
+        return
+    rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the tars are read"
+    out_console.print(f"source: {rows} in {planned.shards} shards, {there} of them ingested")
+    table = Table("step", "reads", "keeps rows whose", "columns there")
+    for line in lines:
+        there_now = f"{line['shards_there']} of {planned.shards} shards"
+        table.add_row(line["step"], ", ".join(line["reads"]), "\n".join(line["rules"]) or "(all)", there_now)
+    out_console.print(table)
+    out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
+
+
+def show_status(out: Path, as_json: bool) -> None:
+    """The funnel of the last finished run."""
+    summary = explain.read_summary(out)
+    if as_json:
+        print_json(summary)
+        return
+    out_console.print(funnel_table([StepCount.from_json(c) for c in summary["funnel"]]))
+    out_console.print(f"dataset  {out / summary['dataset']}  ({summary['samples']:,} samples)", soft_wrap=True)
+
+
+def show_sample(uid: str, out: Path, as_json: bool) -> None:
+    """All about a sample."""
+    found = explain.explain(uid, out)
+    if as_json:
+        print_json(found)
+        return
+    for sample in found:
+        table = Table(show_header=False, title=sample["uid"], title_justify="left")
+        for name, value in sample.items():
+            if value is not None and name not in ("uid", "columns"):
+                table.add_row(name, _cell(value))
+        for folder, values in sample["columns"].items():
+            table.add_section()
+            for name, value in values.items():
+                table.add_row(f"{folder.rsplit('-', 1)[0]}: {name}", _cell(value))
+        out_console.print(table)
+
+
+def show_ops(name: str | None, as_json: bool) -> None:
+    """The table of ops, or one op's knobs."""
+    specs = [ops_table.spec_of(ops_table.find(n)) for n in ([name] if name else ops_table.OPS)]
+    said = [
+        {
+            "op": s.name,
+            "summary": s.summary,
+            "reads": list(s.reads),
+            "writes": {c: str(t) for c, t in s.writes.items()},
+            "knobs": {k: None if p.default is p.empty else p.default for k, p in s.knobs.items()},
+        }
+        for s in specs
+    ]
+    if as_json:
+        print_json(said)
+        return
+    table = Table("op", "writes", "knobs (default)")
+    for op in said:
+        writes = "\n".join(f"{c}: {t}" for c, t in op["writes"].items())
+        table.add_row(f"{op['op']}\n{op['summary']}", writes, "\n".join(f"{k}: {v}" for k, v in op["knobs"].items()))
+    out_console.print(table)
+
+
+def write_mixture(datasets: Sequence[str], out: Path, seed: int, as_json: bool) -> None:
+    """Write a mixture manifest from `path=weight` arguments."""
+    from curate.mix import build
+
+    manifest = build([_weighted(d) for d in datasets], seed, out)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    total = sum(s.slots for s in manifest.datasets)
+    table = Table("dataset", "samples", "weight", "share of the mixture")
+    for source in manifest.datasets:
+        table.add_row(source.name, f"{source.samples:,}", f"{source.weight:g}", f"{source.slots / total:.4%}")
+    out_console.print(table)
+    out_console.print(f"manifest {out}", soft_wrap=True)
+
+
+def verify(dataset: Path) -> None:
+    """Check a dataset; raises ValueError when it is not what it says."""
+    info = load_dataset(dataset)
+    problems = [p for s in info.shards for p in verify_shard(dataset / s.tar, dataset / s.index)]
+    if problems:
+        raise ValueError("\n".join(problems))
+    out_console.print(f"{dataset}: {len(info.shards)} shards, {info.samples:,} samples: all as they should be")
+
+
+def funnel_table(funnel: Sequence[StepCount]) -> Table:
+    """The funnel: a row a step, and below it a row for each rule and error."""
+    table = Table("step", "in", "kept", "dropped", "failed", "computed now", title="funnel", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for count in funnel:
+        gone = [f"{n:,}" if n else "" for n in (count.dropped.total(), count.failed.total())]
+        now = f"{count.computed:,}" if count.computed else ""
+        table.add_row(f"[bold]{count.step}[/]", f"{count.rows_in:,}", f"{count.kept:,}", *gone, now)
+        for rule, n in sorted(count.dropped.items()):
+            table.add_row(f"  {rule}", "", "", f"{n:,}", "", "")
+        for error, n in sorted(count.failed.items()):
+            table.add_row(f"  {error}", "", "", "", f"{n:,}", "")
+    return table
+
+
+@contextmanager
+def progress_bars() -> Iterator[runs.Watch]:
+    """A progress bar a step on stderr; plain lines where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield _plain_progress
+        return
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
+        known: dict[str, Any] = {}
+
+        def watch(at: runs.Progress) -> None:
+            if at.what not in known:
+                known[at.what] = bars.add_task(at.what, total=at.total, failed="")
+            failed = f"{at.failed:,} failed" if at.failed else ""
+            bars.update(known[at.what], completed=at.done, failed=failed)
+
+        yield watch
+
+
+def _plain_progress(at: runs.Progress) -> None:
+    if at.done == at.total:
+        failed = f", {at.failed:,} failed" if at.failed else ""
+        print(f"{at.what}: {at.total} shards done, {at.computed:,} rows computed{failed}", file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _what_was_done(summary: runs.Summary) -> str:
+    if summary.computed:
+        return f"computed {summary.computed:,} rows"
+    if summary.published_now:
+        return "computed nothing: every column was there; decided anew and published"
+    return "computed nothing: all of it was committed by an earlier run"
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    shown = "".join(c if c.isprintable() else "�" for c in text)
+    return shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    path, equals, weight = text.rpartition("=")
+    if not equals:
+        return Path(text), 1.0
+    try:
+        return Path(path), float(weight)
+    except ValueError:
+        raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None

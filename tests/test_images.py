@@ -1,0 +1,347 @@
+"""Decoding strangers' files: every odd format comes out as upright RGB, everything broken gets its right name."""
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.images import Decoded, ImageLimits, decode, header
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def photo(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    """Smooth coloured noise, the way photographs compress."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def quarters(mode: str = "RGB") -> Image.Image:
+    """40 x 20: red top left, green top right, blue bottom left, white bottom right."""
+    image = Image.new("RGB", (40, 20), WHITE)
+    image.paste(RED, (0, 0, 20, 10))
+    image.paste(GREEN, (20, 0, 40, 10))
+    image.paste(BLUE, (0, 10, 20, 20))
+    return image.convert(mode)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def corners(found: Decoded) -> list[tuple[int, ...]]:
+    """The colours near the four corners, rounded to pure ones."""
+    assert found.image is not None, (found.error, found.detail)
+    w, h = found.image.size
+    pixels = [found.image.getpixel(at) for at in ((3, 3), (w - 4, 3), (3, h - 4), (w - 4, h - 4))]
+    return [tuple(255 if value > 127 else 0 for value in pixel) for pixel in pixels]  # type: ignore[union-attr]
+
+
+UPRIGHT = [RED, GREEN, BLUE, WHITE]
+KINDS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_on_the_list_decodes_and_its_header_agrees(kind: str) -> None:
+    data = saved(quarters(), kind)
+    found = decode(data)
+    assert (found.error, found.format, found.width, found.height, found.frames) == (
+        None,
+        kind,
+        40,
+        20,
+        1,
+    )
+    assert found.image is not None and found.image.mode == "RGB" and found.image.size == (40, 20)
+    assert corners(found) == UPRIGHT
+    assert header(data) == Decoded(format=kind, mode=found.mode, frames=1, width=40, height=20)
+
+
+def test_a_jpeg_decodes_to_the_pixels_that_pillow_gives() -> None:
+    data = saved(photo(333, 217), "JPEG", quality=83)
+    assert np.array_equal(np.asarray(decode(data).image), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF deflated", "AVIF"])
+def test_an_exif_rotated_picture_comes_out_upright(kind: str, orientation: int) -> None:
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = quarters().transpose(undo[orientation]) if orientation in undo else quarters()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, object] = {"exif": exif}
+    if kind.endswith("deflated"):
+        options["compression"] = "tiff_adobe_deflate"
+    data = saved(stored, kind.split()[0], **options)
+    found = decode(data)
+    assert (found.width, found.height, found.orientation) == (40, 20, orientation)
+    assert corners(found) == UPRIGHT
+    assert (header(data).width, header(data).height) == (40, 20)
+
+
+def test_a_broken_exif_block_costs_the_orientation_and_not_the_picture() -> None:
+    for block in (
+        b"Exif\0\0" + b"\xff" * 40,
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08",
+    ):
+        found = decode(saved(quarters(), "JPEG", exif=block))
+        assert (found.error, found.orientation, corners(found)) == (None, 1, UPRIGHT)
+
+
+def test_a_cmyk_jpeg_has_its_colours_and_not_their_negative() -> None:
+    data = saved(quarters("CMYK"), "JPEG", quality=95)
+    assert b"Adobe" in data
+    found = decode(data)
+    assert (found.mode, corners(found)) == ("CMYK", UPRIGHT)
+
+
+def test_a_cmyk_tiff_has_its_colours() -> None:
+    assert corners(decode(saved(quarters("CMYK"), "TIFF"))) == UPRIGHT
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+    found = decode(saved(Image.fromarray(ramp), kind))
+    assert found.mode.startswith("I;16") and found.image is not None
+    assert np.array_equal(np.asarray(found.image)[..., 0].ravel(), np.arange(256))
+
+
+def test_sixteen_bit_colour_keeps_its_brightness() -> None:
+    row = b"\0" + struct.pack(">3H", 65535, 32768, 0) * 4
+    data = png(4, 4, bits=16, colour=2, rows=row * 4)
+    found = decode(data)
+    assert found.image is not None and found.image.getpixel((1, 1)) == (255, 128, 0)
+
+
+def test_float_and_wide_integer_samples_are_refused_by_name() -> None:
+    assert decode(saved(Image.new("F", (8, 8), 0.5), "TIFF")).error == "unsupported_format"
+    assert decode(saved(Image.new("I", (8, 8), 1 << 20), "TIFF")).error == "unsupported_format"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparent_parts_lie_on_white(mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    kind = "TIFF" if mode == "PA" else "PNG"
+    found = decode(saved(image.convert(mode), kind))
+    assert found.image is not None
+    assert (found.image.getpixel((1, 4)), found.image.getpixel((6, 4))) == (
+        (0, 0, 0),
+        WHITE,
+    )
+
+
+def test_half_transparent_black_is_grey() -> None:
+    found = decode(saved(Image.new("RGBA", (4, 4), (0, 0, 0, 128)), "PNG"))
+    assert found.image is not None and found.image.getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_palettes_with_and_without_transparency() -> None:
+    palette = quarters().quantize(8)
+    assert corners(decode(saved(palette, "PNG"))) == UPRIGHT
+    assert corners(decode(saved(palette, "GIF"))) == UPRIGHT
+    red = palette.getpixel((3, 3))
+    for kind in ("PNG", "GIF"):
+        found = decode(saved(palette, kind, transparency=red))
+        assert (found.mode, corners(found)) == ("P", [WHITE, GREEN, BLUE, WHITE])
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 7, 7)), ("1", 0), ("I;16", 7)])
+def test_a_png_with_one_transparent_colour_shows_white_there(mode: str, colour: int | tuple[int, ...]) -> None:
+    image = Image.new(mode, (6, 6), colour)
+    found = decode(saved(image, "PNG", transparency=colour))
+    assert found.image is not None and found.image.getpixel((2, 2)) == WHITE
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
+def test_of_an_animation_the_first_frame_is_taken_and_the_frames_are_counted(
+    kind: str,
+) -> None:
+    options: dict[str, object] = {
+        "save_all": True,
+        "append_images": [photo(40, 20, seed) for seed in range(4)],
+    }
+    data = saved(quarters(), kind, **options)
+    found = decode(data)
+    assert (found.frames, corners(found)) == (5, UPRIGHT)
+    assert header(data, ImageLimits(max_frames=3)).frames == 3
+
+
+def test_a_phones_jpeg_with_an_embedded_preview_is_one_picture() -> None:
+    data = saved(quarters(), "MPO", save_all=True, append_images=[photo(8, 8)])
+    found = decode(data)
+    assert (found.format, found.frames, corners(found)) == ("JPEG", 1, UPRIGHT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+def test_a_truncated_file_is_named_truncated(kind: str, share: float) -> None:
+    data = saved(photo(160, 120), kind)
+    found = decode(data[: max(12, int(len(data) * share))])
+    assert (found.image, found.error) == (None, "truncated_image"), found.detail
+
+
+def test_a_truncated_progressive_jpeg_is_named_truncated() -> None:
+    data = saved(photo(320, 240), "JPEG", progressive=True, quality=95)
+    for share in (0.5, 0.8, 0.99):
+        assert decode(data[: int(len(data) * share)]).error == "truncated_image"
+
+
+def test_a_truncated_file_still_tells_its_size() -> None:
+    data = saved(photo(160, 120), "JPEG")
+    found = decode(data[: len(data) // 2])
+    assert (found.error, found.width, found.height, found.format) == (
+        "truncated_image",
+        160,
+        120,
+        "JPEG",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", "empty_file"),
+        (b"\0" * 1000, "not_an_image"),
+        (b"   \n", "not_an_image"),
+        (b'{"error": "not found"}', "not_an_image"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "html_instead_of_image"),
+        (
+            b"\xef\xbb\xbf\r\n <html lang=en><svg ></svg></html>",
+            "html_instead_of_image",
+        ),
+        (
+            b"<?xml version='1.0'?><!DOCTYPE html PUBLIC ''><html xmlns='x'>",
+            "html_instead_of_image",
+        ),
+        ("<html><body>wide</body></html>".encode("utf-16"), "html_instead_of_image"),
+        (b"<!-- hello --><HTML><BODY BGCOLOR=red>", "html_instead_of_image"),
+        (
+            b"<svg xmlns='http://www.w3.org/2000/svg'><title>x</title></svg>",
+            "unsupported_format",
+        ),
+        (
+            b"<?xml version='1.0'?>\n<!DOCTYPE svg PUBLIC ''>\n<svg width='1'>",
+            "unsupported_format",
+        ),
+        (b"<?xml version='1.0'?><rss></rss>", "not_an_image"),
+        (b"%PDF-1.7\n", "unsupported_format"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported_format"),
+        (b"\0\0\x01\0\x01\0", "unsupported_format"),
+        (b"\x1f\x8b\x08\0", "unsupported_format"),
+        (b"\xff\xd8\xff", "truncated_image"),
+        (b"\x89PNG\r\n\x1a\n", "truncated_image"),
+        (b"RIFF", "truncated_image"),
+        (b"GIF89a", "truncated_image"),
+        (b"BM", "truncated_image"),
+        (b"II*\0", "truncated_image"),
+    ],
+)
+def test_what_is_no_picture_gets_its_right_name(data: bytes, error: str) -> None:
+    assert (decode(data).error, header(data).error) == (error, error)
+
+
+def png(width: int, height: int, bits: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
+    """A PNG written by hand, so that its header can lie."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = (
+        chunk(b"IHDR", head),
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def webp_canvas(width: int, height: int) -> bytes:
+    body = b"VP8X" + struct.pack("<I", 10) + b"\0" * 4 + (width - 1).to_bytes(3, "little")
+    body += (height - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        png(50_000, 50_000),
+        png(30_001, 1),
+        png(10_000, 10_000),
+        png(2**31 - 1, 2**31 - 1),
+        webp_canvas(16_384, 16_384),
+        b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0;",
+    ],
+)
+def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
+    for found in (header(bomb), decode(bomb)):
+        assert found.error == "image_too_large", found.detail
+        assert "allowed" in found.detail
+
+
+def test_a_limit_can_be_set_and_is_held() -> None:
+    data = saved(photo(200, 100), "PNG")
+    assert decode(data, ImageLimits(max_side_px=199)).error == "image_too_large"
+    assert decode(data, ImageLimits(max_pixels=19_999)).error == "image_too_large"
+    assert decode(data, ImageLimits(max_side_px=200, max_pixels=20_000)).error is None
+
+
+def test_a_gif_of_very_many_frames_costs_little_to_count() -> None:
+    frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0"
+    data = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0" + frame * 300_000 + b";"
+    found = decode(data)
+    assert (found.error, found.frames) == (None, ImageLimits().max_frames)
+
+
+def test_a_tiff_whose_directories_form_a_loop_ends() -> None:
+    data = bytearray(saved(quarters(), "TIFF"))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+    found = decode(bytes(data))
+    assert (found.error, found.frames) == (None, 1)
+
+
+def test_flipped_bytes_and_cuts_never_raise_and_always_have_a_name() -> None:
+    rng = random.Random(7)
+    seeds = [saved(photo(48, 36), kind) for kind in KINDS]
+    seeds += [saved(quarters(), "GIF", save_all=True, append_images=[photo(40, 20)])]
+    names = {
+        "empty_file",
+        "not_an_image",
+        "html_instead_of_image",
+        "unsupported_format",
+        "image_too_large",
+    }
+    names |= {"truncated_image", "decode_error"}
+    for _ in range(1500):
+        data = bytearray(rng.choice(seeds))
+        for _ in range(rng.randint(1, 12)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            del data[rng.randrange(len(data)) :]
+        found = decode(bytes(data))
+        assert (found.image is None) == (found.error is not None)
+        assert found.error is None or found.error in names
+        assert " at 0x" not in found.detail
+
+
+def test_the_same_bytes_give_the_same_answer_twice() -> None:
+    data = saved(photo(64, 64), "PNG")[:200]
+    assert decode(data) == decode(data)

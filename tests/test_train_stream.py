@@ -1,0 +1,138 @@
+"""The stream's promises: the same batches for any number of ranks and threads, exact resume, nothing silently lost."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from train_samples import mixture
+
+from train.config import Augment
+from train.data import Batch, Drawn, Reading, Share, Stream, StreamError
+from train.objectives import PreparePair, Read
+from train.tokens import clip_tokenizer
+
+VARIED = Augment(crop_min_area=0.5, flip=0.5, color_jitter=0.3, rotate_degrees=10, shift=0.1, random_background=0.5)
+
+
+def pairs(texts: str | None = None) -> PreparePair:
+    return PreparePair(Read(24, VARIED, texts, seed=3), clip_tokenizer("simple:1024", 12))
+
+
+def first(stream: Stream, count: int) -> list[Batch]:
+    try:
+        return list(itertools.islice(stream, count))
+    finally:
+        stream.close()
+
+
+def uids(batches: list[Batch]) -> list[str]:
+    return [uid for batch in batches for uid in batch.uids]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixture(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.mark.parametrize(("world", "threads"), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_every_global_batch_is_the_same_for_any_number_of_ranks_and_threads(
+    manifest: Path, world: int, threads: int
+) -> None:
+    whole = first(Stream(manifest, 16, pairs()), 3)
+    ranks = [first(Stream(manifest, 16, pairs(), Share(r, world), Reading(threads, 2)), 3) for r in range(world)]
+    for number, batch in enumerate(whole):
+        parts = [rank[number] for rank in ranks]
+        assert batch.uids == tuple(uid for part in parts for uid in part.uids)
+        assert all(batch.drawn == part.drawn for part in parts)
+        for name, tensor in batch.tensors.items():
+            assert torch.equal(tensor, torch.cat([part.tensors[name] for part in parts]))
+
+
+def test_a_stream_goes_on_exactly_where_its_state_says(manifest: Path) -> None:
+    whole = first(Stream(manifest, 16, pairs()), 6)
+    stopped = Stream(manifest, 16, pairs())
+    next(stopped), next(stopped)
+    state = stopped.state_dict()
+    stopped.close()
+    resumed = Stream(manifest, 16, pairs())
+    resumed.load_state_dict(state)
+    assert uids(first(resumed, 4)) == uids(whole[2:])
+
+
+def test_a_stream_resumes_on_another_number_of_ranks(manifest: Path) -> None:
+    whole = first(Stream(manifest, 12, pairs()), 4)
+    ranks = []
+    for rank in range(3):
+        stream = Stream(manifest, 12, pairs(), Share(rank, 3))
+        stream.load_state_dict({"position": 24, "manifest": stream.digest})
+        ranks.append(first(stream, 2))
+    assert uids(whole[2:]) == uids([rank[number] for number in range(2) for rank in ranks])
+
+
+def test_shares_are_those_of_the_manifest_and_epochs_are_whole(manifest: Path) -> None:
+    batches = first(Stream(manifest, 16, pairs()), 5)
+    drawn = {name: sum(b.drawn[name] for b in batches) for name in ("many", "few")}
+    assert drawn == {"many": 60, "few": 20}
+    assert len(set(uids(batches))) == 80
+
+
+def test_a_caption_is_chosen_by_sample_and_epoch_from_those_listed() -> None:
+    prepare = pairs("meta.names")
+    parts = {"txt": b"own", "json": b'{"meta": {"names": ["one", "two"]}}'}
+    chosen = {
+        epoch: prepare.read(Drawn("u", "s", epoch, parts | {"png": _png()}))[1] for epoch in range(20)
+    }
+    assert set(chosen.values()) == {"one", "two"}
+    assert prepare.read(Drawn("u", "s", 0, {"txt": b"own", "json": b"{}", "png": _png()}))[1] == "own"
+
+
+def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path, many=(5,))
+    whole = first(Stream(manifest, 16, pairs()), 5)
+    [replaced] = [r for batch in whole for r in batch.replaced]
+    assert (replaced.source, replaced.row, Path(replaced.shard).name) == ("many", 5, "00000.tar")
+    assert "truncated" in replaced.error or "cannot identify" in replaced.error
+    assert replaced.by in uids(whole)
+    halves = [first(Stream(manifest, 16, pairs(), Share(r, 2)), 5) for r in range(2)]
+    assert uids(whole) == uids([half[n] for n in range(5) for half in halves])
+    assert {name: sum(b.drawn[name] for b in whole) for name in whole[0].drawn} == {"many": 60, "few": 20}
+
+
+def test_too_many_unreadable_samples_stop_the_stream_and_name_the_shard(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path, many=tuple(range(30, 60)))
+    with pytest.raises(StreamError, match=r"samples could not be read.*many/00001\.tar.*max_unreadable|00001\.tar"):
+        first(Stream(manifest, 16, pairs(), reading=Reading(max_unreadable=0.05)), 10)
+
+
+def test_a_source_of_which_nothing_can_be_read_stops_the_stream(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path, few=tuple(range(21)))
+    with pytest.raises(StreamError, match="'few'.*cannot be read"):
+        first(Stream(manifest, 16, pairs()), 1)
+
+
+def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path)
+    (tmp_path / "many" / "00001.tar").unlink()
+    with pytest.raises(StreamError, match=r"00001\.tar"):
+        first(Stream(manifest, 16, pairs()), 10)
+
+
+def test_a_state_of_another_manifest_is_refused(manifest: Path) -> None:
+    stream = Stream(manifest, 16, pairs())
+    with pytest.raises(StreamError, match="manifest has changed"):
+        stream.load_state_dict({"position": 16, "manifest": "0" * 64})
+    stream.close()
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused(manifest: Path) -> None:
+    with pytest.raises(StreamError, match="choose a multiple"):
+        Stream(manifest, 16, pairs(), Share(0, 3))
+
+
+def _png() -> bytes:
+    from train_samples import square
+
+    return square(0)[0]

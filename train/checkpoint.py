@@ -1,0 +1,132 @@
+"""Checkpoints: a folder a step, written whole or not at all, of safetensors and JSON; nothing is pickled.
+
+    00000500/model.safetensors      weights and buffers
+             optimizer.safetensors  AdamW's two moments and step a parameter, by the parameter's name
+             state.json             step, position in the stream, counts, and what is trained (for the refusal below)
+
+The folder is written under a temporary name, flushed to disk and renamed: a kill at any moment leaves the last whole
+checkpoint in place. A checkpoint of another configuration or manifest is refused, naming what differs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from curate.sample import dump_json
+from train.config import differences
+
+WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be gone on from; the message says which, why and what to do."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: steps done, the stream's state, samples drawn and replaced by source."""
+
+    step: int
+    stream: dict[str, Any]
+    samples: dict[str, int]
+    replaced: dict[str, int]
+
+
+def newest(folder: Path) -> Path | None:
+    """The last whole checkpoint below `folder`, if there is one."""
+    found = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / STATE).is_file()]
+    return max(found, key=lambda p: int(p.name), default=None)
+
+
+def save(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    trained: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Commit the checkpoint of `progress.step` below `folder`, keep only the last `keep`; returns the new folder."""
+    final, temporary = folder / f"{progress.step:08d}", folder / f".{progress.step:08d}.tmp"
+    sweep(folder)
+    temporary.mkdir(parents=True)
+    save_file(_plain(module.state_dict()), temporary / WEIGHTS)
+    save_file(_moments(module, optimizer), temporary / MOMENTS)
+    state = {
+        "version": 1,
+        "step": progress.step,
+        "stream": progress.stream,
+        "samples": progress.samples,
+        "replaced": progress.replaced,
+        "trained": trained,
+    }
+    (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
+    for path in (*sorted(temporary.iterdir()), temporary):
+        _sync(path)
+    temporary.rename(final)
+    _sync(folder)
+    for old in sorted(p for p in folder.glob("[0-9]*") if p.name.isdigit())[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written."""
+    for leftover in folder.glob(".*.tmp"):
+        shutil.rmtree(leftover)
+
+
+def restore(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, trained: dict[str, Any], manifest: str
+) -> Progress:
+    """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run."""
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    changed = differences(state["trained"], trained)
+    if state["stream"]["manifest"] != manifest:
+        changed.append("the mixture manifest (its content)")
+    if changed:
+        raise CheckpointError(
+            f"{path}: is of another run; these have changed since: {'; '.join(changed)}."
+            " Put them back, or choose another --out"
+        )
+    module.load_state_dict(load_file(path / WEIGHTS), strict=True)
+    parameters = dict(module.named_parameters())
+    for key, value in load_file(path / MOMENTS).items():
+        name, _, kind = key.rpartition("/")
+        optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
+    return Progress(state["step"], state["stream"], state["samples"], state["replaced"])
+
+
+def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state
+    named = {n: state[p] for n, p in module.named_parameters() if p in state}
+    return _plain({f"{name}/{key}": value for name, entries in named.items() for key, value in entries.items()})
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` where and laid out as the optimizer would have made it."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter).copy_(value)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """By name, on the CPU, contiguous: the same values, the same file."""
+    return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

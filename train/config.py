@@ -1,0 +1,228 @@
+"""What a run is, as data: five short sections of one YAML file.
+
+`data`, `model`, `objective`, `optim` and `seed` say what is trained: change one and it is another run, which a
+checkpoint of the old one refuses. `run` says how (device, threads, how often to log and save) and may change freely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from curate.sample import file_sha256
+from curate.settings import Settings, SettingsError, load, unknown
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Colour = tuple[
+    Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
+]
+
+
+class Augment(Settings):
+    """How a training image is varied, keyed by (seed, uid, epoch). The defaults vary nothing."""
+
+    crop_min_area: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Smallest share of the image that a random resized crop keeps; 1 resizes the whole and cuts its centre."""
+    rotate_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    """Turned by an angle in [-r, r]."""
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Scaled by a factor in [1 - z, 1 + z]; what comes into view is background."""
+    stretch: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Width over height scaled by a factor in [1 - s, 1 + s]."""
+    shift: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Moved by up to this share of the side, each way."""
+    flip: Share = 0.0
+    """Probability of a left-right flip."""
+    color_jitter: Share = 0.0
+    """Brightness, contrast and saturation are each scaled by a factor in [1 - j, 1 + j]."""
+    tint: Share = 0.0
+    """Red, green and blue are each scaled by a factor in [1 - t, 1 + t]."""
+    grayscale: Share = 0.0
+    """Probability of losing all colour."""
+    blur: Share = 0.0
+    """Probability of a 3 x 3 box blur."""
+    background: Colour = (255, 255, 255)
+    """What shows through transparent pixels, and around what was turned or moved."""
+    random_background: Share = 0.0
+    """Probability of another background colour, any."""
+
+
+class Data(Settings):
+    """What a step sees."""
+
+    batch_size: Count = 256
+    """Samples an optimizer step, over all ranks and accumulated parts."""
+    texts: str | None = None
+    """Dotted key in the sample's JSON (`meta.names`, say) that lists captions: one of them, chosen by (seed, uid,
+    epoch), is taken for the sample's own. A sample without that list keeps its own."""
+    max_unreadable: Share = 0.01
+    """Share of the samples seen that may be unreadable (and replaced) before the run stops and names the shard."""
+    augment: Augment = Augment()
+
+
+class Model(Settings):
+    """The dual encoder (of the caption objective, its image tower)."""
+
+    clip: str | dict[str, Any] = "ViT-B-32"
+    """A model that open_clip names, a JSON file, or the configuration itself (embed_dim, vision_cfg, text_cfg)."""
+    weights: str | None = None
+    """Where to start from: a .safetensors file, or a `pretrained` tag of open_clip. Nothing: random weights."""
+    tokenizer: str = "simple"
+    """`simple` (CLIP's byte pairs), `simple:N` (cut to a vocabulary of N), or `words:FILE` (a JSON list of words)."""
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _known_tokenizer(cls, value: str) -> str:
+        name, _, rest = value.partition(":")
+        if name not in ("simple", "words") or (name == "words" and not rest):
+            raise ValueError(unknown("tokenizer", value, ("simple", "simple:N", "words:FILE")))
+        return value
+
+
+class Contrastive(Settings):
+    """The CLIP loss over all pairs of a batch (Radford et al. 2021). With accumulation, over each part's pairs."""
+
+    type: Literal["contrastive"]
+    max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
+
+
+class Language(Settings):
+    """The small causal language model: RMSNorm, rotary positions, SwiGLU."""
+
+    tokenizer: Literal["bytes", "simple"] = "bytes"
+    text_length: Annotated[int, Field(ge=4)] = 64
+    """Tokens kept of a caption, with its begin and end."""
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Language:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads})")
+        return self
+
+
+class Caption(Settings):
+    """Image tower, connector, language model; the loss is on the caption only (LLaVA, Liu et al. 2023)."""
+
+    type: Literal["caption"]
+    train_tower: bool = False
+    connector: Literal["mlp"] = "mlp"
+    language: Language = Language()
+
+
+class Optim(Settings):
+    """AdamW with linear warm-up, then a cosine to a floor."""
+
+    steps: Count = 1000
+    lr: Annotated[float, Field(gt=0.0)] = 5e-4
+    floor: Share = 0.0
+    """The last learning rate, as a share of `lr`."""
+    warmup: Annotated[int, Field(ge=0)] = 100
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    eps: Annotated[float, Field(gt=0.0)] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    accumulate: Count = 1
+    """Parts a batch is cut into, one forward and backward each: less memory, the same samples a step."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Run(Settings):
+    """How the run is carried out; nothing here is part of what is trained."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cpu_threads: Count = 2
+    """Threads of torch on a CPU. Pinned, because another number gives other last bits."""
+    decode_threads: Count = 2
+    prefetch: Count = 3
+    """Batches decoded ahead."""
+    log_every: Count = 10
+    checkpoint_every: Count = 500
+    keep: Count = 2
+    """Checkpoints kept."""
+    tensorboard: bool = True
+
+
+class Config(Settings):
+    """A training run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    objective: Annotated[Contrastive | Caption, Field(discriminator="type")] = Contrastive(type="contrastive")
+    optim: Optim = Optim()
+    run: Run = Run()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> Config:
+        if self.data.batch_size % self.optim.accumulate:
+            raise ValueError(
+                f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
+            )
+        return self
+
+
+def read(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
+    if path is None:
+        return Config()
+    config = load(path, Config, overrides)
+    base = path.parent
+    model = config.model
+    clip = _read_json(base / model.clip) if isinstance(model.clip, str) and model.clip.endswith(".json") else model.clip
+    weights = model.weights
+    if weights is not None and weights.endswith(".safetensors"):
+        if not (base / weights).is_file():
+            raise SettingsError(f"{path}: model.weights: no such file: {weights}")
+        weights = str(base / weights)
+    tokenizer = model.tokenizer
+    if tokenizer.startswith("words:") and not tokenizer.startswith("words:["):
+        words = _read_json(base / tokenizer.removeprefix("words:"))
+        tokenizer = "words:" + json.dumps(words, ensure_ascii=False, separators=(",", ":"))
+    found = model.model_copy(update={"clip": clip, "weights": weights, "tokenizer": tokenizer})
+    return config.model_copy(update={"model": found})
+
+
+def trained(config: Config) -> dict[str, Any]:
+    """All of `config` that decides what is trained, as plain data: every section but `run`; weights by their digest."""
+    plain = config.model_dump(mode="json", exclude={"run"})
+    weights = config.model.weights
+    if weights is not None and weights.endswith(".safetensors"):
+        plain["model"]["weights"] = "sha256:" + file_sha256(Path(weights))
+    return plain
+
+
+def digest(plain: dict[str, Any]) -> str:
+    """SHA-256 of plain data in canonical JSON."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Where two plain trees differ, as `path: old -> new` lines."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
+    return [] if old == new else [f"{at}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise SettingsError(f"{path}: not readable as JSON: {err}") from None

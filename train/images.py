@@ -1,0 +1,147 @@
+"""From an image's bytes to a tensor of the size a tower takes: decoding, and variation keyed by the sample.
+
+The plain path (nothing varied) is open_clip's: short side to the size, bicubic, centre cut. Values stay uint8 until
+the device, where they are normalised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from torch import Tensor
+
+from train.config import Augment
+
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+MAX_PIXELS = 90_000_000
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What reading and decoding strangers' bytes has been seen to raise; any of them makes a sample unreadable."""
+
+
+def image_part(parts: Mapping[str, bytes]) -> bytes:
+    """The bytes of the sample's image. Raises ValueError if it has none."""
+    for name in EXTENSIONS:
+        if name in parts:
+            return parts[name]
+    raise ValueError(f"no image among the sample's parts ({', '.join(sorted(parts)) or 'none'})")
+
+
+def keyed_rng(seed: int, uid: str, epoch: int) -> np.random.Generator:
+    """The randomness of one sample in one epoch: the same on every rank, thread and machine."""
+    key = hashlib.blake2b(f"{seed}/{uid}/{epoch}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def decode(data: bytes, size_px: int, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """RGB image of `data`, upright, transparency laid on `background`. Raises ValueError or Pillow's errors.
+
+    A JPEG much larger than `size_px` is decoded at a half, quarter or eighth (in the DCT domain), never below twice
+    the size.
+    """
+    image: Image.Image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
+    if image.format == "JPEG":
+        image.draft("RGB", (2 * size_px, 2 * size_px))
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def plain(data: bytes, size_px: int) -> Tensor:
+    """image_CHW uint8 of `data` as open_clip shows it to a model of `size_px`, on white."""
+    return _to_tensor(_whole(decode(data, size_px), size_px))
+
+
+def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator) -> Tensor:
+    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`."""
+    red, green, blue = augment.background
+    if rng.random() < augment.random_background:
+        red, green, blue = rng.integers(0, 256, 3).tolist()
+    image = decode(data, size_px, (red, green, blue))
+    image = _crop(image, size_px, augment.crop_min_area, rng) if augment.crop_min_area < 1 else _whole(image, size_px)
+    if augment.rotate_degrees or augment.zoom or augment.stretch or augment.shift:
+        image = _moved(image, augment, rng, (red, green, blue))
+    if rng.random() < augment.flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return _to_tensor(_recoloured(image, augment, rng))
+
+
+def _recoloured(image: Image.Image, augment: Augment, rng: np.random.Generator) -> Image.Image:
+    if augment.color_jitter:
+        for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = enhancer(image).enhance(1 + augment.color_jitter * float(rng.uniform(-1, 1)))
+    if augment.tint:
+        gains = 1 + augment.tint * rng.uniform(-1, 1, 3)
+        image = image.point([min(255, round(level * gain)) for gain in gains.tolist() for level in range(256)])
+    if rng.random() < augment.grayscale:
+        image = image.convert("L").convert("RGB")
+    return image.filter(ImageFilter.BoxBlur(1)) if rng.random() < augment.blur else image
+
+
+def _moved(image: Image.Image, augment: Augment, rng: np.random.Generator, colour: tuple[int, int, int]) -> Image.Image:
+    """Turned, zoomed, stretched and shifted about the centre; `colour` around it."""
+    turn, zoom, stretch, right, down = rng.uniform(-1, 1, 5).tolist()
+    angle, side = math.radians(augment.rotate_degrees * turn), image.width
+    scale, aspect = 1 + augment.zoom * zoom, math.sqrt(1 + augment.stretch * stretch)
+    cos, sin = math.cos(angle), math.sin(angle)
+    # Pillow asks where in the old image each new pixel comes from: the inverse of the move.
+    a, b, d, e = cos / (scale * aspect), sin / (scale * aspect), -sin * aspect / scale, cos * aspect / scale
+    x, y = side / 2 + augment.shift * right * side, side / 2 + augment.shift * down * side
+    matrix = (a, b, side / 2 - a * x - b * y, d, e, side / 2 - d * x - e * y)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=colour)
+
+
+def _whole(image: Image.Image, size_px: int) -> Image.Image:
+    """Short side to `size_px`, centre cut; sizes rounded as torchvision rounds them."""
+    width, height = image.size
+    if width <= height:
+        size = (size_px, max(size_px, int(size_px * height / width)))
+    else:
+        size = (max(size_px, int(size_px * width / height)), size_px)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - size_px) / 2), round((size[1] - size_px) / 2)
+    return image.crop((left, top, left + size_px, top + size_px)) if size != (size_px, size_px) else image
+
+
+def _crop(image: Image.Image, size_px: int, min_area: float, rng: np.random.Generator) -> Image.Image:
+    """A box of a random area and aspect (3/4 to 4/3), resized to a square: Inception's crop (Szegedy et al. 2015)."""
+    width, height = image.size
+    area = float(rng.uniform(min_area, 1)) * width * height
+    ratio = math.exp(float(rng.uniform(math.log(3 / 4), math.log(4 / 3))))
+    w, h = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
+    left, top = float(rng.uniform(0, width - w)), float(rng.uniform(0, height - h))
+    return image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

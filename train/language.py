@@ -1,0 +1,84 @@
+"""A small causal language model in plain torch: RMSNorm, rotary positions, SwiGLU, one attention kernel.
+
+Shapes: B batch, T positions, D width, H heads, K width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Attention then SwiGLU, each after a norm and added to the stream (Touvron et al. 2023)."""
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        hidden = 8 * math.ceil(width / 3)
+        self.heads = heads
+        self.attention_norm = nn.RMSNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.mlp_norm = nn.RMSNorm(width)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        for linear in (self.qkv, self.gate_up):
+            nn.init.normal_(linear.weight, std=width**-0.5)
+        for linear in (self.attention_out, self.down):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5 / math.sqrt(2 * depth))
+
+    def forward(self, x_BTD: Tensor, rotary_TK: Tensor) -> Tensor:
+        """x_BTD after one block."""
+        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), rotary_TK)
+        gate, up = self.gate_up(self.mlp_norm(x_BTD)).chunk(2, dim=-1)
+        y_BTD: Tensor = x_BTD + self.down(F.silu(gate) * up)
+        return y_BTD
+
+    def _attend(self, x_BTD: Tensor, rotary_TK: Tensor) -> Tensor:
+        B, T, D = x_BTD.shape
+        q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q_BHTK, k_BHTK = rotated(q_BHTK, rotary_TK), rotated(k_BHTK, rotary_TK)
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+        y_BTD: Tensor = self.attention_out(y_BHTK.transpose(1, 2).reshape(B, T, D))
+        return y_BTD
+
+
+class LanguageModel(nn.Module):
+    """Embeddings in, logits out: what stands before the text (patches, say) is embedded by the caller."""
+
+    def __init__(self, vocab_size: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.blocks = nn.ModuleList(Block(width, heads, layers) for _ in range(layers))
+        self.norm = nn.RMSNorm(width)
+        self.head_width = width // heads
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """y_BTD of the last block, normed; `logits` turns it into scores."""
+        rotary_TK = rotary(x_BTD.shape[1], self.head_width, x_BTD.device)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, rotary_TK)
+        y_BTD: Tensor = self.norm(x_BTD)
+        return y_BTD
+
+    def logits(self, y_BTD: Tensor) -> Tensor:
+        """scores_BTV, by the embedding's own vectors (tied: Press and Wolf 2017)."""
+        return F.linear(y_BTD, self.embedding.weight)
+
+
+def rotary(length: int, head_width: int, device: torch.device) -> Tensor:
+    """angles as cosines then sines, TK: K/2 frequencies of base 10,000 (Su et al. 2021)."""
+    frequencies = 10_000.0 ** (-torch.arange(0, head_width, 2, device=device) / head_width)
+    angles = torch.outer(torch.arange(length, device=device).float(), frequencies)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def rotated(x_BHTK: Tensor, rotary_TK: Tensor) -> Tensor:
+    """x_BHTK with each pair (k, k + K/2) turned by its position's angle."""
+    cos, sin = rotary_TK.chunk(2, dim=-1)
+    first, second = x_BHTK.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BHTK)

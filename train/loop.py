@@ -1,0 +1,275 @@
+"""The loop: steps from where the run stands to its last, with metrics, checkpoints and an exact resume.
+
+Randomness inside a step (dropout) is keyed by (seed, step, rank), so a resumed step draws what it would have drawn;
+on a CPU with the same number of threads and ranks, a killed and resumed run ends in the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from curate.sample import commit_text
+from train import checkpoint, model, objectives, optim
+from train.checkpoint import Progress
+from train.config import Caption, Config, digest, trained
+from train.data import Batch, Reading, Share, Stream
+from train.model import Clip
+from train.ranks import Ranks
+
+METRICS = "metrics.jsonl"
+UNREADABLE = "unreadable.{:05d}.jsonl"
+"""Samples that were replaced: one file a rank, one line a sample."""
+
+
+class TrainError(RuntimeError):
+    """A run that cannot go on; the message says at which step, why and what to do."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its dual encoder, and the summary that is printed."""
+
+    clip: Clip
+    summary: dict[str, Any]
+
+
+@dataclass
+class Counts:
+    """Samples drawn (all ranks) and replaced (this rank) by source since position 0."""
+
+    samples: Counter[str] = field(default_factory=Counter)
+    replaced: Counter[str] = field(default_factory=Counter)
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        self.samples.update(batch.drawn)
+        self.replaced.update(r.source for r in batch.replaced)
+
+
+def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
+    """Train to the last step, from the newest checkpoint below `out` if there is one. Raises ValueError, TrainError."""
+    torch.set_num_threads(config.run.cpu_threads)
+    torch.manual_seed(config.seed)
+    clip = model.build(config.model)
+    objective, prepare = objectives.build(config, clip)
+    objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = optim.adamw(objective, config.optim)
+    part = config.data.batch_size // config.optim.accumulate
+    reading = Reading(config.run.decode_threads, config.run.prefetch, config.data.max_unreadable)
+    stream = Stream(manifest, part, prepare, Share(ranks.rank, ranks.world), reading)
+    try:
+        trainer = Trainer(config, ranks, out, objective, optimizer, stream)
+        return Outcome(clip, trainer.train())
+    finally:
+        stream.close()
+
+
+class Trainer:
+    """One run's moving parts. The step is the only clock; everything else follows from it."""
+
+    def __init__(
+        self,
+        config: Config,
+        ranks: Ranks,
+        out: Path,
+        objective: objectives.ContrastiveObjective | objectives.CaptionObjective,
+        optimizer: torch.optim.Optimizer,
+        stream: Stream,
+    ) -> None:
+        self.config, self.ranks, self.out = config, ranks, out
+        self.objective, self.optimizer, self.stream = objective, optimizer, stream
+        self.checkpoints = out / "checkpoints"
+        self.trained = trained(config)
+        self.step, self.counts = 0, Counts()
+        self._resume()
+        self.parallel: nn.Module = objective
+        if ranks.world > 1:
+            idle = isinstance(config.objective, Caption) and config.objective.train_tower
+            self.parallel = DistributedDataParallel(objective, find_unused_parameters=idle)
+
+    def train(self) -> dict[str, Any]:
+        """All remaining steps, if any; returns the summary."""
+        first, started = self.step, time.perf_counter()
+        if first < self.config.optim.steps:
+            self._go()
+        return self._summary(first, time.perf_counter() - started)
+
+    def _go(self) -> None:
+        steps, how = self.config.optim.steps, self.config.run
+        metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.first else None
+        self.ranks.wait()
+        logged, since = time.perf_counter(), self.step
+        while self.step < steps:
+            loss, norm, rate = self.advance()
+            if self.step % how.log_every == 0 or self.step in (1, steps):
+                samples = (self.step - since) * self.config.data.batch_size
+                line = self._line(loss, norm, rate, samples / (time.perf_counter() - logged))
+                logged, since = time.perf_counter(), self.step
+                if metrics:
+                    metrics.write(line, steps)
+            if self.step % how.checkpoint_every == 0 or self.step == steps:
+                self._save(float(loss))
+        if metrics:
+            metrics.close()
+
+    def advance(self) -> tuple[Tensor, Tensor, float]:
+        """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
+        settings = self.config.optim
+        torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))
+        batches = [self._draw() for _ in range(settings.accumulate)]
+        weight = self.ranks.total([float(sum(self.objective.weight(b) for b in batches))])[0]
+        rate = optim.learning_rate(self.step, settings)
+        optim.set_rate(self.optimizer, rate)
+        loss = torch.zeros((), device=self.ranks.device)
+        for number, tensors in enumerate(batches):
+            with self._unsynced(number < len(batches) - 1), self._precision():
+                part = self.parallel(tensors) / weight
+            with self._unsynced(number < len(batches) - 1):
+                (part * self.ranks.world).backward()
+            loss += part.detach()
+        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objective.after_step()
+        self.step += 1
+        return loss, norm, rate
+
+    def _draw(self) -> dict[str, Tensor]:
+        batch = next(self.stream)
+        self.counts.add(batch)
+        if batch.replaced:
+            with (self.out / UNREADABLE.format(self.ranks.rank)).open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(vars(r), ensure_ascii=False) + "\n" for r in batch.replaced)
+        tensors = {name: value.to(self.ranks.device, non_blocking=True) for name, value in batch.tensors.items()}
+        tensors["image"] = tensors["image"].to(memory_format=torch.channels_last)
+        return tensors
+
+    def _unsynced(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Gradients are exchanged between ranks only with a step's last part."""
+        if wanted and isinstance(self.parallel, DistributedDataParallel):
+            return self.parallel.no_sync()
+        return nullcontext()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.config.optim.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.ranks.device.type, dtype=torch.bfloat16)
+
+    def _line(self, loss: Tensor, norm: Tensor, rate: float, speed: float) -> dict[str, Any]:
+        total = self.ranks.total([float(loss), *(float(self.counts.replaced[n]) for n in self._sources())])
+        if not math.isfinite(total[0]) or not math.isfinite(float(norm)):
+            raise TrainError(
+                f"step {self.step}: the loss is {total[0]} and the gradient's norm {float(norm)}; lower optim.lr, raise"
+                " optim.warmup, or use optim.precision=fp32"
+            )
+        return {
+            "step": self.step,
+            "position": self.stream.position,
+            "loss": total[0],
+            "lr": rate,
+            "grad_norm": float(norm),
+            "samples_per_s": round(speed, 1),
+            "samples": {name: self.counts.samples[name] for name in self._sources()},
+            "replaced": {name: int(n) for name, n in zip(self._sources(), total[1:], strict=True)},
+        }
+
+    def _sources(self) -> list[str]:
+        return [shelf.name for shelf in self.stream.shelves]
+
+    def _resume(self) -> None:
+        found = checkpoint.newest(self.checkpoints)
+        if found is None:
+            return
+        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.digest)
+        self.stream.load_state_dict(progress.stream)
+        self.step = progress.step
+        self.counts.samples.update(progress.samples)
+        if self.ranks.first:
+            self.counts.replaced.update(progress.replaced)
+
+    def _save(self, loss: float) -> None:
+        replaced = self.ranks.total([float(self.counts.replaced[name]) for name in self._sources()])
+        finite = self.ranks.total([0.0 if math.isfinite(loss) else 1.0])[0] == 0
+        if not finite:
+            raise TrainError(f"step {self.step}: the loss is not finite; no checkpoint of it is kept; lower optim.lr")
+        if self.ranks.first:
+            named = {name: int(n) for name, n in zip(self._sources(), replaced, strict=True)}
+            progress = Progress(self.step, self.stream.state_dict(), dict(self.counts.samples), named)
+            checkpoint.save(
+                self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
+            )
+        self.ranks.wait()
+
+    def _summary(self, first: int, seconds: float) -> dict[str, Any]:
+        done = self.step - first
+        newest = checkpoint.newest(self.checkpoints) if self.ranks.first else None
+        metrics = self.out / METRICS
+        lines = metrics.read_text(encoding="utf-8").splitlines() if self.ranks.first else []
+        return {
+            "out": str(self.out),
+            "steps": self.step,
+            "steps_now": done,
+            "loss": json.loads(lines[-1])["loss"] if lines else None,
+            "position": self.stream.position,
+            "samples": {name: self.counts.samples[name] for name in self._sources()},
+            "samples_per_s": round(done * self.config.data.batch_size / seconds, 1) if done else None,
+            "checkpoint": str(newest) if newest else None,
+            "metrics": str(metrics),
+        }
+
+
+class Metrics:
+    """One JSON line a logged step, the same to TensorBoard, and a line for whoever watches."""
+
+    def __init__(self, out: Path, step: int, position: int, tensorboard: bool) -> None:
+        self.path = out / METRICS
+        out.mkdir(parents=True, exist_ok=True)
+        _keep(self.path, "step", step)
+        for path in sorted(out.glob(UNREADABLE.replace("{:05d}", "*"))):
+            _keep(path, "position", position - 1)
+        self.board = _board(out, step) if tensorboard else None
+
+    def write(self, line: Mapping[str, Any], steps: int) -> None:
+        """Record one logged step."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        speed = line["samples_per_s"]
+        message = f"step {line['step']}/{steps}  loss {line['loss']:.4f}  lr {line['lr']:.2e}  {speed:.0f} samples/s"
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+        if self.board:
+            for name in ("loss", "lr", "grad_norm", "samples_per_s"):
+                self.board.add_scalar(f"train/{name}", line[name], line["step"])
+            for name, count in line["samples"].items():
+                self.board.add_scalar(f"samples/{name}", count, line["step"])
+
+    def close(self) -> None:
+        """Flush what is not yet written."""
+        if self.board:
+            self.board.close()
+
+
+def _keep(path: Path, key: str, last: int) -> None:
+    """Cut from a JSONL file what a killed run wrote beyond its checkpoint: lines whose `key` is past `last`."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)[key] <= last]
+    commit_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _board(out: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)

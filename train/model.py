@@ -1,0 +1,186 @@
+"""The dual encoder: built from an open_clip configuration, loaded and exported as safetensors that describe themselves.
+
+An exported file holds the state dict of open_clip's CLIP, and as metadata: `open_clip_config` (the text of what
+open_clip calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see train.tokens) and
+`context_length`. That is all a reader needs.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from curate.sample import commit_file
+from curate.settings import unknown
+from train import tokens
+from train.config import Model
+from train.tokens import Tokenizer
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's own normalisation (Radford et al. 2021), which open_clip assumes unless told otherwise."""
+
+Precision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class ModelError(ValueError):
+    """A model that cannot be built or loaded as described; the message says where, what and what to do."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A dual encoder and what it needs to be fed: `net` takes images_BCHW (normalised) and ids_BT."""
+
+    net: nn.Module
+    config: dict[str, Any]
+    tokenizer: Tokenizer
+    size_px: int
+
+
+def build(model: Model) -> Clip:
+    """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError."""
+    config = clip_config(model)
+    clip = _assemble(config, model.tokenizer)
+    if model.weights is not None and model.weights.endswith(".safetensors"):
+        _load(clip.net, load_file(model.weights), model.weights)
+    elif model.weights is not None:
+        _load(clip.net, _pretrained(model), f"{model.clip} {model.weights}")
+    return clip
+
+
+def clip_config(model: Model) -> dict[str, Any]:
+    """open_clip's configuration in full, the vocabulary's size filled in from the tokenizer. Raises ModelError."""
+    import open_clip
+
+    config: dict[str, Any] | None
+    if isinstance(model.clip, str):
+        config = open_clip.get_model_config(model.clip)
+        if config is None:
+            raise ModelError(f"model.clip: {unknown('open_clip model', model.clip, open_clip.list_models())}")
+        config = copy.deepcopy(config)
+    else:
+        config = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
+    for key in ("embed_dim", "vision_cfg", "text_cfg"):
+        if key not in config:
+            raise ModelError(
+                f"model.clip: {key} is missing; an open_clip configuration has embed_dim, vision_cfg, text_cfg"
+            )
+    text = config["text_cfg"]
+    if not text.get("hf_model_name"):
+        text.setdefault("context_length", 77)
+        size = tokens.clip_tokenizer(model.tokenizer, text["context_length"]).vocab_size
+        if text.setdefault("vocab_size", size) < size:
+            raise ModelError(
+                f"model.clip: text_cfg.vocab_size is {text['vocab_size']} but tokenizer {model.tokenizer[:20]!r} has"
+                f" {size} ids; leave vocab_size out, or raise it"
+            )
+    return config
+
+
+def normalised(images_BCHW: Tensor) -> Tensor:
+    """uint8 images to what CLIP's towers expect, on the images' device."""
+    mean = torch.tensor(MEAN, device=images_BCHW.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images_BCHW.device).view(1, 3, 1, 1)
+    return (images_BCHW.float() / 255 - mean) / std
+
+
+def patch_count_and_width(visual: nn.Module, size_px: int) -> tuple[int, int]:
+    """How many patch vectors `patches` gives an image, and how wide each is."""
+    was_training = visual.training
+    with torch.no_grad():
+        visual.eval()
+        x_BND = patches(visual, torch.zeros(1, 3, size_px, size_px))
+    visual.train(was_training)
+    return x_BND.shape[1], x_BND.shape[2]
+
+
+def patches(visual: nn.Module, images_BCHW: Tensor) -> Tensor:
+    """x_BND of an open_clip image tower's last block, before pooling: a vector a patch, no class vector."""
+    out = visual.forward_intermediates(images_BCHW, indices=1, intermediates_only=True)  # type: ignore[operator]
+    x_BDHW: Tensor = out["image_intermediates"][-1]
+    return x_BDHW.flatten(2).transpose(1, 2)
+
+
+def export(clip: Clip, path: Path, precision: Precision = "fp32") -> None:
+    """Write the weights, and all that is needed to use them, as one file; the same weights, the same bytes."""
+    dtype = DTYPES[precision]
+    state = clip.net.state_dict()
+    cast = {k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in sorted(state.items())}
+    preprocess = {
+        "size": [clip.size_px, clip.size_px],
+        "mode": "RGB",
+        "mean": MEAN,
+        "std": STD,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    metadata = {
+        "open_clip_config": json.dumps({"model_cfg": clip.config, "preprocess_cfg": preprocess}, sort_keys=True),
+        "tokenizer": clip.tokenizer.spec,
+        "context_length": str(clip.tokenizer.context_length),
+    }
+    with commit_file(path) as temporary:
+        temporary.write_bytes(_described(save(cast), metadata))
+
+
+def load_export(path: Path) -> Clip:
+    """The dual encoder in an exported file, as fp32, on the CPU, ready to be used. Raises ModelError."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "open_clip_config" not in metadata:
+        raise ModelError(f"{path}: no open_clip_config in the file's metadata; was it written by `--export`?")
+    config = json.loads(metadata["open_clip_config"])["model_cfg"]
+    clip = _assemble(config, metadata["tokenizer"])
+    _load(clip.net, load_file(path), str(path))
+    clip.net.eval()
+    return clip
+
+
+def _described(data: bytes, metadata: dict[str, str]) -> bytes:
+    """A safetensors file's bytes with metadata in sorted order: the library's own order differs from run to run."""
+    size = int.from_bytes(data[:8], "little")
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + size])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _assemble(config: dict[str, Any], tokenizer: str) -> Clip:
+    from open_clip import model as towers
+
+    plain = copy.deepcopy(config)
+    custom = plain.pop("custom_text", False) or "hf_model_name" in plain["text_cfg"]
+    try:
+        net = (towers.CustomTextCLIP if custom else towers.CLIP)(**plain)
+    except TypeError as err:
+        raise ModelError(f"model.clip: open_clip does not accept this configuration: {err}") from err
+    size = plain["vision_cfg"].get("image_size", 224)
+    size_px = size if isinstance(size, int) else size[0]
+    return Clip(net, config, tokens.clip_tokenizer(tokenizer, plain["text_cfg"].get("context_length", 77)), size_px)
+
+
+def _pretrained(model: Model) -> dict[str, Tensor]:
+    import open_clip
+
+    if not isinstance(model.clip, str):
+        raise ModelError("model.weights: a pretrained tag needs a model that open_clip names; give a .safetensors file")
+    tags = open_clip.list_pretrained_tags_by_model(model.clip)
+    if model.weights not in tags:
+        raise ModelError(f"model.weights: {unknown(f'tag of {model.clip}', str(model.weights), tags)}")
+    return dict(open_clip.create_model(model.clip, pretrained=model.weights).state_dict())
+
+
+def _load(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    try:
+        net.load_state_dict(state, strict=True)
+    except RuntimeError as err:
+        raise ModelError(f"{where}: the weights do not fit the model: {str(err)[:400]}") from err
