@@ -122,8 +122,13 @@ def _cut(batches: Iterator[pa.RecordBatch], settings: Publish) -> Iterator[pa.Ta
 
 
 def _json(row: dict[str, Any], values: dict[str, Any]) -> bytes:
-    """The sample's JSON. Nothing in it is null and `meta` is text: `datasets` infers types from five samples."""
+    """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
     said = {"uid": row["uid"], "origin": row["origin"], "sha256": row["sha256"], "format": row["ext"]}
-    said["meta"] = row["meta"] or "{}"
-    said |= {name: value for name, value in values.items() if value is not None}
+    said = _filled(said | {"meta": json.loads(row["meta"] or "{}")} | values)
     return json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
+    return value

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Cut:
             return np.zeros(words.shape[1], dtype=bool)
         a, b, c = (np.uint64(w) for w in self.words)
         key, high, low = words
-        return (key > a) | ((key == a) & ((high > b) | ((high == b) & (low >= c))))
+        kept: Bools = (key > a) | ((key == a) & ((high > b) | ((high == b) & (low >= c))))
+        return kept
 
 
 def passes(column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray, cut: Cut | None = None) -> Bools:
@@ -71,7 +73,7 @@ def passes(column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray,
 
 
 def rank_words(column: pa.ChunkedArray, uids: pa.ChunkedArray, kind: str) -> Words:
-    """The words by which a share ranks rows: larger is kept first; `bottom` turns the order, ties go to smaller uids."""
+    """The words by which a share ranks rows, largest first; `bottom` turns the order, ties go to smaller uids."""
     key = _order_key(column.to_numpy())
     if kind == "bottom":
         key = ~key
@@ -133,7 +135,8 @@ def _nth_largest(chunks: Callable[[], Iterable[Words]], n: int) -> tuple[int, in
 def _digit(words: Words, number: int) -> npt.NDArray[np.int64]:
     word, place = divmod(number, 64 // _DIGIT)
     shift = np.uint64(64 - _DIGIT * (place + 1))
-    return ((words[word] >> shift) & np.uint64((1 << _DIGIT) - 1)).astype(np.int64)
+    digits: npt.NDArray[np.int64] = ((words[word] >> shift) & np.uint64((1 << _DIGIT) - 1)).astype(np.int64)
+    return digits
 
 
 def _with_prefix(words: Words, prefix: Sequence[int]) -> Words:
@@ -207,7 +210,7 @@ def check_funnel(counts: Sequence[StepCount]) -> None:
     """Conservation of a whole run: every step adds up, and takes in what the step before it kept."""
     for count in counts:
         count.check()
-    for before, after in zip(counts, counts[1:], strict=False):
+    for before, after in pairwise(counts):
         if before.kept != after.rows_in:
             raise ConservationError(f"{before.step!r} kept {before.kept} rows, {after.step!r} took {after.rows_in}")
 

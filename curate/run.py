@@ -197,21 +197,21 @@ class _Runner:
             self.watch(Progress(label, number, len(self.shards), computed, failed))
         counts = parts[0]
         condition = next((c for c in steps[last].conditions if c.is_global), None)
-        cut = self._cut(folder, condition, steps[last], counts[-1]) if condition else None
+        cut = self._cut(folder, condition, steps[: last + 1], counts[-1]) if condition else None
         data = {"words": cut.words, "value": cut.value} if cut else None
         check_funnel(counts)
         commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cut": data}))
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _cut(self, folder: Path, condition: Condition, step: Resolved, count: StepCount) -> Cut:
+    def _cut(self, folder: Path, condition: Condition, steps: Sequence[Resolved], count: StepCount) -> Cut:
         def chunks() -> Iterator[Words]:
             for shard in self.shards:
                 table = read_table(folder / f"{shard_name(shard)}.parquet")
                 yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
 
-        own = {shown: step.spec.writes[name] for name, shown in step.columns.items()}
-        integer = pa.types.is_integer(own[condition.column]) if condition.column in own else False
-        cut, rows = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, integer))
+        types = {shown: s.spec.writes[name] for s in steps for name, shown in s.columns.items()}
+        integer = pa.types.is_integer(types[condition.column])
+        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, integer))
         kept = sum(int(cut.keeps(words).sum()) for words in chunks())
         if count.kept > kept:
             count.dropped[condition.name] = count.kept - kept
@@ -349,9 +349,7 @@ def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
     return lambda shard: sources.retry(pool, shard, downloader, attempt)
 
 
-def make_stage(
-    pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path
-) -> engine.Task:
+def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
     """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
     annotator = Annotator(pool, steps[first : last + 1])
     share = next((c for c in steps[last].conditions if c.is_global), None)
@@ -383,9 +381,7 @@ def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, 
     return task
 
 
-def make_decide(
-    recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path
-) -> engine.Task:
+def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
     """The task that writes a shard's decisions and kept rows."""
 
     def task(shard: int) -> list[dict[str, Any]]:
@@ -497,4 +493,3 @@ def _cross_check(counts: Sequence[StepCount], decided: Iterable[StepCount]) -> N
         if a != b:
             raise RunError(f"step {one.step!r}: counted {a} while computing, {b} while deciding; this is our bug")
     check_funnel(list(counts))
-

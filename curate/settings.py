@@ -145,9 +145,7 @@ def _position(here: list[Any], part: str, override: str) -> int:
     raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{nearest(part, names)}")
 
 
-def _sentence(
-    fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]
-) -> str:
+def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]) -> str:
     at = _path_in_file(tuple(fault["loc"]), data)
     line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
     where = f":{line}: " if line else ": "

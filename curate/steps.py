@@ -172,7 +172,7 @@ class Annotator:
             return _answers(step, batch, columns)
         except (MemoryError, StepError):
             raise
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001 - whatever a stranger's sample does to an op, it fails that sample only
             if len(batch) == 1:
                 return {batch[0]: Failed(_snake(type(err).__name__), f"{step.spec.name}: {err}")}
         return {n: answer for one in batch for n, answer in self._call(step, chunk, [one]).items()}
@@ -212,8 +212,8 @@ class Chunk:
             return [self._rows[n][name] for n in batch]
         if name in self._values:
             place, values = self._values[name]
-            return values.take(pa.array([place[n] for n in batch])).to_pylist()
-        return self._state.columns[name].take(pa.array(batch)).to_pylist()
+            return list(values.take(pa.array([place[n] for n in batch])).to_pylist())
+        return list(self._state.columns[name].take(pa.array(batch)).to_pylist())
 
     def bytes(self, number: int) -> bytes:
         """The original file."""

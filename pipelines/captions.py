@@ -64,7 +64,7 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
     planned = plan(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
     steps = recipe.chained(recipe.resolve(checked), pool.key)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "step": s.label,
             "op": s.spec.name,
@@ -118,7 +118,7 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 def show_ops(name: str | None, as_json: bool) -> None:
     """The table of ops, or one op's knobs."""
     specs = [ops_table.spec_of(ops_table.find(n)) for n in ([name] if name else ops_table.OPS)]
-    said = [
+    said: list[dict[str, Any]] = [
         {
             "op": s.name,
             "summary": s.summary,

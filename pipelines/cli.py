@@ -163,7 +163,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -194,7 +196,8 @@ def guarded(call: Callable[[], Any]) -> int:
     except SettingsError as err:
         return _say(err, 2)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
+        # The reader has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as err:
         if isinstance(err, _mendable()):

@@ -37,7 +37,15 @@ def test_an_image_that_is_not_varied_has_the_pixels_of_open_clips_own_transform(
 def test_variation_depends_on_seed_sample_and_epoch_alone() -> None:
     data = png(noise(48, 48))
     augment = Augment(
-        crop_min_area=0.5, flip=0.5, color_jitter=0.4, tint=0.2, rotate_degrees=20, zoom=0.2, stretch=0.2, shift=0.1, blur=0.5
+        crop_min_area=0.5,
+        flip=0.5,
+        color_jitter=0.4,
+        tint=0.2,
+        rotate_degrees=20,
+        zoom=0.2,
+        stretch=0.2,
+        shift=0.1,
+        blur=0.5,
     )
 
     def seen(*key: object) -> torch.Tensor:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,11 +22,7 @@ class ImageResizer:
     """Turns a downloaded row into a resized one; loads img2dataset and OpenCV once."""
 
     def __init__(self, settings: ResizeSettings) -> None:
-        # Without this, importing albumentations asks the network whether there is a newer one.
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        from img2dataset import resizer
-
-        _make_fit_for_threads(resizer)
+        resizer = _module()
         self._settings = settings
         self._resize = resizer.Resizer(
             settings.size_px,
@@ -51,6 +48,18 @@ class ImageResizer:
             row, body=body, ext=sniff(body)[0], width=width, height=height,
             original_width=original_width, original_height=original_height,
         )  # fmt: skip
+
+
+def _module() -> Any:
+    """img2dataset's resizer module, ready for this process."""
+    # Without this, importing albumentations asks the network whether there is a newer one.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    with warnings.catch_warnings():
+        # It imports `imghdr`, which Python 3.13 does without; a caller who makes warnings errors is not at fault.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from img2dataset import resizer
+    _make_fit_for_threads(resizer)
+    return resizer
 
 
 def _make_fit_for_threads(resizer: Any) -> None:

@@ -26,6 +26,7 @@ MAX_THREADS = 256
 # img2dataset keeps only the sentence of an exception; these are the ones that have a name here.
 _SENTENCES = (
     (r"infinite loop", "redirect_loop"),
+    (r"unknown url type|[Rr]edirection to url", "forbidden_scheme"),
     (r"HTTP Error (\d{3})", "http_{}"),
     (r"not a public address", "private_address"),
     (r"X-Robots-Tag", "opt_out"),
@@ -36,7 +37,6 @@ _SENTENCES = (
     (r"Connection reset|closed connection without response|Broken pipe|EOF occurred", "connection_reset"),
     (r"IncompleteRead", "truncated_body"),
     (r"CERTIFICATE|SSL|TLS", "tls"),
-    (r"unknown url type|redirection to url", "forbidden_scheme"),
     (r"No route to host|unreachable", "unreachable"),
     (r"URL can't contain|nonnumeric port|no host given|codec can't", "bad_url"),
 )

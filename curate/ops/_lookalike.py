@@ -26,6 +26,7 @@ COLOUR_WEIGHT = 2.0
 MAX_CROP_SCALE = 1.22
 MAX_SHIFT = 0.12
 MAX_STRETCH = 1.12
+NOISE = .5
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -171,7 +172,7 @@ class Differences:
     """What aligned pairs differ by, (n,) each: correlation, and grey levels left over.
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
-    of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 2 of its pixels).
+    of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
     """
 
     similarity: Array
@@ -195,7 +196,7 @@ def differences(first: Planes, second: Planes, place: Array) -> Differences:
         _spread(rest, inside),
         *(np.abs(_boxes(rest, size)).max((1, 2)) for size in (3, 4, 6)),
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
-        np.hypot(_boxes(rest_blue, 2), _boxes(rest_red, 2)).max((1, 2)),
+        np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
     )
 
 
@@ -206,9 +207,8 @@ def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     place stands out. A codec disturbs the whole picture, another drawing (a skin tone, a clock's hand) one place.
     """
     level = limits.levels
-    near = (left.wide <= level) & (left.fine <= 2.2 * level) & (left.colour <= 1.35 * level)
-    even = (left.middle <= 2.8 * (left.spread + 0.5)) | (left.middle <= 2.0)
-    even &= (left.colour <= 3.3 * (left.colour_spread + 0.5)) | (left.colour <= 2.0)
+    near = (left.wide <= level) & (left.fine <= 2.2 * level) & (left.colour <= level)
+    even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
     return (left.similarity >= limits.similarity) & near & even
 
 

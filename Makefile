@@ -1,0 +1,33 @@
+# The two commands of the README, and what continuous integration runs. Everything lives in .venv and work/.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# `make PYTHON=python3.12 ...` chooses another interpreter for a new .venv.
+export NO_ALBUMENTATIONS_UPDATE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test fast check clean
+demo: $(INSTALLED)
+	$(BIN)/curate demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m slow
+
+fast: $(INSTALLED)
+	$(BIN)/python -m pytest -q -x -m "not slow"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "curate needs Python 3.10 or newer; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf work build *.egg-info

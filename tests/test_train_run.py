@@ -1,0 +1,296 @@
+"""Whole runs through the command line: what is printed and written, what is refused, what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_samples import TINY, dataset, mixture, settings_file
+
+from curate.sample import file_sha256
+from train import model
+from train.__main__ import main
+
+CAPTION = {
+    "type": "caption",
+    "train_tower": True,
+    "language": {"width": 32, "layers": 1, "heads": 2, "text_length": 24},
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixture(tmp_path_factory.mktemp("mixture"))
+
+
+def settings(folder: Path, **changed: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return settings_file(folder, {**TINY, **changed})
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """The metrics without what the clock decides."""
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "samples_per_s"} for line in found]
+
+
+def weights(out: Path) -> str:
+    return file_sha256(max((out / "checkpoints").iterdir()) / "model.safetensors")
+
+
+def command(manifest: Path, config: Path, out: Path, *more: str) -> list[str]:
+    return ["-m", "train", str(manifest), "--config", str(config), "--out", str(out), *more]
+
+
+def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(manifest), "--config", str(settings(tmp_path)), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    assert summary["steps"] == 12
+    assert summary["samples"] == {"many": 144, "few": 48}
+    assert "step 12/12" in said.err
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["00000010", "00000012"]
+    metrics = lines(out)
+    assert [line["step"] for line in metrics] == list(range(1, 13))
+    assert metrics[-1]["position"] == 192
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "samples", "replaced"}
+
+
+def test_a_finished_run_asked_again_computes_nothing(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["steps_now"] == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == files
+
+
+@pytest.mark.parametrize("objective", [{"type": "contrastive"}, CAPTION], ids=["contrastive", "caption"])
+def test_a_run_that_stops_and_resumes_ends_in_the_same_bits(
+    manifest: Path, tmp_path: Path, objective: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(tmp_path, objective=objective, data={"batch_size": 16, "augment": {"crop_min_area": 0.5}})
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main([str(manifest), "--config", str(config), "--out", str(whole)]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("train.loop.Trainer._draw", _interrupted(30))
+        patched.setattr("train.loop.Metrics.write", _interrupted(8, "train.loop.Metrics.write"))
+        assert main([str(manifest), "--config", str(config), "--out", str(stopped)]) == 130
+    assert [p.name for p in (stopped / "checkpoints").iterdir()] == ["00000005"]
+    assert main([str(manifest), "--config", str(config), "--out", str(stopped)]) == 0
+    assert lines(stopped) == lines(whole)
+    assert weights(stopped) == weights(whole)
+
+
+def _interrupted(call: int, target: str = "train.loop.Trainer._draw") -> Any:
+    from pkgutil import resolve_name
+
+    module, kind, method = target.rsplit(".", 2)
+    original = getattr(resolve_name(f"{module}:{kind}"), method)
+    calls = iter(range(1, 1000))
+
+    def wrapped(*arguments: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    return wrapped
+
+
+def test_accumulated_captions_give_the_same_losses_as_a_whole_batch(manifest: Path, tmp_path: Path) -> None:
+    runs = {}
+    for parts in (1, 4):
+        config = settings(tmp_path / str(parts), objective=CAPTION, optim={**TINY["optim"], "accumulate": parts})
+        assert main([str(manifest), "--config", str(config), "--out", str(tmp_path / str(parts) / "out")]) == 0
+        runs[parts] = [line["loss"] for line in lines(tmp_path / str(parts) / "out")]
+    assert runs[4] == pytest.approx(runs[1], rel=1e-3)
+
+
+def test_bf16_trains_too(manifest: Path, tmp_path: Path) -> None:
+    config = settings(tmp_path, optim={**TINY["optim"], "precision": "bf16", "steps": 4})
+    assert main([str(manifest), "--config", str(config), "--out", str(tmp_path / "out")]) == 0
+    assert lines(tmp_path / "out")[-1]["loss"] < 10
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"optim.lr": "0.5"}, "optim.lr: 0.002 -> 0.5"), ({"seed": "1"}, "seed: 0 -> 1")],
+)
+def test_a_checkpoint_of_another_configuration_is_refused_and_the_change_named(
+    manifest: Path, tmp_path: Path, changed: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "optim.steps=2"]) == 0
+    capsys.readouterr()
+    sets = [part for key, value in changed.items() for part in ("--set", f"{key}={value}")]
+    assert main([*arguments, "--set", "optim.steps=2", *sets]) == 2
+    said = capsys.readouterr()
+    assert named in said.err
+    assert said.out == ""
+
+
+def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from curate import mix
+
+    manifest = mixture(tmp_path / "mixture")
+    arguments = [
+        str(manifest),
+        "--config",
+        str(settings(tmp_path)),
+        "--out",
+        str(tmp_path / "out"),
+        "--set",
+        "optim.steps=2",
+    ]
+    assert main(arguments) == 0
+    mix.build([(tmp_path / "mixture" / "many", 1.0)], 7, manifest)
+    assert main(arguments) == 2
+    assert "the mixture manifest" in capsys.readouterr().err
+
+
+def test_how_a_run_is_carried_out_may_change_between_runs(manifest: Path, tmp_path: Path) -> None:
+    arguments = [
+        str(manifest),
+        "--config",
+        str(settings(tmp_path)),
+        "--out",
+        str(tmp_path / "out"),
+        "--set",
+        "optim.steps=2",
+    ]
+    assert main(arguments) == 0
+    assert main([*arguments, "--set", "run.log_every=5", "--set", "run.decode_threads=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set", "optim.lrr=1"], 2, "did you mean 'lr'"),
+        (["--set", "data.batch_size=0"], 2, "data.batch_size"),
+        (["--set", "optim.accumulate=3"], 2, "must be a multiple of optim.accumulate"),
+        (["--set", "model.tokenizer=simpel"], 2, "did you mean 'simple'"),
+        (["--set", "model.weights=gone.safetensors"], 2, "no such file"),
+        (["--colour", "red"], 2, "No such option"),
+        (["--set", "objective.type=caption", "--export", "x.safetensors"], 2, "for a dual encoder"),
+    ],
+)
+def test_wrong_use_is_refused_with_code_2_and_the_place(
+    manifest: Path, tmp_path: Path, arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(manifest), "--config", str(settings(tmp_path)), "--out", str(out), *arguments]) == code
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+    assert not out.exists()
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "Example: python -m train" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_code_1(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(tmp_path, optim={"steps": 12, "warmup": 0, "lr": 1e30, "clip_norm": 1e30})
+    assert main([str(manifest), "--config", str(config), "--out", str(tmp_path / "out")]) == 1
+    assert "lower optim.lr" in capsys.readouterr().err
+
+
+def test_unreadable_samples_are_counted_in_the_metrics_and_listed(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path / "mixture", many=(3, 44))
+    assert main([str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]) == 0
+    listed = [json.loads(line) for line in (tmp_path / "out" / "unreadable.00000.jsonl").read_text().splitlines()]
+    assert lines(tmp_path / "out")[-1]["replaced"] == {"many": len(listed), "few": 0}
+    assert {item["row"] for item in listed} == {3, 44}
+
+
+def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import open_clip
+    from safetensors import safe_open
+
+    out, file = tmp_path / "out", tmp_path / "clip" / "open_clip_model.safetensors"
+    fresh = dataset(tmp_path / "fresh", 40, seed=9)
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(out), "--export", str(file)]
+    more = ["--export-precision", "fp16", "--set", "optim.steps=80", "--evaluate", str(fresh)]
+    assert main([*arguments, *more]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["evaluate"]["pairs"] == 40
+    assert summary["evaluate"]["auc"] > 0.8
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    (file.parent / "open_clip_config.json").write_text(metadata["open_clip_config"])
+    theirs = open_clip.create_model(f"local-dir:{file.parent}").eval()
+    ours = model.load_export(file)
+    ids = ours.tokenizer(["a red square on blue"])
+    assert metadata["tokenizer"] == "simple:1024"
+    with torch.inference_mode():
+        assert torch.equal(theirs.encode_text(ids), ours.net.encode_text(ids))  # type: ignore[operator]
+    again = tmp_path / "again.safetensors"
+    model.export(ours, again, "fp16")
+    assert file_sha256(again) == file_sha256(file)
+
+
+def test_the_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--set", "optim.steps=20"]
+    assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
+    more = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
+    assert main([*arguments, "--out", str(tmp_path / "two"), *more]) == 0
+    assert lines(tmp_path / "two")[0]["loss"] < lines(tmp_path / "one")[0]["loss"]
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(manifest: Path, tmp_path: Path) -> None:
+    config = settings(tmp_path, optim={**TINY["optim"], "steps": 60}, run={**TINY["run"], "checkpoint_every": 2})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([sys.executable, *command(manifest, config, whole)], check=True, capture_output=True)
+    for step in (1, 9, 30):
+        process = subprocess.Popen(
+            [sys.executable, *command(manifest, config, killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and _steps(killed) < step and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([sys.executable, *command(manifest, config, killed)], check=True, capture_output=True)
+    assert lines(killed) == lines(whole)
+    assert weights(killed) == weights(whole)
+    assert not list((killed / "checkpoints").glob(".*"))
+
+
+def _steps(out: Path) -> int:
+    path = out / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [{"type": "contrastive"}, CAPTION], ids=["contrastive", "caption"])
+def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[str, Any]) -> None:
+    config = settings(tmp_path, objective=objective)
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run([sys.executable, *command(manifest, config, one)], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, *command(manifest, config, two)], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)["samples"] == {"many": 144, "few": 48}
+    for alone, together in zip(lines(one), lines(two), strict=True):
+        assert together["position"] == alone["position"]
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
