@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.pool import Pool, read_table
 from curate.remedies import remedy
+from curate.settings import unknown
 
 LONG = 16
 
@@ -40,6 +41,27 @@ def read_summary(out: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{out}: no finished run here; give the `out` folder of a recipe that was run")
     return dict(json.loads(path.read_text()))
+
+
+def column(out: Path, name: str) -> pa.Table:
+    """One column of the last finished run: `uid`, `meta` and `name`, a row for each sample that the op saw."""
+    summary = read_summary(out)
+    if name not in summary["columns"]:
+        raise ValueError(f"{out}: {unknown('column', name, summary['columns'])}")
+    key, own = summary["columns"][name]
+    pool = Pool(out, summary["pool"].removeprefix("pool-"))
+    tables = []
+    for path in sorted((pool.folder / "columns" / key).glob("*.parquet")):
+        values = read_table(path, ["row", own])
+        rows = read_table(pool.rows(int(path.stem)), ["uid", "meta"]).take(values["row"])
+        tables.append(rows.append_column(name, values[own]))
+    return pa.concat_tables(tables)
+
+
+def decisions(out: Path) -> pa.Table:
+    """Every row's end in the last finished run: `uid`, `outcome`, `step`, `rule`, `value`, `meta`."""
+    folder = out / "decisions" / read_summary(out)["key"]
+    return pa.concat_tables(read_table(path) for path in sorted(folder.glob("[0-9]*.parquet")))
 
 
 def _rows_of(decisions: pa.Table, uid: str) -> list[int]:

@@ -53,6 +53,7 @@ class Summary:
 
     recipe: Recipe
     pool: Pool
+    steps: list[Resolved]
     funnel: list[StepCount]
     dataset: DatasetInfo
     key: str
@@ -80,6 +81,7 @@ class Summary:
             "bytes": self.dataset.bytes,
             "shards": len(self.dataset.shards),
             "cuts": self.cuts,
+            "columns": {shown: [step.key, own] for step in self.steps for own, shown in step.columns.items()},
             "funnel": [c.to_json() for c in self.funnel],
         }
 
@@ -104,7 +106,7 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
         if info.samples != funnel[-1].kept:
             raise RunError(f"{out}: {funnel[-1].kept} rows kept, {info.samples} published; delete {out}/dataset")
         values = {name: cut.value for (_, name), cut in cuts.items()}
-        summary = Summary(recipe, pool, [ingest, *counts], info, key, published_now, values)
+        summary = Summary(recipe, pool, steps, [ingest, *counts], info, key, published_now, values)
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
         return summary
 
@@ -183,8 +185,7 @@ class _Runner:
         return counts, cuts
 
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
-        if steps[first].spec.is_group:
-            self._group(steps, first, cuts)
+        grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
         task = functools.partial(make_stage, self.pool, steps, first, last, cuts, folder)
         label = " + ".join(s.label for s in steps[first : last + 1])
@@ -196,6 +197,8 @@ class _Runner:
             failed = sum(c.failed.total() for c in parts[0])
             self.watch(Progress(label, number, len(self.shards), computed, failed))
         counts = parts[0]
+        if grouped:
+            counts[0].computed, counts[0].reused = counts[0].rows_in, 0
         condition = next((c for c in steps[last].conditions if c.is_global), None)
         cut = self._cut(folder, condition, steps[: last + 1], counts[-1]) if condition else None
         data = {"words": cut.words, "value": cut.value} if cut else None
@@ -218,10 +221,11 @@ class _Runner:
         count.kept = kept
         return cut
 
-    def _group(self, steps: Sequence[Resolved], number: int, cuts: Cuts) -> None:
+    def _group(self, steps: Sequence[Resolved], number: int, cuts: Cuts) -> bool:
+        """Run a group op unless its columns are there; whether it ran."""
         step = steps[number]
         if all(self.pool.columns(step.key, shard).exists() for shard in self.shards):
-            return
+            return False
         scratch = Path(self.recipe.out) / "scratch" / step.key
         shutil.rmtree(scratch, ignore_errors=True)
         gather = functools.partial(make_gather, self.pool, steps, number, cuts, scratch)
@@ -232,6 +236,7 @@ class _Runner:
         for shard, given, made in zip(self.shards, inputs, outputs, strict=True):
             write_table(_group_columns(step, read_table(given), read_table(made)), self.pool.columns(step.key, shard))
         shutil.rmtree(scratch)
+        return True
 
     def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount]]:
         """Every row's end, from columns alone: what `explain` reads and what is published."""

@@ -143,14 +143,15 @@ def train(context: typer.Context) -> None:
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("work/demo"),
-    port: Annotated[int, typer.Option(help="The loopback port that serves the demo's web.")] = 8765,
+    port: Annotated[int, typer.Option(help="The loopback port that serves the demo's web.")] = 8697,
+    set_: SetOption = None,
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
 ) -> None:
     """Show the whole road on real drawings: download, curate, publish, mix, train, report."""
     from pipelines import demo as demonstration
 
-    demonstration.main(out, port, 0 if inline else workers)
+    raise typer.Exit(demonstration.main(out, port, 0 if inline else workers, set_ or []))
 
 
 def _version(asked: bool) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.mix import build as build_mixture
 from curate.sample import dump_json, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.demo_truth import roc_auc
@@ -28,6 +30,8 @@ HANDS = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "fxemoji", "emo
 
 SIDE_PX = 72
 SHARD_SAMPLES = 4000
+THINGS_WEIGHT = 0.85
+"""Share of the mixture that shows things without skin tones."""
 SWAPS = 5
 """Swapped captions drawn for each drawing when the model is measured."""
 
@@ -142,12 +146,16 @@ def _write(folder: Path, sketches: Sequence[Sketch], names: Mapping[str, Named],
 
 
 def _add(writer: ShardWriter, sketch: Sketch, named: Named, count: int) -> None:
+    """One sample a caption; every other one on white, as most drawings are shown, the rest see-through."""
     import resvg_py
 
-    png = bytes(resvg_py.svg_to_bytes(svg_string=sketch.svg))
-    for caption in captions(sketch.hand, sketch.code, named, count):
+    pictures = [
+        bytes(resvg_py.svg_to_bytes(svg_string=sketch.svg, background=colour, skip_system_fonts=True))
+        for colour in ("white", None)
+    ]
+    for number, caption in enumerate(captions(sketch.hand, sketch.code, named, count)):
         said = {"hand": sketch.hand, "thing": sketch.code, "licence": MATERIALS[sketch.hand].licence}
-        parts = {"png": png, "txt": caption.encode(), "json": dump_json(said).encode()}
+        parts = {"png": pictures[number % 2], "txt": caption.encode(), "json": dump_json(said).encode()}
         writer.add(uid_of("caption", sketch.hand, sketch.code, caption), parts)
 
 
@@ -227,3 +235,23 @@ def _auc_of_tones(images: Vectors, texts: Vectors, things: Sequence[str], rows: 
         matched.append(np.diag(scores))
         swapped.append(scores[~np.eye(len(members), dtype=bool)])
     return roc_auc(np.concatenate(matched), np.concatenate(swapped))
+
+
+def main(argv: Sequence[str]) -> int:
+    """`pairs FOLDER` writes the pairs and their mixture; `measure WEIGHTS` prints the figures as one JSON line."""
+    if len(argv) != 2 or argv[0] not in ("pairs", "measure"):
+        print("usage: python -m pipelines.tiny_clip pairs FOLDER | measure WEIGHTS", file=sys.stderr)
+        return 2
+    path = Path(argv[1])
+    if argv[0] == "measure":
+        print(json.dumps(asdict(measure(path))))
+        return 0
+    things, tones = write_pairs(path)
+    parts = [(path / "things", THINGS_WEIGHT), (path / "tones", 1 - THINGS_WEIGHT)]
+    manifest = build_mixture(parts, 7, path / "mixture.json")
+    print(json.dumps({"things": things.samples, "tones": tones.samples, "sources": len(manifest.datasets)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -105,7 +105,7 @@ def test_the_resizer_can_be_made_twice_in_one_process() -> None:
 
 @pytest.mark.slow
 def test_img2dataset_as_the_engine_gives_the_same_rows_and_bytes(site: Site) -> None:
-    inside = ("302 Found", (f"Location: http://localhost:{site.port}/ok",), b"")
+    inside = ("302 Found", (f"Location: http://127.0.0.2:{site.port}/ok",), b"")
     site.pages |= {
         "/gone": ("404 Not Found", (), b""),
         "/html": ("200 OK", ("Content-Type: image/jpeg",), b"<html></html>"),

@@ -77,5 +77,5 @@ def test_a_zoom_out_shows_background_around_the_image() -> None:
 
 
 def test_a_sample_without_an_image_says_what_it_has() -> None:
-    with pytest.raises(ValueError, match="no image among.*json, txt"):
+    with pytest.raises(ValueError, match=r"no image among.*json, txt"):
         images.image_part({"txt": b"", "json": b""})

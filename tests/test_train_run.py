@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,35 +82,31 @@ def test_a_finished_run_asked_again_computes_nothing(
 
 
 @pytest.mark.parametrize("objective", [{"type": "contrastive"}, CAPTION], ids=["contrastive", "caption"])
-def test_a_run_that_stops_and_resumes_ends_in_the_same_bits(
-    manifest: Path, tmp_path: Path, objective: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_a_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
+    manifest: Path, tmp_path: Path, objective: dict[str, Any]
 ) -> None:
     config = settings(tmp_path, objective=objective, data={"batch_size": 16, "augment": {"crop_min_area": 0.5}})
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert main([str(manifest), "--config", str(config), "--out", str(whole)]) == 0
-    with monkeypatch.context() as patched:
-        patched.setattr("train.loop.Trainer._draw", _interrupted(30))
-        patched.setattr("train.loop.Metrics.write", _interrupted(8, "train.loop.Metrics.write"))
-        assert main([str(manifest), "--config", str(config), "--out", str(stopped)]) == 130
-    assert [p.name for p in (stopped / "checkpoints").iterdir()] == ["00000005"]
-    assert main([str(manifest), "--config", str(config), "--out", str(stopped)]) == 0
-    assert lines(stopped) == lines(whole)
-    assert weights(stopped) == weights(whole)
+    whole, gone_on = tmp_path / "whole", tmp_path / "gone_on"
+    assert main([str(manifest), "--config", str(config), "--out", str(whole), "--set", "run.keep=9"]) == 0
+    shutil.copytree(whole / "checkpoints" / "00000005", gone_on / "checkpoints" / "00000005")
+    written = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (gone_on / "metrics.jsonl").write_text("".join(written[:8]) + written[8][:30])
+    assert main([str(manifest), "--config", str(config), "--out", str(gone_on)]) == 0
+    assert lines(gone_on) == lines(whole)
+    assert weights(gone_on) == weights(whole)
 
 
-def _interrupted(call: int, target: str = "train.loop.Trainer._draw") -> Any:
-    from pkgutil import resolve_name
-
-    module, kind, method = target.rsplit(".", 2)
-    original = getattr(resolve_name(f"{module}:{kind}"), method)
-    calls = iter(range(1, 1000))
-
-    def wrapped(*arguments: Any) -> Any:
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    return wrapped
+def test_a_checkpoint_that_cannot_be_read_is_named(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    broken = tmp_path / "out" / "checkpoints" / "00000012" / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert main(arguments) == 2
+    assert "00000012: cannot be read" in capsys.readouterr().err
+    shutil.rmtree(broken.parent)
+    assert main(arguments) == 0
 
 
 def test_accumulated_captions_give_the_same_losses_as_a_whole_batch(manifest: Path, tmp_path: Path) -> None:
@@ -287,7 +284,7 @@ def _steps(out: Path) -> int:
 def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[str, Any]) -> None:
     config = settings(tmp_path, objective=objective)
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run([sys.executable, *command(manifest, config, one)], check=True, capture_output=True)
+    assert main([str(manifest), "--config", str(config), "--out", str(one)]) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, *command(manifest, config, two)], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout)["samples"] == {"many": 144, "few": 48}

@@ -107,7 +107,7 @@ def test_too_many_unreadable_samples_stop_the_stream_and_name_the_shard(tmp_path
 
 def test_a_source_of_which_nothing_can_be_read_stops_the_stream(tmp_path: Path) -> None:
     manifest = mixture(tmp_path, few=tuple(range(21)))
-    with pytest.raises(StreamError, match="'few'.*cannot be read"):
+    with pytest.raises(StreamError, match=r"'few'.*cannot be read"):
         first(Stream(manifest, 16, pairs()), 1)
 
 

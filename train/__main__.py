@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import click
 import typer
+
+from train.config import Config, read
 
 # Before torch is imported: threads that wait for each other sleep. Spinning, they take tens of times as long where
 # another process wants the same cores.
@@ -31,7 +33,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command(epilog=EPILOG)
 def train(  # noqa: PLR0913 - each is an option
     manifest: Annotated[Path, typer.Argument(help="The mixture manifest (mixture.json).")],
-    config: Annotated[Path | None, typer.Option(help="The run, as YAML; without it, the defaults.")] = None,
+    config: Annotated[Path, typer.Option(help="What to train and how, as YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value over the file; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and metrics.")] = OUT,
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto goes on from the newest checkpoint.")] = "auto",
@@ -42,54 +44,66 @@ def train(  # noqa: PLR0913 - each is an option
     ] = "fp32",
 ) -> None:
     """Train on a mixture: a dual encoder (contrastive), or a captioner. Goes on where it stopped."""
-    from train import evaluate as evaluation
-    from train import loop, model, ranks
-    from train.config import read
+    wanted = After(evaluate, export, export_precision)
+    raise typer.Exit(_carried_out(lambda: _train(manifest, read(config, set_ or []), out, resume, wanted)))
 
-    settings = read(config, set_ or [])
-    if settings.objective.type != "contrastive" and (export or evaluate):
-        raise click.UsageError(
-            "--export and --evaluate are for a dual encoder; a captioner's weights are in its checkpoint"
-        )
+
+@dataclass(frozen=True)
+class After:
+    """What to do with a trained dual encoder."""
+
+    evaluate: Path | None
+    export: Path | None
+    precision: Literal["fp32", "fp16", "bf16"]
+
+
+def _train(manifest: Path, config: Config, out: Path, resume: str, after: After) -> None:
+    from train import evaluate, loop, model, ranks
+
+    if config.objective.type != "contrastive" and (after.export or after.evaluate):
+        raise ValueError("--export and --evaluate are for a dual encoder; a captioner's weights are in its checkpoint")
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
-        raise click.UsageError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
-    with ranks.joined(settings.run.device) as place:
-        outcome = loop.run(settings, manifest, out, place)
+        raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
+    with ranks.joined(config.run.device) as place:
+        outcome = loop.run(config, manifest, out, place)
     if not place.first:
         return
     summary = outcome.summary
-    if export is not None:
-        model.export(outcome.clip, export, export_precision)
-        summary["export"] = str(export)
-    if evaluate is not None:
-        summary["evaluate"] = evaluation.evaluate(outcome.clip, evaluate).plain()
+    if after.export is not None:
+        model.export(outcome.clip, after.export, after.precision)
+        summary["export"] = str(after.export)
+    if after.evaluate is not None:
+        summary["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()
     typer.echo(json.dumps(summary))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def _carried_out(work: Callable[[], None]) -> int:
+    """Do the work; what went wrong becomes one sentence on stderr and an exit code."""
     try:
-        code: Any = app(arguments, prog_name="python -m train", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _said("interrupted; run the same command to go on from the newest checkpoint", 130)
+        work()
     except KeyboardInterrupt:
         return _said("interrupted; run the same command to go on from the newest checkpoint", 130)
-    except click.ClickException as err:
-        err.show(file=sys.stderr)
-        return 2
     except ValueError as err:
         from train.data import StreamError
 
         return _said(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
     except (RuntimeError, OSError) as err:
         return _said(f"error: {err}", 1)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _said(message: str, code: int) -> int:
     typer.echo(message, err=True)
     return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        app(list(sys.argv[1:] if argv is None else argv), prog_name="python -m train")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -98,9 +99,13 @@ def restore(
             f"{path}: is of another run; these have changed since: {'; '.join(changed)}."
             " Put them back, or choose another --out"
         )
-    module.load_state_dict(load_file(path / WEIGHTS), strict=True)
+    try:
+        weights, moments = load_file(path / WEIGHTS), load_file(path / MOMENTS)
+    except (OSError, SafetensorError) as err:
+        raise CheckpointError(f"{path}: cannot be read ({err}); remove it to go on from the one before") from err
+    module.load_state_dict(weights, strict=True)
     parameters = dict(module.named_parameters())
-    for key, value in load_file(path / MOMENTS).items():
+    for key, value in moments.items():
         name, _, kind = key.rpartition("/")
         optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
     return Progress(state["step"], state["stream"], state["samples"], state["replaced"])

@@ -170,10 +170,8 @@ class Config(Settings):
         return self
 
 
-def read(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
-    if path is None:
-        return Config()
     config = load(path, Config, overrides)
     base = path.parent
     model = config.model

@@ -51,7 +51,7 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
     if kind == "cuda":
         torch.cuda.set_device(place)
     if world > 1:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=place if kind == "cuda" else None)
     try:
         yield Ranks(rank, world, place)
     finally:

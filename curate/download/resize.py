@@ -80,7 +80,9 @@ def _built_once(transform: Callable[..., Any]) -> Callable[..., Any]:
     def build(**knobs: Any) -> Any:
         key = repr(sorted(knobs.items()))
         if key not in of_thread.__dict__:
-            setattr(of_thread, key, transform(**knobs))
+            with warnings.catch_warnings():  # img2dataset's arguments are of an older albumentations; they still work
+                warnings.simplefilter("ignore")
+                setattr(of_thread, key, transform(**knobs))
         return of_thread.__dict__[key]
 
     return build

@@ -53,9 +53,9 @@ class DownloadSettings(Settings):
     """
 
     engine: Literal["curate", "img2dataset"] = "curate"
-    timeout_s: Seconds = 20.0
-    connect_timeout_s: Seconds = 10.0
-    retries: int = Field(2, ge=0, le=20)
+    timeout_s: Seconds = 15.0
+    connect_timeout_s: Seconds = 5.0
+    retries: int = Field(1, ge=0, le=20)
     backoff_s: float = Field(0.5, ge=0, le=60)
     retry_after_max_s: float = Field(20.0, ge=0, le=600)
     concurrency: int = Field(128, ge=1, le=4096)

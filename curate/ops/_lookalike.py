@@ -26,7 +26,8 @@ COLOUR_WEIGHT = 2.0
 MAX_CROP_SCALE = 1.22
 MAX_SHIFT = 0.12
 MAX_STRETCH = 1.12
-NOISE = .5
+NOISE = 0.5
+UNMOVED = 0.006
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -169,10 +170,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Differences:
-    """What aligned pairs differ by, (n,) each: correlation, and grey levels left over.
+    """What aligned pairs differ by, (n,) each: correlation, grey levels left over, and how far one had to move.
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
+    `moved` is how far an edge of one lies from the other's, as a share of the side.
     """
 
     similarity: Array
@@ -182,6 +184,7 @@ class Differences:
     wide: Array
     colour_spread: Array
     colour: Array
+    moved: Array
 
 
 def differences(first: Planes, second: Planes, place: Array) -> Differences:
@@ -197,17 +200,20 @@ def differences(first: Planes, second: Planes, place: Array) -> Differences:
         *(np.abs(_boxes(rest, size)).max((1, 2)) for size in (3, 4, 6)),
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
         np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
+        (np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1),
     )
 
 
 def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     """Whether each of n aligned pairs shows one picture.
 
-    Three things must hold: they correlate; no place differs much; and where the rest is alike to a level or two, no
-    place stands out. A codec disturbs the whole picture, another drawing (a skin tone, a clock's hand) one place.
+    Three things must hold: they correlate; no place differs much, and less where neither was cropped, as then the
+    thumbnails sample the same points; and no place stands out from the rest. A codec disturbs the whole picture,
+    another drawing (a skin tone, a clock's hand) one place.
     """
     level = limits.levels
-    near = (left.wide <= level) & (left.fine <= 2.2 * level) & (left.colour <= level)
+    fine = np.where(left.moved < UNMOVED, 1.15, 2.0) * level
+    near = (left.wide <= level) & (left.fine <= fine) & (left.colour <= level)
     even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
     return (left.similarity >= limits.similarity) & near & even
 

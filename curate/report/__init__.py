@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from curate.run import Summary
+from curate.recipe import chained, resolve
+from curate.report import card, page
+from curate.report.examples import survey
+from curate.rules import check_funnel
+from curate.run import Summary, attempts, decisions_folder
+from curate.sample import commit_text, dump_json, fingerprint
+
+VERSION = 1
+"""Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
 def write(summary: Summary) -> list[Path]:
-    """Write the report of a run below its `out` folder; returns the files."""
-    return []
+    """Write `report.html` and `data_card.md` below the run's `out` folder, unless they are there; returns both.
+
+    The same run gives the same bytes. `reported.json` holds the key of the run they tell of, and is written last.
+    """
+    out = Path(summary.recipe.out)
+    paths = [out / "report.html", out / "data_card.md"]
+    done, key = out / "reported.json", _key(summary)
+    if all(p.exists() for p in (done, *paths)) and json.loads(done.read_text())["key"] == key:
+        return paths
+    check_funnel(summary.funnel)
+    steps = chained(resolve(summary.recipe), fingerprint([summary.pool.key, attempts(summary.pool)]))
+    seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
+    done.unlink(missing_ok=True)
+    commit_text(paths[0], page.render(summary, steps, seen))
+    commit_text(paths[1], card.render(summary, steps, seen))
+    commit_text(done, dump_json({"key": key}))
+    return paths
+
+
+def _key(summary: Summary) -> str:
+    """What the two files hang on: the run's decisions, its counts, what was published, and this code's version."""
+    said = summary.to_json()
+    for count in said["funnel"]:
+        del count["computed"], count["reused"]
+    choices = summary.recipe.model_dump(mode="json", by_alias=True, exclude={"out": True, "source": {"path"}})
+    return fingerprint([VERSION, said, choices, summary.dataset.model_dump(mode="json")])

@@ -1,0 +1,321 @@
+"""What the report shows of the rows: examples of every end, and the values that the rules looked at.
+
+Rows are read a shard at a time, in an order that only depends on the shards' numbers. The first shards, up to
+`SCAN_ROWS` rows, give the values; further ones are only read while a rule or an error has no example yet.
+Which rows of an end become its examples hangs on their uids alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image, ImageOps
+
+from curate import images
+from curate.pool import Blobs, Pool, read_table, rows_in
+from curate.recipe import Resolved
+from curate.rules import StepCount
+
+SCAN_ROWS = 50_000
+"""Rows whose values are drawn; a larger run is sampled by shards."""
+
+EXAMPLES = 8
+SIDE_PX = 96
+DRAW_PIXELS = 40_000_000
+"""Larger images are named, not drawn: a page of them would take minutes."""
+
+CAPTION_CHARACTERS = 160
+_KEPT_CHARACTERS = frozenset("\u200c\u200d")  # joiners that Persian, Hindi and emoji need
+_ROW = ("origin", "text", "detail", "tar", "offset", "nbytes")
+
+
+class Group(NamedTuple):
+    """One way to end: ("kept", "", ""), or dropped by a rule or failed by an error at a step."""
+
+    outcome: str
+    step: str
+    rule: str
+
+
+KEPT = Group("kept", "", "")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row to look at. Its texts are cut and shown safely, not yet escaped; `thumbnail` is a data URI."""
+
+    uid: str
+    caption: str
+    value: str
+    notes: str
+    origin: str
+    thumbnail: str | None
+    missing: str
+
+
+@dataclass
+class Values:
+    """A column's values in the rows that a step took in (NaN or None: no value), and which broke a rule there."""
+
+    column: str
+    numbers: npt.NDArray[np.float64] | None
+    texts: list[str | None]
+    ended: npt.NDArray[np.bool_]
+
+
+@dataclass
+class Survey:
+    """Examples by end, values by (step, column), the kept rows' commonest hosts, and how many rows were read."""
+
+    examples: dict[Group, list[Example]]
+    values: dict[tuple[str, str], Values]
+    hosts: Counter[str]
+    rows: int
+    total: int
+
+
+class _Pick(NamedTuple):
+    rank: int
+    shard: int
+    row: int
+
+
+@dataclass
+class _Scan:
+    """What is gathered while shards go by."""
+
+    pool: Pool
+    steps: Sequence[Resolved]
+    picks: dict[Group, list[_Pick]]
+    parts: dict[tuple[str, str], list[Values]] = field(default_factory=dict)
+    hosts: Counter[str] = field(default_factory=Counter)
+
+
+def survey(pool: Pool, decisions: Path, steps: Sequence[Resolved], funnel: Sequence[StepCount]) -> Survey:
+    """Look at the rows of a finished run. `decisions` is its folder of decisions, `steps` have their keys."""
+    paths = sorted(decisions.glob("[0-9]*.parquet"), key=_spread)
+    scan = _Scan(pool, steps, {group: [] for group in groups(funnel)})
+    rows = 0
+    for path in paths:
+        full = rows < SCAN_ROWS
+        if not full and all(scan.picks.values()):
+            break
+        table = read_table(path, ["uid", "outcome", "step", "rule"])
+        _pick(scan, int(path.stem), table)
+        if full:
+            rows += table.num_rows
+            _look(scan, int(path.stem), table)
+    values = {at: _joined(parts) for at, parts in scan.parts.items()}
+    total = sum(rows_in(p) for p in paths) if rows >= SCAN_ROWS else rows
+    return Survey(_examples(scan, decisions), values, scan.hosts, rows, total)
+
+
+def groups(funnel: Sequence[StepCount]) -> list[Group]:
+    """Every end that the funnel counts, in its order; kept rows last."""
+    found = []
+    for count in funnel:
+        found += [Group("dropped", count.step, rule) for rule in sorted(count.dropped)]
+        found += [Group("failed", count.step, error) for error in sorted(count.failed)]
+    return [*found, KEPT] if funnel and funnel[-1].kept else found
+
+
+def shown(text: str, most: int = CAPTION_CHARACTERS) -> str:
+    """Text from strangers as one line that cannot steer the page: control, bidi and unassigned characters are visible.
+
+    At most `most` characters; of a longer text the length is said.
+    """
+    cut = "".join(_shown_character(c) for c in text[:most])
+    return cut if len(text) <= most else f"{cut}… ({len(text):,} characters)"
+
+
+def thumbnail(data: bytes) -> tuple[str | None, str]:
+    """A WebP of at most `SIDE_PX` a side as a data URI; or None and why there is none."""
+    found = images.header(data)
+    if found.error is not None:
+        return None, found.error
+    if found.width * found.height > DRAW_PIXELS:
+        return None, f"{found.width} × {found.height} pixels, not drawn"
+    picture = _reduced_jpeg(data) if found.format == "JPEG" else None
+    if picture is None:
+        found = images.decode(data)
+        if found.image is None:
+            return None, found.error or "decode_error"
+        picture = found.image
+    picture.thumbnail((SIDE_PX, SIDE_PX))
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=75, method=4)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), ""
+
+
+def _spread(path: Path) -> bytes:
+    return hashlib.blake2b(path.stem.encode(), digest_size=8).digest()
+
+
+def _pick(scan: _Scan, shard: int, table: pa.Table) -> None:
+    """Keep the rows with the smallest ranks of each end. The rank is the half of the uid that breaks no ties."""
+    if not table.num_rows:
+        return
+    ends = [pc.fill_null(table[c].combine_chunks(), "") for c in Group._fields]
+    coded = pc.binary_join_element_wise(*ends, "\0").dictionary_encode()
+    code = coded.indices.to_numpy()
+    rank = np.frombuffer(bytes.fromhex("".join(table["uid"].to_pylist())), dtype=">u8")[1::2]
+    for number, name in enumerate(coded.dictionary.to_pylist()):
+        rows = np.flatnonzero(code == number)
+        best = rows[np.argsort(rank[rows], kind="stable")[:EXAMPLES]].tolist()
+        group = Group(*name.split("\0"))
+        fresh = [_Pick(int(rank[row]), shard, row) for row in best]
+        scan.picks[group] = sorted([*scan.picks.get(group, []), *fresh])[:EXAMPLES]
+
+
+def _look(scan: _Scan, shard: int, table: pa.Table) -> None:
+    """Take the values that the rules of every step looked at in this shard, and the kept rows' hosts."""
+    outcome, step, rule = (np.array(table[c].to_pylist(), dtype=object) for c in Group._fields)
+    order = {s.label: n for n, s in enumerate(scan.steps)} | {"ingest": -1, None: len(scan.steps)}
+    last = np.array([order[label] for label in step.tolist()], dtype=np.int64)
+    for number, at in enumerate(scan.steps):
+        for column in dict.fromkeys(c.column for c in at.conditions):
+            names = [c.name for c in at.conditions if c.column == column]
+            ended = (outcome == "dropped") & (step == at.label) & np.isin(rule.astype(str), names)
+            taken = last >= number
+            found = _column(scan, shard, column, table.num_rows)
+            if found is not None:
+                one = _values(column, found.filter(pa.array(taken)), ended[taken])
+                scan.parts.setdefault((at.label, column), []).append(one)
+    origins = read_table(scan.pool.rows(shard), ["origin"])["origin"].filter(pa.array(outcome == "kept"))
+    scan.hosts.update(host for origin in origins.to_pylist() if (host := host_of(origin)))
+
+
+def host_of(origin: str) -> str:
+    """The host of a URL; empty for a path or a broken URL."""
+    try:
+        return (urlsplit(origin).hostname or "") if origin.startswith(("http://", "https://")) else ""
+    except ValueError:
+        return ""
+
+
+def _column(scan: _Scan, shard: int, column: str, rows: int) -> pa.Array | None:
+    """A column as the recipe names it, one entry a pool row; None when its values are no plain ones."""
+    step, own = next((s, own) for s in scan.steps for own, shown in s.columns.items() if shown == column)
+    kind = step.spec.writes[own]
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        return None
+    table = read_table(scan.pool.columns(step.key, shard), ["row", own])
+    place = np.full(rows, -1, dtype=np.int64)
+    place[table["row"].to_numpy()] = np.arange(table.num_rows)
+    return table[own].combine_chunks().take(pa.array(np.where(place < 0, 0, place), mask=place < 0))
+
+
+def _values(column: str, values: pa.Array, ended: npt.NDArray[np.bool_]) -> Values:
+    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return Values(column, numbers, [], ended)
+    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values.to_pylist()]
+    return Values(column, None, texts, ended)
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    numbers = [p.numbers for p in parts if p.numbers is not None]
+    texts = [t for p in parts for t in p.texts]
+    ended = np.concatenate([p.ended for p in parts])
+    return Values(parts[0].column, np.concatenate(numbers) if numbers else None, texts, ended)
+
+
+def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:
+    """The picked rows, each shard opened once."""
+    wanted: dict[int, list[tuple[Group, _Pick]]] = {}
+    for group, picks in scan.picks.items():
+        for pick in picks:
+            wanted.setdefault(pick.shard, []).append((group, pick))
+    found: dict[Group, list[tuple[_Pick, Example]]] = {group: [] for group in scan.picks}
+    blobs = Blobs(scan.pool)
+    for shard, ends in sorted(wanted.items()):
+        take = pa.array([pick.row for _, pick in ends])
+        rows = read_table(scan.pool.rows(shard), _ROW).take(take).to_pylist()
+        path = decisions / f"{shard:05d}.parquet"
+        said = read_table(path, ["uid", "value"]).take(take).to_pylist()
+        for (group, pick), row, end in zip(ends, rows, said, strict=True):
+            notes = _notes(scan, group, pick) if group.outcome == "dropped" else []
+            found[group].append((pick, _example(group, row, end, notes, blobs)))
+    blobs.close()
+    return {group: [e for _, e in sorted(ones, key=lambda one: one[0])] for group, ones in found.items()}
+
+
+def _example(
+    group: Group, row: Mapping[str, Any], end: Mapping[str, Any], notes: Sequence[str], blobs: Blobs
+) -> Example:
+    picture, missing = None, group.rule or "no image"
+    if row["tar"] is not None:
+        try:
+            picture, missing = thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]))
+        except OSError:
+            missing = "the tar is gone or was changed"
+    value = "" if group.outcome == "kept" else plain(json.loads(end["value"] or "null"))
+    return Example(
+        uid=end["uid"],
+        caption=shown(row["text"] or ""),
+        value=shown(value, 90),
+        notes=" · ".join(shown(n, 60) for n in notes),
+        origin=shown(row["origin"] or "", 100),
+        thumbnail=picture,
+        missing=shown(missing, 60),
+    )
+
+
+def _notes(scan: _Scan, group: Group, pick: _Pick) -> Iterator[str]:
+    """What else the step said of the row in words: the error beside `image_ok`, the kind beside `duplicate_of`."""
+    step = next((s for s in scan.steps if s.label == group.step), None)
+    if step is None:
+        return
+    columns = [own for own, kind in step.spec.writes.items() if pa.types.is_string(kind)]
+    rule = group.rule.rpartition(".")[0]
+    table = read_table(scan.pool.columns(step.key, pick.shard), ["row", *columns])
+    hit = table.filter(pc.equal(table["row"], pick.row)).to_pylist()
+    for own in columns:
+        if hit and hit[0][own] and step.columns[own] != rule:
+            yield str(hit[0][own])
+
+
+def plain(value: Any) -> str:
+    """A value as a reader wants it: numbers short, a uid cut, nothing as `null`."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value):
+        return value[:12]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _reduced_jpeg(data: bytes) -> Image.Image | None:
+    """A JPEG decoded at an eighth of its size where that is enough; None when the whole decoder should look at it."""
+    try:
+        stored = images.PLUGINS["JPEG"](io.BytesIO(data))
+        stored.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))
+        return ImageOps.exif_transpose(stored.convert("RGB"))
+    except Exception:  # noqa: BLE001 - hostile bytes make decoders raise nearly anything
+        return None
+
+
+def _shown_character(character: str) -> str:
+    code = ord(character)
+    if code < 32:
+        return "↵" if character == "\n" else " " if character == "\t" else chr(0x2400 + code)
+    if code == 127:
+        return "␡"
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Cn") and character not in _KEPT_CHARACTERS:
+        return f"⟨{code:04X}⟩"
+    return character

@@ -1,0 +1,307 @@
+"""The HTML page of a run: the funnel, what each rule saw and dropped, what failed, what was kept.
+
+One file without scripts: pictures are data URIs, the style is inline and allowed by its hash alone, and everything
+that strangers wrote goes through the template's escaping. All drawing is SVG with plain numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.recipe import Condition, Resolved
+from curate.remedies import remedy
+from curate.report.examples import KEPT, Group, Survey, Values, plain, shown
+from curate.rules import StepCount
+from curate.run import Summary
+
+WIDTH, HEIGHT = 360, 120
+"""A histogram's drawing area, in its own units."""
+
+BINS = 36
+CATEGORIES = 10
+_TEMPLATE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a funnel bar, in thousandths of the rows that the run took in."""
+
+    kind: str
+    x: float
+    width: float
+    title: str
+
+
+@dataclass(frozen=True)
+class End:
+    """One rule or error of a step: its words, count, and where its examples stand."""
+
+    anchor: str
+    kind: str
+    name: str
+    words: str
+    rows: int
+    share: str
+    remedy: str
+    examples: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a histogram: rows within the rules, and above them rows that break one."""
+
+    x: float
+    width: float
+    kept: float
+    broken: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A histogram (or, with `rows`, a list of categories) of what a rule looked at."""
+
+    column: str
+    words: str
+    label: str
+    bars: Sequence[Bar]
+    lines: Sequence[tuple[float, str]]
+    ends: tuple[str, str]
+    top: str
+    rows: Sequence[tuple[str, str, float, bool]]
+    nulls: str
+
+
+def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
+    """The whole page."""
+    import jinja2
+
+    env = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    template = env.from_string(text)
+    return template.render(
+        style_hash=f"sha256-{digest}",
+        name=shown(summary.recipe.name),
+        info=summary.dataset,
+        size=human_bytes(summary.dataset.bytes),
+        rows_in=summary.funnel[0].rows_in,
+        kept=summary.funnel[-1].kept,
+        dropped=sum(c.dropped.total() for c in summary.funnel),
+        failed=sum(c.failed.total() for c in summary.funnel),
+        share=percent(summary.funnel[-1].kept, summary.funnel[0].rows_in),
+        steps=[_step(n, count, summary, steps, seen) for n, count in enumerate(summary.funnel)],
+        kept_examples=seen.examples.get(KEPT, []),
+        sampled=f"{seen.rows:,} of {seen.total:,} rows" if seen.rows < seen.total else "",
+        plot=(WIDTH, HEIGHT),
+    ) + "\n"
+
+
+def percent(part: int, whole: int) -> str:
+    """`41.3 %`; a part that is not zero never reads as zero, nor one that is not all as all."""
+    if not whole or not part or part == whole:
+        return "100 %" if part and part == whole else "0 %"
+    share = 100 * part / whole
+    return "< 0.1 %" if share < 0.05 else "> 99.9 %" if share >= 99.95 else f"{share:.1f} %"
+
+
+def human_bytes(size: int) -> str:
+    """Bytes in decimal units, three figures."""
+    value, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{size:,} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
+
+
+def rule_words(condition: Condition, cuts: Mapping[str, float | None]) -> str:
+    """A condition as a reader says it; a share comes with the value of its cut."""
+    value = condition.value
+    if condition.kind in ("in", "not_in"):
+        listed = ", ".join(shown(plain(v), 40) for v in value)
+        return f"one of {listed}" if condition.kind == "in" else f"none of {listed}"
+    if condition.is_global:
+        which, side = ("largest", "from") if condition.kind == "top" else ("smallest", "up to")
+        cut = cuts.get(condition.name)
+        where = "" if cut is None else f" ({side} {plain(float(cut))})"
+        return f"the {which} {100 * value:g} %{where}"
+    sides = {"min": "at least ", "max": "at most ", "is": ""}
+    return sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
+
+
+def _step(
+    number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: Survey
+) -> dict[str, Any]:
+    step = next((s for s in steps if s.label == count.step), None)
+    conditions = step.conditions if step else ()
+    words = {c.name: f"{c.column}: {rule_words(c, summary.cuts)}" for c in conditions}
+    words["unique_uid"] = "a sample that an earlier row of the source already is"
+    ends = [_end(number, Group("dropped", count.step, r), n, count, seen, words) for r, n in _sorted(count.dropped)]
+    ends += [_end(number, Group("failed", count.step, e), n, count, seen, words) for e, n in _sorted(count.failed)]
+    return {
+        "anchor": f"step-{number}",
+        "label": shown(count.step),
+        "op": step.spec.name if step and step.spec.name != count.step else "",
+        "summary": step.spec.summary if step else "The source's rows enter the pool: fetched or read, and named.",
+        "in": count.rows_in,
+        "kept": count.kept,
+        "dropped": count.dropped.total(),
+        "failed": count.failed.total(),
+        "share": percent(count.kept, count.rows_in),
+        "segments": _segments(count, summary.funnel[0].rows_in),
+        "ends": ends,
+        "idle": [w for c in conditions if not count.dropped.get(c.name) for w in [words[c.name]]],
+        "charts": [chart for c in dict.fromkeys(c.column for c in conditions)
+                   if (chart := _chart(seen.values.get((count.step, c)), conditions, summary.cuts))],
+    }  # fmt: skip
+
+
+def _sorted(counter: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _end(
+    number: int, group: Group, rows: int, count: StepCount, seen: Survey, words: Mapping[str, str]
+) -> End:
+    failed = group.outcome == "failed"
+    return End(
+        anchor=f"step-{number}-{group.outcome}-{group.rule}",
+        kind=group.outcome,
+        name=shown(group.rule, 60),
+        words="" if failed else words.get(group.rule, group.rule),
+        rows=rows,
+        share=percent(rows, count.rows_in),
+        remedy=remedy(group.rule) if failed else "",
+        examples=seen.examples.get(group, []),
+    )
+
+
+def _segments(count: StepCount, whole: int) -> list[Segment]:
+    """The bar of a step: kept, then what was dropped, then what failed; nothing that exists is too thin to see."""
+    parts = [("kept", "kept", count.kept)]
+    parts += [("dropped", f"dropped by {rule}", n) for rule, n in _sorted(count.dropped)]
+    parts += [("failed", f"failed: {error}", n) for error, n in _sorted(count.failed)]
+    found, x = [], 0.0
+    for kind, what, n in parts:
+        width = 1000 * n / whole if whole else 0.0
+        if n:
+            title = f"{shown(what, 80)}: {n:,} ({percent(n, count.rows_in)})"
+            found.append(Segment(kind, round(x, 2), round(max(width - 1.2, 1.5), 2), title))
+        x += width
+    return found
+
+
+def _chart(values: Values | None, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+    if values is None:
+        return None
+    mine = [c for c in conditions if c.column == values.column]
+    words = " and ".join(rule_words(c, cuts) for c in mine)
+    return _categories(values, words) if values.numbers is None else _histogram(values, mine, words, cuts)
+
+
+def _histogram(
+    values: Values, conditions: Sequence[Condition], words: str, cuts: Mapping[str, float | None]
+) -> Chart | None:
+    assert values.numbers is not None
+    finite = np.isfinite(values.numbers)
+    numbers = values.numbers[finite]
+    if not len(numbers):
+        return None
+    limits = _limits(conditions, cuts)
+    broken = values.ended[finite] | _breaks(numbers, conditions)
+    edges = _edges(numbers, [t for t, _, _ in limits])
+    lowest, highest = edges[0], edges[-1]
+    inside = np.clip(numbers, lowest, highest)
+    fine, bad = (np.histogram(inside[pick], edges)[0] for pick in (~broken, broken))
+    tallest = int((fine + bad).max())
+    lines = [(_x(t, edges), text) for t, text, _ in limits]
+    integers = bool((numbers == np.round(numbers)).all())
+    ends = (_tick(lowest, integers, numbers.min() < lowest, "≤ "), _tick(highest, integers, numbers.max() > highest, "≥ "))
+    label = (f"Histogram of {values.column}, {len(numbers):,} rows from {plain(float(numbers.min()))} to "
+             f"{plain(float(numbers.max()))}; {int(broken.sum()):,} are not {words}.")  # fmt: skip
+    bars = [_bar(n, edges, int(f), int(b), tallest) for n, (f, b) in enumerate(zip(fine, bad, strict=True)) if f + b]
+    nulls = len(values.numbers) - len(numbers)
+    return Chart(shown(values.column, 60), words, label, bars, lines, ends, f"{tallest:,}", [], f"{nulls:,}" if nulls else "")
+
+
+def _limits(conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> list[tuple[float, str, str]]:
+    found = []
+    for condition in conditions:
+        value = cuts.get(condition.name) if condition.is_global else condition.value
+        if condition.kind in ("min", "max", "top", "bottom") and value is not None:
+            found.append((float(value), plain(value), condition.kind))
+    return found
+
+
+def _breaks(numbers: npt.NDArray[np.float64], conditions: Sequence[Condition]) -> npt.NDArray[np.bool_]:
+    """Rows outside `min` and `max`, whichever rule ended them; the other rules' rows are known by their ends."""
+    found = np.zeros(len(numbers), dtype=bool)
+    for condition in conditions:
+        if condition.kind == "min":
+            found |= numbers < condition.value
+        elif condition.kind == "max":
+            found |= numbers > condition.value
+    return found
+
+
+def _edges(numbers: npt.NDArray[np.float64], limits: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Edges of the bins: the bulk of the values, and the limits that lie near it; a long tail is gathered at the end."""
+    low, high = float(numbers.min()), float(numbers.max())
+    inner, outer = (float(q) for q in np.quantile(numbers, (0.005, 0.985)))
+    if high - low > 2 * (outer - inner) > 0:
+        low, high = max(low, inner - (outer - inner) / 2), min(high, outer + (outer - inner) / 4)
+    span = (high - low) or 1.0
+    near = [t for t in limits if low - span <= t <= high + span]
+    low, high = min([low, *near]), max([high, *near])
+    if bool((numbers == np.round(numbers)).all()):
+        step = max(1, int(np.ceil((np.floor(high) - np.floor(low) + 1) / BINS)))
+        return np.arange(np.floor(low), np.ceil(high) + step + 0.5, step) - 0.5
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, BINS + 1)
+
+
+def _x(value: float, edges: npt.NDArray[np.float64]) -> float:
+    place = (value - float(edges[0])) / float(edges[-1] - edges[0])
+    return round(WIDTH * min(max(place, 0.0), 1.0), 2)
+
+
+def _tick(edge: float, integers: bool, beyond: bool, sign: str) -> str:
+    value = np.ceil(edge) if sign == "≤ " else np.floor(edge)
+    return (sign if beyond else "") + plain(int(value) if integers else float(edge))
+
+
+def _bar(number: int, edges: npt.NDArray[np.float64], fine: int, bad: int, tallest: int) -> Bar:
+    left, right = (_x(float(edges[n]), edges) for n in (number, number + 1))
+    kept, broken = (round(max(HEIGHT * n / tallest, 1.0), 2) if n else 0.0 for n in (fine, bad))
+    low, high = float(edges[number]), float(edges[number + 1])
+    where = plain(int(low + 0.5)) if high - low == 1 and low % 1 == 0.5 else f"{plain(low)} to {plain(high)}"
+    title = f"{where}: {fine + bad:,} rows" + (f", {bad:,} outside the rule" if bad else "")
+    return Bar(left, round(max(right - left - 0.8, 0.6), 2), kept, broken, title)
+
+
+def _categories(values: Values, words: str) -> Chart | None:
+    """The commonest texts; none where nearly every row has its own, as with uids."""
+    counts: Counter[str] = Counter(t for t in values.texts if t is not None)
+    if not counts or len(counts) > max(CATEGORIES, len(values.texts) // 20):
+        return None
+    ended = Counter(t for t, e in zip(values.texts, values.ended.tolist(), strict=True) if e and t is not None)
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES]
+    most = common[0][1]
+    rows = [(shown(t, 30), f"{n:,}", round(1000 * n / most, 1), 2 * ended[t] > n) for t, n in common]
+    nulls = values.texts.count(None)
+    label = f"The commonest values of {values.column}: " + ", ".join(f"{t} {n}" for t, n, _, _ in rows[:3])
+    more = len(counts) - len(common)
+    top = f"and {more:,} more" if more else ""
+    return Chart(shown(values.column, 60), words, label, [], [], ("", ""), top, rows, f"{nulls:,}" if nulls else "")

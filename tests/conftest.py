@@ -1,0 +1,170 @@
+"""What the tests share: a workplace with a real source, and the real command line run on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from PIL import Image
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command gave back."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """The funnel's lines by step, of a `run --json`."""
+        assert self.code == 0, self.stderr
+        return {line["step"]: line for line in self.json["funnel"]}
+
+
+class Workplace:
+    """A folder with a recipe, its source and its `out`; commands run on it as a user would run them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.src, self.out = root, root / "src", root / "out"
+        self.src.mkdir(parents=True, exist_ok=True)
+
+    def png(self, width: int = 20, height: int = 20, seed: int = 0) -> bytes:
+        """A small PNG whose pixels depend on `seed`."""
+        image = Image.frombytes("RGB", (width, height), Random(seed).randbytes(3 * width * height))
+        image.save(body := io.BytesIO(), "PNG")
+        return body.getvalue()
+
+    def images(self, count: int) -> Path:
+        """A folder of `count` small PNGs of different sizes, each with a caption beside it."""
+        for number in range(count):
+            chance = Random(number)
+            body = self.png(chance.randrange(8, 40), chance.randrange(8, 40), number)
+            (self.src / f"{number:05d}.png").write_bytes(body)
+            words = " ".join(chance.choices(["red", "cat", "a", "house", "of", "light"], k=chance.randrange(1, 9)))
+            (self.src / f"{number:05d}.txt").write_text(f"{words} {number}")
+        return self.src
+
+    def recipe(self, **changes: Any) -> Path:
+        """Write a recipe; what is not said is a folder source without steps."""
+        said: dict[str, Any] = {
+            "name": "test",
+            "out": str(self.out),
+            "source": {"type": "folder", "path": str(self.src)},
+            "shard_samples": 10,
+        }
+        path = self.root / "recipe.yaml"
+        path.write_text(json.dumps(said | changes, indent=1, ensure_ascii=False))
+        return path
+
+    def write_module(self, name: str, text: str) -> None:
+        """A module of the user's own, importable by this process until the test ends, and by `command`."""
+        (self.root / f"{name}.py").write_text(text)
+
+    def curate(self, *words: str | Path) -> Outcome:
+        """The command line in this process."""
+        from pipelines.cli import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(w) for w in words])
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    def run(self, recipe: Path, *words: str) -> Outcome:
+        """`curate run --inline --json` in this process."""
+        return self.curate("run", recipe, "--inline", "--json", *words)
+
+    def start(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """The command line as a process with a group of its own."""
+        path = os.pathsep.join([str(self.root), str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines", *map(str, words)],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def command(self, *words: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 120) -> Outcome:
+        """The command line as a process, to its end."""
+        process = self.start(*words, env=env)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            kill_group(process)
+        return Outcome(process.returncode, out, err)
+
+    @property
+    def dataset(self) -> Path:
+        return self.out / "dataset"
+
+    def published(self) -> dict[str, str]:
+        """SHA-256 of every file of the dataset, by its name."""
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(self.dataset.iterdir())}
+
+    def leftovers(self) -> list[str]:
+        """Whatever a finished run should not leave below `out`."""
+        wanted = ("pool-*", "stages", "decisions", "dataset", "report", "*.json", "*.html", "*.md", ".lock")
+        odd = [p for p in self.out.iterdir() if not any(p.match(w) for w in wanted)]
+        odd += [p for p in (self.out / "stages").glob("*") if p.is_dir()]
+        return sorted(str(p.relative_to(self.out)) for p in [*odd, *self.out.rglob("*.tmp")])
+
+    def explained(self, uid: str = "") -> list[dict[str, Any]]:
+        """`curate explain --json`."""
+        found = self.curate("explain", uid, "--out", self.out, "--json")
+        assert found.code == 0, found.stderr
+        return list(found.json)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill -9 a process that a test started, with all that it started itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Workplace(tmp_path)
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def make_place(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A workplace that several tests of a module share."""
+    return lambda name: Workplace(tmp_path_factory.mktemp(name))
+
+
+def errors(outcome: Outcome, names: Sequence[str]) -> None:
+    """The run was refused, and the sentence holds all these words."""
+    assert outcome.code == 2, (outcome.code, outcome.stderr)
+    missing = [n for n in names if n not in outcome.stderr]
+    assert not missing, f"{missing} not in: {outcome.stderr}"
