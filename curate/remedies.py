@@ -29,6 +29,7 @@ REMEDIES = {
     "bad_json": "a JSON part that does not parse: write it again",
     "missing_caption": "no caption beside the image: look at source.text and source.captions",
     "missing_file": "the table names images that are not in the folder: look at source.path and source.image",
+    "unreadable_file": "the file or a link to it cannot be read: look at its rights and where it points",
     "missing_image": "the tar's samples have no image part",
     "duplicate_key": "two samples of a tar have one key; the first is kept: give each its own",
     "truncated_tar": "the tar ends too early: copy it again",

@@ -61,15 +61,12 @@ def passes(column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray,
         return kept
     value = condition.value
     if condition.kind == "is":
-        return _truth(pc.is_null(column) if value is None else pc.equal(column, _scalar(value, column.type)))
+        return _truth(pc.is_null(column)) if value is None else _is_one_of(column, [value])
     if condition.kind in ("in", "not_in"):
-        listed = pa.array([v for v in value if v is not None], type=_compare_type(column.type))
-        found = _truth(pc.is_in(column.cast(listed.type), value_set=listed))
+        found = _is_one_of(column, [v for v in value if v is not None])
         nulls = _truth(pc.is_null(column))
-        named = None in value
-        return found | (nulls & named) if condition.kind == "in" else ~found & ~nulls
-    compare = pc.greater_equal if condition.kind == "min" else pc.less_equal
-    return _truth(compare(column.cast(pa.float64()), pa.scalar(float(value))))
+        return found | (nulls & (None in value)) if condition.kind == "in" else ~found & ~nulls
+    return _is_beyond(column, condition.kind, value)
 
 
 def rank_words(column: pa.ChunkedArray, uids: pa.ChunkedArray, kind: str) -> Words:
@@ -91,11 +88,13 @@ def share_cut(chunks: Callable[[], Iterable[Words]], share: float, values: Calla
     return Cut(words, values(words[0])), rows
 
 
-def value_of_key(key: int, kind: str, integer: bool) -> float:
-    """The number behind an order key, for reports."""
+def value_of_key(key: int, kind: str, column: pa.DataType) -> float:
+    """The number behind an order key of a `column`, for reports."""
     word = np.uint64(key) if kind == "top" else ~np.uint64(key)
     sign = np.uint64(1 << 63)
-    if integer:
+    if pa.types.is_unsigned_integer(column):
+        return float(word)
+    if pa.types.is_integer(column):
         return float((word ^ sign).view(np.int64))
     return float((word ^ sign if word & sign else ~word).view(np.float64))
 
@@ -109,7 +108,9 @@ def has_value(column: pa.ChunkedArray) -> Bools:
 def _order_key(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """Unsigned integers in the order of the numbers (IEEE 754: flip the sign bit, or all bits of a negative)."""
     sign = np.uint64(1 << 63)
-    if values.dtype.kind in "iu":
+    if values.dtype.kind == "u":
+        return values.astype(np.uint64)
+    if values.dtype.kind == "i":
         return values.astype(np.int64).view(np.uint64) ^ sign
     bits = (values.astype(np.float64) + 0.0).view(np.uint64)
     return np.where(bits & sign, ~bits, bits | sign)
@@ -151,12 +152,33 @@ def _truth(array: pa.ChunkedArray) -> Bools:
     return found
 
 
-def _compare_type(column: pa.DataType) -> pa.DataType:
-    return pa.float64() if pa.types.is_integer(column) or pa.types.is_floating(column) else column
+def _is_one_of(column: pa.ChunkedArray, values: Sequence[Any]) -> Bools:
+    """Rows equal to one of `values`: exactly, so integers are compared as integers, and -0.0 is 0."""
+    kind = column.type
+    if pa.types.is_integer(kind):
+        low, high = _range(kind)
+        values = [int(v) for v in values if v == math.floor(v) and low <= v <= high]
+    elif pa.types.is_floating(kind):
+        kind, column = pa.float64(), pc.add(column.cast(pa.float64()), 0.0)
+        values = [float(v) + 0.0 for v in values]
+    return _truth(pc.is_in(column, value_set=pa.array(values, type=kind)))
 
 
-def _scalar(value: Any, column: pa.DataType) -> pa.Scalar:
-    return pa.scalar(value, type=_compare_type(column))
+def _is_beyond(column: pa.ChunkedArray, rule: str, bound: float) -> Bools:
+    """Rows of at least (`min`) or at most (`max`) the bound, compared exactly."""
+    compare = pc.greater_equal if rule == "min" else pc.less_equal
+    if not pa.types.is_integer(column.type):
+        return _truth(compare(column.cast(pa.float64()), pa.scalar(float(bound))))
+    low, high = _range(column.type)
+    whole = math.ceil(bound) if rule == "min" else math.floor(bound)
+    if (rule == "min" and whole > high) or (rule == "max" and whole < low):
+        return np.zeros(len(column), dtype=bool)
+    return _truth(compare(column, pa.scalar(min(max(whole, low), high), type=column.type)))
+
+
+def _range(kind: pa.DataType) -> tuple[int, int]:
+    limits = np.iinfo(kind.to_pandas_dtype())
+    return int(limits.min), int(limits.max)
 
 
 @dataclass

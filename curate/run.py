@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,14 @@ Watch = Callable[[Progress], None]
 def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
     out = Path(recipe.out)
-    resolved = resolve(recipe)
+    resolved = chained(resolve(recipe), "")  # reads models' files: what is missing is said before anything runs
     with locked(out):
         remove_leftovers(out)
         pool = sources.pool_of(recipe)
         runner = _Runner(recipe, pool, sources.plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
         steps = chained(resolved, fingerprint([pool.key, runner.version()]))
-        counts, cuts = runner.annotate(steps)
+        counts, cuts = runner.annotate(ingest, steps)
         key, funnel = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
         info, published_now = runner.publish(key)
@@ -130,6 +131,7 @@ class _Runner:
     planned: sources.Plan
     workers: int
     watch: Watch
+    counts: list[StepCount] = field(default_factory=list)
 
     @property
     def shards(self) -> range:
@@ -155,8 +157,7 @@ class _Runner:
                 raise too_many_failures(total, self.planned.rows, self.recipe.limits.failed)
         if self.planned.rows is not None and total.rows_in != self.planned.rows:
             raise RunError(f"{self.pool.folder}: {self.planned.rows} rows planned, {total.rows_in} in the pool")
-        if total.failed.total() > self.recipe.limits.failed * total.rows_in:
-            raise too_many_failures(total, total.rows_in, self.recipe.limits.failed)
+        self._check_failures([total])
         repeats = mark_repeats(self.pool, self.shards, Path(self.recipe.out) / "scratch")
         if repeats:
             total.dropped["unique_uid"] = repeats
@@ -165,37 +166,48 @@ class _Runner:
         commit_text(done, dump_json(total.to_json()))
         return total
 
-    def annotate(self, steps: Sequence[Resolved]) -> tuple[list[StepCount], dict[tuple[int, str], Cut]]:
+    def annotate(
+        self, ingest: StepCount, steps: Sequence[Resolved]
+    ) -> tuple[list[StepCount], dict[tuple[int, str], Cut]]:
         """Every stage in turn; the counts a step, and the cuts of all shares."""
-        counts: list[StepCount] = []
+        self.counts = [ingest]
+        self._check_failures([])
         cuts: dict[tuple[int, str], Cut] = {}
         for first, last in stages(steps):
             done = Path(self.recipe.out) / "stages" / f"{steps[last].chain}.json"
             if not done.exists():
                 self._stage(steps, first, last, cuts, done)
                 found = json.loads(done.read_text())
-                counts += [StepCount.from_json(c) for c in found["counts"]]
+                self.counts += [StepCount.from_json(c) for c in found["counts"]]
             else:
+                shutil.rmtree(done.with_suffix(""), ignore_errors=True)
                 found = json.loads(done.read_text())
-                counts += [_reused(StepCount.from_json(c)) for c in found["counts"]]
+                self.counts += [_reused(StepCount.from_json(c)) for c in found["counts"]]
+            self._check_failures([])
             if found["cut"] is not None:
                 name = next(c.name for c in steps[last].conditions if c.is_global)
                 words = found["cut"]["words"]
                 cuts[last, name] = Cut(tuple(words) if words else None, found["cut"]["value"])
-        return counts, cuts
+        return self.counts[1:], cuts
+
+    def _check_failures(self, now: Sequence[StepCount]) -> None:
+        """Stop the run when more rows have failed, in all that was done so far, than the recipe allows."""
+        counts = [*self.counts, *now]
+        failed = StepCount("all", failed=sum((c.failed for c in counts), Counter[str]()))
+        if failed.failed.total() > self.recipe.limits.failed * counts[0].rows_in:
+            raise too_many_failures(failed, counts[0].rows_in, self.recipe.limits.failed)
 
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
         task = functools.partial(make_stage, self.pool, steps, first, last, cuts, folder)
-        label = " + ".join(s.label for s in steps[first : last + 1])
         parts: list[list[StepCount]] = []
         for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge(parts))]
-            computed = max(c.computed for c in parts[0])
-            failed = sum(c.failed.total() for c in parts[0])
-            self.watch(Progress(label, number, len(self.shards), computed, failed))
+            for c in parts[0]:
+                self.watch(Progress(c.step, number, len(self.shards), c.computed, c.failed.total()))
+            self._check_failures(parts[0])
         counts = parts[0]
         if grouped:
             counts[0].computed, counts[0].reused = counts[0].rows_in, 0
@@ -213,8 +225,8 @@ class _Runner:
                 yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
 
         types = {shown: s.spec.writes[name] for s in steps for name, shown in s.columns.items()}
-        integer = pa.types.is_integer(types[condition.column])
-        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, integer))
+        column = types[condition.column]
+        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, column))
         kept = sum(int(cut.keeps(words).sum()) for words in chunks())
         if count.kept > kept:
             count.dropped[condition.name] = count.kept - kept
@@ -261,7 +273,8 @@ class _Runner:
         target, done = out / "dataset", out / "published.json"
         said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
         building = out / f"publish-{said}"
-        published_now = not (done.exists() and json.loads(done.read_text())["key"] == said)
+        there = any((folder / "dataset.json").exists() for folder in (target, building))
+        published_now = not (there and done.exists() and json.loads(done.read_text())["key"] == said)
         if published_now:
             self._build(key, building)
             commit_text(done, dump_json({"key": said}))
@@ -286,7 +299,7 @@ class _Runner:
 
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = recipe.model_dump(mode="json", exclude={"out": True, "source": {"path"}, "limits": True})
+    said = recipe.model_dump(mode="json", exclude={"out": True, "source": {"path", "captions"}, "limits": True})
     return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
 
 
@@ -311,6 +324,8 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
         shards = range(sources.plan(recipe, pool).shards)
         attempt = attempts(pool) + 1
+        # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
+        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
         (pool.folder / "ingest.json").unlink()
         shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
         tried = came = 0
@@ -318,7 +333,6 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
             tried, came = tried + asked, came + got
             watch(Progress("retry", number, len(shards), came, tried - came))
-        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
         return tried, came
 
 
@@ -342,16 +356,34 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
     return RunError("\n".join([head, *lines, "What was committed is kept: run again to go on."]))
 
 
+@dataclass(frozen=True)
+class Connected:
+    """A task that holds connections; the engine closes it."""
+
+    call: engine.Task
+    downloader: Downloader
+
+    def __call__(self, shard: int) -> Any:
+        """Do a shard."""
+        return self.call(shard)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.downloader.close()
+
+
 def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan) -> engine.Task:
     """The task that commits a pool shard."""
-    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
-    return lambda shard: sources.ingest(recipe, pool, shard, planned, downloader).to_json()
+    if recipe.source.type != "urls":
+        return lambda shard: sources.ingest(recipe, pool, shard, planned, None).to_json()
+    downloader = Downloader(recipe.download)
+    return Connected(lambda shard: sources.ingest(recipe, pool, shard, planned, downloader).to_json(), downloader)
 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
     """The task that tries a shard's failed URLs again."""
     downloader = Downloader(recipe.download)
-    return lambda shard: sources.retry(pool, shard, downloader, attempt)
+    return Connected(lambda shard: sources.retry(pool, shard, downloader, attempt), downloader)
 
 
 def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
@@ -411,22 +443,22 @@ def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:
     import duckdb
 
     scratch.mkdir(parents=True, exist_ok=True)
-    rows = """SELECT uid, file_row_number AS row, filename FROM read_parquet(?, file_row_number=true, filename=true)
-              WHERE status = 'success'"""
-    query = f"""WITH rows AS ({rows}), twice AS (SELECT uid FROM rows GROUP BY uid HAVING count(*) > 1)
-                SELECT uid, filename, row FROM rows WHERE uid IN (FROM twice) ORDER BY uid, filename, row"""
-    later: dict[str, list[int]] = {}
+    query = """WITH rows AS (SELECT uid, filename || ':' || lpad(file_row_number::VARCHAR, 12, '0') AS place
+                             FROM read_parquet(?, file_row_number=true, filename=true) WHERE status = 'success'),
+                    firsts AS (SELECT uid, min(place) AS first FROM rows GROUP BY uid HAVING count(*) > 1)
+               SELECT place FROM rows JOIN firsts USING (uid) WHERE place > first ORDER BY place"""
+    total = 0
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit='{publish.MEMORY_LIMIT}'; SET threads=2")
         db.execute("SET temp_directory=?", [str(scratch)])
-        before = None
-        for uid, name, row in _fetched(db.execute(query, [[str(pool.rows(s)) for s in shards]])):
-            if uid == before:
-                later.setdefault(Path(name).stem, []).append(row)
-            before = uid
-    for name, numbers in later.items():
-        write_table(pa.table({"row": pa.array(sorted(numbers), pa.int32())}), pool.repeats(int(name)))
-    return sum(map(len, later.values()))
+        places = (
+            place.rpartition(":") for (place,) in _fetched(db.execute(query, [[str(pool.rows(s)) for s in shards]]))
+        )
+        for name, found in groupby(places, key=lambda place: Path(place[0]).stem):
+            numbers = [int(number) for _, _, number in found]
+            write_table(pa.table({"row": pa.array(numbers, pa.int32())}), pool.repeats(int(name)))
+            total += len(numbers)
+    return total
 
 
 def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:

@@ -18,6 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 MAX_FILE_BYTES = 4 << 20
+MANY = 40
+MAX_VALUES = 100_000
 
 
 class SettingsError(ValueError):
@@ -83,11 +85,16 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     """The sentence for a name that is not known: what was found, the nearest valid one, and what is allowed."""
     names = sorted(allowed)
+    if len(names) > MANY:
+        close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
+        return f"unknown {what} {name!r} (none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)})"
     return f"unknown {what} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
 
 
 def _walk(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path) -> None:
     lines[at] = node.start_mark.line + 1
+    if len(lines) > MAX_VALUES:  # aliases of aliases make billions of values from a few lines
+        raise SettingsError(f"{path}: more than {MAX_VALUES} values; is this really a settings file?")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -159,7 +166,10 @@ def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tupl
     message = str(fault["msg"]).removeprefix("Value error, ")
     if kind == "value_error":
         return f"{where}: {message}"
-    hint = nearest(str(found), _literals(fault)) if kind in ("literal_error", "union_tag_invalid") else ""
+    if kind == "union_tag_invalid":
+        key, found = (fault["ctx"][name].strip("'") for name in ("discriminator", "tag"))
+        return f"{where}.{key}: {unknown(key, found, _literals(fault))}"
+    hint = nearest(str(found), _literals(fault)) if kind == "literal_error" else ""
     return f"{where}: {message[0].lower() + message[1:]}, found {_kind(found)}{hint}"
 
 

@@ -24,6 +24,7 @@ from curate.pool import PLAN, ROWS, Blobs, Pool, read_table, write_table
 from curate.recipe import Folder, Recipe, Tars, UrlTable
 from curate.rules import StepCount
 from curate.sample import commit_text, dump_json, file_sha256, fingerprint, uid_of
+from curate.settings import unknown
 from curate.shards import Part, ShardReader, ShardWriter, TarFault, TarSample, scan_tar
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
@@ -51,7 +52,7 @@ def pool_of(recipe: Recipe) -> Pool:
     """The pool that the recipe's source makes: named by the source's files and by what changes the bytes kept."""
     source = recipe.source
     keep_bytes = recipe.download.model_dump(mode="json", include={"resize", "respect_opt_out"})
-    spec = source.model_dump(mode="json", exclude={"path"})
+    spec = source.model_dump(mode="json", exclude={"path", "captions"})
     said = {"version": VERSION, "source": spec, "files": _identity(recipe), "rows": recipe.shard_samples}
     return Pool(Path(recipe.out), fingerprint(said | ({"download": keep_bytes} if source.type == "urls" else {})))
 
@@ -92,9 +93,10 @@ def retry(pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple
     table = read_table(pool.rows(shard))
     rows = table.to_pylist()
     failed = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in FINAL]
-    if not failed:
-        return 0, 0
     tar = pool.tar(shard, attempt)
+    # A worker that died after its rows were committed: its tar is in use and must not be written again.
+    if not failed or any(r["tar"] == tar.name for r in rows):
+        return 0, 0
     fetched = _fetch([rows[n] for n in failed], downloader)
     again = _store(fetched, tar)
     for number, row in zip(failed, again, strict=True):
@@ -183,7 +185,7 @@ def _table_rows(source: UrlTable, columns: tuple[str, ...]) -> Iterator[tables.R
     for row in rows:
         missing = [c for c in columns if c not in row]
         if missing:
-            raise SourceError(f"{source.huggingface}: no column {missing[0]!r} (allowed: {', '.join(sorted(row))})")
+            raise SourceError(f"{source.huggingface}: {unknown('column', missing[0], row)}")
         yield {c: row[c] for c in columns}
 
 
@@ -193,7 +195,7 @@ def _bad_row(row: tables.BadRow) -> Row:
 
 
 def _as_text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _walk(root: Path, all_files: bool = False) -> list[str]:
@@ -205,7 +207,10 @@ def _walk(root: Path, all_files: bool = False) -> list[str]:
 
 def _folder_rows(source: Folder) -> Iterator[Row]:
     if source.captions is None:
-        yield from ({"origin": name} for name in _walk(Path(source.path)))
+        for name in _walk(Path(source.path)):
+            shown = tables.printable(name)
+            bad = tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", "")
+            yield {"origin": name} if shown == name else _bad_row(bad)
         return
     for path in _expand(source.captions):
         for row in tables.read(path, (source.image, source.text, *source.keep)):
@@ -249,6 +254,14 @@ def _with_answer(row: Row, got: Fetched) -> Row:
 def _read_file(source: Folder, row: Row) -> Row:
     if row["error"] is not None:
         return _failed(row, row["error"], row["detail"])
+    try:
+        return _read_image(source, row)
+    except (OSError, RuntimeError) as err:  # a loop of links, a name too long, no right to read
+        uid = uid_of("caption", row["origin"], row["text"] or "")
+        return _failed(row | {"uid": uid}, "unreadable_file", f"{type(err).__name__}: {err}")
+
+
+def _read_image(source: Folder, row: Row) -> Row:
     root = Path(source.path).resolve()
     path = root / row["origin"]
     uid = uid_of("caption", row["origin"], row["text"] or "")
@@ -285,6 +298,8 @@ def _sidecar(image: Path, source: Folder) -> tuple[str, str] | str:
     path = txt if txt.is_file() else sidecar
     if not path.is_file():
         return "missing_caption"
+    if not path.resolve().is_relative_to(Path(source.path).resolve()):
+        return "unsafe_name"
     if path.stat().st_size > MAX_TEXT_BYTES:
         return "text_too_large"
     return _caption(path.read_bytes(), path.suffix == ".json", source.text, source.keep)

@@ -167,9 +167,9 @@ class Annotator:
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
         """The op's answer for these rows. An exception fails only the rows that cause it: each is tried alone."""
         function = self._function(step)
+        arguments = [chunk.read(name, batch) for name in step.spec.reads]  # a pool that cannot be read is no row's fault
         try:
-            columns = function(*(chunk.read(name, batch) for name in step.spec.reads))
-            return _answers(step, batch, columns)
+            return _answers(step, batch, function(*arguments))
         except (MemoryError, StepError):
             raise
         except Exception as err:  # noqa: BLE001 - whatever a stranger's sample does to an op, it fails that sample only

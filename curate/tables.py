@@ -60,10 +60,19 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
     if kind not in _SUFFIXES:
         raise TableError(f"{path}: {unknown('kind of table', kind or '(no suffix)', _SUFFIXES)}")
     if kind == ".parquet":
-        return _read_parquet(path, columns)
-    if kind in (".csv", ".tsv"):
-        return _read_csv(path, columns, "\t" if kind == ".tsv" else ",")
-    return _read_jsonl(path, columns)
+        rows = _read_parquet(path, columns)
+    elif kind in (".csv", ".tsv"):
+        rows = _read_csv(path, columns, "\t" if kind == ".tsv" else ",")
+    else:
+        rows = _read_jsonl(path, columns)
+    return _undamaged(path, rows)
+
+
+def _undamaged(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    try:
+        yield from rows
+    except (OSError, pa.ArrowException) as err:
+        raise TableError(f"{path}: damaged or cut short: {err}; write the file again") from None
 
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
@@ -73,37 +82,76 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
         raise TableError(f"{path}: not a readable Parquet file: {err}") from None
     with file:
         _require(columns, file.schema_arrow.names, path)
-        try:
-            for batch in file.iter_batches(batch_size=4096, columns=list(dict.fromkeys(columns))):
+        for batch in file.iter_batches(batch_size=4096, columns=list(dict.fromkeys(columns))):
+            try:
                 yield from batch.to_pylist()
-        except (OSError, pa.ArrowException) as err:
-            raise TableError(f"{path}: damaged: {err}; write the file again") from None
+            except UnicodeDecodeError:
+                yield from (_parquet_row(batch.slice(n, 1), path) for n in range(batch.num_rows))
+
+
+def _parquet_row(row: pa.RecordBatch, path: Path) -> Row | BadRow:
+    try:
+        return dict(row.to_pylist()[0])
+    except UnicodeDecodeError as err:
+        return BadRow("bad_encoding", f"{path.name}: not UTF-8: {err.object!r:.200}", "")
+
+
+class _Lines:
+    """Lines that can be read again: an open quote swallows the lines below it, which are then parsed without it."""
+
+    def __init__(self, file: io.TextIOWrapper) -> None:
+        self._file, self._again = file, list[str]()
+        self.taken: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else self._file.readline(MAX_ROW_BYTES)
+        if not line:
+            raise StopIteration
+        self.taken.append(line)
+        self.number += 1
+        return line
+
+    def give_back(self) -> None:
+        """Read all lines taken but the first again."""
+        self._again += reversed(self.taken[1:])
+        self.number -= len(self.taken) - 1
 
 
 def _read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Row | BadRow]:
     csv.field_size_limit(MAX_ROW_BYTES)
     with _text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        header = next(reader, None)
+        lines = _Lines(file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next(reader, None)
+        except csv.Error as err:
+            raise TableError(f"{path}: the first line must name the columns: {err}") from None
         if header is None:
             raise TableError(f"{path}: empty; the first line must name the columns")
         _require(columns, header, path)
         while True:
+            lines.taken.clear()
             try:
                 values = next(reader)
             except StopIteration:
                 return
             except csv.Error as err:
-                yield BadRow("bad_row", f"{path.name}:{reader.line_num}: {err}", f"line {reader.line_num}")
+                lines.give_back()
+                detail = f"{path.name}:{lines.number}: {err}; is a quote left open, or not doubled?"
+                yield BadRow("bad_row", detail, printable(lines.taken[0]))
                 continue
             if not values:
                 continue
-            raw = delimiter.join(values)
+            where, raw = f"{path.name}:{lines.number}", delimiter.join(values)
             if len(values) != len(header):
-                detail = f"{path.name}:{reader.line_num}: {len(values)} fields, the header has {len(header)}"
+                detail = f"{where}: {len(values)} fields, the header has {len(header)}"
                 yield BadRow("bad_row", detail, printable(raw))
             else:
-                yield _decoded(dict(zip(header, values, strict=True)), columns, f"{path.name}:{reader.line_num}", raw)
+                yield _decoded(dict(zip(header, values, strict=True)), columns, where, raw)
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:

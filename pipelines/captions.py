@@ -69,7 +69,7 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
             "step": s.label,
             "op": s.spec.name,
             "reads": list(s.spec.reads) or ["all rows"],
-            "rules": [f"{c.column} {c.kind} {c.value}" for c in s.conditions],
+            "rules": [f"{c.column} {c.kind} {_plain(c.value)}" for c in s.conditions],
             "shards_there": sum(pool.columns(s.key, n).exists() for n in range(planned.shards)),
         }
         for s in steps
@@ -124,7 +124,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
             "summary": s.summary,
             "reads": list(s.reads),
             "writes": {c: str(t) for c, t in s.writes.items()},
-            "knobs": {k: None if p.default is p.empty else p.default for k, p in s.knobs.items()},
+            "knobs": {k: "(required)" if p.default is p.empty else p.default for k, p in s.knobs.items()},
         }
         for s in specs
     ]
@@ -215,6 +215,10 @@ def _what_was_done(summary: runs.Summary) -> str:
     if summary.published_now:
         return "computed nothing: every column was there; decided anew and published"
     return "computed nothing: all of it was committed by an earlier run"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _cell(value: Any) -> str:

@@ -31,6 +31,8 @@ WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="Ray 
 InlineOption = Annotated[bool, typer.Option("--inline", help="Run everything in this process, for a debugger.")]
 
 CPUS = os.cpu_count() or 1
+# Typer carries its own click, so the class is taken from where typer shows it.
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def example(*lines: str) -> str:
@@ -47,7 +49,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the recipe and say what would run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ingest, annotate, decide and publish what the recipe says; what is done already is not done again."""
+    """Run a recipe: ingest, annotate, decide, publish.
+
+    What is committed is not done again, whatever was killed in between.
+    """
     from pipelines import captions
 
     checked = captions.load(recipe, set_ or [])
@@ -61,7 +66,10 @@ def run(
 def retry(
     recipe: RecipeArgument, set_: SetOption = None, workers: WorkersOption = CPUS, inline: InlineOption = False
 ) -> None:
-    """Try only the failed URLs of a finished run again; `curate run` then takes in what came."""
+    """Try the failed URLs of a run again.
+
+    `curate run` with the same recipe then takes in what came.
+    """
     from pipelines import captions
 
     captions.retry(captions.load(recipe, set_ or []), 0 if inline else workers)
@@ -71,7 +79,10 @@ def retry(
 def status(
     out: Annotated[Path, typer.Argument(help="A recipe's `out` folder.", metavar="OUT")], as_json: JsonOption = False
 ) -> None:
-    """Show the funnel of a run: in, kept, dropped by which rule, failed by which error."""
+    """Show the funnel of a finished run.
+
+    A row a step: in, kept, dropped by which rule, failed by which error.
+    """
     from pipelines import captions
 
     captions.show_status(out, as_json)
@@ -83,7 +94,10 @@ def explain(
     out: Annotated[Path, typer.Option("--out", "-o", help="The recipe's `out` folder.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Tell all about a sample: every column, the rule that dropped it and its value, where it came from."""
+    """Tell what became of a sample, and why.
+
+    Every column, the rule that dropped it and its value, where it came from.
+    """
     from pipelines import captions
 
     captions.show_sample(uid, out, as_json)
@@ -115,7 +129,10 @@ def mix(
     seed: Annotated[int, typer.Option(min=0, help="The seed of every shuffle.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a mixture manifest from datasets and weights (a weight may be left out: 1)."""
+    """Write a mixture of datasets and weights.
+
+    A weight may be left out, it is then 1; weights of any scale are normalised and shown.
+    """
     from pipelines import captions
 
     captions.write_mixture(datasets, out, seed, as_json)
@@ -123,7 +140,10 @@ def mix(
 
 @app.command(epilog=example("curate verify work/demo/dataset"))
 def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")]) -> None:
-    """Check a dataset's tars and indexes against each other and their SHA-256."""
+    """Check a dataset against its checksums.
+
+    Every tar's size and SHA-256, and every member's header against the index.
+    """
     from pipelines import captions
 
     captions.verify(dataset)
@@ -134,7 +154,10 @@ def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's f
     epilog=example("curate train work/demo/mixture.json --config recipes/demo-train.yaml --out work/demo/train"),
 )
 def train(context: typer.Context) -> None:
-    """Train from a mixture manifest; the same as `python -m train` (see `curate train --help`)."""
+    """Train from a mixture manifest.
+
+    The same as `python -m train`.
+    """
     from train.__main__ import main as train_main
 
     raise typer.Exit(train_main(context.args))
@@ -148,7 +171,10 @@ def demo(
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
 ) -> None:
-    """Show the whole road on real drawings: download, curate, publish, mix, train, report."""
+    """Show the whole road on real drawings.
+
+    Download, curate, publish, mix, train, report; the rules are judged by labels that are known.
+    """
     from pipelines import demo as demonstration
 
     raise typer.Exit(demonstration.main(out, port, 0 if inline else workers, set_ or []))
@@ -178,21 +204,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def guarded(call: Callable[[], Any]) -> int:
     """Call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
-    import click
-
     from curate.settings import SettingsError
 
     try:
         found = call()
         return found if isinstance(found, int) else 0
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _stopped()
-    except KeyboardInterrupt:
-        return _stopped()
-    except click.ClickException as err:
+    except USAGE_ERROR as err:
         err.show()
-        return err.exit_code
-    except click.exceptions.Exit as done:
+        return 2
+    except typer.Exit as done:
         return int(done.exit_code)
     except SettingsError as err:
         return _say(err, 2)

@@ -73,13 +73,17 @@ def shrunk(data: bytes, side_px: int) -> bytes:
 
 
 def same_pictures(files: Sequence[Path]) -> list[str]:
-    """For each drawing file the name of its picture: that of the first file that looks the same, by its pixels."""
+    """For each drawing file the name of its picture: that of the first file, by name, that looks the same.
+
+    Likeness is by pixels and passed on: what looks like a picture's drawing shows that picture.
+    """
     pixels = np.stack([np.asarray(on_white(path.read_bytes()).resize((72, 72)), dtype=np.uint8) for path in files])
-    first = list(range(len(files)))
+    picture = [path.stem for path in files]
     for number, earlier in _candidates(pixels):
-        if _rms(pixels[number], pixels[earlier]) < SAME_RMS:
-            first[number] = min(first[number], first[earlier])
-    return [files[number].stem for number in first]
+        if picture[number] != picture[earlier] and _rms(pixels[number], pixels[earlier]) < SAME_RMS:
+            name, gone = sorted((picture[number], picture[earlier]))
+            picture = [name if one == gone else one for one in picture]
+    return picture
 
 
 def _candidates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:

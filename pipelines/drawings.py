@@ -40,7 +40,8 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
 """How a caption says a name, by ISO 639-1 language: whole phrases, since a language is hard to tell from one word."""
 
 _FLAG = "the flag of {}"
-_HELD_OUT_ONE_IN = 10
+HELD_OUT_ONE_IN = 10
+"""The share of things, inverted, that the tiny model's training leaves out."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def without_tone(code: str) -> str:
 def held_out(code: str) -> bool:
     """Whether the tiny model's training leaves this thing out, in all its skin tones: about one in ten, by its code."""
     digest = hashlib.blake2b(without_tone(code).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % _HELD_OUT_ONE_IN == 0
+    return int.from_bytes(digest, "little") % HELD_OUT_ONE_IN == 0
 
 
 def is_flag(code: str) -> bool:

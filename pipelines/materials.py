@@ -109,7 +109,7 @@ MATERIALS = {
         "@iconify-json/fxemoji",
         "1.2.2",
         "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
-        "Apache-2.0",
+        "CC-BY-4.0",
     ),
     "emojione": Material(
         "npm",
@@ -220,6 +220,8 @@ def unpack(archive: Path, folder: Path, max_files: int = MAX_FILES, max_bytes: i
         if count > max_files or left < 0:
             raise MaterialUnsafeError(f"{archive.name}: more than {max_files} files or {max_bytes} bytes; not unpacked")
         target = folder / _safe(name, archive)
+        if target.exists():
+            raise MaterialUnsafeError(f"{archive.name}: {name!r} stands in it twice; not unpacked")
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as out:
             _copy(file, out, size, f"{archive.name}: {name}")

@@ -71,7 +71,7 @@ def test_a_key_that_stands_twice_is_refused_where_it_stands_again(tmp_path: Path
     assert ":3: name: the key stands twice" in refusal(tmp_path, "name: x\ninner: {}\nname: y\n")
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "name: [", "\tname: x", "name: !!python/object:os.x {}"])
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "words", "name: [", "\tname: x", "name: !!python/object:os.x {}"])
 def test_what_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
     assert str(tmp_path / "a.yaml") in refusal(tmp_path, text)
 

@@ -237,6 +237,7 @@ def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
     (file.parent / "open_clip_config.json").write_text(metadata["open_clip_config"])
     theirs = open_clip.create_model(f"local-dir:{file.parent}").eval()
     ours = model.load_export(file)
+    ours.net.eval()
     ids = ours.tokenizer(["a red square on blue"])
     assert metadata["tokenizer"] == "simple:1024"
     with torch.inference_mode():
@@ -249,17 +250,44 @@ def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
 def test_the_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--set", "optim.steps=20"]
     assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
-    more = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
-    assert main([*arguments, "--out", str(tmp_path / "two"), *more]) == 0
+    weights_only = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
+    assert main([*arguments, "--out", str(tmp_path / "two"), *weights_only]) == 0
+    whole = settings(tmp_path / "whole", model={"clip": "../one.safetensors"})
+    assert (
+        main([str(manifest), "--config", str(whole), "--set", "optim.lr=0.0001", "--out", str(tmp_path / "three")]) == 0
+    )
     assert lines(tmp_path / "two")[0]["loss"] < lines(tmp_path / "one")[0]["loss"]
+    assert lines(tmp_path / "three")[0]["loss"] == lines(tmp_path / "two")[0]["loss"]
+
+
+def test_metrics_go_to_tensorboard_too(manifest: Path, tmp_path: Path) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "optim.steps=2", "--set", "run.tensorboard=true"]) == 0
+    [events] = (tmp_path / "out" / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+    assert b"samples/many" in events.read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path, tmp_path: Path) -> None:
+    config, out = settings(tmp_path, optim={"steps": 100_000}), tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, *command(manifest, config, out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and _steps(out) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, progress = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+    assert "interrupted; run the same command to go on" in progress
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(manifest: Path, tmp_path: Path) -> None:
     config = settings(tmp_path, optim={**TINY["optim"], "steps": 60}, run={**TINY["run"], "checkpoint_every": 2})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([sys.executable, *command(manifest, config, whole)], check=True, capture_output=True)
-    for step in (1, 9, 30):
+    assert main([str(manifest), "--config", str(config), "--out", str(whole)]) == 0
+    for step in (1, 25):
         process = subprocess.Popen(
             [sys.executable, *command(manifest, config, killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -280,14 +308,20 @@ def _steps(out: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", [{"type": "contrastive"}, CAPTION], ids=["contrastive", "caption"])
-def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[str, Any]) -> None:
-    config = settings(tmp_path, objective=objective)
+@pytest.mark.parametrize(
+    ("objective", "begun"),
+    [(CAPTION, False), ({"type": "contrastive"}, True)],
+    ids=["caption", "contrastive, begun alone"],
+)
+def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[str, Any], begun: bool) -> None:
+    config = settings(tmp_path, objective=objective, run={**TINY["run"], "keep": 9})
     one, two = tmp_path / "one", tmp_path / "two"
     assert main([str(manifest), "--config", str(config), "--out", str(one)]) == 0
+    if begun:
+        shutil.copytree(one / "checkpoints" / "00000005", two / "checkpoints" / "00000005")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, *command(manifest, config, two)], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout)["samples"] == {"many": 144, "few": 48}
-    for alone, together in zip(lines(one), lines(two), strict=True):
+    for alone, together in zip(lines(one)[5 if begun else 0 :], lines(two), strict=True):
         assert together["position"] == alone["position"]
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)

@@ -70,11 +70,23 @@ class Model(Settings):
     """The dual encoder (of the caption objective, its image tower)."""
 
     clip: str | dict[str, Any] = "ViT-B-32"
-    """A model that open_clip names, a JSON file, or the configuration itself (embed_dim, vision_cfg, text_cfg)."""
+    """A model that open_clip names, a JSON file, the configuration itself (embed_dim, vision_cfg, text_cfg), or a
+    .safetensors that `--export` wrote, which brings its tokenizer and weights along."""
     weights: str | None = None
     """Where to start from: a .safetensors file, or a `pretrained` tag of open_clip. Nothing: random weights."""
     tokenizer: str = "simple"
     """`simple` (CLIP's byte pairs), `simple:N` (cut to a vocabulary of N), or `words:FILE` (a JSON list of words)."""
+
+    @model_validator(mode="after")
+    def _whole_export(self) -> Model:
+        if self.exported and self.model_fields_set & {"weights", "tokenizer"}:
+            raise ValueError("clip names an exported file, which has its own weights and tokenizer; leave those out")
+        return self
+
+    @property
+    def exported(self) -> bool:
+        """Whether `clip` is a file that holds everything."""
+        return isinstance(self.clip, str) and self.clip.endswith(".safetensors")
 
     @field_validator("tokenizer")
     @classmethod
@@ -173,28 +185,32 @@ class Config(Settings):
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
     config = load(path, Config, overrides)
-    base = path.parent
-    model = config.model
-    clip = _read_json(base / model.clip) if isinstance(model.clip, str) and model.clip.endswith(".json") else model.clip
-    weights = model.weights
-    if weights is not None and weights.endswith(".safetensors"):
-        if not (base / weights).is_file():
-            raise SettingsError(f"{path}: model.weights: no such file: {weights}")
-        weights = str(base / weights)
-    tokenizer = model.tokenizer
-    if tokenizer.startswith("words:") and not tokenizer.startswith("words:["):
-        words = _read_json(base / tokenizer.removeprefix("words:"))
-        tokenizer = "words:" + json.dumps(words, ensure_ascii=False, separators=(",", ":"))
-    found = model.model_copy(update={"clip": clip, "weights": weights, "tokenizer": tokenizer})
-    return config.model_copy(update={"model": found})
+    base, model = path.parent, config.model
+    found: dict[str, Any] = {}
+    if isinstance(model.clip, str) and model.clip.endswith(".json"):
+        found["clip"] = _read_json(base / model.clip)
+    for key in ("clip", "weights"):
+        value = getattr(model, key)
+        if isinstance(value, str) and value.endswith(".safetensors"):
+            if not (base / value).is_file():
+                raise SettingsError(f"{path}: model.{key}: no such file: {base / value}")
+            found[key] = str(base / value)
+    if model.tokenizer.startswith("words:") and not model.tokenizer.startswith("words:["):
+        file = base / model.tokenizer.removeprefix("words:")
+        words = _read_json(file)
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise SettingsError(f"{file}: expected a JSON list of words")
+        found["tokenizer"] = "words:" + json.dumps(words, ensure_ascii=False, separators=(",", ":"))
+    return config.model_copy(update={"model": model.model_copy(update=found)})
 
 
 def trained(config: Config) -> dict[str, Any]:
-    """All of `config` that decides what is trained, as plain data: every section but `run`; weights by their digest."""
+    """All of `config` that decides what is trained, as plain data: every section but `run`, files by their digest."""
     plain = config.model_dump(mode="json", exclude={"run"})
-    weights = config.model.weights
-    if weights is not None and weights.endswith(".safetensors"):
-        plain["model"]["weights"] = "sha256:" + file_sha256(Path(weights))
+    for key in ("clip", "weights"):
+        value = plain["model"][key]
+        if isinstance(value, str) and value.endswith(".safetensors"):
+            plain["model"][key] = "sha256:" + file_sha256(Path(value))
     return plain
 
 

@@ -37,7 +37,7 @@ class Matching:
         return {**asdict(self), "auc": round(self.auc, 4), "recall": rounded}
 
 
-def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 10_000) -> Matching:
+def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
     shelf = Shelf(dataset.name, dataset)
     try:

@@ -114,14 +114,18 @@ class Trainer:
         logged, since = time.perf_counter(), self.step
         while self.step < steps:
             loss, norm, rate = self.advance()
-            if self.step % how.log_every == 0 or self.step in (1, steps):
+            logs = self.step % how.log_every == 0 or self.step in (1, steps)
+            saves = self.step % how.checkpoint_every == 0 or self.step == steps
+            if logs or saves:
+                self._check(loss, norm)
+            if logs:
                 samples = (self.step - since) * self.config.data.batch_size
                 line = self._line(loss, norm, rate, samples / (time.perf_counter() - logged))
                 logged, since = time.perf_counter(), self.step
                 if metrics:
                     metrics.write(line, steps)
-            if self.step % how.checkpoint_every == 0 or self.step == steps:
-                self._save(float(loss))
+            if saves:
+                self._save()
         if metrics:
             metrics.close()
 
@@ -169,22 +173,29 @@ class Trainer:
         return torch.autocast(self.ranks.device.type, dtype=torch.bfloat16)
 
     def _line(self, loss: Tensor, norm: Tensor, rate: float, speed: float) -> dict[str, Any]:
-        total = self.ranks.total([float(loss), *(float(self.counts.replaced[n]) for n in self._sources())])
-        if not math.isfinite(total[0]) or not math.isfinite(float(norm)):
-            raise TrainError(
-                f"step {self.step}: the loss is {total[0]} and the gradient's norm {float(norm)}; lower optim.lr, raise"
-                " optim.warmup, or use optim.precision=fp32"
-            )
         return {
             "step": self.step,
             "position": self.stream.position,
-            "loss": total[0],
+            "loss": self.ranks.total([loss.item()])[0],
             "lr": rate,
-            "grad_norm": float(norm),
+            "grad_norm": norm.item(),
             "samples_per_s": round(speed, 1),
             "samples": {name: self.counts.samples[name] for name in self._sources()},
-            "replaced": {name: int(n) for name, n in zip(self._sources(), total[1:], strict=True)},
+            "replaced": self._replaced(),
         }
+
+    def _replaced(self) -> dict[str, int]:
+        """Samples replaced by source since position 0, over all ranks."""
+        totals = self.ranks.total([float(self.counts.replaced[name]) for name in self._sources()])
+        return {name: int(total) for name, total in zip(self._sources(), totals, strict=True)}
+
+    def _check(self, loss: Tensor, norm: Tensor) -> None:
+        """Stop before anything that is not finite is logged or saved."""
+        if self.ranks.total([float(not math.isfinite(loss.item() + norm.item()))])[0]:
+            raise TrainError(
+                f"step {self.step}: the loss is {loss.item()} and the gradient's norm {norm.item()}; lower optim.lr,"
+                " raise optim.warmup, or use optim.precision=fp32; the last checkpoint is from before"
+            )
 
     def _sources(self) -> list[str]:
         return [shelf.name for shelf in self.stream.shelves]
@@ -200,14 +211,10 @@ class Trainer:
         if self.ranks.first:
             self.counts.replaced.update(progress.replaced)
 
-    def _save(self, loss: float) -> None:
-        replaced = self.ranks.total([float(self.counts.replaced[name]) for name in self._sources()])
-        finite = self.ranks.total([0.0 if math.isfinite(loss) else 1.0])[0] == 0
-        if not finite:
-            raise TrainError(f"step {self.step}: the loss is not finite; no checkpoint of it is kept; lower optim.lr")
+    def _save(self) -> None:
+        replaced = self._replaced()
         if self.ranks.first:
-            named = {name: int(n) for name, n in zip(self._sources(), replaced, strict=True)}
-            progress = Progress(self.step, self.stream.state_dict(), dict(self.counts.samples), named)
+            progress = Progress(self.step, self.stream.state_dict(), dict(self.counts.samples), replaced)
             checkpoint.save(
                 self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
             )

@@ -48,6 +48,8 @@ class Clip:
 
 def build(model: Model) -> Clip:
     """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError."""
+    if model.exported:
+        return load_export(Path(str(model.clip)))
     config = clip_config(model)
     clip = _assemble(config, model.tokenizer)
     if model.weights is not None and model.weights.endswith(".safetensors"):
@@ -133,7 +135,7 @@ def export(clip: Clip, path: Path, precision: Precision = "fp32") -> None:
 
 
 def load_export(path: Path) -> Clip:
-    """The dual encoder in an exported file, as fp32, on the CPU, ready to be used. Raises ModelError."""
+    """The dual encoder in an exported file, in fp32 on the CPU. Raises ModelError."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "open_clip_config" not in metadata:
@@ -141,7 +143,6 @@ def load_export(path: Path) -> Clip:
     config = json.loads(metadata["open_clip_config"])["model_cfg"]
     clip = _assemble(config, metadata["tokenizer"])
     _load(clip.net, load_file(path), str(path))
-    clip.net.eval()
     return clip
 
 

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +26,6 @@ from train.ranks import gathered
 from train.tokens import CaptionCode, Tokenizer
 
 IGNORED = -100
-
-
-class Objective(Protocol):
-    """What the loop asks of an objective; it is an nn.Module besides."""
-
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """What this rank's batch counts for: pairs, or tokens."""
-
-    def after_step(self) -> None:
-        """Put parameters back into their bounds."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+MAX_CHARACTERS = 2_000
+"""Of a caption, before byte pairs are sought: their cost is the square of a word's length, and few fill a context."""
+MAX_REMEMBERED = 100_000
+"""Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
 SMALLEST_CUT = 514
 """Ids of the byte symbols (512) and the two marks: the least that `simple:N` can be cut to."""
 
@@ -63,7 +68,7 @@ def caption_code(name: str) -> CaptionCode:
     if name == "bytes":
         return CaptionCode(lambda text: list(text.encode("utf-8", "replace")), 256, 257, 258)
     pairs = _simple(None)
-    return CaptionCode(pairs.encode, pairs.sot_token_id, pairs.eot_token_id, pairs.vocab_size)
+    return CaptionCode(lambda text: _pair_ids(pairs, text), pairs.sot_token_id, pairs.eot_token_id, pairs.vocab_size)
 
 
 def caption_ids(text: str, code: CaptionCode, length: int) -> tuple[Tensor, int]:
@@ -78,9 +83,23 @@ def _byte_pairs(spec: str, size: int | None, context_length: int) -> Tokenizer:
     begin, end = pairs.sot_token_id, pairs.eot_token_id
 
     def encode(text: str) -> list[int]:
-        return [begin, *pairs.encode(text)[: context_length - 2], end]
+        return [begin, *_pair_ids(pairs, text)[: context_length - 2], end]
 
     return Tokenizer(spec, pairs.vocab_size, context_length, encode)
+
+
+def _pair_ids(pairs: Any, text: str) -> list[int]:
+    """The byte pairs of `text`, marks left out, in bounded time and memory whatever the text is."""
+    if len(pairs.cache) > MAX_REMEMBERED:
+        pairs.cache = {mark: mark for mark in ("<start_of_text>", "<end_of_text>")}
+    return [int(n) for n in pairs.encode(_bounded(text))]
+
+
+def _bounded(text: str) -> str:
+    """The first MAX_CHARACTERS of `text` (runs of space as one where it is cut), without lone surrogates."""
+    if len(text) > MAX_CHARACTERS:
+        text = " ".join(text.split())[:MAX_CHARACTERS]
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @functools.cache
@@ -111,7 +130,7 @@ def _words(spec: str, words: list[str], context_length: int) -> Tokenizer:
     end = len(words) + 2
 
     def encode(text: str) -> list[int]:
-        found = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+        found = re.findall(r"\w+", unicodedata.normalize("NFKC", _bounded(text)).casefold())
         return [*(ids.get(word, 1) for word in found[: context_length - 1]), end]
 
     return Tokenizer(spec, end + 1, context_length, encode)

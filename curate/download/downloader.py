@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Row = tuple[str, str | None]
 
 BATCH = 256
+HANDFUL = 32
+HAND_OVER_S = 0.005
 OPEN_FILES = 16384
 CLOSED = "this Downloader is closed; make a new one"
 
@@ -82,7 +84,7 @@ class Downloader:
 
             self._resizer = ImageResizer(self._settings.resize)
             self._resize_pool = ThreadPoolExecutor(self._settings.resize_threads, "curate-resize")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._shards: set[_Shard] = set()
         _allow_many_files()
         self._loop = asyncio.new_event_loop()
         self._budget = Budget(self._settings.buffer_bytes, self._loop)
@@ -96,7 +98,10 @@ class Downloader:
         return Transport(self._settings, self._budget.room)
 
     async def _stop(self) -> None:
-        await _cancel(self._tasks)
+        tasks = [task for shard in self._shards for task in shard.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._transport.close()
 
     def _fetch(self, rows: Iterable[Row]) -> Iterator[Fetched]:
@@ -110,7 +115,7 @@ class Downloader:
         finally:
             # Not waited for: an abandoned generator may be finalized by any thread, the loop's own among them.
             with contextlib.suppress(RuntimeError):  # the loop is closed, and what it did is dropped already
-                loop.call_soon_threadsafe(shard.drop)
+                loop.call_soon_threadsafe(self._drop, shard)
 
     def _next(self, shard: _Shard) -> Fetched | None:
         """Start what there is room for, and wait for the next row in order; None at the end."""
@@ -139,11 +144,14 @@ class Downloader:
         for number, (uid, url) in batch:
             task = asyncio.get_running_loop().create_task(self._one(number, uid, url, shard))
             shard.tasks.add(task)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
             task.add_done_callback(shard.ended)
+        self._shards.add(shard)
         if self._loop is None:  # closed meanwhile: the tasks would never run
             shard.done.put(None)
+
+    def _drop(self, shard: _Shard) -> None:
+        self._shards.discard(shard)
+        shard.drop()
 
     async def _one(self, number: int, uid: str, url: str | None, shard: _Shard) -> None:
         try:
@@ -151,9 +159,9 @@ class Downloader:
             self._budget.add(len(row.body or b""))
             if self._resizer is not None and row.status == "success":
                 row = await self._resized(self._resizer, row)
-        except Exception as err:  # noqa: BLE001 - a fault of ours must cost one row, not the shard; its name says whose it is
+        except Exception as err:  # noqa: BLE001 - a fault of ours costs one row, not the shard, and is named
             row = Fetched(uid, url, "failed_to_download", "unexpected_error", f"{type(err).__name__}: {err}"[:500])
-        shard.done.put((number, row))
+        shard.finish(number, row)
 
     async def _resized(self, resizer: ImageResizer, row: Fetched) -> Fetched:
         resized: Fetched | None = None
@@ -165,13 +173,6 @@ class Downloader:
             self._budget.add(len(after or b"") - len(row.body or b""))
 
 
-async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
-    pending = list(tasks)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-
-
 class _Shard:
     """One call of `fetch`: what is still to be read, what is under way, what waits to be handed over."""
 
@@ -179,7 +180,8 @@ class _Shard:
         self._source = enumerate(rows)
         self._window = window
         self.waiting = waiting
-        self.done: queue.SimpleQueue[tuple[int, Fetched] | None] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[list[tuple[int, Fetched]] | None] = queue.SimpleQueue()
+        self._finished: list[tuple[int, Fetched]] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.head = self.admitted = 0
         self.exhausted = self._dropped = False
@@ -194,9 +196,24 @@ class _Shard:
         self.exhausted = len(rows) < room
         return rows
 
+    def finish(self, number: int, row: Fetched) -> None:
+        """Called on the loop when a row is finished. Rows change threads by the handful: each change costs time."""
+        self._finished.append((number, row))
+        if len(self._finished) == 1:
+            asyncio.get_running_loop().call_later(HAND_OVER_S, self._hand_over)
+        elif len(self._finished) == HANDFUL:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._finished:
+            self.done.put(self._finished)
+            self._finished = []
+
     def ended(self, task: asyncio.Task[None]) -> None:
         """Called on the loop when a task is done: whoever waits for it learns that it was cancelled."""
         self.tasks.discard(task)
+        if not self.tasks:
+            self._hand_over()
         if task.cancelled():
             self.done.put(None)
         if self._dropped:
@@ -214,20 +231,19 @@ class _Shard:
     def collect(self) -> None:
         """Take over every row that is finished by now."""
         while not self.done.empty():
-            item = self.done.get()
-            if item is not None:
-                self._add(*item)
+            self._add(self.done.get() or [])
 
     def wait(self) -> None:
-        """Take over the next row that finishes. Raises ValueError if the downloader is closed instead."""
-        item = self.done.get()
-        if item is None:
+        """Take over the next rows that finish. Raises ValueError if the downloader is closed instead."""
+        rows = self.done.get()
+        if rows is None:
             raise ValueError(CLOSED)
-        self._add(*item)
+        self._add(rows)
 
-    def _add(self, number: int, row: Fetched) -> None:
-        # Hashed here, because the event loop's thread has enough to do.
-        self.waiting.add(number, row if row.body is None else replace(row, sha256=sha256(row.body)))
+    def _add(self, rows: list[tuple[int, Fetched]]) -> None:
+        for number, row in rows:
+            # Hashed here, because the event loop's thread has enough to do.
+            self.waiting.add(number, row if row.body is None else replace(row, sha256=sha256(row.body)))
 
 
 def _allow_many_files() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,27 +53,29 @@ class ImageResizer:
 
 
 def _module() -> Any:
-    """img2dataset's resizer module, ready for this process."""
+    """A copy of our own of img2dataset's resizer module, made fit for threads; its resizing stays as it is.
+
+    The file is loaded by itself: importing the package would import ray, wandb and torch as well, for seconds.
+    """
     # Without this, importing albumentations asks the network whether there is a newer one.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    package = importlib.util.find_spec("img2dataset")
+    assert package is not None and package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "resizer.py"
+    spec = importlib.util.spec_from_file_location("curate.download.img2dataset_resizer", path)
+    assert spec is not None and spec.loader is not None
+    resizer: Any = importlib.util.module_from_spec(spec)
     with warnings.catch_warnings():
-        # It imports `imghdr`, which Python 3.13 does without; a caller who makes warnings errors is not at fault.
+        # It imports `imghdr`, which is deprecated; a caller who makes warnings errors is not at fault.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from img2dataset import resizer
-    _make_fit_for_threads(resizer)
-    return resizer
-
-
-def _make_fit_for_threads(resizer: Any) -> None:
-    """Correct two habits of img2dataset's module that this process cannot live with; its resizing stays as it is."""
+        spec.loader.exec_module(resizer)
     # It silences OpenCV by pointing the process's own stdout and stderr to nowhere during each image: what other
     # threads print then is lost, and two threads doing so at once lose both streams for good.
     resizer.SuppressStdoutStderr = contextlib.nullcontext
     # It builds and validates the same few transforms anew for each image, which costs half a millisecond of the GIL.
     names = ("SmallestMaxSize", "LongestMaxSize", "CenterCrop", "PadIfNeeded")
-    transforms = resizer.A
-    if not isinstance(transforms, SimpleNamespace):
-        resizer.A = SimpleNamespace(**{name: _built_once(getattr(transforms, name)) for name in names})
+    resizer.A = SimpleNamespace(**{name: _built_once(getattr(resizer.A, name)) for name in names})
+    return resizer
 
 
 def _built_once(transform: Callable[..., Any]) -> Callable[..., Any]:

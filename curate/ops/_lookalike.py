@@ -23,11 +23,15 @@ WINDOW = 0.93
 """Side of the windows looked at for the other picture's whole: with five places a crop to 90 % is near one."""
 COLOUR_WEIGHT = 2.0
 """Copying disturbs colour half as much as luma (measured on emoji and photographs), so it weighs twice."""
-MAX_CROP_SCALE = 1.22
+MAX_SCALE = 1.22
+"""Two copies may both be cropped to 90 % of a side, at different ends."""
 MAX_SHIFT = 0.12
-MAX_STRETCH = 1.12
+MAX_STRETCH = 1.08
+"""Sides are rounded to pixels, and a picture of little texture is aligned to a few per cent only."""
 NOISE = 0.5
-UNMOVED = 0.006
+"""Grey levels by which rounding alone makes two thumbnails of one picture differ."""
+UNMOVED = 0.008
+"""Edges nearer than this share of the side have not been cropped."""
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -71,7 +75,7 @@ def _cosines(side: int, start: float, length: float, count: int) -> npt.NDArray[
     inside = (z >= 0) & (z < 1)
     k = np.arange(count)[:, None]
     waves = np.where(inside, np.cos(np.pi * k * z) * np.where(k == 0, 1.0, np.sqrt(2.0)), 0.0) / inside.sum()
-    return waves.reshape(count, side, fine).sum(2)
+    return np.asarray(waves.reshape(count, side, fine).sum(2))
 
 
 LUMA_WAVES = [(v, u) for v in range(5) for u in range(5) if u + v <= 4]
@@ -122,7 +126,7 @@ def closest(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], 
 
 def _distances(views: Array, whole: Array) -> Array:
     rest = views - whole[:, None, :]
-    return np.sqrt((rest * rest).sum(2))
+    return np.asarray(np.sqrt((rest * rest).sum(2)))
 
 
 def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64]:
@@ -132,9 +136,10 @@ def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64
     with projections of signs. `key >> 40` is the coarse bucket, `key >> 20` splits it, `key` splits it again.
     """
     keys = np.zeros(len(points), np.uint64)
+    rounded = np.rint(points.astype(np.float64) * 64) / 64  # sums of these are exact, in whatever order
     for level, count in enumerate((4, 4, 8)):
         signs, shifts = _projections(table, level, count)
-        cells = np.floor(points.astype(np.float64) @ signs / cell + shifts).astype(np.int64)
+        cells = np.floor(rounded @ signs / cell + shifts).astype(np.int64)
         keys = (keys << np.uint64(20)) | (_mix(cells) >> np.uint64(44))
     return keys
 
@@ -197,7 +202,9 @@ def differences(first: Planes, second: Planes, place: Array) -> Differences:
     return Differences(
         _similarity(warped, second.luma, inside),
         _spread(rest, inside),
-        *(np.abs(_boxes(rest, size)).max((1, 2)) for size in (3, 4, 6)),
+        np.abs(_boxes(rest, 3)).max((1, 2)),
+        np.abs(_boxes(rest, 4)).max((1, 2)),
+        np.abs(_boxes(rest, 6)).max((1, 2)),
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
         np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
         (np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1),
@@ -212,7 +219,7 @@ def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     another drawing (a skin tone, a clock's hand) one place.
     """
     level = limits.levels
-    fine = np.where(left.moved < UNMOVED, 1.15, 2.0) * level
+    fine = np.where(left.moved < UNMOVED, 1.3, 2.0) * level
     near = (left.wide <= level) & (left.fine <= fine) & (left.colour <= level)
     even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
     return (left.similarity >= limits.similarity) & near & even
@@ -230,24 +237,48 @@ def align(first: Array, second: Array, start: Array) -> Array:
 
 
 def _refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
-    side = second.shape[1]
-    u = _axis(side)
-    down, across = (np.gradient(second, axis=axis) * np.float32(side) for axis in (1, 2))
-    slopes = np.stack([across * u, across, down * u[:, None], down], axis=1).reshape(len(second), 4, -1)
-    normal = slopes @ slopes.transpose(0, 2, 1)
-    trace = np.trace(normal, axis1=1, axis2=2)
-    normal += (np.float32(1e-3) * trace / 4 + 50)[:, None, None] * np.eye(4, dtype=np.float32)
-    solved = np.linalg.inv(normal)
+    u = _axis(second.shape[1])
+    across, down = _slopes(second)
+    solver = np.linalg.inv(_normal(across, down, u))
     place = place.copy()
     for _ in range(rounds):
         warped, inside = _warp(first, place)
-        rest = ((warped - second) * inside).reshape(len(second), -1, 1)
-        step = np.clip((solved @ (slopes @ rest))[:, :, 0], -0.05, 0.05)
+        rest = (warped - second) * inside
+        columns, rows = (across * rest).sum(1), (down * rest).sum(2)
+        # Not `columns @ u`: its last bit would depend on how many pairs share the block.
+        force = np.stack([part.sum(1) for part in (columns * u, columns, rows * u, rows)], axis=1)
+        step = np.clip((solver @ force[:, :, None])[:, :, 0], -0.05, 0.05)
         scale = place[:, 0::2] / (1 + step[:, 0::2])
         shift = place[:, 1::2] - scale * step[:, 1::2]
-        place[:, 0::2] = np.clip(scale, 1 / MAX_CROP_SCALE, MAX_CROP_SCALE)
+        place[:, 0::2] = np.clip(scale, 1 / MAX_SCALE, MAX_SCALE)
         place[:, 1::2] = np.clip(shift, -MAX_SHIFT, MAX_SHIFT)
     return place
+
+
+def _slopes(pictures: Array) -> tuple[Array, Array]:
+    """Central differences to the right and downwards, in levels a side; zero on the border."""
+    across, down = np.zeros_like(pictures), np.zeros_like(pictures)
+    half = np.float32(pictures.shape[1] / 2)
+    across[:, :, 1:-1] = (pictures[:, :, 2:] - pictures[:, :, :-2]) * half
+    down[:, 1:-1] = (pictures[:, 2:] - pictures[:, :-2]) * half
+    return across, down
+
+
+def _normal(across: Array, down: Array, u: Array) -> Array:
+    """(n, 4, 4) normal matrix of scale x, shift x, scale y, shift y; damped, so that a blank picture stays put."""
+    xx, yy = (across * across).sum(1), (down * down).sum(2)
+    linear = np.stack([u, np.ones_like(u)])
+    xy = linear @ (across * down) @ linear.T  # by y, then by x
+    normal = np.empty((len(across), 4, 4), np.float32)
+    for corner, part in ((0, xx), (2, yy)):
+        normal[:, corner, corner] = (part * (u * u)).sum(1)
+        normal[:, corner, corner + 1] = normal[:, corner + 1, corner] = (part * u).sum(1)
+        normal[:, corner + 1, corner + 1] = part.sum(1)
+    normal[:, 2:, :2] = xy
+    normal[:, :2, 2:] = xy.transpose(0, 2, 1)
+    damping = np.trace(normal, axis1=1, axis2=2) * np.float32(2.5e-4) + 50
+    normal += damping[:, None, None] * np.eye(4, dtype=np.float32)
+    return normal
 
 
 def stretch(place: Array, first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> Array:
@@ -268,48 +299,48 @@ def starts(view: npt.NDArray[np.int64], inverse: npt.NDArray[np.bool_]) -> Array
 
 
 def _axis(side: int) -> Array:
-    return ((np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side) - np.float32(0.5)).astype(
-        np.float32
-    )
+    """(side,) pixel centres in units of the side, 0 in the middle."""
+    return np.asarray((np.arange(side) + 0.5) / side - 0.5, np.float32)
 
 
 def _warp(pictures: Array, place: Array) -> tuple[Array, Array]:
     """(n, side, side) resampled at `place`, and 1 where the sample lies inside the picture, else 0."""
     x, in_x = _weights(pictures.shape[2], place[:, 0], place[:, 1])
     y, in_y = _weights(pictures.shape[1], place[:, 2], place[:, 3])
-    return y @ pictures @ x.transpose(0, 2, 1), in_y[:, :, None] * in_x[:, None, :]
+    return np.asarray(y @ pictures @ x.transpose(0, 2, 1)), np.asarray(in_y[:, :, None] * in_x[:, None, :])
 
 
 def _weights(side: int, scale: Array, shift: Array) -> tuple[Array, Array]:
     """(n, side, side) linear interpolation along one axis, and (n, side) whether the place is inside."""
-    at = (scale[:, None] * _axis(side) + shift[:, None] + np.float32(0.5)) * np.float32(side) - np.float32(0.5)
-    inside = ((at >= -0.25) & (at <= side - 0.75)).astype(np.float32)
+    middle = scale[:, None] * _axis(side) + shift[:, None]
+    at = np.asarray((middle + 0.5) * side - 0.5, np.float32)
+    inside = np.asarray((at >= -0.25) & (at <= side - 0.75), np.float32)
     at = np.clip(at, 0, side - 1)
     weights = np.maximum(0, 1 - np.abs(at[:, :, None] - np.arange(side, dtype=np.float32)))
-    return weights.astype(np.float32), inside
+    return np.asarray(weights, np.float32), inside
 
 
 def _similarity(first: Array, second: Array, inside: Array) -> Array:
     """Correlation over the shared part, with a floor of two levels of contrast so that blank agrees with blank."""
     area = np.maximum(inside.sum((1, 2)), 1)
-    x, y = (
-        (p - ((p * inside).sum((1, 2)) / area)[:, None, None]) * inside for p in (first, second)
-    )
+    x, y = ((p - ((p * inside).sum((1, 2)) / area)[:, None, None]) * inside for p in (first, second))
     floor = np.float32(4.0)
     together, own = (x * y).sum((1, 2)) / area, ((x * x + y * y).sum((1, 2))) / area
-    return ((2 * together + floor) / (own + floor)).astype(np.float32)
+    return np.asarray((2 * together + floor) / (own + floor), np.float32)
 
 
 def _spread(rest: Array, inside: Array) -> Array:
     """Root mean square over the shared part, (n,)."""
-    return np.sqrt((rest * rest).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)).astype(np.float32)
+    return np.asarray(np.sqrt((rest * rest).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)), np.float32)
 
 
 def _boxes(rest: Array, size: int) -> Array:
     """Means over every `size` x `size` square."""
-    total = np.cumsum(np.cumsum(np.pad(rest, ((0, 0), (1, 0), (1, 0))), axis=1), axis=2)
-    corner = total[:, size:, size:] - total[:, :-size, size:] - total[:, size:, :-size] + total[:, :-size, :-size]
-    return (corner / np.float32(size * size)).astype(np.float32)
+    side = rest.shape[1]
+    start = np.arange(side - size + 1)[:, None]
+    column = np.arange(side)
+    band = ((column >= start) & (column < start + size)).astype(np.float32) / np.float32(size)
+    return np.asarray(band @ rest @ band.T)
 
 
 def _blur(pictures: Array) -> Array:

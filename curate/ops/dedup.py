@@ -30,9 +30,14 @@ MEMORY_LIMIT = "1GB"
 BLOCK_ROWS = 4096
 BLOCK_PAIRS = 1024
 BLOCK_CANDIDATES = 65536
-TABLES = 12
+TABLES = 8
 CELL = 60.0
+"""Side of a hash's cells: copies lie some 2 (re-encoded) to 12 apart (cropped), two drawings at random some 70."""
 NEAR_DISTANCE = 18.0
+"""Pairs whose descriptors lie farther apart are not looked at: 99.9 % of cropped emoji lie nearer."""
+BUCKET_ENTRIES = 96
+"""Pictures that share a hash are all compared, up to this many: see `_bucket_pairs`."""
+OVERFULL_ENTRIES = 16
 EXTEND_ROUNDS = 4
 
 SIGNATURE = {
@@ -70,17 +75,15 @@ def duplicate_images(
     min_similarity: float = 0.95,
     max_difference_levels: float = 12.0,
     mirrored: bool = False,
-    bucket_entries: int = 192,
 ) -> None:
     """`duplicate_of`: uid of the kept representative, null where the row is kept; its kind and similarity.
 
     Kept is the picture with most pixels, then most bytes, then the smallest uid. A representative is itself kept,
     and every row was compared with the one it names: never a chain of likenesses. `exact` means equal pixels,
-    `near` re-encoded, resized or cropped to no less than about 90 % of a side (and, where `mirrored`, turned left
-    to right). `min_similarity`: correlation of the aligned thumbnails. `max_difference_levels`: largest difference
-    of a place, in grey levels of 256. `bucket_entries`: pictures, or windows of them, that share a hash are all compared up to this many;
-    a fuller bucket is split by finer hashes, and in one that no hash splits each is compared with the first
-    `bucket_entries` of the kept order: so the cost is linear in the rows, whatever they show.
+    `near` re-encoded, resized or cropped to no less than about 90 % of each side, and, where `mirrored`, turned
+    left to right. `min_similarity`: least correlation of the aligned thumbnails. `max_difference_levels`: largest
+    mean difference, of 256 grey levels, of a fifth of a side squared once aligned. Cost: linear in the rows, see
+    `_bucket_pairs`. Memory: one byte a row, and blocks.
     """
     import duckdb
 
@@ -92,34 +95,36 @@ def duplicate_images(
         db.execute("SET temp_directory = ?", [str(scratch / "spill")])
         db.execute("SET threads = 4")
         db.execute("SET preserve_insertion_order = false")
-        heads = _rank(db, inputs)
-        rows = _spool(db, inputs, heads, scratch)
-        _near(db, rows, look.Limits(min_similarity, max_difference_levels), mirrored, bucket_entries)
-        for source, target in zip(inputs, outputs, strict=True):
-            _write(db, source, target)
+        sizes = _rank(db, inputs)
+        rows = _spool(db, inputs, sizes, scratch)
+        _near(db, rows, look.Limits(min_similarity, max_difference_levels), mirrored)
+        _write(db, outputs, sizes)
 
 
 # Order and exact duplicates.
 
 
-def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> int:
-    """Table `ranked` (uid, head): `head` numbers the distinct pictures in the kept order; returns how many."""
-    db.execute("CREATE TABLE listed (uid VARCHAR, digest VARCHAR, pixels BIGINT, nbytes BIGINT)")
-    for path in inputs:
-        db.execute(
-            "INSERT INTO listed SELECT uid, pixel_digest, pixel_width::BIGINT * pixel_height, nbytes"
-            " FROM read_parquet(?)",
-            [str(path)],
-        )
+def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> list[int]:
+    """Tables `pictures` (head, uid): distinct pictures numbered in the kept order; `ranked` (shard, row, uid, head).
+
+    Returns the rows of each shard.
+    """
+    db.execute(
+        "CREATE TABLE listed (shard BIGINT, row BIGINT, uid VARCHAR, digest VARCHAR, pixels BIGINT, nbytes BIGINT)"
+    )
+    columns = "file_row_number, uid, pixel_digest, pixel_width::BIGINT * pixel_height, nbytes"
+    for shard, path in enumerate(inputs):
+        query = f"INSERT INTO listed SELECT ?, {columns} FROM read_parquet(?, file_row_number = true)"
+        db.execute(query, [shard, str(path)])
     db.execute(
         "CREATE TABLE pictures AS SELECT uid, digest,"
         " row_number() OVER (ORDER BY pixels DESC, nbytes DESC, uid) - 1 AS head"
         " FROM (SELECT * FROM listed QUALIFY row_number() OVER"
         " (PARTITION BY digest ORDER BY pixels DESC, nbytes DESC, uid) = 1)"
     )
-    db.execute("CREATE TABLE ranked AS SELECT listed.uid, head FROM listed JOIN pictures USING (digest)")
+    db.execute("CREATE TABLE ranked AS SELECT shard, row, listed.uid, head FROM listed JOIN pictures USING (digest)")
     db.execute("DROP TABLE listed")
-    return _one(db, "SELECT count(*) FROM pictures")
+    return [pq.read_metadata(path).num_rows for path in inputs]
 
 
 def _one(db: DuckDBPyConnection, query: str) -> int:
@@ -131,9 +136,19 @@ def _blocks(
 ) -> Iterator[pa.RecordBatch]:
     """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
     with db.cursor() as reader:
-        for batch in reader.sql(query, params=params).to_arrow_reader(rows):
-            # The answer comes in pieces of the engine's own size too.
-            yield batch
+        yield from reader.sql(query, params=params).to_arrow_reader(rows)
+
+
+def _by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The answer, ordered by shard and row, a table a shard: read once, not once a shard."""
+    with db.cursor() as reader:
+        answer = reader.sql(query).to_arrow_reader(BLOCK_ROWS)
+        held = answer.schema.empty_table()
+        for size in sizes:
+            while len(held) < size:
+                held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
+            yield held.slice(0, size)
+            held = held.slice(size)
 
 
 @dataclass(frozen=True)
@@ -151,23 +166,21 @@ class _Rows:
         return len(self.thumbnails)
 
 
-def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], count: int, scratch: Path) -> _Rows:
+def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int], scratch: Path) -> _Rows:
+    count = _one(db, "SELECT count(*) FROM pictures")
     rows = _Rows(
         _mapped(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
         _mapped(scratch / "sides", np.int32, (count, 2)),
         _mapped(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
     )
-    for path in inputs:
-        query = (
-            "SELECT head, pixel_width, pixel_height, thumbnail FROM read_parquet(?) AS input"
-            " JOIN pictures ON input.uid = pictures.uid"
-        )
-        for batch in _blocks(db, query, [str(path)], BLOCK_ROWS):
-            place = batch.column("head").to_numpy()
-            rows.sides[place, 0] = batch.column("pixel_width").to_numpy()
-            rows.sides[place, 1] = batch.column("pixel_height").to_numpy()
-            joined = b"".join(batch.column("thumbnail").to_pylist())
-            rows.thumbnails[place] = np.frombuffer(joined, np.uint8).reshape(-1, look.THUMBNAIL_BYTES)
+    heads_by_shard = _by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
+    for path, heads in zip(inputs, heads_by_shard, strict=True):
+        shard = pq.read_table(path, columns=["pixel_width", "pixel_height", "thumbnail"])
+        if len(shard):
+            head = heads.column("head").to_numpy()
+            rows.sides[head] = np.stack([shard.column(side).to_numpy() for side in shard.column_names[:2]], axis=1)
+            joined = b"".join(shard.column("thumbnail").to_pylist())
+            rows.thumbnails[head] = np.frombuffer(joined, np.uint8).reshape(-1, look.THUMBNAIL_BYTES)
     for start in range(0, count, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         rows.descriptors[block] = look.descriptors(look.planes(rows.thumbnails[block]))
@@ -183,9 +196,7 @@ def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 # Near duplicates: propose, decide, assign.
 
 
-def _near(
-    db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bool, bucket_entries: int
-) -> None:
+def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bool) -> None:
     """Table `assigned` (head, kept, similarity): the pictures that are copies of a kept one."""
     db.execute("CREATE TABLE proposed (a BIGINT, b BIGINT, mirror BOOLEAN)")
     db.execute("CREATE TABLE tried (a BIGINT, b BIGINT, mirror BOOLEAN)")
@@ -193,7 +204,7 @@ def _near(
     db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
     for mirror in (False, True) if mirrored else (False,):
         for table in range(TABLES):
-            _propose(db, rows, table, mirror, bucket_entries)
+            _propose(db, rows, table, mirror)
     for _ in range(EXTEND_ROUNDS):
         fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
         db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
@@ -205,7 +216,7 @@ def _near(
         _extend(db, mirrored)
 
 
-def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool, bucket_entries: int) -> None:
+def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool) -> None:
     """Adds to `proposed` the pairs a < b that share a bucket of this table and whose descriptors are near."""
     db.execute("CREATE OR REPLACE TABLE keyed (key UBIGINT, head BIGINT, whole BOOLEAN)")
     for start in range(0, len(rows), BLOCK_ROWS):
@@ -219,7 +230,7 @@ def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool, buck
             parts.append((look.bucket_keys(others[:, view], table, CELL), heads, ~ones))
         keys, numbers, whole = (np.concatenate(part) for part in zip(*parts, strict=True))
         _insert(db, "keyed", key=keys, head=numbers, whole=whole)
-    for a, b in _bucket_pairs(db, bucket_entries):
+    for a, b in _bucket_pairs(db):
         far, _, _ = _closest(rows, a, b, np.full(len(a), mirror))
         near = far <= NEAR_DISTANCE
         _insert(db, "proposed", a=a[near], b=b[near], mirror=np.full(int(near.sum()), mirror))
@@ -240,24 +251,32 @@ def _insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> 
 
 
 def _bucket_pairs(
-    db: DuckDBPyConnection, bucket_entries: int
+    db: DuckDBPyConnection,
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Blocks of distinct pairs a < b that share a bucket of `keyed`, with the whole of one of them."""
+    """Blocks of distinct pairs a < b that share a bucket of `keyed`, with the whole of one of them.
+
+    A bucket of up to BUCKET_ENTRIES gives all its pairs; a fuller one is split by the finer hashes in the key; in
+    one that no hash splits (blank pictures, one picture a million times) each is paired with the first
+    OVERFULL_ENTRIES of the kept order. So a table gives at most BUCKET_ENTRIES pairs an entry, whatever is shown.
+    """
     db.execute(
         "CREATE OR REPLACE TABLE bucketed AS"
-        " WITH sized AS (SELECT *, count(*) OVER (PARTITION BY key >> 40) AS coarse,"
-        " count(*) OVER (PARTITION BY key >> 20) AS fine FROM keyed),"
-        " split AS (SELECT head, whole, CASE WHEN coarse <= $cap THEN 40 WHEN fine <= $cap THEN 20 ELSE 0 END AS bits,"
-        " key >> bits AS bucket FROM sized)"
-        " SELECT *, row_number() OVER (PARTITION BY bits, bucket ORDER BY head, whole DESC) AS place FROM split",
-        {"cap": bucket_entries},
+        " WITH once AS (SELECT key, head, bool_or(whole) AS whole FROM keyed GROUP BY ALL),"
+        " sized AS (SELECT *, count(*) OVER (PARTITION BY key >> 40) AS coarse,"
+        " count(*) OVER (PARTITION BY key >> 20) AS fine FROM once),"
+        " levelled AS (SELECT *, CASE WHEN coarse <= $cap THEN 40 WHEN fine <= $cap THEN 20 ELSE 0 END AS bits"
+        " FROM sized),"
+        " split AS (SELECT bits, key >> bits AS bucket, head, bool_or(whole) AS whole FROM levelled GROUP BY ALL)"
+        " SELECT *, count(*) OVER (PARTITION BY bits, bucket) AS members,"
+        " row_number() OVER (PARTITION BY bits, bucket ORDER BY head) AS place FROM split",
+        {"cap": BUCKET_ENTRIES},
     )
     query = (
-        "SELECT DISTINCT least(l.head, r.head) AS a, greatest(l.head, r.head) AS b FROM bucketed AS l"
-        " JOIN bucketed AS r ON l.bits = r.bits AND l.bucket = r.bucket AND l.head <> r.head"
-        " WHERE l.whole AND least(l.place, r.place) <= $cap"
+        "SELECT DISTINCT l.head AS a, r.head AS b FROM bucketed AS l JOIN bucketed AS r"
+        " ON l.bits = r.bits AND l.bucket = r.bucket AND l.head < r.head"
+        " WHERE (l.whole OR r.whole) AND (l.members <= $cap OR l.place <= $overfull)"
     )
-    for batch in _blocks(db, query, {"cap": bucket_entries}, BLOCK_CANDIDATES):
+    for batch in _blocks(db, query, {"cap": BUCKET_ENTRIES, "overfull": OVERFULL_ENTRIES}, BLOCK_CANDIDATES):
         yield batch.column("a").to_numpy(), batch.column("b").to_numpy()
 
 
@@ -288,9 +307,9 @@ def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
                 kept[b] = False
                 found[b] = (a, similarity)
         if found:
-            names, best = np.array(list(found)), list(found.values())
-            _insert(db, "assigned", head=names, kept=np.array([k for k, _ in best]),
-                    similarity=np.array([s for _, s in best], np.float32))
+            likest, similarities = zip(*found.values(), strict=True)
+            similarity_column = np.array(similarities, np.float32)
+            _insert(db, "assigned", head=np.array(list(found)), kept=np.array(likest), similarity=similarity_column)
 
 
 def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
@@ -306,16 +325,15 @@ def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
     )
 
 
-def _write(db: DuckDBPyConnection, source: Path, target: Path) -> None:
-    """The decisions on the rows of `source`, in its order."""
-    table = db.sql(
-        "SELECT uid, nullif(coalesce(k.uid, p.uid), uid) AS duplicate_of,"
-        " CASE WHEN k.uid IS NOT NULL THEN 'near' WHEN p.uid <> uid THEN 'exact' END AS duplicate_kind,"
-        " CASE WHEN k.uid IS NOT NULL THEN similarity WHEN p.uid <> uid THEN 1 END AS duplicate_similarity"
-        " FROM read_parquet(?, file_row_number = true) AS input JOIN ranked USING (uid)"
-        " JOIN pictures AS p ON p.head = ranked.head LEFT JOIN assigned ON assigned.head = ranked.head"
-        " LEFT JOIN pictures AS k ON k.head = kept ORDER BY file_row_number",
-        params=[str(source)],
-    ).to_arrow_table()
+def _write(db: DuckDBPyConnection, outputs: Sequence[Path], sizes: Sequence[int]) -> None:
+    """One file a shard: the decision on each of its rows, in its order."""
+    query = (
+        "SELECT r.uid, nullif(coalesce(k.uid, p.uid), r.uid) AS duplicate_of,"
+        " CASE WHEN k.uid IS NOT NULL THEN 'near' WHEN p.uid <> r.uid THEN 'exact' END AS duplicate_kind,"
+        " CASE WHEN k.uid IS NOT NULL THEN similarity WHEN p.uid <> r.uid THEN 1 END AS duplicate_similarity"
+        " FROM ranked AS r JOIN pictures AS p USING (head) LEFT JOIN assigned USING (head)"
+        " LEFT JOIN pictures AS k ON k.head = kept ORDER BY shard, row"
+    )
     schema = pa.schema([("uid", pa.string()), *DUPLICATE.items()])
-    pq.write_table(table.cast(schema), target)
+    for path, table in zip(outputs, _by_shard(db, query, sizes), strict=True):
+        pq.write_table(table.cast(schema), path)

@@ -40,7 +40,10 @@ DRAW_PIXELS = 40_000_000
 
 CAPTION_CHARACTERS = 160
 _KEPT_CHARACTERS = frozenset("\u200c\u200d")  # joiners that Persian, Hindi and emoji need
-_ROW = ("origin", "text", "detail", "tar", "offset", "nbytes")
+_PLACE = ("tar", "offset", "nbytes")
+_ROW = ("origin", "text", *_PLACE)
+
+Row = dict[str, Any]
 
 
 class Group(NamedTuple):
@@ -56,14 +59,19 @@ KEPT = Group("kept", "", "")
 
 @dataclass(frozen=True)
 class Example:
-    """A row to look at. Its texts are cut and shown safely, not yet escaped; `thumbnail` is a data URI."""
+    """A row to look at. Its texts are cut and shown safely, not yet escaped; `thumbnail` is a data URI.
+
+    `twin` is the picture of the row that the value names, where it names one: a copy's original.
+    """
 
     uid: str
     caption: str
+    length: str
     value: str
     notes: str
     origin: str
     thumbnail: str | None
+    twin: str | None
     missing: str
 
 
@@ -107,7 +115,7 @@ class _Scan:
 
 def survey(pool: Pool, decisions: Path, steps: Sequence[Resolved], funnel: Sequence[StepCount]) -> Survey:
     """Look at the rows of a finished run. `decisions` is its folder of decisions, `steps` have their keys."""
-    paths = sorted(decisions.glob("[0-9]*.parquet"), key=_spread)
+    paths = _in_order(decisions)
     scan = _Scan(pool, steps, {group: [] for group in groups(funnel)})
     rows = 0
     for path in paths:
@@ -134,12 +142,11 @@ def groups(funnel: Sequence[StepCount]) -> list[Group]:
 
 
 def shown(text: str, most: int = CAPTION_CHARACTERS) -> str:
-    """Text from strangers as one line that cannot steer the page: control, bidi and unassigned characters are visible.
+    """Text from strangers as one line that cannot steer a page: control, bidi and unassigned characters are visible.
 
-    At most `most` characters; of a longer text the length is said.
+    At most `most` characters; `…` says that there are more.
     """
-    cut = "".join(_shown_character(c) for c in text[:most])
-    return cut if len(text) <= most else f"{cut}… ({len(text):,} characters)"
+    return "".join(_shown_character(c) for c in text[:most]) + ("…" if len(text) > most else "")
 
 
 def thumbnail(data: bytes) -> tuple[str | None, str]:
@@ -161,8 +168,9 @@ def thumbnail(data: bytes) -> tuple[str | None, str]:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), ""
 
 
-def _spread(path: Path) -> bytes:
-    return hashlib.blake2b(path.stem.encode(), digest_size=8).digest()
+def _in_order(decisions: Path) -> list[Path]:
+    """The shards, mixed, so that the first of them are a fair sample of the source."""
+    return sorted(decisions.glob("[0-9]*.parquet"), key=lambda p: hashlib.blake2b(p.stem.encode()).digest())
 
 
 def _pick(scan: _Scan, shard: int, table: pa.Table) -> None:
@@ -240,39 +248,64 @@ def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:
     for group, picks in scan.picks.items():
         for pick in picks:
             wanted.setdefault(pick.shard, []).append((group, pick))
-    found: dict[Group, list[tuple[_Pick, Example]]] = {group: [] for group in scan.picks}
-    blobs = Blobs(scan.pool)
+    found: dict[Group, list[tuple[_Pick, Row]]] = {group: [] for group in scan.picks}
     for shard, ends in sorted(wanted.items()):
         take = pa.array([pick.row for _, pick in ends])
         rows = read_table(scan.pool.rows(shard), _ROW).take(take).to_pylist()
-        path = decisions / f"{shard:05d}.parquet"
-        said = read_table(path, ["uid", "value"]).take(take).to_pylist()
+        said = read_table(decisions / f"{shard:05d}.parquet", ["uid", "value"]).take(take).to_pylist()
         for (group, pick), row, end in zip(ends, rows, said, strict=True):
-            notes = _notes(scan, group, pick) if group.outcome == "dropped" else []
-            found[group].append((pick, _example(group, row, end, notes, blobs)))
+            value = None if group.outcome == "kept" else json.loads(end["value"] or "null")
+            found[group].append((pick, row | {"uid": end["uid"], "value": value}))
+    blobs = Blobs(scan.pool)
+    twins = _twins(scan, decisions, {r["value"] for ones in found.values() for _, r in ones if is_uid(r["value"])})
+    pictures = {uid: _picture(row, blobs)[0] for uid, row in twins.items()}
+    told = {group: [_example(scan, group, *one, pictures, blobs) for one in sorted(ones, key=lambda one: one[0])]
+            for group, ones in found.items()}  # fmt: skip
     blobs.close()
-    return {group: [e for _, e in sorted(ones, key=lambda one: one[0])] for group, ones in found.items()}
+    return told
+
+
+def _twins(scan: _Scan, decisions: Path, uids: set[str]) -> dict[str, Row]:
+    """The rows of the uids that rules name as a value (a copy's original), as far as the first shards hold them."""
+    wanted = pa.array(sorted(uids), pa.string())
+    found: dict[str, Row] = {}
+    rows = 0
+    for path in _in_order(decisions):
+        if len(found) == len(uids) or rows >= SCAN_ROWS:
+            break
+        table = read_table(path, ["uid"])
+        rows += table.num_rows
+        hits = pc.indices_nonzero(pc.is_in(table["uid"].combine_chunks(), value_set=wanted))
+        if len(hits):
+            places = read_table(scan.pool.rows(int(path.stem)), ["uid", *_PLACE]).take(hits)
+            found |= {row["uid"]: row for row in places.to_pylist() if row["tar"] is not None}
+    return found
 
 
 def _example(
-    group: Group, row: Mapping[str, Any], end: Mapping[str, Any], notes: Sequence[str], blobs: Blobs
+    scan: _Scan, group: Group, pick: _Pick, row: Row, twins: Mapping[str, str | None], blobs: Blobs
 ) -> Example:
-    picture, missing = None, group.rule or "no image"
-    if row["tar"] is not None:
-        try:
-            picture, missing = thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]))
-        except OSError:
-            missing = "the tar is gone or was changed"
-    value = "" if group.outcome == "kept" else plain(json.loads(end["value"] or "null"))
+    picture, missing = _picture(row, blobs) if row["tar"] is not None else (None, group.rule or "no image")
+    text, value = row["text"] or "", row["value"]
+    notes = _notes(scan, group, pick) if group.outcome == "dropped" else ()
     return Example(
-        uid=end["uid"],
-        caption=shown(row["text"] or ""),
-        value=shown(value, 90),
+        uid=row["uid"],
+        caption=shown(text),
+        length=f"{len(text):,} characters" if len(text) > CAPTION_CHARACTERS else "",
+        value="" if group.outcome == "kept" else shown(plain(value), 90),
         notes=" · ".join(shown(n, 60) for n in notes),
         origin=shown(row["origin"] or "", 100),
         thumbnail=picture,
+        twin=twins.get(value) if is_uid(value) and value != row["uid"] else None,
         missing=shown(missing, 60),
     )
+
+
+def _picture(row: Row, blobs: Blobs) -> tuple[str | None, str]:
+    try:
+        return thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]))
+    except OSError:
+        return None, "the tar is gone or was changed"
 
 
 def _notes(scan: _Scan, group: Group, pick: _Pick) -> Iterator[str]:
@@ -292,12 +325,17 @@ def _notes(scan: _Scan, group: Group, pick: _Pick) -> Iterator[str]:
 def plain(value: Any) -> str:
     """A value as a reader wants it: numbers short, a uid cut, nothing as `null`."""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value:,.0f}" if abs(value) >= 1e4 or value.is_integer() else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    if isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value):
-        return value[:12]
+    if is_uid(value):
+        return str(value)[:12]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def is_uid(value: Any) -> bool:
+    """Whether a value names a sample."""
+    return isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
 
 
 def _reduced_jpeg(data: bytes) -> Image.Image | None:

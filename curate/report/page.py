@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from curate.recipe import Condition, Resolved
 from curate.remedies import remedy
-from curate.report.examples import KEPT, Group, Survey, Values, plain, shown
+from curate.report.examples import KEPT, Group, Survey, Values, is_uid, plain, shown
 from curate.rules import StepCount
 from curate.run import Summary
 
@@ -28,6 +28,7 @@ WIDTH, HEIGHT = 360, 120
 
 BINS = 36
 CATEGORIES = 10
+_FAR = 1e300
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -76,7 +77,7 @@ class Chart:
     bars: Sequence[Bar]
     lines: Sequence[tuple[float, str]]
     ends: tuple[str, str]
-    top: str
+    more: str
     rows: Sequence[tuple[str, str, float, bool]]
     nulls: str
 
@@ -90,21 +91,24 @@ def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
     style = text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = env.from_string(text)
-    return template.render(
-        style_hash=f"sha256-{digest}",
-        name=shown(summary.recipe.name),
-        info=summary.dataset,
-        size=human_bytes(summary.dataset.bytes),
-        rows_in=summary.funnel[0].rows_in,
-        kept=summary.funnel[-1].kept,
-        dropped=sum(c.dropped.total() for c in summary.funnel),
-        failed=sum(c.failed.total() for c in summary.funnel),
-        share=percent(summary.funnel[-1].kept, summary.funnel[0].rows_in),
-        steps=[_step(n, count, summary, steps, seen) for n, count in enumerate(summary.funnel)],
-        kept_examples=seen.examples.get(KEPT, []),
-        sampled=f"{seen.rows:,} of {seen.total:,} rows" if seen.rows < seen.total else "",
-        plot=(WIDTH, HEIGHT),
-    ) + "\n"
+    return (
+        template.render(
+            style_hash=f"sha256-{digest}",
+            name=shown(summary.recipe.name),
+            info=summary.dataset,
+            size=human_bytes(summary.dataset.bytes),
+            rows_in=summary.funnel[0].rows_in,
+            kept=summary.funnel[-1].kept,
+            dropped=sum(c.dropped.total() for c in summary.funnel),
+            failed=sum(c.failed.total() for c in summary.funnel),
+            share=percent(summary.funnel[-1].kept, summary.funnel[0].rows_in),
+            steps=[_step(n, count, summary, steps, seen) for n, count in enumerate(summary.funnel)],
+            kept_examples=seen.examples.get(KEPT, []),
+            sampled=f"{seen.rows:,} of {seen.total:,} rows" if seen.rows < seen.total else "",
+            plot=(WIDTH, HEIGHT),
+        )
+        + "\n"
+    )
 
 
 def percent(part: int, whole: int) -> str:
@@ -132,23 +136,22 @@ def rule_words(condition: Condition, cuts: Mapping[str, float | None]) -> str:
         listed = ", ".join(shown(plain(v), 40) for v in value)
         return f"one of {listed}" if condition.kind == "in" else f"none of {listed}"
     if condition.is_global:
-        which, side = ("largest", "from") if condition.kind == "top" else ("smallest", "up to")
+        which, side = ("largest", "from") if condition.kind == "top" else ("smallest", "to")
         cut = cuts.get(condition.name)
         where = "" if cut is None else f" ({side} {plain(float(cut))})"
-        return f"the {which} {100 * value:g} %{where}"
+        return f"among the {which} {100 * value:g} %{where}"
     sides = {"min": "at least ", "max": "at most ", "is": ""}
     return sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
 
 
-def _step(
-    number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: Survey
-) -> dict[str, Any]:
+def _step(number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: Survey) -> dict[str, Any]:
     step = next((s for s in steps if s.label == count.step), None)
     conditions = step.conditions if step else ()
-    words = {c.name: f"{c.column}: {rule_words(c, summary.cuts)}" for c in conditions}
-    words["unique_uid"] = "a sample that an earlier row of the source already is"
-    ends = [_end(number, Group("dropped", count.step, r), n, count, seen, words) for r, n in _sorted(count.dropped)]
-    ends += [_end(number, Group("failed", count.step, e), n, count, seen, words) for e, n in _sorted(count.failed)]
+    words = {c.name: f"{c.column} {rule_words(c, summary.cuts)}" for c in conditions}
+    words["unique_uid"] = "a uid that no earlier row of the source has"
+    gone = [(Group("dropped", count.step, rule), n) for rule, n in _sorted(count.dropped)]
+    gone += [(Group("failed", count.step, error), n) for error, n in _sorted(count.failed)]
+    ends = [_end(f"step-{number}-{k}", group, n, count, seen, words) for k, (group, n) in enumerate(gone)]
     return {
         "anchor": f"step-{number}",
         "label": shown(count.step),
@@ -171,12 +174,10 @@ def _sorted(counter: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _end(
-    number: int, group: Group, rows: int, count: StepCount, seen: Survey, words: Mapping[str, str]
-) -> End:
+def _end(anchor: str, group: Group, rows: int, count: StepCount, seen: Survey, words: Mapping[str, str]) -> End:
     failed = group.outcome == "failed"
     return End(
-        anchor=f"step-{number}-{group.outcome}-{group.rule}",
+        anchor=anchor,
         kind=group.outcome,
         name=shown(group.rule, 60),
         words="" if failed else words.get(group.rule, group.rule),
@@ -206,70 +207,90 @@ def _chart(values: Values | None, conditions: Sequence[Condition], cuts: Mapping
     if values is None:
         return None
     mine = [c for c in conditions if c.column == values.column]
-    words = " and ".join(rule_words(c, cuts) for c in mine)
-    return _categories(values, words) if values.numbers is None else _histogram(values, mine, words, cuts)
+    return _categories(values, mine, cuts) if values.numbers is None else histogram(values, mine, cuts)
 
 
-def _histogram(
-    values: Values, conditions: Sequence[Condition], words: str, cuts: Mapping[str, float | None]
-) -> Chart | None:
+def histogram(values: Values, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+    """The bars of a numeric column and the lines of its `conditions`; None where no row has a finite value."""
     assert values.numbers is not None
     finite = np.isfinite(values.numbers)
     numbers = values.numbers[finite]
     if not len(numbers):
         return None
-    limits = _limits(conditions, cuts)
-    broken = values.ended[finite] | _breaks(numbers, conditions)
-    edges = _edges(numbers, [t for t, _, _ in limits])
-    lowest, highest = edges[0], edges[-1]
-    inside = np.clip(numbers, lowest, highest)
-    fine, bad = (np.histogram(inside[pick], edges)[0] for pick in (~broken, broken))
-    tallest = int((fine + bad).max())
-    lines = [(_x(t, edges), text) for t, text, _ in limits]
-    integers = bool((numbers == np.round(numbers)).all())
-    ends = (_tick(lowest, integers, numbers.min() < lowest, "≤ "), _tick(highest, integers, numbers.max() > highest, "≥ "))
-    label = (f"Histogram of {values.column}, {len(numbers):,} rows from {plain(float(numbers.min()))} to "
-             f"{plain(float(numbers.max()))}; {int(broken.sum()):,} are not {words}.")  # fmt: skip
-    bars = [_bar(n, edges, int(f), int(b), tallest) for n, (f, b) in enumerate(zip(fine, bad, strict=True)) if f + b]
-    nulls = len(values.numbers) - len(numbers)
-    return Chart(shown(values.column, 60), words, label, bars, lines, ends, f"{tallest:,}", [], f"{nulls:,}" if nulls else "")
+    whole = bool((numbers == np.round(numbers)).all())
+    limits = _limits(conditions, cuts, whole)
+    edges = _edges(numbers, [at for at, _ in limits], whole)
+    broken = values.ended[finite] | _breaks(numbers, conditions, cuts)
+    inside = np.clip(numbers, edges[0], edges[-1])
+    fine, bad = (np.histogram(inside[pick], edges)[0].tolist() for pick in (~broken, broken))
+    tallest = max(f + b for f, b in zip(fine, bad, strict=True))
+    column, low, high = shown(values.column, 60), float(numbers.min()), float(numbers.max())
+    words = _and(conditions, cuts)
+    label = f"Histogram of {column}: {len(numbers):,} rows from {plain(low)} to {plain(high)}"
+    return Chart(
+        column=column,
+        words=words,
+        label=f"{label}; {int(broken.sum()):,} are outside: {words}.",
+        bars=[_bar(n, edges, f, b, tallest) for n, (f, b) in enumerate(zip(fine, bad, strict=True)) if f + b],
+        lines=[(_x(at, edges), text) for at, text in limits],
+        ends=(_tick(low, edges[0], whole, "≤ "), _tick(high, edges[-1], whole, "≥ ")),
+        more=f"{tallest:,} rows",
+        rows=[],
+        nulls=_count(len(values.numbers) - len(numbers)),
+    )
 
 
-def _limits(conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> list[tuple[float, str, str]]:
+def _limits(conditions: Sequence[Condition], cuts: Mapping[str, float | None], whole: bool) -> list[tuple[float, str]]:
+    """Where lines stand, and what they say; of whole numbers a line stands between the two that it parts."""
     found = []
     for condition in conditions:
         value = cuts.get(condition.name) if condition.is_global else condition.value
         if condition.kind in ("min", "max", "top", "bottom") and value is not None:
-            found.append((float(value), plain(value), condition.kind))
+            between = 0.5 if whole else 0.0
+            at = float(value) - between if condition.kind in ("min", "top") else float(value) + between
+            found.append((at, plain(value)))
     return found
 
 
-def _breaks(numbers: npt.NDArray[np.float64], conditions: Sequence[Condition]) -> npt.NDArray[np.bool_]:
-    """Rows outside `min` and `max`, whichever rule ended them; the other rules' rows are known by their ends."""
+def _breaks(
+    numbers: npt.NDArray[np.float64], conditions: Sequence[Condition], cuts: Mapping[str, float | None]
+) -> npt.NDArray[np.bool_]:
+    """Rows outside the rules by their value, whichever rule ended them; ties at a cut are told by their ends."""
     found = np.zeros(len(numbers), dtype=bool)
     for condition in conditions:
-        if condition.kind == "min":
-            found |= numbers < condition.value
-        elif condition.kind == "max":
-            found |= numbers > condition.value
+        value: Any = cuts.get(condition.name) if condition.is_global else condition.value
+        if condition.kind in ("in", "not_in"):
+            found |= np.isin(numbers, [v for v in value if v is not None], invert=condition.kind == "in")
+        elif value is not None and condition.kind == "is":
+            found |= numbers != value
+        elif value is not None:
+            found |= numbers < value if condition.kind in ("min", "top") else numbers > value
     return found
 
 
-def _edges(numbers: npt.NDArray[np.float64], limits: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Edges of the bins: the bulk of the values, and the limits that lie near it; a long tail is gathered at the end."""
+def _edges(numbers: npt.NDArray[np.float64], limits: Sequence[float], whole: bool) -> npt.NDArray[np.float64]:
+    """Edges of the bins, one of them at the first limit: the bulk of the values and the limits near it.
+
+    What lies farther out is gathered in the first and last bin.
+    """
+    numbers = np.clip(numbers, -_FAR, _FAR)
     low, high = float(numbers.min()), float(numbers.max())
     inner, outer = (float(q) for q in np.quantile(numbers, (0.005, 0.985)))
     if high - low > 2 * (outer - inner) > 0:
         low, high = max(low, inner - (outer - inner) / 2), min(high, outer + (outer - inner) / 4)
     span = (high - low) or 1.0
-    near = [t for t in limits if low - span <= t <= high + span]
+    near = [at for at in limits if low - span <= at <= high + span]
     low, high = min([low, *near]), max([high, *near])
-    if bool((numbers == np.round(numbers)).all()):
-        step = max(1, int(np.ceil((np.floor(high) - np.floor(low) + 1) / BINS)))
-        return np.arange(np.floor(low), np.ceil(high) + step + 0.5, step) - 0.5
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    return np.linspace(low, high, BINS + 1)
+    if whole:
+        low, high = float(np.floor(low)) - 0.5, float(np.ceil(high)) + 0.5
+    least = 1e-12 * max(abs(low), abs(high), 1e-280)  # edges nearer than that would fall together
+    if high - low < least:
+        low, high = low - least, high + least
+    step = float(np.ceil((high - low) / BINS)) if whole else (high - low) / BINS
+    first = near[0] if near else low
+    start = first - step * float(np.ceil((first - low) / step - 1e-9))
+    bins = max(1, int(np.ceil((high - start) / step - 1e-9)))
+    return start + step * np.arange(bins + 1, dtype=np.float64)
 
 
 def _x(value: float, edges: npt.NDArray[np.float64]) -> float:
@@ -277,9 +298,20 @@ def _x(value: float, edges: npt.NDArray[np.float64]) -> float:
     return round(WIDTH * min(max(place, 0.0), 1.0), 2)
 
 
-def _tick(edge: float, integers: bool, beyond: bool, sign: str) -> str:
-    value = np.ceil(edge) if sign == "≤ " else np.floor(edge)
-    return (sign if beyond else "") + plain(int(value) if integers else float(edge))
+def _tick(extreme: float, edge: float, whole: bool, sign: str) -> str:
+    """What stands at an end of the axis: the extreme value, or where the values beyond were gathered."""
+    beyond = extreme < edge if sign == "≤ " else extreme > edge
+    if not beyond:
+        return plain(extreme)
+    return sign + plain(float(np.round(edge)) if whole else float(edge))
+
+
+def _and(conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> str:
+    return " and ".join(rule_words(c, cuts) for c in conditions)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
 
 
 def _bar(number: int, edges: npt.NDArray[np.float64], fine: int, bad: int, tallest: int) -> Bar:
@@ -291,17 +323,16 @@ def _bar(number: int, edges: npt.NDArray[np.float64], fine: int, bad: int, talle
     return Bar(left, round(max(right - left - 0.8, 0.6), 2), kept, broken, title)
 
 
-def _categories(values: Values, words: str) -> Chart | None:
-    """The commonest texts; none where nearly every row has its own, as with uids."""
+def _categories(values: Values, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+    """The commonest texts; no chart of uids, or where nearly every row has a text of its own."""
     counts: Counter[str] = Counter(t for t in values.texts if t is not None)
-    if not counts or len(counts) > max(CATEGORIES, len(values.texts) // 20):
+    if not counts or is_uid(min(counts)) or len(counts) > max(CATEGORIES, len(values.texts) // 20):
         return None
     ended = Counter(t for t, e in zip(values.texts, values.ended.tolist(), strict=True) if e and t is not None)
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES]
     most = common[0][1]
     rows = [(shown(t, 30), f"{n:,}", round(1000 * n / most, 1), 2 * ended[t] > n) for t, n in common]
-    nulls = values.texts.count(None)
-    label = f"The commonest values of {values.column}: " + ", ".join(f"{t} {n}" for t, n, _, _ in rows[:3])
     more = len(counts) - len(common)
-    top = f"and {more:,} more" if more else ""
-    return Chart(shown(values.column, 60), words, label, [], [], ("", ""), top, rows, f"{nulls:,}" if nulls else "")
+    said = f"and {more:,} more values" if more else ""
+    nulls = _count(values.texts.count(None))
+    return Chart(shown(values.column, 60), _and(conditions, cuts), "", [], [], ("", ""), said, rows, nulls)

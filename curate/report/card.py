@@ -1,0 +1,215 @@
+"""The data card of a run: what the dataset is, how it was made, how to read it, and what to be careful about.
+
+Markdown with the front matter that dataset hubs read, so that it can be uploaded as the README beside the tars.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from curate.recipe import Recipe, Resolved
+from curate.report.examples import Survey, shown
+from curate.report.page import human_bytes, percent, rule_words
+from curate.run import Summary
+from curate.shards import ShardReader
+
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+MOST_HOSTS = 10
+_GUARDS = (
+    ("duplicate_images", "Copies and near copies were not looked for."),
+    ("clip_score", "Whether a caption fits its image was not scored."),
+    ("language", "The captions' language was not looked at."),
+    ("image_ok", "Images were not checked to decode to their end."),
+)
+"""What a recipe without this op leaves undone."""
+
+
+def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
+    """The whole card. Fixed order, no time, no path of the machine: the same run gives the same text."""
+    parts = [
+        _front(summary),
+        *_about(summary),
+        *_source(summary, seen),
+        *_steps(summary, steps),
+        *_funnel(summary),
+        *_sample(summary, steps),
+        *_loading(summary),
+        *_limits(summary, steps),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _front(summary: Summary) -> str:
+    fields: dict[str, Any] = {
+        "pretty_name": summary.recipe.name,
+        "license": "unknown",
+        "task_categories": ["image-to-text", "text-to-image"],
+        "size_categories": [size_category(summary.dataset.samples)],
+        "tags": ["image-text-pairs", "webdataset", "curate"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}],
+    }
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def size_category(samples: int) -> str:
+    """The hub's word for so many samples."""
+    if samples >= 10**12:
+        return "n>1T"
+    place = 0 if samples < 1000 else int(math.log10(samples)) - 2
+    return (*SIZES, "10B<n<100B", "100B<n<1T")[place]
+
+
+def _about(summary: Summary) -> Iterator[str]:
+    info = summary.dataset
+    rows = summary.funnel[0].rows_in
+    yield f"# {_md(info.name)}\n"
+    yield (
+        f"{info.samples:,} pairs of an image and a caption, kept of {rows:,} ({percent(info.samples, rows)}) by a "
+        f"[recipe](#how-it-was-made). {len(info.shards):,} tars, {human_bytes(info.bytes)} ({info.bytes:,} bytes). "
+        f"The recipe's choices have the fingerprint `{info.recipe}`, its seed is {summary.recipe.seed}.\n"
+    )
+
+
+def _source(summary: Summary, seen: Survey) -> Iterator[str]:
+    yield "## Source\n"
+    yield f"{_source_words(summary.recipe)} It gave {summary.funnel[0].rows_in:,} rows.\n"
+    if not seen.hosts:
+        return
+    of = f"{seen.rows:,} of {seen.total:,} rows were looked at" if seen.rows < seen.total else "all rows were looked at"
+    yield f"The kept images came from {len(seen.hosts):,} hosts; the commonest ({of}):\n"
+    common = sorted(seen.hosts.items(), key=lambda item: (-item[1], item[0]))[:MOST_HOSTS]
+    yield from _table(["host", "kept images"], [[f"`{_code(h)}`", f"{n:,}"] for h, n in common])
+
+
+def _source_words(recipe: Recipe) -> str:
+    source = recipe.source
+    if source.type == "urls":
+        named = source.huggingface if source.path is None else PurePath(source.path).name
+        what = f"A table of URLs, `{_code(named or '')}`: column `{_code(source.url)}` for the image, "
+        resized = "original bytes are kept" if recipe.download.resize is None else "images were resized on arrival"
+        return f"{what}`{_code(source.text)}` for the caption; {resized}."
+    name = _code(PurePath(source.path).name)
+    if source.type == "folder":
+        table = PurePath(source.captions).name if source.captions else ""
+        beside = f"captions in the table `{_code(table)}`" if table else "a caption file beside each"
+        return f"A folder of images, `{name}`, with {beside}; original bytes are kept."
+    return f"Webdataset tars, `{name}`, caption in `{_code(source.text)}`; original bytes are kept."
+
+
+def _steps(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+    yield "## How it was made\n"
+    yield "Each step annotates what the step before it kept, then its rules decide. `key` names the op and all that"
+    yield "could change its values.\n"
+    rows = []
+    for number, step in enumerate(steps, 1):
+        rules = "; ".join(f"`{_code(c.column)}` {_md(rule_words(c, summary.cuts))}" for c in step.conditions)
+        knobs = ", ".join(f"{_md(k)} = {_md(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
+        rows.append([str(number), f"`{_code(step.label)}`", knobs or "defaults", rules or "keeps all", f"`{step.key}`"])
+    yield from _table(["", "step", "knobs", "kept are rows with", "key"], rows)
+    order = "in one seeded shuffle" if summary.recipe.publish.shuffle else "in the source's order"
+    yield f"The kept rows were published {order}.\n"
+
+
+def _knob(name: str, value: Any) -> str:
+    """A knob's value; of a path only the file's name, for a card tells nothing of the machine that made it."""
+    return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) else str(value)
+
+
+def _funnel(summary: Summary) -> Iterator[str]:
+    yield "## Funnel\n"
+    yield "in = kept + dropped + failed holds for every step; it was checked.\n"
+    rows = []
+    for count in summary.funnel:
+        gone = f"{count.dropped.total():,}", f"{count.failed.total():,}"
+        rows.append([f"**{_md(count.step)}**", f"{count.rows_in:,}", f"{count.kept:,}", *gone])
+        rows += [[f"dropped by `{_code(rule)}`", "", "", f"{n:,}", ""] for rule, n in sorted(count.dropped.items())]
+        rows += [[f"failed: `{_code(error)}`", "", "", "", f"{n:,}"] for error, n in sorted(count.failed.items())]
+    total = summary.funnel[0].rows_in, summary.funnel[-1].kept
+    lost = [sum(getattr(c, what).total() for c in summary.funnel) for what in ("dropped", "failed")]
+    rows.append(["**the run**", *(f"{n:,}" for n in (*total, *lost))])
+    yield from _table(["step", "in", "kept", "dropped", "failed"], rows)
+
+
+def _image_name(summary: Summary) -> str:
+    """The extensions that images have in the tars, as a webdataset reader takes them: one, or those to try in turn."""
+    if summary.recipe.publish.image_name == "format" or not summary.dataset.samples:
+        return "jpg;png;webp;gif;bmp;tiff;avif"
+    with ShardReader(summary.folder / summary.dataset.shards[0].tar) as shard:
+        return shard.parts(0)[0].name
+
+
+def _sample(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+    shards = summary.dataset.shards
+    names = [f"`{s.tar}`" for s in (*shards[:1], *shards[1:][-1:])]
+    image = _image_name(summary)
+    named = f"`UID.{image}`" if ";" not in image else "`UID.jpg`, `UID.png` and so on"
+    yield "## What lies where\n"
+    yield f"- {' to '.join(names) or 'no tars'}: a sample is {named} (the image file as it came, whatever its format),"
+    yield "  `UID.txt` (the caption) and `UID.json`"
+    yield "- `00000.arrow` beside each tar: an index with each part's place in the tar, for reading at random"
+    yield "- `dataset.json`: the shards with their samples, bytes and SHA-256\n"
+    yield "A sample's JSON and the index hold:\n"
+    rows = [["`uid`", "text", "128 bits of its content and origin, as 32 hex digits"],
+            ["`origin`", "text", "where the image came from (JSON only)"],
+            ["`sha256`", "text", "of the image file (JSON only)"],
+            ["`meta`", "object", "what else the source said (JSON only)"]]  # fmt: skip
+    rows += [[f"`{_code(c)}`", *_column_words(c, steps)] for c in summary.recipe.publish.columns]
+    yield from _table(["column", "type", "what"], rows)
+
+
+def _column_words(column: str, steps: Sequence[Resolved]) -> tuple[str, str]:
+    step, own = next((s, own) for s in steps for own, known in s.columns.items() if known == column)
+    kind: pa.DataType = step.spec.writes[own]
+    return f"{kind}", f"by `{_code(step.label)}`"
+
+
+def _loading(summary: Summary) -> Iterator[str]:
+    last = max(len(summary.dataset.shards) - 1, 0)
+    span = f"{{00000..{last:05d}}}" if last else "00000"
+    yield "## Reading it\n"
+    yield "```python\nimport webdataset as wds\n"
+    yield f'pairs = wds.WebDataset("dataset/{span}.tar", shardshuffle=False).decode("pil")'
+    yield f'pairs = pairs.to_tuple("{_image_name(summary)}", "txt")\n```\n'
+    yield "```python\nimport datasets\n"
+    yield 'tars = {"train": "dataset/*.tar"}'
+    yield 'rows = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True)\n```\n'
+    yield "To share it, put this card as `README.md` beside the tars.\n"
+
+
+def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+    failed = sum(c.failed.total() for c in summary.funnel)
+    used = {s.spec.name for s in steps}
+    yield "## Known limits\n"
+    yield "- The rights in the images and captions are those of their owners; the recipe checked none of them."
+    yield "- Nobody looked for faces, names, or unsafe content unless a step above says so."
+    yield "- A rule is a threshold on a measurement: it keeps some rows that it should drop, and the reverse."
+    if failed:
+        share = percent(failed, summary.funnel[0].rows_in)
+        yield f"- {failed:,} rows failed ({share}); what they would have been is not known."
+    yield from (f"- {sentence}" for op, sentence in _GUARDS if op not in used)
+    if not summary.dataset.samples:
+        yield "- Nothing was kept: the dataset is empty."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + " --- |" * len(head)
+    yield from ("| " + " | ".join(row) + " |" for row in rows)
+    yield ""
+
+
+def _md(text: str) -> str:
+    """Text inside Markdown, its marks as they are."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", shown(text, 200))
+
+
+def _code(text: str) -> str:
+    """Text inside Markdown's backticks, in a table cell or out."""
+    return shown(text, 200).replace("`", "'").replace("|", "\\|")

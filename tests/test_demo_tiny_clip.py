@@ -1,0 +1,76 @@
+"""The tiny model that the demo ships: small, made from the drawings it names, measured on drawings it never saw."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from curate.shards import ShardReader
+from pipelines import tiny_clip
+from pipelines.drawings import FRAMES, held_out
+from pipelines.materials import MATERIALS, MaterialUnavailableError, fetch
+from pipelines.tiny_clip import Named, captions, write_pairs
+from pipelines.tiny_clip_card import measure
+
+WEIGHTS = Path(str(files("curate") / "weights" / "tiny-clip.safetensors"))
+CARD = Path(__file__).resolve().parent.parent / "data_cards" / "tiny-clip.md"
+
+
+def test_the_shipped_weights_are_at_most_ten_megabytes() -> None:
+    assert WEIGHTS.stat().st_size <= 10_000_000
+
+
+def test_no_drawing_under_a_share_alike_licence_and_none_of_twemojis_is_trained_on() -> None:
+    assert "twemoji" not in tiny_clip.HANDS
+    assert not [hand for hand in tiny_clip.HANDS if "SA" in MATERIALS[hand].licence]
+
+
+def test_the_data_card_names_every_source_with_its_licence_and_its_digest() -> None:
+    card = CARD.read_text(encoding="utf-8")
+    for name in (*tiny_clip.HANDS, "emojibase"):
+        material = MATERIALS[name]
+        for word in (material.package, material.version, material.licence, material.sha256):
+            assert word in card, (name, word)
+
+
+def test_captions_say_the_name_in_every_frame_and_depend_on_hand_and_thing_alone() -> None:
+    named = Named("octopus", ("animal", "creature", "ocean"))
+    found = captions("noto", "1f419", named)
+    assert found == captions("noto", "1f419", named)
+    assert {frame.format("octopus") for frame in FRAMES["en"]} < set(found)
+    assert all(captions("noto", "2b1b", Named("square", ())))
+
+
+@pytest.mark.slow
+def test_pairs_leave_out_the_held_out_things_in_every_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("resvg_py", reason="making the pairs needs resvg_py: pip install resvg_py")
+    monkeypatch.setattr(tiny_clip, "HANDS", ("fxemoji",))
+    try:
+        things, tones = write_pairs(tmp_path)
+    except MaterialUnavailableError as err:
+        pytest.skip(f"drawings or names cannot be had: {err}")
+    assert things.samples > 300
+    assert tones.samples == 0
+    reader = ShardReader(tmp_path / "things" / "00000.tar")
+    for row in range(len(reader)):
+        parts = reader.read(row)
+        said = json.loads(parts["json"])
+        assert not held_out(said["thing"])
+        assert said["captions"][0] == parts["txt"].decode()
+        assert parts["png"].startswith(b"\x89PNG")
+    reader.close()
+
+
+@pytest.mark.slow
+def test_matched_captions_are_told_from_swapped_ones_on_drawings_never_seen() -> None:
+    try:
+        fetch("twemoji"), fetch("emoji-names")
+    except MaterialUnavailableError as err:
+        pytest.skip(f"the drawings to measure on cannot be had: {err}")
+    found = measure(WEIGHTS)
+    assert found.drawings["known"] > 1500
+    assert found.auc["known"] >= 0.9
+    assert found.auc["unknown"] >= 0.7
