@@ -78,10 +78,18 @@ def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
         import ray.cloudpickle
 
         pin_threads()
-        _made.clear()
+        while _made:
+            _close(_made.popitem()[1])
         # Our own driver pickled this a moment ago: nothing from outside is ever unpickled.
         _made[pickled] = ray.cloudpickle.loads(pickled)()
     return {"result": [json.dumps(_made[pickled](int(shard))) for shard in batch["shard"]]}
+
+
+def _close(task: Task) -> None:
+    """Let go of what a task holds, if it holds something (connections, say)."""
+    close = getattr(task, "close", None)
+    if close is not None:
+        close()
 
 
 def _start(workers: int) -> Any:

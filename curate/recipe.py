@@ -272,6 +272,9 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         _check_columns(columns, spec, types, at)
         types |= {columns[c]: t for c, t in spec.writes.items()}
         conditions = _conditions(step, types, at)
+        shares = {c.name for r in found for c in r.conditions if c.is_global}
+        if again := [c for c in conditions if c.name in shares]:
+            raise SettingsError(f"{at}.keep.{again[0].name}: an earlier step takes this share already; one is enough")
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")

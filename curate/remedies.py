@@ -30,6 +30,8 @@ REMEDIES = {
     "missing_caption": "no caption beside the image: look at source.text and source.captions",
     "missing_file": "the table names images that are not in the folder: look at source.path and source.image",
     "unreadable_file": "the file or a link to it cannot be read: look at its rights and where it points",
+    "empty_file": "the file holds nothing: copy it again, or leave it dropped",
+    "file_too_large": "an image file of more than 256 MB: make it smaller, or leave it dropped",
     "missing_image": "the tar's samples have no image part",
     "duplicate_key": "two samples of a tar have one key; the first is kept: give each its own",
     "truncated_tar": "the tar ends too early: copy it again",

@@ -485,7 +485,7 @@ def _candidates(state: ShardState, share: Condition) -> pa.Table:
 
 
 def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
-    if not made["uid"].equals(given["uid"]):
+    if not made["uid"].cast(given["uid"].type).equals(given["uid"]):
         raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
     nothing = pa.nulls(given.num_rows, pa.string())
     columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}

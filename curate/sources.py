@@ -288,7 +288,7 @@ def _read_row(origin: str, text: str, meta: str, body: bytes) -> Row:
     row: Row = {"uid": uid, "origin": origin, "text": text, "meta": meta, "body": body, "sha256": digest}
     ext, error = sniff(body)
     if error is not None:
-        return _failed(row, error, "the bytes are of no known image format")
+        return _failed(row, error if body else "empty_file", "the bytes are of no known image format")
     return row | {"status": "success", "error": None, "ext": ext}
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.ops import Columns, group_op, op
+from curate.run import locked
 from curate.sample import commit_text, dump_json, fingerprint
 from pipelines.materials import MATERIALS, fetch
 
@@ -82,20 +82,21 @@ def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     """Fetch Debian's two packages and lay down `folder`/source: images/ and captions.jsonl. Done once, then found.
 
     The table's columns: image, title, keywords (a list), description, author, license, refused. Raises
-    pipelines.materials.MaterialUnavailableError where Debian's packages cannot be had.
+    pipelines.materials.MaterialUnavailableError where Debian's packages cannot be had, and curate.run.RunError while
+    another command is at work in the folder.
     """
     target = folder / "source"
     made_of = fingerprint([_VERSION, *(MATERIALS[name].sha256 for name in (_PICTURES, _DRAWINGS))])
     stamp = target / STAMP
-    if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
-        places = ((fetch(n, cache), n.removeprefix("openclipart-")) for n in (_PICTURES, _DRAWINGS))
-        pictures, drawings = (place / "usr" / "share" / "openclipart" / kind for place, kind in places)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".prepare-") as scratch:
-            building = Path(scratch) / "source"
+    with locked(folder):
+        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
+            places = ((fetch(n, cache), n.removeprefix("openclipart-")) for n in (_PICTURES, _DRAWINGS))
+            pictures, drawings = (place / "usr" / "share" / "openclipart" / kind for place, kind in places)
+            building = folder / ".source.building"
+            for stale in (building, target):
+                shutil.rmtree(stale, ignore_errors=True)
             counts = lay_down(pictures, drawings, building)
             commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
-            shutil.rmtree(target, ignore_errors=True)
             building.rename(target)
     return Prepared(target / IMAGES, target / CAPTIONS, **json.loads(stamp.read_text())["counts"])
 

@@ -9,6 +9,7 @@ import itertools
 import socket
 import ssl
 import threading
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -265,6 +266,20 @@ def test_retry_after_quiets_the_whole_host_and_is_not_waited_for_beyond_the_boun
     assert min(later) - first >= 0.99
     (row,) = fetch(site.url("/never"), retries=3, retry_after_max_s=0.1)
     assert (row.error, row.attempts) == ("http_503", 1)
+
+
+def test_a_host_that_is_down_costs_a_few_timeouts_and_not_one_a_row(site: Site) -> None:
+    dead = Site("127.0.0.2")
+    dead.pages["/hang"] = hang
+    urls = [dead.url("/hang")] * 200 + [site.url()] * 20
+    start = time.monotonic()
+    rows = fetch(*urls, allow_private=("127.0.0.0/8",), timeout_s=0.3, per_host=4, host_failures=8, retries=1)
+    spent_s = time.monotonic() - start
+    dead.close()
+    assert spent_s < 5
+    assert len(dead.requests) <= 12
+    assert {row.error for row in rows[:200]} == {"timeout", "host_down"}
+    assert all(row.status == "success" for row in rows[200:])
 
 
 def test_waits_between_tries_grow_and_depend_on_the_url_alone() -> None:

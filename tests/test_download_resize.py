@@ -55,7 +55,8 @@ def test_each_resize_mode_gives_the_file_that_img2dataset_gives(site: Site, mode
         warnings.simplefilter("ignore")
         from img2dataset.resizer import Resizer
 
-    assert row.body == Resizer(32, mode, False, encode_quality=90)(io.BytesIO(body))[0]
+        expected = Resizer(32, mode, False, encode_quality=90)(io.BytesIO(body))[0]
+    assert row.body == expected
     assert opened(row).size == (row.width, row.height) == size
     assert (row.ext, row.original_width, row.original_height) == ("jpg", 90, 60)
 

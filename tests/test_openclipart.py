@@ -218,6 +218,7 @@ def test_a_title_that_stands_under_tens_of_pictures_drops_them_all(summary: run.
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # theirs
 def test_webdataset_opens_what_openclipart_became(summary: run.Summary) -> None:
     import webdataset
 

@@ -160,7 +160,7 @@ def test_a_run_whose_ops_fail_more_than_the_limit_stops_with_remedies(own: Workp
     path = own.recipe(steps=[step("picky")], limits={"failed": 0.15})
     found = own.run(path)
     assert found.code == 1 and "more than limits.failed = 0.15 allows" in found.stderr
-    assert "too_even: 3 rows" in found.stderr and "lookup_error: 2 rows" in found.stderr
+    assert "too_even: " in found.stderr and "lookup_error: " in found.stderr and "run again to go on" in found.stderr
     assert not own.dataset.exists()
     assert own.run(path).code == 1
     assert own.run(path, "--set", "limits.failed=0.2").code == 0

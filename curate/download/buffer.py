@@ -12,36 +12,44 @@ from typing import IO
 
 from curate.download.fetched import Fetched
 
+BACKLOG = 64
+
 
 class Budget:
-    """The bytes of bodies held in memory from their arrival until they are handed over; `room` is an event of the
-    loop, clear while they exceed the limit. `add` may be called from any thread."""
+    """What is held in memory: bytes of finished bodies until they are handed over, and rows that wait for a resize.
+
+    `room` is an event of the loop, clear while there is too much of either. `add` may be called from any thread.
+    """
 
     def __init__(self, limit_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         self.limit_bytes = limit_bytes
-        self.held_bytes = 0
+        self.held_bytes = self.backlog = 0
         self.room = asyncio.Event()
         self.room.set()
         self._loop = loop
         self._lock = threading.Lock()
-        self._was_full = False
+        self._was_closed = False
 
     @property
     def is_full(self) -> bool:
-        """Whether the limit is exceeded."""
+        """Whether the limit of bytes is exceeded."""
         return self.held_bytes > self.limit_bytes
 
-    def add(self, size: int) -> None:
-        """Count `size` more bytes (fewer if negative)."""
+    def add(self, size: int, to_resize: int = 0) -> None:
+        """Count `size` more bytes and `to_resize` more rows (fewer if negative)."""
         with self._lock:
             self.held_bytes += size
-            changed = self.is_full != self._was_full
-            self._was_full = self.is_full
+            self.backlog += to_resize
+            closed = self._is_closed()
+            changed, self._was_closed = closed != self._was_closed, closed
         if changed and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._tell)
 
+    def _is_closed(self) -> bool:
+        return self.is_full or self.backlog > BACKLOG
+
     def _tell(self) -> None:
-        if self.is_full:
+        if self._is_closed():
             self.room.clear()
         else:
             self.room.set()

@@ -156,21 +156,16 @@ class Downloader:
     async def _one(self, number: int, uid: str, url: str | None, shard: _Shard) -> None:
         try:
             row = await self._transport.fetch(uid, url)
-            self._budget.add(len(row.body or b""))
             if self._resizer is not None and row.status == "success":
-                row = await self._resized(self._resizer, row)
+                self._budget.add(0, to_resize=1)
+                try:
+                    row = await asyncio.get_running_loop().run_in_executor(self._resize_pool, self._resizer, row)
+                finally:
+                    self._budget.add(0, to_resize=-1)
+            self._budget.add(len(row.body or b""))
         except Exception as err:  # noqa: BLE001 - a fault of ours costs one row, not the shard, and is named
             row = Fetched(uid, url, "failed_to_download", "unexpected_error", f"{type(err).__name__}: {err}"[:500])
         shard.finish(number, row)
-
-    async def _resized(self, resizer: ImageResizer, row: Fetched) -> Fetched:
-        resized: Fetched | None = None
-        try:
-            resized = await asyncio.get_running_loop().run_in_executor(self._resize_pool, resizer, row)
-            return resized
-        finally:
-            after = resized.body if resized else None
-            self._budget.add(len(after or b"") - len(row.body or b""))
 
 
 class _Shard:

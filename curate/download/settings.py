@@ -47,7 +47,8 @@ class DownloadSettings(Settings):
     `timeout_s` bounds one whole attempt, redirects and body included; `connect_timeout_s` the name lookup and
     the connection. `retries` further attempts follow a timeout, a broken connection, 429 or 5xx, after
     `backoff_s` doubled each time with a jitter keyed by the URL, or after the server's Retry-After if that is at most
-    `retry_after_max_s`. `allow_private` names the private hosts, addresses or networks that may be fetched.
+    `retry_after_max_s`. After `host_failures` such failures of a host in a row its other rows fail at once, as
+    host_down, for a minute. `allow_private` names the private hosts, addresses or networks that may be fetched.
     `window` is how many rows may be ahead of the next one to be handed over, and `buffer_bytes` how much of
     them stays in memory (the rest waits in an unnamed temporary file).
     """
@@ -58,7 +59,8 @@ class DownloadSettings(Settings):
     retries: int = Field(1, ge=0, le=20)
     backoff_s: float = Field(0.5, ge=0, le=60)
     retry_after_max_s: float = Field(20.0, ge=0, le=600)
-    concurrency: int = Field(128, ge=1, le=4096)
+    host_failures: int = Field(16, ge=1)
+    concurrency: int = Field(256, ge=1, le=4096)
     per_host: int = Field(8, ge=1, le=4096)
     max_bytes: int = Field(32 << 20, ge=1)
     max_redirects: int = Field(5, ge=0, le=50)

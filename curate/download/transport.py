@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,7 @@ from curate.download.settings import DownloadSettings
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 DNS_TTL_S = 600
+DOWN_S = 60
 # Long enough to live from one shard to the next, short enough that a walk over 1e6 hosts leaves few idle sockets.
 KEEPALIVE_S = 5
 # An error page of at most this size is read to its end, because that is cheaper than a new connection.
@@ -59,6 +61,13 @@ class _Host:
     gate: asyncio.Semaphore
     users: int = 0
     quiet_until: float = 0.0
+    failures: int = 0
+    down_until: float = 0.0
+
+    def pause_s(self) -> float:
+        """Seconds of quiet that this host asked for; none while it is given up on, since nobody asks it then."""
+        now = time.monotonic()
+        return 0.0 if now < self.down_until else max(self.quiet_until - now, 0.0)
 
 
 @dataclass
@@ -84,30 +93,37 @@ class Transport:
 
     async def fetch(self, key: str, text: str | None) -> Fetched:
         """The outcome of one URL after at most `retries` further attempts; the body without its sha256 yet."""
-        attempt = 0
         try:
             url = parse_url(text)
-            while True:
-                attempt += 1
-                try:
-                    got = await self._attempt(url)
-                    return Fetched(
-                        key, text, "success", http_status=got.status, final_url=str(got.url), body=got.body,
-                        attempts=attempt, ext=got.ext,
-                    )  # fmt: skip
-                except FetchError as err:
-                    wait_s = self._wait_before_retry(err, str(url), attempt)
-                    if wait_s is None:
-                        raise
-                    await asyncio.sleep(wait_s)
         except BadUrlError as err:
-            return Fetched(key, text, "failed_to_download", err.error, str(err), attempts=attempt)
-        except FetchError as err:
-            final_url = str(err.url) if err.url else None
+            return Fetched(key, text, "failed_to_download", err.error, str(err))
+        attempts, got = await self._insist(url)
+        if isinstance(got, FetchError):
             return Fetched(
-                key, text, "failed_to_download", err.error, err.detail[:500], err.http_status, final_url,
-                attempts=attempt,
+                key, text, "failed_to_download", got.error, got.detail[:500], got.http_status, str(got.url),
+                attempts=attempts,
             )  # fmt: skip
+        return Fetched(
+            key, text, "success", http_status=got.status, final_url=str(got.url), body=got.body,
+            attempts=attempts, ext=got.ext,
+        )  # fmt: skip
+
+    async def _insist(self, url: URL) -> tuple[int, _Answer | FetchError]:
+        """The number of attempts made, and the answer or the last failure."""
+        failure: FetchError | None = None
+        for attempt in itertools.count(1):
+            try:
+                return attempt, await self._attempt(url)
+            except FetchError as err:
+                if err.error == "host_down":  # nothing was asked: what this row itself met says more
+                    return attempt - 1, failure or err
+                failure = err
+            wait_s = self._wait_before_retry(failure, str(url), attempt)
+            if wait_s is None:
+                break
+            await asyncio.sleep(wait_s)
+        assert failure is not None
+        return attempt, failure
 
     def _wait_before_retry(self, err: FetchError, url: str, attempt: int) -> float | None:
         settings = self.settings
@@ -126,7 +142,7 @@ class Transport:
                 assert url.host is not None
                 async with self._turn(url.host) as host:
                     started = time.monotonic()
-                    answer = await self._request(url, left_s, host)
+                    answer = await self._ask(host, url, left_s)
                     left_s = max(left_s - (time.monotonic() - started), 0.001)
                 if isinstance(answer, _Answer):
                     return answer
@@ -139,7 +155,9 @@ class Transport:
             err.url = url
             raise
         except BadUrlError as err:  # where a redirect points
-            raise FetchError(err.error, f"redirected by {url}: {err}") from None
+            refused = FetchError(err.error, f"redirected by {url}: {err}")
+            refused.url = url
+            raise refused from None
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[_Host]:
@@ -150,15 +168,29 @@ class Transport:
         host.users += 1
         try:
             async with host.gate:
-                while (pause_s := host.quiet_until - time.monotonic()) > 0:
+                while (pause_s := host.pause_s()) > 0:
                     await asyncio.sleep(pause_s)
                 async with self._slots:
                     await self.room.wait()
                     yield host
         finally:
             host.users -= 1
-            if not host.users and host.quiet_until <= time.monotonic():
+            if not host.users and max(host.quiet_until, host.down_until) <= time.monotonic():
                 self._hosts.pop(name, None)
+
+    async def _ask(self, host: _Host, url: URL, left_s: float) -> _Answer | URL:
+        """A request, unless this host has lately failed so often in a row that its other rows are not kept waiting."""
+        if time.monotonic() < host.down_until:
+            raise FetchError("host_down", f"{host.failures} requests to {url.host} failed in a row; it is left alone")
+        try:
+            answer = await self._request(url, left_s, host)
+            host.failures = 0
+            return answer
+        except FetchError as err:
+            host.failures = host.failures + 1 if err.again else 0
+            if host.failures >= self.settings.host_failures:
+                host.down_until = time.monotonic() + DOWN_S
+            raise
 
     async def _request(self, url: URL, left_s: float, host: _Host) -> _Answer | URL:
         session = self._trusted if self._guard.trusts(url.host or "") else self._guarded

@@ -26,6 +26,8 @@ COLOUR_WEIGHT = 2.0
 MAX_SCALE = 1.22
 """Two copies may both be cropped to 90 % of a side, at different ends."""
 MAX_SHIFT = 0.12
+MIN_SHARED = 0.86
+"""Less than this share of a side in common is another cut-out, not a lightly cropped copy."""
 MAX_STRETCH = 1.08
 """Sides are rounded to pixels, and a picture of little texture is aligned to a few per cent only."""
 NOISE = 0.5
@@ -179,7 +181,8 @@ class Differences:
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
-    `moved` is how far an edge of one lies from the other's, as a share of the side.
+    `moved` is how far an edge of one lies from the other's, as a share of the side; `shared` the least share of a
+    side of either that the other shows too.
     """
 
     similarity: Array
@@ -190,6 +193,7 @@ class Differences:
     colour_spread: Array
     colour: Array
     moved: Array
+    shared: Array
 
 
 def differences(first: Planes, second: Planes, place: Array) -> Differences:
@@ -208,21 +212,28 @@ def differences(first: Planes, second: Planes, place: Array) -> Differences:
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
         np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
         (np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1),
+        _shared(place),
     )
+
+
+def _shared(place: Array) -> Array:
+    scale, shift = place[:, 0::2], place[:, 1::2]
+    common = np.minimum(shift + scale / 2, 0.5) - np.maximum(shift - scale / 2, -0.5)
+    return np.asarray((common / np.maximum(scale, 1)).min(1))
 
 
 def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     """Whether each of n aligned pairs shows one picture.
 
-    Three things must hold: they correlate; no place differs much, and less where neither was cropped, as then the
-    thumbnails sample the same points; and no place stands out from the rest. A codec disturbs the whole picture,
-    another drawing (a skin tone, a clock's hand) one place.
+    Four things must hold: each shows nearly all of the other; they correlate; no place differs much, and less where
+    neither was cropped, as then the thumbnails sample the same points; and no place stands out from the rest. A codec
+    disturbs the whole picture, another drawing (a skin tone, a clock's hand) one place.
     """
     level = limits.levels
     fine = np.where(left.moved < UNMOVED, 1.3, 2.0) * level
     near = (left.wide <= level) & (left.fine <= fine) & (left.colour <= level)
     even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
-    return (left.similarity >= limits.similarity) & near & even
+    return (left.similarity >= limits.similarity) & (left.shared >= MIN_SHARED) & near & even
 
 
 def align(first: Array, second: Array, start: Array) -> Array:
