@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,17 +64,27 @@ def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) 
     results = items.map_batches(_do, batch_size=1, num_cpus=1, **how)
     try:
         for row in results.iter_rows():
+            if row["error"]:
+                err, trace = cloudpickle.loads(row["error"])
+                raise err from WorkerError(trace)
             yield json.loads(row["result"])
     except ray.exceptions.RayError as err:
-        cause = getattr(err, "cause", None)
-        raise cause if isinstance(cause, Exception) else WorkerError(str(err)) from err
+        raise WorkerError(f"Ray could not go on: {err}") from err
 
 
 _made: dict[bytes, Task] = {}
 
 
 def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
-    """In a worker process: do the shards, with the task of this stage made at the first of them."""
+    """In a worker process: do a shard, with the task of this stage made at the first. An error is told as data."""
+    (shard,) = batch["shard"]
+    try:
+        return {"result": [json.dumps(_task_of(pickled)(int(shard)))], "error": [b""]}
+    except Exception as err:  # noqa: BLE001 - raised again by the driver
+        return {"result": [""], "error": [_packed(err)]}
+
+
+def _task_of(pickled: bytes) -> Task:
     if pickled not in _made:
         import ray.cloudpickle
 
@@ -82,7 +93,20 @@ def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
             _close(_made.popitem()[1])
         # Our own driver pickled this a moment ago: nothing from outside is ever unpickled.
         _made[pickled] = ray.cloudpickle.loads(pickled)()
-    return {"result": [json.dumps(_made[pickled](int(shard))) for shard in batch["shard"]]}
+    return _made[pickled]
+
+
+def _packed(err: Exception) -> bytes:
+    """The error and where it was raised, for our own driver."""
+    import ray.cloudpickle
+
+    trace = "in a worker:\n" + "".join(traceback.format_exception(err))
+    try:
+        packed = bytes(ray.cloudpickle.dumps((err, trace)))
+        ray.cloudpickle.loads(packed)
+    except Exception:  # noqa: BLE001 - an exception whose parts cannot travel
+        packed = bytes(ray.cloudpickle.dumps((WorkerError(f"{type(err).__name__}: {err}"), trace)))
+    return packed
 
 
 def _close(task: Task) -> None:

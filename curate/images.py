@@ -214,7 +214,8 @@ def _load(stored: ImageFile.ImageFile, data: bytes, found: Decoded) -> Image.Ima
         raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise _explained(error, data, found.format) from error
-    assert image.size == (found.width, found.height), (image.size, found)
+    if image.size != (found.width, found.height):
+        raise _RefusedError("decode_error", f"the header and the pixels disagree on the size: {image.size}")
     return image
 
 

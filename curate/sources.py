@@ -6,11 +6,12 @@ commits a tar of the original bytes and one row a sample; what cannot be had is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,17 +76,25 @@ def plan(recipe: Recipe, pool: Pool) -> Plan:
     return found
 
 
-def ingest(recipe: Recipe, pool: Pool, shard: int, planned: Plan, downloader: Downloader | None) -> StepCount:
-    """Commit one shard of the pool: its tar, then its rows. A committed shard is only counted."""
-    reused = pool.rows(shard).exists()
-    if not reused:
-        if isinstance(recipe.source, Tars):
-            table = pa.Table.from_pylist(list(_tar_rows(recipe.source, planned.tars[shard], pool)), schema=ROWS)
-        else:
-            rows = read_table(pool.plan(shard)).to_pylist()
-            table = _take_in(recipe, pool, rows, pool.tar(shard), downloader)
-        write_table(table, pool.rows(shard))
-    return count_rows(pool, shard, reused)
+def ingest(
+    recipe: Recipe, pool: Pool, shards: Sequence[int], planned: Plan, downloader: Downloader | None
+) -> list[StepCount]:
+    """Commit shards of the pool, each its tar and then its rows; a committed one is only counted.
+
+    The URLs of all of them are fetched in one stream: while one shard waits for a hanging server, the next goes on.
+    """
+    missing = [shard for shard in shards if not pool.rows(shard).exists()]
+    if isinstance(recipe.source, Tars):
+        source = recipe.source
+        kept: Iterator[list[Row]] = (list(_tar_rows(source, planned.tars[shard], pool)) for shard in missing)
+    else:
+        rows = [read_table(pool.plan(shard)).to_pylist() for shard in missing]
+        found = _taken_in(recipe, [row for part in rows for row in part], downloader)
+        parts = zip(missing, rows, strict=True)
+        kept = (_store(islice(found, len(part)), pool.tar(shard)) for shard, part in parts)
+    for shard, table in zip(missing, kept, strict=True):
+        write_table(pa.Table.from_pylist(table, schema=ROWS), pool.rows(shard))
+    return [count_rows(pool, shard, reused=shard not in missing) for shard in shards]
 
 
 def retry(pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
@@ -195,7 +204,9 @@ def _bad_row(row: tables.BadRow) -> Row:
 
 
 def _as_text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _walk(root: Path, all_files: bool = False) -> list[str]:
@@ -221,14 +232,13 @@ def _folder_rows(source: Folder) -> Iterator[Row]:
             yield {"origin": _as_text(row[source.image]), "text": _as_text(row[source.text]), "meta": meta}
 
 
-def _take_in(recipe: Recipe, pool: Pool, rows: list[Row], tar: Path, downloader: Downloader | None) -> pa.Table:
-    """Fetch or read the planned rows' images, keep the order, write the tar."""
+def _taken_in(recipe: Recipe, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """The planned rows with their images' bytes, fetched or read, in order."""
     if isinstance(recipe.source, Folder):
-        found: Iterable[Row] = (_read_file(recipe.source, row) for row in rows)
-    else:
-        assert downloader is not None
-        found = _fetch(rows, downloader)
-    return pa.Table.from_pylist(_store(found, tar), schema=ROWS)
+        source = recipe.source
+        return (_read_file(source, row) for row in rows)
+    assert downloader is not None
+    return _fetch(rows, downloader)
 
 
 def _fetch(rows: list[Row], downloader: Downloader) -> Iterator[Row]:
@@ -261,12 +271,21 @@ def _read_file(source: Folder, row: Row) -> Row:
         return _failed(row | {"uid": uid}, "unreadable_file", f"{type(err).__name__}: {err}")
 
 
+@functools.cache
+def _real(folder: str) -> str:
+    return os.path.join(os.path.realpath(folder), "")
+
+
+def _lies_in(path: Path, folder: str) -> bool:
+    """Whether a path stays in the folder when every link is followed."""
+    return os.path.join(os.path.realpath(path), "").startswith(_real(folder))
+
+
 def _read_image(source: Folder, row: Row) -> Row:
-    root = Path(source.path).resolve()
-    path = root / row["origin"]
+    path = Path(source.path, row["origin"])
     uid = uid_of("caption", row["origin"], row["text"] or "")
     # A link or a `..` that leads out of the folder is refused by name, whatever it points to.
-    if "\0" in row["origin"] or not path.resolve().is_relative_to(root):
+    if "\0" in row["origin"] or not _lies_in(path, source.path):
         return _failed(row | {"uid": uid}, "unsafe_name", "the path leads out of the folder")
     if not path.is_file():
         return _failed(row | {"uid": uid}, "missing_file", f"{row['origin']}: not in the folder")
@@ -298,7 +317,7 @@ def _sidecar(image: Path, source: Folder) -> tuple[str, str] | str:
     path = txt if txt.is_file() else sidecar
     if not path.is_file():
         return "missing_caption"
-    if not path.resolve().is_relative_to(Path(source.path).resolve()):
+    if not _lies_in(path, source.path):
         return "unsafe_name"
     if path.stat().st_size > MAX_TEXT_BYTES:
         return "text_too_large"

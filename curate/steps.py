@@ -167,7 +167,8 @@ class Annotator:
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
         """The op's answer for these rows. An exception fails only the rows that cause it: each is tried alone."""
         function = self._function(step)
-        arguments = [chunk.read(name, batch) for name in step.spec.reads]  # a pool that cannot be read is no row's fault
+        # Read outside of `try`: that the pool cannot be read is no row's fault.
+        arguments = [chunk.read(name, batch) for name in step.spec.reads]
         try:
             return _answers(step, batch, function(*arguments))
         except (MemoryError, StepError):
@@ -191,7 +192,7 @@ class Chunk:
     """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
 
     def __init__(self, state: ShardState, blobs: Blobs, start: int, stop: int) -> None:
-        self._state, self._blobs = state, blobs
+        self._state, self._blobs, self._start, self._stop = state, blobs, start, stop
         self.alive = [n for n in range(start, stop) if state.alive[n]]
         self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
         self._decoded: dict[int, images.Decoded] = {}
@@ -251,7 +252,8 @@ class Chunk:
     def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
         """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""
         wanted = pa.array(self.alive, pa.int32())
-        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in tables]) if tables else None
+        mine = [_between(t, self._start, self._stop) for t in tables]
+        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in mine]) if mine else None
         if known is None or not self.alive:
             return
         numbers = known["row"].to_pylist()
@@ -299,6 +301,12 @@ def _table(step: Resolved, numbers: list[int], answers: Mapping[int, Failed | di
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
     columns["detail"] = pa.array([f.detail if f else None for f in failed], pa.string())
     return pa.table(columns)
+
+
+def _between(table: pa.Table, start: int, stop: int) -> pa.Table:
+    """The part of a table, sorted by row, that is of these rows; the cost of a chunk does not grow with its shard."""
+    first, last = np.searchsorted(table["row"].to_numpy(), (start, stop))
+    return table.slice(first, last - first)
 
 
 def _empty(step: Resolved) -> pa.Table:

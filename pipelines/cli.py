@@ -31,6 +31,7 @@ WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="Ray 
 InlineOption = Annotated[bool, typer.Option("--inline", help="Run everything in this process, for a debugger.")]
 
 CPUS = os.cpu_count() or 1
+INTERRUPTED = 130
 # Typer carries its own click, so the class is taken from where typer shows it.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -208,6 +209,8 @@ def guarded(call: Callable[[], Any]) -> int:
 
     try:
         found = call()
+        if found == INTERRUPTED:  # typer turns Ctrl-C into this number
+            return _stopped()
         return found if isinstance(found, int) else 0
     except (typer.Abort, KeyboardInterrupt):
         return _stopped()
@@ -230,7 +233,7 @@ def guarded(call: Callable[[], Any]) -> int:
 
 def _stopped() -> int:
     typer.echo("stopped; run the same command to go on", err=True)
-    return 130
+    return INTERRUPTED
 
 
 def _say(err: Exception, code: int) -> int:

@@ -122,7 +122,7 @@ def test_a_run_whose_failures_pass_the_limit_stops_and_says_what_to_do(place: Wo
     assert found.code == 1 and not place.dataset.exists()
     told = [line.strip() for line in found.stderr.splitlines() if line.startswith("  ")]
     assert "7 of 11 rows failed, more than limits.failed = 0.5 allows" in found.stderr
-    assert len(told) == 3 and told[0].startswith("http_404: 3 rows. ") and told[1].startswith("html_instead_of_image: 2")
+    assert [line.partition(" ")[0] for line in told[:2]] == ["http_404:", "html_instead_of_image:"] and len(told) == 3
     assert all(len(line.partition(". ")[2]) > 10 for line in told)
     assert conserved(place.run(path, "--set", "limits.failed=0.7"))["ingest"]["kept"] == 4
 
@@ -180,8 +180,8 @@ def test_unusual_images_are_taken_on_purpose(place: Workplace, mode: str) -> Non
     (place.src / "a.png").write_bytes(body.getvalue())
     (place.src / "a.txt").write_text("a caption")
     place.write_module("looks", LOOKS)
-    found = place.run(place.recipe(steps=[{"op": "looks:look"}, {"op": "image_ok", "keep": {"image_ok": {"is": True}}}]))
-    assert conserved(found)["image_ok"]["kept"] == 1
+    steps = [{"op": "looks:look"}, {"op": "image_ok", "keep": {"image_ok": {"is": True}}}]
+    assert conserved(place.run(place.recipe(steps=steps)))["image_ok"]["kept"] == 1
 
 
 CAPTIONS = {

@@ -113,7 +113,8 @@ def test_a_recipe_without_steps_publishes_the_source(own: Workplace) -> None:
 
 
 def test_a_run_that_keeps_nothing_ends_well(own: Workplace) -> None:
-    steps = [{"op": "image_size", "keep": {"width": {"min": 5000}}}, {"op": "text_basic", "keep": {"words": {"top": 0.5}}}]
+    steps: list[dict[str, Any]] = [{"op": "image_size", "keep": {"width": {"min": 5000}}}]
+    steps.append({"op": "text_basic", "keep": {"words": {"top": 0.5}}})
     found = own.run(own.recipe(steps=steps))
     assert found.json["samples"] == 0 and found.steps["text_basic"]["in"] == 0
 

@@ -218,6 +218,12 @@ def test_a_model_that_the_trainer_exports_is_loaded_with_its_own_tokenizer(tmp_p
     assert np.allclose(np.stack(columns["clip_text_embedding"]).astype(np.float32), whole, atol=1e-3)
 
 
+def test_the_model_that_ships_tells_red_from_blue() -> None:
+    images = [Image.new("RGB", (72, 72), colour) for colour in ("red", "blue")]
+    red = clip_score()(images, ["red circle"] * 2)["clip_score"]
+    assert red[0] > red[1]
+
+
 def test_every_way_to_name_a_model_gives_the_same_scores(model: str, tmp_path: Path) -> None:
     images, texts = pictures(5), captions(5)
     state = network().state_dict()

@@ -1,4 +1,4 @@
-"""What sources promise: whatever a stranger wrote comes in as a row, or as a row with a named error; nothing is lost."""
+"""What sources promise: whatever a stranger wrote comes in as a row, or as a row with a named error."""
 
 from __future__ import annotations
 
@@ -270,7 +270,8 @@ def test_a_source_that_is_empty_or_missing_is_refused(place: Workplace, source: 
 def test_a_hugging_face_dataset_is_read_through_datasets(place: Workplace) -> None:
     folder = place.root / "hub"
     folder.mkdir()
-    rows = [{"link": "nonsense:", "caption": f"c{n}", "n": n} for n in range(3)] + [{"link": None, "caption": "", "n": 9}]
+    rows: list[dict[str, Any]] = [{"link": "nonsense:", "caption": f"c{n}", "n": n} for n in range(3)]
+    rows.append({"link": None, "caption": "", "n": 9})
     (folder / "train.jsonl").write_bytes(as_jsonl(rows))
     source = {"type": "urls", "huggingface": str(folder), "url": "link", "text": "caption", "keep": ["n"]}
     found = place.run(place.recipe(source=source, limits={"failed": 1.0}))

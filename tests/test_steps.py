@@ -182,7 +182,8 @@ def test_an_op_that_does_not_keep_its_word_stops_the_run_by_name(own: Workplace,
 
 
 def test_an_op_used_twice_has_its_columns_under_the_names_of_its_steps(own: Workplace) -> None:
-    steps = [step("length"), step("length", name="longer", **{"with": {"plus": 100}}, keep={"longer.length": {"min": 9}})]
+    longer = step("length", name="longer", **{"with": {"plus": 100}}, keep={"longer.length": {"min": 9}})
+    steps = [step("length"), longer]
     columns = ["length", "longer.length"]
     found = own.run(own.recipe(steps=steps, publish={"columns": columns}))
     assert list(found.steps) == ["ingest", "length", "longer"] and log(own) == {"length": 50}
@@ -245,7 +246,7 @@ def test_a_share_counts_only_the_rows_that_came_to_it(own: Workplace) -> None:
     ]
     found = own.run(own.recipe(steps=steps, publish={"columns": ["length"]}))
     rows = [r for p in own.out.glob("pool-*/rows/*.parquet") for r in pq.read_table(p).to_pylist()]
-    long = sorted(((-len(r["text"]), r["uid"]) for r in rows if len(r["text"]) >= 12))
+    long = sorted((-len(r["text"]), r["uid"]) for r in rows if len(r["text"]) >= 12)
     half = long[: -(-len(long) // 2)]
     quarter = sorted((-n, u) for n, u in half)[: -(-len(half) // 2)]
     assert found.steps["length"]["dropped"] == {"length.min": 25 - len(long), "length.top": len(long) - len(half)}

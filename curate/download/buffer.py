@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -18,17 +17,14 @@ BACKLOG = 64
 class Budget:
     """What is held in memory: bytes of finished bodies until they are handed over, and rows that wait for a resize.
 
-    `room` is an event of the loop, clear while there is too much of either. `add` may be called from any thread.
+    `room` is an event of the loop, clear while there is too much of either.
     """
 
-    def __init__(self, limit_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = self.backlog = 0
         self.room = asyncio.Event()
         self.room.set()
-        self._loop = loop
-        self._lock = threading.Lock()
-        self._was_closed = False
 
     @property
     def is_full(self) -> bool:
@@ -37,26 +33,16 @@ class Budget:
 
     def add(self, size: int, to_resize: int = 0) -> None:
         """Count `size` more bytes and `to_resize` more rows (fewer if negative)."""
-        with self._lock:
-            self.held_bytes += size
-            self.backlog += to_resize
-            closed = self._is_closed()
-            changed, self._was_closed = closed != self._was_closed, closed
-        if changed and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._tell)
-
-    def _is_closed(self) -> bool:
-        return self.is_full or self.backlog > BACKLOG
-
-    def _tell(self) -> None:
-        if self._is_closed():
+        self.held_bytes += size
+        self.backlog += to_resize
+        if self.is_full or self.backlog > BACKLOG:
             self.room.clear()
         else:
             self.room.set()
 
 
 class Waiting:
-    """The finished rows of one shard, by number. For one thread; their bodies are counted in `budget`."""
+    """The finished rows of one shard, by number; their bodies are counted in `budget`."""
 
     def __init__(self, budget: Budget, scratch: Path | None) -> None:
         self._budget, self._scratch = budget, scratch
@@ -69,8 +55,9 @@ class Waiting:
         return number in self._rows
 
     def add(self, number: int, row: Fetched) -> None:
-        """Keep a finished row, whose body the budget already counts."""
+        """Keep a finished row."""
         self._rows[number] = row
+        self._budget.add(len(row.body or b""))
 
     def take(self, number: int) -> Fetched:
         """Hand over a finished row, from memory or from the file."""

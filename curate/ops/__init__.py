@@ -112,8 +112,8 @@ def find(name: str) -> Callable[..., Any]:
         raise ValueError(f"{unknown('op', name, OPS)}; your own op is written package.module:function")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as err:
-        raise ValueError(f"op {name!r} cannot be imported: {err}") from err
+    except Exception as err:  # a user's module may raise anything while it is imported
+        raise ValueError(f"op {name!r} cannot be imported: {type(err).__name__}: {err}") from err
     if not isinstance(getattr(found, "spec", None), Spec):
         raise ValueError(f"op {name!r} is not declared: put @op(reads=..., writes=..., version=1) above it")
     return found  # type: ignore[no-any-return]

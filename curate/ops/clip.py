@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _IMAGES = 32
-_TEXTS = 8
-"""Rows of every forward pass: a short batch is padded to them, because a sum's order, and so its last bits, may hang on
-the batch's shape. A row's values then depend on that row alone."""
+_IDS = 128
+"""Images, and ids of texts, in every forward pass: a short batch is padded to them, because the order of a sum, and so
+its last bits, may hang on the batch's shape. A row's values then depend on that row alone."""
 
 _LENGTHS = (8, 12, 16, 24, 32, 48)
 """Token counts that texts are padded to before the whole context, for towers in which no token sees a later one."""
@@ -46,10 +46,13 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
     Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; as a filter Schuhmann
     et al., LAION-400M, 2021. `model` and `pretrained`: see curate.models.load_clip. `precision`: float32, bfloat16, or
     auto: bfloat16 where the GPU or processor computes in it natively. Pixels and ids are those that open_clip's own
-    transform and tokenizer give; a text beyond the context is cut as open_clip cuts it.
+    transform and tokenizer give; a text beyond the context is cut as open_clip cuts it. The default is a toy that knows
+    drawings: for photographs name a real model.
     """
 
-    def __init__(self, *, model: str, pretrained: str = "", precision: Precision = "auto") -> None:
+    def __init__(
+        self, *, model: str = models.BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto"
+    ) -> None:
         import torch
 
         self._clip = models.load_clip(model, pretrained, precision)
@@ -58,7 +61,7 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     @staticmethod
-    def identity(*, model: str, pretrained: str = "", precision: Precision = "auto") -> str:
+    def identity(*, model: str = models.BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
         return models.clip_identity(model, pretrained, precision)
 
@@ -77,16 +80,16 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
         }
 
 
-def _unit(features_ND: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _unit(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Rows of length 1; in double precision, where the order of summing leaves no trace in the float32 that is kept."""
-    wide_ND = features_ND.astype(np.float64)
+    wide_ND = features.astype(np.float64)
     lengths_N1 = np.sqrt((wide_ND * wide_ND).sum(axis=1, keepdims=True))
     unit_ND: np.ndarray[Any, np.dtype[np.float64]] = wide_ND / np.maximum(lengths_N1, 1e-12)
     return unit_ND
 
 
 class _Images:
-    """Images to features_ND: open_clip's transform, its last two steps done for a whole batch, then the image tower."""
+    """Images to features, N x D: open_clip's transform, its last steps done for a whole batch, then the image tower."""
 
     def __init__(self, clip: Clip) -> None:
         import torch
@@ -114,11 +117,11 @@ class _Images:
     def _pixels(self, image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.asarray(self._shape_up(_not_too_long(image)))
 
-    def normalised(self, pixels_BHWC: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    def normalised(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         """What ToTensor and Normalize give, value for value, in the model's precision and on its device."""
         import torch
 
-        images_BCHW = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        images_BCHW = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)
         images_BCHW.sub_(self._mean).div_(self._std)
         return images_BCHW.to(self._clip.device, self._clip.dtype)
 
@@ -133,7 +136,7 @@ def _not_too_long(image: Image) -> Image:
 
 
 class _Texts:
-    """Texts to features_ND: ids, sorted into a few lengths by each row alone, then the text tower."""
+    """Texts to features, N x D: ids, sorted into a few lengths by each row alone, then the text tower."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
@@ -149,26 +152,31 @@ class _Texts:
             ids_NT[row, : len(ids)] = ids
         parts: dict[int, np.ndarray[Any, np.dtype[np.float32]]] = {}
         for rows, length in self._batches(ids_NT):
-            padded = [*rows, *[rows[-1]] * (_TEXTS - len(rows))]
+            padded = [*rows, *[rows[-1]] * (_texts_of(length) - len(rows))]
             features_BD = self._encode(torch.from_numpy(ids_NT[padded, :length]).to(self._clip.device))
             parts.update(zip(rows, features_BD.to("cpu", torch.float32).numpy(), strict=False))
         return np.stack([parts[row] for row in range(len(texts))])
 
-    def _batches(self, ids_NT: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[list[int], int]]:
-        """Row numbers, at most _TEXTS, and the length that all of them are padded to."""
-        needed = ids_NT.argmax(axis=1) + 1  # the end mark is the largest id: the first of them is what is read out
+    def _batches(self, ids: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[list[int], int]]:
+        """Row numbers, no more than a pass holds, and the length that all of them are padded to."""
+        needed = ids.argmax(axis=1) + 1  # the end mark is the largest id: the first of them is what is read out
         lengths = sorted({*self._crops, self._clip.context_length})
         length_of = [next(length for length in lengths if length >= need) for need in needed]
         for length in lengths:
             rows = [row for row, own in enumerate(length_of) if own == length]
-            yield from ((rows[at : at + _TEXTS], length) for at in range(0, len(rows), _TEXTS))
+            step = _texts_of(length)
+            yield from ((rows[at : at + step], length) for at in range(0, len(rows), step))
 
-    def _encode(self, ids_BT: Tensor) -> Tensor:
+    def _encode(self, ids: Tensor) -> Tensor:
         import torch
 
-        changed = self._crops.get(ids_BT.shape[1], {})
-        features_BD: Tensor = torch.func.functional_call(self._tower, changed, (ids_BT,))
+        changed = self._crops.get(ids.shape[1], {})
+        features_BD: Tensor = torch.func.functional_call(self._tower, changed, (ids,))
         return features_BD
+
+
+def _texts_of(length: int) -> int:
+    return max(1, _IDS // length)
 
 
 def _text_tower(clip: Clip) -> nn.Module:
@@ -180,8 +188,8 @@ def _text_tower(clip: Clip) -> nn.Module:
             super().__init__()
             self.net = clip.net
 
-        def forward(self, ids_BT: Tensor) -> Any:
-            return self.net.encode_text(ids_BT)  # type: ignore[operator]
+        def forward(self, ids: Tensor) -> Any:
+            return self.net.encode_text(ids)  # type: ignore[operator]
 
     return TextTower()
 
