@@ -12,6 +12,8 @@ def start() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # Threads that wait for each other sleep: where cores are shared, spinning ones make a step tens of times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A recipe names the user's own ops by module; last, so that nothing there hides a module of ours.
+    sys.path.append(os.getcwd())
     from pipelines.cli import main
 
     sys.exit(main())

@@ -218,6 +218,16 @@ def test_a_closed_pipe_ends_quietly(done: Workplace) -> None:
     assert "Traceback" not in err and "BrokenPipe" not in err and code in (0, 1, 141)
 
 
+def test_an_op_in_a_module_where_the_command_is_given_is_found(place: Workplace) -> None:
+    place.images(3)
+    place.write_module("sleepy", SLEEPY)
+    (place.root / "awake").touch()
+    command = Path(sys.executable).with_name("curate")
+    words = [command, "run", place.recipe(steps=[{"op": "sleepy:doze"}]), "--inline", "--json"]
+    found = subprocess.run(words, capture_output=True, text=True, cwd=place.root, check=False)
+    assert found.returncode == 0, found.stderr
+
+
 def test_a_module_beside_the_recipe_is_no_traceback_when_it_is_broken(place: Workplace) -> None:
     place.images(1)
     place.write_module("torn", "def f(:\n")
