@@ -22,12 +22,13 @@ def explain(uid: str, out: Path) -> list[dict[str, Any]]:
     summary = read_summary(out)
     pool = Pool(out, summary["pool"].removeprefix("pool-"))
     folder = out / "decisions" / summary["key"]
+    steps = list(dict.fromkeys(key for key, _ in summary["columns"].values()))
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("[0-9]*.parquet")):
         decisions = read_table(path)
         shard = int(path.stem)
         for row in _rows_of(decisions, uid):
-            found.append(_tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0]))
+            found.append(_tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0], steps))
             if len(found) == 10:
                 return found
     if not found:
@@ -69,7 +70,7 @@ def _rows_of(decisions: pa.Table, uid: str) -> list[int]:
     return [int(n) for n in pc.indices_nonzero(hits.combine_chunks()).to_pylist()]
 
 
-def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any]) -> dict[str, Any]:
+def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any], steps: list[str]) -> dict[str, Any]:
     row = read_table(pool.rows(shard)).slice(number, 1).to_pylist()[0]
     told: dict[str, Any] = {name: decision[name] for name in ("uid", "outcome", "step", "rule")}
     told["value"] = json.loads(decision["value"] or "null")
@@ -77,21 +78,21 @@ def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any]) -> dict
     told |= {"shard": shard, "row": number}
     told |= {name: value for name, value in row.items() if name not in told}
     told["meta"] = json.loads(row["meta"] or "{}")
-    told["columns"] = _columns(pool, shard, number)
+    told["columns"] = _columns(pool, shard, number, steps)
     return told
 
 
-def _columns(pool: Pool, shard: int, number: int) -> dict[str, dict[str, Any]]:
-    """Every column that any run computed for this row, by the op's folder."""
+def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str, dict[str, Any]]:
+    """The columns of the run's steps for this row, by the step's folder."""
     found = {}
-    for folder in sorted((pool.folder / "columns").glob("*")):
-        path = folder / f"{shard:05d}.parquet"
+    for step in steps:
+        path = pool.columns(step, shard)
         if not path.exists():
             continue
         table = read_table(path)
         hits = table.filter(pc.equal(table["row"], number)).to_pylist()
         if hits:
-            found[folder.name] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
+            found[step] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
     return found
 
 

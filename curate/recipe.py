@@ -166,6 +166,7 @@ class Recipe(Settings):
     """A whole run."""
 
     name: Name = Field(description="The name of the dataset.")
+    license: str = Field("unknown", description="The licence of the data, for its card.")
     kind: Literal["caption"] = Field("caption", description="The kind of sample.")
     seed: int = Field(0, ge=0, description="Everything random is keyed by this seed and the sample.")
     out: str = Field(description="The folder for all that the run makes; one recipe, one folder.")

@@ -154,6 +154,17 @@ def write_mixture(datasets: Sequence[str], out: Path, seed: int, as_json: bool) 
     out_console.print(f"manifest {out}", soft_wrap=True)
 
 
+def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
+    """What was fetched, counted."""
+    counts = {name: value for name, value in vars(prepared).items() if isinstance(value, (int, dict))}
+    if as_json:
+        print_json(counts)
+        return
+    for name, value in counts.items():
+        out_console.print(f"{name.replace('_', ' '):<18} {value}", soft_wrap=True)
+    out_console.print(f"laid down in       {out}", soft_wrap=True)
+
+
 def verify(dataset: Path) -> None:
     """Check a dataset; raises ValueError when it is not what it says."""
     info = load_dataset(dataset)

@@ -164,6 +164,24 @@ def train(context: typer.Context) -> None:
     raise typer.Exit(train_main(context.args))
 
 
+@app.command(epilog=example("curate prepare openclipart && curate run recipes/openclipart.yaml"))
+def prepare(
+    what: Annotated[str, typer.Argument(help="Only `openclipart` so far.", metavar="WHAT")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe's `out` folder.")] = Path("work/openclipart"),
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch what a recipe of ours curates.
+
+    `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB).
+    """
+    from curate.settings import unknown
+    from pipelines import captions, openclipart
+
+    if what != "openclipart":
+        raise ValueError(unknown("material", what, ["openclipart"]))
+    captions.show_prepared(openclipart.prepare(out), out, as_json)
+
+
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("work/demo"),

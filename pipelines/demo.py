@@ -44,11 +44,12 @@ def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
 
 def _show_scores(summary: Summary) -> None:
     out = Path(summary.recipe.out)
-    table = Table("planted", "ended by", "rows", "reached", "dropped", "precision", "recall", title="the rules, judged by labels", title_justify="left")  # fmt: skip
+    head = ("planted", "rows", "reached", "dropped", "precision", "recall")
+    table = Table(*head, title="the rules, judged by the labels of what was planted", title_justify="left")
     for score in demo_truth.score_rules(explain.decisions(out), [count.step for count in summary.funnel]):
         shares = [f"{x:.3f}" if x is not None else "-" for x in (score.precision, score.recall)]
         counts = [f"{n:,}" for n in (score.planted, score.reached, score.ended)]
-        table.add_row(score.plant, score.ended_by[0], *counts, *shares)
+        table.add_row(score.plant, *counts, *shares)
     console.print(table)
     for name, auc in demo_truth.caption_auc(explain.column(out, "clip_score")).items():
         if auc is not None:

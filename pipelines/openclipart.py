@@ -2,27 +2,21 @@
 
 Debian ships every drawing twice, as SVG and as PNG. `prepare` lays the original PNG files down as a folder, and beside
 it a table of what each SVG says of itself. Every file of the two packages is a row of the table or a refusal by name;
-the packages' links, which give a file a second name, were left out when they were unpacked. `text_copies` is an op
-of the recipe's own, named in it as any user's would be: half of the pictures share a title with tens of others.
+the packages' links, which give a file a second name, were left out when they were unpacked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from curate.ops import Columns, group_op, op
 from curate.run import locked
 from curate.sample import commit_text, dump_json, fingerprint
 from pipelines.materials import MATERIALS, fetch
@@ -37,7 +31,7 @@ MAX_ENTITY_CHARACTERS = 64
 
 _VERSION = 1
 _BLOCK = 1 << 16
-_MEMORY_LIMIT = "1GB"
+
 _PICTURES, _DRAWINGS = "openclipart-png", "openclipart-svg"
 
 
@@ -236,29 +230,3 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target, follow_symlinks=False)
     os.utime(target, ns=(0, 0))
-
-
-@op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)
-def text_digest(texts: Sequence[str]) -> Columns:
-    """Digest of each text (32 hex), letter case and the width of spaces aside, for `text_copies`."""
-    folded = (" ".join(text.casefold().split()).encode("utf-8", "surrogatepass") for text in texts)
-    return {"text_digest": [hashlib.blake2b(text, digest_size=16).hexdigest() for text in folded]}
-
-
-@group_op(after=text_digest, writes={"text_copies": pa.int64()}, version=1)
-def text_copies(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many rows have the same text, each counting itself: what is said of many pictures tells little of one."""
-    import duckdb
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(str(scratch / "texts.duckdb")) as db:
-        db.execute(f"SET memory_limit = '{_MEMORY_LIMIT}'; SET threads = 2")
-        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
-        found = "SELECT text_digest, count(*) AS text_copies FROM read_parquet(?) GROUP BY ALL"
-        db.execute(f"CREATE TABLE copies AS {found}", [[str(path) for path in inputs]])
-        for source, target in zip(inputs, outputs, strict=True):
-            rows = (
-                "SELECT uid, text_copies FROM read_parquet(?, file_row_number = true) JOIN copies USING (text_digest)"
-                " ORDER BY file_row_number"
-            )
-            pq.write_table(db.sql(rows, params=[str(source)]).to_arrow_table(), target)

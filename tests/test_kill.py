@@ -32,7 +32,7 @@ STEPS: list[dict[str, Any]] = [
     {"op": "own_ops:double", "keep": {"double": {"bottom": 0.8}}},
 ]
 
-TRAP = '''
+TRAP = """
 import atexit, os, signal
 
 ticks, fatal = 0, int(os.environ.get("KILL_AT_TICK", "0"))
@@ -56,7 +56,7 @@ if "KILL_AT_TICK" in os.environ:
         setattr(os, name, watched(getattr(os, name)))
     if not fatal:
         atexit.register(lambda: open(os.environ["TICKS_TO"], "w").write(str(ticks)))
-'''
+"""
 """Counts what a process does to the file system, and kills it, really and with -9, before or after one of these."""
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from curate import recipe, run
 from curate.explain import explain
+from curate.ops.text import text_copies, text_digest
 from curate.rules import check_funnel
 from pipelines.materials import MaterialUnavailableError
 from pipelines.openclipart import (
@@ -23,8 +24,6 @@ from pipelines.openclipart import (
     lay_down,
     prepare,
     read_drawing,
-    text_copies,
-    text_digest,
 )
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "openclipart.yaml"

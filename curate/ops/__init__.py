@@ -27,6 +27,8 @@ OPS: Mapping[str, str] = {
     "image_ok": "curate.ops.image:image_ok",
     "text_basic": "curate.ops.text:text_basic",
     "language": "curate.ops.text:language",
+    "text_digest": "curate.ops.text:text_digest",
+    "text_copies": "curate.ops.text:text_copies",
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",

@@ -1,14 +1,18 @@
-"""Ops on the caption alone: its size and make-up, known boilerplate, and its language."""
+"""Ops on the caption alone: its size and make-up, known boilerplate, its language, and how many rows share it."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate import models
-from curate.ops import Columns, op
+from curate.ops import Columns, group_op, op
 
+COPIES_MEMORY = "512MB"
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
@@ -163,3 +167,29 @@ class language:  # noqa: N801 - ops are named as recipes name them
         if not any(map(str.isalpha, line)):
             return None, None
         return self._predict(line)
+
+
+@op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)
+def text_digest(texts: Sequence[str]) -> Columns:
+    """Digest of each text (32 hex), letter case and the width of spaces aside, for `text_copies`."""
+    folded = (" ".join(text.casefold().split()).encode("utf-8", "surrogatepass") for text in texts)
+    return {"text_digest": [hashlib.blake2b(text, digest_size=16).hexdigest() for text in folded]}
+
+
+@group_op(after=text_digest, writes={"text_copies": pa.int64()}, version=1)
+def text_copies(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How many rows have the same text, each counting itself: what is said of many pictures tells little of one."""
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(scratch / "texts.duckdb")) as db:
+        db.execute(f"SET memory_limit = '{COPIES_MEMORY}'; SET threads = 2")
+        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        found = "SELECT text_digest, count(*) AS text_copies FROM read_parquet(?) GROUP BY ALL"
+        db.execute(f"CREATE TABLE copies AS {found}", [[str(path) for path in inputs]])
+        for source, target in zip(inputs, outputs, strict=True):
+            rows = (
+                "SELECT uid, text_copies FROM read_parquet(?, file_row_number = true) JOIN copies USING (text_digest)"
+                " ORDER BY file_row_number"
+            )
+            pq.write_table(db.sql(rows, params=[str(source)]).to_arrow_table(), target)

@@ -49,7 +49,7 @@ def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
 def _front(summary: Summary) -> str:
     fields: dict[str, Any] = {
         "pretty_name": summary.recipe.name,
-        "license": "unknown",
+        "license": summary.recipe.license,
         "task_categories": ["image-to-text", "text-to-image"],
         "size_categories": [size_category(summary.dataset.samples)],
         "tags": ["image-text-pairs", "webdataset", "curate"],
