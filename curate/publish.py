@@ -23,7 +23,7 @@ from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 KEPT = ("uid", "origin", "text", "meta", "tar", "ext", "offset", "nbytes", "sha256")
 """What a kept row carries from the pool, besides the columns that the recipe publishes."""
 
-MEMORY_LIMIT = "1GB"
+MEMORY_LIMIT = "256MB"
 
 
 def shuffle_key(seed: int, uid: str) -> int:

@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import engine, publish, sources
-from curate.download import Downloader
+from curate import engine, publish, sources, tasks
 from curate.pool import Pool, read_table, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved, chained, resolve
 from curate.remedies import remedy
-from curate.rules import Cut, StepCount, Words, check_funnel, has_value, merge, rank_words, share_cut, value_of_key
+from curate.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
 from curate.sample import commit_text, dump_json, fingerprint, remove_leftovers
 from curate.shards import DatasetInfo, load_dataset
-from curate.steps import Annotator, Cuts, End, ShardState, open_shard, settle
+from curate.steps import Cuts
 
 
 class RunError(RuntimeError):
@@ -109,6 +108,7 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
         values = {name: cut.value for (_, name), cut in cuts.items()}
         summary = Summary(recipe, pool, steps, [ingest, *counts], info, key, published_now, values)
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
+        _forget_decisions(out, key)
         return summary
 
 
@@ -146,8 +146,8 @@ class _Runner:
         done = self.pool.folder / "ingest.json"
         if done.exists():
             return _reused(StepCount.from_json(json.loads(done.read_text())))
-        blocks = cut(self.shards, self.workers)
-        task = functools.partial(make_ingest, self.recipe, self.pool, self.planned, blocks)
+        blocks = tasks.cut(self.shards, self.workers)
+        task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
         for result in engine.run_tasks(task, range(len(blocks)), self.workers):
@@ -203,7 +203,7 @@ class _Runner:
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
-        task = functools.partial(make_stage, self.pool, steps, first, last, cuts, folder)
+        task = functools.partial(tasks.make_stage, self.pool, steps, first, last, cuts, folder)
         parts: list[list[StepCount]] = []
         for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
             parts.append([StepCount.from_json(c) for c in result])
@@ -243,7 +243,7 @@ class _Runner:
             return False
         scratch = Path(self.recipe.out) / "scratch" / step.key
         shutil.rmtree(scratch, ignore_errors=True)
-        gather = functools.partial(make_gather, self.pool, steps, number, cuts, scratch)
+        gather = functools.partial(tasks.make_gather, self.pool, steps, number, cuts, scratch)
         for done, _ in enumerate(engine.run_tasks(gather, self.shards, self.workers), 1):
             self.watch(Progress(f"{step.label}: gather", done, len(self.shards)))
         inputs, outputs = ([scratch / f"{k}-{shard_name(s)}.parquet" for s in self.shards] for k in ("in", "out"))
@@ -261,7 +261,7 @@ class _Runner:
         folder = decisions_folder(recipe, key)
         done = folder.with_suffix(".json")
         if not done.exists():
-            task = functools.partial(make_decide, recipe, self.pool, steps, cuts, folder)
+            task = functools.partial(tasks.make_decide, recipe, self.pool, steps, cuts, folder)
             parts: list[list[StepCount]] = []
             for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
                 parts = [list(merge([*parts, [StepCount.from_json(c) for c in result]]))]
@@ -292,12 +292,19 @@ class _Runner:
                 shutil.rmtree(stale)
         kept = [decisions_folder(recipe, key) / f"kept-{shard_name(s)}.parquet" for s in self.shards]
         shards = publish.plan_shards(kept, recipe.publish, building, out / "scratch" / "sort")
-        task = functools.partial(make_publish, self.pool, building, recipe.publish.columns)
+        task = functools.partial(tasks.make_publish, self.pool, building, recipe.publish.columns)
         infos = []
         for number, info in enumerate(engine.run_tasks(task, range(shards), self.workers), 1):
             infos.append(info)
             self.watch(Progress("publish", number, shards))
         publish.seal(building, recipe.name, choices(recipe), infos)
+
+
+def _forget_decisions(out: Path, key: str) -> None:
+    """Drop the decisions of earlier choices: the columns that they were made from are kept, so they cost nothing."""
+    for path in (out / "decisions").iterdir():
+        if path.stem != key:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def choices(recipe: Recipe) -> str:
@@ -332,7 +339,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         (pool.folder / "ingest.json").unlink(missing_ok=True)
         shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
         tried = came = 0
-        task = functools.partial(make_retry, recipe, pool, attempt)
+        task = functools.partial(tasks.make_retry, recipe, pool, attempt)
         for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
             tried, came = tried + asked, came + got
             watch(Progress("retry", number, len(shards), came, tried - came))
@@ -357,96 +364,6 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
     lines = [f"  {error}: {n} rows. {remedy(error)}" for error, n in count.failed.most_common(3)]
     head = f"{count.failed.total()} of {rows} rows failed, more than limits.failed = {limit:g} allows."
     return RunError("\n".join([head, *lines, "What was committed is kept: run again to go on."]))
-
-
-@dataclass(frozen=True)
-class Connected:
-    """A task that holds connections; the engine closes it."""
-
-    call: engine.Task
-    downloader: Downloader
-
-    def __call__(self, shard: int) -> Any:
-        """Do a shard."""
-        return self.call(shard)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.downloader.close()
-
-
-def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
-    """Consecutive shards in blocks, about four blocks a worker but at most 16 shards each."""
-    size = max(1, min(16, len(shards) // (4 * max(1, workers))))
-    return [shards[at : at + size] for at in range(0, len(shards), size)]
-
-
-def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> engine.Task:
-    """The task that commits a block of pool shards."""
-    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
-
-    def task(block: int) -> list[dict[str, Any]]:
-        return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
-
-    return Connected(task, downloader) if downloader else task
-
-
-def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
-    """The task that tries a shard's failed URLs again."""
-    downloader = Downloader(recipe.download)
-    return Connected(lambda shard: sources.retry(pool, shard, downloader, attempt), downloader)
-
-
-def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
-    """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
-    annotator = Annotator(pool, steps[first : last + 1])
-    share = next((c for c in steps[last].conditions if c.is_global), None)
-
-    def task(shard: int) -> list[dict[str, Any]]:
-        state = _settled(pool, shard, steps[:first], cuts)
-        counts = annotator.run(shard, state, cuts, first)
-        if share is not None:
-            write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
-        return [c.to_json() for c in counts]
-
-    return task
-
-
-def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
-    """The task that writes a shard's admitted rows for a group op."""
-    after = steps[number].spec.after
-    before = next(s for s in steps[:number] if s.function is after)
-
-    def task(shard: int) -> int:
-        state = _settled(pool, shard, steps[:number], cuts)
-        rows = np.flatnonzero(state.alive)
-        columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
-        columns |= {own: state.columns[shown].take(pa.array(rows)) for own, shown in before.columns.items()}
-        table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
-        write_table(table, folder / f"in-{shard_name(shard)}.parquet")
-        return len(rows)
-
-    return task
-
-
-def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
-    """The task that writes a shard's decisions and kept rows."""
-
-    def task(shard: int) -> list[dict[str, Any]]:
-        state = open_shard(pool, shard)
-        counts = [_ingest_count(state)]
-        for number, step in enumerate(steps):
-            counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
-        write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
-        write_table(_kept(recipe, state, shard), folder / f"kept-{shard_name(shard)}.parquet")
-        return [c.to_json() for c in counts]
-
-    return task
-
-
-def make_publish(pool: Pool, folder: Path, columns: Sequence[str]) -> engine.Task:
-    """The task that writes an output shard."""
-    return lambda number: publish.write_shard(pool, folder, number, columns)
 
 
 def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:
@@ -477,54 +394,12 @@ def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
         yield from rows
 
 
-def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
-    state = open_shard(pool, shard)
-    for number, step in enumerate(steps):
-        settle(state, pool, shard, step, _mine(cuts, number))
-    return state
-
-
-def _mine(cuts: Cuts, number: int) -> dict[str, Cut]:
-    return {name: cut for (step, name), cut in cuts.items() if step == number}
-
-
-def _candidates(state: ShardState, share: Condition) -> pa.Table:
-    column = state.columns[share.column]
-    alive = pa.array(state.alive & has_value(column))
-    words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
-    return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
-
-
 def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
     if not made["uid"].cast(given["uid"].type).equals(given["uid"]):
         raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
     nothing = pa.nulls(given.num_rows, pa.string())
     columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}
     return pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
-
-
-def _ingest_count(state: ShardState) -> StepCount:
-    ends = [end for end in state.ends if end is not None]
-    dropped, failed = (Counter(e.rule for e in ends if e.outcome == o) for o in ("dropped", "failed"))
-    return StepCount("ingest", len(state.alive), int(state.alive.sum()), dropped, failed)
-
-
-def _decisions(state: ShardState) -> pa.Table:
-    said = {name: pa.array([end and getattr(end, name) for end in state.ends], pa.string()) for name in End._fields}
-    said["outcome"] = said["outcome"].fill_null("kept")
-    return pa.table({"uid": state.rows["uid"], **said, "meta": state.rows["meta"]})
-
-
-def _kept(recipe: Recipe, state: ShardState, shard: int) -> pa.Table:
-    rows = np.flatnonzero(state.alive)
-    take = pa.array(rows)
-    columns = {c: state.rows[c].take(take) for c in publish.KEPT}
-    columns |= {c: state.columns[c].take(take) for c in recipe.publish.columns}
-    if recipe.publish.shuffle:
-        order = [publish.shuffle_key(recipe.seed, uid) for uid in columns["uid"].to_pylist()]
-    else:
-        order = [(shard << 32) + row for row in rows.tolist()]
-    return pa.table(columns | {"order": pa.array(order, pa.uint64())})
 
 
 def _reused(count: StepCount) -> StepCount:

@@ -52,6 +52,8 @@ class Plan:
 def pool_of(recipe: Recipe) -> Pool:
     """The pool that the recipe's source makes: named by the source's files and by what changes the bytes kept."""
     source = recipe.source
+    if isinstance(source, Folder) and _lies_in(Path(recipe.out), source.path):
+        raise SourceError(f"out {recipe.out} lies in source.path {source.path}: what a run makes is no source of it")
     keep_bytes = recipe.download.model_dump(mode="json", include={"resize", "respect_opt_out"})
     spec = source.model_dump(mode="json", exclude={"path", "captions"})
     said = {"version": VERSION, "source": spec, "files": _identity(recipe), "rows": recipe.shard_samples}

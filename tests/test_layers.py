@@ -17,6 +17,7 @@ FLOORS = [
     {"rules", "pool"},
     {"steps", "sources", "publish", "explain"},
     {"engine"},
+    {"tasks"},
     {"run"},
     {"report"},
 ]

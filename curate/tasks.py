@@ -1,0 +1,151 @@
+"""What a worker does with a shard in each part of a run: one maker of tasks a part (see curate.engine.run_tasks)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate import engine, publish, sources
+from curate.download import Downloader
+from curate.pool import Pool, shard_name, write_table
+from curate.recipe import Condition, Recipe, Resolved
+from curate.rules import Cut, StepCount, has_value, rank_words
+from curate.steps import Annotator, Cuts, End, ShardState, open_shard, settle
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A task that holds connections; the engine closes it."""
+
+    call: engine.Task
+    downloader: Downloader
+
+    def __call__(self, shard: int) -> Any:
+        """Do a shard."""
+        return self.call(shard)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.downloader.close()
+
+
+def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
+    """Consecutive shards in blocks, about four blocks a worker but at most 16 shards each."""
+    size = max(1, min(16, len(shards) // (4 * max(1, workers))))
+    return [shards[at : at + size] for at in range(0, len(shards), size)]
+
+
+def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> engine.Task:
+    """The task that commits a block of pool shards."""
+    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
+
+    def task(block: int) -> list[dict[str, Any]]:
+        return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
+
+    return Connected(task, downloader) if downloader else task
+
+
+def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
+    """The task that tries a shard's failed URLs again."""
+    downloader = Downloader(recipe.download)
+    return Connected(lambda shard: sources.retry(pool, shard, downloader, attempt), downloader)
+
+
+def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
+    """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
+    annotator = Annotator(pool, steps[first : last + 1])
+    share = next((c for c in steps[last].conditions if c.is_global), None)
+
+    def task(shard: int) -> list[dict[str, Any]]:
+        state = _settled(pool, shard, steps[:first], cuts)
+        counts = annotator.run(shard, state, cuts, first)
+        if share is not None:
+            write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
+        return [c.to_json() for c in counts]
+
+    return task
+
+
+def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
+    """The task that writes a shard's admitted rows for a group op."""
+    after = steps[number].spec.after
+    before = next(s for s in steps[:number] if s.function is after)
+
+    def task(shard: int) -> int:
+        state = _settled(pool, shard, steps[:number], cuts)
+        rows = np.flatnonzero(state.alive)
+        columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
+        columns |= {own: state.columns[shown].take(pa.array(rows)) for own, shown in before.columns.items()}
+        table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
+        write_table(table, folder / f"in-{shard_name(shard)}.parquet")
+        return len(rows)
+
+    return task
+
+
+def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
+    """The task that writes a shard's decisions and kept rows."""
+
+    def task(shard: int) -> list[dict[str, Any]]:
+        state = open_shard(pool, shard)
+        counts = [_ingest_count(state)]
+        for number, step in enumerate(steps):
+            counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
+        write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
+        write_table(_kept(recipe, state, shard), folder / f"kept-{shard_name(shard)}.parquet")
+        return [c.to_json() for c in counts]
+
+    return task
+
+
+def make_publish(pool: Pool, folder: Path, columns: Sequence[str]) -> engine.Task:
+    """The task that writes an output shard."""
+    return lambda number: publish.write_shard(pool, folder, number, columns)
+
+
+def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
+    state = open_shard(pool, shard)
+    for number, step in enumerate(steps):
+        settle(state, pool, shard, step, _mine(cuts, number))
+    return state
+
+
+def _mine(cuts: Cuts, number: int) -> dict[str, Cut]:
+    return {name: cut for (step, name), cut in cuts.items() if step == number}
+
+
+def _candidates(state: ShardState, share: Condition) -> pa.Table:
+    column = state.columns[share.column]
+    alive = pa.array(state.alive & has_value(column))
+    words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
+    return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
+
+
+def _ingest_count(state: ShardState) -> StepCount:
+    ends = [end for end in state.ends if end is not None]
+    dropped, failed = (Counter(e.rule for e in ends if e.outcome == o) for o in ("dropped", "failed"))
+    return StepCount("ingest", len(state.alive), int(state.alive.sum()), dropped, failed)
+
+
+def _decisions(state: ShardState) -> pa.Table:
+    said = {name: pa.array([end and getattr(end, name) for end in state.ends], pa.string()) for name in End._fields}
+    said["outcome"] = said["outcome"].fill_null("kept")
+    return pa.table({"uid": state.rows["uid"], **said, "meta": state.rows["meta"]})
+
+
+def _kept(recipe: Recipe, state: ShardState, shard: int) -> pa.Table:
+    rows = np.flatnonzero(state.alive)
+    take = pa.array(rows)
+    columns = {c: state.rows[c].take(take) for c in publish.KEPT}
+    columns |= {c: state.columns[c].take(take) for c in recipe.publish.columns}
+    if recipe.publish.shuffle:
+        order = [publish.shuffle_key(recipe.seed, uid) for uid in columns["uid"].to_pylist()]
+    else:
+        order = [(shard << 32) + row for row in rows.tolist()]
+    return pa.table(columns | {"order": pa.array(order, pa.uint64())})
