@@ -18,8 +18,8 @@ ENDED_BY: Mapping[str, tuple[str, ...]] = {
     "other_language": ("language", "language_probability"),
     "boilerplate": ("boilerplate", "boilerplate_phrase", "words", "characters", "letter_share"),
     "tiny": ("min_side", "max_side", "width", "height", "aspect"),
-    "truncated": ("truncated_image",),
-    "empty": ("empty_file",),
+    "truncated": ("truncated_image", "image_ok"),
+    "empty": ("empty_body", "empty_file"),
     "html": ("html_instead_of_image",),
     "not_an_image": ("not_an_image",),
     "bomb": ("image_too_large",),
@@ -29,14 +29,17 @@ ENDED_BY: Mapping[str, tuple[str, ...]] = {
 }
 """For each plant, the columns whose rules, or the names of the errors, that should end its rows."""
 
+FAULTS = frozenset(ENDED_BY) - {"swapped", "copy", "other_language", "boilerplate"}
+"""Plants whose rows have no picture to compare, or a tiny one."""
+
 
 @dataclass(frozen=True)
 class RuleScore:
     """How a plant was found. `reached`: of the `planted` rows those that no earlier step ended. `ended`: rows that the
     plant's rules or errors ended, `right` of them rightly. precision = right / ended, recall = right / reached.
 
-    For copies, planted counts all rows but one of each group of rows that show the same picture: what a perfect rule
-    drops, wherever the pair comes from (several names have one drawing).
+    For copies, planted counts all rows but one of each group that shows the same picture, FAULTS left aside: what
+    a perfect rule drops, wherever the pair comes from (several names have one drawing).
     """
 
     plant: str
@@ -106,7 +109,8 @@ def _copies(rows: Sequence[_Row]) -> RuleScore:
     ended_of = Counter(row.label["picture"] for row in ended)
     groups = Counter(row.label["picture"] for row in reached)
     right = sum(min(count, groups[picture] - 1) for picture, count in ended_of.items())
-    return RuleScore("copy", names, _surplus(rows), _surplus(reached), len(ended), right)
+    shown = [row for row in rows if row.label["plant"] not in FAULTS]
+    return RuleScore("copy", names, _surplus(shown), _surplus(reached), len(ended), right)
 
 
 def _surplus(rows: Iterable[_Row]) -> int:

@@ -51,6 +51,7 @@ def test_pictures_that_are_the_same_under_several_names_count_as_copies() -> Non
         row("clean", picture="apple"),
         row("copy", picture="apple"),
         row("clean", *dropped, picture="lonely"),
+        row("dead", "ingest", "http_404", picture="apple"),
     ]
     score = next(s for s in score_rules(pa.Table.from_pylist(rows), STEPS) if s.plant == "copy")
     assert (score.planted, score.ended, score.right) == (3, 3, 2)
