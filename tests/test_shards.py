@@ -699,3 +699,11 @@ def test_a_missing_or_broken_dataset_file_is_refused_with_what_to_do(tmp_path: P
         (tmp_path / "dataset.json").write_bytes(data)
         with pytest.raises(ShardError, match="publish"):
             load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b" * 32 + ".json", "c" * 100, "d" * 101, "é.txt"])
+@pytest.mark.parametrize("size", [0, 1, 511, 123_456_789, 8**11 - 1, 8**11])
+def test_a_members_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
+    from curate.shards import write
+
+    assert write._header(name, size) == write._by_tarfile(name, size)

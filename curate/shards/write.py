@@ -142,10 +142,25 @@ class ShardWriter:
 
 
 def _header(name: str, size: int) -> bytes:
-    """A ustar header (preceded by a pax one from 8 GiB on) that says nothing but name and size."""
+    """A ustar header (preceded by a pax one from 8 GiB on) that says nothing but name and size; tarfile's bytes."""
+    if size > LARGEST_USTAR or len(name) > 100 or not name.isascii():
+        return _by_tarfile(name, size)
+    header = bytearray(_TEMPLATE)
+    header[: len(name)] = name.encode("ascii")
+    header[124:136] = b"%011o\0" % size
+    header[148:156] = b"        "
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)
+
+
+def _by_tarfile(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+LARGEST_USTAR = 8**11 - 1
+_TEMPLATE = _by_tarfile("", 0)
 
 
 def _flush_to_disk(path: Path) -> None:
