@@ -311,6 +311,18 @@ def test_a_pair_is_judged_alike_in_any_block() -> None:
         assert alone.colour[0] == together.colour[n]
 
 
+def test_a_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Path) -> None:
+    blank, line = (Image.new("RGB", (200, 200), "white") for _ in range(2))
+    ImageDraw.Draw(line).rectangle([0, 0, 5, 199], fill=(200, 0, 0))
+    files = {"line": encoded(line), "blank": encoded(blank.resize((190, 190)))}
+    assert judged(files, tmp_path) == {"line": None, "blank": None}
+    sides = [look.planes(np.frombuffer(look.thumbnail(page), np.uint8)[None]) for page in (line, blank)]
+    beside_the_line = np.array([[0.9, 0.05, 1.0, 0.0]], np.float32)
+    left = look.differences(*sides, beside_the_line)
+    assert left.similarity > 0.95, "without the line they are one picture"
+    assert not look.same_picture(left, look.Limits(0.95, 12.0))
+
+
 @pytest.mark.slow
 def test_copies_among_four_thousand_emoji_are_found_and_skin_tones_are_told_apart(tmp_path: Path) -> None:
     from pipelines.demo_copies import on_white

@@ -26,6 +26,8 @@ COLOUR_WEIGHT = 2.0
 MAX_SCALE = 1.22
 """Two copies may both be cropped to 90 % of a side, at different ends."""
 MAX_SHIFT = 0.12
+MIN_CONTENT = 0.5
+"""A shared part with less of a picture's contrast misses what there is to see: a line along a blank page's edge."""
 MIN_SHARED = 0.86
 """Less than this share of a side in common is another cut-out, not a lightly cropped copy."""
 MAX_STRETCH = 1.08
@@ -181,6 +183,7 @@ class Differences:
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
+    `content` is how much of either's own contrast lies in the shared part, the lesser of the two.
     `moved` is how far an edge of one lies from the other's, as a share of the side; `shared` the least share of a
     side of either that the other shows too.
     """
@@ -192,6 +195,7 @@ class Differences:
     wide: Array
     colour_spread: Array
     colour: Array
+    content: Array
     moved: Array
     shared: Array
 
@@ -211,9 +215,18 @@ def differences(first: Planes, second: Planes, place: Array) -> Differences:
         np.abs(_boxes(rest, 6)).max((1, 2)),
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
         np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
+        np.minimum(_content(warped, inside, first.luma), _content(second.luma, inside, second.luma)),
         (np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1),
         _shared(place),
     )
+
+
+def _content(part: Array, inside: Array, whole: Array) -> Array:
+    """Contrast of the shared part over that of the whole (root mean square about the mean), (n,)."""
+    mean = (part * inside).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
+    shared = _spread((part - mean[:, None, None]) * inside, inside)
+    own = np.sqrt(whole.var((1, 2)))
+    return np.asarray((shared + NOISE) / (own + NOISE), np.float32)
 
 
 def _shared(place: Array) -> Array:
@@ -225,7 +238,8 @@ def _shared(place: Array) -> Array:
 def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     """Whether each of n aligned pairs shows one picture.
 
-    Four things must hold: each shows nearly all of the other; they correlate; no place differs much, and less where
+    Five things must hold: each shows nearly all of the other, and what it does not show is not all that there is to
+    see (a line along the edge of a blank page); they correlate; no place differs much, and less where
     neither was cropped, as then the thumbnails sample the same points; and no place stands out from the rest. A codec
     disturbs the whole picture, another drawing (a skin tone, a clock's hand) one place.
     """
@@ -233,7 +247,8 @@ def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
     fine = np.where(left.moved < UNMOVED, 1.3, 2.0) * level
     near = (left.wide <= level) & (left.fine <= fine) & (left.colour <= level)
     even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
-    return (left.similarity >= limits.similarity) & (left.shared >= MIN_SHARED) & near & even
+    whole = (left.shared >= MIN_SHARED) & (left.content >= MIN_CONTENT)
+    return (left.similarity >= limits.similarity) & whole & near & even
 
 
 def align(first: Array, second: Array, start: Array) -> Array:
