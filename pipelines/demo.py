@@ -6,15 +6,19 @@ known, the demo tells from labels how well each rule did.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from shutil import which
 
 from rich.table import Table
 
 from curate import engine, explain
 from curate.mix import build as build_mixture
 from curate.run import Summary
+from curate.sample import file_sha256
 from pipelines import captions, demo_truth, demo_web
 from pipelines.demo_server import serve
 
@@ -36,9 +40,10 @@ def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     manifest = out / "mixture.json"
     build_mixture([(summary.folder, 1.0)], 0, manifest)
     console.print(f"mixture  {manifest}\n", soft_wrap=True)
-    code = _train(out, manifest)
+    trained = out / f"train-{file_sha256(manifest)[:8]}"  # another mixture is another training
+    code = _train(trained, manifest)
     if code == 0:
-        _show_next(out, summary)
+        _show_next(out, summary, trained)
     return code
 
 
@@ -56,14 +61,14 @@ def _show_scores(summary: Summary) -> None:
             console.print(f"clip_score tells true captions from swapped ones, {name} things: ROC AUC {auc:.3f}")
 
 
-def _train(out: Path, manifest: Path) -> int:
+def _train(folder: Path, manifest: Path) -> int:
     from train.__main__ import main as train_main
 
     config = str(files("recipes") / "demo-train.yaml")
-    return train_main([str(manifest), "--config", config, "--out", str(out / "train")])
+    return train_main([str(manifest), "--config", config, "--out", str(folder)])
 
 
-def _show_next(out: Path, summary: Summary) -> None:
+def _show_next(out: Path, summary: Summary, trained: Path) -> None:
     told = explain.decisions(Path(summary.recipe.out))
     dropped = next(
         uid for uid, end in zip(told["uid"].to_pylist(), told["outcome"].to_pylist(), strict=True) if end == "dropped"
@@ -72,13 +77,20 @@ def _show_next(out: Path, summary: Summary) -> None:
         ("dataset", summary.folder),
         ("report", Path(summary.recipe.out) / "report.html"),
         ("mixture", out / "mixture.json"),
-        ("trained", out / "train"),
+        ("trained", trained),
     ]
     console.print("\n" + "\n".join(f"{name:<8} {path}" for name, path in lines), soft_wrap=True)
     console.print("\nTry next:", soft_wrap=True)
-    for command in (
-        "curate demo --set steps.clip_score.keep.clip_score.top=0.5   # only decisions are done again",
-        f"curate explain {dropped[:12]} --out {summary.recipe.out}",
-        "curate run your-own.yaml                                     # README: your own data",
+    curate = _command()
+    for rest, why in (
+        ("demo --set steps.clip_score.keep.clip_score.top=0.5", "a threshold: nothing is computed again"),
+        (f"explain {dropped[:12]} --out {summary.recipe.out}", "why a sample went"),
+        ("run your-own.yaml", "your own data, see the README"),
     ):
-        console.print(f"  {command}", soft_wrap=True)
+        console.print(f"  {curate} {rest:<56} # {why}", soft_wrap=True)
+
+
+def _command() -> str:
+    """How this program was called, so that what is shown can be typed."""
+    called = Path(sys.argv[0])
+    return "curate" if which("curate") or called.name != "curate" else os.path.relpath(called)
