@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -122,20 +123,127 @@ def ops(
     captions.show_ops(name, as_json)
 
 
-@app.command(epilog=example("curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json"))
-def mix(
-    datasets: Annotated[list[str], typer.Argument(help="Published datasets and weights.", metavar="PATH=WEIGHT...")],
+@app.command("index", epilog=example("curate index work/demo/dataset --tokenizer simple"))
+def index_(
+    dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")],
+    tokenizer: Annotated[
+        str, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Add the length of every text to a dataset's indexes.
+
+    Columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`). The tars stay as they are.
+    """
+    from pipelines import captions, lengths
+
+    found = lengths.add_text_tokens(dataset, tokenizer)
+    if as_json:
+        captions.print_json(found)
+        return
+    typer.echo(f"{dataset}: {found['samples']:,} samples, {found['text_tokens']:,} text tokens by {tokenizer}")
+
+
+class DefaultsToWrite(TyperGroup):
+    """`curate mix PATH=WEIGHT ...` without a command's name writes a mixture."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name in where it is left out."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+mix_app = typer.Typer(cls=DefaultsToWrite, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
+
+ManifestArgument = Annotated[Path, typer.Argument(help="A mixture manifest.", metavar="MANIFEST")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, where the manifest does not say it.")]
+
+
+@mix_app.command(
+    epilog=example(
+        "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
+        "curate mix recipes/mm1-mixture.yaml -o work/mixture.json",
+        "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
+    )
+)
+def write(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Published datasets and weights, or one specification.", metavar="PATH=WEIGHT... | SPEC.yaml"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("mixture.json"),
-    seed: Annotated[int, typer.Option(min=0, help="The seed of every shuffle.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of every shuffle.")] = None,
+    onto: Annotated[
+        str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
+    ] = None,
+    skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mixture of datasets and weights.
 
-    A weight may be left out, it is then 1; weights of any scale are normalised and shown.
+    The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
+    shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
     """
-    from pipelines import captions
+    from pipelines import captions, mixtures
 
-    captions.write_mixture(datasets, out, seed, as_json)
+    if not datasets and onto is None:
+        raise typer.BadParameter("give datasets with weights, or a specification")
+    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []))
+    if as_json:
+        captions.print_json(built.manifest.model_dump(mode="json"))
+        return
+    mixtures.show(built, out)
+
+
+@mix_app.command(
+    epilog=example("curate mix at work/mixture.json --step 4000", "curate mix at m.json --step 0 | cut -f5")
+)
+def at(
+    manifest: ManifestArgument,
+    step: Annotated[int, typer.Option(min=0, help="The step, counted from 0.")],
+    batch: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the samples of a step, reading no data.
+
+    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone.
+    """
+    from pipelines import captions, mixtures
+
+    rows = mixtures.at(manifest, step, batch)
+    captions.print_json(rows) if as_json else mixtures.show_at(rows)
+
+
+@mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
+def simulate(
+    manifest: ManifestArgument,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")],
+    batch: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a run would draw: shares, epochs, first repeats.
+
+    By arithmetic: nothing is drawn, a million steps take no longer than one.
+    """
+    from pipelines import captions, mixtures
+
+    found = mixtures.simulate(manifest, steps, batch)
+    captions.print_json(found) if as_json else mixtures.show_simulated(found)
+
+
+@mix_app.command("schema", epilog=example("curate mix schema > mixture.schema.json"))
+def mix_schema(
+    of_specification: Annotated[bool, typer.Option("--spec", help="Of the specification, not the manifest.")] = False,
+) -> None:
+    """Print the JSON Schema of a mixture manifest."""
+    from curate import mix
+
+    schema_ = mix.MixtureSpec.model_json_schema() if of_specification else mix.json_schema()
+    typer.echo(json.dumps(schema_, indent=2))
 
 
 @app.command(epilog=example("curate verify work/demo/dataset"))
