@@ -1,4 +1,4 @@
-"""Lengths of texts, as a column of a dataset's indexes: what `curate index --tokenizer` adds, with the number of images.
+"""Lengths of texts and numbers of images, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
 
 The tars and dataset.json stay as they are, so that a mixture made before goes on being valid. A text is what the part
 `txt` of a sample says; a sample without it has length 0.

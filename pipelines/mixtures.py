@@ -54,7 +54,7 @@ def write(arguments: Sequence[str], out: Path, seed: int | None, going: Going) -
 def show(built: mix.Built, out: Path) -> None:
     """Weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
     manifest = built.manifest
-    for number, (shares, stage) in enumerate(zip(built.shares, manifest.stages[-len(built.shares) :], strict=True)):
+    for number, (shares, stage) in enumerate(zip(built.shares, _own_stages(built), strict=True)):
         title = f"stage {stage.name}, from position {stage.start:,}" if len(built.shares) > 1 else None
         rows = [_row(built, at, shares) for at in range(len(built.leaves))]
         table = Table(*rows[0], title=title, title_justify="left")
@@ -70,6 +70,11 @@ def show(built: mix.Built, out: Path) -> None:
     if manifest.end is not None:
         console.print(f"the mixture ends at position {manifest.end:,}: a source has had its epochs")
     console.print(f"mode {manifest.mode}, manifest {out}", soft_wrap=True)
+
+
+def _own_stages(built: mix.Built) -> Sequence[mix.Stage]:
+    """The stages that this mixture adds to those it goes on from (none, where it only leaves steps out)."""
+    return built.manifest.stages[len(built.manifest.stages) - len(built.shares) :]
 
 
 def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:

@@ -357,11 +357,15 @@ def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares]) -> Iterator[str]:
         if twice and not leaf.entry.again:
             yield f"{leaf.name} has shards that {', '.join(sorted(twice))} has as well: their samples come oftener"
         owner.update({s.sha256: leaf.name for s in leaf.info.shards})
+        if any(stage.epoch is not None and stage.samples[at] > leaf.taken for stage in shares):
+            yield f"{leaf.name} gives more than its {leaf.taken:,} samples to a pass, so that some come twice in it"
         if not any(stage.samples[at] for stage in shares):
             yield f"{leaf.name} is never drawn: its weight is 0, or its part of a pass is less than a sample"
 
 
 def _usable(file: Path) -> DatasetInfo:
+    if not file.exists() and file.name != DATASET_FILE:
+        raise MixtureError(f"{file}: no such folder; a dataset is given by the folder that `curate run` published")
     if file.name != DATASET_FILE:
         raise MixtureError(f"{file}: a dataset is given by its folder, or by the {DATASET_FILE} in it")
     info = load_dataset(file)
