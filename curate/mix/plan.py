@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.order import Order, order_key, shuffled
+from curate.mix.order import Order, Orders, order_key, shuffled
 from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Plan:
     batch: int
     end: int | None
     skips: tuple[tuple[int, int], ...]
-    orders: tuple[Order, ...]
+    orders: Orders
 
     @staticmethod
     def of(manifest: Manifest) -> Plan:
@@ -42,16 +42,18 @@ class Plan:
             batch=manifest.batch or 1,
             end=manifest.end,
             skips=tuple(sorted(manifest.skips)),
-            orders=tuple(
-                Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate)
-                for d in manifest.datasets
+            orders=Orders.of(
+                [
+                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate)
+                    for d in manifest.datasets
+                ]
             ),
         )
 
     @cached_property
     def bases(self) -> tuple[Ints, ...]:
         """Draws each source had before each segment."""
-        out = [np.zeros(len(self.orders), np.int64)]
+        out = [np.zeros(len(self.orders.each), np.int64)]
         for number, length in enumerate(np.diff(self.starts).tolist()):
             out.append(out[-1] + self._within(number, length))
         return tuple(out)
@@ -70,10 +72,13 @@ class Plan:
         flat = self.unskipped(at.reshape(-1))
         if self.end is not None and flat.size and int(flat.max()) >= self.end:
             raise MixtureError(f"the mixture ends at position {self.end}, where a source has had its epochs")
+        if len(self.slots) == 1:
+            source, draw = self._laid(0, flat)
+            return source.reshape(at.shape), draw.reshape(at.shape)
         number = np.searchsorted(self.starts, flat, side="right") - 1
         source, draw = np.empty(flat.shape, np.int32), np.empty(flat.shape, np.int64)
-        for segment in np.unique(number).tolist():
-            mine = slice(None) if len(self.slots) == 1 else np.flatnonzero(number == segment)
+        for segment in sorted(set(number.tolist())):
+            mine = np.flatnonzero(number == segment)
             found, count = self._laid(segment, flat[mine] - self.starts[segment])
             source[mine], draw[mine] = found, count + self.bases[segment][found]
         return source.reshape(at.shape), draw.reshape(at.shape)
