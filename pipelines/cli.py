@@ -10,10 +10,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from typer.core import TyperGroup
+
+from curate.sample import Kind
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -123,25 +125,34 @@ def ops(
     captions.show_ops(name, as_json)
 
 
-@app.command("index", epilog=example("curate index work/demo/dataset --tokenizer simple"))
+@app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
 def index_(
-    dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")],
+    tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or their folder.", metavar="TARS...")],
     tokenizer: Annotated[
-        str, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
-    ],
+        str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes.")] = CPUS,
+    kind: Annotated[str, typer.Option(help="caption, interleaved, ocr or text.")] = "caption",
     as_json: JsonOption = False,
 ) -> None:
-    """Add the length of every text to a dataset's indexes.
+    """Make a dataset of plain webdataset tars, where they lie.
 
-    Columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`). The tars stay as they are.
+    An index beside each tar, and a dataset.json; what is indexed already is left alone. With a tokenizer, the indexes
+    get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`).
     """
-    from pipelines import captions, lengths
+    from pipelines import captions, indexing, lengths
 
-    found = lengths.add_text_tokens(dataset, tokenizer)
+    if kind not in get_args(Kind):
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
+    folder, info, new = indexing.index(tars, cast(Kind, kind), workers)
+    found: dict[str, Any] = {"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new}
+    if tokenizer:
+        found |= lengths.add_text_tokens(folder, tokenizer)
     if as_json:
         captions.print_json(found)
         return
-    typer.echo(f"{dataset}: {found['samples']:,} samples, {found['text_tokens']:,} text tokens by {tokenizer}")
+    tokens = f", {found['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
+    typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards ({new:,} indexed now){tokens}")
 
 
 class DefaultsToWrite(TyperGroup):

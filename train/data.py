@@ -79,8 +79,9 @@ def this_share() -> Share:
 
 
 class Stream(IterableDataset[Batch]):
-    """Batches of a mixture from a position on, without end; `batch_size` samples a batch over all ranks.
+    """Batches of a mixture from a position on; `batch_size` samples a batch over all ranks.
 
+    Without end, unless the manifest has one: the last whole batch before it is then the last.
     Without `prepare` a batch holds the samples' bytes. Without `share`, ranks are those of torch's process group.
     Raises StreamError, and what `curate.mix.load` raises for a manifest or dataset that cannot be used.
     """
@@ -141,17 +142,20 @@ class Stream(IterableDataset[Batch]):
     def __next__(self) -> Batch:
         work, stride = self._working(), self._worker[1] * self.batch_size
         start = self.position + len(work.ahead) * stride
-        while len(work.ahead) < self.reading.prefetch + 1:
+        end = self.manifest.end
+        while len(work.ahead) < self.reading.prefetch + 1 and (end is None or start + self.batch_size <= end):
             work.ahead.append(self._submit(work, start))
             start += stride
+        if not work.ahead:
+            raise StopIteration
         pending = work.ahead.popleft()
         ready = [item for future in pending.chunks for item in future.result()]
-        end = self.position + self.batch_size
+        following = self.position + self.batch_size
         self.position += stride
         replaced = tuple(r for item in ready for r in item.replaced)
         self._bear(replaced, len(ready))
         samples = tuple(item.sample for item in ready if item.sample is not None)
-        state = {"position": end, "manifest": self.digest}
+        state = {"position": following, "manifest": self.digest}
         return Batch(pending.stack.tensors, tuple(item.uid for item in ready), replaced, pending.drawn, state, samples)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,6 +202,7 @@ class Stream(IterableDataset[Batch]):
         plan, offset = work.plan, start - work.planned
         if plan is None or not 0 <= offset <= len(plan[0]) - self.batch_size:
             whole = max(PLANNED // self.batch_size, 1) * self.batch_size
+            whole = whole if self.manifest.end is None else min(whole, self.manifest.end - start)
             plan = work.plan = mix.locate(self.manifest, np.arange(start, start + whole, dtype=np.int64))
             work.planned, offset = start, 0
         each = self.batch_size // self.share.world
