@@ -175,7 +175,7 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, wh
 @mix_app.command(
     epilog=example(
         "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
-        "curate mix recipes/mm1-mixture.yaml -o work/mixture.json",
+        "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
         "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,9 @@ def test_new_weights_hold_from_their_position_on_and_a_source_that_left_comes_ba
     assert two.datasets[1].share == 0
     assert two.continued is not None
     assert two.continued.position == 60
+    digest = hashlib.sha256((home / "0.json").read_bytes()).hexdigest()
+    assert [mix.knows(two, digest, position) for position in (0, 60, 61)] == [True, True, False]
+    assert not mix.knows(three, digest, 60)
     source, epoch, row = mix.locate(three, np.arange(120, 140))
     seen = set(mix.locate(one, np.arange(60))[2][mix.locate(one, np.arange(60))[0] == 1].tolist())
     first_epoch = row[(epoch == epoch[0]) & (source == 1)].tolist()

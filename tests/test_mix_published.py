@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from mixtures import a_dataset, composed, drawn_shares, listed
 
 from curate import mix
+from curate.mix.spec import Entry
+from curate.settings import load
 
 INSTRUCT_BLIP = {
     "cc12m": (6_029_862, 0.19438),
@@ -213,3 +217,37 @@ def test_the_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Pat
     tokens = {"hermes": shares["hermes"] * 300, "vqav2": shares["vqav2"] * 3}
     assert tokens["hermes"] / sum(tokens.values()) == pytest.approx(12.73 / (12.73 + 5.72), abs=1e-4)
     assert [s.share for s in built.manifest.datasets] == pytest.approx([12.73 / 18.45, 5.72 / 18.45])
+
+
+EXPECTED: dict[str, dict[str, float]] = {
+    "mm1": {"alt": 0.4185, "vecap": 0.0315, "pages": 0.45, "text": 0.10},
+    "x-instructblip": {name: share for name, (_, share) in INSTRUCT_BLIP.items()},
+    "idefics2": {"obelics": 0.7, "pairs": 0.3, "pdfs": 0},
+    "flamingo": {"m3w": 1 / 1.43, "align": 0.2 / 1.43, "ltip": 0.2 / 1.43, "vtp": 0.03 / 1.43},
+    "blip": {"coco": 100 / 720, "vg": 100 / 720, "cc3m": 100 / 720, "cc12m": 100 / 720, "sbu": 100 / 720}
+    | {"laion": 220 / 720},
+    "cambrian-7m": {"language": 0.2092, "general": 0.3438, "ocr": 0.2711, "counting": 0.0868, "math": 0.0717}
+    | {"code": 0.0087, "science": 0.0088},
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "mixtures").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_mixture_that_is_shipped_gives_what_its_header_says(tmp_path: Path, path: Path) -> None:
+    sizes = {name: size for name, (size, _) in INSTRUCT_BLIP.items()} if path.stem == "x-instructblip" else {}
+    sizes["laion"] = 1100
+    expected = EXPECTED[path.stem]
+    spec = load(path, mix.MixtureSpec)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    place = (tmp_path / "a" / "b" / entry_paths(spec.sources)[0]).resolve().parent
+    listed(place, {name: sizes.get(name, 100) for name in expected}, per_shard=100_000)
+    built = mix.compose(spec, tmp_path / "a" / "b", tmp_path / "mixture.json")
+    for source in built.manifest.datasets:
+        assert source.share == pytest.approx(expected[source.name], abs=5e-5)
+    assert mix.load(tmp_path / "mixture.json") == built.manifest
+    header = path.read_text().split("\nseed")[0]
+    assert f"curate mix recipes/mixtures/{path.name} -o work/" in header
+    assert "expected result" in header
+
+
+def entry_paths(entries: Sequence[Entry]) -> list[str]:
+    return [path for e in entries for path in ([e.path] if e.path else entry_paths(e.sources))]

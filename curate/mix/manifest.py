@@ -174,7 +174,21 @@ def read(path: Path) -> Manifest:
     check_version(path, data, MANIFEST_VERSION)
     if data.get("version", 1) == 1:
         raise MixtureError(f"{path}: a manifest of version 1, whose order this curate no longer has; {AGAIN}")
-    return validate(data, Manifest, str(path))
+    manifest = validate(data, Manifest, str(path))
+    assert manifest.plan  # made now, so that the first seek need not
+    return manifest
+
+
+def knows(manifest: Manifest, digest: str, position: int) -> bool:
+    """Whether a state of the manifest file with this SHA-256 can go on under `manifest`, which continues that one.
+
+    Up to the position at which it takes over, a manifest gives what the one before gave.
+    """
+    return (
+        manifest.continued is not None
+        and manifest.continued.digest == digest
+        and (position <= manifest.continued.position)
+    )
 
 
 def folder_of(manifest: Manifest, path: Path, source: int) -> Path:

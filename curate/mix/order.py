@@ -40,6 +40,9 @@ class Order:
     open_shards: int = OPEN_SHARDS
     rotate: int = 1
 
+    def __hash__(self) -> int:
+        return self.key  # the shards may be many, and each look into the cache would count them
+
     @property
     def rows(self) -> int:
         """Rows of an epoch."""
@@ -84,7 +87,7 @@ def order(
     return shuffled(at, which, Orders.of([Order(runs(sizes), order_key(seed, name), open_shards)]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orders:
     """The orders of several sources, and of each its rows, its key, and whether it is cut into ranges."""
 
@@ -157,7 +160,7 @@ def _cuts(order_: Order, epoch: int) -> _Cuts:
     return _laid_out(order_, 0 if order_.rotate > 1 else epoch)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _laid_out(order_: Order, epoch: int) -> _Cuts:
     sizes = np.repeat([rows for _, rows in order_.shards], [count for count, _ in order_.shards]).astype(np.int64)
     number = np.arange(len(sizes), dtype=np.uint64)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curate.mix.manifest import Manifest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Segments with what each source had before them (`bases`), orders of the sources, and skipped ranges."""
 

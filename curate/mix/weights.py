@@ -145,7 +145,12 @@ def _checked(weights: Sequence[Weight], where: str) -> list[Fraction]:
 
 
 def _in_samples(wanted: Sequence[Fraction], leaves: Sequence[Leaf]) -> list[Fraction]:
-    """Shares of the unit as shares of samples: a source of long samples is drawn the less often."""
+    """Shares of the unit as shares of samples: a source of long samples is drawn the less often.
+
+    By the mean length of the whole source, which needs no table and no replay at a seek. So the unit's shares are exact
+    whenever the sources end an epoch; in between a source is off by what a random sample of it is, about the spread
+    of its lengths times sqrt(n (1 - n / rows)) after n draws of an epoch.
+    """
     for share, leaf in zip(wanted, leaves, strict=True):
         if share and not leaf.units:
             raise MixtureError(
