@@ -444,6 +444,11 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
     a_dataset(tmp_path / "b", 71)
     with pytest.raises(MixtureError, match=r"'b' .* has changed .* `curate mix`"):
         load(out)
+    build(three, 0, out)
+    with open(tmp_path / "c" / "00000.tar", "ab") as tar:
+        tar.write(b"x")
+    with pytest.raises(MixtureError, match=r"shard .*00000.tar of dataset 'c' has changed"):
+        load(out)
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(MixtureError, match=r"'b' is not at .* `curate mix`"):
         load(out)

@@ -6,6 +6,7 @@ import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -216,6 +217,55 @@ def test_homogeneous_batches_keep_counts_and_seeks(slots: list[int], position: i
     assert plan.counts(position).tolist() == np.bincount(source[:-1], minlength=3).tolist()
     assert draw[-1] == (source[:-1] == source[-1]).sum()
     assert counts(slots, position // 7).sum() == position // 7
+
+
+LIMITED = st.fixed_dictionaries(
+    {
+        "mode": st.sampled_from(["interleave", "homogeneous"]),
+        "at_limit": st.sampled_from(["stop", "redistribute"]),
+        "weights": st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3).filter(any), min_size=1, max_size=4),
+        "steps": st.integers(1, 40),
+        "ramp": st.integers(0, 40),
+        "epochs": st.lists(st.sampled_from([0.5, 1, 1.7, 3, 99]), min_size=3, max_size=3),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    listed(folder, {"a": 100, "b": 40, "c": 9}, per_shard=7)
+    return folder
+
+
+@settings(deadline=None, max_examples=80)
+@given(LIMITED)
+def test_whatever_the_stages_and_limits_no_source_is_drawn_too_often_and_counts_agree(
+    small: Path, said: dict[str, Any]
+) -> None:
+    entries = ", ".join(f"{{path: {n}, max_epochs: {e}}}" for n, e in zip("abc", said["epochs"], strict=True))
+    steps, ramp = said["steps"], min(said["ramp"], said["steps"])
+    stages = [
+        f"{{name: s{n}, steps: {steps}, ramp: {ramp}, weights: {{a: {w[0]}, b: {w[1]}, c: {w[2]}}}}}"
+        for n, w in enumerate(said["weights"])
+    ]
+    head = f"mode: {said['mode']}\nbatch: 4\nat_limit: {said['at_limit']}\nopen_shards: 3\n"
+    try:
+        built = composed(small, f"{head}sources: [{entries}]\nstages: [{', '.join(stages)}]")
+    except mix.MixtureError as err:
+        assert "before the first draw" in str(err)  # noqa: PT017
+        return
+    manifest = built.manifest
+    end = manifest.end if manifest.end is not None else 1500
+    assert end < 20_000
+    source, epoch, row = mix.locate(manifest, np.arange(end))
+    drawn = np.bincount(source, minlength=3)
+    assert all(n <= int(e * size) for n, e, size in zip(drawn, said["epochs"], (100, 40, 9), strict=True))
+    assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == end
+    for position in {0, end // 3, end // 2, end}:
+        assert np.array_equal(manifest.plan.counts(position), np.bincount(source[:position], minlength=3))
+    if said["mode"] == "homogeneous":
+        assert all(len(set(batch.tolist())) == 1 for batch in source[: end // 4 * 4].reshape(-1, 4))
 
 
 # --- what is refused ---

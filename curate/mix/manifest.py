@@ -6,6 +6,7 @@ slots of segments. A file like this is written by `curate mix`; people write spe
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from curate.mix.plan import Plan
 from curate.mix.schedule import MAX_SLOTS, MixtureError
 from curate.sample import commit_text, dump_json, file_sha256, fingerprint
 from curate.settings import Settings, validate
-from curate.shards import load_dataset
+from curate.shards import DatasetInfo, load_dataset
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 2
@@ -162,9 +163,21 @@ def load(path: Path) -> Manifest:
         file = folder_of(manifest, path, number) / DATASET_FILE
         if not file.is_file():
             raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
-        if file_sha256(file) != source.digest or load_dataset(file).samples != source.samples:
+        if file_sha256(file) != source.digest or (info := load_dataset(file)).samples != source.samples:
             raise MixtureError(f"{path}: dataset {source.name!r} at {file} has changed since it was mixed; {AGAIN}")
+        if changed := _changed_shard(file.parent, info):
+            raise MixtureError(
+                f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
+                f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
+            )
     return manifest
+
+
+def _changed_shard(folder: Path, info: DatasetInfo) -> str | None:
+    """A tar of another size than dataset.json says, one look at the folder for all; tars that lie elsewhere pass."""
+    with os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}
+    return next((str(folder / s.tar) for s in info.shards if sizes.get(s.tar, s.bytes) != s.bytes), None)
 
 
 def read(path: Path) -> Manifest:
