@@ -33,7 +33,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weighed(weights: dict[str, int], mode: str) -> str:
-    entries = ", ".join(f"{{path: {name}, weight: {weight}, batch: {weight}}}" for name, weight in weights.items())
+    entries = ", ".join(
+        f"{{path: {name}, weight: {weight}{f', batch: {weight}' if mode == 'accumulate' else ''}}}"
+        for name, weight in weights.items()
+    )
     batch = "batch: 6\n" if mode != "accumulate" else ""
     return f"mode: {mode}\nseed: 5\nopen_shards: 2\n{batch}sources: [{entries}]"
 

@@ -119,6 +119,14 @@ def test_lengths_that_mean_nothing_are_refused(tmp_path: Path, values: list[int]
         composed(tmp_path, "unit: answer_tokens\nsources: [{path: a}]")
 
 
+def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
+    entries = "{path: a, batch: 2}, {group: g, weight: 0.5, sources: [{path: b, weight: 0.4, batch: 1}]}"
+    stages = "[{name: x, steps: 3}, {name: y, weights: {g: 2}}]"
+    built = composed(home, f"mode: accumulate\nsources: [{entries}]\nstages: {stages}")
+    assert mix.stage_at(built.manifest, 2).weights == (1.0, 0.2)
+    assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
+
+
 # --- limits on epochs ---
 
 
@@ -288,6 +296,11 @@ def test_whatever_the_stages_and_limits_no_source_is_drawn_too_often_and_counts_
         ("mode: concat\nsources: [{path: a, weight: 3}]", mix.MixtureError, "say `epochs` or `cap`"),
         ("mode: homogeneous\nsources: [{path: a}]", SettingsError, "batch"),
         ("mode: accumulate\nsources: [{path: a}]", mix.MixtureError, "`batch` of 'a'"),
+        ("power: 0.5\nsources: [{path: a}]", SettingsError, "`by: size` as well"),
+        ("scale: 0.5\nsources: [{path: a}]", SettingsError, "neither is said"),
+        ("mode: accumulate\ntotal: 5\nsources: [{path: a, batch: 1}]", SettingsError, "weighs losses"),
+        ("mode: concat\nby: size\nsources: [{path: a}]", SettingsError, "leave `by` out"),
+        ("sources: [{path: a, batch: 4}]", SettingsError, "for mode accumulate"),
         ("mode: mixed\nsources: [{path: a}]", SettingsError, "mode"),
         ("unit: total_tokens\nsources: [{path: a}]", SettingsError, "visual_tokens"),
         ("steps: 3\nsources: [{path: a}]", SettingsError, "say `batch`"),

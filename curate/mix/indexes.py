@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.mix.manifest import Manifest, folder_of
 from curate.mix.plan import locate
@@ -89,9 +88,10 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
             f" {_remedy(name)}, or weigh in samples"
         )
     column = table.column(name)
-    if not pa.types.is_integer(column.type) or column.null_count or (len(column) and pc.min(column).as_py() < 0):
+    whole = pa.types.is_integer(column.type) and not column.null_count
+    out: Ints = column.cast(pa.int64()).to_numpy() if whole else np.array([-1])
+    if out.min(initial=0) < 0:
         raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
-    out: Ints = column.cast(pa.int64()).to_numpy()
     return out
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -65,6 +66,8 @@ class Entry(Settings):
             raise ValueError(f"group {self.group!r} has no sources")
         if self.path is not None and (self.sources or self.by is not None):
             raise ValueError("a dataset has no `sources` and no `by`; make it a `group`")
+        if self.power != 1 and self.by != "size":
+            raise ValueError("`power` is of sizes: say `by: size` as well")
         own = {"name", "epochs", "rotate", "batch", "again", "texts", "templates", "system"} & self.model_fields_set
         if self.group is not None and own:
             raise ValueError(f"{sorted(own)[0]!r} is said of a dataset, not of a group")
@@ -116,8 +119,33 @@ class MixtureSpec(Settings):
             raise ValueError("every stage but the last needs `steps`")
         if len({stage.name for stage in self.stages}) != len(self.stages):
             raise ValueError("two stages have one name")
+        self._nothing_in_vain()
         if self.mode == "homogeneous" and self.batch is None:
             raise ValueError("mode homogeneous draws whole batches: say `batch`, the samples of a step")
         if self.mode == "concat" and any(stage.ramp for stage in self.stages):
             raise ValueError("mode concat has counts, not weights, and they cannot ramp")
         return self
+
+    def _nothing_in_vain(self) -> None:
+        """Refuse what would be read and not done."""
+        entries = list(nested(self.sources))
+        if self.power != 1 and self.by != "size":
+            raise ValueError("`power` is of sizes: say `by: size` as well")
+        if self.scale != 1 and self.total is None and self.cap is None and all(e.cap is None for e in entries):
+            raise ValueError("`scale` shrinks `cap` and `total`, and neither is said")
+        sized = self.total or self.by == "size" or self.cap or any(e.by == "size" or e.cap or e.epochs for e in entries)
+        if self.mode == "accumulate" and sized:
+            raise ValueError("mode accumulate weighs losses: it has no use for sizes, caps, epochs or a total")
+        if self.mode == "concat" and (self.by == "size" or any(e.by for e in entries)):
+            raise ValueError("mode concat goes by sizes anyway: leave `by` out")
+        if self.mode != "accumulate" and any(e.batch for e in entries):
+            raise ValueError(
+                "a source's `batch` is for mode accumulate; elsewhere weights say how much comes"
+            )
+
+
+def nested(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Every entry, groups before what is in them."""
+    for entry in entries:
+        yield entry
+        yield from nested(entry.sources)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from curate.mix.schedule import MixtureError, Weight, apportion, exactly
-from curate.mix.spec import Entry, MixtureSpec
+from curate.mix.spec import Entry, MixtureSpec, nested
 from curate.shards import DatasetInfo
 
 
@@ -65,8 +65,7 @@ def resolve(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, fl
     """
     _known(spec, leaves, override)
     if spec.mode == "accumulate":
-        losses = [override.get(leaf.name, leaf.entry.weight) for leaf in leaves]
-        parts = exactly(losses)
+        parts = exactly(_losses(spec.sources, iter(leaves), override, Fraction(1)))
         shares = tuple(float(w / sum(parts)) for w in parts)
         return Shares(shares, shares, tuple(parts), None)
     by = "size" if spec.mode == "concat" else spec.by
@@ -81,6 +80,18 @@ def resolve(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, fl
         samples = [Fraction(n) for n in apportion(samples, epoch)]
     of_group = tuple(walk.of_group[at] for at in range(len(leaves)))
     return Shares(of_group, tuple(map(float, wanted)), tuple(samples), epoch)
+
+
+def _losses(
+    entries: Sequence[Entry], leaves: Iterator[Leaf], override: Mapping[str, float], factor: Fraction
+) -> list[Fraction]:
+    """The weight of each source's loss; a group's weight multiplies those of its sources."""
+    out: list[Fraction] = []
+    for entry in entries:
+        name = next(leaves).name if entry.path is not None else entry.group or ""
+        own = factor * Fraction(repr(float(override.get(name, entry.weight))))
+        out += [own] if entry.path is not None else _losses(entry.sources, leaves, override, own)
+    return out
 
 
 class _Walk:
@@ -164,20 +175,14 @@ def _epoch(spec: MixtureSpec, leaves: Sequence[Leaf], wanted: Sequence[Fraction]
     """Positions of one pass over the mixture: a fixed total, or where sizes alone decide, all that is taken."""
     if spec.total is not None:
         return max(round(Fraction(repr(spec.scale)) * spec.total), 1)
-    entries = [e for entry in spec.sources for e in _all(entry)]
+    entries = list(nested(spec.sources))
     sized = spec.mode == "concat" or (spec.by == "size" and all(e.by == "size" or e.path is not None for e in entries))
     even = spec.mode == "concat" or (spec.power == 1 and all(e.power == 1 and e.weight == 1 for e in entries))
     return sum(x.taken for x, share in zip(leaves, wanted, strict=True) if share) if sized and even else None
 
 
-def _all(entry: Entry) -> Iterator[Entry]:
-    yield entry
-    for inner in entry.sources:
-        yield from _all(inner)
-
-
 def _known(spec: MixtureSpec, leaves: Sequence[Leaf], names: Mapping[str, float]) -> None:
-    groups = {e.group for entry in spec.sources for e in _all(entry) if e.group}
+    groups = {entry.group for entry in nested(spec.sources) if entry.group}
     known = groups | {leaf.name for leaf in leaves}
     if wrong := sorted(set(names) - known):
         raise MixtureError(
