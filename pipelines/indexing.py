@@ -31,8 +31,8 @@ def index(paths: Sequence[Path], kind: Kind = "caption", workers: int = 1) -> tu
     folder, tars = _tars(paths)
     listed = load_dataset(folder) if (folder / DATASET_FILE).is_file() else None
     known = {shard.tar: shard for shard in listed.shards} if listed else {}
-    for shard in known.values():
-        _check_unchanged(folder, shard)
+    for entry in known.values():
+        _check_unchanged(folder, entry)
     found = {tar: shard for tar in tars if (shard := known.get(tar.name) or _committed(tar))}
     waiting = [tar for tar in tars if tar not in found]
     problems = []
