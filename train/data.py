@@ -32,6 +32,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from curate import mix
 from curate.sample import file_sha256
+from curate.shards import ShardCache, UnreachableError
 from train.reading import Drawn, Place, Prepare, Reader, Reading, Ready, Replaced, Shelf, Stack, StreamError
 
 __all__ = ["Batch", "Drawn", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
@@ -149,7 +150,10 @@ class Stream(IterableDataset[Batch]):
         if not work.ahead:
             raise StopIteration
         pending = work.ahead.popleft()
-        ready = [item for future in pending.chunks for item in future.result()]
+        try:
+            ready = [item for future in pending.chunks for item in future.result()]
+        except UnreachableError as err:
+            raise StreamError(str(err)) from err
         following = self.position + self.batch_size
         self.position += stride
         replaced = tuple(r for item in ready for r in item.replaced)
@@ -175,7 +179,8 @@ class Stream(IterableDataset[Batch]):
         """Threads and open shards of this very process: a fork inherits neither."""
         if self._at_work is None or self._at_work.pid != os.getpid():
             sources = enumerate(self.manifest.datasets)
-            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n)) for n, s in sources]
+            cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
+            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache) for n, s in sources]
             reader = Reader(shelves, self.manifest.seed, self.prepare)
             pool = ThreadPoolExecutor(self.reading.threads, thread_name_prefix="decode")
             self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque())

@@ -18,7 +18,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from curate.shards import ShardReader, load_dataset
+from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
 from train.images import BROKEN
 
@@ -54,11 +54,17 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears."""
+    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
+
+    Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
+    read in ranges.
+    """
 
     threads: int = 2
     prefetch: int = 3
     max_unreadable: float = 0.01
+    cache: Path | None = None
+    cache_bytes: int = 1 << 36
 
 
 Prepare = Callable[[Drawn], dict[str, Tensor]]
@@ -69,14 +75,16 @@ Place = tuple[int, int, int]
 class Shelf:
     """One dataset's shards behind one row number; readers open when first needed and stay open."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, cache: ShardCache | None = None) -> None:
         info = load_dataset(path)
         self.name = name
         self.folder = dataset_file(path).parent
         self.shards = info.shards
         self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
         self.rows = info.samples
+        self.cache = cache
         self._readers: dict[int, ShardReader] = {}
+        self._broken: dict[int, ShardError] = {}
         self._lock = Lock()
 
     def place(self, row: int) -> tuple[int, int]:
@@ -113,9 +121,14 @@ class Shelf:
         if reader is not None:
             return reader
         with self._lock:
+            if shard in self._broken:
+                raise self._broken[shard]
             if shard not in self._readers:
-                info = self.shards[shard]
-                self._readers[shard] = ShardReader(self.folder / info.tar, self.folder / info.index)
+                try:
+                    self._readers[shard] = open_shard(self.folder, self.shards[shard], self.cache)
+                except ShardError as err:
+                    self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
+                    raise
             return self._readers[shard]
 
 
