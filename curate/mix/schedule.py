@@ -96,9 +96,9 @@ def quantisation_error(weights: Sequence[Weight], slots: Sequence[int]) -> float
 def schedule(slots: Sequence[int], positions: npt.ArrayLike) -> tuple[Sources, Ints]:
     """(source, draw) of each position: the source's index and how many draws it had before, shapes as `positions`.
 
-    After any number n of positions, each source has had n * slots / sum(slots) draws to within 2 (proved: a split
-    errs by half a draw and hands on at most 3/4 of its parent's error), in practice 1.15; exactly so at the end of
-    every period.
+    After any number n of positions, each source has had n * slots / sum(slots) draws to within 2.5 (a split errs by
+    half a draw, and a part that is split again takes over at most 3/4 of its parent's error), in practice 1.15; exactly
+    so at the end of every period.
     """
     at = np.asarray(positions, dtype=np.int64)
     counted(at, "positions")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RAMP_PIECES = 64
 """A ramp is a staircase of at most as many treads."""
+PARTS = 1 << 32
+"""Balances are kept in parts of a draw: exact fractions would grow with every segment."""
 Policy = Literal["stop", "redistribute", "refuse"]
 
 
@@ -65,7 +67,8 @@ def lay_out(
         )
         if (open_ != piece.shares and limits.policy != "redistribute") or not any(open_):
             return _ended(laid, piece.start * unit, limits, names, _first_full(piece, open_))
-        piece = replace(piece, shares=tuple(s / sum(open_) for s in open_))
+        whole = sum(open_)
+        piece = replace(piece, shares=tuple(s / whole for s in open_))
         piece, rest = _bounded(piece)
         slots = _slots(piece, given, wanted)
         length = _before_limit(slots, [None if r is None else r - g for r, g in zip(room, given, strict=True)], piece)
@@ -75,7 +78,7 @@ def lay_out(
         stop = piece.start + length
         for i, count in enumerate(counts(slots, length).tolist()):
             given[i] += count
-            wanted[i] += piece.shares[i] * length
+            wanted[i] += Fraction(round(piece.shares[i] * length * PARTS), PARTS)
         if stop != piece.stop:
             rest = [replace(piece, start=stop), *rest]
         waiting = [p for p in (*rest, *waiting) if p.stop is None or p.start < p.stop]

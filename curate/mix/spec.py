@@ -139,9 +139,7 @@ class MixtureSpec(Settings):
         if self.mode == "concat" and (self.by == "size" or any(e.by for e in entries)):
             raise ValueError("mode concat goes by sizes anyway: leave `by` out")
         if self.mode != "accumulate" and any(e.batch for e in entries):
-            raise ValueError(
-                "a source's `batch` is for mode accumulate; elsewhere weights say how much comes"
-            )
+            raise ValueError("a source's `batch` is for mode accumulate; elsewhere weights say how much comes")
 
 
 def nested(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -66,7 +66,8 @@ def resolve(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, fl
     _known(spec, leaves, override)
     if spec.mode == "accumulate":
         parts = exactly(_losses(spec.sources, iter(leaves), override, Fraction(1)))
-        shares = tuple(float(w / sum(parts)) for w in parts)
+        whole = sum(parts)
+        shares = tuple(float(w / whole) for w in parts)
         return Shares(shares, shares, tuple(parts), None)
     by = "size" if spec.mode == "concat" else spec.by
     walk = _Walk(leaves, override, concat=spec.mode == "concat")
@@ -152,7 +153,8 @@ def _checked(weights: Sequence[Weight], where: str) -> list[Fraction]:
         exact = exactly(weights)
     except MixtureError as err:
         raise MixtureError(f"{where}: {err}") from None
-    return [weight / sum(exact) for weight in exact]
+    whole = sum(exact)
+    return [weight / whole for weight in exact]
 
 
 def _in_samples(wanted: Sequence[Fraction], leaves: Sequence[Leaf]) -> list[Fraction]:
@@ -168,7 +170,8 @@ def _in_samples(wanted: Sequence[Fraction], leaves: Sequence[Leaf]) -> list[Frac
                 f"source {leaf.name!r} holds none of the mixture's unit; leave it out or weigh in samples"
             )
     drawn = [s * x.info.samples / x.units if s else Fraction(0) for s, x in zip(wanted, leaves, strict=True)]
-    return [d / sum(drawn) for d in drawn]
+    whole = sum(drawn)
+    return [d / whole for d in drawn]
 
 
 def _epoch(spec: MixtureSpec, leaves: Sequence[Leaf], wanted: Sequence[Fraction]) -> int | None:
