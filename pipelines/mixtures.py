@@ -124,7 +124,7 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
     size = mix.step_size(manifest, batch)
     plan, last = manifest.plan, steps * size
     if plan.end is not None:
-        last = min(last, _last_served(manifest, last))
+        last = min(last, plan.end)
     drawn = plan.served(last)
     units = np.array([s.units / s.samples for s in manifest.datasets]) * drawn
     sources = []
@@ -175,16 +175,6 @@ def _first_repeat(manifest: mix.Manifest, source: int, last: int) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if begun(middle) else (middle, high)
     return high
-
-
-def _last_served(manifest: mix.Manifest, last: int) -> int:
-    """How many positions the stream has before the mixture's end."""
-    low, high = 0, last + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        over = mix.mixture_position(manifest, middle - 1) >= (manifest.plan.end or 0)
-        low, high = (low, middle) if over else (middle, high)
-    return low
 
 
 def _onto(going: Going) -> mix.Onto | None:

@@ -149,3 +149,21 @@ def test_a_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) ->
     less = mix.load(out)
     assert [mix.stage_at(less, step).name for step in (7, 8)] == ["x", "y"]
     assert set(mix.locate(less, np.arange(40, 60))[0].tolist()) == {1}
+
+
+def test_a_mixture_with_an_end_has_so_much_less_of_the_stream_when_steps_are_left_out(home: Path) -> None:
+    text = "batch: 5\nat_limit: stop\nmax_epochs: 2\nsources: [{path: a}, {path: b}]"
+    whole = composed(home, text, None, "ends.json").manifest
+    out = home / "ends-less.json"
+    assert cli.main(["mix", "--continue", f"{home / 'ends.json'}@1", "--skip-steps", "3-4", "-o", str(out)]) == 0
+    less = mix.load(out)
+    assert whole.end is not None
+    assert less.end == whole.end - 10
+    every = mix.locate(whole, np.arange(whole.end))
+    kept = np.r_[0:15, 25 : whole.end]
+    for now, then in zip(mix.locate(less, np.arange(less.end)), every, strict=True):
+        assert np.array_equal(now, then[kept])
+    with pytest.raises(mix.MixtureError, match="ends"):
+        mix.locate(less, [less.end])
+    assert mixtures.simulate(out, 100, None)["positions"] == less.end
+    assert mixtures.simulate(out, 100, None)["ended"]

@@ -12,7 +12,7 @@ from typing import TypeVar
 from curate.mix.indexes import units_held
 from curate.mix.manifest import Continued, Manifest, Mode, Segment, Source, Stage, same_content, save
 from curate.mix.order import runs
-from curate.mix.plan import mixture_position
+from curate.mix.plan import mixture_position, skipped, stream_position
 from curate.mix.schedule import MixtureError, exactly
 from curate.mix.segments import Laid, Limits, lay_out
 from curate.mix.spec import Entry, MixtureSpec, StageSpec
@@ -73,9 +73,8 @@ def compose(
     stages = spec.stages or (WHOLE,)
     shares = tuple(resolve(spec, leaves, stage.weights) for stage in stages)
     draft = _Draft(spec, out, leaves, stages, shares, onto)
-    data = draft.data()
     skips, position = (onto.manifest.skips, onto.position) if onto else ((), 0)
-    data["skips"] = _skipped(skips, draft.batch, position, skip_steps)
+    data = draft.data(skipped(skips, draft.batch, position, skip_steps))
     manifest = validate(data, Manifest, str(out)).sealed()
     save(manifest, out)
     return Built(manifest, leaves, shares, tuple(_notes(leaves, shares)))
@@ -86,9 +85,12 @@ def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
     old = onto.manifest
     folders = [_seen_from(out.parent, onto.path.parent / source.path) for source in old.datasets]
     sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
+    skips = skipped(old.skips, old.batch, onto.position, steps)
+    end = None if old.end is None else stream_position(mixture_position(old, old.end - 1) + 1, skips)
     data = old.model_dump(exclude={"seal"}) | {
         "datasets": [source.model_dump() for source in sources],
-        "skips": _skipped(old.skips, old.batch, onto.position, steps),
+        "skips": skips,
+        "end": end,
         "continued": Continued(digest=file_sha256(onto.path), position=onto.position),
     }
     manifest = validate(data, Manifest, str(out)).sealed()
@@ -129,8 +131,8 @@ class _Draft:
             raise MixtureError(f"the sources' batches add up to {total}, `batch` says {self.spec.batch}; leave it out")
         return [n or 0 for n in found]
 
-    def data(self) -> dict[str, object]:
-        """The manifest as plain data, without skips."""
+    def data(self, skips: Sequence[tuple[int, int]]) -> dict[str, object]:
+        """The manifest as plain data, with ranges of positions left out."""
         spec, old = self.spec, self.onto.manifest if self.onto else None
         places = _places(self.leaves, old)
         width = max([*places, *(range(len(old.datasets)) if old else ())]) + 1
@@ -145,7 +147,8 @@ class _Draft:
             "visual_tokens": spec.visual_tokens,
             "batch": self.batch,
             "epoch": self.shares[0].epoch,
-            "end": end,
+            "end": None if end is None else stream_position(end, skips),
+            "skips": skips,
             "open_shards": old.open_shards if old else spec.open_shards,
             "datasets": self._sources(places, width),
             "stages": stages,
@@ -248,7 +251,7 @@ class _Draft:
             )
         if self.spec.mode in ("homogeneous", "accumulate") and self.start % size:
             raise MixtureError(f"position {self.onto.position} is within a step of {size}; go on from a step's start")
-        if old.end is not None and self.start > old.end:
+        if old.end is not None and self.onto.position > old.end:
             raise MixtureError(f"{self.onto.path}: ends at position {old.end}, before {self.onto.position}")
 
 
@@ -324,29 +327,6 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
         max_epochs=leaf.max_epochs,
         choices={what: options for what, options in choices.items() if options},
     )
-
-
-def _skipped(
-    old: Sequence[tuple[int, int]], size: int | None, position: int, steps: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """Ranges of positions to leave out: the `old` ones, and (first, last) steps, counted as the stream does."""
-    out = list(old)
-    for first, last in steps:
-        if size is None:
-            raise MixtureError("steps are counted in batches: say `batch`, the samples of a step, to skip some")
-        if not 0 <= first <= last:
-            raise MixtureError(f"steps {first}-{last} cannot be skipped: give the first and the last, as in 100-120")
-        if first * size < position:
-            raise MixtureError(f"step {first} is over at position {position}, it cannot be skipped any more")
-        begin, end = (_among(old, at) for at in (first * size, (last + 1) * size - 1))
-        out = sorted([s for s in out if not begin <= s[0] <= end] + [(begin, end + 1)])
-    return out
-
-
-def _among(skips: Sequence[tuple[int, int]], position: int) -> int:
-    for first, end in sorted(skips):
-        position += (end - first) * (position >= first)
-    return position
 
 
 def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares]) -> Iterator[str]:

@@ -84,9 +84,9 @@ class Continued(Settings):
 class Manifest(Settings):
     """A mixture: a flat list of sources; stages say what is wanted, segments which slots of a period give it.
 
-    `batch`: positions of a step. `epoch`: positions of one pass where the mixture has one. `end`: the position at
-    which it stops. `skips`: ranges [first, end) of positions left out. `seal` names the content, so that a change by
-    hand is noticed.
+    `batch`: positions of a step. `epoch`: positions of one pass where the mixture has one. `end`: how many positions
+    the stream has, where a source's epochs end it. `skips`: ranges [first, end) of the mixture left out. `seal` names
+    the content, so that a change by hand is noticed.
     """
 
     version: Literal[2] = 2

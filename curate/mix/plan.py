@@ -6,6 +6,7 @@ Positions are those the stream counts. A skipped range is stepped over: the posi
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -69,9 +70,9 @@ class Plan:
         """(source, draw) of each position. Raises MixtureError before 0 and from the mixture's end on."""
         at = np.asarray(positions, dtype=np.int64)
         counted(at, "positions")
-        flat = self.unskipped(at.reshape(-1))
-        if self.end is not None and flat.size and int(flat.max()) >= self.end:
+        if self.end is not None and at.size and int(at.max()) >= self.end:
             raise MixtureError(f"the mixture ends at position {self.end}, where a source has had its epochs")
+        flat = self.unskipped(at.reshape(-1))
         if len(self.slots) == 1:
             source, draw = self._laid(0, flat)
             return source.reshape(at.shape), draw.reshape(at.shape)
@@ -173,6 +174,11 @@ def mixture_position(manifest: Manifest, position: int) -> int:
     return int(manifest.plan.unskipped(np.array([position], np.int64))[0])
 
 
+def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
+    """How many positions of the stream lie before a position of the mixture from which `skips` are left out."""
+    return position - sum(max(min(end, position) - first, 0) for first, end in skips)
+
+
 def positions_of(manifest: Manifest, step: int, batch: int | None = None) -> Ints:
     """The positions of a step of the stream."""
     size = step_size(manifest, batch)
@@ -202,3 +208,26 @@ def _as_used(manifest: Manifest, weights: tuple[float, ...]) -> tuple[float, ...
     """Losses as they are; shares add up to one."""
     whole = 1.0 if manifest.mode == "accumulate" else sum(weights)
     return tuple(weight / whole for weight in weights)
+
+
+def skipped(
+    old: Sequence[tuple[int, int]], size: int | None, position: int, steps: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Ranges of positions to leave out: the `old` ones, and (first, last) steps, counted as the stream does."""
+    out = list(old)
+    for first, last in steps:
+        if size is None:
+            raise MixtureError("steps are counted in batches: say `batch`, the samples of a step, to skip some")
+        if not 0 <= first <= last:
+            raise MixtureError(f"steps {first}-{last} cannot be skipped: give the first and the last, as in 100-120")
+        if first * size < position:
+            raise MixtureError(f"step {first} is over at position {position}, it cannot be skipped any more")
+        begin, end = (_among(old, at) for at in (first * size, (last + 1) * size - 1))
+        out = sorted([s for s in out if not begin <= s[0] <= end] + [(begin, end + 1)])
+    return out
+
+
+def _among(skips: Sequence[tuple[int, int]], position: int) -> int:
+    for first, end in sorted(skips):
+        position += (end - first) * (position >= first)
+    return position
