@@ -12,9 +12,9 @@ Tasks, all shuffled, batches of 64, two workers (two threads for curate):
 - exact: open_clip's inference transform; the peers with its floats, curate with its pixels in uint8 (`exact=True`),
   to be normalised on the device.
 
-A rate is taken from the first batch on, over the whole epoch's samples. CPU seconds are those of the process and its
-workers over the same time. `start` is from the making of the loader to its first batch, `resume` the same at 80 % of an
-epoch in a loader made anew from a saved state. One JSON line a run, medians, ratios last.
+A rate is taken from the first batch on, over --samples and at least 2 seconds, 5 at most. CPU seconds are those of the process and its
+workers over the same time. `start` is from the making of the loader to its first batch; task `resume` has it for bytes, and
+`resume` is the same at 80 % of an epoch, in a loader made anew from a saved state. One JSON line a run, medians, ratios last.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ PEERS = {
 }
 TASKS = ("bytes", "uint8", "exact")
 BATCH, WORKERS, SHARD = 64, 2, 500
-LIMIT_S = 180
+LIMIT_S = 120
+LEAST_S, MOST_S = 2, 5
 WIDTH, HEIGHT, SIDE = 570, 446, 224
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -161,13 +162,9 @@ def webdataset(folder: Path, task: str, state: Any) -> Made:
 
 
 def streaming(folder: Path, task: str, state: Any) -> Made:
-    from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
+    from streaming import StreamingDataLoader, StreamingDataset
 
     own = folder.with_name(folder.name + "-mds")
-    if not own.exists():
-        with MDSWriter(out=str(own), columns={"jpg": "bytes", "txt": "bytes"}) as writer:
-            for sample in samples(folder):
-                writer.write(sample)
     decode = prepared(task)
 
     class Pictures(StreamingDataset):  # type: ignore[misc]
@@ -186,14 +183,6 @@ def litdata(folder: Path, task: str, state: Any) -> Made:
     import litdata as lit
 
     own = folder.with_name(folder.name + "-lit")
-    if not own.exists():
-        lit.optimize(
-            fn=lambda sample: sample,
-            inputs=list(samples(folder)),
-            output_dir=str(own),
-            chunk_bytes="64MB",
-            num_workers=1,
-        )
     decode = prepared(task)
 
     class Pictures(lit.StreamingDataset):  # type: ignore[misc]
@@ -211,10 +200,6 @@ def litdata(folder: Path, task: str, state: Any) -> Made:
 def energon(folder: Path, task: str, state: Any) -> Made:
     from megatron import energon as en
 
-    if not (folder / ".nv-meta").exists():
-        command = [str(Path(sys.executable).parent / "energon"), "prepare", "--non-interactive", "--no-progress"]
-        options = ["--split-ratio", "1,0,0", "--sample-type", "CrudeWebdataset", "--num-workers", "2"]
-        subprocess.run([*command, *options, str(folder)], check=True, stdout=sys.stderr)
     decode = prepared(task)
 
     @en.stateless
@@ -251,6 +236,31 @@ def cycled(loader: Any) -> Iterator[Any]:
 MAKERS = {"curate": curate, "webdataset": webdataset, "streaming": streaming, "energon": energon, "litdata": litdata}
 
 
+def same(sample: dict[str, bytes]) -> dict[str, bytes]:
+    return sample
+
+
+def convert(name: str, folder: Path) -> dict[str, Any]:
+    """Lay the samples out as a peer wants them, once."""
+    mds, lit = (folder.with_name(folder.name + end) for end in ("-mds", "-lit"))
+    if name == "streaming" and not (mds / "index.json").exists():
+        from streaming import MDSWriter
+
+        with MDSWriter(out=str(mds), columns={"jpg": "bytes", "txt": "bytes"}, exist_ok=True) as writer:
+            for sample in samples(folder):
+                writer.write(sample)
+    if name == "litdata" and not (lit / "index.json").exists():
+        import litdata
+
+        options = {"chunk_bytes": "64MB", "num_workers": 1, "mode": "overwrite"}
+        litdata.optimize(fn=same, inputs=list(samples(folder)), output_dir=str(lit), **options)
+    if name == "energon" and not (folder / ".nv-meta").exists():
+        command = [str(Path(sys.executable).parent / "energon"), "prepare", "--non-interactive", "--no-progress"]
+        options = ["--split-ratio", "1,0,0", "--sample-type", "CrudeWebdataset", "--num-workers", "2"]
+        subprocess.run([*command, *options, str(folder)], check=True, stdout=sys.stderr)
+    return {"converted": name}
+
+
 def cpu_seconds() -> float:
     """User and system time of this process and all below it, those that have ended too."""
     ticks, total, below = os.sysconf("SC_CLK_TCK"), 0.0, {os.getpid()}
@@ -271,15 +281,14 @@ def cpu_seconds() -> float:
 def rate(name: str, folder: Path, task: str, count: int) -> dict[str, Any]:
     """One run: samples a second and CPU after the first batch; seconds to that batch."""
     warm(name, task)
-    MAKERS[name](folder, task, None)[0] if name in ("streaming", "litdata", "energon") and first_time(folder) else None
     begun = time.perf_counter()
     batches, _ = MAKERS[name](folder, task, None)
     next(batches)
     start = time.perf_counter() - begun
     begun, cpu, seen = time.perf_counter(), cpu_seconds(), 0
-    for batch in itertools.islice(batches, count // BATCH):
+    while (took := time.perf_counter() - begun) < LEAST_S or (seen < count and took < MOST_S):
+        batch = next(batches)
         seen += len(getattr(batch, "uids", None) or batch[0])
-    took = time.perf_counter() - begun
     return {"rate": seen / took, "cpu_per_1000": 1000 * (cpu_seconds() - cpu) / seen, "start": start}
 
 
@@ -290,18 +299,14 @@ def warm(name: str, task: str) -> None:
         importlib.import_module(module)
 
 
-def first_time(folder: Path) -> bool:
-    return not all(folder.with_name(folder.name + end).exists() for end in ("-mds", "-lit"))
-
-
 def resume(name: str, folder: Path, count: int) -> dict[str, Any]:
     """Seconds to the first batch at the beginning, and at 80 % of an epoch from a state."""
     out = {}
     state = None
-    warm(name, "uint8")
+    warm(name, "bytes")
     for what, upto in (("start", int(0.8 * count) // BATCH), ("resume", 1)):
         begun = time.perf_counter()
-        batches, saved = MAKERS[name](folder, "uint8", state)
+        batches, saved = MAKERS[name](folder, "bytes", state)
         next(batches)
         out[what] = time.perf_counter() - begun
         if saved is None:
@@ -378,6 +383,8 @@ def main() -> None:
     folder = materials(asked.work.resolve(), asked.samples)
     pythons = {"curate": sys.executable}
     pythons |= {name: environment(asked.work.resolve(), name) for name in asked.only.split(",") if name}
+    for name, python in pythons.items():
+        one(name, python, folder, "convert", asked.samples)
     for task in asked.tasks.split(","):
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pythons}
         for number in range(asked.runs):
@@ -392,7 +399,10 @@ def main() -> None:
 
 
 def child(name: str, what: str, folder: Path, count: int) -> None:
-    out = resume(name, folder, count) if what == "resume" else rate(name, folder, what, count)
+    if what == "convert":
+        out = convert(name, folder)
+    else:
+        out = resume(name, folder, count) if what == "resume" else rate(name, folder, what, count)
     print(json.dumps(out), flush=True)
     os._exit(0)  # some loaders' workers take their time to end
 

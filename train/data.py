@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,8 @@ class Stream(IterableDataset[Batch]):
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
             shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache) for n, s in sources]
             reader = Reader(shelves, self.manifest.seed, self.prepare)
-            pool = ThreadPoolExecutor(self.reading.threads, thread_name_prefix="decode")
+            alone = self.prepare is None and not any(shelf.far for shelf in shelves)
+            pool = _threads(1 if alone else self.reading.threads)
             self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque())
         return self._at_work
 
@@ -229,6 +231,24 @@ class Stream(IterableDataset[Batch]):
             f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last}); check that shard"
             " with `curate verify`, or raise the limit"
         )
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    """A pool whose threads each work alone: torch, called from them, takes no more threads of its own.
+
+    Mere reading takes one thread: several would only hand Python's lock to and fro.
+    """
+    before, all_there = torch.get_num_threads(), Barrier(count)
+    pool = ThreadPoolExecutor(count, "decode", initializer=_work_alone)
+    for started in [pool.submit(all_there.wait) for _ in range(count)]:
+        started.result()
+    torch.set_num_threads(before)  # OpenMP keeps the number by thread, but new threads take the last one that was set
+    return pool
+
+
+def _work_alone() -> None:
+    torch.get_num_threads()  # a thread's first question brings the number of all: ask before it is set
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

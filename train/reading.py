@@ -20,6 +20,7 @@ from torch import Tensor
 
 from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
+from curate.shards.remote import ORIGIN_FILE
 from train.images import BROKEN
 
 MAX_TRIES = 16
@@ -83,6 +84,7 @@ class Shelf:
         self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
         self.rows = info.samples
         self.cache = cache
+        self.far = (self.folder / ORIGIN_FILE).is_file()
         self._readers: dict[int, ShardReader] = {}
         self._broken: dict[int, ShardError] = {}
         self._lock = Lock()
