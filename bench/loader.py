@@ -12,9 +12,10 @@ Tasks, all shuffled, batches of 64, two workers (two threads for curate):
 - exact: open_clip's inference transform; the peers with its floats, curate with its pixels in uint8 (`exact=True`),
   to be normalised on the device.
 
-A rate is taken from the first batch on, over --samples and at least 2 seconds, 5 at most. CPU seconds are those of the process and its
-workers over the same time. `start` is from the making of the loader to its first batch; task `resume` has it for bytes, and
-`resume` is the same at 80 % of an epoch, in a loader made anew from a saved state. One JSON line a run, medians, ratios last.
+A rate is taken from the first batch on, over --samples and at least 2 seconds, 5 at most. CPU seconds are those of the
+process and its workers over the same time. `start` is from the making of the loader to its first batch; task `resume`
+has it for bytes, and `resume` is the same at 80 % of an epoch, in a loader made anew from a saved state. One JSON line
+a run, medians, ratios last.
 """
 
 from __future__ import annotations

@@ -155,6 +155,29 @@ def index_(
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards ({new:,} indexed now){tokens}")
 
 
+@app.command(epilog=example("curate attach s3://bucket/laion work/laion", "curate mix work/laion=1 -o mixture.json"))
+def attach(
+    url: Annotated[str, typer.Argument(help="Where the dataset lies: s3://, gs://, hf://, https://.", metavar="URL")],
+    folder: Annotated[Path, typer.Argument(help="The folder that is to stand for it.", metavar="FOLDER")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let a folder stand for a dataset that lies elsewhere.
+
+    Its dataset.json and indexes are copied, its tars stay there: a training reads them in ranges, or through a cache.
+    """
+    from curate import shards
+    from pipelines import captions
+
+    try:
+        info = shards.attach(url, folder)
+    except shards.UnreachableError as err:
+        raise shards.ShardError(str(err)) from None
+    if as_json:
+        captions.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
+        return
+    typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
+
+
 class DefaultsToWrite(TyperGroup):
     """`curate mix PATH=WEIGHT ...` without a command's name writes a mixture."""
 

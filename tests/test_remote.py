@@ -23,6 +23,7 @@ from curate import mix
 from curate.sample import file_sha256
 from curate.shards import ShardCache, ShardError, ShardReader, UnreachableError, attach, load_dataset, remote
 from curate.shards.ranges import merged
+from pipelines.cli import main
 from train.data import Reading, Stream, StreamError
 from train.fit import Fit
 
@@ -120,6 +121,14 @@ def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], 
     with pytest.raises(ShardError, match="it was changed"):
         remote.open_shard(tmp_path / "here", info)
     shutil.rmtree(folder)
+
+
+def test_the_command_attaches_a_dataset(
+    store: tuple[Path, Proxy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attach", "s3://bucket/few", str(tmp_path / "few")]) == 0
+    assert "21 samples in 2 shards at s3://bucket/few" in capsys.readouterr().out
+    assert main(["attach", "s3://bucket/none", str(tmp_path / "none")]) == 1
 
 
 def test_a_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +162,21 @@ class Stream(IterableDataset[Batch]):
         samples = tuple(item.sample for item in ready if item.sample is not None)
         state = {"position": following, "manifest": self.digest}
         return Batch(pending.stack.tensors, tuple(item.uid for item in ready), replaced, pending.drawn, state, samples)
+
+    def at(self, positions: Sequence[int]) -> list[Drawn]:
+        """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
+
+        What cannot be read is replaced as in a batch. The stream itself does not move.
+        """
+        work = self._working()
+        columns = mix.locate(self.manifest, np.asarray(positions, dtype=np.int64))
+        places = list(zip(*(column.tolist() for column in columns), strict=True))
+        reader = Reader(work.shelves, self.manifest.seed, None)
+        try:
+            ready = reader.chunk(min(positions, default=0), places, 0, Stack(0))
+        except UnreachableError as err:
+            raise StreamError(str(err)) from err
+        return [item.sample for item in ready if item.sample is not None]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is given: threads, locks and open files stay here."""
