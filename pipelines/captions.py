@@ -138,22 +138,6 @@ def show_ops(name: str | None, as_json: bool) -> None:
     out_console.print(table)
 
 
-def write_mixture(datasets: Sequence[str], out: Path, seed: int, as_json: bool) -> None:
-    """Write a mixture manifest from `path=weight` arguments."""
-    from curate.mix import build
-
-    manifest = build([_weighted(d) for d in datasets], seed, out)
-    if as_json:
-        print_json(manifest.model_dump(mode="json"))
-        return
-    total = sum(s.slots for s in manifest.datasets)
-    table = Table("dataset", "samples", "weight", "share of the mixture")
-    for source in manifest.datasets:
-        table.add_row(source.name, f"{source.samples:,}", f"{source.weight:g}", f"{source.slots / total:.4%}")
-    out_console.print(table)
-    out_console.print(f"manifest {out}", soft_wrap=True)
-
-
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
     """What was fetched, counted."""
     counts = {name: value for name, value in vars(prepared).items() if isinstance(value, (int, dict))}
@@ -236,13 +220,3 @@ def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     shown = "".join(c if c.isprintable() else "�" for c in text)
     return shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"
-
-
-def _weighted(text: str) -> tuple[Path, float]:
-    path, equals, weight = text.rpartition("=")
-    if not equals:
-        return Path(text), 1.0
-    try:
-        return Path(path), float(weight)
-    except ValueError:
-        raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None

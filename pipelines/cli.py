@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
+from typer.core import TyperGroup
+
+from curate.sample import Kind
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -123,20 +126,159 @@ def ops(
     captions.show_ops(name, as_json)
 
 
-@app.command(epilog=example("curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json"))
-def mix(
-    datasets: Annotated[list[str], typer.Argument(help="Published datasets and weights.", metavar="PATH=WEIGHT...")],
+@app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
+def index_(
+    tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or their folder.", metavar="TARS...")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes.")] = CPUS,
+    kind: Annotated[str, typer.Option(help="caption, interleaved, ocr or text.")] = "caption",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a dataset of plain webdataset tars, where they lie.
+
+    An index beside each tar, and a dataset.json; what is indexed already is left alone. With a tokenizer, the indexes
+    get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`).
+    """
+    from pipelines import captions, indexing, lengths
+
+    if kind not in get_args(Kind):
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
+    folder, info, new = indexing.index(tars, cast(Kind, kind), workers)
+    found: dict[str, Any] = {"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new}
+    if tokenizer:
+        found |= lengths.add_text_tokens(folder, tokenizer)
+    if as_json:
+        captions.print_json(found)
+        return
+    tokens = f", {found['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
+    typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards ({new:,} indexed now){tokens}")
+
+
+@app.command(epilog=example("curate attach s3://bucket/laion work/laion", "curate mix work/laion=1 -o mixture.json"))
+def attach(
+    url: Annotated[str, typer.Argument(help="Where the dataset lies: s3://, gs://, hf://, https://.", metavar="URL")],
+    folder: Annotated[Path, typer.Argument(help="The folder that is to stand for it.", metavar="FOLDER")],
+    as_json: JsonOption = False,
+) -> None:
+    """Let a folder stand for a dataset that lies elsewhere.
+
+    Its dataset.json and indexes are copied, its tars stay there: a training reads them in ranges, or through a cache.
+    """
+    from curate import shards
+    from pipelines import captions
+
+    try:
+        info = shards.attach(url, folder)
+    except shards.UnreachableError as err:
+        raise shards.ShardError(str(err)) from None
+    if as_json:
+        captions.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
+        return
+    typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
+
+
+class DefaultsToWrite(TyperGroup):
+    """`curate mix PATH=WEIGHT ...` without a command's name writes a mixture."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name in where it is left out."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["write", *args]
+        return super().parse_args(ctx, args)
+
+
+mix_app = typer.Typer(cls=DefaultsToWrite, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
+
+ManifestArgument = Annotated[Path, typer.Argument(help="A mixture manifest.", metavar="MANIFEST")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, where the manifest does not say it.")]
+
+
+@mix_app.command(
+    epilog=example(
+        "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
+        "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
+        "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
+    )
+)
+def write(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Published datasets and weights, or one specification.", metavar="PATH=WEIGHT... | SPEC.yaml"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("mixture.json"),
-    seed: Annotated[int, typer.Option(min=0, help="The seed of every shuffle.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of every shuffle.")] = None,
+    onto: Annotated[
+        str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
+    ] = None,
+    skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mixture of datasets and weights.
 
-    A weight may be left out, it is then 1; weights of any scale are normalised and shown.
+    The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
+    shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
     """
-    from pipelines import captions
+    from pipelines import captions, mixtures
 
-    captions.write_mixture(datasets, out, seed, as_json)
+    if not datasets and onto is None:
+        raise typer.BadParameter("give datasets with weights, or a specification")
+    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []))
+    if as_json:
+        captions.print_json(built.manifest.model_dump(mode="json"))
+        return
+    mixtures.show(built, out)
+
+
+@mix_app.command(
+    epilog=example("curate mix at work/mixture.json --step 4000", "curate mix at m.json --step 0 | cut -f5")
+)
+def at(
+    manifest: ManifestArgument,
+    step: Annotated[int, typer.Option(min=0, help="The step, counted from 0.")],
+    batch: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the samples of a step, reading no data.
+
+    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone.
+    """
+    from pipelines import captions, mixtures
+
+    rows = mixtures.at(manifest, step, batch)
+    captions.print_json(rows) if as_json else mixtures.show_at(rows)
+
+
+@mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
+def simulate(
+    manifest: ManifestArgument,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps.")],
+    batch: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a run would draw: shares, epochs, first repeats.
+
+    By arithmetic: nothing is drawn, a million steps take no longer than one.
+    """
+    from pipelines import captions, mixtures
+
+    found = mixtures.simulate(manifest, steps, batch)
+    captions.print_json(found) if as_json else mixtures.show_simulated(found)
+
+
+@mix_app.command("schema", epilog=example("curate mix schema > mixture.schema.json"))
+def mix_schema(
+    of_specification: Annotated[bool, typer.Option("--spec", help="Of the specification, not the manifest.")] = False,
+) -> None:
+    """Print the JSON Schema of a mixture manifest."""
+    from curate import mix
+
+    schema_ = mix.MixtureSpec.model_json_schema() if of_specification else mix.json_schema()
+    typer.echo(json.dumps(schema_, indent=2))
 
 
 @app.command(epilog=example("curate verify work/demo/dataset"))

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.mix import Manifest, MixtureError, build, folder_of, load, locate, order, quantisation_error, save, shares
-from curate.mix.schedule import MAX_SLOTS, schedule
+from curate.mix.schedule import MAX_SLOTS, counts, schedule
 from curate.settings import SettingsError
 from curate.shards import DatasetInfo, ShardError, ShardWriter, load_dataset, save_dataset
 
@@ -32,12 +33,15 @@ SHAPES = {
 }
 
 
-def worst_error(slots: tuple[int, ...], source: npt.NDArray[np.int32]) -> float:
-    """The largest |draws - positions * share| of any source at any prefix."""
-    worst, prefix = 0.0, np.arange(1, len(source) + 1)
-    for index, slot in enumerate(slots):
-        drawn = np.cumsum(source == index)
-        worst = max(worst, float(np.abs(drawn - prefix * (slot / sum(slots))).max()))
+def worst_error(weights: Sequence[float], source: npt.NDArray[np.int32]) -> float:
+    """The largest |draws - positions * share| of any source at any prefix: extremes lie just before and at a draw."""
+    worst, whole = 0.0, sum(weights)
+    for index, weight in enumerate(weights):
+        at = np.flatnonzero(source == index)
+        drawn = np.arange(len(at) + 1)
+        late = np.append(at, len(source)) * (weight / whole) - drawn
+        early = drawn[1:] - (at + 1) * (weight / whole)
+        worst = max(worst, float(late.max()), float(early.max(initial=0)))
     return worst
 
 
@@ -107,21 +111,39 @@ def test_weights_that_mean_nothing_are_refused(weights: list[float], message: st
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_no_source_is_ever_a_whole_sample_off_its_share(shape: str) -> None:
-    slots = shares(SHAPES[shape])
-    source, _ = schedule(slots, np.arange(min(2 * sum(slots), 100_000)))
-    assert worst_error(slots, source) <= 1 - 1 / (2 * len(slots) - 2) + 1e-9
+def test_no_source_is_ever_more_than_a_sample_and_a_bit_off_what_was_wanted(shape: str) -> None:
+    weights = SHAPES[shape]
+    source, _ = schedule(shares(weights), np.arange(200_000))
+    assert worst_error(weights, source) < 1.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_a_million_draws_keep_every_share_to_less_than_one_and_a_half_samples(shape: str) -> None:
+    source, _ = schedule(shares(SHAPES[shape]), np.arange(1_000_000))
+    assert worst_error(SHAPES[shape], source) < 1.5
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40).filter(any))
-def test_no_source_is_ever_a_whole_sample_off_for_any_slots(slots: list[int]) -> None:
+def test_no_source_is_ever_two_samples_off_for_any_slots(slots: list[int]) -> None:
     source, draw = schedule(slots, np.arange(2 * sum(slots)))
-    positive = sum(slot > 0 for slot in slots)
-    bound = 1 - 1 / (2 * positive - 2) if positive > 1 else 0
-    assert worst_error(tuple(slots), source) <= bound + 1e-9
+    assert worst_error(slots, source) < 2
     for index, slot in enumerate(slots):
         assert draw[source == index].tolist() == list(range(2 * slot))
+
+
+@settings(deadline=None, max_examples=60)
+@given(WEIGHTS, st.integers(0, 3000))
+def test_what_was_drawn_before_a_position_is_known_without_drawing_it(weights: list[float], position: int) -> None:
+    slots = shares(weights)
+    source, _ = schedule(slots, np.arange(position))
+    assert counts(slots, position).tolist() == np.bincount(source, minlength=len(slots)).tolist()
+    far = counts(slots, FAR + position) - counts(slots, FAR)
+    assert far.sum() == position
+    assert (
+        far.tolist() == np.bincount(schedule(slots, np.arange(FAR, FAR + position))[0], minlength=len(slots)).tolist()
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -140,7 +162,9 @@ def test_draws_far_out_go_on_counting_without_a_gap() -> None:
     for index, slot in enumerate(slots):
         mine = draw[source == index]
         assert (np.diff(mine) == 1).all()
-        assert abs(mine[0] - FAR * slot / sum(slots)) < 1.001
+        assert not mine.size or abs(mine[0] - FAR * slot / sum(slots)) < 1.5 + slot / sum(slots) * np.argmax(
+            source == index
+        )
 
 
 def test_positions_keep_their_shape_and_order() -> None:
@@ -225,8 +249,8 @@ def test_a_row_comes_at_every_place_equally_often_and_neighbours_part(rows: int)
     places = np.zeros((rows, rows))
     np.add.at(places, (np.broadcast_to(np.arange(rows), row.shape), row), 1)
     steps = np.bincount(((row[:, 1:] - row[:, :-1]) % rows).ravel(), minlength=rows)[1:]
-    for counts, free in ((places, (rows - 1) ** 2), (steps, rows - 2)):
-        chi_square = float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
+    for found, free in ((places, (rows - 1) ** 2), (steps, rows - 2)):
+        chi_square = float(((found - found.mean()) ** 2 / found.mean()).sum())
         assert abs(chi_square - free) < 5 * math.sqrt(2 * free)
 
 
@@ -240,6 +264,43 @@ def test_the_order_of_a_million_rows_shows_no_pattern() -> None:
     assert abs(np.corrcoef(row[1:], row[:-1])[0, 1]) < 0.005
 
 
+# --- draws to rows, of many shards ---
+
+
+SIZES = [50, 1, 70, 0, *range(3, 40), 200, 10]
+
+
+@pytest.mark.parametrize("open_shards", [1, 2, 5, 16, 100])
+def test_every_epoch_over_many_shards_gives_every_row_once(open_shards: int) -> None:
+    rows = sum(SIZES)
+    epoch, row = order(np.arange(3 * rows), SIZES, 5, "birds", open_shards=open_shards)
+    for number in range(3):
+        assert np.array_equal(np.sort(row[epoch == number]), np.arange(rows))
+    assert not np.array_equal(row[epoch == 0], row[epoch == 1])
+    for at in (0, rows - 1, rows + 7):
+        alone = order([at], SIZES, 5, "birds", open_shards=open_shards)
+        assert (alone[0][0], alone[1][0]) == (epoch[at], row[at])
+
+
+@pytest.mark.parametrize("open_shards", [1, 4, 16])
+def test_only_a_few_shards_are_open_at_a_time(open_shards: int) -> None:
+    _, row = order(np.arange(6400), [100] * 64, 5, "birds", open_shards=open_shards)
+    shard = row // 100
+    ranges = shard.reshape(-1, 100 * open_shards)
+    assert all(len(set(found.tolist())) == open_shards for found in ranges)
+    assert len({tuple(sorted(set(found.tolist()))) for found in ranges}) == 64 // open_shards
+
+
+def test_shards_come_in_any_order_and_rows_at_any_place() -> None:
+    epochs, sizes = 1000, [5] * 8
+    row = order(np.arange(epochs * 40), sizes, 7, "birds", open_shards=2)[1].reshape(epochs, 40)
+    places = np.zeros((40, 40))
+    np.add.at(places, (np.broadcast_to(np.arange(40), row.shape), row), 1)
+    chi_square = float(((places - places.mean()) ** 2 / places.mean()).sum())
+    # Rows of a range move together, so counts may vary more than free ones would.
+    assert chi_square < 39 * 39 * 2
+
+
 @pytest.mark.parametrize("rows", [0, -1, 2**40 + 1])
 def test_a_number_of_rows_that_cannot_be_ordered_is_refused(rows: int) -> None:
     with pytest.raises(MixtureError, match="rows"):
@@ -249,11 +310,12 @@ def test_a_number_of_rows_that_cannot_be_ordered_is_refused(rows: int) -> None:
 def test_the_stream_never_changes_between_versions() -> None:
     """A change of these digests breaks the exact resume of every run: it needs a new manifest version."""
     source, draw = schedule(shares(SHAPES["two hundred Zipf"]), np.arange(FAR, FAR + 5000))
-    epoch, row = order(np.arange(FAR, FAR + 5000), 12_345, 42, "birds")
+    one = order(np.arange(FAR, FAR + 5000), 12_345, 42, "birds")
+    many = order(np.arange(FAR, FAR + 5000), [700, 1, 0, *[50] * 90], 42, "birds")
     digest = hashlib.sha256()
-    for array in (source, draw, epoch, row):
+    for array in (source, draw, *one, *many):
         digest.update(array.astype("<i8").tobytes())
-    assert digest.hexdigest() == "0227aa715c78a3b222da542024b01bbb8577caca2ba117d75b0c56e5b7bb2997"
+    assert digest.hexdigest() == "34db13ab372ef2c7150c86a7f7a4d8ce99d39e21f27bb597ead86b894ac740ce"
 
 
 # --- the manifest ---
@@ -285,11 +347,12 @@ def test_a_manifest_comes_back_as_it_was_built_and_has_the_same_bytes_again(
     manifest = build(three, 42, out)
     first = out.read_bytes()
     assert load(out) == manifest
-    assert [(d.name, d.path, d.slots, d.samples) for d in manifest.datasets] == [
-        ("a", "a", 5, 5),
-        ("b", "b", 3, 70),
-        ("c", "c", 2, 9),
+    assert [(d.name, d.path, d.weight, d.samples) for d in manifest.datasets] == [
+        ("a", "a", 0.5, 5),
+        ("b", "b", 0.3, 70),
+        ("c", "c", 0.2, 9),
     ]
+    assert manifest.segments[0].slots == (5, 3, 2)
     build(three, 42, out)
     assert out.read_bytes() == first
     save(manifest, tmp_path / "again.json")
@@ -332,7 +395,7 @@ def test_every_row_of_a_source_is_seen_once_an_epoch(tmp_path: Path, three: list
 
 def test_a_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     manifest = build([*three[:2], (three[2][0], 0.0)], 0, tmp_path / "mixture.json")
-    assert manifest.datasets[2].slots == 0
+    assert manifest.segments[0].slots == (5, 3, 0)
     assert set(locate(manifest, np.arange(1000))[0].tolist()) == {0, 1}
 
 
@@ -381,6 +444,11 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
     a_dataset(tmp_path / "b", 71)
     with pytest.raises(MixtureError, match=r"'b' .* has changed .* `curate mix`"):
         load(out)
+    build(three, 0, out)
+    with open(tmp_path / "c" / "00000.tar", "ab") as tar:
+        tar.write(b"x")
+    with pytest.raises(MixtureError, match=r"shard .*00000.tar of dataset 'c' has changed"):
+        load(out)
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(MixtureError, match=r"'b' is not at .* `curate mix`"):
         load(out)
@@ -389,7 +457,8 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"version": 2}, ShardError, "upgrade curate"),
+        ({"version": 3}, ShardError, "upgrade curate"),
+        ({"version": 1}, MixtureError, "version 1"),
         ({"seed": -1}, SettingsError, "seed"),
         ({"sede": 1}, SettingsError, "did you mean 'seed'"),
         ({"datasets": []}, SettingsError, "datasets"),
@@ -405,11 +474,11 @@ def test_a_manifest_that_cannot_be_true_is_refused(
         load(out)
 
 
-def test_a_weight_changed_by_hand_without_its_slots_is_refused(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_a_manifest_changed_by_hand_is_refused(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     out = tmp_path / "mixture.json"
     build(three, 0, out)
     data = json.loads(out.read_text())
-    for key, value, message in (("weight", 0.6, "slots"), ("slots", 6, "slots"), ("weight", -1, "weight")):
+    for key, value, message in (("weight", 0.6, "by hand"), ("path", "c", "by hand"), ("weight", -1, "weight")):
         changed = json.loads(json.dumps(data))
         changed["datasets"][0][key] = value
         out.write_text(json.dumps(changed))

@@ -156,6 +156,10 @@ class Run(Settings):
     decode_threads: Count = 2
     prefetch: Count = 3
     """Batches decoded ahead."""
+    cache: str | None = None
+    """Folder on this host where tars that lie elsewhere are kept whole; without one they are read in ranges."""
+    cache_gb: Annotated[float, Field(gt=0.0)] = 64.0
+    """What that folder may take, in 10^9 bytes, shared by all processes of the host."""
     log_every: Count = 10
     checkpoint_every: Count = 500
     keep: Count = 2

@@ -1,84 +1,67 @@
 """The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
 
-Batch k holds the positions [k*B, (k+1)*B) of the mixture, whatever the number of ranks and threads: each rank decodes
-its own share of them. Position to sample is arithmetic (`curate.mix.locate`), so starting at any position costs
-the same, and nothing is replayed. Decoding runs in threads: reading, Pillow and torch release Python's lock.
+Batch k holds the positions [k*B, (k+1)*B) of the mixture, whatever the number of ranks, worker processes and threads:
+each rank decodes its own share of them. Position to sample is arithmetic (`curate.mix.locate`), so starting at any
+position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and torch
+release Python's lock.
 
-A sample that cannot be read is replaced by another of its source, chosen by (seed, source, epoch, row), and counted;
-above a limit the stream stops and names the shard.
+In any torch trainer:
+
+    stream = Stream(Path("mixture.json"), 256, Fit(224))            # or any function of a sample to tensors
+    loader = DataLoader(stream, batch_size=None, num_workers=2)     # or StatefulDataLoader, or `stream` itself
+    for batch in loader: ...; checkpoint(batch.state)               # later: stream.load_state_dict(state)
+
+A sample that cannot be read is replaced (`train.reading`) and counted; above a limit the stream stops and names the
+shard.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from bisect import bisect_right
+import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Barrier
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from curate import mix
 from curate.sample import file_sha256
-from curate.shards import ShardReader, load_dataset
-from curate.shards.info import dataset_file
-from train.images import BROKEN
+from curate.shards import ShardCache, UnreachableError
+from train.reading import Drawn, Place, Prepare, Reader, Reading, Ready, Replaced, Shelf, Stack, StreamError
+
+__all__ = ["Batch", "Drawn", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
 
 CHUNK = 8
 """Samples a thread takes at a time: enough that handing over costs little."""
-MAX_TRIES = 16
-"""Replacements tried for one unreadable sample before its source counts as broken."""
+RAW_CHUNK = 64
+"""The same where nothing is decoded."""
+PLANNED = 1 << 13
+"""Positions whose places are worked out at once."""
 GRACE = 8
 """Unreadable samples always borne, so that a short run does not stop at its first."""
-
-
-class StreamError(ValueError):
-    """Data that cannot be streamed; the message says which source or shard, what and what to do."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A sample as read: its content by part name, and which pass over its source this is."""
-
-    uid: str
-    source: str
-    epoch: int
-    parts: Mapping[str, bytes]
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and the uid that took its place."""
-
-    position: int
-    source: str
-    shard: str
-    row: int
-    error: str
-    by: str
 
 
 @dataclass(frozen=True)
 class Batch:
     """This rank's share of a global batch: stacked tensors, their uids in order, and what had to be replaced.
 
-    `drawn` counts the whole global batch by source, the same on every rank.
+    `drawn` counts the whole global batch by source, the same on every rank. `state` is the stream's once this batch
+    has been used: what a checkpoint keeps. `samples` holds the samples as read where nothing prepares them.
     """
 
     tensors: dict[str, Tensor]
     uids: tuple[str, ...]
     replaced: tuple[Replaced, ...]
     drawn: Mapping[str, int]
-
-
-Prepare = Callable[[Drawn], dict[str, Tensor]]
+    state: Mapping[str, Any]
+    samples: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,61 +72,19 @@ class Share:
     world: int = 1
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears."""
-
-    threads: int = 2
-    prefetch: int = 3
-    max_unreadable: float = 0.01
-
-
-class Shelf:
-    """One dataset's shards behind one row number; readers open when first needed and stay open."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        info = load_dataset(path)
-        self.name = name
-        self.folder = dataset_file(path).parent
-        self.shards = info.shards
-        self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
-        self.rows = info.samples
-        self._readers: dict[int, ShardReader] = {}
-        self._lock = Lock()
-
-    def place(self, row: int) -> tuple[int, int]:
-        """(shard, row in it) of the dataset's `row`."""
-        shard = bisect_right(self.ends, row)
-        return shard, row - (self.ends[shard - 1] if shard else 0)
-
-    def read(self, row: int) -> tuple[str, dict[str, bytes]]:
-        """(uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
-        shard, inner = self.place(row)
-        reader = self._reader(shard)
-        return str(reader.uids[inner]), reader.read(inner)
-
-    def shard_name(self, row: int) -> str:
-        """The path of the tar that holds `row`."""
-        return str(self.folder / self.shards[self.place(row)[0]].tar)
-
-    def close(self) -> None:
-        """Close every open shard."""
-        with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
-
-    def _reader(self, shard: int) -> ShardReader:
-        with self._lock:
-            if shard not in self._readers:
-                info = self.shards[shard]
-                self._readers[shard] = ShardReader(self.folder / info.tar, self.folder / info.index)
-            return self._readers[shard]
+def this_share() -> Share:
+    """The share of this process in torch's process group; all of it where there is none."""
+    group = torch.distributed
+    return (
+        Share(group.get_rank(), group.get_world_size()) if group.is_available() and group.is_initialized() else Share()
+    )
 
 
-class Stream:
-    """Batches of a mixture from a position on, without end; `batch_size` samples a batch over all ranks.
+class Stream(IterableDataset[Batch]):
+    """Batches of a mixture from a position on; `batch_size` samples a batch over all ranks.
 
+    Without end, unless the manifest has one: the last whole batch before it is then the last.
+    Without `prepare` a batch holds the samples' bytes. Without `share`, ranks are those of torch's process group.
     Raises StreamError, and what `curate.mix.load` raises for a manifest or dataset that cannot be used.
     """
 
@@ -151,28 +92,33 @@ class Stream:
         self,
         manifest: Path,
         batch_size: int,
-        prepare: Prepare,
+        prepare: Prepare | None = None,
         share: Share | None = None,
         reading: Reading | None = None,
     ) -> None:
-        share, reading = share or Share(), reading or Reading()
-        if batch_size % share.world:
-            raise StreamError(f"a batch of {batch_size} cannot be shared by {share.world} ranks; choose a multiple")
-        self.manifest = mix.load(manifest)
-        self.digest = file_sha256(manifest)
-        sources = enumerate(self.manifest.datasets)
-        self.shelves = [Shelf(s.name, mix.folder_of(self.manifest, manifest, n)) for n, s in sources]
-        self.batch_size, self.prepare, self.share = batch_size, prepare, share
-        self.reading = reading
+        self.share, self.reading = share or this_share(), reading or Reading()
+        if batch_size % self.share.world:
+            raise StreamError(
+                f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
+            )
+        self.path, self.manifest = Path(manifest), mix.load(manifest)
+        self.digest = file_sha256(self.path)
+        self.batch_size, self.prepare = batch_size, prepare
         self.position = 0
         self.unreadable: Counter[str] = Counter()
         self._seen = 0
-        self._pool = ThreadPoolExecutor(reading.threads, thread_name_prefix="decode")
-        self._ahead: deque[_Pending] = deque()
+        self._worker = (0, 1)
+        self._at_work: _AtWork | None = None
+
+    @property
+    def shelves(self) -> list[Shelf]:
+        """The datasets, in the manifest's order."""
+        return self._working().shelves
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: the position of the next sample to be given, and the manifest it belongs to."""
-        return {"position": self.position, "manifest": self.digest}
+        state = {"position": self.position, "manifest": self.digest}
+        return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of the same manifest, on any number of ranks. Raises StreamError if it is another's."""
@@ -180,71 +126,112 @@ class Stream:
             raise StreamError(
                 "the mixture manifest has changed since this state was saved; start a new run for a new mixture"
             )
+        if tuple(state.get("worker", self._worker)) != self._worker:
+            raise StreamError(
+                f"this is the state of worker {state['worker']}, loaded in {list(self._worker)}; to go on with another"
+                " number of workers, load the last batch's `state` before the loader is made"
+            )
         self._forget()
         self.position = int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        if info is not None and self._worker == (0, 1) and info.num_workers > 1:
+            self._worker = (info.id, info.num_workers)
+            self.position += info.id * self.batch_size
         return self
 
     def __next__(self) -> Batch:
-        start = self.position + len(self._ahead) * self.batch_size
-        while len(self._ahead) < self.reading.prefetch + 1:
-            self._ahead.append(self._submit(start))
-            start += self.batch_size
-        pending = self._ahead.popleft()
-        ready = [item for future in pending.chunks for item in future.result()]
-        self.position += self.batch_size
+        work, stride = self._working(), self._worker[1] * self.batch_size
+        start = self.position + len(work.ahead) * stride
+        end = self.manifest.end
+        while len(work.ahead) < self.reading.prefetch + 1 and (end is None or start + self.batch_size <= end):
+            work.ahead.append(self._submit(work, start))
+            start += stride
+        if not work.ahead:
+            raise StopIteration
+        pending = work.ahead.popleft()
+        try:
+            ready = [item for future in pending.chunks for item in future.result()]
+        except UnreachableError as err:
+            raise StreamError(str(err)) from err
+        following = self.position + self.batch_size
+        self.position += stride
         replaced = tuple(r for item in ready for r in item.replaced)
         self._bear(replaced, len(ready))
-        tensors = {name: torch.stack([item.tensors[name] for item in ready]) for name in ready[0].tensors}
-        return Batch(tensors, tuple(item.uid for item in ready), replaced, pending.drawn)
+        samples = tuple(item.sample for item in ready if item.sample is not None)
+        state = {"position": following, "manifest": self.digest}
+        return Batch(pending.stack.tensors, tuple(item.uid for item in ready), replaced, pending.drawn, state, samples)
+
+    def at(self, positions: Sequence[int]) -> list[Drawn]:
+        """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
+
+        What cannot be read is replaced as in a batch. The stream itself does not move.
+        """
+        work = self._working()
+        columns = mix.locate(self.manifest, np.asarray(positions, dtype=np.int64))
+        places = list(zip(*(column.tolist() for column in columns), strict=True))
+        reader = Reader(work.shelves, self.manifest.seed, None)
+        try:
+            ready = reader.chunk(min(positions, default=0), places, 0, Stack(0))
+        except UnreachableError as err:
+            raise StreamError(str(err)) from err
+        return [item.sample for item in ready if item.sample is not None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process is given: threads, locks and open files stay here."""
+        return self.__dict__ | {"_at_work": None}
 
     def close(self) -> None:
         """Stop decoding and close the shards."""
         self._forget()
-        self._pool.shutdown(cancel_futures=True)
-        for shelf in self.shelves:
-            shelf.close()
+        if self._at_work is not None:
+            self._at_work.pool.shutdown(cancel_futures=True)
+            for shelf in self._at_work.shelves:
+                shelf.close()
+        self._at_work = None
+
+    def _working(self) -> _AtWork:
+        """Threads and open shards of this very process: a fork inherits neither."""
+        if self._at_work is None or self._at_work.pid != os.getpid():
+            sources = enumerate(self.manifest.datasets)
+            cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
+            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache) for n, s in sources]
+            reader = Reader(shelves, self.manifest.seed, self.prepare)
+            alone = self.prepare is None and not any(shelf.far for shelf in shelves)
+            pool = _threads(1 if alone else self.reading.threads)
+            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque())
+        return self._at_work
 
     def _forget(self) -> None:
-        for pending in self._ahead:
-            for future in pending.chunks:
-                future.cancel()
-        self._ahead.clear()
+        if self._at_work is not None and self._at_work.pid == os.getpid():
+            for pending in self._at_work.ahead:
+                for future in pending.chunks:
+                    future.cancel()
+            self._at_work.ahead.clear()
 
-    def _submit(self, start: int) -> _Pending:
-        positions = np.arange(start, start + self.batch_size, dtype=np.int64)
-        source, epoch, row = mix.locate(self.manifest, positions)
-        counts = np.bincount(source, minlength=len(self.shelves)).tolist()
+    def _submit(self, work: _AtWork, start: int) -> _Pending:
+        places, counts = self._places(work, start)
+        chunk, stack = CHUNK if self.prepare else RAW_CHUNK, Stack(len(places))
+        tasks = [
+            work.pool.submit(work.reader.chunk, start, places[at : at + chunk], at, stack)
+            for at in range(0, len(places), chunk)
+        ]
+        return _Pending(tasks, stack, {shelf.name: n for shelf, n in zip(work.shelves, counts, strict=True)})
+
+    def _places(self, work: _AtWork, start: int) -> tuple[list[Place], list[int]]:
+        """This rank's places of the batch at `start`, and how many of the whole batch each source has."""
+        plan, offset = work.plan, start - work.planned
+        if plan is None or not 0 <= offset <= len(plan[0]) - self.batch_size:
+            whole = max(PLANNED // self.batch_size, 1) * self.batch_size
+            whole = whole if self.manifest.end is None else min(whole, self.manifest.end - start)
+            plan = work.plan = mix.locate(self.manifest, np.arange(start, start + whole, dtype=np.int64))
+            work.planned, offset = start, 0
         each = self.batch_size // self.share.world
-        mine = slice(self.share.rank * each, (self.share.rank + 1) * each)
-        wanted = list(zip(source[mine].tolist(), epoch[mine].tolist(), row[mine].tolist(), strict=True))
-        chunks = [self._pool.submit(self._make, start, wanted[at : at + CHUNK]) for at in range(0, each, CHUNK)]
-        return _Pending(chunks, {shelf.name: n for shelf, n in zip(self.shelves, counts, strict=True)})
-
-    def _make(self, start: int, wanted: list[tuple[int, int, int]]) -> list[_Ready]:
-        return [self._one(start, self.shelves[source], epoch, row) for source, epoch, row in wanted]
-
-    def _one(self, start: int, shelf: Shelf, epoch: int, row: int) -> _Ready:
-        faults: list[tuple[str, int, str]] = []
-        for number in range(MAX_TRIES):
-            at = row if number == 0 else self._another(shelf, epoch, row, number)
-            try:
-                uid, parts = shelf.read(at)
-                tensors = self.prepare(Drawn(uid, shelf.name, epoch, parts))
-            except BROKEN as err:
-                faults.append((shelf.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
-                continue
-            return _Ready(uid, tensors, tuple(Replaced(start, shelf.name, *fault, by=uid) for fault in faults))
-        shard, at, error = faults[0]
-        raise StreamError(
-            f"source {shelf.name!r}: row {at} in {shard} cannot be read ({error}), nor can {MAX_TRIES - 1} others"
-            " drawn in its place; check the shards with `curate verify`, or publish them again"
-        )
-
-    def _another(self, shelf: Shelf, epoch: int, row: int, number: int) -> int:
-        key = f"{self.manifest.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
-        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") % shelf.rows
+        first = offset + self.share.rank * each
+        source, epoch, row = (column[first : first + each].tolist() for column in plan)
+        counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(work.shelves))
+        return list(zip(source, epoch, row, strict=True)), counts.tolist()
 
     def _bear(self, replaced: tuple[Replaced, ...], seen: int) -> None:
         """Count what was replaced; stop when it is more than the run said it would bear."""
@@ -261,14 +248,37 @@ class Stream:
         )
 
 
-@dataclass(frozen=True)
-class _Ready:
-    uid: str
-    tensors: dict[str, Tensor]
-    replaced: tuple[Replaced, ...]
+def _threads(count: int) -> ThreadPoolExecutor:
+    """A pool whose threads each work alone: torch, called from them, takes no more threads of its own.
+
+    Mere reading takes one thread: several would only hand Python's lock to and fro.
+    """
+    before, all_there = torch.get_num_threads(), Barrier(count)
+    pool = ThreadPoolExecutor(count, "decode", initializer=_work_alone)
+    for started in [pool.submit(all_there.wait) for _ in range(count)]:
+        started.result()
+    torch.set_num_threads(before)  # OpenMP keeps the number by thread, but new threads take the last one that was set
+    return pool
+
+
+def _work_alone() -> None:
+    torch.get_num_threads()  # a thread's first question brings the number of all: ask before it is set
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
 class _Pending:
-    chunks: list[Future[list[_Ready]]]
+    chunks: list[Future[list[Ready]]]
+    stack: Stack
     drawn: Mapping[str, int]
+
+
+@dataclass
+class _AtWork:
+    pid: int
+    shelves: list[Shelf]
+    reader: Reader
+    pool: ThreadPoolExecutor
+    ahead: deque[_Pending]
+    plan: tuple[Any, Any, Any] | None = None
+    planned: int = 0

@@ -68,7 +68,9 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = optim.adamw(objective, config.optim)
     part = config.data.batch_size // config.optim.accumulate
-    reading = Reading(config.run.decode_threads, config.run.prefetch, config.data.max_unreadable)
+    how = config.run
+    cache = Path(how.cache) if how.cache else None
+    reading = Reading(how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9))
     stream = Stream(manifest, part, prepare, Share(ranks.rank, ranks.world), reading)
     try:
         trainer = Trainer(config, ranks, out, objective, optimizer, stream)

@@ -1,18 +1,42 @@
 """Mixtures: a manifest of weighted datasets, and the pure functions from a position to the sample that stands there."""
 
-from curate.mix.manifest import Manifest, Source, build, folder_of, load, save
-from curate.mix.schedule import MixtureError, locate, order, quantisation_error, shares
+from curate.mix.build import Built, Onto, build, compose, short, skip
+from curate.mix.indexes import Drawn, uids_at
+from curate.mix.manifest import Manifest, Segment, Source, Stage, folder_of, json_schema, knows, load, read, save
+from curate.mix.order import order
+from curate.mix.plan import StageAt, choose, locate, mixture_position, positions_of, stage_at, step_size
+from curate.mix.schedule import MixtureError, quantisation_error, shares
+from curate.mix.spec import MixtureSpec
 
 __all__ = [
+    "Built",
+    "Drawn",
     "Manifest",
     "MixtureError",
+    "MixtureSpec",
+    "Onto",
+    "Segment",
     "Source",
+    "Stage",
+    "StageAt",
     "build",
+    "choose",
+    "compose",
     "folder_of",
+    "json_schema",
+    "knows",
     "load",
     "locate",
+    "mixture_position",
     "order",
+    "positions_of",
     "quantisation_error",
+    "read",
     "save",
     "shares",
+    "short",
+    "skip",
+    "stage_at",
+    "step_size",
+    "uids_at",
 ]

@@ -1,89 +1,156 @@
-"""The mixture manifest, `mixture.json`: which datasets, in what shares, by which seed; checked whenever it is read."""
+"""The mixture manifest, `mixture.json`: which sources, in what shares, when, and by which seed; checked when read.
+
+Everything in it is resolved: nested groups, units, sizes, caps and limits have become the weights of stages and the
+slots of segments. A file like this is written by `curate mix`; people write specifications (`curate.mix.spec`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curate.mix.schedule import MAX_ROWS, MixtureError, shares
-from curate.sample import commit_text, dump_json, file_sha256
+from curate.mix.order import MAX_ROWS, OPEN_SHARDS, Runs
+from curate.mix.plan import Plan
+from curate.mix.schedule import MAX_SLOTS, MixtureError
+from curate.sample import commit_text, dump_json, file_sha256, fingerprint
 from curate.settings import Settings, validate
 from curate.shards import DatasetInfo, load_dataset
-from curate.shards.info import DATASET_FILE, check_version, dataset_file, read_json
+from curate.shards.info import DATASET_FILE, check_version, read_json
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 AGAIN = "run `curate mix` again"
+
+Mode = Literal["interleave", "accumulate", "homogeneous", "concat"]
+Unit = Literal["samples", "text_tokens", "images", "total_tokens", "answer_tokens"]
+Choices = dict[str, dict[str, float]]
 
 
 class Source(Settings):
-    """One dataset of a mixture. `path` is seen from the manifest's folder, `digest` is the SHA-256 of dataset.json."""
+    """One dataset of a mixture. `path` is seen from the manifest's folder, `digest` is the SHA-256 of dataset.json.
+
+    `weight` is the one given, within its group; `share` that of the whole mixture, in the mixture's unit, at its first
+    stage. `units` is how much of that unit the dataset holds. `shards`: (how many, samples of each) in order.
+    """
 
     name: str = Field(min_length=1)
+    group: str = ""
     path: str = Field(min_length=1)
     weight: float = Field(ge=0)
-    slots: int = Field(ge=0)
+    share: float = Field(ge=0, le=1)
     samples: int = Field(ge=1, le=MAX_ROWS)
+    units: int = Field(ge=0)
     digest: str = Field(pattern="^[0-9a-f]{64}$")
+    shards: Runs
+    again: bool = False
+    rotate: int = Field(1, ge=1)
+    max_epochs: float | None = Field(None, gt=0)
+    choices: Choices = Field(default_factory=dict)
+
+
+class Stage(Settings):
+    """From position `start` on: the sources' weights in samples (losses in mode accumulate), and how to train.
+
+    Over the first `ramp` positions the weights go from the stage before's to these. `resolution` in pixels,
+    `sequence` in tokens, for all sources or by source or group; `train` names what is trained.
+    """
+
+    name: str = Field(min_length=1)
+    start: int = Field(ge=0)
+    ramp: int = Field(0, ge=0)
+    weights: tuple[float, ...]
+    resolution: int | None = None
+    sequence: int | dict[str, int] | None = None
+    train: tuple[str, ...] | None = None
+
+
+class Segment(Settings):
+    """From position `start` on, `slots` of a period for each source (batches in mode homogeneous)."""
+
+    start: int = Field(ge=0)
+    slots: tuple[int, ...]
+
+
+class Continued(Settings):
+    """The manifest this one goes on from, by the SHA-256 of its file, at which position."""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    position: int = Field(ge=0)
 
 
 class Manifest(Settings):
-    """A mixture: `slots` of a period for each dataset say exactly which share it has."""
+    """A mixture: a flat list of sources; stages say what is wanted, segments which slots of a period give it.
 
-    version: Literal[1] = 1
+    `batch`: positions of a step. `epoch`: positions of one pass where the mixture has one. `end`: how many positions
+    the stream has, where a source's epochs end it. `skips`: ranges [first, end) of the mixture left out. `seal` names
+    the content, so that a change by hand is noticed.
+    """
+
+    version: Literal[2] = 2
     seed: int = Field(ge=0, lt=1 << 63)
+    mode: Mode = "interleave"
+    unit: Unit = "samples"
+    visual_tokens: int = 0
+    batch: int | None = Field(None, ge=1)
+    epoch: int | None = Field(None, ge=1)
+    end: int | None = Field(None, ge=0)
+    open_shards: int = Field(OPEN_SHARDS, ge=1)
     datasets: tuple[Source, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    segments: tuple[Segment, ...] = Field(min_length=1)
+    skips: tuple[tuple[int, int], ...] = ()
+    continued: Continued | None = None
+    seal: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         names = [d.name for d in self.datasets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sources are named {twice[0]!r}, and a name keys the order; {AGAIN}")
-        digests = [d.digest for d in self.datasets]
-        if again := [d for d in self.datasets if digests.count(d.digest) > 1]:
-            raise ValueError(f"{_same(again[0].path, again[1].path)}")
-        wanted = shares([d.weight for d in self.datasets])
-        if wanted != (found := tuple(d.slots for d in self.datasets)):
-            raise ValueError(f"the weights mean the slots {wanted}, the file says {found}; {AGAIN} after a change")
+        once = [d for d in self.datasets if not d.again]
+        digests = [d.digest for d in once]
+        if again := [d for d in once if digests.count(d.digest) > 1]:
+            raise ValueError(same_content(again[0].path, again[1].path))
+        for what, entries in (("stages", self.stages), ("segments", self.segments)):
+            starts = [e.start for e in entries]
+            if starts[0] != 0 or sorted(set(starts)) != starts:
+                raise ValueError(f"{what} must start at 0 and rise, found {starts[:8]}; {AGAIN}")
+        if any(
+            len(row) != len(names) for row in (*(s.weights for s in self.stages), *(s.slots for s in self.segments))
+        ):
+            raise ValueError(f"every stage and segment needs one number for each of {len(names)} sources; {AGAIN}")
+        if any(min(s.slots) < 0 or not 0 < sum(s.slots) <= MAX_SLOTS for s in self.segments):
+            raise ValueError(f"the slots of a segment are counts that add up to 1 to {MAX_SLOTS}; {AGAIN}")
+        ends = [end for skip in sorted(self.skips) for end in skip]
+        if sorted(set(ends)) != ends:
+            raise ValueError(f"skips must be ranges [first, end) that do not meet, found {self.skips[:4]}; {AGAIN}")
+        if self.batch is None and self.mode in ("accumulate", "homogeneous"):
+            raise ValueError(f"mode {self.mode} needs `batch`, the samples of a step")
+        if self.seal and self.seal != self.content:
+            raise ValueError(f"was changed by hand (its seal is another's): change the specification, then {AGAIN}")
         return self
 
+    @property
+    def content(self) -> str:
+        """16 hex digits that name all of the manifest but its seal."""
+        return fingerprint(self.model_dump(mode="json", exclude={"seal"}))
 
-def build(datasets: Sequence[tuple[Path, float]], seed: int, out: Path) -> Manifest:
-    """Check the datasets (folders) and their weights, and write the manifest `out`. Raises MixtureError, ShardError."""
-    if not datasets:
-        raise MixtureError("no datasets to mix: give at least one folder that holds a dataset.json")
-    slots = shares([weight for _, weight in datasets])
-    names: list[str] = []
-    content: dict[tuple[str, ...], Path] = {}
-    sources = []
-    for (path, weight), slot in zip(datasets, slots, strict=True):
-        file = dataset_file(Path(path))
-        info = _usable(file)
-        if other := content.get(key := tuple(sorted(shard.sha256 for shard in info.shards))):
-            raise MixtureError(_same(str(other), str(file.parent)))
-        content[key] = file.parent
-        names.append(_unused(info.name, names))
-        sources.append(
-            Source(
-                name=names[-1],
-                path=_seen_from(Path(out).parent, file.parent),
-                weight=weight,
-                slots=slot,
-                samples=info.samples,
-                digest=file_sha256(file),
-            )
-        )
-    manifest = validate({"seed": seed, "datasets": sources}, Manifest, str(out))
-    save(manifest, out)
-    return manifest
+    @cached_property
+    def plan(self) -> Plan:
+        """The manifest made ready for arithmetic; made when first asked for."""
+        return Plan.of(self)
+
+    def sealed(self) -> Manifest:
+        """The manifest with the seal of its content."""
+        return self.model_copy(update={"seal": self.content})
 
 
 def save(manifest: Manifest, path: Path) -> None:
     """Write a manifest whole or not at all; the same manifest, the same bytes."""
-    commit_text(Path(path), dump_json(manifest.model_dump(mode="json")))
+    commit_text(Path(path), dump_json(manifest.sealed().model_dump(mode="json")))
 
 
 def load(path: Path) -> Manifest:
@@ -91,17 +158,50 @@ def load(path: Path) -> Manifest:
 
     Raises MixtureError, ShardError or SettingsError, each a ValueError.
     """
-    path = Path(path)
-    data = read_json(path, "make a mixture with `curate mix`")
-    check_version(path, data, MANIFEST_VERSION)
-    manifest = validate(data, Manifest, str(path))
+    manifest = read(path)
     for number, source in enumerate(manifest.datasets):
         file = folder_of(manifest, path, number) / DATASET_FILE
         if not file.is_file():
             raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
-        if file_sha256(file) != source.digest or _usable(file).samples != source.samples:
+        if file_sha256(file) != source.digest or (info := load_dataset(file)).samples != source.samples:
             raise MixtureError(f"{path}: dataset {source.name!r} at {file} has changed since it was mixed; {AGAIN}")
+        if changed := _changed_shard(file.parent, info):
+            raise MixtureError(
+                f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
+                f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
+            )
     return manifest
+
+
+def _changed_shard(folder: Path, info: DatasetInfo) -> str | None:
+    """A tar of another size than dataset.json says, one look at the folder for all; tars that lie elsewhere pass."""
+    with os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}
+    return next((str(folder / s.tar) for s in info.shards if sizes.get(s.tar, s.bytes) != s.bytes), None)
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest without looking at its datasets. Raises ShardError or SettingsError."""
+    path = Path(path)
+    data = read_json(path, "make a mixture with `curate mix`")
+    check_version(path, data, MANIFEST_VERSION)
+    if data.get("version", 1) == 1:
+        raise MixtureError(f"{path}: a manifest of version 1, whose order this curate no longer has; {AGAIN}")
+    manifest = validate(data, Manifest, str(path))
+    assert manifest.plan  # made now, so that the first seek need not
+    return manifest
+
+
+def knows(manifest: Manifest, digest: str, position: int) -> bool:
+    """Whether a state of the manifest file with this SHA-256 can go on under `manifest`, which continues that one.
+
+    Up to the position at which it takes over, a manifest gives what the one before gave.
+    """
+    return (
+        manifest.continued is not None
+        and manifest.continued.digest == digest
+        and (position <= manifest.continued.position)
+    )
 
 
 def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
@@ -109,27 +209,14 @@ def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
     return Path(path).parent / manifest.datasets[source].path
 
 
-def _usable(file: Path) -> DatasetInfo:
-    if file.name != DATASET_FILE:
-        raise MixtureError(f"{file}: a dataset is given by its folder, or by the {DATASET_FILE} in it")
-    info = load_dataset(file)
-    if info.samples == 0:
-        raise MixtureError(f"{file}: the dataset {info.name!r} has no samples; leave it out or loosen its recipe")
-    return info
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `mixture.json`."""
+    return Manifest.model_json_schema()
 
 
-def _unused(name: str, taken: list[str]) -> str:
-    """The name itself, or with a number behind it: the name keys a source's order, so it must be its own."""
-    candidates = (name if n == 1 else f"{name}-{n}" for n in range(1, len(taken) + 2))
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
-def _seen_from(folder: Path, target: Path) -> str:
-    try:
-        return Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
-        return target.resolve().as_posix()
-
-
-def _same(one: str, other: str) -> str:
-    return f"{one} and {other} hold the same content; name it once, with the sum of the weights"
+def same_content(one: str, other: str) -> str:
+    """What is said of one dataset reached by two paths."""
+    return (
+        f"{one} and {other} hold the same content; name it once, with the sum of the weights,"
+        " or say `again: true` where it is meant"
+    )

@@ -1,17 +1,20 @@
 """Shards: webdataset tars with an Arrow index beside each, written whole, opened at random, verified.
 
 `info` says what a dataset is made of, `scan` reads strangers' tars without trusting them, `index` lays down and
-reads the table of where each part lies, `write` makes a shard.
+reads the table of where each part lies, `write` makes a shard, `remote` and `cache` reach tars that lie elsewhere.
 """
 
+from curate.shards.cache import ShardCache
 from curate.shards.index import ShardReader, index_tar, verify
 from curate.shards.info import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
+from curate.shards.remote import UnreachableError, attach, open_shard
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 from curate.shards.write import ShardWriter
 
 __all__ = [
     "DatasetInfo",
     "Part",
+    "ShardCache",
     "ShardError",
     "ShardInfo",
     "ShardReader",
@@ -19,8 +22,11 @@ __all__ = [
     "TarFault",
     "TarLimits",
     "TarSample",
+    "UnreachableError",
+    "attach",
     "index_tar",
     "load_dataset",
+    "open_shard",
     "save_dataset",
     "scan_tar",
     "verify",

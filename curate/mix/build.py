@@ -1,0 +1,378 @@
+"""From a specification and the datasets it names to a manifest, and what a person should be told of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+from curate.mix.indexes import units_held
+from curate.mix.manifest import Continued, Manifest, Mode, Segment, Source, Stage, same_content, save
+from curate.mix.order import runs
+from curate.mix.plan import mixture_position, skipped, stream_position
+from curate.mix.schedule import MixtureError, exactly
+from curate.mix.segments import Laid, Limits, lay_out
+from curate.mix.spec import Entry, MixtureSpec, StageSpec
+from curate.mix.weights import Leaf, Shares, resolve, taken
+from curate.sample import file_sha256
+from curate.settings import validate
+from curate.shards import DatasetInfo, load_dataset
+from curate.shards.info import DATASET_FILE, dataset_file
+
+WHOLE = StageSpec(name="whole")
+
+
+@dataclass(frozen=True)
+class Onto:
+    """A manifest to go on from (as read from `path`), at a position of its stream."""
+
+    manifest: Manifest
+    path: Path
+    position: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """A manifest, the leaves and the shares of its own stages, and what deserves a warning."""
+
+    manifest: Manifest
+    leaves: tuple[Leaf, ...]
+    shares: tuple[Shares, ...]
+    notes: tuple[str, ...]
+
+
+def build(datasets: Sequence[tuple[Path, float]], seed: int, out: Path) -> Manifest:
+    """Check the datasets (folders) and their weights, and write the manifest `out`. Raises MixtureError, ShardError."""
+    return compose(short(datasets, seed), Path(), out).manifest
+
+
+def short(
+    datasets: Sequence[tuple[Path, float]], seed: int, mode: Mode = "interleave", batch: int | None = None
+) -> MixtureSpec:
+    """The specification of datasets and weights without more ado. Raises MixtureError."""
+    if not datasets:
+        raise MixtureError("no datasets to mix: give at least one folder that holds a dataset.json")
+    exactly([weight for _, weight in datasets])
+    entries = tuple(Entry(path=str(path), weight=weight) for path, weight in datasets)
+    return MixtureSpec(seed=seed, mode=mode, batch=batch, sources=entries)
+
+
+def compose(
+    spec: MixtureSpec, home: Path, out: Path, onto: Onto | None = None, skip_steps: Sequence[tuple[int, int]] = ()
+) -> Built:
+    """Resolve a specification, whose paths are seen from `home`, and write the manifest `out`.
+
+    With `onto`, the mixture goes on from another: up to its position everything is as it was, from there the new
+    weights hold and every source goes on where it stood. `skip_steps` are (first, last) steps to leave out.
+    Raises MixtureError, ShardError or SettingsError.
+    """
+    leaves = tuple(_leaves(spec, home))
+    stages = spec.stages or (WHOLE,)
+    shares = tuple(resolve(spec, leaves, stage.weights) for stage in stages)
+    draft = _Draft(spec, out, leaves, stages, shares, onto)
+    skips, position = (onto.manifest.skips, onto.position) if onto else ((), 0)
+    data = draft.data(skipped(skips, draft.batch, position, skip_steps))
+    manifest = validate(data, Manifest, str(out)).sealed()
+    save(manifest, out)
+    return Built(manifest, leaves, shares, tuple(_notes(leaves, shares)))
+
+
+def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
+    """The same mixture without some (first, last) steps that are still to come; everything after them is as it was."""
+    old = onto.manifest
+    folders = [_seen_from(out.parent, onto.path.parent / source.path) for source in old.datasets]
+    sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
+    skips = skipped(old.skips, old.batch, onto.position, steps)
+    end = None if old.end is None else stream_position(mixture_position(old, old.end - 1) + 1, skips)
+    data = old.model_dump(exclude={"seal"}) | {
+        "datasets": [source.model_dump() for source in sources],
+        "skips": skips,
+        "end": end,
+        "continued": Continued(digest=file_sha256(onto.path), position=onto.position),
+    }
+    manifest = validate(data, Manifest, str(out)).sealed()
+    save(manifest, out)
+    return Built(manifest, (), (), ())
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """Everything a manifest is made of, before positions are counted."""
+
+    spec: MixtureSpec
+    out: Path
+    leaves: tuple[Leaf, ...]
+    stages: tuple[StageSpec, ...]
+    shares: tuple[Shares, ...]
+    onto: Onto | None
+
+    @property
+    def batch(self) -> int | None:
+        if self.spec.mode == "accumulate":
+            return sum(self.per_step())
+        return self.spec.batch or (self.onto.manifest.batch if self.onto else None)
+
+    @property
+    def start(self) -> int:
+        """The position (of the mixture) from which this specification holds."""
+        return mixture_position(self.onto.manifest, self.onto.position) if self.onto else 0
+
+    def per_step(self) -> list[int]:
+        """Samples of each source in a step of mode accumulate."""
+        found = [leaf.entry.batch for leaf in self.leaves]
+        if None in found:
+            lacking = self.leaves[found.index(None)].name
+            raise MixtureError(f"mode accumulate draws every source in every step: say `batch` of {lacking!r} as well")
+        total = sum(n or 0 for n in found)
+        if self.spec.batch not in (None, total):
+            raise MixtureError(f"the sources' batches add up to {total}, `batch` says {self.spec.batch}; leave it out")
+        return [n or 0 for n in found]
+
+    def data(self, skips: Sequence[tuple[int, int]]) -> dict[str, object]:
+        """The manifest as plain data, with ranges of positions left out."""
+        spec, old = self.spec, self.onto.manifest if self.onto else None
+        places = _places(self.leaves, old)
+        width = max([*places, *(range(len(old.datasets)) if old else ())]) + 1
+        self._check_onto()
+        stages = self._stages(places, width)
+        segments, end = self._segments(stages, places, width)
+        before = [s for s in old.segments if s.start < self.start] if old else []
+        return {
+            "seed": old.seed if old else spec.seed,
+            "mode": spec.mode,
+            "unit": spec.unit,
+            "visual_tokens": spec.visual_tokens,
+            "batch": self.batch,
+            "epoch": self.shares[0].epoch,
+            "end": None if end is None else stream_position(end, skips),
+            "skips": skips,
+            "open_shards": old.open_shards if old else spec.open_shards,
+            "datasets": self._sources(places, width),
+            "stages": stages,
+            "segments": [
+                *(Segment(start=s.start, slots=_wide(s.slots, range(len(s.slots)), width, 0)) for s in before),
+                *(Segment(start=start, slots=slots) for start, slots in segments),
+            ],
+            "continued": Continued(digest=file_sha256(self.onto.path), position=self.onto.position)
+            if self.onto
+            else None,
+        }
+
+    def _sources(self, places: Sequence[int], width: int) -> list[Source]:
+        out: list[Source | None] = [None] * width
+        folder = self.out.parent
+        if self.onto:
+            for at, source in enumerate(self.onto.manifest.datasets):
+                there = _seen_from(folder, self.onto.path.parent / source.path)
+                out[at] = source.model_copy(update={"path": there, "share": 0.0, "weight": 0.0})
+        for at, leaf, share in zip(places, self.leaves, self.shares[0].of_whole, strict=True):
+            old = out[at]
+            if old is not None and old.rotate != leaf.entry.rotate:
+                raise MixtureError(f"source {old.name!r}: `rotate` cannot change mid-run, it decides the order")
+            out[at] = _source(leaf, share, old.name if old else leaf.name, folder)
+        return [source for source in out if source is not None]
+
+    def _stages(self, places: Sequence[int], width: int) -> list[Stage]:
+        out: list[Stage] = []
+        if self.onto:
+            for stage in self.onto.manifest.stages:
+                if stage.start < self.start:
+                    wide = _wide(stage.weights, range(len(stage.weights)), width, 0.0)
+                    out.append(stage.model_copy(update={"weights": wide}))
+        start, size = self.start, self.batch or 1
+        for spec, shares in zip(self.stages, self.shares, strict=True):
+            weights = _wide([float(w) for w in shares.samples], places, width, 0.0)
+            out.append(
+                Stage(
+                    name=_unused(spec.name, [s.name for s in out]),
+                    start=start,
+                    ramp=spec.ramp * size,
+                    weights=weights,
+                    resolution=spec.resolution,
+                    sequence=spec.sequence,
+                    train=spec.train,
+                )
+            )
+            start += (spec.steps or 0) * size
+        return out
+
+    def _segments(self, stages: list[Stage], places: Sequence[int], width: int) -> tuple[list[Laid], int | None]:
+        had = [0] * width
+        if self.onto:
+            had[: len(self.onto.manifest.datasets)] = self.onto.manifest.plan.counts(self.start).tolist()
+        draws: list[int | None] = [None] * width
+        for at, leaf in zip(places, self.leaves, strict=True):
+            if leaf.max_epochs is not None:
+                draws[at] = int(Fraction(repr(leaf.max_epochs)) * leaf.info.samples)
+        names = [s.name for s in self._sources(places, width)]
+        limits = Limits(draws, had, self.spec.at_limit, self._until())
+        if self.spec.mode == "accumulate":
+            return self._every_source(_wide(self.per_step(), places, width, 0), limits, names)
+        mine = stages[len(stages) - len(self.stages) :]
+        weights = [_wide(s.samples, places, width, Fraction(0)) for s in self.shares]
+        if self.onto and stages[0] is not mine[0] and mine[0].ramp:
+            mine = [stages[-len(self.stages) - 1].model_copy(update={"start": self.start}), *mine]
+            weights = [tuple(exactly(mine[0].weights)), *weights]
+        unit = (self.batch or 1) if self.spec.mode == "homogeneous" else 1
+        return lay_out(mine, weights, unit, limits, names)
+
+    def _every_source(
+        self, slots: tuple[int, ...], limits: Limits, names: Sequence[str]
+    ) -> tuple[list[Laid], int | None]:
+        """Mode accumulate: every source in every step, until one has had its epochs."""
+        laid: list[Laid] = [(self.start, slots)]
+        steps = [(n - h) // s for n, h, s in zip(limits.draws, limits.had, slots, strict=True) if n is not None and s]
+        if not steps:
+            return laid, None
+        end = self.start + min(steps) * sum(slots)
+        short = limits.until is None or end < limits.until
+        if limits.policy == "redistribute" or (limits.policy == "refuse" and short):
+            raise MixtureError(
+                f"a source reaches its max_epochs at position {end}, and mode accumulate draws every source in every"
+                " step: say `at_limit: stop`, or raise max_epochs"
+            )
+        return laid, end
+
+    def _until(self) -> int | None:
+        known = all(stage.steps for stage in self.stages)
+        steps = sum(stage.steps or 0 for stage in self.stages) if known else self.spec.steps
+        return None if steps is None else self.start + steps * (self.batch or 1)
+
+    def _check_onto(self) -> None:
+        if self.onto is None:
+            return
+        old, size = self.onto.manifest, self.batch or 1
+        if old.mode != self.spec.mode or (old.batch is not None and old.batch != self.batch):
+            raise MixtureError(
+                f"{self.onto.path}: a mixture goes on in its own mode and batch, {old.mode}, {old.batch}"
+            )
+        if self.spec.mode in ("homogeneous", "accumulate") and self.start % size:
+            raise MixtureError(f"position {self.onto.position} is within a step of {size}; go on from a step's start")
+        if old.end is not None and self.onto.position > old.end:
+            raise MixtureError(f"{self.onto.path}: ends at position {old.end}, before {self.onto.position}")
+
+
+def _leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
+    names: list[str] = []
+    content: dict[tuple[str, ...], Path] = {}
+    for entry, groups, cap, epochs in _below(spec.sources, (), spec.cap, spec.max_epochs):
+        file = dataset_file(home / (entry.path or ""))
+        info = _usable(file)
+        key = tuple(sorted(shard.sha256 for shard in info.shards))
+        if key in content and not entry.again:
+            raise MixtureError(same_content(str(content[key]), str(file.parent)))
+        content.setdefault(key, file.parent)
+        if entry.name in names:
+            raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
+        names.append(entry.name or _unused(info.name, names))
+        part, most, binds = taken(entry, cap, spec.scale, info.samples)
+        units = units_held(file.parent, info, spec.unit, spec.visual_tokens)
+        digest = file_sha256(file)
+        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], units, part, most, binds, epochs)
+
+
+Inherited = tuple[Entry, tuple[str, ...], int | None, float | None]
+
+
+def _below(
+    entries: Sequence[Entry], groups: tuple[str, ...], cap: int | None, epochs: float | None
+) -> Iterator[Inherited]:
+    """Every dataset of nested entries with its groups, cap and max_epochs; the innermost that says one decides."""
+    for entry in entries:
+        own_cap, own_epochs = entry.cap or cap, entry.max_epochs or epochs
+        if entry.path is not None:
+            yield entry, groups, own_cap, own_epochs
+        else:
+            yield from _below(entry.sources, (*groups, entry.group or ""), own_cap, own_epochs)
+
+
+def _places(leaves: Sequence[Leaf], old: Manifest | None) -> list[int]:
+    """Where each leaf stands in the manifest: where the same content stood before, else behind."""
+    free = dict(enumerate(old.datasets)) if old else {}
+    after = len(free)
+    out: list[int] = []
+    for leaf in leaves:
+        same = [at for at, source in free.items() if source.digest == leaf.digest]
+        same.sort(key=lambda at: free[at].name != leaf.name)
+        out.append(same[0] if same else after)
+        after += not same
+        if same:
+            del free[same[0]]
+        elif old and leaf.name in {source.name for source in old.datasets}:
+            raise MixtureError(
+                f"source {leaf.name!r} has changed since the mixture it is to go on in, so what was seen of it is not"
+                " known; publish what is new as a dataset of its own, or give this one another name"
+            )
+    return out
+
+
+def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
+    entry = leaf.entry
+    choices = {"text": entry.texts, "template": entry.templates, "system": entry.system}
+    return Source(
+        name=name,
+        group=leaf.group,
+        path=_seen_from(folder, leaf.folder),
+        weight=entry.weight,
+        share=share,
+        samples=leaf.info.samples,
+        units=leaf.units,
+        digest=leaf.digest,
+        shards=runs([shard.samples for shard in leaf.info.shards]),
+        again=entry.again,
+        rotate=entry.rotate,
+        max_epochs=leaf.max_epochs,
+        choices={what: options for what, options in choices.items() if options},
+    )
+
+
+def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares]) -> Iterator[str]:
+    """What deserves a warning: content in two sources, sources that no stage draws."""
+    owner: dict[str, str] = {}
+    for at, leaf in enumerate(leaves):
+        twice = {owner[s.sha256] for s in leaf.info.shards if s.sha256 in owner} - {leaf.name}
+        if twice and not leaf.entry.again:
+            yield f"{leaf.name} has shards that {', '.join(sorted(twice))} has as well: their samples come oftener"
+        owner.update({s.sha256: leaf.name for s in leaf.info.shards})
+        if any(stage.epoch is not None and stage.samples[at] > leaf.taken for stage in shares):
+            yield f"{leaf.name} gives more than its {leaf.taken:,} samples to a pass, so that some come twice in it"
+        if not any(stage.samples[at] for stage in shares):
+            yield f"{leaf.name} is never drawn: its weight is 0, or its part of a pass is less than a sample"
+
+
+def _usable(file: Path) -> DatasetInfo:
+    if not file.exists() and file.name != DATASET_FILE:
+        raise MixtureError(f"{file}: no such folder; a dataset is given by the folder that `curate run` published")
+    if file.name != DATASET_FILE:
+        raise MixtureError(f"{file}: a dataset is given by its folder, or by the {DATASET_FILE} in it")
+    info = load_dataset(file)
+    if info.samples == 0:
+        raise MixtureError(f"{file}: the dataset {info.name!r} has no samples; leave it out or loosen its recipe")
+    return info
+
+
+T = TypeVar("T")
+
+
+def _wide(values: Sequence[T], places: Sequence[int], width: int, empty: T) -> tuple[T, ...]:
+    """Values put at their places in a row of `width`."""
+    out = [empty] * width
+    for at, value in zip(places, values, strict=True):
+        out[at] = value
+    return tuple(out)
+
+
+def _unused(name: str, taken_names: Sequence[str]) -> str:
+    """The name itself, or with a number behind it: the name keys a source's order, so it must be its own."""
+    candidates = (name if n == 1 else f"{name}-{n}" for n in range(1, len(taken_names) + 2))
+    return next(candidate for candidate in candidates if candidate not in taken_names)
+
+
+def _seen_from(folder: Path, target: Path) -> str:
+    try:
+        return Path(os.path.relpath(target.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return target.resolve().as_posix()

@@ -1,0 +1,99 @@
+"""How much a dataset holds of a unit, and which uids lie where: read from its shards' indexes, never from the tars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curate.mix.manifest import Manifest, folder_of
+from curate.mix.plan import locate
+from curate.mix.schedule import Ints, MixtureError
+from curate.shards import DatasetInfo, ShardError, load_dataset
+
+ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
+
+
+def units_held(folder: Path, info: DatasetInfo, unit: str, visual_tokens: int) -> int:
+    """How much of `unit` a dataset holds. Raises MixtureError for a unit whose lengths are not in the indexes."""
+    if unit == "samples":
+        return info.samples
+    return sum(int(lengths(folder / s.index, info.kind, unit, visual_tokens).sum()) for s in info.shards)
+
+
+def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
+    """The length of each sample of a shard in `unit`, from its index."""
+    table = read_index(index)
+    if unit == "samples":
+        return np.ones(len(table), np.int64)
+    if unit == "total_tokens":
+        return _column(table, index, kind, TEXT_TOKENS) + visual_tokens * _column(table, index, kind, IMAGES)
+    return _column(table, index, kind, unit)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What stands at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
+
+    position: int
+    source: str
+    epoch: int
+    row: int
+    uid: str
+    shard: str
+
+
+def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[Drawn]:
+    """What stands at positions of the mixture in the file `path`; only indexes are read."""
+    where = locate(manifest, positions)
+    out: list[Drawn | None] = [None] * len(positions)
+    for number in np.unique(where[0]).tolist():
+        mine = np.flatnonzero(where[0] == number)
+        epoch, row = where[1][mine], where[2][mine]
+        folder, name = folder_of(manifest, path, number), manifest.datasets[number].name
+        info = load_dataset(folder)
+        ends = np.cumsum([shard.samples for shard in info.shards])
+        holder = np.searchsorted(ends, row, side="right")
+        for shard in np.unique(holder).tolist():
+            here = np.flatnonzero(holder == shard)
+            entry = info.shards[shard]
+            inner = row[here] - (int(ends[shard]) - entry.samples)
+            uids = read_index(folder / entry.index).column("uid").take(pa.array(inner)).to_pylist()
+            for at, uid in zip(here.tolist(), uids, strict=True):
+                place = int(mine[at])
+                out[place] = Drawn(int(positions[place]), name, int(epoch[at]), int(row[at]), str(uid), entry.tar)
+    return [found for found in out if found is not None]
+
+
+def read_index(index: Path) -> pa.Table:
+    """An index as a memory-mapped table. Raises ShardError."""
+    try:
+        with pa.memory_map(str(index)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except FileNotFoundError:
+        raise ShardError(f"{index}: no such index; make it with `curate index`") from None
+    except (pa.ArrowInvalid, OSError) as err:
+        raise ShardError(f"{index}: not a readable index ({err}); make it again with `curate index`") from None
+
+
+def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
+    if name not in table.column_names:
+        # A caption sample is one image and its texts, a text sample has none: no column needs to say so.
+        if name == IMAGES and kind in ("caption", "ocr", "text"):
+            return np.full(len(table), int(kind != "text"), np.int64)
+        raise MixtureError(
+            f"{index}: has no column {name!r}, so its samples cannot be weighed by it; add it with"
+            f" {_remedy(name)}, or weigh in samples"
+        )
+    column = table.column(name)
+    whole = pa.types.is_integer(column.type) and not column.null_count
+    out: Ints = column.cast(pa.int64()).to_numpy() if whole else np.array([-1])
+    if out.min(initial=0) < 0:
+        raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
+    return out
+
+
+def _remedy(name: str) -> str:
+    return "`curate index --tokenizer NAME`" if name == TEXT_TOKENS else f"a column {name!r} in the published index"

@@ -1,0 +1,233 @@
+"""A manifest made ready for arithmetic: from positions to (source, epoch, row), from steps to stages.
+
+Positions are those the stream counts. A skipped range is stepped over: the position after it takes its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from curate.mix.order import Order, Orders, order_key, shuffled
+from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
+
+if TYPE_CHECKING:
+    from curate.mix.manifest import Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Segments with what each source had before them (`bases`), orders of the sources, and skipped ranges."""
+
+    starts: Ints
+    slots: tuple[tuple[int, ...], ...]
+    mode: str
+    batch: int
+    end: int | None
+    skips: tuple[tuple[int, int], ...]
+    orders: Orders
+
+    @staticmethod
+    def of(manifest: Manifest) -> Plan:
+        """The plan of a manifest."""
+        return Plan(
+            starts=np.array([s.start for s in manifest.segments], np.int64),
+            slots=tuple(s.slots for s in manifest.segments),
+            mode=manifest.mode,
+            batch=manifest.batch or 1,
+            end=manifest.end,
+            skips=tuple(sorted(manifest.skips)),
+            orders=Orders.of(
+                [
+                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate)
+                    for d in manifest.datasets
+                ]
+            ),
+        )
+
+    @cached_property
+    def bases(self) -> tuple[Ints, ...]:
+        """Draws each source had before each segment."""
+        out = [np.zeros(len(self.orders.each), np.int64)]
+        for number, length in enumerate(np.diff(self.starts).tolist()):
+            out.append(out[-1] + self._within(number, length))
+        return tuple(out)
+
+    def unskipped(self, positions: Ints) -> Ints:
+        """Positions of the stream as positions of the mixture, from which ranges are left out."""
+        out = positions
+        for first, end in self.skips:
+            out = np.where(out >= first, out + (end - first), out)
+        return out
+
+    def drawn(self, positions: npt.ArrayLike) -> tuple[Sources, Ints]:
+        """(source, draw) of each position. Raises MixtureError before 0 and from the mixture's end on."""
+        at = np.asarray(positions, dtype=np.int64)
+        counted(at, "positions")
+        if self.end is not None and at.size and int(at.max()) >= self.end:
+            raise MixtureError(f"the mixture ends at position {self.end}, where a source has had its epochs")
+        flat = self.unskipped(at.reshape(-1))
+        if len(self.slots) == 1:
+            source, draw = self._laid(0, flat)
+            return source.reshape(at.shape), draw.reshape(at.shape)
+        number = np.searchsorted(self.starts, flat, side="right") - 1
+        source, draw = np.empty(flat.shape, np.int32), np.empty(flat.shape, np.int64)
+        for segment in sorted(set(number.tolist())):
+            mine = np.flatnonzero(number == segment)
+            found, count = self._laid(segment, flat[mine] - self.starts[segment])
+            source[mine], draw[mine] = found, count + self.bases[segment][found]
+        return source.reshape(at.shape), draw.reshape(at.shape)
+
+    def counts(self, position: int) -> Ints:
+        """Draws each source has had before a position of the mixture, skipped ones included."""
+        number = int(np.searchsorted(self.starts, position, side="right")) - 1
+        return self.bases[number] + self._within(number, position - int(self.starts[number]))
+
+    def served(self, position: int) -> Ints:
+        """Draws of each source in the stream's first `position` positions: what is skipped does not count."""
+        upto = int(self.unskipped(np.array([position], np.int64))[0])
+        out = self.counts(upto)
+        for first, end in self.skips:
+            if end <= upto:
+                out = out - (self.counts(end) - self.counts(first))
+        return out
+
+    def _laid(self, segment: int, at: Ints) -> tuple[Sources, Ints]:
+        slots = self.slots[segment]
+        if self.mode == "homogeneous":
+            source, draw = schedule(slots, at // self.batch)
+            return source, draw * self.batch + at % self.batch
+        if self.mode == "accumulate":
+            ends, mine = np.cumsum(slots), np.array(slots, np.int64)
+            step, place = np.divmod(at, ends[-1])
+            source = np.searchsorted(ends, place, side="right").astype(np.int32)
+            return source, step * mine[source] + place - (ends - mine)[source]
+        return schedule(slots, at)
+
+    def _within(self, segment: int, length: int) -> Ints:
+        slots = self.slots[segment]
+        if self.mode == "homogeneous":
+            batches, rest = divmod(length, self.batch)
+            out = counts(slots, batches) * self.batch
+            if rest:
+                out[schedule(slots, [batches])[0][0]] += rest
+            return out
+        if self.mode == "accumulate":
+            ends, mine = np.cumsum(slots), np.array(slots, np.int64)
+            steps, rest = divmod(length, int(ends[-1]))
+            return steps * mine + np.clip(rest - (ends - mine), 0, mine)
+        return counts(slots, length)
+
+
+@dataclass(frozen=True)
+class StageAt:
+    """What holds at a step: the stage's name, whether its weights are still ramping, and how to train.
+
+    `weights`: each source's wanted share of the samples drawn, or in mode accumulate the weight of its loss.
+    """
+
+    name: str
+    ramping: bool
+    weights: tuple[float, ...]
+    resolution: int | None
+    sequence: int | dict[str, int] | None
+    train: tuple[str, ...] | None
+
+
+def locate(manifest: Manifest, positions: npt.ArrayLike) -> tuple[Sources, Ints, Ints]:
+    """(source, epoch, row) of each position of a mixture, shapes as `positions`."""
+    source, draw = manifest.plan.drawn(positions)
+    return source, *shuffled(draw, source, manifest.plan.orders)
+
+
+def stage_at(manifest: Manifest, step: int) -> StageAt:
+    """What holds at a step of the stream: resolution, sequence length, what is trained, weights."""
+    position = mixture_position(manifest, step * step_size(manifest) if step else 0)
+    number = max(n for n, s in enumerate(manifest.stages) if s.start <= position)
+    stage = manifest.stages[number]
+    ramping = number > 0 and position < stage.start + stage.ramp
+    weights = _as_used(manifest, stage.weights)
+    if ramping:
+        along = (position - stage.start) / stage.ramp
+        before = _as_used(manifest, manifest.stages[number - 1].weights)
+        weights = tuple(a + (b - a) * along for a, b in zip(before, weights, strict=True))
+    return StageAt(stage.name, ramping, weights, stage.resolution, stage.sequence, stage.train)
+
+
+def step_size(manifest: Manifest, batch: int | None = None) -> int:
+    """Positions of a step: the manifest's own, or `batch`. Raises MixtureError where neither or both say."""
+    if manifest.batch is None and batch is None:
+        raise MixtureError("the manifest names no batch size, so steps cannot be counted; give --batch")
+    if manifest.batch is not None and batch not in (None, manifest.batch):
+        raise MixtureError(f"the manifest counts steps of {manifest.batch} samples, not {batch}; give that")
+    return manifest.batch or batch or 1
+
+
+def mixture_position(manifest: Manifest, position: int) -> int:
+    """A position of the stream as one of the mixture: what is skipped before it is counted."""
+    return int(manifest.plan.unskipped(np.array([position], np.int64))[0])
+
+
+def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
+    """How many positions of the stream lie before a position of the mixture from which `skips` are left out."""
+    return position - sum(max(min(end, position) - first, 0) for first, end in skips)
+
+
+def positions_of(manifest: Manifest, step: int, batch: int | None = None) -> Ints:
+    """The positions of a step of the stream."""
+    size = step_size(manifest, batch)
+    return np.arange(step * size, (step + 1) * size, dtype=np.int64)
+
+
+def choose(manifest: Manifest, source: int, uid: str, epoch: int, what: str = "text") -> str | None:
+    """Which of a source's choices falls to a sample in an epoch: a key of its texts, a template, a system prompt.
+
+    A pure function of (seed, uid, epoch, what), by the choices' weights; None where the source has no such choice.
+    """
+    options = manifest.datasets[source].choices.get(what)
+    if not options:
+        return None
+    data = f"{manifest.seed}\0{uid}\0{epoch}\0{what}".encode("utf-8", "surrogatepass")
+    word = int.from_bytes(hashlib.blake2b(data, digest_size=7, person=b"curate.choice.1").digest(), "little")
+    left = word / (1 << 56) * sum(options.values())
+    ranked = sorted(option for option, weight in options.items() if weight > 0)  # a file keeps no other order
+    for option in ranked:
+        left -= options[option]
+        if left < 0:
+            return option
+    return ranked[-1]
+
+
+def _as_used(manifest: Manifest, weights: tuple[float, ...]) -> tuple[float, ...]:
+    """Losses as they are; shares add up to one."""
+    whole = 1.0 if manifest.mode == "accumulate" else sum(weights)
+    return tuple(weight / whole for weight in weights)
+
+
+def skipped(
+    old: Sequence[tuple[int, int]], size: int | None, position: int, steps: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Ranges of positions to leave out: the `old` ones, and (first, last) steps, counted as the stream does."""
+    out = list(old)
+    for first, last in steps:
+        if size is None:
+            raise MixtureError("steps are counted in batches: say `batch`, the samples of a step, to skip some")
+        if not 0 <= first <= last:
+            raise MixtureError(f"steps {first}-{last} cannot be skipped: give the first and the last, as in 100-120")
+        if first * size < position:
+            raise MixtureError(f"step {first} is over at position {position}, it cannot be skipped any more")
+        begin, end = (_among(old, at) for at in (first * size, (last + 1) * size - 1))
+        out = sorted([s for s in out if not begin <= s[0] <= end] + [(begin, end + 1)])
+    return out
+
+
+def _among(skips: Sequence[tuple[int, int]], position: int) -> int:
+    for first, end in sorted(skips):
+        position += (end - first) * (position >= first)
+    return position

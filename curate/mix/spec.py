@@ -1,0 +1,149 @@
+"""The specification of a mixture, a YAML file written by hand: nested groups, weights of any scale, units, stages.
+
+`curate mix SPEC.yaml -o mixture.json` resolves it into a manifest. Paths are seen from the specification's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from curate.mix.manifest import Mode, Unit
+from curate.mix.order import OPEN_SHARDS
+from curate.mix.segments import Policy
+from curate.settings import Settings
+
+By = Literal["weight", "size"]
+Options = dict[str, float]
+
+
+class Entry(Settings):
+    """A source (`path`) or a group of entries (`group` and `sources`).
+
+    `weight` is relative to its neighbours; where they are weighted by size it multiplies, in mode accumulate it is the
+    weight of the loss. For sources: `cap` samples and `epochs` of itself are what one pass of the mixture takes (by
+    size and in mode concat), `max_epochs` how often it may be seen in the whole run, `rotate: 5` lets a fifth take
+    part in each pass, `batch` its samples in a step of mode accumulate, `again` that its content is meant twice.
+    `texts`, `templates` and `system` are chosen from at each access, by weight.
+    """
+
+    path: str | None = None
+    name: str | None = Field(None, min_length=1)
+    group: str | None = Field(None, min_length=1)
+    sources: tuple[Entry, ...] = ()
+    weight: float = Field(1.0, ge=0)
+    by: By | None = None
+    power: float = Field(1.0, ge=0)
+    cap: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    max_epochs: float | None = Field(None, gt=0)
+    rotate: int = Field(1, ge=1)
+    batch: int | None = Field(None, ge=1)
+    again: bool = False
+    texts: Options = Field(default_factory=dict)
+    templates: Options = Field(default_factory=dict)
+    system: Options = Field(default_factory=dict)
+
+    @field_validator("texts", "templates", "system", mode="before")
+    @classmethod
+    def _evenly(cls, value: object) -> object:
+        return dict.fromkeys(map(str, value), 1.0) if isinstance(value, list | tuple) else value
+
+    @field_validator("texts", "templates", "system")
+    @classmethod
+    def _weights(cls, value: Options) -> Options:
+        if value and (min(value.values()) < 0 or not any(value.values())):
+            raise ValueError("the weights of choices are 0 or more, and one of them is positive")
+        return value
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Entry:
+        if (self.path is None) == (self.group is None):
+            raise ValueError("say either `path` (a dataset) or `group` and `sources`")
+        if self.group is not None and not self.sources:
+            raise ValueError(f"group {self.group!r} has no sources")
+        if self.path is not None and (self.sources or self.by is not None):
+            raise ValueError("a dataset has no `sources` and no `by`; make it a `group`")
+        if self.power != 1 and self.by != "size":
+            raise ValueError("`power` is of sizes: say `by: size` as well")
+        own = {"name", "epochs", "rotate", "batch", "again", "texts", "templates", "system"} & self.model_fields_set
+        if self.group is not None and own:
+            raise ValueError(f"{sorted(own)[0]!r} is said of a dataset, not of a group")
+        return self
+
+
+class StageSpec(Settings):
+    """A part of the run: its `steps` (the last may leave them out), over how many of them its weights `ramp` in.
+
+    `weights` names sources or groups and replaces their weights; others keep theirs.
+    """
+
+    name: str = Field(min_length=1)
+    steps: int | None = Field(None, ge=1)
+    ramp: int = Field(0, ge=0)
+    weights: dict[str, float] = Field(default_factory=dict)
+    resolution: int | None = Field(None, ge=1)
+    sequence: int | dict[str, int] | None = None
+    train: tuple[str, ...] | None = None
+
+
+class MixtureSpec(Settings):
+    """A whole mixture. `total` samples make a pass; `scale` shrinks `cap` and `total`, never shares."""
+
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    mode: Mode = "interleave"
+    unit: Unit = "samples"
+    visual_tokens: int = Field(0, ge=0)
+    batch: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    open_shards: int = Field(OPEN_SHARDS, ge=1)
+    by: By = "weight"
+    power: float = Field(1.0, ge=0)
+    cap: int | None = Field(None, ge=1)
+    total: int | None = Field(None, ge=1)
+    scale: float = Field(1.0, gt=0)
+    max_epochs: float | None = Field(None, gt=0)
+    at_limit: Policy = "refuse"
+    sources: tuple[Entry, ...] = Field(min_length=1)
+    stages: tuple[StageSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _possible(self) -> MixtureSpec:
+        if self.unit == "total_tokens" and not self.visual_tokens:
+            raise ValueError("unit total_tokens needs `visual_tokens`, the tokens an image becomes")
+        if (self.stages or self.steps) and self.batch is None and self.mode != "accumulate":
+            raise ValueError("stages and steps are counted in batches: say `batch`, the samples of a step")
+        if any(stage.steps is None for stage in self.stages[:-1]):
+            raise ValueError("every stage but the last needs `steps`")
+        if len({stage.name for stage in self.stages}) != len(self.stages):
+            raise ValueError("two stages have one name")
+        self._nothing_in_vain()
+        if self.mode == "homogeneous" and self.batch is None:
+            raise ValueError("mode homogeneous draws whole batches: say `batch`, the samples of a step")
+        if self.mode == "concat" and any(stage.ramp for stage in self.stages):
+            raise ValueError("mode concat has counts, not weights, and they cannot ramp")
+        return self
+
+    def _nothing_in_vain(self) -> None:
+        """Refuse what would be read and not done."""
+        entries = list(nested(self.sources))
+        if self.power != 1 and self.by != "size":
+            raise ValueError("`power` is of sizes: say `by: size` as well")
+        if self.scale != 1 and self.total is None and self.cap is None and all(e.cap is None for e in entries):
+            raise ValueError("`scale` shrinks `cap` and `total`, and neither is said")
+        sized = self.total or self.by == "size" or self.cap or any(e.by == "size" or e.cap or e.epochs for e in entries)
+        if self.mode == "accumulate" and sized:
+            raise ValueError("mode accumulate weighs losses: it has no use for sizes, caps, epochs or a total")
+        if self.mode == "concat" and (self.by == "size" or any(e.by for e in entries)):
+            raise ValueError("mode concat goes by sizes anyway: leave `by` out")
+        if self.mode != "accumulate" and any(e.batch for e in entries):
+            raise ValueError("a source's `batch` is for mode accumulate; elsewhere weights say how much comes")
+
+
+def nested(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Every entry, groups before what is in them."""
+    for entry in entries:
+        yield entry
+        yield from nested(entry.sources)

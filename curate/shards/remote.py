@@ -1,0 +1,176 @@
+"""Datasets whose tars lie elsewhere: read in ranges through fsspec (s3, gs, hf, http, ...), or whole into a cache.
+
+A folder here holds the dataset's `dataset.json`, its indexes, and `origin.json`, which says where the tars are;
+`attach` makes one. Whatever the network does is tried again with growing pauses; what then still fails is
+`UnreachableError`, never a broken sample. Credentials and endpoints are those that each fsspec library takes from its
+environment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.sample import commit_file, commit_text, dump_json
+from curate.shards.cache import ShardCache
+from curate.shards.index import ShardReader
+from curate.shards.info import DATASET_FILE, DatasetInfo, ShardError, ShardInfo, load_dataset, read_json
+from curate.shards.ranges import Ranges, Span
+
+ORIGIN_FILE = "origin.json"
+BLOCK_BYTES = 1 << 23
+BLOCKS_AT_ONCE = 4
+FINAL = (FileNotFoundError, PermissionError, NotImplementedError)
+"""What another try would not mend."""
+
+
+class UnreachableError(Exception):
+    """Storage that did not answer, however often it was asked; the message says which file and what it said last."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a request is made, and the pauses between, in seconds, each twice the one before."""
+
+    attempts: int = 7
+    first_s: float = 0.2
+    longest_s: float = 10.0
+
+
+def attach(url: str, folder: Path) -> DatasetInfo:
+    """Make `folder` stand for the dataset at `url`: its dataset.json and indexes are copied, its tars stay there.
+
+    Raises ShardError, UnreachableError, and ImportError where fsspec lacks the library for that kind of URL.
+    """
+    commit_text(folder / ORIGIN_FILE, dump_json({"url": url.rstrip("/")}))
+    commit_file_from(url, DATASET_FILE, folder)
+    info = load_dataset(folder)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda shard: commit_file_from(url, shard.index, folder), info.shards))
+    return info
+
+
+def commit_file_from(url: str, name: str, folder: Path) -> None:
+    """Copy one small file from `url` into `folder`, whole or not at all."""
+    path = f"{url.rstrip('/')}/{name}"
+    size = _size(path, Patience())
+    with commit_file(folder / name) as temporary:
+        temporary.write_bytes(brought(path, [(0, size)])[0] if size else b"")
+
+
+def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) -> ShardReader:
+    """A reader of one of a dataset's shards, wherever its tar lies: from the cache if there is one, else by ranges.
+
+    Raises ShardError (nothing there, or not what the index was made for), UnreachableError.
+    """
+    tar, index = folder / shard.tar, folder / shard.index
+    if not (folder / ORIGIN_FILE).is_file():
+        return ShardReader(tar, index)
+    origin = read_json(folder / ORIGIN_FILE, "attach the dataset again")
+    path = f"{origin.get('url')}/{shard.tar}"
+    while cache is not None:
+        kept = cache.get(shard.tar, shard.bytes, shard.sha256, lambda part: _download(path, shard.bytes, part))
+        if kept is None:
+            break
+        try:
+            return ShardReader(kept, index)
+        except ShardError:
+            if kept.exists():
+                raise  # else another process needed the room in between
+    found = _size(path, Patience())
+    if found != shard.bytes:
+        raise ShardError(
+            f"{path}: has {found} bytes, its index was made for {shard.bytes}; it was changed: attach again"
+        )
+    return ShardReader(tar, index, ranges_of(path))
+
+
+def ranges_of(path: str) -> Ranges:
+    """The function that brings ranges of the file at `path`, a URL."""
+    return lambda spans: brought(path, spans)
+
+
+def brought(path: str, spans: Sequence[Span], patience: Patience | None = None) -> list[bytes]:
+    """The bytes of each range of the file at `path`, fetched at once; those that fail or come short are asked again."""
+    patience = patience or Patience()
+    out: list[bytes | None] = [None] * len(spans)
+    said: Exception = OSError("no answer")
+    for attempt in range(patience.attempts):
+        waiting = [number for number, data in enumerate(out) if data is None]
+        if not waiting:
+            break
+        _pause(attempt, patience)
+        for number, answer in zip(waiting, _asked(path, [spans[n] for n in waiting]), strict=True):
+            if isinstance(answer, FINAL):
+                raise ShardError(f"{path}: {type(answer).__name__}: {answer}") from answer
+            if isinstance(answer, Exception):
+                said = answer
+            elif len(answer) == spans[number][1] - spans[number][0]:
+                out[number] = bytes(answer)
+            else:
+                said = EOFError(f"only {len(answer)} of {spans[number][1] - spans[number][0]} bytes came")
+    whole = [data for data in out if data is not None]
+    if len(whole) < len(out):
+        raise _unreachable(path, patience, said)
+    return whole
+
+
+def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
+    """One try at each range: its bytes, or what was raised instead."""
+    from fsspec.core import url_to_fs
+
+    try:
+        system, inner = url_to_fs(path)
+        starts, ends = zip(*spans, strict=True)
+        return list(system.cat_ranges([inner] * len(spans), list(starts), list(ends), on_error="return"))
+    except ImportError:
+        raise
+    except Exception as err:  # noqa: BLE001 - every library below fsspec raises its own
+        return [err] * len(spans)
+
+
+def _size(path: str, patience: Patience) -> int:
+    """Bytes of the file at `path`, as its storage says now."""
+    from fsspec.core import url_to_fs
+
+    said: Exception = OSError("no answer")
+    for attempt in range(patience.attempts):
+        _pause(attempt, patience)
+        try:
+            system, inner = url_to_fs(path)
+            system.invalidate_cache()
+            found: Any = system.info(inner)["size"]
+        except FINAL as err:
+            raise ShardError(f"{path}: {type(err).__name__}: {err}") from err
+        except ImportError:
+            raise
+        except Exception as err:  # noqa: BLE001 - every library below fsspec raises its own
+            said = err
+        else:
+            if found is None:
+                raise ShardError(f"{path}: its server does not say how large it is, so it cannot be read in ranges")
+            return int(found)
+    raise _unreachable(path, patience, said)
+
+
+def _download(path: str, size: int, part: Path) -> None:
+    """Fetch a whole file into `part`, a few blocks at a time."""
+    spans = [(at, min(at + BLOCK_BYTES, size)) for at in range(0, size, BLOCK_BYTES)]
+    with part.open("r+b") as file:
+        for first in range(0, len(spans), BLOCKS_AT_ONCE):
+            for data in brought(path, spans[first : first + BLOCKS_AT_ONCE]):
+                file.write(data)
+
+
+def _pause(attempt: int, patience: Patience) -> None:
+    if attempt:
+        time.sleep(min(patience.first_s * 2 ** (attempt - 1), patience.longest_s))
+
+
+def _unreachable(path: str, patience: Patience, said: Exception) -> UnreachableError:
+    what = f"{type(said).__name__}: {said}"[:300]
+    return UnreachableError(f"{path}: could not be read in {patience.attempts} tries ({what}); go on when it answers")

@@ -1,0 +1,215 @@
+"""The mixture commands: write a manifest, list what stands at a step, work out a run before it is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from curate import mix
+from curate.mix.manifest import read
+from curate.settings import load as load_settings
+
+console = Console(highlight=False)
+err_console = Console(stderr=True, highlight=False)
+SPECIFICATIONS = (".yaml", ".yml")
+
+
+@dataclasses.dataclass(frozen=True)
+class Going:
+    """What a manifest goes on from: another's file and the step, and the steps that are left out."""
+
+    manifest: Path | None = None
+    step: int = 0
+    skip: tuple[tuple[int, int], ...] = ()
+
+    @staticmethod
+    def of(onto: str | None, skip: Sequence[str]) -> Going:
+        """From `MANIFEST@STEP` and ranges `A-B`. Raises ValueError."""
+        path, sign, step = (onto or "").rpartition("@")
+        if onto is not None and not (sign and step.isdigit()):
+            raise ValueError(f"--continue {onto}: expected MANIFEST@STEP, for example work/mixture.json@4000")
+        return Going(Path(path) if onto else None, int(step or 0), ranges(skip))
+
+
+def write(arguments: Sequence[str], out: Path, seed: int | None, going: Going) -> mix.Built:
+    """Write the manifest of `path=weight` arguments or of one specification. Raises ValueError subclasses."""
+    onto = _onto(going)
+    specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
+    if specified and len(arguments) > 1:
+        raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
+    if specified:
+        spec = load_settings(specified[0], mix.MixtureSpec)
+        return mix.compose(_seeded(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
+    if not arguments and onto is not None:
+        return mix.skip(onto, out, going.skip)
+    return mix.compose(_short(arguments, seed, onto), Path(), out, onto, going.skip)
+
+
+def show(built: mix.Built, out: Path) -> None:
+    """Weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
+    manifest = built.manifest
+    for number, (shares, stage) in enumerate(zip(built.shares, _own_stages(built), strict=True)):
+        title = f"stage {stage.name}, from position {stage.start:,}" if len(built.shares) > 1 else None
+        rows = [_row(built, at, shares) for at in range(len(built.leaves))]
+        table = Table(*rows[0], title=title, title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+        if number == 0 and shares.epoch:
+            console.print(f"a pass over the mixture is {shares.epoch:,} samples")
+    for note in built.notes:
+        err_console.print(f"warning: {note}", soft_wrap=True)
+    if manifest.end is not None:
+        console.print(f"the mixture ends at position {manifest.end:,}: a source has had its epochs")
+    console.print(f"mode {manifest.mode}, manifest {out}", soft_wrap=True)
+
+
+def _own_stages(built: mix.Built) -> Sequence[mix.Stage]:
+    """The stages that this mixture adds to those it goes on from (none, where it only leaves steps out)."""
+    return built.manifest.stages[len(built.manifest.stages) - len(built.shares) :]
+
+
+def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
+    """A source's line: what stands in every line only where it tells something."""
+    manifest, leaf = built.manifest, built.leaves[at]
+    drawn, whole = shares.samples[at], sum(shares.samples)
+    row = {"dataset": f"{leaf.group}/{leaf.name}" if leaf.group else leaf.name, "samples": f"{leaf.info.samples:,}"}
+    row |= {"weight": f"{leaf.entry.weight:g}", "of group": f"{shares.of_group[at]:.4%}"}
+    if manifest.mode == "accumulate":
+        return {**row, "weight of its loss": f"{float(drawn):g}", "in a step": str(leaf.entry.batch)}
+    if manifest.unit != "samples":
+        row[f"of {manifest.unit.replace('_', ' ')}"] = f"{shares.of_whole[at]:.4%}"
+    row["of draws"] = f"{float(drawn / whole):.4%}"
+    if shares.epoch:
+        row["in a pass"] = f"{float(drawn):,.0f}"
+        row["epochs in a pass"] = f"{float(drawn / leaf.info.samples):.4g}"
+    if any(other.cap is not None for other in built.leaves):
+        row["cap binds"] = "" if leaf.cap is None else f"yes: {leaf.cap:,}" if leaf.binds else "no"
+    return row
+
+
+def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
+    """What stands at a step: position, source, epoch, row, uid and tar, a choice of text where there is one."""
+    manifest = read(path)
+    found = mix.uids_at(manifest, path, mix.positions_of(manifest, step, batch))
+    numbers = {source.name: n for n, source in enumerate(manifest.datasets)}
+    out = []
+    for drawn in found:
+        number = numbers[drawn.source]
+        kinds = manifest.datasets[number].choices
+        chosen = {kind: mix.choose(manifest, number, drawn.uid, drawn.epoch, kind) for kind in kinds}
+        out.append({**dataclasses.asdict(drawn), **chosen})
+    return out
+
+
+def show_at(rows: Sequence[dict[str, Any]]) -> None:
+    """A line a sample, its cells apart by tabs, that other tools can cut."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    print("\t".join(keys))
+    for row in rows:
+        print("\t".join(str(row.get(key, "")) for key in keys))
+
+
+def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
+    """Shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
+    manifest = read(path)
+    size = mix.step_size(manifest, batch)
+    plan, last = manifest.plan, steps * size
+    if plan.end is not None:
+        last = min(last, plan.end)
+    drawn = plan.served(last)
+    units = np.array([s.units / s.samples for s in manifest.datasets]) * drawn
+    sources = []
+    for number, source in enumerate(manifest.datasets):
+        repeat = _first_repeat(manifest, number, last)
+        sources.append(
+            {
+                "name": source.name,
+                "samples": int(drawn[number]),
+                "share": float(drawn[number] / max(drawn.sum(), 1)),
+                f"share_of_{manifest.unit}": float(units[number] / max(units.sum(), 1)),
+                "epochs": float(drawn[number] / source.samples),
+                "first_repeat_position": repeat,
+                "first_repeat_step": None if repeat is None else repeat // size,
+            }
+        )
+    stages = [{"name": s.name, "from_step": s.start // size} for s in manifest.stages]
+    return {"steps": last / size, "positions": last, "ended": last < steps * size, "stages": stages, "sources": sources}
+
+
+def show_simulated(found: dict[str, Any]) -> None:
+    """A table of what `simulate` found."""
+    table = Table("dataset", "samples drawn", "share of draws", "epochs", "first repeat at step")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in found["sources"]:
+        repeat = row["first_repeat_step"]
+        cells = [f"{row['samples']:,}", f"{row['share']:.4%}", f"{row['epochs']:.4g}"]
+        table.add_row(row["name"], *cells, "" if repeat is None else f"{repeat:,}")
+    console.print(table)
+    for stage in found["stages"][1:]:
+        console.print(f"stage {stage['name']} from step {stage['from_step']:,}")
+    ends = ", where the mixture ends" if found["ended"] else ""
+    console.print(f"{found['steps']:,.6g} steps, {found['positions']:,} samples{ends}")
+
+
+def _first_repeat(manifest: mix.Manifest, source: int, last: int) -> int | None:
+    """The first position of the stream at which a source gives a row for the second time."""
+    plan, rows = manifest.plan, manifest.datasets[source].samples
+
+    def begun(position: int) -> bool:
+        return bool(plan.counts(mix.mixture_position(manifest, position) + 1)[source] > rows)
+
+    if last == 0 or not begun(last - 1):
+        return None
+    low, high = -1, last - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if begun(middle) else (middle, high)
+    return high
+
+
+def _onto(going: Going) -> mix.Onto | None:
+    if going.manifest is None:
+        return None
+    old = mix.load(going.manifest)
+    return mix.Onto(old, going.manifest, going.step * mix.step_size(old) if going.step else 0)
+
+
+def _seeded(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
+    return spec if seed is None else spec.model_copy(update={"seed": seed})
+
+
+def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) -> mix.MixtureSpec:
+    weighted = [_weighted(argument) for argument in arguments]
+    old = onto.manifest if onto else None
+    return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    path, equals, weight = text.rpartition("=")
+    if not equals:
+        return Path(text), 1.0
+    try:
+        return Path(path), float(weight)
+    except ValueError:
+        raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None
+
+
+def ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """`a-b` as (a, b), `a` as (a, a)."""
+    out = []
+    for text in texts:
+        first, dash, last = text.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ValueError(f"--skip-steps {text}: expected the first and the last step, for example 100-120")
+        out.append((int(first), int(last if dash else first)))
+    return tuple(out)

