@@ -141,6 +141,31 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_the_change_named(
     assert said.out == ""
 
 
+def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.cli import main as curate
+
+    home = mixture(tmp_path / "mixture").parent
+    for name, many, few in (("old", 3, 1), ("new", 1, 3)):
+        sources = f"[{{path: many, weight: {many}}}, {{path: few, weight: {few}}}]"
+        (home / f"{name}.yaml").write_text(f"seed: 7\nbatch: 16\nsources: {sources}\n")
+    old, later = home / "old.json", home / "new.json"
+    assert curate(["mix", str(home / "old.yaml"), "-o", str(old)]) == 0
+    config, out = settings(tmp_path), tmp_path / "out"
+    assert main([str(old), "--config", str(config), "--out", str(out), "--set", "run.keep=9"]) == 0
+    first, *others = sorted((out / "checkpoints").iterdir())
+    for folder in others:  # as if the run had been killed after its first checkpoint
+        shutil.rmtree(folder)
+    step = int(first.name)
+    assert curate(["mix", str(home / "new.yaml"), "--continue", f"{old}@{step}", "-o", str(later)]) == 0
+    capsys.readouterr()
+    assert main([str(later), "--config", str(config), "--out", str(out)]) == 0
+    before, after = lines(out)[step - 1]["samples"], lines(out)[-1]["samples"]
+    assert before["many"] > 2 * before["few"]
+    assert after["few"] - before["few"] > 2 * (after["many"] - before["many"])
+
+
 def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from curate import mix
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,19 @@ def sweep(folder: Path) -> None:
 
 
 def restore(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, trained: dict[str, Any], manifest: str
+    path: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    trained: dict[str, Any],
+    knows: Callable[[dict[str, Any]], bool],
 ) -> Progress:
-    """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run."""
+    """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run.
+
+    `knows` tells whether the stream can go on from a state of its own.
+    """
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     changed = differences(state["trained"], trained)
-    if state["stream"]["manifest"] != manifest:
+    if not knows(state["stream"]):
         changed.append("the mixture manifest (its content)")
     if changed:
         raise CheckpointError(

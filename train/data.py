@@ -120,11 +120,17 @@ class Stream(IterableDataset[Batch]):
         state = {"position": self.position, "manifest": self.digest}
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
+    def knows(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
+        digest = str(state["manifest"])
+        return digest == self.digest or mix.knows(self.manifest, digest, int(state["position"]))
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same manifest, on any number of ranks. Raises StreamError if it is another's."""
-        if state["manifest"] != self.digest:
+        """Go on from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
+        if not self.knows(state):
             raise StreamError(
-                "the mixture manifest has changed since this state was saved; start a new run for a new mixture"
+                "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
+                " write one that goes on from here (curate mix write --continue)"
             )
         if tuple(state.get("worker", self._worker)) != self._worker:
             raise StreamError(

@@ -206,7 +206,7 @@ class Trainer:
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             return
-        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.digest)
+        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.knows)
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
         self.counts.samples.update(progress.samples)
