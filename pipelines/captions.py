@@ -45,6 +45,10 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Sum
     out_console.print(funnel_table(summary.funnel))
     made = "written now" if summary.published_now else "unchanged"
     out_console.print(_what_was_done(summary), soft_wrap=True)
+    if not summary.dataset.samples:
+        last = next(count for count in reversed(summary.funnel) if count.rows_in)
+        why = ", ".join(name for name, _ in (last.dropped + last.failed).most_common(3))
+        err_console.print(f"nothing was kept: the last rows ended in step {last.step} by {why}", soft_wrap=True)
     out_console.print(f"dataset  {summary.folder}  ({summary.dataset.samples:,} samples, {made})", soft_wrap=True)
     for page in pages:
         out_console.print(f"report   {page}", soft_wrap=True)
