@@ -223,7 +223,7 @@ def work(order: dict[str, Any]) -> None:
         start, ok = time.time(), 0
         fetched = downloader.fetch(rows)
         for number, urls in shards.items():
-            with ShardWriter(Path(order["out"]) / f"{number:05d}.tar") as tar:
+            with ShardWriter(Path(order["out"]) / f"{number:05d}.tar", indexed=False) as tar:  # as an ingest does
                 for row in itertools.islice(fetched, len(urls)):
                     if row.body is not None and row.ext is not None:
                         tar.add(row.key, {row.ext: row.body})

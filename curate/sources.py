@@ -26,7 +26,7 @@ from curate.recipe import Folder, Recipe, Tars, UrlTable
 from curate.rules import StepCount
 from curate.sample import commit_text, dump_json, file_sha256, fingerprint, uid_of
 from curate.settings import unknown
-from curate.shards import Part, ShardReader, ShardWriter, TarFault, TarSample, scan_tar
+from curate.shards import Part, ShardWriter, TarFault, TarSample, scan_tar
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 MAX_TEXT_BYTES = 16 << 20
@@ -346,19 +346,18 @@ def _caption(data: bytes, is_json: bool, key: str, keep: tuple[str, ...]) -> tup
 def _store(found: Iterable[Row], tar: Path) -> list[Row]:
     """Write the bytes of the rows that have some into one tar; the rows, without bytes, say where they lie."""
     rows: list[Row] = []
-    place: dict[str, int] = {}
-    with ShardWriter(tar, kind="caption") as writer:
+    place: dict[str, Part] = {}
+    # The rows say where every body lies and what its SHA-256 is: neither an index nor a hash of the tar adds to that.
+    with ShardWriter(tar, indexed=False) as writer:
         for row in found:
             body = row.pop("body", None)
             if row["status"] == "success" and row["uid"] not in place:
-                place[row["uid"]] = len(place)
-                writer.add(row["uid"], {row["ext"]: body})
+                (place[row["uid"]],) = writer.add(row["uid"], {row["ext"]: body})
             rows.append({name: row.get(name) for name in ROWS.names})
-    with ShardReader(tar) as written:
-        for row in rows:
-            if row["status"] == "success":
-                part = written.parts(place[row["uid"]])[0]
-                row |= {"tar": tar.name, "offset": part.offset, "nbytes": part.size}
+    for row in rows:
+        if row["status"] == "success":
+            part = place[row["uid"]]
+            row |= {"tar": tar.name, "offset": part.offset, "nbytes": part.size}
     return rows
 
 

@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +168,18 @@ def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     assert (row.error, row.attempts, secure.requests) == ("tls", 1, [])
 
 
+def test_a_certificate_that_the_system_vouches_for_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    secure = Site(tls=tls)
+    rows = fetch(*[secure.url()] * 20, per_host=2)
+    secure.close()
+    assert [row.error for row in rows] == [None] * 20
+    assert secure.connections <= 2
+
+
 def test_redirects_are_followed_up_to_the_limit(site: Site) -> None:
     site.pages["/onward"] = onward
     near, far = fetch(site.url("/onward?2"), site.url("/onward?3"), max_redirects=3)
@@ -208,6 +221,47 @@ def test_a_slow_host_is_spared_and_does_not_keep_the_others_waiting(site: Site) 
     assert all(row.status == "success" for row in found)
     assert slow.most_at_once == 2 >= site.most_at_once
     assert max(at for at, _, _ in site.requests) < slow.requests[-1][0]
+
+
+def test_many_large_bodies_at_once_all_come_and_take_turns_in_memory(site: Site) -> None:
+    body = JPEG + bytes(12_000_000)
+    site.pages["/large"] = ("200 OK", (), body)
+    with Downloader(settings(per_host=40, timeout_s=30, buffer_bytes=0)) as downloader:
+        rows = downloader.fetch((str(n), site.url(f"/large?{n}")) for n in range(40))
+        assert all(row.error is None and row.body == body for row in rows)
+
+
+def test_a_body_in_pieces_or_packed_is_put_together(site: Site) -> None:
+    async def pieces(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nX-Robots-Tag: noai\r\n\r\n")
+        writer.write(head("200 OK", None, "Transfer-Encoding: chunked"))
+        for at in range(0, len(JPEG), 100):
+            piece = JPEG[at : at + 100]
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        writer.write(b"0\r\nX-Robots-Tag: noai\r\n\r\n")
+
+    site.pages |= {"/pieces": pieces, "/packed": ("200 OK", ("Content-Encoding: gzip",), gzip.compress(JPEG))}
+    assert [row.body for row in fetch(site.url("/pieces"), site.url("/packed"))] == [JPEG, JPEG]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_no_row(site: Site) -> None:
+    async def goodbye(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(head("200 OK", len(JPEG)) + JPEG)
+        await writer.drain()
+        writer.close()
+
+    site.pages["/bye"] = goodbye
+    rows = fetch(*[site.url("/bye")] * 50, per_host=2)
+    assert [row.error for row in rows] == [None] * 50
+
+
+def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Site()
+    for name in ("http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, other.url(""))
+    (row,) = fetch(site.url())
+    other.close()
+    assert (row.error, other.connections) == (None, 0)
 
 
 def test_connections_are_reused_from_row_to_row_and_from_shard_to_shard(site: Site) -> None:

@@ -707,3 +707,14 @@ def test_a_members_header_is_the_one_that_tarfile_writes(name: str, size: int) -
     from curate.shards import write
 
     assert write._header(name, size) == write._by_tarfile(name, size)
+
+
+def test_a_tar_without_an_index_has_the_same_bytes_and_says_where_they_lie(tmp_path: Path) -> None:
+    for name, indexed in (("a", True), ("b", False)):
+        with ShardWriter(tmp_path / f"{name}.tar", indexed=indexed) as shard:
+            (place,) = shard.add("one", {"jpg": b"x" * 100_000})
+            shard.add("two", {"txt": b"words", "json": b"{}"})
+    data = (tmp_path / "b.tar").read_bytes()
+    assert data == (tmp_path / "a.tar").read_bytes()
+    assert data[place.offset : place.offset + place.size] == b"x" * 100_000
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.arrow", "a.tar", "b.tar"]

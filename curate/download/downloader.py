@@ -144,8 +144,8 @@ class Downloader:
                     row = await asyncio.get_running_loop().run_in_executor(self._resize_pool, self._resizer, row)
                 finally:
                     self._budget.add(0, to_resize=-1)
-            if row.body is not None:
-                row = replace(row, sha256=sha256(row.body))
+                if row.body is not None:
+                    row = replace(row, sha256=sha256(row.body))
         except Exception as err:  # noqa: BLE001 - a fault of ours costs one row, not the shard, and is named
             row = Fetched(uid, url, "failed_to_download", "unexpected_error", f"{type(err).__name__}: {err}"[:500])
         shard.waiting.add(number, row)

@@ -23,7 +23,7 @@ from curate.shards.index import SCHEMA, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.scan import BLOCK, Part
 
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 32 << 10  # what is larger is written without being copied
 UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 PART_NAME = re.compile(r"[a-z0-9_]{1,16}(\.[a-z0-9_]{1,16}){0,3}")
 END = bytes(2 * BLOCK)
@@ -32,14 +32,18 @@ END = bytes(2 * BLOCK)
 class ShardWriter:
     """Writes one shard: `with ShardWriter(tar) as shard: shard.add(uid, {"jpg": ...})`, then `shard.info`.
 
-    `columns` are carried into the index, one value a sample. An exception inside the `with`, a full disk
+    `columns` are carried into the index, one value a sample. Without `indexed` there is only the tar, for one who
+    keeps the places that `add` returns; it is not hashed as a whole then. An exception inside the `with`, a full disk
     included, leaves neither tar nor index. Raises ShardError for names that a tar reader would not give back.
     """
 
-    def __init__(self, tar: Path, kind: Kind = "caption", columns: pa.Schema | None = None) -> None:
+    def __init__(
+        self, tar: Path, kind: Kind = "caption", columns: pa.Schema | None = None, *, indexed: bool = True
+    ) -> None:
         self.tar = Path(tar)
         self.index = index_path(self.tar)
         self.kind = kind
+        self._digest = hashlib.sha256() if indexed else None
         self.columns = columns if columns is not None else pa.schema([])
         if taken := set(self.columns.names) & set(SCHEMA.names):
             raise ShardError(f"{self.index}: the index has columns {sorted(taken)} of its own; rename the carried ones")
@@ -54,7 +58,6 @@ class ShardWriter:
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(commit_file(self.tar))
         self._file = self._temporary.open("wb", buffering=BUFFER_BYTES)
-        self._digest = hashlib.sha256()
         return self
 
     def __len__(self) -> int:
@@ -62,13 +65,16 @@ class ShardWriter:
 
     @property
     def info(self) -> ShardInfo:
-        """What was committed; only after the `with` block has ended well."""
+        """What was committed; only after the `with` block has ended well, and of an indexed shard."""
         if self._info is None:
-            raise ShardError(f"{self.tar}: not committed")
+            raise ShardError(f"{self.tar}: not committed, or without an index")
         return self._info
 
-    def add(self, uid: str, parts: Mapping[str, bytes], values: Mapping[str, Any] | None = None) -> None:
-        """Append one sample: its parts (name to bytes) in this order, and one value for each carried column."""
+    def add(self, uid: str, parts: Mapping[str, bytes], values: Mapping[str, Any] | None = None) -> list[Part]:
+        """Append one sample: its parts (name to bytes) in this order, and one value for each carried column.
+
+        Returns where the parts lie in the tar.
+        """
         self._check(uid, parts, values or {})
         row = []
         for name, data in parts.items():
@@ -79,6 +85,7 @@ class ShardWriter:
         self._rows[uid] = row
         for column, field in zip(self._values, self.columns, strict=True):
             column.append((values or {})[field.name])
+        return row
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,6 +107,11 @@ class ShardWriter:
 
     def _commit(self) -> None:
         """Both files complete on disk before either is named; a stale index goes before its tar is replaced."""
+        if self._digest is None:
+            _flush_to_disk(self._temporary)
+            self.index.unlink(missing_ok=True)
+            self._stack.close()
+            return
         sha256 = self._digest.hexdigest()
         with commit_file(self.index) as temporary:
             metadata = index_metadata(self.kind, self.tar.name, self.bytes, sha256)
@@ -137,7 +149,8 @@ class ShardWriter:
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
-        self._digest.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
         self.bytes += len(data)
 
 
