@@ -173,6 +173,24 @@ def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
     assert lines(out)[-1]["alarms"] == []
 
 
+def test_a_run_takes_the_texts_that_the_mixture_chooses_and_refuses_what_it_cannot_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.cli import main as curate
+
+    home, config, losses = mixture(tmp_path / "mixture").parent, settings(tmp_path), {}
+    spec, made = home / "spec.yaml", home / "made.json"
+    for number, entry in enumerate(["texts: [txt]", "texts: [meta.names]", "weight: 1", "system: [be brief]"]):
+        spec.write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
+        assert curate(["mix", str(spec), "-o", str(made)]) == 0
+        out = tmp_path / str(number)
+        code = main([str(made), "--config", str(config), "--out", str(out), "--set", "optim.steps=2"])
+        losses[number] = [line["loss"] for line in lines(out)] if code == 0 else [code]
+    assert losses[0] == losses[2] != losses[1]
+    assert losses[3] == [2] and not (tmp_path / "3").exists()
+    assert "'many' chooses a system" in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from curate import mix
 

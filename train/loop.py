@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from curate import mix
 from curate.sample import commit_text
 from train import checkpoint, model, objectives, optim
 from train.checkpoint import Progress
@@ -51,7 +52,7 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     torch.set_num_threads(config.run.cpu_threads)
     torch.manual_seed(config.seed)
     clip = model.build(config.model)
-    objective, prepare = objectives.build(config, clip)
+    objective, prepare = objectives.build(config, clip, mix.read(manifest))
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = optim.adamw(objective, config.optim)
     part = config.data.batch_size // config.optim.accumulate
