@@ -10,6 +10,7 @@ import torch
 from train_samples import mixture
 
 from curate import mix
+from curate.shards import index_tar
 from pipelines.cli import main as curate
 from train.config import Augment
 from train.data import Batch, Drawn, Reading, Share, Stream, StreamError
@@ -123,6 +124,17 @@ def test_a_sample_without_the_chosen_text_is_not_given_another(tmp_path: Path) -
 def test_choices_that_no_objective_uses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(mix.MixtureError, match="'many' chooses a system and a template"):
         chosen(tmp_path, "templates: [a, b], system: [c]")
+
+
+def test_a_shard_that_was_changed_with_its_index_stops_the_stream_and_is_named(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path)
+    tar = tmp_path / "many" / "00001.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(b"square")] ^= 32  # as many bytes as before, and an index made anew
+    tar.write_bytes(data)
+    index_tar(tar)
+    with pytest.raises(StreamError, match=r"shard .*many.00001\.tar has changed.*publish"):
+        first(Stream(manifest, 16, pairs()), 4)
 
 
 def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:
