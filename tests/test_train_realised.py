@@ -11,6 +11,7 @@ import pytest
 from train_samples import mixture
 
 from curate import mix
+from pipelines.cli import main as curate
 from pipelines.lengths import add_text_tokens
 from train.data import Batch, Share, Stream
 from train.fit import Fit
@@ -70,13 +71,45 @@ def test_a_share_that_leaves_its_bound_is_an_alarm(path: Path) -> None:
     realised = tally(path, first(path, 6))
     assert realised.alarms() == []
     realised.served["few"] = replace(realised.served["few"], samples=40)
-    assert any("few: 40 samples, 24.0 wanted" in alarm for alarm in realised.alarms())
+    assert any("few: 40 samples, 24.0 wanted" in alarm.text for alarm in realised.alarms())
 
 
 def test_many_replacements_are_an_alarm(tmp_path: Path) -> None:
     made = mixture(tmp_path, many=(3, 8, 9))
     [alarm] = tally(made, first(made, 9)).alarms()
-    assert alarm.startswith("many: ") and alarm.endswith("of 108 samples were unreadable and replaced")
+    assert alarm.text.startswith("many: ") and alarm.text.endswith("of 108 samples were unreadable and replaced")
+
+
+def test_lengths_that_came_in_the_middle_of_a_run_are_not_told_as_if_of_all_of_it(tmp_path: Path) -> None:
+    made = mixture(tmp_path)
+    batches = first(made, 4)
+    half = tally(made, batches[:2]).state_dict()
+    for name in ("many", "few"):
+        add_text_tokens(tmp_path / name, "words")
+    again = Realised(mix.load(made), made)
+    again.load_state_dict(half)
+    for batch in batches[2:]:
+        again.add(batch)
+    assert [(s.samples, s.text_tokens) for s in again.served.values()] == [(48, None), (16, None)]
+
+
+def test_ramps_and_skipped_steps_are_no_alarms(tmp_path: Path) -> None:
+    home = mixture(tmp_path).parent
+    (home / "spec.yaml").write_text(
+        "batch: 16\nsources: [{path: many}, {path: few}]\nstages:\n"
+        "  - {name: one, steps: 30, weights: {many: 9, few: 1}}\n"
+        "  - {name: two, ramp: 40, weights: {many: 1, few: 9}}\n"
+    )
+    made = home / "staged.json"
+    assert curate(["mix", str(home / "spec.yaml"), "--skip-steps", "10-12", "-o", str(made)]) == 0
+    realised = Realised(mix.load(made), made)
+    stream = Stream(made, 16, share=Share())
+    for _ in range(120):
+        realised.add(next(stream))
+        assert realised.alarms() == []
+        assert max(abs(s.samples - s.wanted) for s in realised.served.values()) < 4
+    stream.close()
+    assert realised.served["few"].samples > realised.served["many"].samples
 
 
 def test_indexes_without_lengths_leave_tokens_unknown(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from train_samples import TINY, dataset, mixture, settings_file
 
 from curate.sample import file_sha256
+from pipelines.lengths import add_text_tokens
 from train import model
 from train.__main__ import main
 
@@ -59,14 +60,16 @@ def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     said = capsys.readouterr()
     summary = json.loads(said.out)
     assert summary["steps"] == 12
-    assert summary["samples"] == {"many": 144, "few": 48}
+    assert {name: served["samples"] for name, served in summary["served"].items()} == {"many": 144, "few": 48}
     assert "step 12/12" in said.err
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["00000010", "00000012"]
     metrics = lines(out)
     assert [line["step"] for line in metrics] == list(range(1, 13))
     assert metrics[-1]["position"] == 192
     assert metrics[-1]["loss"] < metrics[0]["loss"]
-    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "samples", "replaced"}
+    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "served", "alarms"}
+    assert metrics[-1]["served"] == summary["served"]
+    assert metrics[-1]["alarms"] == summary["alarms"] == []
 
 
 def test_a_finished_run_asked_again_computes_nothing(
@@ -161,9 +164,31 @@ def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
     assert curate(["mix", str(home / "new.yaml"), "--continue", f"{old}@{step}", "-o", str(later)]) == 0
     capsys.readouterr()
     assert main([str(later), "--config", str(config), "--out", str(out)]) == 0
-    before, after = lines(out)[step - 1]["samples"], lines(out)[-1]["samples"]
-    assert before["many"] > 2 * before["few"]
-    assert after["few"] - before["few"] > 2 * (after["many"] - before["many"])
+    before, after = lines(out)[step - 1]["served"], lines(out)[-1]["served"]
+    many, few = (after[name]["samples"] - before[name]["samples"] for name in ("many", "few"))
+    assert before["many"]["samples"] > 2 * before["few"]["samples"]
+    assert few > 2 * many
+    assert after["few"]["wanted"] - before["few"]["wanted"] == 3 * 16 * (12 - step) / 4
+    assert max(abs(served["off"]) for served in after.values()) < 2
+    assert lines(out)[-1]["alarms"] == []
+
+
+def test_a_run_takes_the_texts_that_the_mixture_chooses_and_refuses_what_it_cannot_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.cli import main as curate
+
+    home, config, losses = mixture(tmp_path / "mixture").parent, settings(tmp_path), {}
+    spec, made = home / "spec.yaml", home / "made.json"
+    for number, entry in enumerate(["texts: [txt]", "texts: [meta.names]", "weight: 1", "system: [be brief]"]):
+        spec.write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
+        assert curate(["mix", str(spec), "-o", str(made)]) == 0
+        out = tmp_path / str(number)
+        code = main([str(made), "--config", str(config), "--out", str(out), "--set", "optim.steps=2"])
+        losses[number] = [line["loss"] for line in lines(out)] if code == 0 else [code]
+    assert losses[0] == losses[2] != losses[1]
+    assert losses[3] == [2] and not (tmp_path / "3").exists()
+    assert "'many' chooses a system" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,8 +264,46 @@ def test_unreadable_samples_are_counted_in_the_metrics_and_listed(tmp_path: Path
     manifest = mixture(tmp_path / "mixture", many=(3, 44))
     assert main([str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]) == 0
     listed = [json.loads(line) for line in (tmp_path / "out" / "unreadable.00000.jsonl").read_text().splitlines()]
-    assert lines(tmp_path / "out")[-1]["replaced"] == {"many": len(listed), "few": 0}
+    served = lines(tmp_path / "out")[-1]["served"]
+    assert (served["many"]["replaced"], served["few"]["replaced"]) == (len(listed), 0)
     assert {item["row"] for item in listed} == {3, 44}
+
+
+def test_an_alarm_is_said_once_and_stands_in_every_line_from_then_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = mixture(tmp_path / "mixture", many=(3, 8, 9, 44))
+    config = settings(tmp_path, data={"batch_size": 16, "max_unreadable": 0.5})
+    assert main([str(manifest), "--config", str(config), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    alarmed = [line["alarms"] for line in lines(tmp_path / "out")]
+    first = next(number for number, alarms in enumerate(alarmed) if alarms)
+    assert not any(alarmed[:first]) and all(len(alarms) == 1 for alarms in alarmed[first:])
+    assert said.err.count("alarm at step") == 1
+    assert f"alarm at step {first + 1}: {alarmed[first][0]}" in said.err
+    assert json.loads(said.out)["alarms"] == alarmed[-1]
+
+
+def test_text_tokens_and_images_are_in_the_metrics_where_indexes_tell_them(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path / "mixture")
+    for name in ("many", "few"):
+        add_text_tokens(manifest.parent / name, "words")
+    config, out = settings(tmp_path), tmp_path / "out"
+    assert main([str(manifest), "--config", str(config), "--out", str(out)]) == 0
+    served = lines(out)[-1]["served"]["few"]
+    assert (served["samples"], served["text_tokens"], served["images"]) == (48, 48 * 5, 48)
+    assert (served["epochs"], served["off"], served["text_tokens_share"]) == (48 / 21, 0.0, 0.25)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--set", "optim.steps=2"]) == 0
+    [state] = (tmp_path / "out" / "checkpoints").glob("*/state.json")
+    state.write_text(state.read_text().replace('"version": 2', '"version": 1'))
+    assert main([*arguments, "--set", "optim.steps=2"]) == 2
+    assert "00000002: is of version 1" in capsys.readouterr().err
 
 
 def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
@@ -346,7 +409,8 @@ def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[
         shutil.copytree(one / "checkpoints" / "00000005", two / "checkpoints" / "00000005")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, *command(manifest, config, two)], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)["samples"] == {"many": 144, "few": 48}
+    served = json.loads(done.stdout)["served"]
+    assert (served["many"]["samples"], served["few"]["samples"]) == (144, 48)
     for alone, together in zip(lines(one)[5 if begun else 0 :], lines(two), strict=True):
         assert together["position"] == alone["position"]
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)

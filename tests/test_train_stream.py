@@ -9,6 +9,9 @@ import pytest
 import torch
 from train_samples import mixture
 
+from curate import mix
+from curate.shards import index_tar
+from pipelines.cli import main as curate
 from train.config import Augment
 from train.data import Batch, Drawn, Reading, Share, Stream, StreamError
 from train.objectives import PreparePair, Read
@@ -85,6 +88,53 @@ def test_a_caption_is_chosen_by_sample_and_epoch_from_those_listed() -> None:
     chosen = {epoch: prepare.read(Drawn("u", "s", epoch, parts | {"png": _png()}))[1] for epoch in range(20)}
     assert set(chosen.values()) == {"one", "two"}
     assert prepare.read(Drawn("u", "s", 0, {"txt": b"own", "json": b"{}", "png": _png()}))[1] == "own"
+
+
+def chosen(folder: Path, entry: str) -> tuple[Path, PreparePair]:
+    """A mixture of `many` with those choices, and how the trainer reads it."""
+    made = mixture(folder).parent / "chosen.json"
+    (folder / "spec.yaml").write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
+    assert curate(["mix", str(folder / "spec.yaml"), "-o", str(made)]) == 0
+    return made, PreparePair(Read(24, VARIED, "meta.names", 3, mix.read(made)), clip_tokenizer("simple:1024", 12))
+
+
+def test_the_mixtures_choice_of_text_is_taken_by_sample_and_epoch_before_the_configurations(tmp_path: Path) -> None:
+    made, prepare = chosen(tmp_path, "texts: {txt: 0.5, meta.long: 0.5, gone: 0}")
+    parts = {"png": _png(), "txt": b"alt", "json": b'{"meta": {"long": "vecap", "names": ["one", "two"]}}'}
+    for uid, epoch in itertools.product("abcdef", range(4)):
+        wanted = {"txt": "alt", "meta.long": "vecap"}[mix.choose(mix.read(made), 0, uid, epoch) or ""]
+        assert prepare.read(Drawn(uid, "many", epoch, parts))[1] == wanted
+    taken = [prepare.read(Drawn(f"u{n}", "many", 0, parts))[1] for n in range(60)]
+    assert 15 < taken.count("alt") < 45
+
+
+def test_a_chosen_list_of_texts_gives_one_of_them_and_a_chosen_part_its_text(tmp_path: Path) -> None:
+    _, prepare = chosen(tmp_path, "texts: [meta.names, vecap]")
+    parts = {"png": _png(), "vecap": b" from a part\n", "json": b'{"meta": {"names": ["one", "two"]}}'}
+    taken = {prepare.read(Drawn(f"u{n}", "many", 0, parts))[1] for n in range(40)}
+    assert taken == {"one", "two", "from a part"}
+
+
+def test_a_sample_without_the_chosen_text_is_not_given_another(tmp_path: Path) -> None:
+    made, prepare = chosen(tmp_path, "texts: [vecap]")
+    with pytest.raises(StreamError, match="the mixture chose the text 'vecap'"):
+        first(Stream(made, 16, prepare), 2)
+
+
+def test_choices_that_no_objective_uses_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(mix.MixtureError, match="'many' chooses a system and a template"):
+        chosen(tmp_path, "templates: [a, b], system: [c]")
+
+
+def test_a_shard_that_was_changed_with_its_index_stops_the_stream_and_is_named(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path)
+    tar = tmp_path / "many" / "00001.tar"
+    data = bytearray(tar.read_bytes())
+    data[data.index(b"square")] ^= 32  # as many bytes as before, and an index made anew
+    tar.write_bytes(data)
+    index_tar(tar)
+    with pytest.raises(StreamError, match=r"shard .*many.00001\.tar has changed.*publish"):
+        first(Stream(manifest, 16, pairs()), 4)
 
 
 def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:

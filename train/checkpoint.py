@@ -27,6 +27,7 @@ from curate.sample import dump_json
 from train.config import differences
 
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+VERSION = 2
 
 
 class CheckpointError(ValueError):
@@ -35,12 +36,11 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps done, the stream's state, samples drawn and replaced by source."""
+    """How far a run has come: steps done, the stream's state, and what every source has served (`train.realised`)."""
 
     step: int
     stream: dict[str, Any]
-    samples: dict[str, int]
-    replaced: dict[str, int]
+    served: dict[str, Any]
 
 
 def newest(folder: Path) -> Path | None:
@@ -64,11 +64,10 @@ def save(
     save_file(_plain(module.state_dict()), temporary / WEIGHTS)
     save_file(_moments(module, optimizer), temporary / MOMENTS)
     state = {
-        "version": 1,
+        "version": VERSION,
         "step": progress.step,
         "stream": progress.stream,
-        "samples": progress.samples,
-        "replaced": progress.replaced,
+        "served": progress.served,
         "trained": trained,
     }
     (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
@@ -99,6 +98,10 @@ def restore(
     `knows` tells whether the stream can go on from a state of its own.
     """
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    if state["version"] != VERSION:
+        raise CheckpointError(
+            f"{path}: is of version {state['version']}, this trainer writes {VERSION}; choose another --out"
+        )
     changed = differences(state["trained"], trained)
     if not knows(state["stream"]):
         changed.append("the mixture manifest (its content)")
@@ -116,7 +119,7 @@ def restore(
     for key, value in moments.items():
         name, _, kind = key.rpartition("/")
         optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
-    return Progress(state["step"], state["stream"], state["samples"], state["replaced"])
+    return Progress(state["step"], state["stream"], state["served"])
 
 
 def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -60,7 +60,8 @@ class Data(Settings):
     """Samples an optimizer step, over all ranks and accumulated parts."""
     texts: str | None = None
     """Dotted key in the sample's JSON (`meta.names`, say) that lists captions: one of them, chosen by (seed, uid,
-    epoch), is taken for the sample's own. A sample without that list keeps its own."""
+    epoch), is taken for the sample's own. A sample without that list keeps its own. Of a source that has `texts` in the
+    mixture, those are taken instead."""
     max_unreadable: Share = 0.01
     """Share of the samples seen that may be unreadable (and replaced) before the run stops and names the shard."""
     augment: Augment = Augment()

@@ -10,10 +10,9 @@ import json
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from curate import mix
 from curate.sample import commit_text
 from train import checkpoint, model, objectives, optim
 from train.checkpoint import Progress
 from train.config import Caption, Config, digest, trained
-from train.data import Batch, Reading, Share, Stream
+from train.data import Reading, Share, Stream
 from train.model import Clip
 from train.ranks import Ranks
+from train.realised import Realised
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.{:05d}.jsonl"
@@ -46,25 +47,12 @@ class Outcome:
     summary: dict[str, Any]
 
 
-@dataclass
-class Counts:
-    """Samples drawn (all ranks) and replaced (this rank) by source since position 0."""
-
-    samples: Counter[str] = field(default_factory=Counter)
-    replaced: Counter[str] = field(default_factory=Counter)
-
-    def add(self, batch: Batch) -> None:
-        """Count a batch."""
-        self.samples.update(batch.drawn)
-        self.replaced.update(r.source for r in batch.replaced)
-
-
 def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     """Train to the last step, from the newest checkpoint below `out` if there is one. Raises ValueError, TrainError."""
     torch.set_num_threads(config.run.cpu_threads)
     torch.manual_seed(config.seed)
     clip = model.build(config.model)
-    objective, prepare = objectives.build(config, clip)
+    objective, prepare = objectives.build(config, clip, mix.read(manifest))
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = optim.adamw(objective, config.optim)
     part = config.data.batch_size // config.optim.accumulate
@@ -95,7 +83,8 @@ class Trainer:
         self.objective, self.optimizer, self.stream = objective, optimizer, stream
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
-        self.step, self.counts = 0, Counts()
+        self.step, self.realised = 0, Realised(stream.manifest, stream.path)
+        self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
         if ranks.world > 1:
@@ -155,7 +144,7 @@ class Trainer:
 
     def _draw(self) -> dict[str, Tensor]:
         batch = next(self.stream)
-        self.counts.add(batch)
+        self.realised.add(batch)
         if batch.replaced:
             with (self.out / UNREADABLE.format(self.ranks.rank)).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(vars(r), ensure_ascii=False) + "\n" for r in batch.replaced)
@@ -182,14 +171,18 @@ class Trainer:
             "lr": rate,
             "grad_norm": norm.item(),
             "samples_per_s": round(speed, 1),
-            "samples": {name: self.counts.samples[name] for name in self._sources()},
-            "replaced": self._replaced(),
+            **self._served(),
         }
 
-    def _replaced(self) -> dict[str, int]:
-        """Samples replaced by source since position 0, over all ranks."""
-        totals = self.ranks.total([float(self.counts.replaced[name]) for name in self._sources()])
-        return {name: int(total) for name, total in zip(self._sources(), totals, strict=True)}
+    def _served(self) -> dict[str, Any]:
+        """What all ranks were served since position 0, by source, and the alarms; each alarm is said the first time."""
+        whole = self.realised.over_ranks(self.ranks.total)
+        alarms = whole.alarms()
+        for alarm in alarms:
+            if self.ranks.first and (alarm.source, alarm.promise) not in self.alarmed:
+                sys.stderr.write(f"alarm at step {self.step}: {alarm.text}\n")
+            self.alarmed.add((alarm.source, alarm.promise))
+        return {"served": whole.report(), "alarms": [alarm.text for alarm in alarms]}
 
     def _check(self, loss: Tensor, norm: Tensor) -> None:
         """Stop before anything that is not finite is logged or saved."""
@@ -199,9 +192,6 @@ class Trainer:
                 " raise optim.warmup, or use optim.precision=fp32; the last checkpoint is from before"
             )
 
-    def _sources(self) -> list[str]:
-        return [shelf.name for shelf in self.stream.shelves]
-
     def _resume(self) -> None:
         found = checkpoint.newest(self.checkpoints)
         if found is None:
@@ -209,14 +199,15 @@ class Trainer:
         progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.knows)
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
-        self.counts.samples.update(progress.samples)
-        if self.ranks.first:
-            self.counts.replaced.update(progress.replaced)
+        self.realised.load_state_dict(progress.served)
+        if not self.ranks.first:  # the checkpoint's replacements are those of all ranks
+            for served in self.realised.served.values():
+                served.replaced = 0
 
     def _save(self) -> None:
-        replaced = self._replaced()
+        served = self.realised.over_ranks(self.ranks.total).state_dict()
         if self.ranks.first:
-            progress = Progress(self.step, self.stream.state_dict(), dict(self.counts.samples), replaced)
+            progress = Progress(self.step, self.stream.state_dict(), served)
             checkpoint.save(
                 self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
             )
@@ -233,7 +224,7 @@ class Trainer:
             "steps_now": done,
             "loss": json.loads(lines[-1])["loss"] if lines else None,
             "position": self.stream.position,
-            "samples": {name: self.counts.samples[name] for name in self._sources()},
+            **self._served(),
             "samples_per_s": round(done * self.config.data.batch_size / seconds, 1) if done else None,
             "checkpoint": str(newest) if newest else None,
             "metrics": str(metrics),
@@ -262,8 +253,10 @@ class Metrics:
         if self.board:
             for name in ("loss", "lr", "grad_norm", "samples_per_s"):
                 self.board.add_scalar(f"train/{name}", line[name], line["step"])
-            for name, count in line["samples"].items():
-                self.board.add_scalar(f"samples/{name}", count, line["step"])
+            for name, figures in line["served"].items():
+                for figure, value in figures.items():
+                    if value is not None:
+                        self.board.add_scalar(f"{figure}/{name}", value, line["step"])
 
     def close(self) -> None:
         """Flush what is not yet written."""

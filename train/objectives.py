@@ -11,11 +11,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate import mix
 from train import images, model, tokens
 from train.config import Augment, Caption, Config, Language
 from train.connectors.mlp import Mlp
@@ -30,19 +34,52 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Read:
-    """How a drawn sample becomes an image and a caption; the draws it makes are keyed by (seed, uid, epoch)."""
+    """How a drawn sample becomes an image and a caption; the draws it makes are keyed by (seed, uid, epoch).
+
+    Where its source has `texts` in the manifest, those say which caption is taken, and `texts` here says nothing.
+    Raises MixtureError for a manifest whose sources choose among templates or system prompts.
+    """
 
     size_px: int
     augment: Augment
     texts: str | None
     seed: int
+    manifest: mix.Manifest | None = None
+
+    def __post_init__(self) -> None:
+        for source in self.manifest.datasets if self.manifest else ():
+            if unused := sorted(kind for kind, options in source.choices.items() if options and kind != "text"):
+                raise mix.MixtureError(
+                    f"the mixture's source {source.name!r} chooses a {' and a '.join(unused)}, of which the trainer's"
+                    " objectives make no use: they train on captions alone; leave them out of the specification, or"
+                    " use train.data.Stream with curate.mix.choose in a trainer of your own"
+                )
 
     def __call__(self, drawn: Drawn) -> tuple[Tensor, str]:
         """(image_CHW uint8, caption) of the sample. Raises ValueError, or what a broken image raises."""
         rng = images.keyed_rng(self.seed, drawn.uid, drawn.epoch)
-        choices = listed_captions(drawn.parts, self.texts) if self.texts else []
-        caption = choices[int(rng.integers(len(choices)))] if choices else caption_of(drawn.parts)
+        caption = self._caption(drawn, rng)
         return images.varied(images.image_part(drawn.parts), self.size_px, self.augment, rng), caption
+
+    def _caption(self, drawn: Drawn, rng: np.random.Generator) -> str:
+        chosen = self._chosen(drawn)
+        if chosen is not None:
+            found = texts_under(drawn.parts, chosen)
+            if not found:
+                raise ValueError(f"the mixture chose the text {chosen!r}, which is no part and no text in the JSON")
+        else:
+            found = listed_captions(drawn.parts, self.texts) if self.texts else []
+        return found[int(rng.integers(len(found)))] if found else caption_of(drawn.parts)
+
+    def _chosen(self, drawn: Drawn) -> str | None:
+        """What the manifest takes for the sample's text at this access: a part's name or a key of its JSON."""
+        if self.manifest is None:
+            return None
+        return mix.choose(self.manifest, self._numbers[drawn.source], drawn.uid, drawn.epoch)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {source.name: number for number, source in enumerate(self.manifest.datasets if self.manifest else ())}
 
 
 def caption_of(parts: Mapping[str, bytes]) -> str:
@@ -54,10 +91,27 @@ def caption_of(parts: Mapping[str, bytes]) -> str:
 
 def listed_captions(parts: Mapping[str, bytes], key: str) -> list[str]:
     """The texts listed under a dotted key of the sample's JSON; none if it has no such list."""
+    found = _under(parts, key)
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
+    """What a mixture's choice of `key` means: that part, or the text or list of texts at that dotted key of the JSON.
+
+    None of them: an empty list. Raises ValueError where the part is not UTF-8.
+    """
+    if key in parts and key != "json":
+        return [parts[key].decode("utf-8").strip()]
+    found = _under(parts, key)
+    return [found.strip()] if isinstance(found, str) else listed_captions(parts, key)
+
+
+def _under(parts: Mapping[str, bytes], key: str) -> Any:
+    """What stands at a dotted key of the sample's JSON, None if nothing does."""
     found = json.loads(parts.get("json", b"{}"))
     for name in key.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+    return found
 
 
 @dataclass(frozen=True)
@@ -162,9 +216,11 @@ class CaptionObjective(nn.Module):
         """Nothing is bounded."""
 
 
-def build(config: Config, clip: Clip) -> tuple[ContrastiveObjective | CaptionObjective, PreparePair | PrepareCaption]:
-    """The objective that `config` names, and how it wants its samples prepared."""
-    read = Read(clip.size_px, config.data.augment, config.data.texts, config.seed)
+def build(
+    config: Config, clip: Clip, manifest: mix.Manifest
+) -> tuple[ContrastiveObjective | CaptionObjective, PreparePair | PrepareCaption]:
+    """The objective that `config` names, and how it wants its samples prepared. Raises MixtureError (see `Read`)."""
+    read = Read(clip.size_px, config.data.augment, config.data.texts, config.seed, manifest)
     if isinstance(config.objective, Caption):
         language = config.objective.language
         code = tokens.caption_code(language.tokenizer)

@@ -2,7 +2,7 @@
 
 A sample that cannot be read is replaced by another of its source, chosen by (seed, source, epoch, row), whichever
 thread, worker or rank meets it. What cannot be *reached* is not replaced: that would make a batch depend on the
-weather.
+weather. Nor is a shard that is not the one that was published: its rows are other samples, and the stream stops.
 """
 
 from __future__ import annotations
@@ -127,11 +127,25 @@ class Shelf:
                 raise self._broken[shard]
             if shard not in self._readers:
                 try:
-                    self._readers[shard] = open_shard(self.folder, self.shards[shard], self.cache)
+                    reader = open_shard(self.folder, self.shards[shard], self.cache)
                 except ShardError as err:
                     self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
                     raise
+                self._same(shard, reader)
+                self._readers[shard] = reader
             return self._readers[shard]
+
+    def _same(self, shard: int, reader: ShardReader) -> None:
+        """Raise StreamError where the index is of another tar than dataset.json: its rows are then other samples."""
+        info, found = self.shards[shard], reader.metadata["tar_sha256"]
+        if found == info.sha256:
+            return
+        reader.close()
+        raise StreamError(
+            f"shard {self.folder / info.tar} has changed: its index {info.index} is of SHA-256 {found[:16]}...,"
+            f" dataset.json names {info.sha256[:16]}...; put both back, or publish (attach, index) the dataset again,"
+            " and run `curate mix` again"
+        )
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,8 @@ class Reader:
         for source, numbers in by_source.items():
             try:
                 found = self.shelves[source].read_many([places[n][2] for n in numbers])
+            except StreamError:
+                raise
             except BROKEN:
                 continue
             for number, sample in zip(numbers, found, strict=True):
@@ -217,6 +233,8 @@ class Reader:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
                 drawn = Drawn(uid, shelf.name, epoch, parts)
                 return drawn, self.prepare(drawn) if self.prepare else None
+            except StreamError:
+                raise
             except BROKEN as err:
                 faults.append((shelf.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
         shard, at, error = faults[0]

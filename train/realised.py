@@ -1,25 +1,29 @@
 """What a run has really been served, source by source, and an alarm where that is not what the manifest promised.
 
-Counts are of global batches, the same on every rank; replacements are those this rank met. The state is plain JSON, so
-that a checkpoint carries the counts along.
+Counts are of global batches, the same on every rank; replacements are those this rank met (`over_ranks` adds them up).
+What is wanted are the shares of the manifest's segments, in which ramps and limits on epochs are worked out. The state
+is plain JSON, so that a checkpoint carries the counts along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
+from curate.mix.plan import stream_position
 from train.data import Batch
 from train.lengths import Lengths
 
 SAMPLES_OFF = 2.0
-"""Samples a source may be off from its wanted share, for each segment of the schedule that the run has been through."""
+"""Samples a source may be off from its wanted share, for each segment and skipped range of the manifest."""
 REPLACED_SHARE = 0.01
 """Share of a source's samples that may have been replaced before that is an alarm."""
 ENOUGH = 100
@@ -41,69 +45,108 @@ class Served:
     replaced: int = 0
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """A promise that is broken: which source, which promise, and the sentence that says by how much."""
+
+    source: str
+    promise: Literal["share", "readable"]
+    text: str
+
+
 @dataclass
 class Realised:
     """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time."""
 
     manifest: mix.Manifest
     path: Path
-    served: dict[str, Served] = field(default_factory=dict)
+    served: dict[str, Served] = field(init=False)
 
     def __post_init__(self) -> None:
         self._lengths = Lengths(self.manifest, self.path)
         self._units = [unit for unit in (TEXT_TOKENS, IMAGES) if self._known(unit)]
-        self._by_position = self.manifest.model_copy(update={"batch": 1})
-        tokens, images = (0 if unit in self._units else None for unit in (TEXT_TOKENS, IMAGES))
-        self.served = self.served or {d.name: Served(text_tokens=tokens, images=images) for d in self.manifest.datasets}
+        self._starts = [stream_position(s.start, self.manifest.skips) for s in self.manifest.segments]
+        self.load_state_dict({})
 
     def add(self, batch: Batch) -> None:
         """Count a global batch; any rank's part of it says which."""
         size, end = sum(batch.drawn.values()), int(batch.state["position"])
-        source, _, row = mix.locate(self.manifest, np.arange(end - size, end, dtype=np.int64))
-        counts = np.bincount(source, minlength=len(self.manifest.datasets)).tolist()
-        weights = mix.stage_at(self._by_position, end - size).weights
-        for number, (data, served) in enumerate(zip(self.manifest.datasets, self.served.values(), strict=True)):
-            served.samples += counts[number]
-            served.wanted += size * weights[number] / sum(weights)
+        for data, wanted in zip(self.manifest.datasets, self._wanted(end - size, end), strict=True):
+            served = self.served[data.name]
+            served.samples += batch.drawn[data.name]
+            served.wanted += wanted
             served.epochs = served.samples / data.samples
-        for unit in self._units:
-            totals = np.bincount(source, self._lengths.of(source, row, unit), len(counts)).astype(np.int64).tolist()
-            for total, served in zip(totals, self.served.values(), strict=True):
-                setattr(served, unit, getattr(served, unit) + total)
+        if self._units:
+            self._measure(end - size, end)
         for replaced in batch.replaced:
             self.served[replaced.source].replaced += 1
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Each source's figures, and its share of the samples, text tokens and images of all."""
+        """Each source's figures, how many samples it is off, and its share of all samples, text tokens and images."""
         out: dict[str, dict[str, Any]] = {name: vars(served).copy() for name, served in self.served.items()}
+        for figures in out.values():
+            figures["off"] = round(figures["samples"] - figures["wanted"], 6)
         for unit in ("samples", *self._units):
             whole = sum(figures[unit] for figures in out.values())
             for figures in out.values():
                 figures[f"{unit}_share"] = figures[unit] / whole if whole else 0.0
         return out
 
-    def alarms(self) -> list[str]:
-        """A sentence for each source that is off its share, or of which too many samples were replaced."""
+    def alarms(self) -> list[Alarm]:
+        """What is amiss: each source that is off its share, or of which too many samples were replaced."""
         quantum = (self.manifest.batch or 1) if self.manifest.mode == "homogeneous" else 1
-        bound = SAMPLES_OFF * quantum * len(self.manifest.segments)
+        bound = SAMPLES_OFF * quantum * (len(self.manifest.segments) + len(self.manifest.skips))
         found = []
         for name, served in self.served.items():
-            off = served.samples - served.wanted
-            if self.manifest.mode in ("interleave", "homogeneous") and abs(off) > bound:
-                found.append(
-                    f"{name}: {served.samples} samples, {served.wanted:.1f} wanted: off by more than {bound:g}"
-                )
+            if self.manifest.mode in ("interleave", "homogeneous") and abs(served.samples - served.wanted) > bound:
+                text = f"{name}: {served.samples} samples, {served.wanted:.1f} wanted: off by more than {bound:g}"
+                found.append(Alarm(name, "share", text))
             if served.samples >= ENOUGH and served.replaced > REPLACED_SHARE * served.samples:
-                found.append(f"{name}: {served.replaced} of {served.samples} samples were unreadable and replaced")
+                text = f"{name}: {served.replaced} of {served.samples} samples were unreadable and replaced"
+                found.append(Alarm(name, "readable", text))
         return found
+
+    def over_ranks(self, total: Callable[[list[float]], list[float]]) -> Realised:
+        """This tally with the replacements of all ranks; `total` sums a list over them, and every rank must ask."""
+        sums = total([float(served.replaced) for served in self.served.values()])
+        whole = copy.copy(self)
+        whole.served = {
+            name: replace(served, replaced=int(count))
+            for (name, served), count in zip(self.served.items(), sums, strict=True)
+        }
+        return whole
 
     def state_dict(self) -> dict[str, Any]:
         """The counts as plain data."""
         return {name: vars(served).copy() for name, served in self.served.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go on from the counts of a checkpoint."""
-        self.served = {name: Served(**figures) for name, figures in state.items()}
+        """Go on from the counts of a checkpoint, of this manifest or of the one that it continues.
+
+        A unit is told only where it has been counted from the beginning and still is: lengths that came or went since
+        would make a sum of a part of the run.
+        """
+        self._units = [unit for unit in self._units if all(s[unit] is not None for s in state.values())]
+        unknown: dict[str, Any] = {unit: None for unit in (TEXT_TOKENS, IMAGES) if unit not in self._units}
+        begun = {d.name: Served(**state.get(d.name, {})) for d in self.manifest.datasets}
+        self.served = {name: replace(served, **unknown) for name, served in begun.items()}
+
+    def _wanted(self, first: int, end: int) -> list[float]:
+        """Samples of each source that the shares of the segments make of the positions from `first` to `end`."""
+        out = np.zeros(len(self.manifest.datasets))
+        for begin, stop in pairwise([first, *(at for at in self._starts if first < at < end), end]):
+            segment = max(number for number, at in enumerate(self._starts) if at <= begin)
+            slots = np.array(self.manifest.segments[segment].slots, np.float64)
+            out += (stop - begin) * slots / slots.sum()
+        return [float(wanted) for wanted in out]
+
+    def _measure(self, first: int, end: int) -> None:
+        """Count the text tokens and images of the positions from `first` to `end`."""
+        source, _, row = mix.locate(self.manifest, np.arange(first, end, dtype=np.int64))
+        for unit in self._units:
+            totals = np.bincount(source, self._lengths.of(source, row, unit), len(self.served)).astype(np.int64)
+            for total, served in zip(totals.tolist(), self.served.values(), strict=True):
+                setattr(served, unit, getattr(served, unit) + total)
 
     def _known(self, unit: str) -> bool:
         try:
