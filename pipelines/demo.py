@@ -6,9 +6,12 @@ known, the demo tells from labels how well each rule did.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.resources import files
 from pathlib import Path
 from shutil import which
@@ -39,7 +42,7 @@ def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     _show_scores(summary)
     manifest = out / "mixture.json"
     build_mixture([(summary.folder, 1.0)], 0, manifest)
-    console.print(f"mixture  {manifest}\n", soft_wrap=True)
+    console.print(f"mixture  {manifest}", soft_wrap=True)
     trained = out / f"train-{file_sha256(manifest)[:8]}"  # another mixture is another training
     code = _train(trained, manifest)
     if code == 0:
@@ -65,7 +68,13 @@ def _train(folder: Path, manifest: Path) -> int:
     from train.__main__ import main as train_main
 
     config = str(files("recipes") / "demo-train.yaml")
-    return train_main([str(manifest), "--config", config, "--out", str(folder)])
+    with redirect_stdout(io.StringIO()):  # its JSON is for programs; what it says is read from its metrics
+        code = train_main([str(manifest), "--config", config, "--out", str(folder)])
+    if code == 0:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        losses = f"{lines[0]['loss']:.2f} to {lines[-1]['loss']:.2f}"
+        console.print(f"trained  {lines[-1]['step']} steps on {lines[-1]['position']:,} samples: loss {losses}")
+    return code
 
 
 def _show_next(out: Path, summary: Summary, trained: Path) -> None:
