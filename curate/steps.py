@@ -118,9 +118,9 @@ class Annotator:
         self._pool, self._steps = pool, steps
         self._ready: dict[str, Callable[..., Columns]] = {}
 
-    def run(self, shard: int, state: ShardState, cuts: Cuts, first: int) -> list[StepCount]:
-        """Compute what is missing, commit it, and settle each step. `first` is the number of the first step."""
-        done = [self._existing(step, shard, state) for step in self._steps]
+    def run(self, shard: int, state: ShardState) -> list[StepCount]:
+        """Compute what is missing, commit it, and settle each step; a share at the end waits for its cut."""
+        done = [self._existing(step, shard) for step in self._steps]
         fresh = self._compute(state, done)
         counts = []
         for number, step in enumerate(self._steps):
@@ -129,14 +129,13 @@ class Annotator:
                 write_table(pa.concat_tables(parts).sort_by("row"), self._pool.columns(step.key, shard))
             elif done[number] is None:
                 write_table(_empty(step), self._pool.columns(step.key, shard))
-            mine = {name: cut for (k, name), cut in cuts.items() if k == first + number}
-            count = settle(state, self._pool, shard, step, mine)
+            count = settle(state, self._pool, shard, step, {})
             count.computed = sum(t.num_rows for t in fresh[number])
             count.reused = count.rows_in - count.computed
             counts.append(count)
         return counts
 
-    def _existing(self, step: Resolved, shard: int, state: ShardState) -> pa.Table | None:
+    def _existing(self, step: Resolved, shard: int) -> pa.Table | None:
         path = self._pool.columns(step.key, shard)
         return read_table(path) if path.exists() else None
 

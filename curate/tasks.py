@@ -64,7 +64,7 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
 
     def task(shard: int) -> list[dict[str, Any]]:
         state = _settled(pool, shard, steps[:first], cuts)
-        counts = annotator.run(shard, state, cuts, first)
+        counts = annotator.run(shard, state)
         if share is not None:
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
         return [c.to_json() for c in counts]

@@ -155,20 +155,26 @@ def test_no_colour_is_written_where_none_is_wanted(done: Workplace, env: dict[st
         assert not re.search(r"\x1b\[[0-9;]*(3[0-8]|9[0-7])m", found.stdout + found.stderr)
 
 
+def interrupted(process: Any, place: Workplace, columns: str, within_s: float) -> tuple[str, str]:
+    """Ctrl-C once these columns of an op are committed; what the process said."""
+    try:
+        until = time.monotonic() + within_s
+        while not list(place.out.glob(f"pool-*/columns/*/{columns}")):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGINT)
+        said: tuple[str, str] = process.communicate(timeout=60)
+        return said
+    finally:
+        kill_group(process)
+
+
 def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(place: Workplace) -> None:
     place.images(30)
     place.write_module("sleepy", SLEEPY)
     path = place.recipe(steps=[{"op": "sleepy:doze"}], shard_samples=5)
     process = place.start("run", path, "--inline")
-    try:
-        until = time.monotonic() + 60
-        while not list(place.out.glob("pool-*/columns/*/00001.parquet")):
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        kill_group(process)
+    out, err = interrupted(process, place, "00001.parquet", 60)
     assert process.returncode == 130 and out == ""
     assert err.rstrip().endswith("stopped; run the same command to go on") and "Traceback" not in err
     (place.root / "awake").touch()
@@ -195,15 +201,7 @@ def test_ctrl_c_stops_ray_as_well(place: Workplace) -> None:
     place.images(40)
     place.write_module("sleepy", SLEEPY)
     process = place.start("run", place.recipe(steps=[{"op": "sleepy:doze"}], shard_samples=2), "--workers", "2")
-    try:
-        until = time.monotonic() + 120
-        while not list(place.out.glob("pool-*/columns/*/*.parquet")):
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        kill_group(process)
+    _, err = interrupted(process, place, "*.parquet", 120)
     assert process.returncode == 130, err
     assert "stopped; run the same command to go on" in err and "Traceback" not in err
 

@@ -52,6 +52,12 @@ def command(manifest: Path, config: Path, out: Path, *more: str) -> list[str]:
     return ["-m", "train", str(manifest), "--config", str(config), "--out", str(out), *more]
 
 
+def two_steps(manifest: Path, folder: Path) -> list[str]:
+    """The arguments of a run of two steps."""
+    config = str(settings(folder))
+    return [str(manifest), "--config", config, "--out", str(folder / "out"), "--set", "optim.steps=2"]
+
+
 def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,15 +201,7 @@ def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pyte
     from curate import mix
 
     manifest = mixture(tmp_path / "mixture")
-    arguments = [
-        str(manifest),
-        "--config",
-        str(settings(tmp_path)),
-        "--out",
-        str(tmp_path / "out"),
-        "--set",
-        "optim.steps=2",
-    ]
+    arguments = two_steps(manifest, tmp_path)
     assert main(arguments) == 0
     mix.build([(tmp_path / "mixture" / "many", 1.0)], 7, manifest)
     assert main(arguments) == 2
@@ -211,15 +209,7 @@ def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pyte
 
 
 def test_how_a_run_is_carried_out_may_change_between_runs(manifest: Path, tmp_path: Path) -> None:
-    arguments = [
-        str(manifest),
-        "--config",
-        str(settings(tmp_path)),
-        "--out",
-        str(tmp_path / "out"),
-        "--set",
-        "optim.steps=2",
-    ]
+    arguments = two_steps(manifest, tmp_path)
     assert main(arguments) == 0
     assert main([*arguments, "--set", "run.log_every=5", "--set", "run.decode_threads=1"]) == 0
 
