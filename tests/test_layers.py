@@ -11,7 +11,7 @@ from conftest import ROOT
 
 FLOORS = [
     {"settings", "sample"},
-    {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download"},
+    {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download", "document", "blob"},
     {"models", "llm", "ops", "mix"},
     {"recipe"},
     {"rules", "pool"},
@@ -27,6 +27,8 @@ OWN: dict[str, set[str]] = {
     "settings": set(),
     "sample": set(),
     "remedies": set(),
+    "document": set(),
+    "blob": set(),
     "tables": {"settings"},
     "image_structure": set(),
     "images": {"image_structure"},
@@ -35,7 +37,10 @@ OWN: dict[str, set[str]] = {
     "mix": {"settings", "sample", "shards"},
     "download": {"settings", "sample", "images"},
     "models": {"settings", "sample", "images", "clip_tokens"},
-    "ops": {"settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"},
+    "ops": {
+        *("settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"),
+        *("document", "blob", "download"),
+    },
     "engine": set(),
 }
 """What a part may import of `curate`, where the floors alone would allow too much or too little."""
