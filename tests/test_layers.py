@@ -11,11 +11,24 @@ from conftest import ROOT
 
 FLOORS = [
     {"settings", "sample"},
-    {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download", "document", "blob"},
+    {
+        "images",
+        "image_structure",
+        "clip_tokens",
+        "remedies",
+        "tables",
+        "shards",
+        "download",
+        "document",
+        "blob",
+        "files",
+    },
     {"models", "llm", "ops", "mix"},
+    {"source"},
     {"recipe"},
     {"rules", "pool"},
-    {"steps", "sources", "publish", "explain"},
+    {"steps", "sources", "formats"},
+    {"publish", "explain"},
     {"engine"},
     {"tasks"},
     {"run"},
@@ -28,6 +41,7 @@ OWN: dict[str, set[str]] = {
     "sample": set(),
     "remedies": set(),
     "document": set(),
+    "files": set(),
     "blob": set(),
     "tables": {"settings"},
     "image_structure": set(),
@@ -39,7 +53,7 @@ OWN: dict[str, set[str]] = {
     "models": {"settings", "sample", "images", "clip_tokens"},
     "ops": {
         *("settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"),
-        *("document", "blob", "download"),
+        *("document", "blob", "download", "files"),
     },
     "engine": set(),
 }

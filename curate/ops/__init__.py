@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from curate.blob import BLOB
 from curate.settings import unknown
 
 Columns = Mapping[str, Sequence[Any]]
@@ -21,6 +22,12 @@ Columns = Mapping[str, Sequence[Any]]
 
 READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
 """What every op can read: see `Spec.reads`."""
+
+CONTENT = ("text", "image", "document", "images", "words")
+"""Columns that are the sample's content: a later step's takes the place of an earlier one's, and of the source's."""
+
+GIVEN = ("download", "folder")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""
 
 OPS: Mapping[str, str] = {
     "image_size": "curate.ops.image:image_size",
@@ -32,6 +39,7 @@ OPS: Mapping[str, str] = {
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "fetch_images": "curate.ops.fetch:fetch_images",
 }
 
 
@@ -49,8 +57,9 @@ class Spec:
 
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
     (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
-    or a column that an earlier step writes. `writes`: its columns and their Arrow types. `version`: raised when
-    the op's values change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads.
+    or a column that an earlier step writes; one called `text` or `image` stands before the source's own.
+    `writes`: its columns and their Arrow types. `version`: raised when the op's values change. `batch_size`: rows a
+    call. `after`: for a group op, the row op whose columns it reads.
     """
 
     name: str
@@ -66,6 +75,11 @@ class Spec:
     def is_group(self) -> bool:
         """Whether the op sees all rows at once."""
         return self.after is not None
+
+    @property
+    def stores(self) -> bool:
+        """Whether the op brings bytes along (see curate.blob)."""
+        return any(kind in (BLOB, pa.list_(BLOB)) for kind in self.writes.values())
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,10 +146,18 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """All that could change the op's values, as plain data: name, version, every knob, and its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    said = {name: _said(name, value) for name, value in full.items()}
     own = getattr(function, "identity", None)
     files = own(**full) if own else ""
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
-    return {"op": spec.name, "version": spec.version, "knobs": full, "files": files, "after": before}
+    return {"op": spec.name, "version": spec.version, "knobs": said, "files": files, "after": before}
+
+
+def _said(name: str, value: Any) -> Any:
+    """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
+    if name in GIVEN:
+        return value.identity() if hasattr(value, "identity") else None
+    return value
 
 
 def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,12 +95,14 @@ def _source_words(recipe: Recipe) -> str:
         what = f"A table of URLs, `{_code(named or '')}`: column `{_code(source.url)}` for the image, "
         resized = "original bytes are kept" if recipe.download.resize is None else "images were resized on arrival"
         return f"{what}`{_code(source.text)}` for the caption; {resized}."
-    name = _code(PurePath(source.path).name)
+    name = _code(PurePath(source.path or getattr(source, "huggingface", None) or "").name)
     if source.type == "folder":
         table = PurePath(source.captions).name if source.captions else ""
         beside = f"captions in the table `{_code(table)}`" if table else "a caption file beside each"
         return f"A folder of images, `{name}`, with {beside}; original bytes are kept."
-    return f"Webdataset tars, `{name}`, caption in `{_code(source.text)}`; original bytes are kept."
+    if source.type == "webdataset":
+        return f"Webdataset tars, `{name}`, caption in `{_code(source.text)}`; original bytes are kept."
+    return f"{(type(source).__doc__ or '').split(':')[0].split(',')[0].rstrip('.')}, `{name}`; original bytes are kept."
 
 
 def _steps(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
