@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"settings", "sample"},
+    {"settings", "sample", "function_words"},
+    {"text_stats"},
     {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download", "document", "blob"},
     {"models", "llm", "ops", "mix"},
     {"recipe"},
@@ -26,6 +27,8 @@ FLOORS = [
 OWN: dict[str, set[str]] = {
     "settings": set(),
     "sample": set(),
+    "function_words": set(),
+    "text_stats": {"function_words"},
     "remedies": set(),
     "document": set(),
     "blob": set(),
@@ -39,7 +42,7 @@ OWN: dict[str, set[str]] = {
     "models": {"settings", "sample", "images", "clip_tokens"},
     "ops": {
         *("settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"),
-        *("document", "blob", "download"),
+        *("document", "blob", "download", "text_stats"),
     },
     "engine": set(),
 }
