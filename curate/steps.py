@@ -143,6 +143,12 @@ class Annotator:
             counts.append(count)
         return counts
 
+    def close(self) -> None:
+        """Close the ops that hold something open."""
+        for function in self._ready.values():
+            if close := getattr(function, "close", None):
+                close()
+
     def _existing(self, step: Resolved, shard: int) -> pa.Table | None:
         path = self._pool.columns(step.key, shard)
         return read_table(path) if path.exists() else None
@@ -217,6 +223,8 @@ class Chunk:
             return [self.decoded(n).image for n in batch]
         if name == "decoded":
             return [self.decoded(n) for n in batch]
+        if name == "image_bytes":
+            return [self._image_bytes(n) for n in batch]
         if name in self._values or name in self._state.columns:
             return self._of_column(name, batch)
         if name == "bytes":
@@ -248,19 +256,18 @@ class Chunk:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
         if number in self._decoded:
             return self._decoded[number]
-        found = self._decode(number)
+        found = images.decode(self._image_bytes(number))
         if self._pixels + found.width * found.height <= CHUNK_PIXELS:
             self._decoded[number] = found
             self._pixels += found.width * found.height
         return found
 
-    def _decode(self, number: int) -> images.Decoded:
+    def _image_bytes(self, number: int) -> Any:
+        """The file of the row's image: what a step made of it, or what came; none where that step has none."""
         if "image" not in self._values and "image" not in self._state.columns:
-            return images.decode(self.bytes(number))
+            return self.bytes(number)
         (blob,) = self._of_column("image", [number])
-        if blob is None or blob.error is not None:
-            return images.Decoded(error=blob.error if blob else "no_image", detail=(blob and blob.detail) or "")
-        return images.decode(blob.read())
+        return blob.read() if blob is not None and blob.error is None else b""
 
     def uid(self, number: int) -> str:
         """The uid of a row."""

@@ -20,7 +20,7 @@ from curate.settings import unknown
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
-READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
 
 CONTENT = ("text", "image", "document", "images", "words")
@@ -55,11 +55,11 @@ class Failed:
 class Spec:
     """What the engine knows of an op.
 
-    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
-    (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
-    or a column that an earlier step writes; one called `text` or `image` stands before the source's own.
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every
+    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands before the source's own.
     `writes`: its columns and their Arrow types. `version`: raised when the op's values change. `batch_size`: rows a
-    call. `after`: for a group op, the row op whose columns it reads.
+    call. A class may have a `close`. `after`: for a group op, the row op whose columns it reads.
     """
 
     name: str
