@@ -12,7 +12,7 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words reading_order",
+        "settings sample function_words words reading_order",
         "text_stats image_structure blob document files remedies clip_tokens",
         "images tables shards html pdf typeset warc",
         "download texts models llm mix",

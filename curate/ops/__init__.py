@@ -39,6 +39,11 @@ OPS: Mapping[str, str] = {
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "gopher_quality": "curate.ops.quality:gopher_quality",
+    "gopher_repetition": "curate.ops.repetition:gopher_repetition",
+    "fineweb": "curate.ops.quality:fineweb",
+    "c4_lines": "curate.ops.quality:c4_lines",
+    "obelics_text": "curate.ops.quality:obelics_text",
     "fetch_images": "curate.ops.fetch:fetch_images",
 }
 
