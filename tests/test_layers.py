@@ -10,9 +10,10 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"settings", "sample", "function_words"},
+    {"settings", "sample", "function_words", "sentences"},
     {"text_stats"},
     {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download", "document", "blob"},
+    {"interchange"},
     {"models", "llm", "ops", "mix"},
     {"recipe"},
     {"rules", "pool"},
@@ -31,6 +32,8 @@ OWN: dict[str, set[str]] = {
     "text_stats": {"function_words"},
     "remedies": set(),
     "document": set(),
+    "sentences": set(),
+    "interchange": {"document", "sentences"},
     "blob": set(),
     "tables": {"settings"},
     "image_structure": set(),
@@ -42,7 +45,7 @@ OWN: dict[str, set[str]] = {
     "models": {"settings", "sample", "images", "clip_tokens"},
     "ops": {
         *("settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"),
-        *("document", "blob", "download", "text_stats"),
+        *("document", "blob", "download", "text_stats", "interchange", "sentences"),
     },
     "engine": set(),
 }
