@@ -13,9 +13,9 @@ FLOORS = [
     set(floor.split())
     for floor in (
         "settings sample function_words words reading_order",
-        "text_stats image_structure blob document files remedies clip_tokens",
+        "text_stats words sentences image_structure blob document files remedies clip_tokens",
         "images tables shards html pdf typeset warc",
-        "download texts models llm mix",
+        "download texts models llm mix interchange",
         "ops",
         "source",
         "recipe",
