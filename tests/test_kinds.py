@@ -136,6 +136,8 @@ def test_a_split_text_becomes_samples_that_name_what_they_are_parts_of(own: Work
     told = {row["uid"]: row["text"] for uid in whole for row in own.explained(uid)}
     assert {uid: " ".join(t for _, t in sorted(pieces)) for uid, pieces in whole.items()} == told
     assert "unchanged" in own.curate("run", recipe, "--inline").stdout
+    part, sample = next(iter(parts.items()))
+    assert own.explained(part)[0]["uid"] == json.loads(sample["json"])["meta"]["part_of"]
 
 
 def test_only_a_list_of_texts_can_split_and_only_texts_are_split(own: Workplace) -> None:
