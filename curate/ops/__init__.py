@@ -44,6 +44,8 @@ OPS: Mapping[str, str] = {
     "fineweb": "curate.ops.quality:fineweb",
     "c4_lines": "curate.ops.quality:c4_lines",
     "obelics_text": "curate.ops.quality:obelics_text",
+    "text_signature": "curate.ops.near_text:text_signature",
+    "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
     "fetch_images": "curate.ops.fetch:fetch_images",
 }
 
