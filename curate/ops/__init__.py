@@ -39,6 +39,7 @@ OPS: Mapping[str, str] = {
     "document_measures": "curate.ops.interleaved:document_measures",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
+    "assign_images": "curate.ops.assign:assign_images",
     "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
     "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
     "drop_common_links": "curate.ops.pages_dedup:drop_common_links",

@@ -300,6 +300,7 @@ def _database(scratch: Path) -> Iterator[DuckDBPyConnection]:
     with duckdb.connect(str(scratch / "pages.duckdb")) as db:
         db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET threads = 2; SET preserve_insertion_order = false")
         db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        db.execute("BEGIN")  # else every shard's rows would be flushed to disk by themselves; nothing is ever committed
         yield db
 
 
@@ -374,7 +375,10 @@ def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _counted(
     path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
 ) -> pa.Table:
-    starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    lists = pa.ListArray.from_arrays(starts, counts)
-    most = pa.array([max((c for c in row if c is not None), default=None) for row in lists.to_pylist()], pa.int32())
-    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: most})
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), counts)
+    most = np.zeros(len(lengths), np.int32)
+    filled = lengths > 0
+    most[filled] = np.maximum.reduceat(counts.fill_null(0).to_numpy(), starts[:-1][filled]) if filled.any() else 0
+    largest = pa.array(most, mask=most == 0)
+    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: largest})
