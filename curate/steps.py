@@ -7,10 +7,13 @@ what is global (the cut of a `top`, a group of duplicates) comes in as an argume
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -19,13 +22,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import images
+from curate.blob import BLOB, Absent, Blob, Stored
 from curate.ops import Columns, Failed
 from curate.pool import Blobs, Pool, read_table, write_table
 from curate.recipe import Resolved
 from curate.rules import Bools, Cut, StepCount, passes
+from curate.shards import ShardWriter
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
+
+MAX_DETAIL = 500
+"""Characters kept of what is said of an absent image."""
 
 CHUNK_PIXELS = 64 << 20
 """Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""
@@ -121,7 +129,7 @@ class Annotator:
     def run(self, shard: int, state: ShardState) -> list[StepCount]:
         """Compute what is missing, commit it, and settle each step; a share at the end waits for its cut."""
         done = [self._existing(step, shard) for step in self._steps]
-        fresh = self._compute(state, done)
+        fresh = self._compute(shard, state, done)
         counts = []
         for number, step in enumerate(self._steps):
             if fresh[number]:
@@ -135,32 +143,43 @@ class Annotator:
             counts.append(count)
         return counts
 
+    def close(self) -> None:
+        """Close the ops that hold something open."""
+        for function in self._ready.values():
+            if close := getattr(function, "close", None):
+                close()
+
     def _existing(self, step: Resolved, shard: int) -> pa.Table | None:
         path = self._pool.columns(step.key, shard)
         return read_table(path) if path.exists() else None
 
-    def _compute(self, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
+    def _compute(self, shard: int, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
         """For each step, the tables of values that were missing. Chunk by chunk, so that images decode once."""
         fresh: list[list[pa.Table]] = [[] for _ in self._steps]
         seen = [_by_row(table, state.rows.num_rows) for table in done]
         blobs = Blobs(self._pool)
-        for start in range(0, state.rows.num_rows, CHUNK_ROWS):
-            chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
-            for number, step in enumerate(self._steps):
-                missing = [n for n in chunk.alive if seen[number][n] < 0]
-                table = self._annotate(step, chunk, missing) if missing else None
-                if table is not None:
-                    fresh[number].append(table)
-                chunk.settle(step, [t for t in (done[number], table) if t is not None])
+        with ExitStack() as stack:
+            stores = [
+                stack.enter_context(_Store(self._pool, s, shard, t)) for s, t in zip(self._steps, done, strict=True)
+            ]
+            for start in range(0, state.rows.num_rows, CHUNK_ROWS):
+                chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
+                for number, step in enumerate(self._steps):
+                    missing = [n for n in chunk.alive if seen[number][n] < 0]
+                    table = self._annotate(step, chunk, missing, stores[number]) if missing else None
+                    if table is not None:
+                        fresh[number].append(table)
+                    chunk.settle(step, [t for t in (done[number], table) if t is not None])
         blobs.close()
         return fresh
 
-    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int]) -> pa.Table:
+    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int], store: _Store) -> pa.Table:
         answers: dict[int, Failed | dict[str, Any]] = {}
         for batch, failed in chunk.batches(step, missing):
             answers |= failed
             if batch:
-                answers |= self._call(step, chunk, batch)
+                found = self._call(step, chunk, batch)
+                answers |= store.keep(chunk, found) if step.spec.stores else found
         return _table(step, missing, answers)
 
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
@@ -199,36 +218,60 @@ class Chunk:
         self._values: dict[str, tuple[dict[int, int], pa.ChunkedArray]] = {}
 
     def read(self, name: str, batch: Sequence[int]) -> list[Any]:
-        """One argument of an op: what `name` is for these rows."""
+        """One argument of an op: what `name` is for these rows; a column of that name goes before the source's own."""
         if name == "image":
             return [self.decoded(n).image for n in batch]
         if name == "decoded":
             return [self.decoded(n) for n in batch]
+        if name == "image_bytes":
+            return [self._image_bytes(n) for n in batch]
+        if name in self._values or name in self._state.columns:
+            return self._of_column(name, batch)
         if name == "bytes":
             return [self.bytes(n) for n in batch]
         if name == "meta":
             return [json.loads(self._rows[n]["meta"] or "{}") for n in batch]
-        if name in ("uid", "text", "origin"):
-            return [self._rows[n][name] for n in batch]
-        if name in self._values:
-            place, values = self._values[name]
-            return list(values.take(pa.array([place[n] for n in batch])).to_pylist())
-        return list(self._state.columns[name].take(pa.array(batch)).to_pylist())
+        return [self._rows[n][name] for n in batch]
+
+    def _of_column(self, name: str, batch: Sequence[int]) -> list[Any]:
+        values = self._column(name, list(batch))
+        found = values.to_pylist()
+        if values.type == BLOB:
+            return [self._blob(value) for value in found]
+        if values.type == pa.list_(BLOB):
+            return [None if row is None else [self._blob(value) for value in row] for row in found]
+        return list(found)
+
+    def _blob(self, value: dict[str, Any] | None) -> Blob | None:
+        return None if value is None else Blob(**value, reader=self._blobs.read)
 
     def bytes(self, number: int) -> bytes:
-        """The original file."""
+        """The original file; of a text, the text."""
         row = self._rows[number]
+        if row["tar"] is None:
+            return str(row["text"]).encode()
         return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
 
     def decoded(self, number: int) -> images.Decoded:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
         if number in self._decoded:
             return self._decoded[number]
-        found = images.decode(self.bytes(number))
+        found = images.decode(self._image_bytes(number))
         if self._pixels + found.width * found.height <= CHUNK_PIXELS:
             self._decoded[number] = found
             self._pixels += found.width * found.height
         return found
+
+    def _image_bytes(self, number: int) -> Any:
+        """The file of the row's image: what a step made of it, or what came; none where that step has none."""
+        if "image" not in self._values and "image" not in self._state.columns:
+            return self.bytes(number)
+        (blob,) = self._of_column("image", [number])
+        return blob.read() if blob is not None and blob.error is None else b""
+
+    def uid(self, number: int) -> str:
+        """The uid of a row."""
+        return str(self._rows[number]["uid"])
 
     def batches(self, step: Resolved, missing: list[int]) -> Iterator[tuple[list[int], dict[int, Failed]]]:
         """Batches of rows for the op, and rows that fail before it because their image does not decode."""
@@ -258,6 +301,8 @@ class Chunk:
         numbers = known["row"].to_pylist()
         place = {number: at for at, number in enumerate(numbers)}
         self._values |= {shown: (place, known[name]) for name, shown in step.columns.items()}
+        if "image" in step.columns.values():
+            self._decoded, self._pixels = {}, 0
         keep = np.array(pc.is_null(known["error"]).to_pylist(), dtype=bool)
         uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in numbers], pa.string())])
         for condition in step.conditions:
@@ -266,10 +311,69 @@ class Chunk:
         self.alive = sorted(n for n, k in zip(numbers, keep.tolist(), strict=True) if k)
 
     def _column(self, shown: str, numbers: list[int]) -> pa.ChunkedArray:
-        if shown in self._state.columns:
-            return self._state.columns[shown].take(pa.array(numbers))
-        place, values = self._values[shown]
-        return values.take(pa.array([place[n] for n in numbers]))
+        if shown in self._values:
+            place, values = self._values[shown]
+            return values.take(pa.array([place[n] for n in numbers]))
+        return self._state.columns[shown].take(pa.array(numbers))
+
+
+class _Store:
+    """The tar of the bytes that a step's op brings for a shard: begun with the first, committed before the columns."""
+
+    def __init__(self, pool: Pool, step: Resolved, shard: int, done: pa.Table | None) -> None:
+        self._columns = [name for name, kind in step.spec.writes.items() if kind in (BLOB, pa.list_(BLOB))]
+        named = {tar for name in self._columns for tar in _tars(done, name)} if done is not None else set()
+        self._path = pool.stored(step.key, shard, len(named))
+        self._name = self._path.relative_to(pool.folder).as_posix()
+        self._stack = ExitStack()
+        self._writer: ShardWriter | None = None
+
+    def __enter__(self) -> _Store:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def keep(self, chunk: Chunk, answers: Mapping[int, Failed | dict[str, Any]]) -> dict[int, Failed | dict[str, Any]]:
+        """The answers, with the place of the bytes where the bytes were."""
+        return {n: a if isinstance(a, Failed) else a | self._placed(chunk.uid(n), a) for n, a in answers.items()}
+
+    def _placed(self, uid: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = itertools.count()
+        found: dict[str, Any] = {}
+        for name in self._columns:
+            value = answer[name]
+            several = isinstance(value, Sequence)
+            places = [self._place(f"{uid}-{next(numbers)}", v) for v in (value if several else [value])]
+            found[name] = places if several else places[0]
+        return found
+
+    def _place(self, name: str, value: Stored | Absent | Blob | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        if isinstance(value, Blob):  # an earlier op's, passed on
+            return {field.name: getattr(value, field.name) for field in BLOB}
+        place: dict[str, Any] = dict.fromkeys(BLOB.names)
+        if isinstance(value, Absent):
+            return place | {"error": value.error, "detail": value.detail[:MAX_DETAIL]}
+        if self._writer is None:
+            self._writer = self._stack.enter_context(ShardWriter(self._path, indexed=False))
+        (part,) = self._writer.add(name, {value.ext: value.data})
+        digest = hashlib.sha256(value.data).hexdigest()
+        size = {"width": value.width, "height": value.height}
+        return (
+            place
+            | {"tar": self._name, "offset": part.offset, "nbytes": part.size, "ext": value.ext, "sha256": digest}
+            | size
+        )
+
+
+def _tars(table: pa.Table, column: str) -> set[str]:
+    """The tars that a column of bytes names."""
+    values = table[column].combine_chunks()
+    if values.type != BLOB:
+        values = values.flatten()
+    return {tar for tar in pc.unique(pc.struct_field(values, "tar")).to_pylist() if tar is not None}
 
 
 def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Failed | dict[str, Any]]:

@@ -21,9 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.function_words import FUNCTION_WORDS
-
-UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-"""Han and kana, as a part of a regular expression's class: scripts without spaces between words."""
+from curate.words import UNSPACED, code_points, window_hashes
 
 MARKS = frozenset(",;:?!." + "，；：？！。．、､｡" + "؟؛،۔" + "।॥" + "։՞" + "።፣")
 """What ends or parts sentences and clauses: OBELICS's six, and their like in Chinese, Arabic, Hindi and others."""
@@ -40,7 +38,6 @@ _COMMON_SPECIAL = string.punctuation + string.digits + "“”‘’«»–—�
 _RUN = re.compile(rf"[{UNSPACED}]|[^{UNSPACED}]+")
 _HAS_UNSPACED = re.compile(rf"[{UNSPACED}]")
 _WORD_OR_MARK = re.compile(rf"[\w']+|[{''.join(sorted(MARKS))}]")
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @functools.lru_cache(maxsize=8)
@@ -60,22 +57,6 @@ def _core(piece: str) -> str:
         return piece  # nearly always, and ten times as fast
     letters = np.flatnonzero(~_is_special()[code_points(piece)])
     return piece[int(letters[0]) : int(letters[-1]) + 1] if len(letters) else ""
-
-
-def code_points(text: str) -> npt.NDArray[np.uint32]:
-    """(characters,) the text's code points, lone surrogates included."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def window_hashes(numbers: npt.NDArray[np.uint64], length: int) -> npt.NDArray[np.uint64]:
-    """(n - length + 1,) a 64-bit number for each run of `length` numbers: equal runs, equal numbers."""
-    count = len(numbers) - length + 1
-    if count <= 0:
-        return np.zeros(0, np.uint64)
-    found = np.zeros(count, np.uint64)
-    for start in range(length):
-        found = found * _MULTIPLIER + numbers[start : start + count]
-    return found
 
 
 def char_repetition(text: str, n: int = 10) -> float:

@@ -14,13 +14,20 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from curate.blob import BLOB
 from curate.settings import unknown
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
-READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
+
+CONTENT = ("text", "image", "document", "images", "words")
+"""Columns that are the sample's content: a later step's takes the place of an earlier one's, and of the source's."""
+
+GIVEN = ("download", "folder")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""
 
 OPS: Mapping[str, str] = {
     "image_size": "curate.ops.image:image_size",
@@ -32,6 +39,12 @@ OPS: Mapping[str, str] = {
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "gopher_quality": "curate.ops.quality:gopher_quality",
+    "gopher_repetition": "curate.ops.repetition:gopher_repetition",
+    "fineweb": "curate.ops.quality:fineweb",
+    "c4_lines": "curate.ops.quality:c4_lines",
+    "obelics_text": "curate.ops.quality:obelics_text",
+    "fetch_images": "curate.ops.fetch:fetch_images",
     "obelics_document": "curate.ops.records:obelics_document",
     "mmc4_document": "curate.ops.records:mmc4_document",
     "llava_document": "curate.ops.records:llava_document",
@@ -69,10 +82,12 @@ class Failed:
 class Spec:
     """What the engine knows of an op.
 
-    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
-    (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
-    or a column that an earlier step writes. `writes`: its columns and their Arrow types. `version`: raised when
-    the op's values change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads.
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every
+    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
+    before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
+    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
+    it reads.
     """
 
     name: str
@@ -88,6 +103,11 @@ class Spec:
     def is_group(self) -> bool:
         """Whether the op sees all rows at once."""
         return self.after is not None
+
+    @property
+    def stores(self) -> bool:
+        """Whether the op brings bytes along (see curate.blob)."""
+        return any(kind in (BLOB, pa.list_(BLOB)) for kind in self.writes.values())
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -154,10 +174,18 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """All that could change the op's values, as plain data: name, version, every knob, and its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    said = {name: _said(name, value) for name, value in full.items()}
     own = getattr(function, "identity", None)
     files = own(**full) if own else ""
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
-    return {"op": spec.name, "version": spec.version, "knobs": full, "files": files, "after": before}
+    return {"op": spec.name, "version": spec.version, "knobs": said, "files": files, "after": before}
+
+
+def _said(name: str, value: Any) -> Any:
+    """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
+    if name in GIVEN:
+        return value.identity() if hasattr(value, "identity") else None
+    return value
 
 
 def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:

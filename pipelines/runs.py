@@ -1,8 +1,4 @@
-"""The caption pipeline: an image and its texts, from a source to a dataset; and what the command line shows of it.
-
-Ingested: a table of URLs, a folder, or another tool's tars (curate.sources). Written: `{uid}.jpg|png|...`,
-`{uid}.txt`, `{uid}.json`. The steps are the recipe's.
-"""
+"""Recipes run from the command line, of every kind of sample: what is shown of a run, before, during and after it."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from rich.table import Table
 
 from curate import explain, recipe, report
 from curate import ops as ops_table
-from curate import run as runs
+from curate import run as engine_run
 from curate.rules import StepCount
 from curate.shards import load_dataset
 from curate.shards import verify as verify_shard
@@ -34,10 +30,10 @@ def load(path: Path, overrides: Sequence[str]) -> recipe.Recipe:
     return recipe.load(path, overrides)
 
 
-def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Summary:
+def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_run.Summary:
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
     with progress_bars() as watch:
-        summary = runs.run(checked, workers, watch)
+        summary = engine_run.run(checked, workers, watch)
     pages = report.write(summary)
     if as_json:
         print_json(summary.to_json())
@@ -58,7 +54,7 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Sum
 def retry(checked: recipe.Recipe, workers: int) -> None:
     """Try failed URLs again."""
     with progress_bars() as watch:
-        tried, came = runs.retry(checked, workers, watch)
+        tried, came = engine_run.retry(checked, workers, watch)
     out_console.print(f"{tried:,} failed URLs tried again, {came:,} came; `curate run` takes them in")
 
 
@@ -179,7 +175,7 @@ def funnel_table(funnel: Sequence[StepCount]) -> Table:
 
 
 @contextmanager
-def progress_bars() -> Iterator[runs.Watch]:
+def progress_bars() -> Iterator[engine_run.Watch]:
     """A progress bar a step on stderr; plain lines where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield _plain_progress
@@ -188,7 +184,7 @@ def progress_bars() -> Iterator[runs.Watch]:
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
         known: dict[str, Any] = {}
 
-        def watch(at: runs.Progress) -> None:
+        def watch(at: engine_run.Progress) -> None:
             if at.what not in known:
                 known[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
@@ -197,7 +193,7 @@ def progress_bars() -> Iterator[runs.Watch]:
         yield watch
 
 
-def _plain_progress(at: runs.Progress) -> None:
+def _plain_progress(at: engine_run.Progress) -> None:
     if at.done == at.total:
         failed = f", {at.failed:,} failed" if at.failed else ""
         print(f"{at.what}: {at.total} shards done, {at.computed:,} rows computed{failed}", file=sys.stderr, flush=True)
@@ -208,7 +204,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _what_was_done(summary: runs.Summary) -> str:
+def _what_was_done(summary: engine_run.Summary) -> str:
     if summary.computed:
         return f"computed {summary.computed:,} rows"
     if summary.published_now:
