@@ -49,7 +49,6 @@ OPS: Mapping[str, str] = {
     "mmc4_document": "curate.ops.records:mmc4_document",
     "llava_document": "curate.ops.records:llava_document",
     "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
-    "document_measures": "curate.ops.interleaved:document_measures",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
     "assign_images": "curate.ops.assign:assign_images",
