@@ -168,8 +168,9 @@ def drop_common_images(
 def _uncommon(document: list[Segment], blobs: list[Blob], counts: Sequence[int | None], most: int) -> dict[str, Any]:
     keep = [count is None or count <= most for count in counts]
     left = chosen(blobs, keep)
-    counts = {"images_left": sum(b.error is None for b in left), "images_dropped_by_count": len(blobs) - len(left)}
-    return {"document": without_images(document, keep), "images": left, **counts}
+    here = sum(blob.error is None for blob in left)
+    said = {"images_left": here, "images_dropped_by_count": len(blobs) - len(left)}
+    return {"document": without_images(document, keep), "images": left, **said}
 
 
 @op(reads=("document", "origin", "meta"), writes={"paragraph_keys": _KEYS}, version=1, batch_size=1024)
