@@ -10,7 +10,7 @@ from documents import Shelf, blank, failed_with, page, picture, row, shown
 
 from curate.document import Segment, text_segment
 from curate.ops import spec_of
-from curate.ops.interleaved import clean_paragraphs, document_images, document_measures, image_links
+from curate.ops.interleaved import clean_paragraphs, document_images, image_links
 
 GOOD = "The dog was in the garden when we came home, and it had found the old red ball under the tree."
 OFF: dict[str, Any] = {
@@ -80,18 +80,6 @@ def test_an_empty_document_and_one_of_images_alone_stay_what_they_are() -> None:
     for document in ([], page("http://a/1.jpg")):
         found = cleaned(document)
         assert (found["document"], found["text"], found["paragraphs"]) == (document, "", 0)
-
-
-def test_a_document_is_measured_as_obelics_measures_it() -> None:
-    found = row(document_measures([GOOD], ["en"]))
-    assert found["document_words"] == 21
-    assert found["stop_words"] == pytest.approx(0.6, abs=0.1)
-    assert found["punctuation"] == pytest.approx(2 / 23)
-    assert found["common_words"] == 1
-    assert found["char_repetition"] == found["word_repetition"] == found["flagged_words"] == 0
-    assert set(found) == set(spec_of(document_measures).writes)
-    strange = row(document_measures([""], ["xx"]))
-    assert (strange["document_words"], strange["stop_words"], strange["common_words"]) == (0, None, None)
 
 
 def test_images_whose_url_says_that_they_are_furniture_go_before_they_are_fetched() -> None:

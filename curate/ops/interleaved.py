@@ -1,7 +1,7 @@
 """Filters of interleaved documents: what stays of their images, and of their paragraphs, by whose published rules.
 
 Every op writes the document that is left, and how many of its parts each rule took; a recipe's rules decide on whole
-documents. Where there is a column `images`, it keeps one entry an image segment.
+documents (their texts are measured by `obelics_text`). A column `images` keeps one entry an image segment.
 """
 
 from __future__ import annotations
@@ -140,42 +140,6 @@ def _language_share(languages: Sequence[str]) -> Callable[[str, str | None], flo
         return probability if name in languages else 0.0
 
     return share
-
-
-@op(
-    reads=("text", "language"),
-    writes={
-        "document_words": pa.int32(),
-        "char_repetition": pa.float32(),
-        "word_repetition": pa.float32(),
-        "special_characters": pa.float32(),
-        "stop_words": pa.float32(),
-        "flagged_words": pa.float32(),
-        "punctuation": pa.float32(),
-        "common_words": pa.float32(),
-    },
-    version=1,
-    batch_size=256,
-)
-def document_measures(texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
-    """Measures of a whole document's text, for rules; OBELICS keeps words 10 to 2000, repetition of characters to .1,
-    of words to .2, special characters to .275, stop words from .35, flagged words to .01, punctuation from .03, common
-    words from .9. Stop words and common words are null where the column `language` names none with a list.
-    """
-    rows = [
-        {
-            "document_words": len(text_stats.words(text)),
-            "char_repetition": text_stats.char_repetition(text),
-            "word_repetition": text_stats.word_repetition(text),
-            "special_characters": text_stats.special_characters(text),
-            "stop_words": text_stats.stop_words(text, language),
-            "flagged_words": text_stats.flagged_words(text),
-            "punctuation": text_stats.punctuation(text),
-            "common_words": text_stats.common_words(text, language),
-        }
-        for text, language in zip(texts, languages, strict=True)
-    ]
-    return columns_of(rows, document_measures)
 
 
 @op(

@@ -94,7 +94,7 @@ def image_url_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: P
 
 @op(
     reads=("document", "image_url_counts"),
-    writes={"document": DOCUMENT, "links_dropped_by_count": pa.int32()},
+    writes={"document": DOCUMENT, "links_left": pa.int32(), "links_dropped_by_count": pa.int32()},
     version=1,
     batch_size=256,
 )
@@ -114,7 +114,8 @@ def drop_common_links(
 
 def _uncommon_links(document: list[Segment], counts: Sequence[int], most: int) -> dict[str, Any]:
     keep = [count <= most for count in counts]
-    return {"document": without_images(document, keep), "links_dropped_by_count": len(keep) - sum(keep)}
+    left = {"document": without_images(document, keep), "links_left": sum(keep)}
+    return left | {"links_dropped_by_count": len(keep) - sum(keep)}
 
 
 def _stale(parts: Sequence[object], counts: Sequence[object]) -> Failed | None:
@@ -137,7 +138,12 @@ def image_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path)
 
 @op(
     reads=("document", "images", "image_counts"),
-    writes={"document": DOCUMENT, "images": pa.list_(BLOB), "images_dropped_by_count": pa.int32()},
+    writes={
+        "document": DOCUMENT,
+        "images": pa.list_(BLOB),
+        "images_left": pa.int32(),
+        "images_dropped_by_count": pa.int32(),
+    },
     version=1,
     batch_size=256,
 )
@@ -150,7 +156,7 @@ def drop_common_images(
 ) -> Columns:
     """The document and its images without those whose bytes occur too often in all of them (MM1: 10).
 
-    Errors: images_out_of_step, counts_out_of_step.
+    `images_left`: those that are there. Errors: images_out_of_step, counts_out_of_step.
     """
     rows = [
         out_of_step(document, blobs) or _stale(blobs, count) or _uncommon(document, blobs, count, max_occurrences)
@@ -161,8 +167,10 @@ def drop_common_images(
 
 def _uncommon(document: list[Segment], blobs: list[Blob], counts: Sequence[int | None], most: int) -> dict[str, Any]:
     keep = [count is None or count <= most for count in counts]
-    kept = {"document": without_images(document, keep), "images": chosen(blobs, keep)}
-    return kept | {"images_dropped_by_count": len(keep) - sum(keep)}
+    left = chosen(blobs, keep)
+    here = sum(blob.error is None for blob in left)
+    said = {"images_left": here, "images_dropped_by_count": len(blobs) - len(left)}
+    return {"document": without_images(document, keep), "images": left, **said}
 
 
 @op(reads=("document", "origin", "meta"), writes={"paragraph_keys": _KEYS}, version=1, batch_size=1024)
@@ -300,6 +308,7 @@ def _database(scratch: Path) -> Iterator[DuckDBPyConnection]:
     with duckdb.connect(str(scratch / "pages.duckdb")) as db:
         db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET threads = 2; SET preserve_insertion_order = false")
         db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        db.execute("BEGIN")  # else every shard's rows would be flushed to disk by themselves; nothing is ever committed
         yield db
 
 
@@ -374,7 +383,10 @@ def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _counted(
     path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
 ) -> pa.Table:
-    starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    lists = pa.ListArray.from_arrays(starts, counts)
-    most = pa.array([max((c for c in row if c is not None), default=None) for row in lists.to_pylist()], pa.int32())
-    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: most})
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), counts)
+    most = np.zeros(len(lengths), np.int32)
+    filled = lengths > 0
+    most[filled] = np.maximum.reduceat(counts.fill_null(0).to_numpy(), starts[:-1][filled]) if filled.any() else 0
+    largest = pa.array(most, mask=most == 0)
+    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: largest})
