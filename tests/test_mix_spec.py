@@ -73,21 +73,6 @@ def test_tokens_are_exactly_in_their_shares_whenever_the_sources_end_an_epoch_to
         assert tokens[part][source[part] == 0].sum() * 2 == tokens[part][source[part] == 1].sum() * 5
 
 
-def test_between_epochs_tokens_stray_no_further_than_a_random_sample_does(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    length = {name: rng.geometric(1 / 90, 2000).tolist() for name in "xy"}
-    for name, values in length.items():
-        a_dataset(tmp_path / name, 2000, text_tokens=values)
-    built = composed(tmp_path, "unit: text_tokens\nsources: [{path: x, weight: 3}, {path: y, weight: 1}]")
-    source, _, row = mix.locate(built.manifest, np.arange(6000))
-    for number, name in enumerate("xy"):
-        mine = np.array(length[name])[row[source == number]]
-        drawn = np.arange(1, len(mine) + 1)
-        inside = drawn % 2000
-        allowed = 4 * np.std(length[name]) * np.sqrt(inside * (1 - inside / 2000)) + 1e-6 * drawn
-        assert (np.abs(np.cumsum(mine) - drawn * np.mean(length[name])) <= allowed).all()
-
-
 def test_a_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_path: Path) -> None:
     a_dataset(tmp_path / "a", 5)
     with pytest.raises(mix.MixtureError, match=r"no column 'text_tokens'.*curate index --tokenizer"):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from curate.mix.order import Order, Orders, order_key, shuffled
 from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
+from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
     from curate.mix.manifest import Manifest
@@ -34,8 +35,8 @@ class Plan:
     orders: Orders
 
     @staticmethod
-    def of(manifest: Manifest) -> Plan:
-        """The plan of a manifest."""
+    def of(manifest: Manifest, strata: Sequence[Strata | None]) -> Plan:
+        """The plan of a manifest; `strata` are the orders by length of the sources that have one."""
         return Plan(
             starts=np.array([s.start for s in manifest.segments], np.int64),
             slots=tuple(s.slots for s in manifest.segments),
@@ -45,8 +46,8 @@ class Plan:
             skips=tuple(sorted(manifest.skips)),
             orders=Orders.of(
                 [
-                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate)
-                    for d in manifest.datasets
+                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate, by_length)
+                    for d, by_length in zip(manifest.datasets, strata, strict=True)
                 ]
             ),
         )
