@@ -208,9 +208,9 @@ class _Draft:
                     start=start,
                     ramp=spec.ramp * size,
                     weights=weights,
-                    resolution=spec.resolution,
-                    sequence=spec.sequence,
-                    train=spec.train,
+                    **spec.model_dump(
+                        include={"resolution", "resolution_multiple", "sequence", "sequence_multiple", "train"}
+                    ),
                 )
             )
             start += (spec.steps or 0) * size

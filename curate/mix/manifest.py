@@ -25,12 +25,18 @@ from curate.shards import DatasetInfo, load_dataset
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 3
-SINCE_3: Any = {"lengths": True, "datasets": {"__all__": {"spread"}}}
+SINCE_3: Any = {
+    "lengths": True,
+    "datasets": {"__all__": {"spread"}},
+    "stages": {"__all__": {"resolution_multiple", "sequence_multiple"}},
+}
 """What a manifest of version 2 does not have, and its seal does not name."""
 
 Mode = Literal["interleave", "accumulate", "homogeneous", "concat"]
 Unit = Literal["samples", "text_tokens", "images", "total_tokens", "answer_tokens"]
 Choices = dict[str, dict[str, float]]
+Tokens = int | dict[str, int] | None
+"""A length in tokens: of all, or by source or group."""
 
 
 class Spread(Settings):
@@ -74,8 +80,9 @@ class Source(Settings):
 class Stage(Settings):
     """From position `start` on: the sources' weights in samples (losses in mode accumulate), and how to train.
 
-    Over the first `ramp` positions the weights go from the stage before's to these. `resolution` in pixels,
-    `sequence` in tokens, for all sources or by source or group; `train` names what is trained.
+    `resolution` in pixels, `sequence` in tokens, for all sources or by source or group; `train` names what is trained.
+    Over the first `ramp` positions weights, resolution and sequence go from the stage before's to these, the latter in
+    whole multiples.
     """
 
     name: str = Field(min_length=1)
@@ -83,7 +90,9 @@ class Stage(Settings):
     ramp: int = Field(0, ge=0)
     weights: tuple[float, ...]
     resolution: int | None = None
-    sequence: int | dict[str, int] | None = None
+    resolution_multiple: int = Field(1, ge=1)
+    sequence: Tokens = None
+    sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 
 
