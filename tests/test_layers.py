@@ -11,7 +11,19 @@ from conftest import ROOT
 
 FLOORS = [
     {"settings", "sample"},
-    {"images", "image_structure", "clip_tokens", "remedies", "tables", "shards", "download", "document", "blob"},
+    {
+        "images",
+        "image_structure",
+        "clip_tokens",
+        "remedies",
+        "tables",
+        "shards",
+        "download",
+        "document",
+        "blob",
+        "html",
+        "warc",
+    },
     {"models", "llm", "ops", "mix"},
     {"recipe"},
     {"rules", "pool"},
@@ -29,6 +41,8 @@ OWN: dict[str, set[str]] = {
     "remedies": set(),
     "document": set(),
     "blob": set(),
+    "html": {"document"},
+    "warc": set(),
     "tables": {"settings"},
     "image_structure": set(),
     "images": {"image_structure"},
@@ -39,7 +53,7 @@ OWN: dict[str, set[str]] = {
     "models": {"settings", "sample", "images", "clip_tokens"},
     "ops": {
         *("settings", "sample", "images", "image_structure", "models", "clip_tokens", "shards", "llm"),
-        *("document", "blob", "download"),
+        *("document", "blob", "download", "html"),
     },
     "engine": set(),
 }

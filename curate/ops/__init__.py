@@ -32,6 +32,7 @@ OPS: Mapping[str, str] = {
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "html_document": "curate.ops.html:html_document",
 }
 
 
