@@ -71,6 +71,7 @@ OPS: Mapping[str, str] = {
     "host_pages": "curate.ops.pages_dedup:host_pages",
     "image_set": "curate.ops.pages_dedup:image_set",
     "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
+    "html_document": "curate.ops.html:html_document",
 }
 
 
