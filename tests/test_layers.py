@@ -12,9 +12,10 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words reading_order",
-        "text_stats image_structure blob document files remedies clip_tokens",
-        "images tables shards html pdf typeset warc",
+        "settings sample function_words characters reading_order",
+        "words text_stats image_structure blob document files remedies clip_tokens",
+        "images tables shards html warc",
+        "pdf typeset",
         "download texts models llm mix",
         "ops",
         "source",

@@ -40,6 +40,8 @@ OPS: Mapping[str, str] = {
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
     "fetch_images": "curate.ops.fetch:fetch_images",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
 }
 
 
