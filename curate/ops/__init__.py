@@ -72,6 +72,8 @@ OPS: Mapping[str, str] = {
     "image_set": "curate.ops.pages_dedup:image_set",
     "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
     "html_document": "curate.ops.html:html_document",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
 }
 
 
