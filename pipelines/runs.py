@@ -15,6 +15,7 @@ from rich.table import Table
 
 from curate import explain, recipe, report
 from curate import ops as ops_table
+from curate import retry as retrying
 from curate import run as engine_run
 from curate.rules import StepCount
 from curate.shards import load_dataset
@@ -54,8 +55,11 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_r
 def retry(checked: recipe.Recipe, workers: int) -> None:
     """Try failed URLs again."""
     with progress_bars() as watch:
-        tried, came = engine_run.retry(checked, workers, watch)
-    out_console.print(f"{tried:,} failed URLs tried again, {came:,} came; `curate run` takes them in")
+        done = retrying.retry(checked, workers, watch)
+    if done.documents:
+        out_console.print(f"{done.documents:,} documents lack images; `curate run` fetches these again")
+    if done.tried or not done.documents:
+        out_console.print(f"{done.tried:,} failed URLs tried again, {done.came:,} came; `curate run` takes them in")
 
 
 def show_plan(checked: recipe.Recipe, as_json: bool) -> None:

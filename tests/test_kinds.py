@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import tarfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,6 +138,8 @@ def test_a_split_text_becomes_samples_that_name_what_they_are_parts_of(own: Work
     told = {row["uid"]: row["text"] for uid in whole for row in own.explained(uid)}
     assert {uid: " ".join(t for _, t in sorted(pieces)) for uid, pieces in whole.items()} == told
     assert "unchanged" in own.curate("run", recipe, "--inline").stdout
+    part, sample = next(iter(parts.items()))
+    assert own.explained(part)[0]["uid"] == json.loads(sample["json"])["meta"]["part_of"]
 
 
 def test_only_a_list_of_texts_can_split_and_only_texts_are_split(own: Workplace) -> None:
@@ -243,6 +247,57 @@ def test_documents_are_the_same_with_any_number_of_workers(pages: Workplace) -> 
     recipe = documents(pages, source=pages.source, out=str(pages.out), shard_samples=10)  # type: ignore[attr-defined]
     assert pages.command("run", recipe, "--workers", "2").code == 0
     assert pages.published() == once
+
+
+class Pictures(http.server.BaseHTTPRequestHandler):
+    """Serves a picture for every path; those that are named late, only once they are there."""
+
+    body = b""
+    late = True
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        gone = self.late and "late" in self.path
+        body = b"busy" if gone else self.body
+        self.send_response(503 if gone else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_retry_fetches_the_images_of_documents_that_lack_some_and_of_no_others(own: Workplace) -> None:
+    site = type("Site", (Pictures,), {"body": own.png(9, 9), "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        names = [("a", "late"), ("b", "c"), ("late2", "d")]
+        rows = [
+            {"url": f"http://x.org/{n}", "html": f"words\n!{base}/{a}\n!{base}/{b}"} for n, (a, b) in enumerate(names)
+        ]
+        (own.root / "pages.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        source = {"type": "pages", "path": str(own.root / "pages.jsonl"), "html": "html"}
+        download = {"allow_private": ["127.0.0.1"], "retries": 0}
+        recipe = documents(own, source=source, download=download)
+        found = own.run(recipe)
+        assert found.code == 0, found.stderr
+        site.asked.clear()
+        site.late = False  # type: ignore[attr-defined]
+        said = own.curate("retry", recipe, "--inline")
+        assert said.stdout == "2 documents lack images; `curate run` fetches these again\n" and not site.asked
+        again = own.run(recipe)
+        assert sorted(site.asked) == ["/a", "/d", "/late", "/late2"]
+        assert again.steps["fetch_images"]["computed"] == again.steps["weighed"]["computed"] == 2
+        parts = published(own).values()
+        assert all(len([n for n in p if n.endswith(".png")]) == 2 for p in parts)
+        once = own.published()
+        own.out = own.root / "fresh"
+        own.run(documents(own, source=source, download=download, out=str(own.out)))
+        assert own.published() == once
+        server.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # theirs

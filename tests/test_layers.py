@@ -20,12 +20,13 @@ FLOORS = [
         "source",
         "recipe",
         "rules pool",
-        "steps sources formats",
+        "chunk sources formats",
+        "steps",
         "publish explain",
         "engine",
         "tasks",
         "run",
-        "report",
+        "report retry",
     )
 ]
 """From the ground up, the modules and packages of `curate`. What lies on one floor is checked by OWN."""

@@ -457,7 +457,7 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"version": 3}, ShardError, "upgrade curate"),
+        ({"version": 4}, ShardError, "upgrade curate"),
         ({"version": 1}, MixtureError, "version 1"),
         ({"seed": -1}, SettingsError, "seed"),
         ({"sede": 1}, SettingsError, "did you mean 'seed'"),
