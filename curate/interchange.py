@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.document import Segment, image_segment, is_image, text_segment
@@ -45,6 +45,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def from_obelics(record: Record) -> list[Segment]:
     """OBELICS: `images` and `texts` of one length, one of the two null in each place; `metadata` has the alt texts.
+    Energon's interleaved JSON is the same two lists; its `images` name parts of the sample.
 
     A text is cut into paragraphs at its empty lines, as OBELICS's own filters cut it.
     """
@@ -106,14 +107,6 @@ def from_llava(record: Record) -> list[Segment]:
             if part.strip():
                 found.append(text_segment(part.strip()) | {"block": block})
     return _bounded(found)
-
-
-READERS: Mapping[str, Callable[[Record], list[Segment]]] = {
-    "obelics": from_obelics,
-    "mmc4": from_mmc4,
-    "llava": from_llava,
-    "energon": from_obelics,  # the same two lists; `images` names parts of the sample
-}
 
 
 def page_url(record: Record) -> str | None:

@@ -118,7 +118,7 @@ def test_energons_json_is_two_lists_in_step() -> None:
         "images": ["0.jpg", None, "2.jpg", None],
         "texts": [None, "First paragraph.\n\nSecond one.", None, "The end."],
     }
-    assert shown(interchange.READERS["energon"](written)) == [
+    assert shown(interchange.from_obelics(written)) == [
         "0.jpg", "First paragraph.", "Second one.", "2.jpg", "The end.",
     ]  # fmt: skip
 

@@ -7,8 +7,7 @@ what occurs too often. Counting is DuckDB's, out of core: one pass over the keys
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,13 +20,12 @@ import pyarrow.parquet as pq
 
 from curate.blob import BLOB, Blob
 from curate.document import DOCUMENT, Segment, image_urls, is_image, text_of
-from curate.ops import Columns, Failed, group_op, op
+from curate.ops import Columns, Failed, _groups, group_op, op
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY_LIMIT = "512MB"
 KEY_BYTES = 16
 
 _KEYS = pa.list_(pa.binary())
@@ -261,16 +259,14 @@ def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Pat
 @group_op(after=page_key, writes={"host_pages": pa.int64()}, version=1)
 def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
     """How many pages the host of a page has; null for a page without one."""
-    with _database(scratch) as db:
-        sizes = _listed(db, inputs, "page_host")
+    with _groups.database(scratch) as db:
+        _gather(db, "listed", inputs, "uid, page_host")
         query = (
             "SELECT uid, pages AS host_pages FROM listed LEFT JOIN"
             " (SELECT page_host, count(*) AS pages FROM listed WHERE page_host IS NOT NULL GROUP BY ALL)"
             " USING (page_host) ORDER BY shard, row"
         )
-        schema = pa.schema([("uid", pa.string()), ("host_pages", pa.int64())])
-        for path, table in zip(outputs, _by_shard(db, query, sizes), strict=True):
-            pq.write_table(table.cast(schema), path)
+        _groups.write(db, query, inputs, outputs, {"host_pages": pa.int64()})
 
 
 @op(
@@ -300,36 +296,14 @@ def duplicate_image_sets(inputs: Sequence[Path], outputs: Sequence[Path], scratc
 # Out of core.
 
 
-@contextmanager
-def _database(scratch: Path) -> Iterator[DuckDBPyConnection]:
-    import duckdb
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(str(scratch / "pages.duckdb")) as db:
-        db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET threads = 2; SET preserve_insertion_order = false")
-        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
-        db.execute("BEGIN")  # else every shard's rows would be flushed to disk by themselves; nothing is ever committed
-        yield db
-
-
-def _listed(db: DuckDBPyConnection, inputs: Sequence[Path], columns: str) -> list[int]:
-    """Table `listed` (shard, row, uid, `columns`) of all rows; returns the rows of each shard."""
+def _gather(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
+    """Fill `table` (shard, row, `columns`) from the inputs, in one transaction: a commit a shard would cost more."""
+    db.execute("BEGIN")
     for shard, path in enumerate(inputs):
-        found = f"SELECT {shard} AS shard, file_row_number AS row, uid, {columns}"
-        make = "CREATE TABLE listed AS" if shard == 0 else "INSERT INTO listed"
+        make = f"CREATE TABLE {table} AS" if shard == 0 else f"INSERT INTO {table}"
+        found = f"SELECT {shard} AS shard, file_row_number AS row, {columns}"
         db.execute(f"{make} {found} FROM read_parquet(?, file_row_number = true)", [str(path)])
-    return [pq.read_metadata(path).num_rows for path in inputs]
-
-
-def _by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
-    """The ordered answer, read once, cut into tables of these sizes."""
-    answer = db.sql(query).to_arrow_reader(1 << 16)
-    held = answer.schema.empty_table()
-    for size in sizes:
-        while len(held) < size:
-            held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
-        yield held.slice(0, size)
-        held = held.slice(size)
+    db.execute("COMMIT")
 
 
 def _name_latest(
@@ -337,29 +311,23 @@ def _name_latest(
 ) -> None:
     """Writes, for every row whose key another row has with a later date, the uid of the latest row of the key."""
     key, date = by
-    with _database(scratch) as db:
-        sizes = _listed(db, inputs, f"{key} AS key, {date} AS date")
+    with _groups.database(scratch) as db:
+        _gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
         db.execute(
             "CREATE TABLE latest AS SELECT key, uid AS kept FROM listed WHERE key IN"
             " (SELECT key FROM listed WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1)"
             " QUALIFY row_number() OVER (PARTITION BY key ORDER BY date DESC NULLS LAST, uid) = 1"
         )
         query = f"SELECT uid, nullif(kept, uid) AS {name} FROM listed LEFT JOIN latest USING (key) ORDER BY shard, row"
-        schema = pa.schema([("uid", pa.string()), (name, pa.string())])
-        for path, table in zip(outputs, _by_shard(db, query, sizes), strict=True):
-            pq.write_table(table.cast(schema), path)
+        _groups.write(db, query, inputs, outputs, {name: pa.string()})
 
 
 def _count_lists(
     inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path, keys: str, names: tuple[str, str]
 ) -> None:
     """Writes for each row the list of how often each of its keys occurs in all rows, and the largest of them."""
-    with _database(scratch) as db:
-        for shard, path in enumerate(inputs):
-            inner = f"SELECT file_row_number AS row, {keys} AS keys FROM read_parquet(?, file_row_number = true)"
-            found = f"SELECT {shard} AS shard, row, unnest(keys) AS key, generate_subscripts(keys, 1) AS place"
-            make = "CREATE TABLE places AS" if shard == 0 else "INSERT INTO places"
-            db.execute(f"{make} {found} FROM ({inner})", [str(path)])
+    with _groups.database(scratch) as db:
+        _gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
         db.execute(
             "CREATE TABLE repeated AS SELECT key, count(*) AS n FROM places WHERE key IS NOT NULL"
             " GROUP BY key HAVING n > 1"
@@ -368,10 +336,11 @@ def _count_lists(
             f"SELECT CASE WHEN key IS NULL THEN NULL ELSE least(coalesce(n, 1), {_MOST}) END::INTEGER AS n"
             " FROM places LEFT JOIN repeated USING (key) ORDER BY shard, row, place"
         )
-        lengths = (_lengths(path, keys) for path in inputs)
         sizes = [int(_lengths(path, keys).sum()) for path in inputs]
-        for path, target, length, table in zip(inputs, outputs, lengths, _by_shard(db, query, sizes), strict=True):
-            pq.write_table(_counted(path, length, table.column("n").combine_chunks(), names), target)
+        tables = _groups.by_shard(db, query, sizes)
+        for path, target, table in zip(inputs, outputs, tables, strict=True):
+            counts = table.column("n").combine_chunks()
+            pq.write_table(_counted(path, _lengths(path, keys), counts, names), target)
 
 
 def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
