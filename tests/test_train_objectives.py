@@ -16,25 +16,35 @@ from train import model, objectives, optim, tokens
 from train.config import Caption, Config, Optim
 from train.language import LanguageModel, rotary, rotated
 
-LANGUAGE = {"width": 32, "layers": 2, "heads": 2, "text_length": 12}
+LANGUAGE = {"width": 32, "layers": 2, "heads": 2}
+CODE = tokens.text_code("bytes")
+PATCHES = 16
 
 
 def config(**changed: Any) -> Config:
     return Config.model_validate({**TINY, **changed})
 
 
-def captioner(train_tower: bool = False) -> objectives.CaptionObjective:
+def captioner(train_tower: bool = False) -> objectives.MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    return objectives.CaptionObjective(model.build(settings.model), settings.objective, tokens.caption_code("bytes"))
+    objective = objectives.MultimodalObjective(model.build(settings.model), settings.objective, CODE)
+    objectives.set_trained(objective, objective.trained)
+    return objective
 
 
 def captioned(*texts: str) -> dict[str, torch.Tensor]:
-    coded = [tokens.caption_ids(text, tokens.caption_code("bytes"), 12) for text in texts]
+    """Rows of an image and its caption, as the caption objective prepares them."""
+    rows = [[CODE.begin, *[-1] * PATCHES, *CODE.encode(text), CODE.end] for text in texts]
+    ids = torch.zeros(len(rows), PATCHES + 12, dtype=torch.long)
+    scored = torch.zeros(ids.shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        scored[number, PATCHES + 1 : len(row)] = True
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (len(texts), 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return {"image": image, "ids": torch.stack([c[0] for c in coded]), "length": torch.tensor([c[1] for c in coded])}
+    image = torch.randint(0, 256, (len(texts), 1, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return {"image": image, "ids": ids, "scored": scored}
 
 
 def test_the_contrastive_loss_is_open_clips() -> None:
@@ -51,10 +61,10 @@ def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> N
     assert objective.weight(batch) == len("a cat") + 1 + len("two") + 1
     loss = objective(batch)
     padded = dict(batch, ids=batch["ids"].clone())
-    padded["ids"][0, 8:], padded["ids"][1, 6:] = 65, 66
+    padded["ids"][0, PATCHES + 7 :], padded["ids"][1, PATCHES + 5 :] = 65, 66
     torch.testing.assert_close(objective(padded), loss)
     other = dict(batch, ids=batch["ids"].clone())
-    other["ids"][1, 2] = 90
+    other["ids"][1, PATCHES + 2] = 90
     assert not torch.allclose(objective(other), loss)
     alone = [objective({name: value[n : n + 1] for name, value in batch.items()}) for n in range(2)]
     torch.testing.assert_close(alone[0] + alone[1], loss)
@@ -131,7 +141,7 @@ def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> No
 def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
     started = time.monotonic()
     tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
-    tokens.caption_ids("y" * 1_000_000, tokens.caption_code("simple"), 64)
+    tokens.text_code("simple").encode("y" * 1_000_000)
     assert time.monotonic() - started < 5
 
 

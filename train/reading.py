@@ -18,6 +18,7 @@ from threading import Lock
 import torch
 from torch import Tensor
 
+from curate.sample import Kind
 from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
 from curate.shards.remote import ORIGIN_FILE
@@ -32,13 +33,23 @@ class StreamError(ValueError):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which part of each global batch this process decodes."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """A sample as read: its content by part name, and which pass over its source this is."""
+    """A sample as read: its content by part name, which pass over its source this is, and the position of its batch."""
 
     uid: str
     source: str
     epoch: int
     parts: Mapping[str, bytes]
+    kind: Kind = "caption"
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ class Shelf:
 
     def __init__(self, name: str, path: Path, cache: ShardCache | None = None) -> None:
         info = load_dataset(path)
-        self.name = name
+        self.name, self.kind = name, info.kind
         self.folder = dataset_file(path).parent
         self.shards = info.shards
         self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
@@ -150,11 +161,15 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Ready:
-    """A sample that stands in its batch, and what was met on the way to it."""
+    """A sample that stands in its batch, and what was met on the way to it.
+
+    It comes as read where nothing prepares it, as tensors where they are not stacked.
+    """
 
     uid: str
     replaced: tuple[Replaced, ...]
     sample: Drawn | None
+    tensors: dict[str, Tensor] | None
 
 
 @dataclass
@@ -190,18 +205,19 @@ class Reader:
     seed: int
     prepare: Prepare | None
 
-    def chunk(self, start: int, places: Sequence[Place], first: int, stack: Stack) -> list[Ready]:
+    def chunk(self, start: int, places: Sequence[Place], first: int = 0, stack: Stack | None = None) -> list[Ready]:
         """The samples at `places`, put into `stack` from number `first` on; `start` is their batch's position."""
         read = self._together(places)
         ready = []
         for number, (place, sample) in enumerate(zip(places, read, strict=True)):
             faults: list[tuple[str, int, str]] = []
-            drawn, tensors = self._prepared(place, sample, faults)
-            if tensors is not None:
+            drawn, tensors = self._prepared(place, sample, start, faults)
+            if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
+                tensors = None
             name = self.shelves[place[0]].name
             replaced = tuple(Replaced(start, name, *fault, by=drawn.uid) for fault in faults)
-            ready.append(Ready(drawn.uid, replaced, drawn if tensors is None else None))
+            ready.append(Ready(drawn.uid, replaced, None if self.prepare else drawn, tensors))
         return ready
 
     def _together(self, places: Sequence[Place]) -> list[tuple[str, dict[str, bytes]] | None]:
@@ -222,7 +238,7 @@ class Reader:
         return out
 
     def _prepared(
-        self, place: Place, read: tuple[str, dict[str, bytes]] | None, faults: list[tuple[str, int, str]]
+        self, place: Place, read: tuple[str, dict[str, bytes]] | None, start: int, faults: list[tuple[str, int, str]]
     ) -> tuple[Drawn, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, row = place
@@ -231,7 +247,7 @@ class Reader:
             at = row if number == 0 else self._another(shelf, epoch, row, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
-                drawn = Drawn(uid, shelf.name, epoch, parts)
+                drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, start)
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise

@@ -14,6 +14,15 @@ from curate.mix.schedule import Ints, MixtureError
 from curate.shards import DatasetInfo, ShardError, load_dataset
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
+LAYOUT = "layout"
+"""Of a document: the tokens of each text, -1 for each image, in order."""
+COUNTED_BY = "text_tokens_by"
+"""Names, in an index's metadata, the tokenizer that counted and the version of the counting."""
+
+
+def chosen_tokens(key: str) -> str:
+    """The column that tells the tokens of each text found under a mixture's key."""
+    return f"{TEXT_TOKENS}:{key}"
 
 
 def units_held(folder: Path, info: DatasetInfo, unit: str, visual_tokens: int) -> int:
