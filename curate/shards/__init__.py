@@ -7,7 +7,7 @@ reads the table of where each part lies, `write` makes a shard, `remote` and `ca
 from curate.shards.cache import ShardCache
 from curate.shards.index import ShardReader, index_tar, verify
 from curate.shards.info import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from curate.shards.remote import UnreachableError, attach, open_shard
+from curate.shards.remote import UnreachableError, attach, described, fetched, is_url, open_shard
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 from curate.shards.write import ShardWriter
 
@@ -24,7 +24,10 @@ __all__ = [
     "TarSample",
     "UnreachableError",
     "attach",
+    "described",
+    "fetched",
     "index_tar",
+    "is_url",
     "load_dataset",
     "open_shard",
     "save_dataset",

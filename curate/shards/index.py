@@ -254,6 +254,17 @@ def index_tar(
     return ShardInfo(tar.name, index.name, len(samples), size, sha256)
 
 
+def check_index(index: Path, shard: ShardInfo, name: str) -> None:
+    """Raise ShardError where an index, called `name`, is not that of the shard that dataset.json lists."""
+    table = _open_index(index)
+    found = _metadata(table, index)
+    if (len(table), found["tar_bytes"], found["tar_sha256"]) != (shard.samples, str(shard.bytes), shard.sha256):
+        raise ShardError(
+            f"{name}: is the index of another tar than dataset.json says (of {len(table)} samples, SHA-256"
+            f" {found['tar_sha256'][:16]}..., not {shard.samples}, {shard.sha256[:16]}...); publish the dataset again"
+        )
+
+
 def verify(tar: Path, index: Path | None = None) -> list[str]:
     """What is wrong with a shard, one sentence a problem, none when size, SHA-256 and every header agree."""
     tar = Path(tar)
