@@ -35,6 +35,7 @@ from curate.shards import (
     fetched,
     load_dataset,
     remote,
+    verify_shard,
 )
 from curate.shards.ranges import merged
 from pipelines import lengths
@@ -136,6 +137,34 @@ def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], 
     with pytest.raises(ShardError, match="it was changed"):
         remote.open_shard(tmp_path / "here", info)
     shutil.rmtree(folder)
+
+
+def test_a_sample_that_changed_where_it_lies_is_noticed_and_replaced_though_the_tar_kept_its_size(
+    store: tuple[Path, Proxy], tmp_path: Path
+) -> None:
+    folder = dataset(store[0] / f"flipped{time.time_ns()}", 40, seed=9)
+    attach(f"s3://bucket/{folder.name}", tmp_path / "here")
+    mix.build([(tmp_path / "here", 1.0)], 7, tmp_path / "mixture.json")
+    with ShardReader(folder / "00001.tar") as reader:
+        uid, place = reader.uids[4].as_py(), reader.parts(4)[1].offset
+    data = bytearray((folder / "00001.tar").read_bytes())
+    data[place] ^= 1  # a letter of a caption, at which no decoder would stumble
+    (folder / "00001.tar").write_bytes(data)
+    info = load_dataset(tmp_path / "here").shards[1]
+    with remote.open_shard(tmp_path / "here", info) as far:
+        assert far.read_many([3, 5])
+        for read in (lambda: far.read_many([3, 4]), lambda: far.read(4)):
+            with pytest.raises(ShardError, match=rf"{uid} \(row 4\) is not the one that was published"):
+                read()
+    assert [uid in said for said in verify_shard(tmp_path / "here", info)] == [True]
+    assert verify_shard(tmp_path / "here", load_dataset(tmp_path / "here").shards[0]) == []
+    stream = Stream(tmp_path / "mixture.json", 20, Fit(16))
+    given = [next(stream) for _ in range(2)]
+    stream.close()
+    assert all(uid not in batch.uids for batch in given)
+    assert [r.row for batch in given for r in batch.replaced] == [24]
+    shutil.rmtree(folder)
+    assert "FileNotFoundError" in verify_shard(tmp_path / "here", info)[0]
 
 
 def test_the_command_attaches_a_dataset(
