@@ -14,7 +14,7 @@ from curate.blob import Stored
 from curate.images import decode
 from curate.ops import Failed, spec_of
 from curate.ops.pdf import pdf_page, render_page
-from curate.words import noise_of
+from curate.page_words import noise_of
 
 TEXT = [f"line {n} of a page that says what it says in plain words" for n in range(30)]
 

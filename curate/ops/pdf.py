@@ -16,8 +16,8 @@ from curate.blob import BLOB, Stored
 from curate.characters import codes_of, script_of
 from curate.images import Format, decode, encoded
 from curate.ops import Columns, Failed, op
+from curate.page_words import WORDS, as_column, noise_of
 from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
-from curate.words import WORDS, as_column, noise_of
 
 Meta = Mapping[str, Any]
 
