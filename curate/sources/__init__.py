@@ -60,7 +60,7 @@ HOW: dict[str, Listed | Packed] = {
     "html": Listed(html.identity, html.rows, html.take),
     "pages": Listed(pages.identity, pages.rows, pages.take),
     "records": Listed(records.identity, records.rows, records.take),
-    "pdf": Packed(pdf.identity, pdf.files, pdf.read, 64 << 20),
+    "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
     "text": Listed(texts.identity, texts.rows, texts.take),
 }
 
