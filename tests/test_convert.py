@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from documents import picture, row, shown
 from PIL import Image
 
@@ -93,7 +95,7 @@ def caption(store: Store, number: int) -> dict[str, bytes]:
 
 def ocr(store: Store, number: int) -> dict[str, bytes]:
     words = [{"text": "Wort", "box": [0.1, 0.1, 0.5, 0.2], "confidence": 0.9, "line": 0}]
-    place = store.place(picture(40, 30, seed=number))
+    place = store.place(picture(40, 30, seed=number)) | {"meta": json.dumps({"page": number, "pages": 12})}
     return store.sample("ocr", number, text="Wort", image_name="png", words=words, **place)
 
 
@@ -326,3 +328,19 @@ def test_an_export_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / ".out.tmp" / "half.parquet").write_bytes(b"half")
     assert export(dataset, tmp_path / "out", "datasets").files == ("00000.parquet",)
     assert not (tmp_path / ".out.tmp").exists()
+
+
+def test_the_examples_in_the_docs_are_what_is_written(tmp_path: Path) -> None:
+    said = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    examples = {name: json.loads(body) for name, body in re.findall(r"```json (\w+)\n(.*?)```", said, re.DOTALL)}
+    assert set(examples) == set(MAKERS)
+    for kind, make in MAKERS.items():
+        store = Store(tmp_path / kind)
+        written = json.loads(make(store, 3)["json"])
+        assert set(written) <= set(examples[kind]), kind
+        assert set(examples[kind]) - set(written) <= {"clip_score"}
+    document = examples["interleaved"]["segments"]
+    segments = json.loads(interleaved(Store(tmp_path / "i"), 3)["json"])["segments"]
+    keys = {tuple(sorted(set(s) - {"alt", "caption"})) for s in segments}
+    assert {tuple(sorted(set(s) - {"alt", "caption"})) for s in document} == keys
+    assert set(examples["ocr"]["words"][0]) == set(json.loads(ocr(Store(tmp_path / "o"), 0)["json"])["words"][0])

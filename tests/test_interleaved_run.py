@@ -6,9 +6,13 @@ import json
 import tarfile
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Workplace
 from documents import picture
+
+from pipelines.convert import export
 
 READER = """
 import pyarrow as pa
@@ -110,3 +114,26 @@ def test_another_threshold_counts_nothing_again(site: Workplace) -> None:
     assert run.steps["image_counts"]["computed"] == run.steps["fetch_images"]["computed"] == 0
     assert run.steps["drop_common_images"]["dropped"] == {}
     assert "also.png:1.png" in documents(site)["z.html"]
+
+
+def test_an_obelics_table_goes_through_a_run_and_comes_out_the_same(place: Workplace) -> None:
+    rows = [
+        {
+            "images": ["http://a.org/1.jpg", None, f"http://a.org/{n}.jpg", None],
+            "metadata": json.dumps([{"alt_text": "first"}, None, {}, None]),
+            "texts": [None, f"{GOOD}\n\n{OTHER}", None, f"End {n}."],
+        }
+        for n in range(5)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), place.root / "obelics.parquet")
+    columns = ["images", "texts", "metadata"]
+    source = {"type": "records", "path": str(place.root / "obelics.parquet"), "columns": columns}
+    run = place.run(place.recipe(kind="interleaved", source=source, steps=[{"op": "obelics_document"}]))
+    assert run.code == 0, run.stderr
+    export(place.dataset, place.root / "back", "obelics")
+    back = [row for path in (place.root / "back").iterdir() for row in pq.read_table(path).to_pylist()]
+    shuffled = sorted(back, key=lambda row: str(row["texts"]))
+    assert [{k: row[k] for k in ("images", "texts")} for row in shuffled] == [
+        {k: row[k] for k in ("images", "texts")} for row in rows
+    ]
+    assert json.loads(back[0]["metadata"])[0]["alt_text"] == "first"

@@ -56,6 +56,8 @@ OPS: Mapping[str, str] = {
     "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
+    "nsfw": "curate.ops.nsfw:nsfw",
+    "document_nsfw": "curate.ops.nsfw:document_nsfw",
     "assign_images": "curate.ops.assign:assign_images",
     "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
     "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
