@@ -171,6 +171,45 @@ def test_the_rate_warms_up_then_falls_along_a_cosine_to_its_floor() -> None:
     assert rates[110] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "rate"),
+    [
+        (1e6, 1.703e-3),
+        (9e6, 6.747e-4),
+        (85e6, 2.619e-4),
+        (302e6, 1.535e-4),
+        (1.2e9, 8.583e-5),
+        (3e9, 5.834e-5),
+        (7e9, 4.082e-5),
+        (30e9, 2.211e-5),
+    ],
+)
+def test_mm1s_law_of_the_rate_gives_its_published_values(parameters: float, rate: float) -> None:
+    assert optim.law_rate(int(parameters)) == pytest.approx(rate, rel=5e-4)
+
+
+def test_the_law_is_of_the_language_models_size_without_its_embedding() -> None:
+    language = captioner().language
+    size = language.size()
+    assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
+    assert optim.resolved(Optim(lr="mm1"), size).lr == optim.law_rate(size)
+    assert optim.resolved(Optim(lr=0.5), size).lr == 0.5
+    with pytest.raises(ValueError, match="this objective has none"):
+        optim.resolved(Optim(lr="mm1"), None)
+
+
+@pytest.mark.parametrize(("convention", "left"), [("coupled", 1 - 0.01 * 0.5), ("independent", 1 - 0.01)])
+def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any, left: float) -> None:
+    net = nn.Linear(3, 3, bias=False)
+    before = net.weight.detach().clone()
+    settings = Optim(lr=0.5, warmup=0, weight_decay=0.01, decay_convention=convention)
+    optimizer = optim.adamw(net, settings)
+    optim.set_rate(optimizer, optim.learning_rate(0, settings))
+    (net.weight * 0).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(net.weight.detach(), before * left)
+
+
 def test_the_logit_scale_stays_within_its_bounds() -> None:
     built = model.build(config().model)
     objective = objectives.ContrastiveObjective(built, 100.0)

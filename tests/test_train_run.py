@@ -73,6 +73,7 @@ def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     summary = json.loads(said.out)
     assert summary["steps"] == 12
     assert {name: served["samples"] for name, served in summary["served"].items()} == {"many": 144, "few": 48}
+    assert all(json.loads(line)["samples_per_s"] > 0 for line in (out / "metrics.jsonl").read_text().splitlines())
     assert "step 12/12" in said.err
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["00000010", "00000012"]
     metrics = lines(out)

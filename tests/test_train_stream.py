@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,28 @@ def test_a_shard_that_was_changed_with_its_index_stops_the_stream_and_is_named(t
     index_tar(tar)
     with pytest.raises(StreamError, match=r"shard .*many.00001\.tar has changed.*publish"):
         first(Stream(manifest, 16, pairs(manifest)), 4)
+
+
+def open_below(folder: Path) -> int:
+    """How many files below `folder` this process has open."""
+    count = 0
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed by now
+            count += Path(os.readlink(file)).is_relative_to(folder)
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted by Linux's /proc")
+def test_no_more_tars_are_open_than_the_reading_allows(tmp_path: Path) -> None:
+    manifest = mixture(tmp_path)
+    whole = first(Stream(manifest, 16, pairs(manifest)), 6)
+    stream = Stream(manifest, 16, pairs(manifest), reading=Reading(open_shards=1))
+    found = []
+    for _ in range(6):
+        found.append(next(stream))
+        assert open_below(tmp_path) <= 1 + 2  # what the two threads are reading as well
+    stream.close()
+    assert uids(found) == uids(whole)
 
 
 def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class Document(Settings):
     """
 
     text_tokens: Count | None = None
-    images: Count | None = None
+    images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
     next_image: Share = 0.0

@@ -37,7 +37,7 @@ from curate.shards import ShardCache, UnreachableError
 from train.courses import Packed, Packing, Packs, Planned, Rows
 from train.lengths import Ints
 from train.packing import Document, PackingError, assembled
-from train.reading import Drawn, Prepare, Reader, Reading, Ready, Replaced, Share, Shelf, Stack, StreamError
+from train.reading import Drawn, Prepare, Reader, Readers, Reading, Ready, Replaced, Share, Shelf, Stack, StreamError
 
 __all__ = ["Batch", "Drawn", "Packing", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
 
@@ -206,9 +206,9 @@ class Stream(IterableDataset[Batch]):
     def _working(self) -> _AtWork:
         """Threads and open shards of this very process: a fork inherits neither."""
         if self._at_work is None or self._at_work.pid != os.getpid():
-            sources = enumerate(self.manifest.datasets)
+            sources, readers = enumerate(self.manifest.datasets), Readers(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache) for n, s in sources]
+            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache, readers) for n, s in sources]
             reader = Reader(shelves, self.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(shelf.far for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)

@@ -119,8 +119,8 @@ class Trainer:
             if logs or saves:
                 self._check(loss, norm)
             if logs:
-                samples = (self.step - since) * self.config.data.batch_size
-                line = self._line(loss, norm, rate, samples / (time.perf_counter() - logged))
+                speed = (self.samples - since) / (time.perf_counter() - logged)
+                line = self._line(loss, norm, rate, speed)
                 logged, since = time.perf_counter(), self.samples
                 if metrics:
                     metrics.write(line, steps)
@@ -141,7 +141,7 @@ class Trainer:
         loss = torch.zeros((), device=self.ranks.device)
         for number, tensors in enumerate(batches):
             with self._unsynced(number < len(batches) - 1), self._precision():
-                part = self.parallel(tensors) / weight
+                part = self.parallel(tensors) / max(weight, 1.0)
             with self._unsynced(number < len(batches) - 1):
                 (part * self.ranks.world).backward()
             loss += part.detach()
