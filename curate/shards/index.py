@@ -98,7 +98,7 @@ class ShardReader:
     @property
     def uids(self) -> pa.StringArray:
         """The uids in row order, zero-copy."""
-        return _whole(self.table.column("uid"))
+        return whole(self.table.column("uid"))
 
     def parts(self, row: int) -> list[Part]:
         """Where the parts of a row's sample lie in the tar."""
@@ -196,9 +196,9 @@ class ShardReader:
 
     def _load(self) -> _Layout:
         """Views of the index's buffers, checked once (a stranger's index may say anything). A race here is harmless."""
-        parts = _whole(self.table.column("parts"))
+        parts = whole(self.table.column("parts"))
         names, offsets, sizes = (_views(parts.values.field(n), self.index) for n in range(3))
-        starts = _numbers(parts.offsets)
+        starts = numbers(parts.offsets)
         total = int(self.metadata["tar_bytes"])
         sound = len(starts) == len(parts) + 1 and starts[0] >= 0 and starts[-1] <= len(offsets)
         sound = sound and bool((np.diff(starts) >= 0).all() and (offsets >= 0).all() and (sizes >= 0).all())
@@ -209,7 +209,7 @@ class ShardReader:
             self.uids,
             memoryview(starts),
             coded.dictionary.to_pylist(),
-            memoryview(_numbers(coded.indices)),
+            memoryview(numbers(coded.indices)),
             memoryview(offsets),
             memoryview(sizes),
             self._checks(),
@@ -219,10 +219,10 @@ class ShardReader:
     def _checks(self) -> memoryview | None:
         if CHECK not in self.table.column_names:
             return None
-        column = _whole(self.table.column(CHECK))
+        column = whole(self.table.column(CHECK))
         if column.type != pa.uint64() or column.null_count:
             raise ShardError(f"{self.index}: column {CHECK!r} is not of uint64 without gaps; index the tar again")
-        return memoryview(_numbers(column).view("u8"))
+        return memoryview(numbers(column))
 
 
 def check_of(parts: Iterable[bytes]) -> int:
@@ -347,7 +347,7 @@ def _metadata(table: pa.Table, path: Path) -> dict[str, str]:
     return found
 
 
-def _whole(column: pa.ChunkedArray) -> Any:
+def whole(column: pa.ChunkedArray) -> Any:
     """A column as one array: our own indexes hold one batch, so nothing is copied."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
@@ -356,13 +356,13 @@ def _views(array: pa.Array, path: Path) -> Any:
     """A flat, null-free view: numpy for numbers, the Arrow array itself for strings."""
     if array.null_count:
         raise ShardError(f"{path}: a part without a name, offset or size; make it again with `curate index`")
-    return array if pa.types.is_string(array.type) else _numbers(array)
+    return array if pa.types.is_string(array.type) else numbers(array)
 
 
-def _numbers(array: pa.Array) -> Any:
+def numbers(array: pa.Array) -> Any:
     """A flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
     width = array.type.bit_width // 8
-    buffer = array.buffers()[1]
+    code = f"{'u' if pa.types.is_unsigned_integer(array.type) else 'i'}{width}"
     return (
-        np.frombuffer(buffer, f"i{width}", len(array), array.offset * width) if len(array) else np.zeros(0, f"i{width}")
+        np.frombuffer(array.buffers()[1], code, len(array), array.offset * width) if len(array) else np.zeros(0, code)
     )
