@@ -6,7 +6,6 @@ The tars and dataset.json stay as they are, so that a mixture made before goes o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,12 +13,12 @@ import pyarrow as pa
 from curate.sample import commit_file
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
+from curate.text_tokens import Count, token_counter
 
 COLUMN = "text_tokens"
 IMAGES = "images"
 IMAGE_PARTS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
 MADE_BY = "text_tokens_by"
-Count = Callable[[str], int]
 
 
 def add_text_tokens(dataset: Path, tokenizer: str) -> dict[str, int]:
@@ -27,7 +26,7 @@ def add_text_tokens(dataset: Path, tokenizer: str) -> dict[str, int]:
 
     An index that has the column by the same tokenizer is left alone. Raises ValueError for a tokenizer not known.
     """
-    count, info, total = _counter(tokenizer), load_dataset(dataset), 0
+    count, info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
     for shard in info.shards:
         with ShardReader(folder / shard.tar, folder / shard.index) as reader:
@@ -62,33 +61,3 @@ def _with(table: pa.Table, name: str, numbers: list[int]) -> pa.Table:
 def _write(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-
-
-def _counter(tokenizer: str) -> Count:
-    """How many tokens a text has, marks of begin and end left out."""
-    if tokenizer == "bytes":
-        return lambda text: len(text.encode())
-    if tokenizer == "words":
-        return lambda text: len(text.split())
-    if tokenizer == "simple":
-        from open_clip.tokenizer import SimpleTokenizer
-
-        pairs = SimpleTokenizer()
-        return lambda text: len(pairs.encode(text))
-    if Path(tokenizer).suffix == ".json":
-        return _described(Path(tokenizer))
-    raise ValueError(
-        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
-        " Hugging Face `tokenizers` library)"
-    )
-
-
-def _described(path: Path) -> Count:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
-    described = Tokenizer.from_file(str(path))
-    return lambda text: len(described.encode(text, add_special_tokens=False).ids)

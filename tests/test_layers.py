@@ -13,7 +13,7 @@ FLOORS = [
     set(floor.split())
     for floor in (
         "settings sample function_words words reading_order",
-        "text_stats image_structure blob document files remedies clip_tokens",
+        "text_stats text_tokens image_structure blob document files remedies clip_tokens",
         "images tables shards html pdf typeset warc",
         "download texts models llm mix",
         "ops",
