@@ -22,11 +22,16 @@ from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_t
 from curate.sample import Kind, commit_file
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
+from curate.text_tokens import Count, token_counter
 
 RULES = "2"
 """Of counting; an index counted by others is counted again."""
 Count = Callable[[str], int]
 Row = dict[str, Any]
+COLUMN = "text_tokens"
+IMAGES = "images"
+IMAGE_PARTS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
+MADE_BY = "text_tokens_by"
 
 
 def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) -> dict[str, int]:
@@ -35,7 +40,7 @@ def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) ->
     `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer is left
     alone. Raises ValueError for a tokenizer not known.
     """
-    count, info, total = _counter(tokenizer), load_dataset(dataset), 0
+    count, info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
     mark = f"{tokenizer} {RULES}"
     for shard in info.shards:

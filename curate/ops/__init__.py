@@ -46,6 +46,7 @@ OPS: Mapping[str, str] = {
     "obelics_text": "curate.ops.quality:obelics_text",
     "text_signature": "curate.ops.near_text:text_signature",
     "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
+    "chunks": "curate.ops.chunks:chunks",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
