@@ -11,13 +11,13 @@ say what its kind should has length 0; a stream replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.mix.content import PICTURE, Picture, content, encoder, texts_under
+from curate.mix.content import PICTURE, Picture, content, texts_under
 from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind, commit_file
 from curate.shards import ShardReader, load_dataset
@@ -26,12 +26,7 @@ from curate.text_tokens import Count, token_counter
 
 RULES = "2"
 """Of counting; an index counted by others is counted again."""
-Count = Callable[[str], int]
 Row = dict[str, Any]
-COLUMN = "text_tokens"
-IMAGES = "images"
-IMAGE_PARTS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
-MADE_BY = "text_tokens_by"
 
 
 def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) -> dict[str, int]:
@@ -101,28 +96,3 @@ def _with(table: pa.Table, counted: pa.Table, mark: str) -> pa.Table:
 def _write(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-
-
-def _counter(tokenizer: str) -> Count:
-    """How many tokens a text has, marks of begin and end left out."""
-    if tokenizer == "words":
-        return lambda text: len(text.split())
-    if (encode := encoder(tokenizer)) is not None:
-        return lambda text: len(encode(text))
-    if Path(tokenizer).suffix == ".json":
-        return _described(Path(tokenizer))
-    raise ValueError(
-        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
-        " Hugging Face `tokenizers` library)"
-    )
-
-
-def _described(path: Path) -> Count:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
-    described = Tokenizer.from_file(str(path))
-    return lambda text: len(described.encode(text, add_special_tokens=False).ids)

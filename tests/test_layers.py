@@ -17,6 +17,7 @@ FLOORS = [
         "images tables shards",
         "html pdf typeset warc",
         "download texts models llm mix interchange",
+        "text_tokens",
         "ops",
         "source",
         "recipe",
