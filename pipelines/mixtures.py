@@ -249,12 +249,12 @@ def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) ->
     return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
 
 
-def _weighted(text: str) -> tuple[Path, float]:
+def _weighted(text: str) -> tuple[str, float]:
     path, equals, weight = text.rpartition("=")
     if not equals:
-        return Path(text), 1.0
+        return text, 1.0
     try:
-        return Path(path), float(weight)
+        return path, float(weight)
     except ValueError:
         raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None
 

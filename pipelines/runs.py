@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -17,6 +19,8 @@ from curate import explain, recipe, report
 from curate import ops as ops_table
 from curate import retry as retrying
 from curate import run as engine_run
+from curate.blob import BLOB
+from curate.document import DOCUMENT
 from curate.rules import StepCount
 from curate.shards import load_dataset
 from curate.shards import verify as verify_shard
@@ -120,26 +124,49 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 
 def show_ops(name: str | None, as_json: bool) -> None:
-    """The table of ops, or one op's knobs."""
+    """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
     specs = [ops_table.spec_of(ops_table.find(n)) for n in ([name] if name else ops_table.OPS)]
     said: list[dict[str, Any]] = [
         {
             "op": s.name,
             "summary": s.summary,
             "reads": list(s.reads),
-            "writes": {c: str(t) for c, t in s.writes.items()},
-            "knobs": {k: "(required)" if p.default is p.empty else p.default for k, p in s.knobs.items()},
+            "writes": {c: type_words(t) for c, t in s.writes.items()},
+            "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in ops_table.GIVEN},
         }
         for s in specs
     ]
     if as_json:
         print_json(said)
         return
-    table = Table("op", "writes", "knobs (default)")
-    for op in said:
-        writes = "\n".join(f"{c}: {t}" for c, t in op["writes"].items())
-        table.add_row(f"{op['op']}\n{op['summary']}", writes, "\n".join(f"{k}: {v}" for k, v in op["knobs"].items()))
-    out_console.print(table)
+    if name is None:
+        table = Table("op", "what it is", "writes", padding=(0, 1, 1, 1))
+        for op in said:
+            table.add_row(f"[bold]{op['op']}[/]", op["summary"], ", ".join(op["writes"]))
+        out_console.print(table)
+        out_console.print("`curate ops NAME` shows one op's columns and knobs")
+        return
+    (op,) = said
+    out_console.print(inspect.getdoc(ops_table.find(name)), markup=False)
+    for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
+        table = Table(title, "", box=None, padding=(0, 3, 0, 0))
+        for one, value in pairs.items():
+            table.add_row(one, str(value))
+        if pairs:
+            out_console.print("", table)
+
+
+def _default(knob: inspect.Parameter) -> Any:
+    return "(required)" if knob.default is knob.empty else knob.default
+
+
+def type_words(kind: pa.DataType) -> str:
+    """A column's type as a reader wants it; `bytes` are files that an op stores."""
+    if kind in (BLOB, DOCUMENT):
+        return "bytes" if kind == BLOB else "document"
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list of {type_words(kind.value_type)}"
+    return "record" if pa.types.is_struct(kind) else str(kind)
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:

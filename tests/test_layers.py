@@ -12,10 +12,12 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words words reading_order",
-        "text_stats words sentences image_structure blob document files remedies clip_tokens",
-        "images tables shards html pdf typeset warc",
+        "settings sample function_words words reading_order characters",
+        "text_stats page_words sentences image_structure blob document files remedies clip_tokens",
+        "images tables shards",
+        "html pdf typeset warc",
         "download texts models llm mix interchange",
+        "text_tokens",
         "ops",
         "source",
         "recipe",

@@ -12,30 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixtures import composed, listed
+from mixtures import composed, listed, measured
 
 from curate import mix
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
-from curate.shards import Part, ShardError, load_dataset
-from curate.shards.index import index_metadata, write_index
+from curate.shards import ShardError
 
 Lengths = npt.NDArray[np.int64]
-
-
-def measured(folder: Path, sources: Mapping[str, Lengths], per_shard: int, column: str = "text_tokens") -> None:
-    """Datasets of which only the lists of shards and their indexes are there, with lengths in a column."""
-    listed(folder, {name: len(lengths) for name, lengths in sources.items()}, per_shard)
-    for name, lengths in sources.items():
-        for number, shard in enumerate(load_dataset(folder / name).shards):
-            mine = lengths[number * per_shard : number * per_shard + shard.samples]
-            uids = [f"{name}{number}-{row}" for row in range(shard.samples)]
-            metadata = index_metadata("caption", shard.tar, shard.bytes, shard.sha256)
-            parts = [[Part("txt", 0, 1)]] * shard.samples
-            write_index(folder / name / shard.index, metadata, uids, parts, {column: pa.array(mine, pa.int32())})
 
 
 def pages(seed: int, count: int) -> Lengths:

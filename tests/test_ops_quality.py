@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_repetition_is_what_reading_from_left_to_right_gives(parts: list[str]) -
         assert found[f"gopher_top_{n}_gram"] == pytest.approx(len(run) * count / len(text))
     for n in REPEATED_LENGTHS:
         assert found[f"gopher_repeated_{n}_grams"] == pytest.approx(repeated_runs(tokens, n) / len(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["." * 300_000 + "x", "a." * 200_000, "[1" * 200_000, "\n " * 200_000, "-" * 500_000, "x" * 500_000]
+)
+def test_a_text_made_to_be_slow_is_measured_in_little_time(text: str) -> None:
+    start = time.process_time()
+    for op in (gopher_quality, gopher_repetition, fineweb, c4_lines, obelics_text()):
+        one(op, text) if op.spec.reads == ("text",) else op([text], ["en"])
+    assert time.process_time() - start < 5
 
 
 def test_a_measure_does_not_depend_on_the_other_texts_of_its_batch() -> None:

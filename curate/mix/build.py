@@ -21,6 +21,7 @@ from curate.mix.strata import Table
 from curate.mix.weights import Leaf, Shares, resolve
 from curate.sample import file_sha256
 from curate.settings import validate
+from curate.shards import is_url
 
 WHOLE = StageSpec(name="whole")
 
@@ -44,13 +45,13 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build(datasets: Sequence[tuple[Path, float]], seed: int, out: Path) -> Manifest:
-    """Check the datasets (folders) and their weights, and write the manifest `out`. Raises MixtureError, ShardError."""
+def build(datasets: Sequence[tuple[Path | str, float]], seed: int, out: Path) -> Manifest:
+    """Check the datasets (folders, URLs) and weights, and write the manifest `out`. Raises MixtureError, ShardError."""
     return compose(short(datasets, seed), Path(), out).manifest
 
 
 def short(
-    datasets: Sequence[tuple[Path, float]], seed: int, mode: Mode = "interleave", batch: int | None = None
+    datasets: Sequence[tuple[Path | str, float]], seed: int, mode: Mode = "interleave", batch: int | None = None
 ) -> MixtureSpec:
     """The specification of datasets and weights without more ado. Raises MixtureError."""
     if not datasets:
@@ -84,7 +85,7 @@ def compose(
 def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
     """The same mixture without some (first, last) steps that are still to come; everything after them is as it was."""
     old = onto.manifest
-    folders = [_seen_from(out.parent, onto.path.parent / source.path) for source in old.datasets]
+    folders = [_moved(source.path, onto.path.parent, out.parent) for source in old.datasets]
     sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
     skips = skipped(old.skips, old.batch, onto.position, steps)
     end = None if old.end is None else stream_position(mixture_position(old, old.end - 1) + 1, skips)
@@ -169,7 +170,7 @@ class _Draft:
         folder = self.out.parent
         if self.onto:
             for at, source in enumerate(self.onto.manifest.datasets):
-                there = _seen_from(folder, self.onto.path.parent / source.path)
+                there = _moved(source.path, self.onto.path.parent, folder)
                 out[at] = source.model_copy(update={"path": there, "share": 0.0, "weight": 0.0})
         for at, leaf, share in zip(places, self.leaves, self.shares[0].of_whole, strict=True):
             old = out[at]
@@ -307,7 +308,7 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
     return Source(
         name=name,
         group=leaf.group,
-        path=_seen_from(folder, leaf.folder),
+        path=(entry.path or "").rstrip("/") if is_url(entry.path or "") else _seen_from(folder, leaf.folder),
         weight=entry.weight,
         share=share,
         samples=leaf.info.samples,
@@ -362,6 +363,11 @@ def _wide(values: Sequence[T], places: Sequence[int], width: int, empty: T) -> t
     for at, value in zip(places, values, strict=True):
         out[at] = value
     return tuple(out)
+
+
+def _moved(path: str, old: Path, new: Path) -> str:
+    """A path in a manifest of one folder as it stands in one of another."""
+    return path if is_url(path) else _seen_from(new, old / path)
 
 
 def _seen_from(folder: Path, target: Path) -> str:

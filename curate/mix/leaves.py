@@ -11,21 +11,21 @@ from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
 from curate.mix.weights import Leaf, taken
 from curate.sample import file_sha256
-from curate.shards import DatasetInfo, load_dataset
+from curate.shards import DatasetInfo, UnreachableError, fetched, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, dataset_file
 
 
 def leaves_of(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
     """The sources of a specification, whose paths are seen from `home`. Raises MixtureError, ShardError."""
     names: list[str] = []
-    content: dict[tuple[str, ...], Path] = {}
+    content: dict[tuple[str, ...], str] = {}
     for entry, groups, cap, epochs in _below(spec.sources, (), spec.cap, spec.max_epochs):
-        file = dataset_file(home / (entry.path or ""))
+        file = _file_of(entry.path or "", home, spec.unit)
         info = _usable(file)
         key = tuple(sorted(shard.sha256 for shard in info.shards))
         if key in content and not entry.again:
-            raise MixtureError(same_content(str(content[key]), str(file.parent)))
-        content.setdefault(key, file.parent)
+            raise MixtureError(same_content(content[key], entry.path or ""))
+        content.setdefault(key, entry.path or "")
         if entry.name in names:
             raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
         names.append(entry.name or unused(info.name, names))
@@ -33,6 +33,16 @@ def leaves_of(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
         held = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
         digest = file_sha256(file)
         yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], held, part, most, binds, epochs)
+
+
+def _file_of(path: str, home: Path, unit: str) -> Path:
+    """The dataset.json that a path means; of a URL, with its indexes as they are now if their lengths are needed."""
+    if not is_url(path):
+        return dataset_file(home / path)
+    try:
+        return fetched(path, fresh=unit != "samples") / DATASET_FILE
+    except UnreachableError as err:
+        raise MixtureError(str(err)) from err
 
 
 Inherited = tuple[Entry, tuple[str, ...], int | None, float | None]

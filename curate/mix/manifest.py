@@ -6,6 +6,7 @@ slots of segments. A file like this is written by `curate mix`; people write spe
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from curate.mix.spread import AGAIN, strata
 from curate.mix.strata import STRATA
 from curate.sample import commit_text, dump_json, file_sha256, fingerprint
 from curate.settings import Settings, validate
-from curate.shards import DatasetInfo, load_dataset
+from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 3
@@ -55,7 +56,7 @@ class Lengths(Settings):
 
 
 class Source(Settings):
-    """One dataset of a mixture. `path` is seen from the manifest's folder, `digest` is the SHA-256 of dataset.json.
+    """One dataset of a mixture. `path` is seen from the manifest's folder, or a URL; `digest` is that of dataset.json.
 
     `weight` is the one given, within its group; `share` that of the whole mixture, in the mixture's unit, at its first
     stage. `units` is how much of that unit the dataset holds. `shards`: (how many, samples of each) in order.
@@ -214,6 +215,9 @@ def load(path: Path) -> Manifest:
     manifest = read(path)
     _check_lengths(manifest, path)
     for number, source in enumerate(manifest.datasets):
+        if is_url(source.path):
+            _check_there(source, path)
+            continue
         file = folder_of(manifest, path, number) / DATASET_FILE
         if not file.is_file():
             raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
@@ -225,6 +229,16 @@ def load(path: Path) -> Manifest:
                 f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
             )
     return manifest
+
+
+def _check_there(source: Source, path: Path) -> None:
+    """Raise MixtureError if a dataset that lies elsewhere is another now; its tars are looked at when they are read."""
+    try:
+        changed = hashlib.sha256(described(source.path)).hexdigest() != source.digest
+    except UnreachableError as err:
+        raise MixtureError(f"{path}: dataset {source.name!r}: {err}") from err
+    if changed:
+        raise MixtureError(f"{path}: dataset {source.name!r} at {source.path} has changed since it was mixed; {AGAIN}")
 
 
 def _check_lengths(manifest: Manifest, path: Path) -> None:
@@ -267,8 +281,12 @@ def knows(manifest: Manifest, digest: str, position: int) -> bool:
 
 
 def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
-    """The folder of one dataset of the manifest that was read from the file `path`."""
-    return Path(path).parent / manifest.datasets[source].path
+    """The folder of one dataset of the manifest that was read from the file `path`; in the cache, if it is a URL.
+
+    Raises ShardError, UnreachableError for one that lies elsewhere and is not in the cache yet.
+    """
+    found = manifest.datasets[source]
+    return fetched(found.path, found.digest) if is_url(found.path) else Path(path).parent / found.path
 
 
 def json_schema() -> dict[str, Any]:

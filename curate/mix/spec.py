@@ -20,7 +20,7 @@ Options = dict[str, float]
 
 
 class Entry(Settings):
-    """A source (`path`) or a group of entries (`group` and `sources`).
+    """A source (`path`: a folder or a URL) or a group of entries (`group` and `sources`).
 
     `weight` is relative to its neighbours; where they are weighted by size it multiplies, in mode accumulate it is the
     weight of the loss. For sources: `cap` samples and `epochs` of itself are what one pass of the mixture takes (by

@@ -46,6 +46,7 @@ OPS: Mapping[str, str] = {
     "obelics_text": "curate.ops.quality:obelics_text",
     "text_signature": "curate.ops.near_text:text_signature",
     "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
+    "chunks": "curate.ops.chunks:chunks",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
@@ -74,6 +75,9 @@ OPS: Mapping[str, str] = {
     "host_pages": "curate.ops.pages_dedup:host_pages",
     "image_set": "curate.ops.pages_dedup:image_set",
     "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
+    "html_document": "curate.ops.html:html_document",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
 }
 
 

@@ -26,7 +26,8 @@ TERMINAL = frozenset("!.?։؝؞؟۔܀܁܂߹࠷࠹࠽࠾।॥၊။።፧፨᙮�
 
 _SIGNS_ALONE = re.compile(r"[\W_]+")
 _LETTER = re.compile(r"[^\W\d_]")
-_SENTENCE_END = re.compile(rf"[{''.join(sorted(TERMINAL))}…]+[\"'”’»)\]]*(?=\s|$)")
+_ENDS = "".join(sorted(TERMINAL)) + "…"
+_SENTENCE_END = re.compile(rf"(?<![{_ENDS}])[{_ENDS}]++[\"'”’»)\]]*+(?=\s|$)")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 
 
