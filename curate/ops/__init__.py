@@ -55,6 +55,7 @@ OPS: Mapping[str, str] = {
     "mmc4_document": "curate.ops.records:mmc4_document",
     "llava_document": "curate.ops.records:llava_document",
     "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
+    "drop_foreign_paragraphs": "curate.ops.interleaved:drop_foreign_paragraphs",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
     "nsfw": "curate.ops.nsfw:nsfw",
