@@ -218,7 +218,7 @@ def chained(steps: Sequence[Resolved], start: str) -> list[Resolved]:
 
 def _read_columns(spec: Spec) -> set[str]:
     """The columns that an op's values depend on, where earlier steps write them."""
-    return {"image" if name == "decoded" else name for name in spec.reads}
+    return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -329,28 +329,6 @@ def attempts(pool: Pool) -> int:
     return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
 
 
-def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> tuple[int, int]:
-    """Try a finished ingest's failed URLs again; returns how many were tried and how many came now."""
-    with locked(Path(recipe.out)):
-        pool = sources.pool_of(recipe)
-        if not sources.fetches(recipe):
-            raise RunError("only a source of URLs can be tried again")
-        if not (pool.folder / "ingest.json").exists() and not attempts(pool):  # a retry that was killed goes on
-            raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
-        shards = range(sources.plan(recipe, pool).shards)
-        attempt = attempts(pool) + 1
-        # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
-        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        (pool.folder / "ingest.json").unlink(missing_ok=True)
-        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
-        tried = came = 0
-        task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
-            tried, came = tried + asked, came + got
-            watch(Progress("retry", number, len(shards), came, tried - came))
-        return tried, came
-
-
 def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
     """The first and last step of each stage."""
     found: list[tuple[int, int]] = []

@@ -141,10 +141,10 @@ def _step(here: Any, part: str, override: str) -> Any:
 
 
 def _position(here: list[Any], part: str, override: str) -> int:
-    """A list's entry by number, or by its `op` or `name`, so that `steps.clip_score.keep...` reads naturally."""
+    """A list's entry by number, or by its `op`, `name` or `group`: `steps.clip_score.keep...` reads naturally."""
     if part.isdigit() and int(part) < len(here):
         return int(part)
-    names = [str(e.get("op", e.get("name", ""))) for e in here if isinstance(e, dict)]
+    names = [str(e.get("op") or e.get("name") or e.get("group") or "") for e in here if isinstance(e, dict)]
     if names.count(part) == 1:
         return names.index(part)
     if names.count(part) > 1:

@@ -24,19 +24,19 @@ from curate.steps import Annotator, Cuts, End, ShardState, StepError, open_shard
 
 
 @dataclass(frozen=True)
-class Connected:
-    """A task that holds connections; the engine closes it."""
+class Holding:
+    """A task that holds something which closes, connections for one; the engine closes it."""
 
     call: engine.Task
-    downloader: Downloader
+    held: Downloader | Annotator
 
     def __call__(self, shard: int) -> Any:
         """Do a shard."""
         return self.call(shard)
 
     def close(self) -> None:
-        """Close the connections."""
-        self.downloader.close()
+        """Close what it holds."""
+        self.held.close()
 
 
 def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
@@ -52,14 +52,14 @@ def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Seque
     def task(block: int) -> list[dict[str, Any]]:
         return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
 
-    return Connected(task, downloader) if downloader else task
+    return Holding(task, downloader) if downloader else task
 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
     """The task that tries a shard's failed URLs again."""
     downloader = sources.downloader(recipe)
     assert downloader is not None
-    return Connected(lambda shard: sources.retry(recipe, pool, shard, downloader, attempt), downloader)
+    return Holding(lambda shard: sources.retry(recipe, pool, shard, downloader, attempt), downloader)
 
 
 def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
@@ -74,7 +74,7 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
         return [c.to_json() for c in counts]
 
-    return task
+    return Holding(task, annotator)
 
 
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:

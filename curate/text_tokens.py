@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from curate.mix.content import encoder
+
 Count = Callable[[str], int]
 
 
@@ -13,15 +15,10 @@ def token_counter(tokenizer: str) -> Count:
 
     Raises ValueError for a tokenizer not known.
     """
-    if tokenizer == "bytes":
-        return lambda text: len(text.encode("utf-8", "replace"))
     if tokenizer == "words":
         return lambda text: len(text.split())
-    if tokenizer == "simple":
-        from open_clip.tokenizer import SimpleTokenizer
-
-        pairs = SimpleTokenizer()
-        return lambda text: len(pairs.encode(text))
+    if (encode := encoder(tokenizer)) is not None:
+        return lambda text: len(encode(text))
     if Path(tokenizer).suffix == ".json":
         return _described(Path(tokenizer))
     raise ValueError(

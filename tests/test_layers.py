@@ -12,20 +12,23 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words words reading_order",
-        "text_stats text_tokens image_structure blob document files remedies clip_tokens",
-        "images tables shards html pdf typeset warc",
-        "download texts models llm mix",
+        "settings sample function_words words reading_order characters",
+        "text_stats page_words sentences image_structure blob document files remedies clip_tokens",
+        "images tables shards",
+        "html pdf typeset warc",
+        "download texts models llm mix interchange",
+        "text_tokens",
         "ops",
         "source",
         "recipe",
         "rules pool",
-        "steps sources formats",
+        "chunk sources formats",
+        "steps",
         "publish explain",
         "engine",
         "tasks",
         "run",
-        "report",
+        "report retry",
     )
 ]
 """From the ground up, the modules and packages of `curate`. What lies on one floor is checked by OWN."""

@@ -20,7 +20,7 @@ from curate.settings import unknown
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
-READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
 
 CONTENT = ("text", "image", "document", "images", "words")
@@ -54,6 +54,32 @@ OPS: Mapping[str, str] = {
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
     "fetch_images": "curate.ops.fetch:fetch_images",
+    "obelics_document": "curate.ops.records:obelics_document",
+    "mmc4_document": "curate.ops.records:mmc4_document",
+    "llava_document": "curate.ops.records:llava_document",
+    "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
+    "image_links": "curate.ops.interleaved:image_links",
+    "document_images": "curate.ops.interleaved:document_images",
+    "nsfw": "curate.ops.nsfw:nsfw",
+    "document_nsfw": "curate.ops.nsfw:document_nsfw",
+    "assign_images": "curate.ops.assign:assign_images",
+    "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
+    "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
+    "drop_common_links": "curate.ops.pages_dedup:drop_common_links",
+    "image_keys": "curate.ops.pages_dedup:image_keys",
+    "image_counts": "curate.ops.pages_dedup:image_counts",
+    "drop_common_images": "curate.ops.pages_dedup:drop_common_images",
+    "paragraph_keys": "curate.ops.pages_dedup:paragraph_keys",
+    "repeated_paragraphs": "curate.ops.pages_dedup:repeated_paragraphs",
+    "drop_repeated_paragraphs": "curate.ops.pages_dedup:drop_repeated_paragraphs",
+    "page_key": "curate.ops.pages_dedup:page_key",
+    "duplicate_urls": "curate.ops.pages_dedup:duplicate_urls",
+    "host_pages": "curate.ops.pages_dedup:host_pages",
+    "image_set": "curate.ops.pages_dedup:image_set",
+    "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
+    "html_document": "curate.ops.html:html_document",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
 }
 
 
@@ -69,11 +95,12 @@ class Failed:
 class Spec:
     """What the engine knows of an op.
 
-    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
-    (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
-    or a column that an earlier step writes; one called `text` or `image` stands before the source's own.
-    `writes`: its columns and their Arrow types. `version`: raised when the op's values change. `batch_size`: rows a
-    call. `after`: for a group op, the row op whose columns it reads.
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every
+    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
+    before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
+    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
+    it reads.
     """
 
     name: str

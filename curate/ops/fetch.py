@@ -58,6 +58,10 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
             "images_missing_share": [1 - n / len(row) if row else 0.0 for n, row in zip(there, found, strict=True)],
         }
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._downloader.close()
+
     def _get(self, urls: Sequence[str]) -> Iterator[Stored | Absent]:
         remote = [url for url in urls if _is_remote(url)]
         fetched = self._downloader.fetch((str(n), url) for n, url in enumerate(remote))

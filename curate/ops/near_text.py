@@ -78,7 +78,7 @@ def _mixed(numbers: Numbers) -> Numbers:
 
 
 @group_op(after=text_signature, writes=NEAR, version=1)
-def near_duplicate_texts(
+def near_duplicate_texts(  # noqa: PLR0913 - a knob a rule
     inputs: Sequence[Path],
     outputs: Sequence[Path],
     scratch: Path,

@@ -83,7 +83,7 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
-    """Size and make-up of each caption, and whether it is boilerplate, by which phrase.
+    """Size and make-up of each text, and whether it is boilerplate, by which phrase.
 
     words: tokens between spaces that hold a letter or digit, and every Han or kana character by itself. characters:
     code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an empty
@@ -139,7 +139,7 @@ def boilerplate_phrase(text: str) -> str | None:
     batch_size=1024,
 )
 class language:  # noqa: N801 - ops are named as recipes name them
-    """Language of each caption by fastText's lid.176 (ISO 639 code) and its probability; null without a letter.
+    """Language of each text by fastText's lid.176 (ISO 639 code) and its probability; null without a letter.
 
     Joulin et al., "Bag of Tricks for Efficient Text Classification", 2016. A caption of few words says little:
     on names of things in 14 languages the label is right for 58 % of single words, 78 % of two, 87 % of three and

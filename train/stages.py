@@ -1,0 +1,69 @@
+"""The stages of a mixture as the trainer obeys them: resolution, length of sequences, and what is trained."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+from curate import mix
+from curate.mix.plan import stream_position
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What holds at a position of the stream; all samples of a batch go by the position at which it starts.
+
+    `own_px` is the resolution where the manifest says none; while a stage ramps in, its resolution grows in steps of
+    `multiple_px` from the stage's before.
+    """
+
+    manifest: mix.Manifest
+    own_px: int
+    multiple_px: int = 1
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The position of the stream at which each stage starts."""
+        return [stream_position(stage.start, self.manifest.skips) for stage in self.manifest.stages]
+
+    def number(self, position: int) -> int:
+        """Which stage holds."""
+        return max(bisect_right(self.starts, position) - 1, 0)
+
+    def resolution(self, position: int) -> int:
+        """The side of an image in pixels."""
+        number = self.number(position)
+        stage, wanted = self.manifest.stages[number], self._of(number)
+        done = mix.mixture_position(self.manifest, position) - stage.start
+        if not number or done >= stage.ramp:
+            return wanted
+        before = self._of(number - 1)
+        return before + round((wanted - before) * done / stage.ramp / self.multiple_px) * self.multiple_px
+
+    def resolutions(self) -> set[int]:
+        """The resolution of every stage, ramps aside."""
+        return {self._of(number) for number in range(len(self.manifest.stages))}
+
+    def sequence(self, position: int, source: int) -> int | None:
+        """Tokens of a sample of a source at most, where the manifest says so."""
+        said = self.manifest.stages[self.number(position)].sequence
+        if not isinstance(said, dict):
+            return said
+        of = self.manifest.datasets[source]
+        return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)
+
+    def pack(self, position: int, own: int) -> int:
+        """Tokens of a pack: the longest sequence of the stage, or `own`."""
+        said = self.manifest.stages[self.number(position)].sequence
+        if isinstance(said, dict):
+            return max(said.values(), default=own)
+        return own if said is None else said
+
+    def trained(self, position: int) -> frozenset[str] | None:
+        """The parts that are trained, where the manifest says so."""
+        said = self.manifest.stages[self.number(position)].train
+        return None if said is None else frozenset(said)
+
+    def _of(self, number: int) -> int:
+        return self.manifest.stages[number].resolution or self.own_px
