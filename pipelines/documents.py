@@ -23,7 +23,7 @@ LANGUAGES = ("de", "en", "es", "fr", "ja")
 MAX_FILE_BYTES = 256 << 20
 
 _VERSION = 1
-_MANUAL, _GUIDES = "gimp-help-en", "installation-guide"
+_MANUAL, _GUIDES = "gimp-help-en", "installation-guide-amd64"
 
 
 @dataclass(frozen=True)

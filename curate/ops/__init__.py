@@ -81,6 +81,11 @@ OPS: Mapping[str, str] = {
     "html_document": "curate.ops.html:html_document",
     "pdf_page": "curate.ops.pdf:pdf_page",
     "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
 }
 
 
