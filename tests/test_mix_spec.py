@@ -112,6 +112,19 @@ def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
 
 
+def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(home: Path) -> None:
+    built = composed(
+        home, "mode: concat\nsources: [{path: a, epochs: 0.25}, {path: b, epochs: 0.5}, {path: c, epochs: 2}]"
+    )
+    assert built.manifest.epoch == 250 + 200 + 180
+    source, epoch, row = mix.locate(built.manifest, np.arange(4 * 630))
+    for number, (part, size) in enumerate(((250, 1000), (200, 400), (180, 90))):
+        mine = row[source == number]
+        assert [int((source[n * 630 : (n + 1) * 630] == number).sum()) for n in range(4)] == [part] * 4
+        assert all(np.array_equal(np.sort(mine[at : at + size]), np.arange(size)) for at in range(0, len(mine), size))
+    assert epoch.max() == 7
+
+
 # --- limits on epochs ---
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -68,6 +69,13 @@ def test_every_source_has_its_share_of_the_tokens_at_every_prefix_to_about_the_l
     manifest = composed(home, TOKENS).manifest
     assert off(manifest, SOURCES, 40_000) < 1.5
     assert off(in_any_order(manifest), SOURCES, 40_000) > 3
+
+
+def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) -> None:
+    manifest = composed(home, f"mode: homogeneous\nbatch: 16\n{TOKENS}").manifest
+    source, _, _ = mix.locate(manifest, np.arange(32_000))
+    assert all(len(set(batch.tolist())) == 1 for batch in source.reshape(-1, 16))
+    assert off(manifest, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
 
 
 def test_shards_of_unlike_lengths_are_read_together_so_that_they_cancel(tmp_path: Path) -> None:
@@ -155,6 +163,7 @@ def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
 def test_the_same_datasets_give_the_same_lines(home: Path) -> None:
     composed(home, TOKENS)
     first = (home / "mixture.json").read_bytes(), (home / "mixture.lengths.npy").read_bytes()
+    jsonschema.validate(json.loads(first[0]), mix.json_schema())
     composed(home, TOKENS)
     assert ((home / "mixture.json").read_bytes(), (home / "mixture.lengths.npy").read_bytes()) == first
 

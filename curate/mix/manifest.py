@@ -223,7 +223,7 @@ def load(path: Path) -> Manifest:
             raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
         if file_sha256(file) != source.digest or (info := load_dataset(file)).samples != source.samples:
             raise MixtureError(f"{path}: dataset {source.name!r} at {file} has changed since it was mixed; {AGAIN}")
-        if changed := _changed_shard(file.parent, info):
+        if changed := changed_shard(file.parent, info):
             raise MixtureError(
                 f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
                 f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
@@ -249,7 +249,7 @@ def _check_lengths(manifest: Manifest, path: Path) -> None:
         raise MixtureError(f"{file}: is not there, or is not the one that {path} was written with; {AGAIN}")
 
 
-def _changed_shard(folder: Path, info: DatasetInfo) -> str | None:
+def changed_shard(folder: Path, info: DatasetInfo) -> str | None:
     """A tar of another size than dataset.json says, one look at the folder for all; tars that lie elsewhere pass."""
     with os.scandir(folder) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}

@@ -47,6 +47,9 @@ OPS: Mapping[str, str] = {
     "text_signature": "curate.ops.near_text:text_signature",
     "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
     "chunks": "curate.ops.chunks:chunks",
+    "pii": "curate.ops.pii:pii",
+    "mask_pii": "curate.ops.pii:mask_pii",
+    "contamination": "curate.ops.decontaminate:contamination",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
@@ -78,6 +81,11 @@ OPS: Mapping[str, str] = {
     "html_document": "curate.ops.html:html_document",
     "pdf_page": "curate.ops.pdf:pdf_page",
     "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
 }
 
 
