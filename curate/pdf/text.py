@@ -13,9 +13,9 @@ import numpy as np
 import pypdfium2.raw as pdfium
 
 from curate.characters import SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
+from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
 from curate.reading_order import Floats, Ints, members, reading_order
-from curate.page_words import mended
 
 _SAMPLED_ANGLES: Final = 16
 _BROKEN: Final = "\ufffe"
