@@ -87,7 +87,8 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if len(names) > MANY:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
-        return f"unknown {what} {name!r} (none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)})"
+        known = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
+        return f"unknown {what} {name!r}{nearest(name, names)} ({known})"
     return f"unknown {what} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
 
 

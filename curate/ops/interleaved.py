@@ -239,11 +239,11 @@ def document_images(  # noqa: PLR0913 - a knob a rule
 ) -> Columns:
     """The document and its images without those that break a rule; defaults are OBELICS's, null switches a rule off.
 
-    MM1: sides 100 to 10,000, aspect 2, `once` (of the same bytes in a page the first stays). Flamingo: sides from 64,
-    aspect 3, `min_colour_levels: 1` (the brightest and the darkest pixel differ by that in some channel). MMC4: sides
-    150 to 800. `keep_absent`: an image that could not be had keeps its place and its error. `images_kept` counts those
-    that are there, `images_absent` those that are not. An image goes by the first rule it breaks: absence, format,
-    side, aspect, repeat, colour. Error: images_out_of_step, when a step in between changed one of the two alone.
+    MM1: sides 100 to 10,000, aspect 2, `once` (of the same bytes in a page the first stays). MMC4: sides from 150,
+    aspect 2. Flamingo: sides from 64, aspect 3, `min_colour_levels: 1` (the brightest and the darkest pixel differ by
+    that in some channel). `keep_absent`: an image that could not be had keeps its place and its error. `images_kept`:
+    those that are there, `images_absent`: those that are not. An image goes by the first rule it breaks: absence,
+    format, side, aspect, repeat, colour. Error: images_out_of_step, when a step between changed one of the two alone.
     """
     rules = _ImageRules(min_side_px, max_side_px, max_aspect, formats, min_colour_levels, keep_absent)
     rows = [
