@@ -14,7 +14,7 @@ STORIES = [
     "When the morning came, the old man walked down to the river and sat on the stone where his father had sat before"
     " him. He looked at the water for a long time, and he thought of the days when the boats were full of fish.",
     "The kitchen of the house was small, but there was always a place for one more at the table. In the winter they"
-    " would all sit around the fire, and the youngest of them would ask for the story of the bear that came to the door.",
+    " would sit around the fire, and the youngest of them would ask for the story of the bear that came to the door.",
     "It is not easy to say what makes a good garden. Some people want many flowers, others are happy with a tree and"
     " a place to sit under it. What you need most is time, a little rain now and then, and someone to share it with.",
 ]
