@@ -223,6 +223,7 @@ def test_resolution_and_sequence_ramp_with_the_weights_in_whole_multiples(home: 
     assert every == sorted(every)
     assert {px % 14 for px in every} == {0}
     assert len(set(every)) == 1 + (448 - 224) // 14
+    assert len(manifest.segments) == 2  # weights that stay make no staircase
     assert mix.stage_of(manifest, 1255) == mix.StageAt(
         "high", True, pytest.approx((1 / 3,) * 3), 336, {"a": 1536, "c": 768}, ("connector",)
     )

@@ -21,6 +21,7 @@ from mixtures import composed, listed, measured
 from curate import mix
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
+from pipelines import mixtures
 
 Lengths = npt.NDArray[np.int64]
 
@@ -76,6 +77,16 @@ def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) 
     source, _, _ = mix.locate(manifest, np.arange(32_000))
     assert all(len(set(batch.tolist())) == 1 for batch in source.reshape(-1, 16))
     assert off(manifest, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
+
+
+def test_what_is_foretold_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    composed(home, f"batch: 16\n{TOKENS}")
+    foretold = mixtures.simulate(home / "mixture.json", 1000, None)
+    assert [s["share_of_text_tokens"] for s in foretold["sources"]] == pytest.approx([5 / 7, 1 / 7, 1 / 7], abs=1e-3)
+    mixtures.show_simulated(foretold)
+    out = capsys.readouterr().out
+    assert "text tokens" in out
+    assert f"{foretold['sources'][0]['share_of_text_tokens']:.4%}" in out
 
 
 def test_shards_of_unlike_lengths_are_read_together_so_that_they_cancel(tmp_path: Path) -> None:

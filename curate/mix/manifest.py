@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 3
+ASKED_AT_ONCE = 8
+"""Datasets that lie elsewhere, of which dataset.json is compared at a time."""
 SINCE_3: Any = {
     "lengths": True,
     "datasets": {"__all__": {"spread"}},
@@ -214,9 +217,10 @@ def load(path: Path) -> Manifest:
     """
     manifest = read(path)
     _check_lengths(manifest, path)
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        list(pool.map(lambda s: _check_there(s, path), [s for s in manifest.datasets if is_url(s.path)]))
     for number, source in enumerate(manifest.datasets):
         if is_url(source.path):
-            _check_there(source, path)
             continue
         file = folder_of(manifest, path, number) / DATASET_FILE
         if not file.is_file():
