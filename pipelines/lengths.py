@@ -17,14 +17,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.mix.content import PICTURE, Picture, content, encoder, texts_under
+from curate.mix.content import PICTURE, RULES, Picture, content, counting, encoder, texts_under
 from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
-from curate.sample import Kind, commit_file
+from curate.sample import Kind, commit_file, file_sha256
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
 
-RULES = "2"
-"""Of counting; an index counted by others is counted again."""
 Count = Callable[[str], int]
 Row = dict[str, Any]
 
@@ -32,12 +30,11 @@ Row = dict[str, Any]
 def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) -> dict[str, int]:
     """Write the columns into every index of a dataset, each whole or not at all; returns samples and tokens counted.
 
-    `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer is left
-    alone. Raises ValueError for a tokenizer not known.
+    `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer and rules
+    is left alone. Raises ValueError for a tokenizer not known.
     """
-    count, info, total = _counter(tokenizer), load_dataset(dataset), 0
+    (count, mark), info, total = _counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
-    mark = f"{tokenizer} {RULES}"
     for shard in info.shards:
         with ShardReader(folder / shard.tar, folder / shard.index) as reader:
             table = reader.table
@@ -58,9 +55,9 @@ def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
 
 
 def _counted(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]) -> Iterator[Row]:
+    wordy = {"txt", *texts, *(["json"] if texts or kind == "interleaved" else [])}
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
-        wordy = {"txt", "json", *texts}
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
         laid = _laid(kind, parts, count)
         yield {
@@ -98,14 +95,14 @@ def _write(table: pa.Table, path: Path) -> None:
         writer.write_table(table.combine_chunks())
 
 
-def _counter(tokenizer: str) -> Count:
-    """How many tokens a text has, marks of begin and end left out."""
+def _counter(tokenizer: str) -> tuple[Count, str]:
+    """How many tokens a text has, marks of begin and end left out, and the name of that counting."""
     if tokenizer == "words":
-        return lambda text: len(text.split())
+        return lambda text: len(text.split()), counting(tokenizer)
     if (encode := encoder(tokenizer)) is not None:
-        return lambda text: len(encode(text))
+        return lambda text: len(encode(text)), counting(tokenizer)
     if Path(tokenizer).suffix == ".json":
-        return _described(Path(tokenizer))
+        return _described(Path(tokenizer)), f"{tokenizer} {RULES} {file_sha256(Path(tokenizer))[:16]}"
     raise ValueError(
         f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
         " Hugging Face `tokenizers` library)"
@@ -113,11 +110,11 @@ def _counter(tokenizer: str) -> Count:
 
 
 def _described(path: Path) -> Count:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
     try:
         from tokenizers import Tokenizer
     except ImportError:
         raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
     described = Tokenizer.from_file(str(path))
     return lambda text: len(described.encode(text, add_special_tokens=False).ids)

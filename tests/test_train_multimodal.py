@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from train_samples import MULTIMODAL, TINY, mixture, of_every_kind
 
 from curate import mix
@@ -141,10 +142,33 @@ def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
 
 def test_texts_counted_by_another_tokenizer_are_refused(tmp_path: Path) -> None:
     manifest = of_every_kind(tmp_path, tokenizer="words")
-    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes'.*curate index"):
+    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes 2'.*curate index"):
         made(manifest)
 
 
 def test_lengths_that_no_index_has_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(mix.MixtureError, match="curate index --tokenizer"):
         made(mixture(tmp_path))
+
+
+def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) -> None:
+    from multiprocessing.reduction import ForkingPickler
+
+    prepared = made(manifest)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
+    next(stream)
+    assert len(ForkingPickler.dumps(stream)) > 0
+    stream.close()
+
+
+def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
+    weights = ROOT / "curate" / "weights" / "tiny-clip.safetensors"
+    config = Config.model_validate({**TINY, "model": {"clip": str(weights)}, "objective": MULTIMODAL})
+    prepared = prepare.build(config, model.build(config.model), manifest)
+    stream = Stream(manifest, 2, prepared.prepare, Share(), packing=prepared.packing)
+    batch = next(stream).tensors
+    stream.close()
+    assert batch["image"].shape[1:] == (3, 64, 64)
+    loss = prepared.objective(batch)
+    loss.backward()
+    assert loss.item() > 0

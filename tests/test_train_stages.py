@@ -19,6 +19,7 @@ from train.__main__ import main
 from train.config import Config
 from train.data import Batch, Share, Stream
 from train.model import ModelError
+from train.objectives import MultimodalObjective
 from train.stages import Stages
 
 RISING = """batch: 16
@@ -58,7 +59,7 @@ def test_the_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Pat
     found = batches(manifest, {"type": "contrastive"}, 16, 10)
     assert [batch.tensors["image"].shape[-1] for batch in found] == [32, 32, 32, 32, 40, 48, 56, 64, 64, 64]
     stages = Stages(mix.read(manifest), 32, 8)
-    assert {stages.resolution(16 * step + 15) % 8 for step in range(10)} == {0}
+    assert {stages.resolution(16 * step + 15, 0) % 8 for step in range(10)} == {0}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,29 @@ def test_sequences_grow_by_stage_and_source_and_no_batch_mixes_stages(tmp_path: 
     assert sorted(p for batch in found[: lengths.index(192)] for p in batch.positions.tolist()) == list(range(96))
 
 
+def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their_places(tmp_path: Path) -> None:
+    home = of_every_kind(tmp_path).parent
+    spec = "batch: 16\nsources: [{path: caption}, {path: interleaved}, {path: ocr}, {path: text}]\n"
+    manifest = composed(home, spec + "stages: [{name: one, resolution: {ocr: 64, interleaved: 48}}]")
+    settings = config(MULTIMODAL)
+    torch.manual_seed(0)
+    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
+    batch = next(stream).tensors
+    stream.close()
+    sizes = [batch[name].shape[-1] for name in sorted(batch) if name.startswith("image")]
+    assert sizes == [32, 48, 64]
+    assert len(batch["order"]) == int((batch["ids"] < 0).sum()) // 4
+    objective = prepared.objective.eval()
+    assert isinstance(objective, MultimodalObjective)
+    vectors = objective._seen(batch)
+    assert vectors is not None
+    pictures = [picture for name in sorted(batch) if name.startswith("image") for picture in batch[name]]
+    for place in range(0, len(vectors), 5):
+        [alone] = objective._seen({"image": pictures[int(batch["order"][place])][None]})  # type: ignore[misc]
+        torch.testing.assert_close(vectors[place], alone)
+
+
 PARTS = """batch: 16
 sources: [{path: many}, {path: few}]
 stages:
@@ -172,6 +196,7 @@ def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> N
         ("train: [conector]", {"type": "caption"}, "stage 'one': unknown part to train 'conector'.*did you mean"),
         ("train: [language]", {"type": "contrastive"}, "unknown part to train 'language'.*image, text"),
         ("sequence: 64", {"type": "contrastive"}, "says `sequence`, which is for the multimodal objective"),
+        ("resolution: {manny: 64}", {"type": "caption"}, "unknown source or group 'manny'.*did you mean 'many'"),
     ],
 )
 def test_a_stage_that_asks_what_an_objective_has_not_is_refused(

@@ -88,7 +88,7 @@ class MultimodalObjective(nn.Module):
     """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places} and, of packs, {segments, positions: B x T}.
+    pictures in the order of their places (or see `train.packing.assembled`)}, of packs {segments, positions: B x T}.
     """
 
     def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode) -> None:
@@ -130,8 +130,8 @@ class MultimodalObjective(nn.Module):
         """Sum of the scored tokens' cross entropies."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         x_BTD = self.language.embedding(ids_BT.clamp(min=0))
-        if batch["image"].numel():
-            x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), self._seen(batch["image"]).to(x_BTD.dtype))
+        if (vectors_NVD := self._seen(batch)) is not None:
+            x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
         mask_BTT = None if segments_BT is None else attends(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
         wanted = batch["scored"][:, 1:]
@@ -141,12 +141,18 @@ class MultimodalObjective(nn.Module):
     def after_step(self) -> None:
         """Nothing is bounded."""
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """The vectors of all pictures, one after another."""
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
-        vectors: Tensor = self.connector(patches_NPD)
-        return vectors
+    def _seen(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""
+        found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
+        if not found:
+            return None
+        parts = []
+        for images in found:
+            with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
+                patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
+            parts.append(self.connector(patches_NPD))
+        vectors_NVD: Tensor = torch.cat(parts)
+        return vectors_NVD[batch["order"]] if "order" in batch else vectors_NVD
 
     def _tower_trained(self) -> bool:
         return any(p.requires_grad for p in self.tower.parameters())

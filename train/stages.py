@@ -31,27 +31,24 @@ class Stages:
         """Which stage holds."""
         return max(bisect_right(self.starts, position) - 1, 0)
 
-    def resolution(self, position: int) -> int:
-        """The side of an image in pixels."""
+    def resolution(self, position: int, source: int) -> int:
+        """The side of a source's images in pixels."""
         number = self.number(position)
-        stage, wanted = self.manifest.stages[number], self._of(number)
+        stage, wanted = self.manifest.stages[number], self._side(number, source)
         done = mix.mixture_position(self.manifest, position) - stage.start
         if not number or done >= stage.ramp:
             return wanted
-        before = self._of(number - 1)
+        before = self._side(number - 1, source)
         return before + round((wanted - before) * done / stage.ramp / self.multiple_px) * self.multiple_px
 
-    def resolutions(self) -> set[int]:
-        """The resolution of every stage, ramps aside."""
-        return {self._of(number) for number in range(len(self.manifest.stages))}
+    def resolutions(self) -> list[set[int]]:
+        """Of each stage, ramps aside, the resolutions of its sources."""
+        sources = range(len(self.manifest.datasets))
+        return [{self._side(number, source) for source in sources} for number in range(len(self.starts))]
 
     def sequence(self, position: int, source: int) -> int | None:
         """Tokens of a sample of a source at most, where the manifest says so."""
-        said = self.manifest.stages[self.number(position)].sequence
-        if not isinstance(said, dict):
-            return said
-        of = self.manifest.datasets[source]
-        return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)
+        return self._said(self.manifest.stages[self.number(position)].sequence, source)
 
     def pack(self, position: int, own: int) -> int:
         """Tokens of a pack: the longest sequence of the stage, or `own`."""
@@ -65,5 +62,12 @@ class Stages:
         said = self.manifest.stages[self.number(position)].train
         return None if said is None else frozenset(said)
 
-    def _of(self, number: int) -> int:
-        return self.manifest.stages[number].resolution or self.own_px
+    def _side(self, number: int, source: int) -> int:
+        return self._said(self.manifest.stages[number].resolution, source) or self.own_px
+
+    def _said(self, said: int | dict[str, int] | None, source: int) -> int | None:
+        """What is said of a source: by its name, by the innermost of its groups that is named, or for all."""
+        if not isinstance(said, dict):
+            return said
+        of = self.manifest.datasets[source]
+        return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)

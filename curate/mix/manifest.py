@@ -62,7 +62,7 @@ class Stage(Settings):
     start: int = Field(ge=0)
     ramp: int = Field(0, ge=0)
     weights: tuple[float, ...]
-    resolution: int | None = None
+    resolution: int | dict[str, int] | None = None
     sequence: int | dict[str, int] | None = None
     train: tuple[str, ...] | None = None
 

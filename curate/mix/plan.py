@@ -135,7 +135,7 @@ class StageAt:
     name: str
     ramping: bool
     weights: tuple[float, ...]
-    resolution: int | None
+    resolution: int | dict[str, int] | None
     sequence: int | dict[str, int] | None
     train: tuple[str, ...] | None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from curate.mix.manifest import Mode, Unit
 from curate.mix.order import OPEN_SHARDS
@@ -84,7 +84,7 @@ class StageSpec(Settings):
     steps: int | None = Field(None, ge=1)
     ramp: int = Field(0, ge=0)
     weights: dict[str, float] = Field(default_factory=dict)
-    resolution: int | None = Field(None, ge=1)
+    resolution: PositiveInt | dict[str, PositiveInt] | None = None
     sequence: int | dict[str, int] | None = None
     train: tuple[str, ...] | None = None
 
