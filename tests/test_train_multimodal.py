@@ -56,7 +56,7 @@ def alone(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     for row in range(len(batch["ids"])):
         for segment in range(1, int(batch["segments"][row].max()) + 1):
             mine = batch["segments"][row] == segment
-            one = {name: batch[name][row][mine][None] for name in ("ids", "scored")}
+            one = {name: batch[name][row][mine][None] for name in ("ids", "scored", "source")}
             count = int((one["ids"] < 0).sum()) // 4
             out.append({**one, "image": batch["image"][seen : seen + count]})
             seen += count
@@ -71,7 +71,9 @@ def test_the_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(man
         assert len(documents) == len(batch.uids) > len(batch.tensors["ids"])
         parts = [objective(document) for document in documents]
         torch.testing.assert_close(objective(batch.tensors), torch.stack(parts).sum(), rtol=1e-5, atol=1e-3)
-        assert objective.weight(batch.tensors) == sum(objective.weight(document) for document in documents)
+        assert objective.counts(batch.tensors) == [
+            sum(ns) for ns in zip(*map(objective.counts, documents), strict=True)
+        ]
 
 
 def test_a_packed_batch_is_the_same_for_any_number_of_ranks(manifest: Path) -> None:

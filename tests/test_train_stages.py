@@ -130,6 +130,41 @@ def test_sequences_grow_by_stage_and_source_and_no_batch_mixes_stages(tmp_path: 
     assert sorted(p for batch in found[: lengths.index(192)] for p in batch.positions.tolist()) == list(range(96))
 
 
+FLAMINGO = """mode: accumulate
+sources: [{path: many, weight: 1.0, batch: 12}, {path: few, weight: 0.2, batch: 4}]
+"""
+
+
+def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losses(tmp_path: Path) -> None:
+    mixture(tmp_path / "mixture")
+    manifest = composed(tmp_path / "mixture", FLAMINGO)
+    objective = {"type": "caption", "text_length": 24}
+    losses = {}
+    for parts in (1, 4):
+        optimizer = {**TINY["optim"], "accumulate": parts}
+        out = run(manifest, tmp_path / str(parts), {"objective": objective, "optim": optimizer})
+        losses[parts] = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[4] == pytest.approx(losses[1], rel=1e-3)
+    torch.manual_seed(0)
+    settings = config(objective)
+    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    stream = Stream(manifest, 16, prepared.prepare, Share())
+    batch = next(stream).tensors
+    stream.close()
+    means = []
+    for source in range(2):
+        mine = {name: value[batch["source"] == source] for name, value in batch.items()}
+        means.append(prepared.objective(mine).item() / sum(prepared.objective.counts(mine)))
+    assert losses[1][0] == pytest.approx(means[0] + 0.2 * means[1], rel=1e-4)
+
+
+def test_the_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
+    mixture(tmp_path)
+    settings = config({"type": "contrastive"})
+    with pytest.raises(mix.MixtureError, match="mode is accumulate, which weighs the losses"):
+        prepare.build(settings, model.build(settings.model), composed(tmp_path, FLAMINGO))
+
+
 def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their_places(tmp_path: Path) -> None:
     home = of_every_kind(tmp_path).parent
     spec = "batch: 16\nsources: [{path: caption}, {path: interleaved}, {path: ocr}, {path: text}]\n"

@@ -129,7 +129,7 @@ def attends(segments_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Document:
-    """A prepared sample ({ids: T, scored: T, image: N x CHW}); `replaced` if another stands where it was planned."""
+    """A prepared sample (`train.sequences`); `replaced` if another stands where it was planned."""
 
     uid: str
     tensors: Mapping[str, Tensor]
@@ -137,7 +137,7 @@ class Document:
 
 
 def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limits) -> dict[str, Tensor]:
-    """{ids, scored, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
 
     Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
@@ -147,11 +147,13 @@ def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limi
     for pack in packs:
         row = {**laid_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
+        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
             fitted = _fitted(next(queue), tokens, pictures, limits)
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
+            row["source"][at : at + tokens] = fitted["source"]
             row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
             images += [fitted["image"]] if len(fitted["image"]) else []
             at += tokens

@@ -72,7 +72,7 @@ class PreparePair:
 
 @dataclass(frozen=True)
 class PrepareRow:
-    """A drawn sample to {ids, scored: T, image: 1 x CHW}, padded to `length`."""
+    """A drawn sample to {ids, scored: T, image: 1 x CHW, source}, padded to `length`."""
 
     sequences: Sequences
     length: int
@@ -82,7 +82,7 @@ class PrepareRow:
         sample = self.sequences(drawn)
         missing = self.length - len(sample["ids"])
         padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
-        return {**padded, "image": sample["image"]}
+        return {**sample, **padded}
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,15 @@ def build(config: Config, clip: Clip, path: Path) -> Prepared:
 def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> Prepared:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
+        if wording.manifest.mode == "accumulate":
+            raise mix.MixtureError(
+                "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
+                " one loss of all pairs of a batch: use mode interleave or homogeneous"
+            )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
         return Prepared(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
     code = tokens.text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code)
+    captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = Rules(pixels.stages, Rule(length, 1, captioner.visual_tokens))
     return Prepared(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
@@ -130,7 +135,7 @@ def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels:
 
 def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> Prepared:
     code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code)
+    objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = Rule(pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image)
     sequences = Sequences(wording, code, Rules(pixels.stages, rule), pixels)

@@ -49,7 +49,10 @@ class _Run:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW}. `rules` and `pixels` follow the stages."""
+    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW, source: its number}.
+
+    `rules` and `pixels` follow the stages.
+    """
 
     wording: Wording
     code: TextCode
@@ -80,6 +83,7 @@ class Sequences:
             "ids": torch.tensor([*ids, self.code.end]),
             "scored": torch.tensor([*scored, _complete(pieces, layout)]),
             "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
+            "source": torch.tensor(source),
         }
 
     def _runs(self, drawn: Drawn, prompts: Prompts) -> list[_Run | Picture]:
@@ -176,6 +180,7 @@ def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int)
     length = min([length, *starts[images : images + 1], *(at for at in starts if at < length < at + visual_tokens)])
     kept = sum(at < length for at in starts)
     return {
+        **sample,
         "ids": torch.cat((ids[:length], ids[-1:])),
         "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
         "image": sample["image"][:kept],

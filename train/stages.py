@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +62,17 @@ class Stages:
         """The parts that are trained, where the manifest says so."""
         said = self.manifest.stages[self.number(position)].train
         return None if said is None else frozenset(said)
+
+    def scale(self, position: int, counts: Sequence[float]) -> list[float]:
+        """What each source's losses are multiplied by, given how many there are of each in the step.
+
+        The step's loss is the mean of all; in mode accumulate (Flamingo) the sum of the sources' means, each times its
+        weight.
+        """
+        if self.manifest.mode != "accumulate":
+            return [1 / max(sum(counts), 1.0)] * len(counts)
+        weights = mix.stage_at(self.manifest, position // mix.step_size(self.manifest)).weights
+        return [weight / max(count, 1.0) for weight, count in zip(weights, counts, strict=True)]
 
     def _side(self, number: int, source: int) -> int:
         return self._said(self.manifest.stages[number].resolution, source) or self.own_px
