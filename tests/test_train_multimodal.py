@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from train_samples import MULTIMODAL, TINY, mixture, of_every_kind
 
 from curate import mix
@@ -55,7 +56,7 @@ def alone(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     for row in range(len(batch["ids"])):
         for segment in range(1, int(batch["segments"][row].max()) + 1):
             mine = batch["segments"][row] == segment
-            one = {name: batch[name][row][mine][None] for name in ("ids", "scored")}
+            one = {name: batch[name][row][mine][None] for name in ("ids", "scored", "source")}
             count = int((one["ids"] < 0).sum()) // 4
             out.append({**one, "image": batch["image"][seen : seen + count]})
             seen += count
@@ -70,7 +71,9 @@ def test_the_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(man
         assert len(documents) == len(batch.uids) > len(batch.tensors["ids"])
         parts = [objective(document) for document in documents]
         torch.testing.assert_close(objective(batch.tensors), torch.stack(parts).sum(), rtol=1e-5, atol=1e-3)
-        assert objective.weight(batch.tensors) == sum(objective.weight(document) for document in documents)
+        assert objective.counts(batch.tensors) == [
+            sum(ns) for ns in zip(*map(objective.counts, documents), strict=True)
+        ]
 
 
 def test_a_packed_batch_is_the_same_for_any_number_of_ranks(manifest: Path) -> None:
@@ -141,10 +144,33 @@ def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
 
 def test_texts_counted_by_another_tokenizer_are_refused(tmp_path: Path) -> None:
     manifest = of_every_kind(tmp_path, tokenizer="words")
-    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes'.*curate index"):
+    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes 2'.*curate index"):
         made(manifest)
 
 
 def test_lengths_that_no_index_has_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(mix.MixtureError, match="curate index --tokenizer"):
         made(mixture(tmp_path))
+
+
+def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) -> None:
+    from multiprocessing.reduction import ForkingPickler
+
+    prepared = made(manifest)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
+    next(stream)
+    assert len(ForkingPickler.dumps(stream)) > 0
+    stream.close()
+
+
+def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
+    weights = ROOT / "curate" / "weights" / "tiny-clip.safetensors"
+    config = Config.model_validate({**TINY, "model": {"clip": str(weights)}, "objective": MULTIMODAL})
+    prepared = prepare.build(config, model.build(config.model), manifest)
+    stream = Stream(manifest, 2, prepared.prepare, Share(), packing=prepared.packing)
+    batch = next(stream).tensors
+    stream.close()
+    assert batch["image"].shape[1:] == (3, 64, 64)
+    loss = prepared.objective(batch)
+    loss.backward()
+    assert loss.item() > 0

@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,7 +129,7 @@ def attends(segments_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Document:
-    """A prepared sample ({ids: T, scored: T, image: N x CHW}); `replaced` if another stands where it was planned."""
+    """A prepared sample (`train.sequences`); `replaced` if another stands where it was planned."""
 
     uid: str
     tensors: Mapping[str, Tensor]
@@ -136,8 +137,9 @@ class Document:
 
 
 def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limits) -> dict[str, Tensor]:
-    """{ids, scored, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
 
+    Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
     index says.
     """
@@ -145,17 +147,29 @@ def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limi
     for pack in packs:
         row = {**laid_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
+        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
             fitted = _fitted(next(queue), tokens, pictures, limits)
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
+            row["source"][at : at + tokens] = fitted["source"]
             row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
             images += [fitted["image"]] if len(fitted["image"]) else []
             at += tokens
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**stacked, "image": torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)}
+    return {**stacked, **_pictures(images)}
+
+
+def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The pictures of documents, N x CHW each, together."""
+    sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
+    kinds = sorted(set(sides.tolist()))
+    if len(kinds) < 2:
+        return {"image": torch.cat(list(images)) if images else torch.empty(0, dtype=torch.uint8)}
+    by_side = {f"image{side:06d}": torch.cat([i for i in images if i.shape[-1] == side]) for side in kinds}
+    return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
 
 
 def _fitted(document: Document, tokens: int, images: int, limits: Limits) -> Mapping[str, Tensor]:

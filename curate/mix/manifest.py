@@ -39,8 +39,8 @@ SINCE_3: Any = {
 Mode = Literal["interleave", "accumulate", "homogeneous", "concat"]
 Unit = Literal["samples", "text_tokens", "images", "total_tokens", "answer_tokens"]
 Choices = dict[str, dict[str, float]]
-Tokens = int | dict[str, int] | None
-"""A length in tokens: of all, or by source or group."""
+BySource = int | dict[str, int] | None
+"""A side in pixels or a length in tokens: of all, or by source or group."""
 
 
 class Spread(Settings):
@@ -93,9 +93,9 @@ class Stage(Settings):
     start: int = Field(ge=0)
     ramp: int = Field(0, ge=0)
     weights: tuple[float, ...]
-    resolution: int | None = None
+    resolution: BySource = None
     resolution_multiple: int = Field(1, ge=1)
-    sequence: Tokens = None
+    sequence: BySource = None
     sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 
