@@ -62,6 +62,17 @@ def flags_of(codes: Codes) -> Flags:
     return flags
 
 
+def is_leftwards(text: str) -> bool:
+    """Whether most of a text is in scripts that are written from right to left."""
+    flags = flags_of(codes_of(text))
+    return bool(2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero((flags & SPACE) == 0))
+
+
+def is_whole_word(character: str) -> bool:
+    """Whether a character is a word by itself: Han and kana."""
+    return bool(flags_of(codes_of(character))[0] & WHOLE_WORD)
+
+
 def script_of(codes: Codes) -> str | None:
     """The script of most letters, as its ISO 15924 code (`Jpan` where kana stand among Han); None without letters."""
     counts = np.bincount(_scripts()[np.minimum(codes, _TABLE_SIZE - 1)], minlength=len(SCRIPTS) + 1)[1:]

@@ -117,12 +117,24 @@ def page_url(record: Record) -> str | None:
     return url if isinstance(url, str) else None
 
 
+def segments_of(sample: Record) -> list[dict[str, Any]]:
+    """The segments of a published sample. Raises RecordError `not_interleaved`."""
+    found = sample.get("segments")
+    if not isinstance(found, list) or not all(map(_is_segment, found)):
+        raise RecordError("not_interleaved", "the sample's JSON has no list of segments, each an image or with a text")
+    return found
+
+
+def _is_segment(value: Any) -> bool:
+    return isinstance(value, dict) and (value.get("type") == "image" or isinstance(value.get("text"), str))
+
+
 def to_obelics(sample: Record) -> dict[str, Any]:
     """A published sample as an OBELICS row: images by URL (absent ones too), neighbouring texts in one."""
     images: list[str | None] = []
     texts: list[str | None] = []
     about: list[dict[str, Any] | None] = []
-    for segment in _merged(_segments(sample)):
+    for segment in _merged(segments_of(sample)):
         if is_image(segment):
             images.append(_named(segment, "url"))
             texts.append(None)
@@ -149,7 +161,7 @@ def to_mmc4(sample: Record) -> dict[str, Any]:
     sentences: list[str] = []
     images: list[dict[str, Any]] = []
     scores = sample.get("similarities") or []
-    for segment in _segments(sample):
+    for segment in segments_of(sample):
         if is_image(segment):
             known = scores[len(images)] if len(images) < len(scores) else None
             url, index = _named(segment, "url"), len(sentences)
@@ -173,7 +185,7 @@ def to_llava(sample: Record, paths: Mapping[str, str]) -> dict[str, Any]:
     turns: list[dict[str, str]] = []
     images: list[str] = []
     marks = ""
-    for segment in _segments(sample):
+    for segment in segments_of(sample):
         if is_image(segment):
             images.append(paths[_named(segment, "part", "absent_image")])
             marks += f"{IMAGE_TOKEN}\n"
@@ -186,12 +198,12 @@ def to_llava(sample: Record, paths: Mapping[str, str]) -> dict[str, Any]:
     if marks or not turns:
         raise RecordError("not_a_conversation", "no text follows the last image" if turns else "no text at all")
     image = {"image": images[0] if len(images) == 1 else images} if images else {}
-    return {"id": sample["uid"], **image, "conversations": _one_speaker_a_turn(turns)}
+    return {"id": sample.get("uid"), **image, "conversations": _one_speaker_a_turn(turns)}
 
 
 def to_energon(sample: Record) -> dict[str, Any]:
     """A published sample as Energon's interleaved JSON; images that are absent leave no trace there."""
-    here = [s for s in _segments(sample) if not is_image(s) or s.get("part")]
+    here = [s for s in segments_of(sample) if not is_image(s) or s.get("part")]
     merged = list(_merged(here))
     images = [s["part"] if is_image(s) else None for s in merged]
     return {"images": images, "texts": [None if is_image(s) else s["text"] for s in merged]}
@@ -248,13 +260,6 @@ def _turn(turn: Any, number: int) -> tuple[str, str]:
     if speaker not in TURNS:
         raise RecordError("bad_record", f"{where}.from: {speaker!r}, expected one of {', '.join(TURNS)}")
     return TURNS[speaker], _text(turn.get("value"), f"{where}.value")
-
-
-def _segments(sample: Record) -> list[dict[str, Any]]:
-    found = sample.get("segments")
-    if not isinstance(found, list) or not all(isinstance(s, dict) and "type" in s for s in found):
-        raise RecordError("not_interleaved", "the sample's JSON has no list of segments")
-    return found
 
 
 def _named(segment: Record, key: str, error: str = "bad_record") -> str:

@@ -31,7 +31,7 @@ from curate.download import DownloadSettings
 from curate.ops import Spec
 from curate.sample import Kind, fingerprint
 from curate.settings import Settings, SettingsError, unknown
-from curate.source import FOLDERS, KINDS, Source
+from curate.source import KINDS, Source, folder_of
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -288,8 +288,7 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
 
 def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     """The knobs that an op has from the recipe as a whole."""
-    path = getattr(recipe.source, "path", None)
-    given = {"download": recipe.download, "folder": path if recipe.source.type in FOLDERS else None}
+    given = {"download": recipe.download, "folder": folder_of(recipe.source)}
     return {name: value for name, value in given.items() if name in spec.knobs}
 
 
@@ -329,8 +328,11 @@ def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str
     for name in names:
         if name not in types:
             raise SettingsError(f"{at}: {unknown('column', name, types)}")
-        if pa.types.is_nested(types[name]) or pa.types.is_binary(types[name]):
-            raise SettingsError(f"{at}: column {name!r} holds {types[name]}, only plain values can be published")
+        kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+            raise SettingsError(
+                f"{at}: column {name!r} holds {types[name]}, only plain values and lists of them can be published"
+            )
 
 
 def _conditions(step: Step, types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:

@@ -314,7 +314,9 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = recipe.model_dump(mode="json", exclude={"out": True, "source": {"path", "captions"}, "limits": True})
+    said = recipe.model_dump(
+        mode="json", exclude={"out": True, "source": {"path", "captions", "folder"}, "limits": True}
+    )
     return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
 
 

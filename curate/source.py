@@ -83,6 +83,7 @@ class Records(Table):
 
     type: Literal["records"]
     columns: tuple[str, ...] = Field(min_length=1, description="The columns that make a record: images, texts, ...")
+    folder: str | None = Field(None, description="Where image paths lie, if the records name paths (LLaVA).")
     keep: tuple[str, ...] = Field((), description="Columns to keep as the document's meta as well.")
 
 
@@ -114,8 +115,13 @@ KINDS: Mapping[Kind, tuple[str, ...]] = {
 }
 """The types of source that each kind of sample can be made from."""
 
-FOLDERS = ("html",)
-"""The types of source whose path is a folder that samples refer to."""
+
+def folder_of(source: Source) -> str | None:
+    """The folder in which the paths that samples name are files."""
+    if isinstance(source, HtmlFiles):
+        return source.path
+    return source.folder if isinstance(source, Records) else None
+
 
 FETCHED = ("urls", "pages")
 """The types of source that name URLs."""

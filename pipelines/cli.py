@@ -306,22 +306,50 @@ def train(context: typer.Context) -> None:
     raise typer.Exit(train_main(context.args))
 
 
-@app.command(epilog=example("curate prepare openclipart && curate run recipes/openclipart.yaml"))
+@app.command(
+    epilog=example(
+        "curate prepare openclipart && curate run recipes/openclipart.yaml",
+        "curate prepare documents && curate run recipes/pages.yaml",
+    )
+)
 def prepare(
-    what: Annotated[str, typer.Argument(help="Only `openclipart` so far.", metavar="WHAT")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe's `out` folder.")] = Path("work/openclipart"),
+    what: Annotated[str, typer.Argument(help="`openclipart` or `documents`.", metavar="WHAT")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch what a recipe of ours curates.
+    """Fetch what recipes of ours curate.
 
-    `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB).
+    `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
+    manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
     """
     from curate.settings import unknown
-    from pipelines import openclipart, runs
+    from pipelines import documents, openclipart, runs
 
-    if what != "openclipart":
-        raise ValueError(unknown("material", what, ["openclipart"]))
-    runs.show_prepared(openclipart.prepare(out), out, as_json)
+    makers: dict[str, Callable[[Path], object]] = {"openclipart": openclipart.prepare, "documents": documents.prepare}
+    if what not in makers:
+        raise ValueError(unknown("material", what, makers))
+    folder = out or Path("work") / what
+    runs.show_prepared(makers[what](folder), folder, as_json)
+
+
+@app.command(epilog=example("curate convert work/pages/dataset --to obelics -o work/pages/obelics"))
+def convert(
+    dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")],
+    to: Annotated[str, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; it appears whole or not at all.")],
+    prompt: Annotated[str | None, typer.Option(help="What is asked of each image (captions to llava).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a dataset as another project reads it (docs/formats.md).
+
+    The other way goes through a recipe: `source: {type: records, ...}` with the step `obelics_document`,
+    `mmc4_document` or `llava_document`.
+    """
+    from pipelines import convert as converting
+    from pipelines import runs
+
+    done = converting.export(dataset, out, cast(converting.Format, to), prompt or converting.PROMPT)
+    runs.show_prepared(done, out, as_json)
 
 
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))

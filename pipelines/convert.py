@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,6 +23,7 @@ from curate.interchange import RecordError, to_energon, to_llava, to_mmc4, to_ob
 from curate.sample import Kind
 from curate.settings import unknown
 from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset
+from curate.sources.folder import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import datasets
@@ -52,7 +54,7 @@ class ConvertError(ValueError):
 
 
 @dataclass(frozen=True)
-class Sample:
+class _Sample:
     """One published sample: its parts but for the JSON, and what that holds."""
 
     uid: str
@@ -66,8 +68,13 @@ class Sample:
 
     @property
     def pictures(self) -> dict[str, bytes]:
-        """The parts that are images."""
-        return {name: data for name, data in self.parts.items() if name != "txt"}
+        """The parts that are images, by the ends of their names."""
+        return {name: data for name, data in self.parts.items() if is_picture(name)}
+
+
+def is_picture(part: str) -> bool:
+    """Whether a part is an image by its name: `jpg`, `0.png`."""
+    return part.rsplit(".", 1)[-1] in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,15 @@ def export(dataset: Path, out: Path, to: Format, prompt: str = PROMPT) -> Conver
     info = load_dataset(dataset)
     if info.kind not in KINDS[to]:
         raise ConvertError(f"{dataset}: holds samples of kind {info.kind}; {to} has room for {', '.join(KINDS[to])}")
-    writers = {"obelics": _obelics, "mmc4": _mmc4, "energon": _energon, "datasets": _datasets}
+    writers: dict[str, Callable[[DatasetInfo, Path, Path], None]] = {
+        "obelics": _obelics,
+        "mmc4": _mmc4,
+        "llava": partial(_llava, prompt=prompt),
+        "energon": _energon,
+        "datasets": _datasets,
+    }
     with new_folder(out) as folder:
-        if to == "llava":
-            _llava(info, dataset, folder, prompt)
-        else:
-            writers[to](info, dataset, folder)
+        writers[to](info, dataset, folder)
     files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     return Converted(out, tuple(files), info.samples)
 
@@ -121,7 +131,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise
 
 
-def samples(dataset: Path, tar: str, index: str) -> Iterator[Sample]:
+def _samples(dataset: Path, tar: str, index: str) -> Iterator[_Sample]:
     """The samples of one shard, in its order. Raises ConvertError, ShardError."""
     with ShardReader(dataset / tar, dataset / index) as reader:
         for row, uid in enumerate(reader.uids.to_pylist()):
@@ -132,11 +142,11 @@ def samples(dataset: Path, tar: str, index: str) -> Iterator[Sample]:
                 said = None
             if not isinstance(said, dict):
                 raise ConvertError(f"{dataset / tar}: sample {uid}: not_json: its JSON cannot be read")
-            yield Sample(uid, parts, said)
+            yield _Sample(uid, parts, said)
 
 
 @contextmanager
-def _named(sample: Sample) -> Iterator[None]:
+def _named(sample: _Sample) -> Iterator[None]:
     try:
         yield
     except RecordError as err:
@@ -152,7 +162,7 @@ def _obelics(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     )
     for shard in info.shards:
         rows = []
-        for sample in samples(dataset, shard.tar, shard.index):
+        for sample in _samples(dataset, shard.tar, shard.index):
             with _named(sample):
                 rows.append(to_obelics(sample.said))
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / f"{Path(shard.tar).stem}.parquet")
@@ -161,17 +171,17 @@ def _obelics(info: DatasetInfo, dataset: Path, folder: Path) -> None:
 def _mmc4(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     for shard in info.shards:
         with open(folder / f"{Path(shard.tar).stem}.jsonl", "w", encoding="utf-8") as file:
-            for sample in samples(dataset, shard.tar, shard.index):
+            for sample in _samples(dataset, shard.tar, shard.index):
                 with _named(sample):
                     file.write(json.dumps(to_mmc4(sample.said), ensure_ascii=False) + "\n")
 
 
-def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str) -> None:
+def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT) -> None:
     """One JSON list, written entry by entry, and the images in folders by the first two digits of their uid."""
     with open(folder / "llava.json", "w", encoding="utf-8") as file:
         lead = "[\n"
         for shard in info.shards:
-            for sample in samples(dataset, shard.tar, shard.index):
+            for sample in _samples(dataset, shard.tar, shard.index):
                 paths = {part: f"images/{sample.uid[:2]}/{sample.uid}.{part}" for part in sample.pictures}
                 with _named(sample):
                     entry = to_llava(_conversation(sample, prompt) if info.kind == "caption" else sample.said, paths)
@@ -183,7 +193,7 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str) -> None:
         file.write("[]\n" if lead == "[\n" else "\n]\n")
 
 
-def _conversation(sample: Sample, prompt: str) -> dict[str, Any]:
+def _conversation(sample: _Sample, prompt: str) -> dict[str, Any]:
     images = [{"type": "image", "part": part} for part in sample.pictures]
     turns = [{"type": "text", "block": b, "text": t} for b, t in (("question", prompt), ("answer", sample.text))]
     return {"uid": sample.uid, "segments": images + turns}
@@ -207,7 +217,7 @@ def _energon(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     names: set[str] = set()
     for shard in info.shards:
         with ShardWriter(folder / shard.tar, kind=info.kind, indexed=False) as writer:
-            for sample in samples(dataset, shard.tar, shard.index):
+            for sample in _samples(dataset, shard.tar, shard.index):
                 with _named(sample):
                     said = to_energon(sample.said) if info.kind == "interleaved" else dict(sample.said)
                 names |= set(sample.pictures) if info.kind == "caption" else set()
@@ -241,7 +251,7 @@ def _datasets(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     for shard in info.shards:
         with pq.ParquetWriter(folder / f"{Path(shard.tar).stem}.parquet", schema, compression="zstd") as writer:
             rows: list[dict[str, Any]] = []
-            for sample in samples(dataset, shard.tar, shard.index):
+            for sample in _samples(dataset, shard.tar, shard.index):
                 with _named(sample):
                     rows.append(_parquet_row(info.kind, sample))
                 if len(rows) == BATCH:
@@ -264,14 +274,16 @@ def parquet_features(kind: Kind) -> datasets.Features:
     return Features({"uid": text, **content, "json": text})
 
 
-def _parquet_row(kind: Kind, sample: Sample) -> dict[str, Any]:
+def _parquet_row(kind: Kind, sample: _Sample) -> dict[str, Any]:
     row: dict[str, Any] = {"uid": sample.uid, "json": json.dumps(sample.said, ensure_ascii=False, sort_keys=True)}
     if kind == "interleaved":
         order = to_energon(sample.said)
         images = [name and {"bytes": sample.parts.get(name), "path": name} for name in order["images"]]
         return row | {"images": images, "texts": order["texts"]}
     if kind != "text":
-        ((name, data),) = sample.pictures.items()
+        name, data = next(iter(sample.pictures.items()), ("", b""))
+        if not name:
+            raise RecordError("missing_image", f"its parts are {', '.join(sample.parts)}")
         row["image"] = {"bytes": data, "path": name}
     return row | {"text": sample.text}
 
@@ -289,8 +301,6 @@ def webdataset_features(dataset: Path) -> datasets.Features:
         with ShardReader(dataset / shard.tar, dataset / shard.index) as reader:
             column = reader.table.column("parts").combine_chunks()
             names |= set(column.flatten().field("name").unique().to_pylist())
-    kinds: dict[str, Any] = {"json": Json(), "txt": Value("string")}
-    return Features(
-        {name: kinds.get(name) or Image() for name in sorted(names)}
-        | {"__key__": Value("string"), "__url__": Value("string")}
-    )
+    known: dict[str, Any] = {"json": Json(), "txt": Value("string")}
+    parts = {name: known.get(name) or (Image() if is_picture(name) else Value("binary")) for name in sorted(names)}
+    return Features(parts | {"__key__": Value("string"), "__url__": Value("string")})

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from curate.document import Segment, is_image
 from curate.download import sniff
 from curate.images import header
-from curate.interchange import RecordError, from_obelics, parse
+from curate.interchange import RecordError, from_obelics, parse, segments_of
 from curate.sample import Kind, file_sha256, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, TarFault, TarSample, save_dataset, scan_tar
 from pipelines.convert import KIND_KEY, ConvertError, new_folder
@@ -33,6 +33,7 @@ RECIPE = "converted"
 """What dataset.json names as the recipe."""
 
 _UID = re.compile(r"[0-9a-f]{32}")
+_PICTURE = re.compile(r"[0-9]{1,6}\.[a-z]{3,5}")
 
 
 @dataclass(frozen=True)
@@ -164,19 +165,22 @@ def _kind_of(path: Path) -> Kind:
 
 
 def _from_parquet(path: Path, kind: Kind, failed: Counter[str]) -> Iterator[_Found]:
-    digest = ""
-    with pq.ParquetFile(path) as file:
-        own = {"uid", "json"} <= set(file.schema_arrow.names)
-        if not own:
-            digest = file_sha256(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=ROWS):
-            for row in batch.to_pylist():
-                try:
-                    yield _own_row(row, kind) if own else _foreign_row(row, kind, f"{path.name}#{number}", digest)
-                except RecordError as err:
-                    failed[err.error] += 1
-                number += 1
+    own = {"uid", "json"} <= set(pq.read_schema(path).names)
+    digest = "" if own else file_sha256(path)
+    for number, row in enumerate(_rows(path)):
+        try:
+            yield _own_row(row, kind) if own else _foreign_row(row, kind, f"{path.name}#{number}", digest)
+        except RecordError as err:
+            failed[err.error] += 1
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROWS):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as err:
+        raise ConvertError(f"{path}: damaged: {err}; write the file again") from None
 
 
 def _own_row(row: Mapping[str, Any], kind: Kind) -> _Found:
@@ -185,10 +189,12 @@ def _own_row(row: Mapping[str, Any], kind: Kind) -> _Found:
     if not isinstance(row["uid"], str) or not _UID.fullmatch(row["uid"]):
         raise RecordError("bad_record", f"uid {row['uid']!r}")
     if kind == "interleaved":
-        named = [s["part"] for s in said.get("segments", ()) if isinstance(s, dict) and "part" in s]
-        images = [_bytes(image) for image in row["images"] if image is not None]
-        if len(named) != len(images) or None in images:
+        named = [str(s["part"]) for s in segments_of(said) if "part" in s]
+        images = [_bytes(image) for image in row["images"] or () if image is not None]
+        if len(named) != len(images) or None in images or len(set(named)) != len(named):
             raise RecordError("images_out_of_step", f"{len(named)} parts, {len(images)} images")
+        if not all(map(_PICTURE.fullmatch, named)):
+            raise RecordError("bad_record", f"parts {named}")
         pictures = {name: body for name, body in zip(named, images, strict=True) if body is not None}
         return _Found(row["uid"], {"json": _json(said), **pictures})
     return _Found(row["uid"], {**_picture(row, kind), "txt": _text(row["text"]), "json": _json(said)})

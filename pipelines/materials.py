@@ -139,21 +139,63 @@ MATERIALS = {
         "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5",
         "public domain (CC0-1.0)",
     ),
-    "installation-guide": Material(
+    "gimp-help-en": Material(
+        "debian",
+        "gimp-help-en",
+        "2.10.34-2",
+        "a2deec76763aaf2fcdd197bac0736cdcb0770ba993d48d233329e1c92b0bfe36",
+        "GFDL-1.3-or-later",
+    ),
+    "debian-reference-de": Material(
+        "debian",
+        "debian-reference-de",
+        "2.100",
+        "3b0ce65fd63e75ddf8eb07ca36293425135080e690a07e06a6ac8bc8040ef0aa",
+        "GPL-2.0-or-later",
+    ),
+    "debian-reference-en": Material(
+        "debian",
+        "debian-reference-en",
+        "2.100",
+        "9f31d3a17df505de09689ca255512ea58c1fc47c59bb1b0c7bf1c23362e9743f",
+        "GPL-2.0-or-later",
+    ),
+    "debian-reference-es": Material(
+        "debian",
+        "debian-reference-es",
+        "2.100",
+        "a59b68c96f83d3cf29a476c847aee38364764603ea62eee592791e0a843a269e",
+        "GPL-2.0-or-later",
+    ),
+    "debian-reference-fr": Material(
+        "debian",
+        "debian-reference-fr",
+        "2.100",
+        "01424cba9bfa2e13166da22d3d692d33a22ec7d8ef935ec81fd8802746087f65",
+        "GPL-2.0-or-later",
+    ),
+    "debian-reference-ja": Material(
+        "debian",
+        "debian-reference-ja",
+        "2.100",
+        "f67140e0b994409413bd5fcc8dfcce832445c99d724401f0275fa238daf30325",
+        "GPL-2.0-or-later",
+    ),
+    "installation-guide-amd64": Material(
         "debian",
         "installation-guide-amd64",
         "20230508+deb12u1",
         "812c43e1dc906daf671e3efe953dc023205c238e5bd5a3021ce4ca142793573a",
         "GPL-2.0-or-later",
     ),
-    "publishers": Material(
+    "texlive-publishers-doc": Material(
         "debian",
         "texlive-publishers-doc",
         "2022.20230122-4",
         "9b632913d4b0d0871bef41c414fc7ce1167e3bacb55b140901df0c95df1c5765",
         "LPPL and others, file by file",
     ),
-    "live-manual": Material(
+    "live-manual-pdf": Material(
         "debian",
         "live-manual-pdf",
         "2:20151217.2",

@@ -179,13 +179,16 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
 
 
 def show_simulated(found: dict[str, Any]) -> None:
-    """A table of what `simulate` found."""
-    table = Table("dataset", "samples drawn", "share of draws", "epochs", "first repeat at step")
+    """A table of what `simulate` found; the share of the unit where that is another than samples."""
+    unit = next(key for key in found["sources"][0] if key.startswith("share_of_"))
+    of_unit = [] if unit == "share_of_samples" else [unit.replace("_", " ")]
+    table = Table("dataset", "samples drawn", "share of draws", *of_unit, "epochs", "first repeat at step")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in found["sources"]:
         repeat = row["first_repeat_step"]
-        cells = [f"{row['samples']:,}", f"{row['share']:.4%}", f"{row['epochs']:.4g}"]
+        cells = [f"{row['samples']:,}", f"{row['share']:.4%}", *(f"{row[unit]:.4%}" for _ in of_unit)]
+        cells.append(f"{row['epochs']:.4g}")
         table.add_row(row["name"], *cells, "" if repeat is None else f"{repeat:,}")
     console.print(table)
     for stage_ in found["stages"] if len(found["stages"]) > 1 else ():

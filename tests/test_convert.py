@@ -277,6 +277,23 @@ def test_foreign_parquet_with_images_inside_becomes_documents(tmp_path: Path) ->
     assert second[0]["error"] == "not_an_image"
 
 
+def test_rows_that_only_pretend_to_be_ours_are_counted_and_write_nothing_strange(tmp_path: Path) -> None:
+    uid, image = "0" * 32, {"bytes": picture(20, 20), "path": "x"}
+    said = [
+        {"segments": [{"type": "image", "part": "../../x.png"}]},
+        {"segments": [{"type": "image", "part": "json"}]},
+        {"segments": [{"type": "image", "part": "0.png"}, {"type": "image", "part": "0.png"}]},
+        {"segments": 5},
+    ]
+    rows = [{"uid": uid, "json": json.dumps(s), "images": [image], "texts": [""]} for s in said]
+    rows += [{"uid": "x", "json": "{}", "images": None, "texts": None}, {**rows[0], "json": "["}]
+    rows += [{"uid": uid, "json": '{"segments": []}', "images": None, "texts": None}] * 2
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    back = convert_in.bring_in(tmp_path / "in.parquet", tmp_path / "back", "datasets")
+    told = {"bad_record": 3, "images_out_of_step": 1, "not_interleaved": 1, "not_json": 1, "repeated_uid": 1}
+    assert (back.samples, back.failed) == (1, told)
+
+
 def test_a_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
     tar = tmp_path / "in.tar"
     with tarfile.open(tar, "w") as file:

@@ -257,7 +257,7 @@ def test_broken_characters_and_nuls_break_nothing() -> None:
         (b"", "empty_page"),
         (b" \n ", "empty_page"),
         (b"<html><body></body></html>", "empty_page"),
-        (b"<script>alert(1)</script><p> </p>", "empty_page"),
+        (b"<script>alert(1)</script><p> </p><a href=x>one</a><a href=y>two</a>", "empty_page"),
         (b"%PDF-1.7 <p>x", "not_html"),
         (b"\x89PNG\r\n<p>x", "not_html"),
         (b'{"a": 1}', "not_html"),
@@ -316,14 +316,14 @@ def test_no_page_takes_more_than_seconds_and_a_bounded_multiple_of_its_size(name
     assert found is None or len(found.segments) > 0
 
 
-@pytest.mark.parametrize("size", [20_000, 80_000])
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
 def test_memory_is_a_bounded_multiple_of_a_page_s_bytes(size: int) -> None:
     data = (f"{STORY}<p class=x>word <b>bold</b></p>" * (size // 150)).encode()
     tracemalloc.start()
     parse(data, URL)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 40 * len(data)
+    assert peak < 2_000_000 + 40 * len(data)
 
 
 # The op

@@ -51,7 +51,7 @@ def site(place: Workplace) -> Workplace:
 STEPS: list[dict[str, Any]] = [
     {"op": "own_reader:lines"},
     {"op": "language"},
-    {"op": "clean_paragraphs", "with": {"min_words": 3, "languages": None}},
+    {"op": "clean_paragraphs", "with": {"min_words": 3}},
     {"op": "repeated_paragraphs"},
     {"op": "drop_repeated_paragraphs"},
     {"op": "image_links"},

@@ -15,7 +15,7 @@ FLOORS = [
         "settings sample function_words words reading_order characters",
         "text_stats page_words sentences image_structure blob document files remedies clip_tokens",
         "images tables shards",
-        "html pdf typeset warc",
+        "html pdf typeset ocr warc",
         "download texts models llm mix interchange",
         "text_tokens",
         "ops",

@@ -430,6 +430,8 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
         tar.write(b"x")
     with pytest.raises(MixtureError, match=r"shard .*00000.tar of dataset 'c' has changed"):
         load(out)
+    with pytest.raises(MixtureError, match=r"00000.tar has another size than .*publish the dataset again"):
+        build(three, 0, out)
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(MixtureError, match=r"'b' is not at .* `curate mix`"):
         load(out)

@@ -112,6 +112,19 @@ def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
 
 
+def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(home: Path) -> None:
+    built = composed(
+        home, "mode: concat\nsources: [{path: a, epochs: 0.25}, {path: b, epochs: 0.5}, {path: c, epochs: 2}]"
+    )
+    assert built.manifest.epoch == 250 + 200 + 180
+    source, epoch, row = mix.locate(built.manifest, np.arange(4 * 630))
+    for number, (part, size) in enumerate(((250, 1000), (200, 400), (180, 90))):
+        mine = row[source == number]
+        assert [int((source[n * 630 : (n + 1) * 630] == number).sum()) for n in range(4)] == [part] * 4
+        assert all(np.array_equal(np.sort(mine[at : at + size]), np.arange(size)) for at in range(0, len(mine), size))
+    assert epoch.max() == 7
+
+
 # --- limits on epochs ---
 
 
@@ -210,6 +223,7 @@ def test_resolution_and_sequence_ramp_with_the_weights_in_whole_multiples(home: 
     assert every == sorted(every)
     assert {px % 14 for px in every} == {0}
     assert len(set(every)) == 1 + (448 - 224) // 14
+    assert len(manifest.segments) == 2  # weights that stay make no staircase
     assert mix.stage_of(manifest, 1255) == mix.StageAt(
         "high", True, pytest.approx((1 / 3,) * 3), 336, {"a": 1536, "c": 768}, ("connector",)
     )

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,6 +21,7 @@ from mixtures import composed, listed, measured
 from curate import mix
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
+from pipelines import mixtures
 
 Lengths = npt.NDArray[np.int64]
 
@@ -68,6 +70,23 @@ def test_every_source_has_its_share_of_the_tokens_at_every_prefix_to_about_the_l
     manifest = composed(home, TOKENS).manifest
     assert off(manifest, SOURCES, 40_000) < 1.5
     assert off(in_any_order(manifest), SOURCES, 40_000) > 3
+
+
+def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) -> None:
+    manifest = composed(home, f"mode: homogeneous\nbatch: 16\n{TOKENS}").manifest
+    source, _, _ = mix.locate(manifest, np.arange(32_000))
+    assert all(len(set(batch.tolist())) == 1 for batch in source.reshape(-1, 16))
+    assert off(manifest, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
+
+
+def test_what_is_foretold_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    composed(home, f"batch: 16\n{TOKENS}")
+    foretold = mixtures.simulate(home / "mixture.json", 1000, None)
+    assert [s["share_of_text_tokens"] for s in foretold["sources"]] == pytest.approx([5 / 7, 1 / 7, 1 / 7], abs=1e-3)
+    mixtures.show_simulated(foretold)
+    out = capsys.readouterr().out
+    assert "text tokens" in out
+    assert f"{foretold['sources'][0]['share_of_text_tokens']:.4%}" in out
 
 
 def test_shards_of_unlike_lengths_are_read_together_so_that_they_cancel(tmp_path: Path) -> None:
@@ -155,6 +174,7 @@ def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
 def test_the_same_datasets_give_the_same_lines(home: Path) -> None:
     composed(home, TOKENS)
     first = (home / "mixture.json").read_bytes(), (home / "mixture.lengths.npy").read_bytes()
+    jsonschema.validate(json.loads(first[0]), mix.json_schema())
     composed(home, TOKENS)
     assert ((home / "mixture.json").read_bytes(), (home / "mixture.lengths.npy").read_bytes()) == first
 

@@ -10,16 +10,16 @@ from documents import Shelf, blank, failed_with, page, picture, row, shown
 
 from curate.document import Segment, text_segment
 from curate.ops import spec_of
-from curate.ops.interleaved import clean_paragraphs, document_images, image_links
+from curate.ops.interleaved import clean_paragraphs, document_images, drop_foreign_paragraphs, image_links
 
 GOOD = "The dog was in the garden when we came home, and it had found the old red ball under the tree."
 OFF: dict[str, Any] = {
     name: None for name, knob in spec_of(clean_paragraphs).knobs.items() if name.startswith(("min_", "max_"))
-} | {"min_language_probability": 0.8}
+}
 
 
 def cleaned(document: list[Segment], language: str | None = "en", **knobs: Any) -> dict[str, Any]:
-    return row(clean_paragraphs(**knobs)([document], [language]))
+    return row(clean_paragraphs([document], [language], **knobs))
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,6 @@ def cleaned(document: list[Segment], language: str | None = "en", **knobs: Any) 
         ("flagged_words", {"max_flagged_words": 0.01}, "this is the best porn that you have in the house"),
         ("punctuation", {"min_punctuation": 0.001}, "the one and the two and the three and the four and the five"),
         ("common_words", {"min_common_words": 0.8}, "the qzxv of wvvk in blorft on gnarpf"),
-        (
-            "language",
-            {"languages": ("en",)},
-            "Der Hund war im Garten, als wir nach Hause kamen, und spielte mit Katzen.",
-        ),
     ],
 )
 def test_each_paragraph_rule_takes_its_own_paragraph_and_leaves_a_good_one(
@@ -51,9 +46,7 @@ def test_each_paragraph_rule_takes_its_own_paragraph_and_leaves_a_good_one(
     taken = {name for name, count in found.items() if name.startswith("dropped_by_") and count}
     assert taken == {f"dropped_by_{rule}"}
     assert cleaned(document, **OFF)["document"] == document, "with every rule off nothing goes"
-    assert (
-        shown(cleaned(document)["document"]) == [GOOD, "http://a/1.jpg"] or rule == "language" or "max_words" in knobs
-    )
+    assert shown(cleaned(document)["document"]) == [GOOD, "http://a/1.jpg"] or "max_words" in knobs
 
 
 def test_every_paragraph_that_goes_is_counted_under_one_rule() -> None:
@@ -74,6 +67,13 @@ def test_a_language_without_a_word_list_is_not_judged_by_stop_words() -> None:
     document = page("Nitakwenda sokoni kesho asubuhi pamoja na rafiki yangu mpendwa, kisha nitarudi nyumbani.")
     assert cleaned(document, "sw")["paragraphs"] == cleaned(document, None)["paragraphs"] == 1
     assert cleaned(document, "en")["dropped_by_stop_words"] == 1
+
+
+def test_paragraphs_in_another_language_are_taken_out_where_a_recipe_asks_for_it() -> None:
+    german = "Der Hund war im Garten, als wir nach Hause kamen, und spielte mit Katzen."
+    found = row(drop_foreign_paragraphs(languages=("en",))([page(GOOD, "http://a/1.jpg", german, "...")]))
+    assert (shown(found["document"]), found["text"]) == ([GOOD, "http://a/1.jpg"], GOOD)
+    assert found["dropped_by_language"] == 2
 
 
 def test_an_empty_document_and_one_of_images_alone_stay_what_they_are() -> None:

@@ -44,7 +44,7 @@ from train.data import Reading, Stream, StreamError
 from train.fit import Fit
 
 pytest.importorskip("s3fs")
-QUICK = remote.Patience(attempts=4, first_s=0.02)
+QUICK = remote.Patience(attempts=7, first_s=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_storage_that_stays_away_stops_the_stream_and_replaces_nothing(
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
-    with pytest.raises(StreamError, match=r"s3://bucket/.*\.tar: could not be read in 4 tries"):
+    with pytest.raises(StreamError, match=r"s3://bucket/.*\.tar: could not be read in 7 tries"):
         batches(attached)
 
 
@@ -261,6 +261,29 @@ def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
         assert {befell for _, _, befell in before.asked} == {fault, ""}
 
 
+def test_a_tar_that_changed_on_a_web_server_is_refused(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
+) -> None:
+    folder = dataset(tmp_path / "web" / "one", 20, seed=9, shards=1)
+    with http_server(tmp_path / "web") as port:
+        here = fetched(f"http://127.0.0.1:{port}/one")
+        info, tar = load_dataset(here).shards[0], folder / "00000.tar"
+        with ShardReader(tar) as reader:
+            place = reader.parts(7)[0].offset
+        data = bytearray(tar.read_bytes())
+        data[place] ^= 1
+        tar.write_bytes(data)
+        with remote.open_shard(here, info) as far:
+            assert len(far.read_many([0, 6, 8])) == 3
+            with pytest.raises(ShardError, match=r"row 7\) is not the one that was published"):
+                far.read_many([6, 7])
+            tar.write_bytes(data[:2000])  # while it is being read
+            with pytest.raises((ShardError, UnreachableError), match=r"one/00000\.tar"):
+                far.read_many([15])
+        with pytest.raises(ShardError, match=r"has 2000 bytes.*it was changed"):
+            remote.open_shard(here, info)
+
+
 def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_read_from_its_indexes(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
 ) -> None:
@@ -287,7 +310,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     url = f"s3://bucket/{folder.name}"
     mix.build([(url, 1.0)], 7, out)
     store[1].fault = lambda number, path: "503"
-    with pytest.raises(mix.MixtureError, match=r"could not be read in 4 tries"):
+    with pytest.raises(mix.MixtureError, match=r"could not be read in 7 tries"):
         mix.load(out)
     store[1].fault = lambda number, path: ""
     shutil.rmtree(folder)

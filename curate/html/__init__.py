@@ -56,12 +56,13 @@ def parse(
     if body is None:
         raise PageError("empty_page", "no body")
     found = Walker(url, _base(tree), limits).walk(body)
-    kept = main_pieces(found.containers, found.pieces)
+    title = _title(tree)
+    kept = main_pieces(found.containers, found.pieces, title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
     return Page(
-        title=_title(tree),
+        title=title,
         language=_language(tree),
         encoding=encoding,
         segments=_segments(kept),

@@ -21,10 +21,13 @@ class Container:
     """An element that holds blocks; `parent` is its place in the list of containers, -1 at the top."""
 
     parent: int
-    tag: str
+    kind: str
+    """Its tag and class: parts of one kind side by side belong together."""
     main: bool = False
     words: int = 0
     link_words: int = 0
+    plain_words: int = 0
+    """Words that are neither links nor headings."""
 
 
 @dataclass(slots=True)
@@ -36,8 +39,8 @@ class Piece:
     text: str = ""
     words: int = 0
     link_words: int = 0
+    links: int = 0
     group: int = -1
-    level: int = 0
     url: str = ""
     alt: str | None = None
     caption: str | None = None

@@ -14,7 +14,9 @@ LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
 _STAND_IN = re.compile(
-    r"(?:^|[/_.-])(?:blank|spacer|placeholder|transparent|pixel|1x1|lazy(?:load)?|grey|gray)\b[^/]*$", re.I
+    r"(?:^|/)(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader|grey|gray)"
+    r"(?:[-_.]\d+)?\.(?:gif|png|svg|jpe?g|webp)$",
+    re.I,
 )
 _MAX_CANDIDATES = 64
 _TINY_DATA_URL = 400

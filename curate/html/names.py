@@ -17,23 +17,25 @@ def listed(words: str) -> frozenset[str]:
 
 SKIPPED = listed(
     "nav footer button select option optgroup input textarea datalist dialog object embed canvas audio"
-    " video map head title link meta base param source track col colgroup rt rp progress meter menuitem"
-    " frameset"
+    " video map head title link meta base param source track col colgroup rt rp progress meter menuitem label legend"
+    " address frameset"
 )
 """Elements that hold nothing a reader reads, or controls and navigation alone."""
 
 _MAIN = listed("main article")
+_PARTS = listed("article section")
 _ROLES = listed("navigation banner contentinfo complementary search dialog alertdialog menu menubar toolbar tooltip")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _ENDS = (
     "wrapper|wrap|container|inner|outer|box|block|bar|area|section|list|links|content|group|holder|module|widget"
-    "|panel|row"
+    "|panel|row|signup|form|buttons?|icons?|items?|titles?|heading|header|head|text|info|popup|cta|teaser|banner|inline|body"
+    "|page|menu|nav|desktop|mobile|sticky|fixed|ads?|unit|slot"
 )
 _NOISE = (
     # getting around
-    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|pagination|pager|paging|menu|mainmenu"
+    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination|pager|paging|menu|mainmenu"
     "|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content|jump-?links|prev-?next|next-?prev"
     "|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related|headerlink|mw-editsection|editsection|catlinks|navbox"
     # head and foot of a site
@@ -41,7 +43,7 @@ _NOISE = (
     "|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
     # consent and offers
     "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)|newsletter|subscribe"
-    "|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox|interstitial|app-?banner|promo|promotion"
+    "|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox|interstitial|app-?banner|announcements?|promo|promotion"
     "|promos|advert|adverts|advertisement|advertising|ad|ads|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner"
     "|taboola|outbrain"
     # what else there is
@@ -52,7 +54,8 @@ _NOISE = (
     "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis|addtoany|follow-?us"
     "|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form|trackbacks?|pingbacks?|author-?(?:bio|box)"
     "|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?|tag-?(?:list|cloud)|tagcloud|categories|post-?tags"
-    "|signature|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint|no-print|screen-reader-text"
+    "|signature|author|author-?(?:name|info|card|line)|dateline|timestamp|post-?date|entry-?date|published|topic-actions"
+    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint|no-print|screen-reader-text"
     "|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search|search-?(?:form|box|bar)|feedback|survey"
 )
 _NOISE_NAME = re.compile(
@@ -89,6 +92,7 @@ def is_hidden(attributes: Attributes) -> bool:
 class Said:
     """What an element's tag, class, id and role say of it."""
 
+    kind: str
     noise: bool = False
     main: bool = False
     figure: bool = False
@@ -100,18 +104,19 @@ class Said:
 def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
     get = attributes.get
-    named, role = f"{(get('class') or '')[:400]} {(get('id') or '')[:60]}", get("role") or ""
-    return _said(tag, named, role[:40].lower() or ("article" if get("itemprop") == "articleBody" else ""))
+    role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
+    return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
 
 
 @lru_cache(maxsize=4096)
-def _said(tag: str, named: str, role: str) -> Said:
-    words = named.split()[:32]
+def _said(tag: str, classes: str, name: str, role: str) -> Said:
+    words = [*classes.split()[:31], *name.split()[:1]]
     known = set(words)
     noise = role in _ROLES or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)
     if tag == "aside":
-        noise = not _KEPT_ASIDE.search(named)
+        noise = not _KEPT_ASIDE.search(classes)
     return Said(
+        kind=f"{tag} {classes}" if classes or tag in _PARTS else "",
         noise=noise,
         main=tag in _MAIN or role in _MAIN or any(_MAIN_NAME.fullmatch(word) for word in words),
         figure=tag == "figure" or not _FIGURE.isdisjoint(known),

@@ -7,43 +7,109 @@ there, containers that are mostly links go, and blocks that stand there again an
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
 
 _RUNNING_WORDS = 15
+_ROW_WORDS = 3
 _MOSTLY_LINKS = 0.6
 _NEARLY_ALL = 0.85
+_HARDLY_MORE = 0.05
+_FEW_WORDS = 6
+_HARDLY_TEXT = 0.1
+_MOSTLY_TEXT = 0.6
+_SOMEWHAT_MORE = 1.3
+_SHORT_PAGE_WORDS = 100
 _MAIN_SHARE = 0.5
 _REPEATED = 3
 _SHORT_WORDS = 6
 
 
-def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces to keep, in order."""
+def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> list[Piece]:
+    """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
     _count(containers, pieces)
     weights = _weights(containers, pieces)
-    root = _deepest(containers, weights, _main_root(containers, weights))
+    root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
+    links = _link_parts(containers, weights, root)
     inside = _below(containers, root)
-    links = _link_parts(containers, root)
-    kept = [piece for piece in pieces if inside[piece.inside] and not links[piece.inside]]
-    if (heading := _heading_before(pieces, inside, kept)) is not None:
-        kept.insert(0, heading)
-    return _without_repeats(kept)
+    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
+    begin = next((at for at, piece in enumerate(pieces) if inside[piece.inside]), len(pieces))
+    kept = [
+        piece
+        for at, piece in enumerate(pieces)
+        if not (links[piece.inside] or _is_navigation(piece))
+        and (inside[piece.inside] or (around[piece.inside] and _belongs(piece, at < begin)))
+    ]
+    return _without_repeats(_headed(pieces, kept, title.casefold()))
+
+
+def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
+    """The outermost container around `root` up to which all that comes in addition is of its kind, little, or text."""
+    families = Counter((each.parent, each.kind) for each in containers if each.kind)
+    while (up := containers[root].parent) >= 0:
+        more = containers[up].plain_words - containers[root].plain_words
+        little = more <= max(_FEW_WORDS, _HARDLY_MORE * containers[root].plain_words)
+        has_siblings = families[up, containers[root].kind] > 1
+        if not little and not has_siblings and weights[up] - weights[root] < _MOSTLY_TEXT * more:
+            break
+        root = up
+    return root
+
+
+def _outermost(containers: Sequence[Container], root: int, times: float) -> int:
+    """The outermost container around `root` with at most so many times its words that are no links."""
+    most = times * containers[root].plain_words
+    while (up := containers[root].parent) >= 0 and containers[up].plain_words <= most:
+        root = up
+    return root
+
+
+def _belongs(piece: Piece, before: bool) -> bool:
+    """Whether a piece that stands around the main part is of it: a table; a leading picture, or a summary."""
+    if piece.block in ("table", "code"):
+        return True
+    return before and (bool(piece.url) or (piece.words >= _RUNNING_WORDS and not piece.links))
+
+
+def _is_navigation(piece: Piece) -> bool:
+    """A line of nothing but links, or a button."""
+    if piece.block != "paragraph" or piece.link_words < 0.8 * piece.words or not piece.links:
+        return False
+    return piece.links >= 2 or piece.words <= _SHORT_WORDS
+
+
+def _headed(pieces: Sequence[Piece], kept: list[Piece], title: str) -> list[Piece]:
+    """With the page's heading, where that stands above what is kept: one that its title repeats, or else the last."""
+    if not kept:
+        return kept
+    above = itertools.takewhile(lambda piece: piece is not kept[0], pieces)
+    headings = [piece for piece in above if piece.block == "heading" and not piece.url]
+    found = [piece for piece in headings if piece.text.casefold() in title]
+    if not found and kept[0].block != "heading":
+        found = [piece for piece in headings if piece.link_words < piece.words]
+    if not found or any(piece.block == "heading" and piece.text == found[-1].text for piece in kept):
+        return kept
+    return [found[-1], *kept]
 
 
 def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
     """Words and linked words of each container, with all in it: a child always stands after its parent."""
     for piece in pieces:
-        containers[piece.inside].words += piece.words
-        containers[piece.inside].link_words += piece.link_words
-    for container in reversed(containers):
-        if container.parent >= 0:
-            containers[container.parent].words += container.words
-            containers[container.parent].link_words += container.link_words
+        holder = containers[piece.inside]
+        holder.words += piece.words
+        holder.link_words += piece.link_words
+        holder.plain_words += 0 if piece.block == "heading" else piece.words - piece.link_words
+    for child in reversed(containers):
+        if child.parent >= 0:
+            parent = containers[child.parent]
+            parent.words += child.words
+            parent.link_words += child.link_words
+            parent.plain_words += child.plain_words
 
 
 def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[int]:
@@ -51,7 +117,8 @@ def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[i
     for least in (_RUNNING_WORDS, 1):
         weights = [0] * len(containers)
         for piece in pieces:
-            if piece.words >= least and piece.block != "heading" and piece.link_words < piece.words / 2:
+            enough = piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least)
+            if enough and piece.block != "heading" and piece.link_words < piece.words / 2:
                 weights[piece.inside] += piece.words - piece.link_words
         for at in range(len(containers) - 1, 0, -1):
             weights[containers[at].parent] += weights[at]
@@ -61,14 +128,16 @@ def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[i
 
 
 def _main_root(containers: Sequence[Container], weights: Sequence[int]) -> int:
-    """The outermost part that the page calls main, when it holds at least half of the running text; else the body."""
+    """The part that the page calls main, when it holds at least half of the running text; else the body."""
     marked = [at for at, each in enumerate(containers) if each.main]
     best = max(marked, key=lambda at: (weights[at], -at), default=0)
     return best if weights[best] >= _MAIN_SHARE * weights[0] else 0
 
 
 def _deepest(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
-    """From `root` down, as long as one child holds nearly all of the running text."""
+    """From `root` down, as long as one child holds nearly all of the running text; a short page is not cut."""
+    if containers[root].plain_words < _SHORT_PAGE_WORDS:
+        return root
     at = root
     for child in range(root + 1, len(containers)):
         if containers[child].parent == at and weights[child] >= _NEARLY_ALL * weights[root] and weights[child]:
@@ -83,38 +152,33 @@ def _below(containers: Sequence[Container], root: int) -> list[bool]:
     return inside
 
 
-def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
-    """Containers that are mostly links, and all in them."""
+def _link_parts(containers: Sequence[Container], weights: Sequence[int], root: int) -> list[bool]:
+    """Containers that are mostly links, with hardly any running text, and all in them."""
     links = [False] * len(containers)
     for at, each in enumerate(containers):
         if at > root:
-            own = each.link_words > _MOSTLY_LINKS * each.words and each.link_words >= 2
+            own = each.link_words >= max(2, _MOSTLY_LINKS * each.words) and weights[at] <= _HARDLY_TEXT * each.words
             links[at] = own or (each.parent >= 0 and links[each.parent])
     return links
 
 
-def _heading_before(pieces: Sequence[Piece], inside: Sequence[bool], kept: Sequence[Piece]) -> Piece | None:
-    """The last heading above the main part, where that has none of its own at its head."""
-    if not kept or kept[0].block == "heading":
-        return None
-    before: Piece | None = None
-    for piece in pieces:
-        if inside[piece.inside]:
-            break
-        before = piece if piece.block == "heading" and not piece.url else before
-    return before if before is not None and before.link_words < before.words else None
-
-
 def _without_repeats(pieces: Sequence[Piece]) -> list[Piece]:
     """Long blocks once; short lines that stand there three times or more, not at all (`Reply`, `Read more`)."""
-    counted = Counter(piece.text for piece in pieces if piece.block == "paragraph" and not piece.url)
+    counted = Counter(piece.text for piece in pieces if _may_repeat(piece))
     seen: set[str] = set()
     kept = []
     for piece in pieces:
-        if piece.block == "paragraph" and not piece.url:
+        if _may_repeat(piece):
             short = piece.words <= _SHORT_WORDS
             if (short and counted[piece.text] >= _REPEATED) or (not short and piece.text in seen):
                 continue
             seen.add(piece.text)
         kept.append(piece)
     return kept or list(pieces)
+
+
+def _may_repeat(piece: Piece) -> bool:
+    """Lists, tables, code and headings of sections say the same again with reason; headings that are links do not."""
+    if piece.url:
+        return False
+    return piece.block == "paragraph" or (piece.block == "heading" and piece.link_words == piece.words)

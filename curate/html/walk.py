@@ -66,6 +66,7 @@ class Walker:
         self.now = _Context()
         self.text: list[str] = []
         self.links: list[str] = []
+        self.anchors = 0
         self.marker = ""
         self.groups = 0
         self.numbers: dict[int, int] = {}
@@ -120,6 +121,7 @@ class Walker:
         if tag in _BLOCKS:
             return self._block(node, tag, said)
         if tag == "x-a" and attributes.get("href"):
+            self.anchors += 1
             return self.now._replace(linked=True)
         if tag == "noscript":
             return self.now._replace(unscripted=True)
@@ -134,7 +136,8 @@ class Walker:
         if node.css_first("main, article, [role=main]") is not None:
             return True
         self.all_words = self.all_words or len(self.body.text().split())
-        return 2 * len(node.text().split()) > self.all_words
+        linked = sum(len(each.text().split()) for each in node.css("x-a"))
+        return 2 * (len(node.text().split()) - linked) > self.all_words
 
     def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
@@ -164,7 +167,7 @@ class Walker:
         return node.css_first("h1") is None or self.body.css_first("main h1, article h1") is not None
 
     def _hold(self, tag: str, said: names.Said) -> _Context:
-        self.found.containers.append(Container(self.now.inside, tag, said.main))
+        self.found.containers.append(Container(self.now.inside, said.kind, said.main))
         now = self.now._replace(inside=len(self.found.containers) - 1, in_main=self.now.in_main or said.main)
         if said.figure and (now.figure is None or tag == "figure"):
             return now._replace(figure=_Figure())
@@ -261,12 +264,13 @@ class Walker:
         text = "".join(self.text)
         self.text.clear()
         self.links.clear()
+        self.anchors = 0
         return text
 
     def _flush(self) -> None:
         if not self.text:
             return
-        linked = words_in(" ".join(self.links)) if self.links else 0
+        linked, anchors = words_in(" ".join(self.links)) if self.links else 0, self.anchors
         text, kind = self._taken(), self.now.kind
         if kind == "code":
             text = text.strip("\n").rstrip()
@@ -275,9 +279,9 @@ class Walker:
         else:
             text = _plain(text)
         if text:
-            self._add(text, kind, linked)
+            self._add(text, kind, linked, anchors)
 
-    def _add(self, text: str, kind: Block, linked: int = 0) -> None:
+    def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
         words = words_in(text)
         if not words and kind != "code":
             return
@@ -286,7 +290,7 @@ class Walker:
             indent = "  " * (now.level - 1)
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
-        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, now.group, now.level))
+        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group))
 
 
 def _line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curate.mix.manifest import same_content
+from curate.mix.manifest import changed_shard, same_content
 from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
@@ -68,6 +68,8 @@ def _usable(file: Path) -> DatasetInfo:
     info = load_dataset(file)
     if info.samples == 0:
         raise MixtureError(f"{file}: the dataset {info.name!r} has no samples; leave it out or loosen its recipe")
+    if changed := changed_shard(file.parent, info):
+        raise MixtureError(f"{changed} has another size than {file} says: it was changed; publish the dataset again")
     return info
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 3
+ASKED_AT_ONCE = 8
+"""Datasets that lie elsewhere, of which dataset.json is compared at a time."""
 SINCE_3: Any = {
     "lengths": True,
     "datasets": {"__all__": {"spread"}},
@@ -214,16 +217,17 @@ def load(path: Path) -> Manifest:
     """
     manifest = read(path)
     _check_lengths(manifest, path)
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        list(pool.map(lambda s: _check_there(s, path), [s for s in manifest.datasets if is_url(s.path)]))
     for number, source in enumerate(manifest.datasets):
         if is_url(source.path):
-            _check_there(source, path)
             continue
         file = folder_of(manifest, path, number) / DATASET_FILE
         if not file.is_file():
             raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
         if file_sha256(file) != source.digest or (info := load_dataset(file)).samples != source.samples:
             raise MixtureError(f"{path}: dataset {source.name!r} at {file} has changed since it was mixed; {AGAIN}")
-        if changed := _changed_shard(file.parent, info):
+        if changed := changed_shard(file.parent, info):
             raise MixtureError(
                 f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
                 f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
@@ -249,7 +253,7 @@ def _check_lengths(manifest: Manifest, path: Path) -> None:
         raise MixtureError(f"{file}: is not there, or is not the one that {path} was written with; {AGAIN}")
 
 
-def _changed_shard(folder: Path, info: DatasetInfo) -> str | None:
+def changed_shard(folder: Path, info: DatasetInfo) -> str | None:
     """A tar of another size than dataset.json says, one look at the folder for all; tars that lie elsewhere pass."""
     with os.scandir(folder) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}

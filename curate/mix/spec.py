@@ -139,7 +139,7 @@ class MixtureSpec(Settings):
         self._nothing_in_vain()
         if self.mode == "homogeneous" and self.batch is None:
             raise ValueError("mode homogeneous draws whole batches: say `batch`, the samples of a step")
-        if self.mode == "concat" and any(stage.ramp for stage in self.stages):
+        if self.mode == "concat" and any(stage.ramp and stage.weights for stage in self.stages):
             raise ValueError("mode concat has counts, not weights, and they cannot ramp")
         return self
 

@@ -60,6 +60,7 @@ OPS: Mapping[str, str] = {
     "mmc4_document": "curate.ops.records:mmc4_document",
     "llava_document": "curate.ops.records:llava_document",
     "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
+    "drop_foreign_paragraphs": "curate.ops.interleaved:drop_foreign_paragraphs",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
     "nsfw": "curate.ops.nsfw:nsfw",
@@ -82,6 +83,11 @@ OPS: Mapping[str, str] = {
     "html_document": "curate.ops.html:html_document",
     "pdf_page": "curate.ops.pdf:pdf_page",
     "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
 }
 
 

@@ -17,7 +17,9 @@ from curate.files import UnreadableError, read_file
 from curate.ops import Columns, op
 
 MAX_IMAGES = 1024
-"""Images fetched of one document; those after it are absent as `too_many_images`."""
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Images of one document, and bytes of them, that are kept: those after it are absent as `too_many_images` and
+`too_many_bytes`. They bound what a batch of documents holds in memory."""
 
 
 @op(
@@ -29,7 +31,7 @@ MAX_IMAGES = 1024
         "images_missing_share": pa.float32(),
     },
     version=1,
-    batch_size=16,
+    batch_size=8,
 )
 class fetch_images:  # noqa: N801 - ops are named as recipes write them
     """The original bytes of each image of a document, one entry an image segment; a dead image is absent by name.
@@ -46,10 +48,8 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
     def __call__(self, documents: Sequence[Sequence[Segment]]) -> Columns:
         """Fetch all images of these documents in one stream."""
         wanted = [image_urls(document) for document in documents]
-        unique = list(dict.fromkeys(url for urls in wanted for url in urls[:MAX_IMAGES]))
-        got = dict(zip(unique, self._get(unique), strict=True))
-        over = Absent("too_many_images", f"a document's images after the first {MAX_IMAGES}")
-        found = [[got[url] if n < MAX_IMAGES else over for n, url in enumerate(urls)] for urls in wanted]
+        answers = self._get([url for urls in wanted for url in _unique(urls)])
+        found = [_placed(urls, answers) for urls in wanted]
         there = [sum(isinstance(one, Stored) for one in row) for row in found]
         return {
             "images": found,
@@ -84,6 +84,25 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
             return _image(read_file(self._folder, url))
         except UnreadableError as err:
             return Absent(err.error, err.detail)
+
+
+def _unique(urls: Sequence[str]) -> list[str]:
+    """The URLs of a document that are asked for, each once."""
+    return list(dict.fromkeys(urls[:MAX_IMAGES]))
+
+
+def _placed(urls: Sequence[str], answers: Iterator[Stored | Absent]) -> list[Stored | Absent]:
+    """The next answers, one for each of a document's URLs, in the places of its images; no more than it may hold."""
+    left = MAX_DOCUMENT_BYTES
+    got: dict[str, Stored | Absent] = {}
+    for url in _unique(urls):
+        answer = next(answers)
+        if isinstance(answer, Stored):
+            left -= len(answer.data)
+            answer = answer if left >= 0 else Absent("too_many_bytes", f"more than {MAX_DOCUMENT_BYTES} in a document")
+        got[url] = answer
+    over = Absent("too_many_images", f"a document's images after the first {MAX_IMAGES}")
+    return [got.get(url, over) for url in urls]
 
 
 def _is_remote(url: str) -> bool:

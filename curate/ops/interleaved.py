@@ -36,7 +36,6 @@ _PARAGRAPH_REASONS = (
     "flagged_words",
     "punctuation",
     "common_words",
-    "language",
 )
 
 
@@ -52,67 +51,62 @@ _PARAGRAPH_REASONS = (
     version=1,
     batch_size=64,
 )
-class clean_paragraphs:  # noqa: N801 - ops are named as recipes name them
+def clean_paragraphs(  # noqa: PLR0913 - a knob a rule
+    documents: Sequence[list[Segment]],
+    languages: Sequence[str | None],
+    *,
+    min_words: int | None = 4,
+    max_words: int | None = 1000,
+    max_char_repetition: float | None = 0.1,
+    max_word_repetition: float | None = 0.1,
+    max_special_characters: float | None = 0.3,
+    min_stop_words: float | None = 0.3,
+    max_flagged_words: float | None = 0.01,
+    min_punctuation: float | None = 0.001,
+    min_common_words: float | None = 0.8,
+    spare: tuple[Block, ...] = (),
+) -> Columns:
     """The document without paragraphs that break a rule, and how many each rule took; null switches a rule off.
 
     Rules and defaults are OBELICS's (Laurençon et al. 2023; `curate.text_stats` measures). A paragraph is a text
     segment; it goes by the first rule it breaks, in the order of the knobs. Punctuation is asked of paragraphs of 12
     words and marks or more; stop words and common words where the column `language` names a language with a list.
-    `languages` (OBELICS has this rule, but switched off): by fastText, with `min_language_probability` at least.
     `spare`: blocks (heading, list, table, code, quote) that no rule touches. `paragraphs`: how many are left.
     """
+    bounds = [
+        _Bound("words", lambda text, _: len(text_stats.words(text)), min_words, max_words),
+        _Bound("char_repetition", lambda text, _: text_stats.char_repetition(text), None, max_char_repetition),
+        _Bound("word_repetition", lambda text, _: text_stats.word_repetition(text), None, max_word_repetition),
+        _Bound("special_characters", lambda text, _: text_stats.special_characters(text), None, max_special_characters),
+        _Bound("stop_words", text_stats.stop_words, min_stop_words, None),
+        _Bound("flagged_words", lambda text, _: text_stats.flagged_words(text), None, max_flagged_words),
+        _Bound("punctuation", lambda text, _: text_stats.punctuation(text, _JUDGED), min_punctuation, None),
+        _Bound("common_words", text_stats.common_words, min_common_words, None),
+    ]
+    bounds = [bound for bound in bounds if (bound.low, bound.high) != (None, None)]
+    rows = [
+        _cleaned(document, language, bounds, frozenset(spare))
+        for document, language in zip(documents, languages, strict=True)
+    ]
+    return columns_of(rows, clean_paragraphs)
 
-    def __init__(  # noqa: PLR0913 - a knob a rule
-        self,
-        *,
-        min_words: int | None = 4,
-        max_words: int | None = 1000,
-        max_char_repetition: float | None = 0.1,
-        max_word_repetition: float | None = 0.1,
-        max_special_characters: float | None = 0.3,
-        min_stop_words: float | None = 0.3,
-        max_flagged_words: float | None = 0.01,
-        min_punctuation: float | None = 0.001,
-        min_common_words: float | None = 0.8,
-        languages: tuple[str, ...] | None = None,
-        min_language_probability: float = 0.8,
-        spare: tuple[Block, ...] = (),
-    ) -> None:
-        bounds = (
-            _Bound("words", lambda text, _: len(text_stats.words(text)), min_words, max_words),
-            _Bound("char_repetition", lambda text, _: text_stats.char_repetition(text), None, max_char_repetition),
-            _Bound("word_repetition", lambda text, _: text_stats.word_repetition(text), None, max_word_repetition),
-            _Bound(
-                "special_characters", lambda text, _: text_stats.special_characters(text), None, max_special_characters
-            ),
-            _Bound("stop_words", text_stats.stop_words, min_stop_words, None),
-            _Bound("flagged_words", lambda text, _: text_stats.flagged_words(text), None, max_flagged_words),
-            _Bound("punctuation", lambda text, _: text_stats.punctuation(text, _JUDGED), min_punctuation, None),
-            _Bound("common_words", text_stats.common_words, min_common_words, None),
-        )
-        self._bounds = [bound for bound in bounds if (bound.low, bound.high) != (None, None)]
-        if languages is not None:
-            self._bounds.append(_Bound("language", _language_share(languages), min_language_probability, None))
-        self._spare = frozenset(spare)
 
-    def __call__(self, documents: Sequence[list[Segment]], languages: Sequence[str | None]) -> Columns:
-        """One document, its text and its counts a row."""
-        rows = [self._cleaned(document, language) for document, language in zip(documents, languages, strict=True)]
-        return columns_of(rows, clean_paragraphs)
-
-    def _cleaned(self, document: list[Segment], language: str | None) -> dict[str, Any]:
-        reasons = [self._broken(segment, language) for segment in document if not is_image(segment)]
-        keep = [reason is None for reason in reasons]
-        left = without_texts(document, keep)
-        counts = {f"dropped_by_{reason}": reasons.count(reason) for reason in _PARAGRAPH_REASONS}
-        dropped = len(keep) - sum(keep)
-        row = {"document": left, "text": text_of(left), "paragraphs": sum(keep), "paragraphs_dropped": dropped}
-        return row | counts
-
-    def _broken(self, segment: Segment, language: str | None) -> str | None:
-        if segment["block"] in self._spare:
-            return None
-        return next((b.reason for b in self._bounds if b.broken_by(segment["text"], language)), None)
+def _cleaned(
+    document: list[Segment], language: str | None, bounds: Sequence[_Bound], spare: frozenset[str]
+) -> dict[str, Any]:
+    reasons = [
+        None
+        if segment["block"] in spare
+        else next((bound.reason for bound in bounds if bound.broken_by(segment["text"], language)), None)
+        for segment in document
+        if not is_image(segment)
+    ]
+    keep = [reason is None for reason in reasons]
+    left = without_texts(document, keep)
+    counts = {f"dropped_by_{reason}": reasons.count(reason) for reason in _PARAGRAPH_REASONS}
+    dropped = len(keep) - sum(keep)
+    row = {"document": left, "text": text_of(left), "paragraphs": sum(keep), "paragraphs_dropped": dropped}
+    return row | counts
 
 
 @dataclass(frozen=True)
@@ -131,15 +125,51 @@ class _Bound:
         return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
 
 
-def _language_share(languages: Sequence[str]) -> Callable[[str, str | None], float]:
-    """The probability of a paragraph's likeliest language, 0 where it is none of `languages`."""
-    predict = models.load_fasttext(models.fasttext_path(models.BUNDLED_LANGUAGE_MODEL))
+@op(
+    reads="document",
+    writes={"document": DOCUMENT, "text": pa.string(), "dropped_by_language": pa.int32()},
+    version=1,
+    batch_size=64,
+)
+class drop_foreign_paragraphs:  # noqa: N801 - ops are named as recipes name them
+    """The document without paragraphs whose likeliest language is none of `languages`, or not probable enough.
 
-    def share(text: str, _: str | None) -> float:
-        name, probability = predict(" ".join(text.split()))
-        return probability if name in languages else 0.0
+    By fastText's lid.176. OBELICS has this rule with .8 for single paragraphs, and switched it off: of a few words the
+    model knows little.
+    """
 
-    return share
+    def __init__(
+        self,
+        *,
+        languages: tuple[str, ...],
+        min_probability: float = 0.8,
+        model: str = models.BUNDLED_LANGUAGE_MODEL,
+    ) -> None:
+        self._predict = models.load_fasttext(models.fasttext_path(model))
+        self._languages, self._least = frozenset(languages), min_probability
+
+    @staticmethod
+    def identity(
+        *,
+        languages: tuple[str, ...],
+        min_probability: float = 0.8,
+        model: str = models.BUNDLED_LANGUAGE_MODEL,
+    ) -> str:
+        """Digest of the model file."""
+        return models.file_digest(models.fasttext_path(model))
+
+    def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
+        """One document and its text a row."""
+        return columns_of([self._row(document) for document in documents], drop_foreign_paragraphs)
+
+    def _row(self, document: list[Segment]) -> dict[str, Any]:
+        keep = [self._is_ours(segment["text"]) for segment in document if not is_image(segment)]
+        left = without_texts(document, keep)
+        return {"document": left, "text": text_of(left), "dropped_by_language": len(keep) - sum(keep)}
+
+    def _is_ours(self, text: str) -> bool:
+        name, probability = self._predict(" ".join(text.split()))
+        return name in self._languages and probability >= self._least
 
 
 @op(
@@ -209,11 +239,11 @@ def document_images(  # noqa: PLR0913 - a knob a rule
 ) -> Columns:
     """The document and its images without those that break a rule; defaults are OBELICS's, null switches a rule off.
 
-    MM1: sides 100 to 10,000, aspect 2, `once` (of the same bytes in a page the first stays). Flamingo: sides from 64,
-    aspect 3, `min_colour_levels: 1` (the brightest and the darkest pixel differ by that in some channel). MMC4: sides
-    150 to 800. `keep_absent`: an image that could not be had keeps its place and its error. `images_kept` counts those
-    that are there, `images_absent` those that are not. An image goes by the first rule it breaks: absence, format,
-    side, aspect, repeat, colour. Error: images_out_of_step, when a step in between changed one of the two alone.
+    MM1: sides 100 to 10,000, aspect 2, `once` (of the same bytes in a page the first stays). MMC4: sides from 150,
+    aspect 2. Flamingo: sides from 64, aspect 3, `min_colour_levels: 1` (the brightest and the darkest pixel differ by
+    that in some channel). `keep_absent`: an image that could not be had keeps its place and its error. `images_kept`:
+    those that are there, `images_absent`: those that are not. An image goes by the first rule it breaks: absence,
+    format, side, aspect, repeat, colour. Error: images_out_of_step, when a step between changed one of the two alone.
     """
     rules = _ImageRules(min_side_px, max_side_px, max_aspect, formats, min_colour_levels, keep_absent)
     rows = [

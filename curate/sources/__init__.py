@@ -81,7 +81,7 @@ def pool_of(recipe: Recipe) -> Pool:
     if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
         raise SourceError(f"out {recipe.out} lies in source.path {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
-    spec = source.model_dump(mode="json", exclude={"path", "captions"})
+    spec = source.model_dump(mode="json", exclude={"path", "captions", "folder"})
     files = HOW[source.type].identity(source)
     said = {"version": VERSION, "kind": recipe.kind, "source": spec, "files": files, "rows": recipe.shard_samples}
     return Pool(Path(recipe.out), fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {})))

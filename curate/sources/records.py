@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from curate import tables
 from curate.download import Downloader
+from curate.interchange import page_url
 from curate.sample import uid_of
 from curate.source import Records
-from curate.sources.rows import Row, as_meta, bad_row, failed, is_bad, table_identity, table_rows, with_body
+from curate.sources.rows import (
+    Row,
+    as_meta,
+    bad_row,
+    failed,
+    is_bad,
+    table_identity,
+    table_rows,
+    walk_identity,
+    with_body,
+)
 
-identity = table_identity
+
+def identity(source: Records) -> Any:
+    """The table's hash, and what the folder of its images holds."""
+    return [table_identity(source), walk_identity(Path(source.folder)) if source.folder else None]
 
 
 def rows(source: Records) -> Iterator[Row]:
@@ -25,8 +41,7 @@ def rows(source: Records) -> Iterator[Row]:
         said = {c: row[c] for c in source.columns}
         record = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
         uid = uid_of("interleaved", "record", record)
-        url = row.get("url")
-        origin = url if isinstance(url, str) else f"{str(name).rsplit('/', 1)[-1]}#{number}"
+        origin = page_url(said) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
         yield {"uid": uid, "origin": origin, "text": record, "meta": as_meta(row, source.keep)}
 
 
