@@ -23,13 +23,16 @@ COMPRESSED = (".gz", ".zst", ".bz2")
 _BLOCK = 1 << 20
 
 
-def kind_of(path: Path) -> str:
-    """The suffix that says what a file holds, one for compression aside. Raises TableError for any other kind."""
+def kind_of(path: Path, is_split: bool = False) -> str:
+    """The suffix that says what a file holds, one for compression aside.
+
+    A file that a separator parts is text unless it is a table, whatever its name. Raises TableError for other kinds.
+    """
     name = path.name
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
     kind = Path(name).suffix.lower()
-    if kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
+    if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
         raise TableError(f"{path}: {unknown('kind of text file', kind, (*TEXT_SUFFIXES, *TABLE_SUFFIXES))}")
     return kind
 
@@ -45,7 +48,7 @@ def read(
     Errors by name: missing_text, empty_text, text_too_large, bad_encoding, damaged_file, and those of `tables`.
     """
     name = name or path.name
-    if kind_of(path) in TABLE_SUFFIXES:
+    if kind_of(path, split is not None) in TABLE_SUFFIXES:
         return _from_table(path, name, text, keep)
     return _from_text(path, name, split)
 

@@ -78,7 +78,7 @@ def test_an_overlap_as_large_as_the_budget_and_a_strange_tokenizer_are_refused()
         chunks(tokenizer="gpt")
 
 
-@pytest.mark.parametrize("text", ["x" * 2_000_000, "x " * 500_000, "x\n" * 500_000, "." * 1_000_000, "a.b" * 300_000])
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "x " * 200_000, "x\n" * 200_000, "." * 500_000, "a.b" * 200_000])
 def test_a_text_of_megabytes_is_cut_in_time_that_grows_with_its_length(text: str) -> None:
     start = time.process_time()
     columns = chunks(tokenizer="bytes", max_tokens=4096)([text])

@@ -35,7 +35,7 @@ def test_a_text_file_is_one_document(tmp_path: Path, name: str) -> None:
     assert found == [{"text": "One\ntwo.", "origin": name, "meta": {}}]
 
 
-@pytest.mark.parametrize("name", ["fortunes", "fortunes.gz", "fortunes.txt.zst"])
+@pytest.mark.parametrize("name", ["fortunes", "fortunes.gz", "fortunes.txt.zst", "nietzsche.fortunes"])
 def test_a_separator_parts_a_file_into_documents(tmp_path: Path, name: str) -> None:
     found = read(wrote(tmp_path / name, FORTUNES.encode()), split="\n%\n", name="de/fortunes")
     assert [row["text"] for row in found] == ["One for all.\n\t-- Dumas", "Zwei.", "三。"]

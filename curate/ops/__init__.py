@@ -50,6 +50,8 @@ OPS: Mapping[str, str] = {
     "pii": "curate.ops.pii:pii",
     "mask_pii": "curate.ops.pii:mask_pii",
     "contamination": "curate.ops.decontaminate:contamination",
+    "perplexity": "curate.ops.perplexity:perplexity",
+    "fasttext_quality": "curate.ops.text:fasttext_quality",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curate import sentences
 from curate.models import file_digest
 from curate.ops import Columns, op
 from curate.text_tokens import Count, token_counter
-
-_ENDS = ".!?。！？｡"
-_END = re.compile(rf"(?<![{_ENDS}])[{_ENDS}]++[\"'”’»)\]」』]*+(?:[ \t]+|(?=[^\x00-\u2fff]))|\n+")
-"""Where a sentence or a line ends. A run of signs is tried at its beginning alone: cost is linear in any text."""
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _PIECE_CHARACTERS = 10_000
@@ -90,8 +87,8 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
 
     def _pieces(self, text: str) -> Iterator[Span]:
         """Sentences and lines, cut further where they alone are too long."""
-        ends = [match.end() for match in _END.finditer(text)]
-        for begin, end in pairwise([0, *ends, len(text)]):
+        starts = [start for start, _ in sentences.spans(text)]
+        for begin, end in pairwise([*starts, len(text)]):
             if end - begin <= _PIECE_CHARACTERS and (tokens := self._count(text[begin:end].strip())) <= self._most:
                 yield begin, end, tokens
                 continue

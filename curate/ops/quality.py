@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import text_stats
+from curate import sentences, text_stats
 from curate.models import file_digest
 from curate.ops import Columns, op, spec_of
 from curate.words import words
@@ -26,8 +26,6 @@ TERMINAL = frozenset("!.?։؝؞؟۔܀܁܂߹࠷࠹࠽࠾।॥၊။።፧፨᙮�
 
 _SIGNS_ALONE = re.compile(r"[\W_]+")
 _LETTER = re.compile(r"[^\W\d_]")
-_ENDS = "".join(sorted(TERMINAL)) + "…"
-_SENTENCE_END = re.compile(rf"(?<![{_ENDS}])[{_ENDS}]++[\"'”’»)\]]*+(?=\s|$)")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 
 
@@ -153,7 +151,7 @@ def _c4(text: str, min_words: int, max_word_characters: int) -> tuple[str | floa
         len(reasons),
         len(kept),
         *(reasons.count(name) for name in ("unended", "too_few_words", "too_long_word", "javascript", "policy")),
-        sum(max(1, len(_SENTENCE_END.findall(line))) for line in kept),
+        sum(len(sentences.spans(line)) for line in kept),
         "lorem_ipsum" in reasons,
         "curly_bracket" in reasons,
     )

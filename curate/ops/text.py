@@ -97,7 +97,7 @@ def text_basic(texts: Sequence[str]) -> Columns:
 
 
 def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
-    folded = _folded(text)
+    folded = one_line(text)
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
     words = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
@@ -106,7 +106,7 @@ def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
     return words, len(folded), *shares, controls, boilerplate_phrase(folded)
 
 
-def _folded(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` with control characters and lone surrogates as spaces, spaces folded to single ones."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
@@ -160,13 +160,35 @@ class language:  # noqa: N801 - ops are named as recipes name them
         return {"language": [name for name, _ in labels], "language_probability": [share for _, share in labels]}
 
     def _label(self, text: str) -> tuple[str | None, float | None]:
-        line = _folded(text[:_SEEN_CHARACTERS])
+        line = one_line(text[:_SEEN_CHARACTERS])
         upper, lower = sum(map(str.isupper, line)), sum(map(str.islower, line))
         if upper > lower:
             line = line.lower()  # the model saw few capitals: 45 % right on names in capitals, 83 % when lowered
         if not any(map(str.isalpha, line)):
             return None, None
         return self._predict(line)
+
+
+@op(reads="text", writes={"quality": pa.float32()}, version=1, batch_size=256)
+class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
+    """Probability that a fastText classifier gives to `label`, of the first `max_characters` of each text on one line.
+
+    DCLM (Li et al. 2024, section 4.4) trains it on instructions and explanations (`hq`) against the crawl and keeps
+    what has at least .018112, some tenth of it: as a rule `min`, or `top: 0.1` of one's own. `curate quality` trains.
+    """
+
+    def __init__(self, *, model: str, label: str = "hq", max_characters: int = 100_000) -> None:
+        self._probability = models.load_fasttext_label(models.classifier_path(model), label)
+        self._most = max_characters
+
+    @staticmethod
+    def identity(*, model: str, label: str = "hq", max_characters: int = 100_000) -> str:
+        """Digest of the model file: a changed file is a changed column."""
+        return models.file_digest(models.classifier_path(model))
+
+    def __call__(self, texts: Sequence[str]) -> Columns:
+        """One probability a text."""
+        return {"quality": [self._probability(one_line(text[: self._most])) for text in texts]}
 
 
 @op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)
