@@ -163,8 +163,8 @@ class Walker:
         return now
 
     def _is_site_header(self, node: LexborNode) -> bool:
-        assert self.body is not None
-        return node.css_first("h1") is None or self.body.css_first("main h1, article h1") is not None
+        """One without a heading of its own: the name of a site is a link to it."""
+        return all(each.css_first("x-a") is not None for each in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> _Context:
         self.found.containers.append(Container(self.now.inside, said.kind, said.main))
