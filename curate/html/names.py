@@ -66,7 +66,7 @@ _KEPT_ASIDE = re.compile(
     r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
 )
 _FIGURE = listed(
-    "figure informalfigure mediaobject wp-caption thumb thumbinner image-block article-image"
+    "figure informalfigure example mediaobject wp-caption thumb thumbinner image-block article-image"
     " captioned-image img-caption"
 )
 _CAPTION = listed(

@@ -35,7 +35,7 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     _count(containers, pieces)
     weights = _weights(containers, pieces)
     root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
-    links = _link_parts(containers, weights, root)
+    links = _link_parts(containers, root)
     inside = _below(containers, root)
     around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
     likely = [not (links[piece.inside] or _is_navigation(piece)) for piece in pieces]
@@ -160,12 +160,14 @@ def _below(containers: Sequence[Container], root: int) -> list[bool]:
     return inside
 
 
-def _link_parts(containers: Sequence[Container], weights: Sequence[int], root: int) -> list[bool]:
-    """Containers that are mostly links, with hardly any running text, and all in them."""
+def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
+    """Containers of links and hardly anything else, and all in them."""
     links = [False] * len(containers)
     for at, each in enumerate(containers):
         if at > root:
-            own = each.link_words >= max(2, _MOSTLY_LINKS * each.words) and weights[at] <= _HARDLY_TEXT * each.words
+            own = (
+                each.link_words >= max(2, _MOSTLY_LINKS * each.words) and each.plain_words <= _HARDLY_TEXT * each.words
+            )
             links[at] = own or (each.parent >= 0 and links[each.parent])
     return links
 
