@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from curate.document import Block
 
 _UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_BETWEEN = (
+    r"\s\x00-\x1f!-/:-@\[-`{-~\xa1-\xbf\u2000-\u200b\u200e-\u206f\u20a0-\u2bff\u3000-\u303f"
+    r"\uff01-\uff0f\uff1a-\uff20\ufffd"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|[^{_BETWEEN}{_UNSPACED}]+")  # \w would cut at the vowel signs of Indic scripts
 
 
 def words_in(text: str) -> int:

@@ -37,8 +37,8 @@ _DATA_CELL_WORDS = 25
 @dataclass
 class _Figure:
     pictures: list[Piece] = field(default_factory=list)
-    captions: list[tuple[int, str]] = field(default_factory=list)
-    """Each with the number of pictures before it."""
+    captions: list[tuple[int, int, Piece]] = field(default_factory=list)
+    """Each with the number of pictures before it, and its place among the page's pieces, should there be no picture."""
 
 
 class _Context(NamedTuple):
@@ -163,8 +163,8 @@ class Walker:
         return now
 
     def _is_site_header(self, node: LexborNode) -> bool:
-        assert self.body is not None
-        return node.css_first("h1") is None or self.body.css_first("main h1, article h1") is not None
+        """One without a heading of its own: the name of a site is a link to it."""
+        return all(each.css_first("x-a") is not None for each in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> _Context:
         self.found.containers.append(Container(self.now.inside, said.kind, said.main))
@@ -206,26 +206,26 @@ class Walker:
 
     def _captioned(self) -> None:
         text = _plain(self._taken())
-        last = self.found.pieces[-1] if self.found.pieces else None
+        pieces, figure = self.found.pieces, self.now.figure
         if not text:
             return
-        figure = self.now.figure
         if figure is not None:
-            figure.captions.append((len(figure.pictures), text))
-        elif last is not None and last.url and last.caption is None:
-            last.caption = text
+            piece = Piece(self.now.inside, "paragraph", text, words_in(text))
+            figure.captions.append((len(figure.pictures), len(pieces), piece))
+        elif pieces and pieces[-1].url and pieces[-1].caption is None:
+            pieces[-1].caption = text
         else:
             self._add(text, "paragraph")
 
     def _close(self, figure: _Figure) -> None:
         """A figure's captions to its images: one alone to the first image, of several each to the image before it."""
         if not figure.pictures:
-            for _, text in figure.captions:
-                self._add(text, "paragraph")
+            for _, place, piece in reversed(figure.captions):
+                self.found.pieces.insert(place, piece)
             return
-        for after, text in figure.captions:
+        for after, _, piece in figure.captions:
             picture = figure.pictures[after - 1 if after and len(figure.captions) > 1 else 0]
-            picture.caption = f"{picture.caption}\n{text}" if picture.caption else text
+            picture.caption = f"{picture.caption}\n{piece.text}" if picture.caption else piece.text
 
     def _image(self, node: LexborNode) -> None:
         attributes, around = node.attributes, node.parent
@@ -325,6 +325,6 @@ def _is_data(table: LexborNode) -> bool:
     if any(part.css_first("table") is not None for part in table.iter()):
         return False
     rows, cells = len(table.css("tr")), len(table.css("td, th"))
-    if rows < 2 or 2 * cells < 3 * rows:
+    if rows < 2 or cells < 4 or 2 * cells < 3 * rows:
         return False
     return len(table.text().split()) <= _DATA_CELL_WORDS * cells
