@@ -28,10 +28,33 @@ WORDS: Final = pa.list_(
 size it is drawn in; the number of the line; how sure an OCR engine was, 0 to 1 (null: it was not read by one)."""
 
 _UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _COMPARED = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]{4,}")
 _FEWEST_LETTERS: Final = 100  # in Latin words, below which their vowels are no sample
 _VOWELS: Final = (0.23, 0.33)  # of their letters: text that is certainly shifted has fewer, no language seen has fewer
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Where the words of a line begin and end: what stands between spaces, Han characters and kana one by one."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
+def mended(lines: Sequence[str], hyphen: str = "-") -> str:
+    """Lines as a text, in which a word that ends in `hyphen` at the end of its line is made whole on that line.
+
+    The hyphen stays where the next line begins with a capital or a digit, or where no line follows.
+    """
+    text = "\n".join(lines)
+    if hyphen in text:
+        text = re.sub(rf"(?<=[^\W\d_]){hyphen}\n(\S+)[ \n]?", _rejoined, text).removesuffix("\n")
+    return text.replace(hyphen, "-")
+
+
+def _rejoined(found: re.Match[str]) -> str:
+    rest = found[1]
+    kept = "" if rest[0].isalpha() and not rest[0].isupper() else "-"
+    return f"{kept}{rest}\n"
 
 
 def as_column(

@@ -132,21 +132,21 @@ MATERIALS = {
         "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5",
         "public domain (CC0-1.0)",
     ),
-    "installation-guide": Material(
+    "installation-guide-amd64": Material(
         "debian",
         "installation-guide-amd64",
         "20230508+deb12u1",
         "812c43e1dc906daf671e3efe953dc023205c238e5bd5a3021ce4ca142793573a",
         "GPL-2.0-or-later",
     ),
-    "publishers": Material(
+    "texlive-publishers-doc": Material(
         "debian",
         "texlive-publishers-doc",
         "2022.20230122-4",
         "9b632913d4b0d0871bef41c414fc7ce1167e3bacb55b140901df0c95df1c5765",
         "LPPL and others, file by file",
     ),
-    "live-manual": Material(
+    "live-manual-pdf": Material(
         "debian",
         "live-manual-pdf",
         "2:20151217.2",

@@ -15,7 +15,7 @@ FLOORS = [
         "settings sample function_words characters reading_order",
         "words text_stats image_structure blob document files remedies clip_tokens",
         "images tables shards html warc",
-        "pdf typeset",
+        "pdf ocr typeset",
         "download texts models llm mix",
         "ops",
         "source",

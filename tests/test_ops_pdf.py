@@ -13,7 +13,7 @@ from PIL import Image
 from curate.blob import Stored
 from curate.images import decode
 from curate.ops import Failed, spec_of
-from curate.ops.pdf import pdf_page, render_page
+from curate.ops.pdf import pdf_page, render_page, script
 from curate.words import noise_of
 
 TEXT = [f"line {n} of a page that says what it says in plain words" for n in range(30)]
@@ -36,7 +36,7 @@ def test_a_page_comes_with_its_text_its_words_and_its_layout() -> None:
     columns = pdf_page([data, data], [{"page": 0, "pages": 2}, {"page": 1, "pages": 2}])
     assert columns["text"] == ["", "\n".join(TEXT)]
     assert columns["word_count"] == [0, 30 * 13]
-    assert columns["script"] == [None, "Latn"] and columns["page_columns"] == [0, 1]
+    assert columns["page_columns"] == [0, 1]
     assert columns["skew_degrees"] == [None, 0] and columns["ruled_lines"] == [0, 1]
     assert columns["image_share"] == [0, 0] and 0.1 < columns["density"][1] < 0.5
     first = columns["words"][1][0]
@@ -61,10 +61,11 @@ def test_a_page_that_cannot_be_read_fails_alone_with_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "script"), [("Съешь ещё этих", "Cyrl"), ("漢字かな交じり", "Jpan"), ("한국어 문장", "Hang")]
+    ("text", "expected"), [("Съешь ещё этих", "Cyrl"), ("漢字かな交じり", "Jpan"), ("한국어 문장", "Hang")]
 )
-def test_the_script_is_that_of_most_letters(text: str, script: str) -> None:
-    assert pdf_page([pdf(wide(text, 72, 700))], [{}])["script"] == [script]
+def test_the_script_is_that_of_most_letters(text: str, expected: str) -> None:
+    (found,) = pdf_page([pdf(wide(text, 72, 700))], [{}])["text"]
+    assert script([found, "123", ""])["script"] == [expected, None, None]
 
 
 def test_a_text_layer_that_is_noise_is_told_from_one_that_is_text() -> None:

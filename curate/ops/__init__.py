@@ -42,6 +42,11 @@ OPS: Mapping[str, str] = {
     "fetch_images": "curate.ops.fetch:fetch_images",
     "pdf_page": "curate.ops.pdf:pdf_page",
     "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
 }
 
 

@@ -28,7 +28,6 @@ _LAYER = {
     "words": WORDS,
     "word_count": pa.int32(),
     "text_layer_noise": pa.float32(),
-    "script": pa.string(),
     "page_columns": pa.int32(),
     "skew_degrees": pa.float32(),
     "density": pa.float32(),
@@ -50,11 +49,11 @@ def pdf_page(
 ) -> Columns:
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
-    text, words (see curate.words): empty where the page has no text layer, an image file's page among them.
-    text_layer_noise: see curate.words.noise_of. script: ISO 15924, of most letters. page_columns: that stand side by
-    side. skew_degrees: of the writing, anticlockwise. density, image_share, table_share: of the page's area, under
-    words, images, and between ruled lines as of tables; ruled_lines: how many there are. A page that cannot be read
-    fails with the error's name (see curate.pdf.PdfError).
+    text, words (see curate.words) and layer_words, their count: empty without a text layer, as in an image file.
+    text_layer_noise: see curate.words.noise_of. page_columns: that stand side by side. skew_degrees: of the writing,
+    anticlockwise. density, image_share, table_share: of the page's area, under words, images, and between ruled lines
+    as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
+    curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
     rows = [_tried(partial(_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
@@ -80,7 +79,6 @@ def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
         "words": as_column(layer.words, layer.boxes, layer.lines),
         "word_count": len(layer.words),
         "text_layer_noise": noise_of(layer.words),
-        "script": script_of(codes_of(layer.text)),
         "page_columns": layer.columns,
         "skew_degrees": layer.skew_degrees if layer.words else None,
         "density": min(1.0, float(sizes.prod(axis=1).sum())),
@@ -136,3 +134,9 @@ def _drawn(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format,
         return Stored(data, _KEPT[found.format], found.width, found.height)
     found.image.thumbnail((shape[0], shape[0]), Image.Resampling.LANCZOS)
     return Stored(encoded(found.image, *shape[1:]), shape[1], *found.image.size)
+
+
+@op(reads="text", writes={"script": pa.string()}, version=1)
+def script(texts: Sequence[str]) -> Columns:
+    """The script of most letters by its ISO 15924 code: Latn, Cyrl, Arab, Hani, Jpan, ...; null without letters."""
+    return {"script": [script_of(codes_of(text)) for text in texts]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import re
 from collections import deque
 from dataclasses import dataclass
 from itertools import repeat
@@ -13,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pypdfium2.raw as pdfium
 
-from curate.characters import LEFTWARDS, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of
+from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.pdf.file import Page, PdfError, direct
 from curate.reading_order import Floats, Ints, members, reading_order
+from curate.words import mended
 
 _SAMPLED_ANGLES: Final = 16
 _BROKEN: Final = "\ufffe"
@@ -71,11 +71,11 @@ def _read(page: Page, layer: Any) -> PageText:
         spans_N3, boxes = spans_N3[seen], boxes[seen]
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
-    leftwards = 2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero(flags & SPACE == 0)
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
     first = np.flatnonzero(np.diff(spans_N3[:, 2], prepend=-1))
     lines = np.stack([first, np.append(first[1:], len(spans_N3))], axis=1)
-    runs, columns = reading_order(points, lines, leftwards=bool(leftwards))
+    dots = (flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT) != 0
+    runs, columns = reading_order(points, lines, leftwards=is_leftwards(text), said=~dots)
     if runs is not lines:
         order = members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
@@ -83,7 +83,7 @@ def _read(page: Page, layer: Any) -> PageText:
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
     return PageText(
-        _mended([text[first:end] for first, end in from_to]),
+        mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, ""),
         _printed(text, spans_N3),
         np.clip(boxes, 0, 1),
         np.repeat(np.arange(len(runs)), counts),
@@ -134,20 +134,6 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
     first_N4, last_N4 = sides_M4[: len(spans)], sides_M4[len(spans) :]
     least_N4, most_N4 = np.minimum(first_N4, last_N4), np.maximum(first_N4, last_N4)
     return np.stack([least_N4[:, 0], least_N4[:, 3], most_N4[:, 2], most_N4[:, 1]], axis=1)
-
-
-def _mended(lines: list[str]) -> str:
-    """The lines as a text; a word that a line's end broke is made whole, its hyphen kept before a capital or digit."""
-    text = "\n".join(lines)
-    if _BROKEN in text:
-        text = re.sub(rf"{_BROKEN}\n(\S+)[ \n]?", _rejoined, text).removesuffix("\n")
-    return text.replace(_BROKEN, "-").replace(_SOFT_HYPHEN, "")
-
-
-def _rejoined(found: re.Match[str]) -> str:
-    rest = found[1]
-    kept = "" if rest[0].isalpha() and not rest[0].isupper() else "-"
-    return f"{kept}{rest}\n"
 
 
 def _printed(text: str, spans: Ints) -> list[str]:
