@@ -45,23 +45,25 @@ class _Sides:
     side: Ints
 
 
-def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False) -> Order:
+def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None) -> Order:
     """The order in which `lines` are read; a line that runs on from one column into the next is cut at the gutter.
 
     Where no columns are found the drawn order is kept, but for parts that were drawn late and stand wholly above
     earlier ones. `leftwards`: columns follow from right to left, as in Arabic. Vertical writing is known by the shape
-    of its lines, and they follow from right to left.
+    of its lines, and they follow from right to left. `said`: the words that say something, which dots before a page's
+    number do not; without it all do.
     """
     if len(lines) < 2:
         return Order(lines, len(lines))
+    said = np.ones(len(words), np.bool_) if said is None else said
     boxes = joined(words, lines)
     if _is_plain(words, lines, boxes):
         return Order(lines, 1)
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
-        return _in_columns(turned, lines, leftwards=False, depth=0)
-    return _in_columns(words, lines, leftwards=leftwards, depth=0)
+        return _in_columns(turned, lines, said, leftwards=False, depth=0)
+    return _in_columns(words, lines, said, leftwards=leftwards, depth=0)
 
 
 def joined(words: Floats, runs: Ints) -> Floats:
@@ -97,11 +99,11 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(words: Floats, lines: Ints, *, leftwards: bool, depth: int) -> Order:
+def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int) -> Order:
     boxes = joined(words, lines)
     gutter = _gutter(words, lines) if len(lines) >= _FEWEST_LINES and depth < _DEEPEST else None
     sides = _cut(words, lines, gutter) if gutter is not None else None
-    if sides is None or not _are_columns(sides):
+    if sides is None or not _are_columns(said, sides):
         return Order(_as_drawn(lines, boxes), 1)
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
@@ -113,7 +115,7 @@ def _in_columns(words: Floats, lines: Ints, *, leftwards: bool, depth: int) -> O
         for part in range(3):
             chosen = sides.runs[(band == number) & (rank == part)]
             if len(chosen):
-                found = _in_columns(words, chosen, leftwards=leftwards, depth=depth + 1)
+                found = _in_columns(words, chosen, said, leftwards=leftwards, depth=depth + 1)
                 runs.append(found.runs)
                 beside += found.columns if part < 2 else 0
         most = max(most, beside)
@@ -174,12 +176,13 @@ def _halves(words: Floats, start: int, middle: float, gap: float) -> list[tuple[
     return [(start + a, start + b) for a, b in pairwise(edges)]
 
 
-def _are_columns(sides: _Sides) -> bool:
-    """Whether both sides look like prose, next to each other; cells of a table or a list's numbers do not."""
+def _are_columns(said: Bools, sides: _Sides) -> bool:
+    """Whether both sides look like prose, next to each other; cells of a table and dots before a number do not."""
+    before = np.append(0, np.cumsum(said))
     extents = []
     for side in (0, 1):
         boxes, runs = sides.boxes[sides.side == side], sides.runs[sides.side == side]
-        if len(runs) < _FEWEST_LINES or (runs[:, 1] - runs[:, 0]).mean() < _WORDS:
+        if len(runs) < _FEWEST_LINES or (before[runs[:, 1]] - before[runs[:, 0]]).mean() < _WORDS:
             return False
         widths = boxes[:, 2] - boxes[:, 0]
         column = boxes[:, 2].max() - boxes[:, 0].min()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pypdfium2.raw as pdfium
 
-from curate.characters import SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
+from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
 from curate.reading_order import Floats, Ints, members, reading_order
@@ -74,7 +74,8 @@ def _read(page: Page, layer: Any) -> PageText:
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
     first = np.flatnonzero(np.diff(spans_N3[:, 2], prepend=-1))
     lines = np.stack([first, np.append(first[1:], len(spans_N3))], axis=1)
-    runs, columns = reading_order(points, lines, leftwards=is_leftwards(text))
+    dots = (flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT) != 0
+    runs, columns = reading_order(points, lines, leftwards=is_leftwards(text), said=~dots)
     if runs is not lines:
         order = members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
