@@ -80,12 +80,11 @@ _MAIN_NAME = re.compile(
 
 def is_hidden(attributes: Attributes) -> bool:
     """Whether the element says that it is not shown."""
+    if "style" in attributes and _HIDING.search(attributes["style"] or ""):
+        return True
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return True
-    if (attributes.get("aria-hidden") or "").lower() == "true":
-        return True
-    style = attributes.get("style")
-    return style is not None and _HIDING.search(style) is not None
+    return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,8 @@ class Said:
 
 def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
+    if not attributes:
+        return _said(tag, "", "", "")
     get = attributes.get
     role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
     return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
