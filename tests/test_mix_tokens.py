@@ -202,6 +202,12 @@ def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sam
         lines.write_bytes(data)
         with pytest.raises(mix.MixtureError, match=r"mixture.lengths.npy.*curate mix"):
             mix.load(tmp_path / "mixture.json")
+    foreign = np.load(tmp_path / "lines.npy")
+    foreign["counts"] = np.roll(foreign["counts"], 1, axis=0)
+    foreign["counts"][:, 0] += 1
+    np.save(lines, foreign)
+    with pytest.raises(mix.MixtureError, match="of other shards"):
+        mix.locate(mix.read(tmp_path / "mixture.json"), [0, 1, 2])
     lines.unlink()
     with pytest.raises(mix.MixtureError, match=r"mixture.lengths.npy.*curate mix"):
         mix.read(tmp_path / "mixture.json")

@@ -168,7 +168,8 @@ class Strata:
         keys = mixed(word + np.arange(rounds * ranges, dtype=np.uint64) * np.uint64(GOLDEN))
         has = np.zeros(ranges, np.int64)
         for turn, number in enumerate(np.argsort(-np.abs(above[dealt].sum(axis=1)), kind="stable").tolist()):
-            to = np.argsort(has if turn % 2 else keys[number * ranges : (number + 1) * ranges], kind="stable")
+            key = keys[number * ranges : (number + 1) * ranges]
+            to = np.lexsort((key, has) if turn % 2 else (key,))
             dealt[number, to] = dealt[number, ::-1].copy()
             has += above[dealt[number]]
         dealt = dealt[:, _by_turns(has)]
@@ -182,6 +183,8 @@ class Strata:
         cuts = self._cuts(epoch)
         shards = cuts.turn[cuts.firsts[number] : cuts.firsts[number + 1]]
         counts = np.stack([self.table["counts"][shard] for shard in shards.tolist()]).astype(np.int64)
+        if not np.array_equal(counts.sum(axis=1), self.rows[shards]):
+            raise MixtureError("the lines of lengths beside the manifest are of other shards; run `curate mix` again")
         levels = _joined(counts.sum(axis=0))
         word = mixed(np.array([(self.key + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
         word = mixed(word ^ np.uint64((number + 1) * MIX[1] & (1 << 64) - 1))
