@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, sc
 from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
-    from curate.mix.manifest import Manifest, Stage, Tokens
+    from curate.mix.manifest import Manifest, Said
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +136,8 @@ class StageAt:
     name: str
     ramping: bool
     weights: tuple[float, ...]
-    resolution: int | None
-    sequence: Tokens
+    resolution: Said
+    sequence: Said
     train: tuple[str, ...] | None
 
 
@@ -164,26 +164,24 @@ def stage_of(manifest: Manifest, position: int) -> StageAt:
     weights = tuple(
         a + (b - a) * (done / stage.ramp) for a, b in zip(_as_used(manifest, before.weights), weights, strict=True)
     )
-    resolution = _between(before.resolution, stage.resolution, done, stage.ramp, stage.resolution_multiple)
-    return StageAt(stage.name, True, weights, resolution, _sequence(before, stage, done), stage.train)
+    along = (done, stage.ramp)
+    resolution = _ramped(before.resolution, stage.resolution, along, stage.resolution_multiple)
+    sequence = _ramped(before.sequence, stage.sequence, along, stage.sequence_multiple)
+    return StageAt(stage.name, True, weights, resolution, sequence, stage.train)
 
 
-def _sequence(before: Stage, stage: Stage, done: int) -> Tokens:
-    """The sequence after `done` positions of a ramp, for all or source by source."""
-    now, then, multiple = stage.sequence, before.sequence, stage.sequence_multiple
-    if isinstance(now, dict):
-        past = then if isinstance(then, dict) else dict.fromkeys(now, then)
-        return {name: _between(past.get(name), n, done, stage.ramp, multiple) for name, n in now.items()}
-    return _between(None if isinstance(then, dict) else then, now, done, stage.ramp, multiple)
+def _ramped(before: Said, after: Said, along: tuple[int, int], multiple: int) -> Said:
+    """The multiple nearest to where a ramp stands, (done, of how many); at once what the stage before did not say."""
+    if isinstance(after, dict):
+        past = before if isinstance(before, dict) else dict.fromkeys(after, before)
+        return {name: _nearest(past.get(name), n, along, multiple) for name, n in after.items()}
+    return None if after is None else _nearest(None if isinstance(before, dict) else before, after, along, multiple)
 
 
-N = TypeVar("N", int, int | None)
-
-
-def _between(before: int | None, after: N, done: int, ramp: int, multiple: int) -> N:
-    """The multiple nearest to where a ramp stands; where the stage before says nothing, there is none."""
-    if before is None or after is None:
+def _nearest(before: int | None, after: int, along: tuple[int, int], multiple: int) -> int:
+    if before is None:
         return after
+    done, ramp = along
     doubled = 2 * (before * ramp + (after - before) * done)
     return (doubled + ramp * multiple) // (2 * ramp * multiple) * multiple
 
