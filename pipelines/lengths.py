@@ -1,94 +1,95 @@
-"""Lengths of texts and numbers of images, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
+"""How long samples are, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
 
-The tars and dataset.json stay as they are, so that a mixture made before goes on being valid. A text is what the part
-`txt` of a sample says; a sample without it has length 0.
+    text_tokens        tokens of the sample's own texts, counted as the trainer spells them
+    images             images that are there
+    layout             of a document: the tokens of each text, -1 for each image, in order
+    text_tokens:KEY    tokens of each text found under KEY, of which a mixture may choose (`texts`)
+
+The tars and dataset.json stay as they are, so that a mixture made before goes on being valid. A sample that does not
+say what its kind should has length 0; a stream replaces it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from curate.sample import commit_file
+from curate.mix.content import PICTURE, Picture, content, texts_under
+from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.sample import Kind, commit_file
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
+from curate.text_tokens import Count, token_counter
 
-COLUMN = "text_tokens"
-IMAGES = "images"
-IMAGE_PARTS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
-MADE_BY = "text_tokens_by"
-Count = Callable[[str], int]
+Row = dict[str, Any]
 
 
-def add_text_tokens(dataset: Path, tokenizer: str) -> dict[str, int]:
-    """Write the column into every index of a dataset, each whole or not at all; returns samples and tokens counted.
+def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) -> dict[str, int]:
+    """Write the columns into every index of a dataset, each whole or not at all; returns samples and tokens counted.
 
-    An index that has the column by the same tokenizer is left alone. Raises ValueError for a tokenizer not known.
+    `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer and rules
+    is left alone. Raises ValueError for a tokenizer not known.
     """
-    count, info, total = _counter(tokenizer), load_dataset(dataset), 0
+    (count, mark), info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
     for shard in info.shards:
         with ShardReader(folder / shard.tar, folder / shard.index) as reader:
             table = reader.table
-            if reader.metadata.get(MADE_BY) != tokenizer:
-                rows = range(len(reader))
-                table = _with(table, COLUMN, [_length(reader, row, count) for row in rows])
-                table = _with(table, IMAGES, [_images(reader, row) for row in rows])
-                metadata = {**(table.schema.metadata or {}), MADE_BY.encode(): tokenizer.encode()}
-                table = table.replace_schema_metadata(metadata)
+            wanted = _schema(info.kind, texts)
+            if reader.metadata.get(COUNTED_BY) != mark or not set(wanted.names) <= set(table.column_names):
+                rows = list(_counted(reader, info.kind, count, texts))
+                table = _with(table, pa.Table.from_pylist(rows, wanted), mark)
                 with commit_file(folder / shard.index) as temporary:
                     _write(table, temporary)
-            total += sum(table.column(COLUMN).to_pylist())
-    return {"samples": info.samples, COLUMN: total}
+            total += sum(table.column(TEXT_TOKENS).to_pylist())
+    return {"samples": info.samples, TEXT_TOKENS: total}
 
 
-def _length(reader: ShardReader, row: int, count: Count) -> int:
-    if not any(part.name == "txt" for part in reader.parts(row)):
-        return 0
-    return count(reader.read_part(row, "txt").decode("utf-8", "replace"))
+def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
+    fields = [pa.field(TEXT_TOKENS, pa.int32()), pa.field(IMAGES, pa.int32())]
+    fields += [pa.field(LAYOUT, pa.list_(pa.int32()))] if kind == "interleaved" else []
+    return pa.schema([*fields, *(pa.field(chosen_tokens(key), pa.list_(pa.int32())) for key in texts)])
 
 
-def _images(reader: ShardReader, row: int) -> int:
-    return sum(part.name.rpartition(".")[2].lower() in IMAGE_PARTS for part in reader.parts(row))
+def _counted(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]) -> Iterator[Row]:
+    wordy = {"txt", *texts, *(["json"] if texts or kind == "interleaved" else [])}
+    for row in range(len(reader)):
+        names = [part.name for part in reader.parts(row)]
+        parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
+        laid = _laid(kind, parts, count)
+        yield {
+            TEXT_TOKENS: sum(n for n in laid if n != PICTURE),
+            IMAGES: laid.count(PICTURE),
+            LAYOUT: laid,
+            **{chosen_tokens(key): _under(parts, key, count) for key in texts},
+        }
 
 
-def _with(table: pa.Table, name: str, numbers: list[int]) -> pa.Table:
-    kept = table.drop_columns([name]) if name in table.column_names else table
-    return kept.append_column(pa.field(name, pa.int32()), pa.array(numbers, pa.int32()))
+def _laid(kind: Kind, parts: Mapping[str, bytes], count: Count) -> list[int]:
+    try:
+        return [PICTURE if isinstance(s, Picture) else count(s) for s in content(kind, parts)]
+    except (ValueError, RecursionError):
+        return []
+
+
+def _under(parts: Mapping[str, bytes], key: str, count: Count) -> list[int]:
+    try:
+        return [count(text) for text in texts_under(parts, key)]
+    except (ValueError, RecursionError):
+        return []
+
+
+def _with(table: pa.Table, counted: pa.Table, mark: str) -> pa.Table:
+    """The index with the counted columns in place of any it had by those names."""
+    kept = table.drop_columns([name for name in counted.column_names if name in table.column_names])
+    for field in counted.schema:
+        kept = kept.append_column(field, counted.column(field.name))
+    return kept.replace_schema_metadata({**(table.schema.metadata or {}), COUNTED_BY.encode(): mark.encode()})
 
 
 def _write(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-
-
-def _counter(tokenizer: str) -> Count:
-    """How many tokens a text has, marks of begin and end left out."""
-    if tokenizer == "bytes":
-        return lambda text: len(text.encode())
-    if tokenizer == "words":
-        return lambda text: len(text.split())
-    if tokenizer == "simple":
-        from open_clip.tokenizer import SimpleTokenizer
-
-        pairs = SimpleTokenizer()
-        return lambda text: len(pairs.encode(text))
-    if Path(tokenizer).suffix == ".json":
-        return _described(Path(tokenizer))
-    raise ValueError(
-        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
-        " Hugging Face `tokenizers` library)"
-    )
-
-
-def _described(path: Path) -> Count:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
-    described = Tokenizer.from_file(str(path))
-    return lambda text: len(described.encode(text, add_special_tokens=False).ids)

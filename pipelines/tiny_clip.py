@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.mix import build as build_mixture
+from curate import mix
+from curate.mix.spec import Entry
 from curate.sample import dump_json, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.drawings import FRAMES, has_tone, held_out, is_flag, plain_code
@@ -175,8 +176,9 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(asdict(measure(path))))
         return 0
     things, tones = write_pairs(path)
-    parts = [(path / "things", THINGS_WEIGHT), (path / "tones", 1 - THINGS_WEIGHT)]
-    manifest = build_mixture(parts, 7, path / "mixture.json")
+    weights, texts = {"things": THINGS_WEIGHT, "tones": 1 - THINGS_WEIGHT}, {"captions": 1.0}
+    entries = tuple(Entry(path=name, weight=weight, texts=texts) for name, weight in weights.items())
+    manifest = mix.compose(mix.MixtureSpec(seed=7, sources=entries), path, path / "mixture.json").manifest
     print(json.dumps({"things": things.samples, "tones": tones.samples, "sources": len(manifest.datasets)}))
     return 0
 

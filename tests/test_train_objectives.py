@@ -16,25 +16,35 @@ from train import model, objectives, optim, tokens
 from train.config import Caption, Config, Optim
 from train.language import LanguageModel, rotary, rotated
 
-LANGUAGE = {"width": 32, "layers": 2, "heads": 2, "text_length": 12}
+LANGUAGE = {"width": 32, "layers": 2, "heads": 2}
+CODE = tokens.text_code("bytes")
+PATCHES = 16
 
 
 def config(**changed: Any) -> Config:
     return Config.model_validate({**TINY, **changed})
 
 
-def captioner(train_tower: bool = False) -> objectives.CaptionObjective:
+def captioner(train_tower: bool = False) -> objectives.MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    return objectives.CaptionObjective(model.build(settings.model), settings.objective, tokens.caption_code("bytes"))
+    objective = objectives.MultimodalObjective(model.build(settings.model), settings.objective, CODE)
+    objectives.set_trained(objective, objective.trained)
+    return objective
 
 
 def captioned(*texts: str) -> dict[str, torch.Tensor]:
-    coded = [tokens.caption_ids(text, tokens.caption_code("bytes"), 12) for text in texts]
+    """Rows of an image and its caption, as the caption objective prepares them."""
+    rows = [[CODE.begin, *[-1] * PATCHES, *CODE.encode(text), CODE.end] for text in texts]
+    ids = torch.zeros(len(rows), PATCHES + 12, dtype=torch.long)
+    scored = torch.zeros(ids.shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        scored[number, PATCHES + 1 : len(row)] = True
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (len(texts), 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return {"image": image, "ids": torch.stack([c[0] for c in coded]), "length": torch.tensor([c[1] for c in coded])}
+    image = torch.randint(0, 256, (len(texts), 1, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return {"image": image, "ids": ids, "scored": scored, "source": torch.zeros(len(texts), dtype=torch.long)}
 
 
 def test_the_contrastive_loss_is_open_clips() -> None:
@@ -48,16 +58,18 @@ def test_the_contrastive_loss_is_open_clips() -> None:
 def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> None:
     objective = captioner().eval()
     batch = captioned("a cat", "two")
-    assert objective.weight(batch) == len("a cat") + 1 + len("two") + 1
+    assert objective.counts(batch) == [len("a cat") + 1 + len("two") + 1]
     loss = objective(batch)
     padded = dict(batch, ids=batch["ids"].clone())
-    padded["ids"][0, 8:], padded["ids"][1, 6:] = 65, 66
+    padded["ids"][0, PATCHES + 7 :], padded["ids"][1, PATCHES + 5 :] = 65, 66
     torch.testing.assert_close(objective(padded), loss)
     other = dict(batch, ids=batch["ids"].clone())
-    other["ids"][1, 2] = 90
+    other["ids"][1, PATCHES + 2] = 90
     assert not torch.allclose(objective(other), loss)
     alone = [objective({name: value[n : n + 1] for name, value in batch.items()}) for n in range(2)]
     torch.testing.assert_close(alone[0] + alone[1], loss)
+    scaled = dict(batch, scale=torch.tensor([0.5, 2.0]), source=torch.tensor([0, 1]))
+    torch.testing.assert_close(objective(scaled), 0.5 * alone[0] + 2 * alone[1])
 
 
 def test_the_caption_is_predicted_from_the_image() -> None:
@@ -131,7 +143,7 @@ def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> No
 def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
     started = time.monotonic()
     tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
-    tokens.caption_ids("y" * 1_000_000, tokens.caption_code("simple"), 64)
+    tokens.text_code("simple").encode("y" * 1_000_000)
     assert time.monotonic() - started < 5
 
 
@@ -159,6 +171,45 @@ def test_the_rate_warms_up_then_falls_along_a_cosine_to_its_floor() -> None:
     assert rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55)
     assert rates[110] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rate"),
+    [
+        (1e6, 1.703e-3),
+        (9e6, 6.747e-4),
+        (85e6, 2.619e-4),
+        (302e6, 1.535e-4),
+        (1.2e9, 8.583e-5),
+        (3e9, 5.834e-5),
+        (7e9, 4.082e-5),
+        (30e9, 2.211e-5),
+    ],
+)
+def test_mm1s_law_of_the_rate_gives_its_published_values(parameters: float, rate: float) -> None:
+    assert optim.law_rate(int(parameters)) == pytest.approx(rate, rel=5e-4)
+
+
+def test_the_law_is_of_the_language_models_size_without_its_embedding() -> None:
+    language = captioner().language
+    size = language.size()
+    assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
+    assert optim.resolved(Optim(lr="mm1"), size).lr == optim.law_rate(size)
+    assert optim.resolved(Optim(lr=0.5), size).lr == 0.5
+    with pytest.raises(ValueError, match="this objective has none"):
+        optim.resolved(Optim(lr="mm1"), None)
+
+
+@pytest.mark.parametrize(("convention", "left"), [("coupled", 1 - 0.01 * 0.5), ("independent", 1 - 0.01)])
+def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any, left: float) -> None:
+    net = nn.Linear(3, 3, bias=False)
+    before = net.weight.detach().clone()
+    settings = Optim(lr=0.5, warmup=0, weight_decay=0.01, decay_convention=convention)
+    optimizer = optim.adamw(net, settings)
+    optim.set_rate(optimizer, optim.learning_rate(0, settings))
+    (net.weight * 0).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(net.weight.detach(), before * left)
 
 
 def test_the_logit_scale_stays_within_its_bounds() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from train_samples import TINY, dataset, mixture, settings_file
+from train_samples import MULTIMODAL, TINY, dataset, mixture, of_every_kind, settings_file
 
 from curate.sample import file_sha256
 from pipelines.lengths import add_text_tokens
@@ -24,13 +24,19 @@ from train.__main__ import main
 CAPTION = {
     "type": "caption",
     "train_tower": True,
-    "language": {"width": 32, "layers": 1, "heads": 2, "text_length": 24},
+    "text_length": 24,
+    "language": {"width": 32, "layers": 1, "heads": 2},
 }
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mixture(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return of_every_kind(tmp_path_factory.mktemp("kinds"))
 
 
 def settings(folder: Path, **changed: Any) -> Path:
@@ -67,6 +73,7 @@ def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     summary = json.loads(said.out)
     assert summary["steps"] == 12
     assert {name: served["samples"] for name, served in summary["served"].items()} == {"many": 144, "few": 48}
+    assert all(json.loads(line)["samples_per_s"] > 0 for line in (out / "metrics.jsonl").read_text().splitlines())
     assert "step 12/12" in said.err
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["00000010", "00000012"]
     metrics = lines(out)
@@ -90,11 +97,17 @@ def test_a_finished_run_asked_again_computes_nothing(
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == files
 
 
-@pytest.mark.parametrize("objective", [{"type": "contrastive"}, CAPTION], ids=["contrastive", "caption"])
+@pytest.mark.parametrize(
+    ("objective", "mixed"),
+    [({"type": "contrastive"}, "manifest"), (CAPTION, "manifest"), (MULTIMODAL, "kinds")],
+    ids=["contrastive", "caption", "multimodal"],
+)
 def test_a_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
-    manifest: Path, tmp_path: Path, objective: dict[str, Any]
+    tmp_path: Path, objective: dict[str, Any], mixed: str, request: pytest.FixtureRequest
 ) -> None:
-    config = settings(tmp_path, objective=objective, data={"batch_size": 16, "augment": {"crop_min_area": 0.5}})
+    manifest = request.getfixturevalue(mixed)
+    data = {"batch_size": 4 if mixed == "kinds" else 16, "augment": {"crop_min_area": 0.5}}
+    config = settings(tmp_path, objective=objective, data=data)
     whole, gone_on = tmp_path / "whole", tmp_path / "gone_on"
     assert main([str(manifest), "--config", str(config), "--out", str(whole), "--set", "run.keep=9"]) == 0
     shutil.copytree(whole / "checkpoints" / "00000005", gone_on / "checkpoints" / "00000005")
@@ -103,6 +116,18 @@ def test_a_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
     assert main([str(manifest), "--config", str(config), "--out", str(gone_on)]) == 0
     assert lines(gone_on) == lines(whole)
     assert weights(gone_on) == weights(whole)
+
+
+def test_a_run_on_packs_of_every_kind_learns_and_tells_tokens_images_and_waste(kinds: Path, tmp_path: Path) -> None:
+    config = settings(tmp_path, objective=MULTIMODAL, data={"batch_size": 4}, optim={**TINY["optim"], "steps": 30})
+    assert main([str(kinds), "--config", str(config), "--out", str(tmp_path / "out")]) == 0
+    first, *_, last = lines(tmp_path / "out")
+    assert last["loss"] < 0.7 * first["loss"]
+    assert 0 < last["padding_waste"] < 0.5
+    assert last["alarms"] == []
+    for name, served in last["served"].items():
+        assert served["samples"] and served["text_tokens"] > 20
+        assert (served["images"] == 0) == (name == "text")
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(
@@ -291,7 +316,7 @@ def test_a_checkpoint_of_an_older_version_is_refused(
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--set", "optim.steps=2"]) == 0
     [state] = (tmp_path / "out" / "checkpoints").glob("*/state.json")
-    state.write_text(state.read_text().replace('"version": 2', '"version": 1'))
+    state.write_text(state.read_text().replace('"version": 3', '"version": 1'))
     assert main([*arguments, "--set", "optim.steps=2"]) == 2
     assert "00000002: is of version 1" in capsys.readouterr().err
 
@@ -361,8 +386,14 @@ def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path,
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(manifest: Path, tmp_path: Path) -> None:
-    config = settings(tmp_path, optim={**TINY["optim"], "steps": 60}, run={**TINY["run"], "checkpoint_every": 2})
+@pytest.mark.parametrize("mixed", ["manifest", "kinds"])
+def test_a_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(
+    tmp_path: Path, mixed: str, request: pytest.FixtureRequest
+) -> None:
+    manifest, packed = request.getfixturevalue(mixed), mixed == "kinds"
+    objective, data = (MULTIMODAL, {"batch_size": 4}) if packed else (TINY["objective"], TINY["data"])
+    changed = {"optim": {**TINY["optim"], "steps": 60}, "run": {**TINY["run"], "checkpoint_every": 2}}
+    config = settings(tmp_path, objective=objective, data=data, **changed)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([str(manifest), "--config", str(config), "--out", str(whole)]) == 0
     for step in (1, 25):
@@ -388,10 +419,13 @@ def _steps(out: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "begun"),
-    [(CAPTION, False), ({"type": "contrastive"}, True)],
-    ids=["caption", "contrastive, begun alone"],
+    [(CAPTION, False), ({"type": "contrastive"}, True), (MULTIMODAL, False)],
+    ids=["caption", "contrastive, begun alone", "multimodal"],
 )
-def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[str, Any], begun: bool) -> None:
+def test_two_ranks_train_as_one(
+    tmp_path: Path, objective: dict[str, Any], begun: bool, request: pytest.FixtureRequest
+) -> None:
+    manifest = request.getfixturevalue("kinds" if objective is MULTIMODAL else "manifest")
     config = settings(tmp_path, objective=objective, run={**TINY["run"], "keep": 9})
     one, two = tmp_path / "one", tmp_path / "two"
     assert main([str(manifest), "--config", str(config), "--out", str(one)]) == 0
@@ -399,8 +433,7 @@ def test_two_ranks_train_as_one(manifest: Path, tmp_path: Path, objective: dict[
         shutil.copytree(one / "checkpoints" / "00000005", two / "checkpoints" / "00000005")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, *command(manifest, config, two)], check=True, capture_output=True, text=True)
-    served = json.loads(done.stdout)["served"]
-    assert (served["many"]["samples"], served["few"]["samples"]) == (144, 48)
+    assert json.loads(done.stdout)["served"] == lines(one)[-1]["served"]
     for alone, together in zip(lines(one)[5 if begun else 0 :], lines(two), strict=True):
         assert together["position"] == alone["position"]
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)

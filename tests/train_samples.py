@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from curate import mix
-from curate.sample import uid_of
+from curate.sample import Kind, uid_of
+from curate.settings import validate
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
+from pipelines.lengths import add_text_tokens
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "black": (10, 10, 10)}
 
@@ -67,12 +71,104 @@ def dataset(folder: Path, samples: int, *, seed: int = 0, broken: tuple[int, ...
     return folder
 
 
+def published(folder: Path, kind: Kind, samples: Sequence[tuple[dict[str, bytes], dict[str, Any]]]) -> Path:
+    """Publish samples, each its parts and its JSON, in two tars."""
+    folder.mkdir(parents=True)
+    infos = []
+    for shard, rows in enumerate(np.array_split(np.arange(len(samples)), 2)):
+        with ShardWriter(folder / f"{shard:05d}.tar", kind) as writer:
+            for row in rows.tolist():
+                parts, said = samples[row]
+                uid = uid_of(kind, folder.name, str(row))
+                writer.add(uid, {**parts, "json": json.dumps({"uid": uid, "origin": "test", **said}).encode()})
+        infos.append(writer.info)
+    size = sum(info.bytes for info in infos)
+    info = DatasetInfo(
+        name=folder.name, kind=kind, samples=len(samples), bytes=size, recipe="test", shards=tuple(infos)
+    )
+    save_dataset(info, folder)
+    return folder
+
+
+def page(seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """An interleaved sample: sentences and squares in order, some images absent."""
+    rng = np.random.default_rng(seed)
+    parts: dict[str, bytes] = {}
+    segments: list[dict[str, Any]] = [{"type": "text", "text": f"Page {seed} of the book", "block": "heading"}]
+    for number in range(int(rng.integers(1, 7))):
+        image, text = square(9000 + 10 * seed + number)
+        if rng.random() < 0.2:
+            segments.append({"type": "image", "url": f"https://a/{number}.png", "error": "http_404"})
+        else:
+            name = f"{number}.png"
+            parts[name] = image
+            said = {"url": f"https://a/{name}", "width": 40, "height": 40}
+            segments.append({"type": "image", "part": name, **said})
+        segments += [{"type": "text", "text": text, "block": "paragraph"}] * int(rng.integers(0, 3))
+    return parts, {"segments": segments}
+
+
+def scan(seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """An OCR sample: a page image, its text, its words."""
+    image, text = square(7000 + seed)
+    words = [{"text": word, "box": [2 * n, 2, 2 * n + 2, 6]} for n, word in enumerate(text.split())]
+    return {"png": image, "txt": text.encode()}, {"page": 0, "pages": 1, "width": 40, "height": 40, "words": words}
+
+
+def prose(seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """A text sample."""
+    count = int(np.random.default_rng(seed).integers(1, 9))
+    text = " ".join(square(5000 + 10 * seed + n)[1] + "." for n in range(count))
+    return {"txt": text.encode()}, {}
+
+
+def every_kind(folder: Path, samples: int = 30) -> Path:
+    """A folder with a dataset of each kind, named by it."""
+    dataset(folder / "caption", samples, seed=1)
+    for kind, made in (("interleaved", page), ("ocr", scan), ("text", prose)):
+        published(folder / kind, cast(Kind, kind), [made(n) for n in range(samples)])
+    return folder
+
+
+MM1 = """seed: 3
+sources:
+  - {path: caption, weight: 0.4}
+  - {path: interleaved, weight: 0.4}
+  - {path: ocr, weight: 0.1}
+  - {path: text, weight: 0.1}
+"""
+
+
+def of_every_kind(folder: Path, spec: str = MM1, tokenizer: str = "bytes") -> Path:
+    """The manifest of a mixture of every kind, its indexes counted."""
+    every_kind(folder)
+    for kind in ("caption", "interleaved", "ocr", "text"):
+        add_text_tokens(folder / kind, tokenizer, ("meta.names",) if kind == "caption" else ())
+    return composed(folder, spec)
+
+
+def composed(folder: Path, spec: str) -> Path:
+    """The manifest of a specification over datasets in `folder`."""
+    validated = validate(yaml.safe_load(spec), mix.MixtureSpec, "spec.yaml")
+    mix.compose(validated, folder, folder / "mixture.json")
+    return folder / "mixture.json"
+
+
 def mixture(folder: Path, **broken: tuple[int, ...]) -> Path:
     """A manifest of two sources, `many` (60 samples) and `few` (21), three to one."""
     many = dataset(folder / "many", 60, seed=1, broken=broken.get("many", ()))
     few = dataset(folder / "few", 21, seed=2, broken=broken.get("few", ()))
     mix.build([(many, 3.0), (few, 1.0)], 7, folder / "mixture.json")
     return folder / "mixture.json"
+
+
+MULTIMODAL: dict[str, Any] = {
+    "type": "multimodal",
+    "train_tower": True,
+    "visual_tokens": 4,
+    "pack": {"tokens": 192, "images": 6, "window": 64},
+    "language": {"width": 32, "layers": 1, "heads": 2},
+}
 
 
 def settings_file(folder: Path, settings: dict[str, Any]) -> Path:

@@ -27,7 +27,7 @@ from curate.sample import dump_json
 from train.config import differences
 
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-VERSION = 2
+VERSION = 3
 
 
 class CheckpointError(ValueError):

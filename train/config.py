@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from curate.sample import file_sha256
+from curate.sample import Kind, file_sha256
 from curate.settings import Settings, SettingsError, load, unknown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -57,18 +58,17 @@ class Data(Settings):
     """What a step sees."""
 
     batch_size: Count = 256
-    """Samples an optimizer step, over all ranks and accumulated parts."""
-    texts: str | None = None
-    """Dotted key in the sample's JSON (`meta.names`, say) that lists captions: one of them, chosen by (seed, uid,
-    epoch), is taken for the sample's own. A sample without that list keeps its own. Of a source that has `texts` in the
-    mixture, those are taken instead."""
+    """Samples an optimizer step (packs, of the multimodal objective), over all ranks and accumulated parts."""
+    whole: tuple[Kind, ...] = ("ocr",)
+    """Kinds of samples whose images are shown whole, the long side fitted and white beside; of the others the centre is
+    cut out."""
     max_unreadable: Share = 0.01
     """Share of the samples seen that may be unreadable (and replaced) before the run stops and names the shard."""
     augment: Augment = Augment()
 
 
 class Model(Settings):
-    """The dual encoder (of the caption objective, its image tower)."""
+    """The dual encoder (of the caption and multimodal objectives, its image tower)."""
 
     clip: str | dict[str, Any] = "ViT-B-32"
     """A model that open_clip names, a JSON file, the configuration itself (embed_dim, vision_cfg, text_cfg), or a
@@ -109,8 +109,6 @@ class Language(Settings):
     """The small causal language model: RMSNorm, rotary positions, SwiGLU."""
 
     tokenizer: Literal["bytes", "simple"] = "bytes"
-    text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
     width: Count = 256
     layers: Count = 4
     heads: Count = 4
@@ -122,26 +120,83 @@ class Language(Settings):
         return self
 
 
+def _square(value: int | None) -> int | None:
+    if value is not None and math.isqrt(value) ** 2 != value:
+        raise ValueError(f"{value} is no square number, and an image's vectors are a square raster")
+    return value
+
+
+Vectors = Annotated[Count | None, AfterValidator(_square)]
+
+
 class Caption(Settings):
-    """Image tower, connector, language model; the loss is on the caption only (LLaVA, Liu et al. 2023)."""
+    """Image tower, connector, language model, a sample a row; the loss is on texts only (LLaVA, Liu et al. 2023)."""
 
     type: Literal["caption"]
     train_tower: bool = False
     connector: Literal["mlp"] = "mlp"
+    visual_tokens: Vectors = None
+    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    text_length: Annotated[int, Field(ge=4)] = 64
+    """Tokens kept of a caption, with its begin and end."""
     language: Language = Language()
+
+
+class Pack(Settings):
+    """What a packed sequence holds. The defaults are MM1's (2403.09611)."""
+
+    tokens: Annotated[int, Field(ge=4)] = 4096
+    """Tokens, those of images included. A stage's `sequence` goes before."""
+    images: Annotated[int, Field(ge=0)] = 16
+    window: Count = 4096
+    """Positions of the mixture that are packed together: more waste less, and look further ahead."""
+
+
+class Document(Settings):
+    """What is taken of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
+
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    """
+
+    text_tokens: Count | None = None
+    images: Annotated[int, Field(ge=0)] | None = None
+    start: Literal["first", "random"] = "first"
+    """`random`: from anywhere, by (seed, uid, epoch)."""
+    next_image: Share = 0.0
+    """Probability, for a document and epoch, that each image moves in front of the text before it: that text is then
+    predicted from the image that follows it."""
+
+
+class Multimodal(Settings):
+    """Image tower, connector, language model on packs of samples of every kind; the loss is on texts only (MM1)."""
+
+    type: Literal["multimodal"]
+    train_tower: bool = False
+    connector: Literal["mlp"] = "mlp"
+    visual_tokens: Vectors = None
+    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    pack: Pack = Pack()
+    document: Document = Document()
+    language: Language = Language()
+
+
+Objective = Annotated[Contrastive | Caption | Multimodal, Field(discriminator="type")]
 
 
 class Optim(Settings):
     """AdamW with linear warm-up, then a cosine to a floor."""
 
     steps: Count = 1000
-    lr: Annotated[float, Field(gt=0.0)] = 5e-4
+    lr: Annotated[float, Field(gt=0.0)] | Literal["mm1"] = 5e-4
+    """The rate after the warm-up; `mm1`: by MM1's law of the language model's size."""
     floor: Share = 0.0
     """The last learning rate, as a share of `lr`."""
     warmup: Annotated[int, Field(ge=0)] = 100
     betas: tuple[Share, Share] = (0.9, 0.98)
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    decay_convention: Literal["coupled", "independent"] = "coupled"
+    """Whether a step shrinks weights by rate x decay (torch) or by the schedule's height x decay (AXLearn)."""
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
     accumulate: Count = 1
     """Parts a batch is cut into, one forward and backward each: less memory, the same samples a step."""
@@ -173,7 +228,9 @@ class Config(Settings):
 
     data: Data = Data()
     model: Model = Model()
-    objective: Annotated[Contrastive | Caption, Field(discriminator="type")] = Contrastive(type="contrastive")
+    objective: Annotated[Contrastive | Caption | Multimodal, Field(discriminator="type")] = Contrastive(
+        type="contrastive"
+    )
     optim: Optim = Optim()
     run: Run = Run()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

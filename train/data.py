@@ -1,9 +1,9 @@
 """The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
 
-Batch k holds the positions [k*B, (k+1)*B) of the mixture, whatever the number of ranks, worker processes and threads:
-each rank decodes its own share of them. Position to sample is arithmetic (`curate.mix.locate`), so starting at any
-position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and torch
-release Python's lock.
+What stands in the batch at a position (`train.courses`) does not depend on the number of ranks, worker processes and
+threads: each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.locate`), so starting at
+any position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and
+torch release Python's lock.
 
 In any torch trainer:
 
@@ -21,7 +21,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -34,16 +34,17 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.sample import file_sha256
 from curate.shards import ShardCache, UnreachableError
-from train.reading import Drawn, Place, Prepare, Reader, Reading, Ready, Replaced, Shelf, Stack, StreamError
+from train.courses import Packed, Packing, Packs, Planned, Rows
+from train.lengths import Ints
+from train.packing import Document, PackingError, assembled
+from train.reading import Drawn, Prepare, Reader, Readers, Reading, Ready, Replaced, Share, Shelf, Stack, StreamError
 
-__all__ = ["Batch", "Drawn", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
+__all__ = ["Batch", "Drawn", "Packing", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
 
 CHUNK = 8
 """Samples a thread takes at a time: enough that handing over costs little."""
 RAW_CHUNK = 64
 """The same where nothing is decoded."""
-PLANNED = 1 << 13
-"""Positions whose places are worked out at once."""
 GRACE = 8
 """Unreadable samples always borne, so that a short run does not stop at its first."""
 
@@ -52,8 +53,9 @@ GRACE = 8
 class Batch:
     """This rank's share of a global batch: stacked tensors, their uids in order, and what had to be replaced.
 
-    `drawn` counts the whole global batch by source, the same on every rank. `state` is the stream's once this batch
-    has been used: what a checkpoint keeps. `samples` holds the samples as read where nothing prepares them.
+    `drawn` counts the whole global batch by source, and `positions` are all of its positions, the same on every rank.
+    `state` is the stream's once this batch has been used: what a checkpoint keeps. `samples` holds the samples as read
+    where nothing prepares them; `packed` tells of the packs where there are any.
     """
 
     tensors: dict[str, Tensor]
@@ -62,14 +64,8 @@ class Batch:
     drawn: Mapping[str, int]
     state: Mapping[str, Any]
     samples: tuple[Drawn, ...] = ()
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of each global batch this process decodes."""
-
-    rank: int = 0
-    world: int = 1
+    positions: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    packed: Packed | None = None
 
 
 def this_share() -> Share:
@@ -81,10 +77,11 @@ def this_share() -> Share:
 
 
 class Stream(IterableDataset[Batch]):
-    """Batches of a mixture from a position on; `batch_size` samples a batch over all ranks.
+    """Batches of a mixture from a position on; `batch_size` samples a batch over all ranks, packs with `packing`.
 
     Without end, unless the manifest has one: the last whole batch before it is then the last.
-    Without `prepare` a batch holds the samples' bytes. Without `share`, ranks are those of torch's process group.
+    Without `prepare` a batch holds the samples' bytes; that of packs is a `train.sequences.Sequences`. Without `share`,
+    ranks are those of torch's process group.
     Raises StreamError, and what `curate.mix.load` raises for a manifest or dataset that cannot be used.
     """
 
@@ -95,6 +92,7 @@ class Stream(IterableDataset[Batch]):
         prepare: Prepare | None = None,
         share: Share | None = None,
         reading: Reading | None = None,
+        packing: Packing | None = None,
     ) -> None:
         self.share, self.reading = share or this_share(), reading or Reading()
         if batch_size % self.share.world:
@@ -104,6 +102,7 @@ class Stream(IterableDataset[Batch]):
         self.path, self.manifest = Path(manifest), mix.load(manifest)
         self.digest = file_sha256(self.path)
         self.batch_size, self.prepare = batch_size, prepare
+        self.course = Packs(packing, batch_size, self.share) if packing else Rows(self.manifest, batch_size, self.share)
         self.position = 0
         self.unreadable: Counter[str] = Counter()
         self._seen = 0
@@ -144,30 +143,37 @@ class Stream(IterableDataset[Batch]):
         info = get_worker_info()
         if info is not None and self._worker == (0, 1) and info.num_workers > 1:
             self._worker = (info.id, info.num_workers)
-            self.position += info.id * self.batch_size
+            self.position = self.course.after(self.position, info.id)
         return self
 
     def __next__(self) -> Batch:
-        work, stride = self._working(), self._worker[1] * self.batch_size
-        start = self.position + len(work.ahead) * stride
-        end = self.manifest.end
-        while len(work.ahead) < self.reading.prefetch + 1 and (end is None or start + self.batch_size <= end):
-            work.ahead.append(self._submit(work, start))
-            start += stride
-        if not work.ahead:
-            raise StopIteration
-        pending = work.ahead.popleft()
+        work, others = self._working(), self._worker[1] - 1
         try:
+            start = self.course.after(work.ahead[-1].planned.following, others) if work.ahead else self.position
+            while len(work.ahead) < self.reading.prefetch + 1 and (planned := self.course.batch(start)) is not None:
+                work.ahead.append(self._submit(work, planned))
+                start = self.course.after(planned.following, others)
+            if not work.ahead:
+                raise StopIteration
+            pending = work.ahead.popleft()
             ready = [item for future in pending.chunks for item in future.result()]
-        except UnreachableError as err:
+            tensors = _assembled(pending, ready)
+        except (UnreachableError, PackingError) as err:
             raise StreamError(str(err)) from err
-        following = self.position + self.batch_size
-        self.position += stride
+        planned = pending.planned
+        self.position = self.course.after(planned.following, others)
         replaced = tuple(r for item in ready for r in item.replaced)
         self._bear(replaced, len(ready))
-        samples = tuple(item.sample for item in ready if item.sample is not None)
-        state = {"position": following, "manifest": self.digest}
-        return Batch(pending.stack.tensors, tuple(item.uid for item in ready), replaced, pending.drawn, state, samples)
+        return Batch(
+            tensors,
+            tuple(item.uid for item in ready),
+            replaced,
+            {shelf.name: n for shelf, n in zip(work.shelves, planned.drawn, strict=True)},
+            {"position": planned.following, "manifest": self.digest},
+            tuple(item.sample for item in ready if item.sample is not None),
+            planned.positions,
+            planned.packed,
+        )
 
     def at(self, positions: Sequence[int]) -> list[Drawn]:
         """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
@@ -179,7 +185,7 @@ class Stream(IterableDataset[Batch]):
         places = list(zip(*(column.tolist() for column in columns), strict=True))
         reader = Reader(work.shelves, self.manifest.seed, None)
         try:
-            ready = reader.chunk(min(positions, default=0), places, 0, Stack(0))
+            ready = reader.chunk(min(positions, default=0), places)
         except UnreachableError as err:
             raise StreamError(str(err)) from err
         return [item.sample for item in ready if item.sample is not None]
@@ -200,9 +206,9 @@ class Stream(IterableDataset[Batch]):
     def _working(self) -> _AtWork:
         """Threads and open shards of this very process: a fork inherits neither."""
         if self._at_work is None or self._at_work.pid != os.getpid():
-            sources = enumerate(self.manifest.datasets)
+            sources, readers = enumerate(self.manifest.datasets), Readers(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache) for n, s in sources]
+            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache, readers) for n, s in sources]
             reader = Reader(shelves, self.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(shelf.far for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)
@@ -216,28 +222,14 @@ class Stream(IterableDataset[Batch]):
                     future.cancel()
             self._at_work.ahead.clear()
 
-    def _submit(self, work: _AtWork, start: int) -> _Pending:
-        places, counts = self._places(work, start)
-        chunk, stack = CHUNK if self.prepare else RAW_CHUNK, Stack(len(places))
+    def _submit(self, work: _AtWork, planned: Planned) -> _Pending:
+        stack = Stack(len(planned.places)) if planned.packed is None else None
+        chunk, places = CHUNK if self.prepare else RAW_CHUNK, planned.places
         tasks = [
-            work.pool.submit(work.reader.chunk, start, places[at : at + chunk], at, stack)
+            work.pool.submit(work.reader.chunk, planned.start, places[at : at + chunk], at, stack)
             for at in range(0, len(places), chunk)
         ]
-        return _Pending(tasks, stack, {shelf.name: n for shelf, n in zip(work.shelves, counts, strict=True)})
-
-    def _places(self, work: _AtWork, start: int) -> tuple[list[Place], list[int]]:
-        """This rank's places of the batch at `start`, and how many of the whole batch each source has."""
-        plan, offset = work.plan, start - work.planned
-        if plan is None or not 0 <= offset <= len(plan[0]) - self.batch_size:
-            whole = max(PLANNED // self.batch_size, 1) * self.batch_size
-            whole = whole if self.manifest.end is None else min(whole, self.manifest.end - start)
-            plan = work.plan = mix.locate(self.manifest, np.arange(start, start + whole, dtype=np.int64))
-            work.planned, offset = start, 0
-        each = self.batch_size // self.share.world
-        first = offset + self.share.rank * each
-        source, epoch, row = (column[first : first + each].tolist() for column in plan)
-        counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(work.shelves))
-        return list(zip(source, epoch, row, strict=True)), counts.tolist()
+        return _Pending(tasks, stack, planned)
 
     def _bear(self, replaced: tuple[Replaced, ...], seen: int) -> None:
         """Count what was replaced; stop when it is more than the run said it would bear."""
@@ -272,11 +264,22 @@ def _work_alone() -> None:
     torch.set_num_threads(1)
 
 
+def _assembled(pending: _Pending, ready: Sequence[Ready]) -> dict[str, Tensor]:
+    """The tensors of a batch: as stacked, or laid out in packs."""
+    if pending.stack is not None:
+        return pending.stack.tensors
+    packed = pending.planned.packed
+    if packed is None or any(item.tensors is None for item in ready):
+        return {}
+    documents = [Document(item.uid, item.tensors or {}, bool(item.replaced)) for item in ready]
+    return assembled(packed.mine, documents, packed.limits)
+
+
 @dataclass(frozen=True)
 class _Pending:
     chunks: list[Future[list[Ready]]]
-    stack: Stack
-    drawn: Mapping[str, int]
+    stack: Stack | None
+    planned: Planned
 
 
 @dataclass
@@ -286,5 +289,3 @@ class _AtWork:
     reader: Reader
     pool: ThreadPoolExecutor
     ahead: deque[_Pending]
-    plan: tuple[Any, Any, Any] | None = None
-    planned: int = 0

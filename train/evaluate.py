@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.mix.content import own_text
 from train import images, model
 from train.data import Shelf
 from train.model import Clip
-from train.objectives import caption_of
 
 BATCH = 64
 KS = (1, 5, 10)
@@ -113,7 +113,7 @@ def _batches(shelf: Shelf, rows: int, size_px: int) -> Iterator[tuple[Tensor, li
     for row in range(rows):
         try:
             _, parts = shelf.read(row)
-            text = caption_of(parts)
+            text = own_text(parts)
             pictures.append(images.plain(images.image_part(parts), size_px))
         except images.BROKEN:
             continue  # counted as unreadable by the caller

@@ -18,9 +18,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
+from curate.mix.content import image_name
 from train.config import Augment
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 MAX_PIXELS = 90_000_000
 BROKEN = (
     ArithmeticError,
@@ -43,15 +43,15 @@ BROKEN = (
 
 def image_part(parts: Mapping[str, bytes]) -> bytes:
     """The bytes of the sample's image. Raises ValueError if it has none."""
-    for name in EXTENSIONS:
-        if name in parts:
-            return parts[name]
-    raise ValueError(f"no image among the sample's parts ({', '.join(sorted(parts)) or 'none'})")
+    name = image_name(parts)
+    if name is None:
+        raise ValueError(f"no image among the sample's parts ({', '.join(sorted(parts)) or 'none'})")
+    return parts[name]
 
 
-def keyed_rng(seed: int, uid: str, epoch: int) -> np.random.Generator:
-    """The randomness of one sample in one epoch: the same on every rank, thread and machine."""
-    key = hashlib.blake2b(f"{seed}/{uid}/{epoch}".encode(), digest_size=16).digest()
+def keyed_rng(seed: int, uid: str, epoch: int, what: str = "") -> np.random.Generator:
+    """The randomness of one sample in one epoch, for one purpose: the same on every rank, thread and machine."""
+    key = hashlib.blake2b(f"{seed}/{uid}/{epoch}{what and '/' + what}".encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
@@ -81,12 +81,15 @@ def plain(data: bytes, size_px: int) -> Tensor:
     return _to_tensor(_whole(decode(data, size_px), size_px))
 
 
-def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`."""
+def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator, *, whole: bool = False) -> Tensor:
+    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`; with `whole`, made square before."""
     red, green, blue = augment.background
     if rng.random() < augment.random_background:
         red, green, blue = rng.integers(0, 256, 3).tolist()
     image = decode(data, size_px, (red, green, blue))
+    if whole:
+        side = min(max(image.size), 2 * size_px)
+        image = ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, (red, green, blue))
     image = _crop(image, size_px, augment.crop_min_area, rng) if augment.crop_min_area < 1 else _whole(image, size_px)
     if augment.rotate_degrees or augment.zoom or augment.stretch or augment.shift:
         image = _moved(image, augment, rng, (red, green, blue))

@@ -30,18 +30,18 @@ class Block(nn.Module):
         for linear in (self.attention_out, self.down):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5 / math.sqrt(2 * depth))
 
-    def forward(self, x_BTD: Tensor, rotary_TK: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None) -> Tensor:
         """x_BTD after one block."""
-        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), rotary_TK)
+        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), angles, mask)
         gate, up = self.gate_up(self.mlp_norm(x_BTD)).chunk(2, dim=-1)
         y_BTD: Tensor = x_BTD + self.down(F.silu(gate) * up)
         return y_BTD
 
-    def _attend(self, x_BTD: Tensor, rotary_TK: Tensor) -> Tensor:
+    def _attend(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None) -> Tensor:
         B, T, D = x_BTD.shape
         q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q_BHTK, k_BHTK = rotated(q_BHTK, rotary_TK), rotated(k_BHTK, rotary_TK)
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+        q_BHTK, k_BHTK = rotated(q_BHTK, angles), rotated(k_BHTK, angles)
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=mask is None)
         y_BTD: Tensor = self.attention_out(y_BHTK.transpose(1, 2).reshape(B, T, D))
         return y_BTD
 
@@ -57,17 +57,27 @@ class LanguageModel(nn.Module):
         self.head_width = width // heads
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """y_BTD of the last block, normed; `logits` turns it into scores."""
-        rotary_TK = rotary(x_BTD.shape[1], self.head_width, x_BTD.device)
+    def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None, mask_BTT: Tensor | None = None) -> Tensor:
+        """y_BTD of the last block, normed; `logits` turns it into scores.
+
+        Without positions and mask, a row is one sequence; with them, what they make of it (`train.packing`).
+        """
+        angles = rotary(x_BTD.shape[1], self.head_width, x_BTD.device)
+        if positions_BT is not None:
+            angles = angles[positions_BT].unsqueeze(1)
+        mask = None if mask_BTT is None else mask_BTT.unsqueeze(1)
         for block in self.blocks:
-            x_BTD = block(x_BTD, rotary_TK)
+            x_BTD = block(x_BTD, angles, mask)
         y_BTD: Tensor = self.norm(x_BTD)
         return y_BTD
 
-    def logits(self, y_BTD: Tensor) -> Tensor:
-        """scores_BTV, by the embedding's own vectors (tied: Press and Wolf 2017)."""
-        return F.linear(y_BTD, self.embedding.weight)
+    def logits(self, y_ND: Tensor) -> Tensor:
+        """scores_NV, by the embedding's own vectors (tied: Press and Wolf 2017)."""
+        return F.linear(y_ND, self.embedding.weight)
+
+    def size(self) -> int:
+        """Parameters, the embedding aside."""
+        return sum(p.numel() for p in self.parameters()) - self.embedding.weight.numel()
 
 
 def rotary(length: int, head_width: int, device: torch.device) -> Tensor:
@@ -77,8 +87,8 @@ def rotary(length: int, head_width: int, device: torch.device) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-def rotated(x_BHTK: Tensor, rotary_TK: Tensor) -> Tensor:
-    """x_BHTK with each pair (k, k + K/2) turned by its position's angle."""
-    cos, sin = rotary_TK.chunk(2, dim=-1)
+def rotated(x_BHTK: Tensor, angles: Tensor) -> Tensor:
+    """x_BHTK with each pair (k, k + K/2) turned by its position's angle; angles are TK, or B1TK."""
+    cos, sin = angles.chunk(2, dim=-1)
     first, second = x_BHTK.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BHTK)

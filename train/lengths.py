@@ -1,16 +1,19 @@
-"""How long samples are, by the columns of their shards' indexes: looked up where they are needed, nothing is held."""
+"""What the indexes of a mixture's shards tell of its samples: looked up where it is needed, nothing is held."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from curate import mix
-from curate.mix.indexes import lengths
+from curate.mix.content import counting
+from curate.mix.indexes import COUNTED_BY, lengths, read_index
 from curate.shards import load_dataset
 
 Ints = npt.NDArray[np.int64]
@@ -25,7 +28,19 @@ class Lengths:
         self.folders = [mix.folder_of(manifest, path, number) for number in range(len(manifest.datasets))]
         self.infos = [load_dataset(folder) for folder in self.folders]
         self.ends = [np.cumsum([shard.samples for shard in info.shards]) for info in self.infos]
+        self._remember()
+
+    def _remember(self) -> None:
         self._shard = lru_cache(SHARDS_KEPT)(self._column)
+        self._table = lru_cache(SHARDS_KEPT)(self._index)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process is given: it opens indexes of its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_shard", "_table")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._remember()
 
     def check(self, units: Sequence[str]) -> None:
         """Raise MixtureError if a source's indexes lack one of the columns."""
@@ -33,18 +48,54 @@ class Lengths:
             for unit in units if info.shards else ():
                 self._shard(source, 0, unit)
 
+    def check_tokenizer(self, name: str) -> None:
+        """Raise MixtureError if a source's tokens were counted in another way than texts are spelled by `name` here."""
+        here = counting(name)
+        for source, info in enumerate(self.infos):
+            told = (self._table(source, 0).schema.metadata or {}).get(COUNTED_BY.encode()) if info.shards else None
+            if told is not None and told.decode() != here:
+                raise mix.MixtureError(
+                    f"{self.folders[source] / info.shards[0].index}: its texts were counted by {told.decode()!r}, the"
+                    f" model spells by {here!r}; run `curate index {self.folders[source]} --tokenizer {name}`"
+                )
+
     def of(self, source: npt.NDArray[np.integer], row: Ints, unit: str) -> Ints:
         """The length in `unit` of each (source, row), arrays of one shape."""
         out = np.zeros(len(row), np.int64)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
-            holder = np.searchsorted(self.ends[number], row[mine], side="right")
-            for shard in np.unique(holder).tolist():
-                here = mine[holder == shard]
-                first = int(self.ends[number][shard]) - self.infos[number].shards[shard].samples
-                out[here] = self._shard(number, shard, unit)[row[here] - first]
+            for shard, here, inner in self._by_shard(number, row[mine]):
+                out[mine[here]] = self._shard(number, shard, unit)[inner]
         return out
+
+    def values(self, source: int, row: Ints, column: str) -> list[Any]:
+        """What the indexes of one source hold in any column, for each row. Raises MixtureError if they lack it."""
+        out: list[Any] = [None] * len(row)
+        for shard, here, inner in self._by_shard(source, row):
+            table = self._table(source, shard)
+            if column not in table.column_names:
+                index = self.folders[source] / self.infos[source].shards[shard].index
+                raise mix.MixtureError(f"{index}: has no column {column!r}; {_remedy(column)}")
+            for at, value in zip(here.tolist(), table.column(column).take(pa.array(inner)).to_pylist(), strict=True):
+                out[at] = value
+        return out
+
+    def _by_shard(self, source: int, row: Ints) -> Iterator[tuple[int, Ints, Ints]]:
+        """(shard, which of `row` lie in it, their rows in it)."""
+        holder = np.searchsorted(self.ends[source], row, side="right")
+        for shard in np.unique(holder).tolist():
+            here = np.flatnonzero(holder == shard)
+            yield shard, here, row[here] - (int(self.ends[source][shard]) - self.infos[source].shards[shard].samples)
 
     def _column(self, source: int, shard: int, unit: str) -> Ints:
         info = self.infos[source]
         return lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, 0)
+
+    def _index(self, source: int, shard: int) -> pa.Table:
+        return read_index(self.folders[source] / self.infos[source].shards[shard].index)
+
+
+def _remedy(column: str) -> str:
+    _, colon, key = column.partition(":")
+    texts = f" --texts {key}" if colon else ""
+    return f"add it with `curate index FOLDER --tokenizer NAME{texts}`"

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from curate import mix
 from curate.sample import commit_text
-from train import checkpoint, model, objectives, optim
+from train import checkpoint, model, optim, prepare
 from train.checkpoint import Progress
-from train.config import Caption, Config, digest, trained
+from train.config import Config, Contrastive, Multimodal, digest, trained
 from train.data import Reading, Share, Stream
 from train.model import Clip
+from train.objectives import MultimodalObjective, Objective, set_trained
 from train.ranks import Ranks
 from train.realised import Realised
+from train.stages import Stages
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.{:05d}.jsonl"
@@ -52,16 +53,16 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     torch.set_num_threads(config.run.cpu_threads)
     torch.manual_seed(config.seed)
     clip = model.build(config.model)
-    objective, prepare = objectives.build(config, clip, mix.read(manifest))
+    prepared = prepare.build(config, clip, manifest)
+    objective = prepared.objective
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = optim.adamw(objective, config.optim)
     part = config.data.batch_size // config.optim.accumulate
     how = config.run
     cache = Path(how.cache) if how.cache else None
     reading = Reading(how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9))
-    stream = Stream(manifest, part, prepare, Share(ranks.rank, ranks.world), reading)
+    stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), reading, prepared.packing)
     try:
-        trainer = Trainer(config, ranks, out, objective, optimizer, stream)
+        trainer = Trainer(config, ranks, out, objective, stream, prepared.stages)
         return Outcome(clip, trainer.train())
     finally:
         stream.close()
@@ -75,20 +76,28 @@ class Trainer:
         config: Config,
         ranks: Ranks,
         out: Path,
-        objective: objectives.ContrastiveObjective | objectives.CaptionObjective,
-        optimizer: torch.optim.Optimizer,
+        objective: Objective,
         stream: Stream,
+        stages: Stages,
     ) -> None:
         self.config, self.ranks, self.out = config, ranks, out
-        self.objective, self.optimizer, self.stream = objective, optimizer, stream
+        self.objective, self.stream, self.stages = objective, stream, stages
+        ever = {self._parts_at(start) for start in stages.starts}
+        self.parts: frozenset[str] = frozenset()
+        self._train(frozenset().union(*ever))
+        size = objective.language.size() if isinstance(objective, MultimodalObjective) else None
+        self.settings = optim.resolved(config.optim, size)
+        self.optimizer = optim.adamw(objective, self.settings)
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
-        self.step, self.realised = 0, Realised(stream.manifest, stream.path)
+        self.step = self.samples = 0
+        slack = config.objective.pack.window / 4 if isinstance(config.objective, Multimodal) else 0.0
+        self.realised = Realised(stream.manifest, stream.path, slack)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
         if ranks.world > 1:
-            idle = isinstance(config.objective, Caption) and config.objective.train_tower
+            idle = not isinstance(config.objective, Contrastive) or len(ever) > 1
             self.parallel = DistributedDataParallel(objective, find_unused_parameters=idle)
 
     def train(self) -> dict[str, Any]:
@@ -102,7 +111,7 @@ class Trainer:
         steps, how = self.config.optim.steps, self.config.run
         metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.first else None
         self.ranks.wait()
-        logged, since = time.perf_counter(), self.step
+        logged, since = time.perf_counter(), self.samples
         while self.step < steps:
             loss, norm, rate = self.advance()
             logs = self.step % how.log_every == 0 or self.step in (1, steps)
@@ -110,9 +119,9 @@ class Trainer:
             if logs or saves:
                 self._check(loss, norm)
             if logs:
-                samples = (self.step - since) * self.config.data.batch_size
-                line = self._line(loss, norm, rate, samples / (time.perf_counter() - logged))
-                logged, since = time.perf_counter(), self.step
+                speed = (self.samples - since) / (time.perf_counter() - logged)
+                line = self._line(loss, norm, rate, speed)
+                logged, since = time.perf_counter(), self.samples
                 if metrics:
                     metrics.write(line, steps)
             if saves:
@@ -122,16 +131,19 @@ class Trainer:
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
         """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
-        settings = self.config.optim
+        settings, position = self.settings, self.stream.position
+        self._train(self._parts_at(position))
         torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))
         batches = [self._draw() for _ in range(settings.accumulate)]
-        weight = self.ranks.total([float(sum(self.objective.weight(b) for b in batches))])[0]
+        counted = zip(*(self.objective.counts(batch) for batch in batches), strict=True)
+        counts = self.ranks.total([sum(of_source) for of_source in counted])
+        scale = torch.tensor(self.stages.scale(position, counts), device=self.ranks.device)
         rate = optim.learning_rate(self.step, settings)
         optim.set_rate(self.optimizer, rate)
         loss = torch.zeros((), device=self.ranks.device)
         for number, tensors in enumerate(batches):
             with self._unsynced(number < len(batches) - 1), self._precision():
-                part = self.parallel(tensors) / weight
+                part = self.parallel({**tensors, "scale": scale})
             with self._unsynced(number < len(batches) - 1):
                 (part * self.ranks.world).backward()
             loss += part.detach()
@@ -142,15 +154,25 @@ class Trainer:
         self.step += 1
         return loss, norm, rate
 
+    def _parts_at(self, position: int) -> frozenset[str]:
+        """The parts that are trained in the stage at a position."""
+        said = self.stages.trained(position)
+        return self.objective.trained if said is None else said
+
+    def _train(self, parts: frozenset[str]) -> None:
+        """Train these parts from now on, and no others."""
+        if parts != self.parts:
+            set_trained(self.objective, parts)
+        self.parts = parts
+
     def _draw(self) -> dict[str, Tensor]:
         batch = next(self.stream)
         self.realised.add(batch)
+        self.samples += len(batch.positions)
         if batch.replaced:
             with (self.out / UNREADABLE.format(self.ranks.rank)).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(vars(r), ensure_ascii=False) + "\n" for r in batch.replaced)
-        tensors = {name: value.to(self.ranks.device, non_blocking=True) for name, value in batch.tensors.items()}
-        tensors["image"] = tensors["image"].to(memory_format=torch.channels_last)
-        return tensors
+        return {name: value.to(self.ranks.device, non_blocking=True) for name, value in batch.tensors.items()}
 
     def _unsynced(self, wanted: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged between ranks only with a step's last part."""
@@ -182,7 +204,8 @@ class Trainer:
             if self.ranks.first and (alarm.source, alarm.promise) not in self.alarmed:
                 sys.stderr.write(f"alarm at step {self.step}: {alarm.text}\n")
             self.alarmed.add((alarm.source, alarm.promise))
-        return {"served": whole.report(), "alarms": [alarm.text for alarm in alarms]}
+        packs = {"padding_waste": whole.padding_waste} if whole.room else {}
+        return {**packs, "served": whole.report(), "alarms": [alarm.text for alarm in alarms]}
 
     def _check(self, loss: Tensor, norm: Tensor) -> None:
         """Stop before anything that is not finite is logged or saved."""
@@ -225,7 +248,7 @@ class Trainer:
             "loss": json.loads(lines[-1])["loss"] if lines else None,
             "position": self.stream.position,
             **self._served(),
-            "samples_per_s": round(done * self.config.data.batch_size / seconds, 1) if done else None,
+            "samples_per_s": round(self.samples / seconds, 1) if done else None,
             "checkpoint": str(newest) if newest else None,
             "metrics": str(metrics),
         }

@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
 
 from curate.sample import commit_file
 from curate.settings import unknown
@@ -89,7 +91,8 @@ def clip_config(model: Model) -> dict[str, Any]:
 
 
 def normalised(images_BCHW: Tensor) -> Tensor:
-    """uint8 images to what CLIP's towers expect, on the images' device."""
+    """uint8 images to what CLIP's towers expect, on the images' device, channels last."""
+    images_BCHW = images_BCHW.to(memory_format=torch.channels_last)
     mean = torch.tensor(MEAN, device=images_BCHW.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images_BCHW.device).view(1, 3, 1, 1)
     return (images_BCHW.float() / 255 - mean) / std
@@ -107,9 +110,45 @@ def patch_count_and_width(visual: nn.Module, size_px: int) -> tuple[int, int]:
 
 def patches(visual: nn.Module, images_BCHW: Tensor) -> Tensor:
     """x_BND of an open_clip image tower's last block, before pooling: a vector a patch, no class vector."""
-    out = visual.forward_intermediates(images_BCHW, indices=1, intermediates_only=True)  # type: ignore[operator]
-    x_BDHW: Tensor = out["image_intermediates"][-1]
+    changed = at_resolution(visual, images_BCHW.shape[-1], "visual.")
+    out = functional_call(_LastBlock(visual), changed, (images_BCHW,))
+    x_BDHW: Tensor = out
     return x_BDHW.flatten(2).transpose(1, 2)
+
+
+def at_resolution(visual: nn.Module, size_px: int, prefix: str) -> dict[str, Tensor]:
+    """What of an image tower is replaced for images of another size than its own, by name; nothing at its own.
+
+    A vision transformer's positions are interpolated (bicubic, as open_clip does when it loads weights of another
+    size). Raises ModelError for a tower or a size for which that cannot be.
+    """
+    grid, patch = getattr(visual, "grid_size", None), getattr(visual, "patch_size", None)
+    if grid is None or patch is None:
+        return {}  # a convolutional tower takes any size
+    if size_px % patch[0]:
+        raise ModelError(f"the tower's patches have {patch[0]} pixels a side, so an image cannot have {size_px}")
+    side = size_px // patch[0]
+    if tuple(grid) == (side, side):
+        return {}
+    positions_LD = visual.positional_embedding
+    assert isinstance(positions_LD, Tensor)
+    extra = len(positions_LD) - grid[0] * grid[1]
+    old_1DHW = positions_LD[extra:].T.reshape(1, -1, *grid)
+    new_1DHW = F.interpolate(old_1DHW, (side, side), mode="bicubic", antialias=True)
+    return {f"{prefix}positional_embedding": torch.cat((positions_LD[:extra], new_1DHW[0].flatten(1).T))}
+
+
+class _LastBlock(nn.Module):
+    """An image tower whose forward gives its last block's patches."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        out = self.visual.forward_intermediates(images_BCHW, indices=1, intermediates_only=True)  # type: ignore[operator]
+        last: Tensor = out["image_intermediates"][-1]
+        return last
 
 
 def export(clip: Clip, path: Path, precision: Precision = "fp32") -> None:

@@ -1,145 +1,31 @@
-"""What is minimised: the contrastive loss of pairs, or the loss of a caption given its image.
+"""What is minimised: the contrastive loss of pairs, or the loss of texts given the images before them.
 
-An objective turns a drawn sample into tensors (`prepare`, in the decoding threads), says how much a batch weighs
-(`weight`), and computes the sum of its losses (`forward`); the step's loss is the sum over weight, over all ranks and
-accumulated parts, so that it does not depend on how a batch was cut.
+An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
+what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
+so that its loss does not depend on how a batch was cut. How samples become its tensors is `train.prepare`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
-from curate import mix
-from train import images, model, tokens
-from train.config import Augment, Caption, Config, Language
+from train import model
+from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
-from train.data import Drawn
 from train.language import LanguageModel
 from train.model import Clip
+from train.packing import attends
 from train.ranks import gathered
-from train.tokens import CaptionCode, Tokenizer
+from train.tokens import TextCode
 
-IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Read:
-    """How a drawn sample becomes an image and a caption; the draws it makes are keyed by (seed, uid, epoch).
-
-    Where its source has `texts` in the manifest, those say which caption is taken, and `texts` here says nothing.
-    Raises MixtureError for a manifest whose sources choose among templates or system prompts.
-    """
-
-    size_px: int
-    augment: Augment
-    texts: str | None
-    seed: int
-    manifest: mix.Manifest | None = None
-
-    def __post_init__(self) -> None:
-        for source in self.manifest.datasets if self.manifest else ():
-            if unused := sorted(kind for kind, options in source.choices.items() if options and kind != "text"):
-                raise mix.MixtureError(
-                    f"the mixture's source {source.name!r} chooses a {' and a '.join(unused)}, of which the trainer's"
-                    " objectives make no use: they train on captions alone; leave them out of the specification, or"
-                    " use train.data.Stream with curate.mix.choose in a trainer of your own"
-                )
-
-    def __call__(self, drawn: Drawn) -> tuple[Tensor, str]:
-        """(image_CHW uint8, caption) of the sample. Raises ValueError, or what a broken image raises."""
-        rng = images.keyed_rng(self.seed, drawn.uid, drawn.epoch)
-        caption = self._caption(drawn, rng)
-        return images.varied(images.image_part(drawn.parts), self.size_px, self.augment, rng), caption
-
-    def _caption(self, drawn: Drawn, rng: np.random.Generator) -> str:
-        chosen = self._chosen(drawn)
-        if chosen is not None:
-            found = texts_under(drawn.parts, chosen)
-            if not found:
-                raise ValueError(f"the mixture chose the text {chosen!r}, which is no part and no text in the JSON")
-        else:
-            found = listed_captions(drawn.parts, self.texts) if self.texts else []
-        return found[int(rng.integers(len(found)))] if found else caption_of(drawn.parts)
-
-    def _chosen(self, drawn: Drawn) -> str | None:
-        """What the manifest takes for the sample's text at this access: a part's name or a key of its JSON."""
-        if self.manifest is None:
-            return None
-        return mix.choose(self.manifest, self._numbers[drawn.source], drawn.uid, drawn.epoch)
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {source.name: number for number, source in enumerate(self.manifest.datasets if self.manifest else ())}
-
-
-def caption_of(parts: Mapping[str, bytes]) -> str:
-    """The sample's caption. Raises ValueError if it has none."""
-    if "txt" not in parts:
-        raise ValueError(f"no caption (txt) among the sample's parts ({', '.join(sorted(parts)) or 'none'})")
-    return parts["txt"].decode("utf-8").strip()
-
-
-def listed_captions(parts: Mapping[str, bytes], key: str) -> list[str]:
-    """The texts listed under a dotted key of the sample's JSON; none if it has no such list."""
-    found = _under(parts, key)
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
-
-
-def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
-    """What a mixture's choice of `key` means: that part, or the text or list of texts at that dotted key of the JSON.
-
-    None of them: an empty list. Raises ValueError where the part is not UTF-8.
-    """
-    if key in parts and key != "json":
-        return [parts[key].decode("utf-8").strip()]
-    found = _under(parts, key)
-    return [found.strip()] if isinstance(found, str) else listed_captions(parts, key)
-
-
-def _under(parts: Mapping[str, bytes], key: str) -> Any:
-    """What stands at a dotted key of the sample's JSON, None if nothing does."""
-    found = json.loads(parts.get("json", b"{}"))
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
-@dataclass(frozen=True)
-class PreparePair:
-    """A drawn sample to {image: CHW uint8, text: T}."""
-
-    read: Read
-    tokenizer: Tokenizer
-
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        image_CHW, caption = self.read(drawn)
-        return {"image": image_CHW, "text": self.tokenizer([caption])[0]}
-
-
-@dataclass(frozen=True)
-class PrepareCaption:
-    """A drawn sample to {image: CHW uint8, ids: T, length: number of real ids}."""
-
-    read: Read
-    code: CaptionCode
-    text_length: int
-
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        image_CHW, caption = self.read(drawn)
-        ids_T, length = tokens.caption_ids(caption, self.code, self.text_length)
-        return {"image": image_CHW, "ids": ids_T, "length": torch.tensor(length)}
+Parts = Mapping[str, list[nn.Parameter]]
+"""What a stage may train, by name."""
 
 
 def contrastive_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor) -> Tensor:
@@ -152,21 +38,46 @@ def contrastive_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor) -> Tens
 class ContrastiveObjective(nn.Module):
     """The CLIP loss over the pairs of all ranks; every rank computes it whole."""
 
+    trained = frozenset({"image", "text"})
+
     def __init__(self, clip: Clip, max_logit_scale: float) -> None:
         super().__init__()
         self.net = clip.net
         self.bound = math.log(max_logit_scale)
 
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Pairs."""
-        return len(batch["image"])
+    @property
+    def _visual(self) -> nn.Module:
+        visual = self.net.visual
+        assert isinstance(visual, nn.Module)
+        return visual
+
+    def parts(self) -> Parts:
+        """The two towers."""
+        named = [(name, p) for name, p in self.net.named_parameters() if name != "logit_scale"]
+        image = [p for name, p in named if name.startswith("visual.")]
+        return {"image": image, "text": [p for name, p in named if not name.startswith("visual.")]}
+
+    def check_resolution(self, size_px: int) -> None:
+        """Raise ModelError if the image tower cannot take images of that size."""
+        with torch.no_grad():
+            try:
+                changed = model.at_resolution(self._visual, size_px, "")
+                functional_call(self._visual, changed, (torch.zeros(1, 3, size_px, size_px),))
+            except (RuntimeError, AssertionError) as err:
+                raise model.ModelError(f"the image tower cannot take images of {size_px} pixels: {err}") from err
+
+    def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
+        """Pairs, of all sources together."""
+        return [float(len(batch["image"]))]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the losses of this rank's pairs: their number times the mean over all ranks' pairs."""
-        images_BCHW = model.normalised(batch["image"])
-        images_BD, texts_BD, scale = self.net(images_BCHW, batch["text"])[:3]
+        """Sum of the losses of this rank's pairs, scaled: their number times the mean over all ranks' pairs."""
+        changed = model.at_resolution(self._visual, batch["image"].shape[-1], "visual.")
+        given = model.normalised(batch["image"]), batch["text"]
+        images_BD, texts_BD, scale = functional_call(self.net, changed, given)[:3]
         loss = contrastive_loss(gathered(images_BD.float()), gathered(texts_BD.float()), scale.float())
-        return loss * len(images_BD)
+        loss = loss * len(images_BD)
+        return loss * batch["scale"][0] if "scale" in batch else loss
 
     def after_step(self) -> None:
         """The logits' scale stays between 1 and its bound."""
@@ -174,56 +85,96 @@ class ContrastiveObjective(nn.Module):
             self.net.logit_scale.clamp_(0, self.bound)  # type: ignore[operator]
 
 
-class CaptionObjective(nn.Module):
-    """Patches through a connector stand before the caption; only the caption's tokens and its end are scored."""
+class MultimodalObjective(nn.Module):
+    """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
 
-    def __init__(self, clip: Clip, settings: Caption, code: CaptionCode) -> None:
+    A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
+    pictures in the order of their places (or see `train.packing.assembled`), source: B or B x T}, of packs {segments,
+    positions: B x T}. Sources are numbered below `sources`.
+    """
+
+    def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
         super().__init__()
-        language: Language = settings.language
-        visual = clip.net.visual
+        self.sources = sources
+        language, visual = settings.language, clip.net.visual
         assert isinstance(visual, nn.Module)
         self.tower = visual
-        self.tower_frozen = not settings.train_tower
-        self.tower.requires_grad_(settings.train_tower)
-        _, width = model.patch_count_and_width(self.tower, clip.size_px)
-        self.connector = Mlp(width, language.width)
+        self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
+        patch_count, width = model.patch_count_and_width(self.tower, clip.size_px)
+        self.pooled = settings.visual_tokens is not None
+        self.visual_tokens = settings.visual_tokens or patch_count
+        self.connector = Mlp(width, language.width, settings.visual_tokens)
         self.language = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
 
-    def train(self, mode: bool = True) -> CaptionObjective:
+    def parts(self) -> Parts:
+        """Tower, connector and language model."""
+        return {name: list(getattr(self, name).parameters()) for name in ("tower", "connector", "language")}
+
+    def train(self, mode: bool = True) -> MultimodalObjective:
         """A frozen tower stays in evaluation mode: its batch statistics do not move."""
         super().train(mode)
-        self.tower.train(mode and not self.tower_frozen)
+        self.tower.train(mode and self._tower_trained())
         return self
 
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Tokens scored: all of a caption but its begin."""
-        return int(batch["length"].sum()) - len(batch["length"])
+    def check_resolution(self, size_px: int) -> None:
+        """Raise ModelError if images of that size would become another number of vectors."""
+        patch_count, _ = model.patch_count_and_width(self.tower, size_px)
+        if not self.pooled and patch_count != self.visual_tokens:
+            raise model.ModelError(
+                f"an image of {size_px} pixels has {patch_count} patches, the model's own size {self.visual_tokens};"
+                " say objective.visual_tokens, a number that images of every stage are averaged to"
+            )
+
+    def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
+        """Tokens scored, of each source."""
+        found = torch.bincount(_sources(batch)[batch["scored"]], minlength=self.sources)
+        return [float(count) for count in found.tolist()]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the tokens' cross entropies."""
-        with torch.set_grad_enabled(not self.tower_frozen and torch.is_grad_enabled()):
-            patches_BND = model.patches(self.tower, model.normalised(batch["image"]))
-        ids_BT, patch_count = batch["ids"], patches_BND.shape[1]
-        x_BTD = torch.cat((self.connector(patches_BND), self.language.embedding(ids_BT[:, :-1])), dim=1)
-        scores_BTV = self.language.logits(self.language(x_BTD)[:, patch_count:])
-        places_T = torch.arange(ids_BT.shape[1] - 1, device=ids_BT.device)
-        wanted_BT = ids_BT[:, 1:].masked_fill(places_T >= batch["length"][:, None] - 1, IGNORED)
-        return F.cross_entropy(
-            scores_BTV.flatten(0, 1).float(), wanted_BT.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+        """Sum of the scored tokens' cross entropies, scaled."""
+        ids_BT, segments_BT = batch["ids"], batch.get("segments")
+        x_BTD = self.language.embedding(ids_BT.clamp(min=0))
+        if (vectors_NVD := self._seen(batch)) is not None:
+            x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
+        mask_BTT = None if segments_BT is None else attends(segments_BT)
+        y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
+        wanted = batch["scored"][:, 1:]
+        scores_NV = self.language.logits(y_BTD[:, :-1][wanted])
+        losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
         """Nothing is bounded."""
 
+    def _seen(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""
+        found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
+        if not found:
+            return None
+        parts = []
+        for images in found:
+            with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
+                patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
+            parts.append(self.connector(patches_NPD))
+        vectors_NVD: Tensor = torch.cat(parts)
+        return vectors_NVD[batch["order"]] if "order" in batch else vectors_NVD
 
-def build(
-    config: Config, clip: Clip, manifest: mix.Manifest
-) -> tuple[ContrastiveObjective | CaptionObjective, PreparePair | PrepareCaption]:
-    """The objective that `config` names, and how it wants its samples prepared. Raises MixtureError (see `Read`)."""
-    read = Read(clip.size_px, config.data.augment, config.data.texts, config.seed, manifest)
-    if isinstance(config.objective, Caption):
-        language = config.objective.language
-        code = tokens.caption_code(language.tokenizer)
-        return CaptionObjective(clip, config.objective, code), PrepareCaption(read, code, language.text_length)
-    objective = ContrastiveObjective(clip, config.objective.max_logit_scale)
-    return objective, PreparePair(read, clip.tokenizer)
+    def _tower_trained(self) -> bool:
+        return any(p.requires_grad for p in self.tower.parameters())
+
+
+def _sources(batch: Mapping[str, Tensor]) -> Tensor:
+    """The number of each token's source, BT."""
+    source = batch["source"]
+    return source if source.ndim == 2 else source[:, None].expand_as(batch["ids"])
+
+
+Objective = ContrastiveObjective | MultimodalObjective
+
+
+def set_trained(objective: Objective, names: frozenset[str]) -> None:
+    """Train these parts from now on, and no others."""
+    for name, parameters in objective.parts().items():
+        for parameter in parameters:
+            parameter.requires_grad_(name in names)
+    objective.train(objective.training)

@@ -1,27 +1,23 @@
 """Packing: documents of many lengths into sequences of one, planned from lengths alone, never from content.
 
 A window of positions of the mixture is packed by itself (best fit, the longest first), so the plan is a pure function
-of (manifest, lengths, window): it resumes at (window, pack) and is the same on any number of ranks. A pack carries
-segment ids and positions, by which attention stays within a document. Of a global batch, each rank takes as many packs
-as the others, dealt so that their costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
+of (manifest, lengths, window): it resumes at any pack and is the same on any number of ranks. A pack carries segment
+ids and positions, by which attention stays within a document. Of a global batch, each rank takes as many packs as the
+others, dealt so that their costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curate import mix
-from curate.mix.indexes import IMAGES, TEXT_TOKENS
-from curate.sample import file_sha256
-from train.lengths import Ints, Lengths
+from train.lengths import Ints
+from train.sequences import cut
 
 PADDING = 0
 """The segment id of padding; documents count from 1."""
@@ -44,26 +40,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Pack:
-    """One sequence: the mixture's positions in it, in order, the tokens of each (cut to the limit), and its images."""
+    """One sequence: the mixture's positions in it, in order, and the tokens in all and the images of each."""
 
     positions: tuple[int, ...]
     tokens: tuple[int, ...]
-    images: int
+    images: tuple[int, ...]
 
 
-def plan(positions: Sequence[int], text: Ints, images: Ints, limits: Limits) -> list[Pack]:
+EMPTY = Pack((), (), ())
+
+
+def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
     """The packs of a window: every position in exactly one, longest first into the fullest pack that takes it.
 
-    `text` and `images` count each position's tokens of text and images. A document longer than a pack is cut to one;
-    one with more images than the cap keeps the first of them. Packs come in the order of their first positions.
+    `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs come in the
+    order of their first positions.
     """
-    kept = np.minimum(images, min(limits.images, limits.tokens // max(limits.visual_tokens, 1)))
-    need = np.minimum(text + kept * limits.visual_tokens, limits.tokens)
     members: list[list[int]] = []
     room_images: list[int] = []
     open_packs: list[tuple[int, int]] = []  # (tokens left, pack), sorted
-    for number in np.argsort(-need, kind="stable").tolist():
-        size, pictures = int(need[number]), int(kept[number])
+    for number in (-tokens).argsort(kind="stable").tolist():
+        size, pictures = int(tokens[number]), int(images[number])
         at = bisect_left(open_packs, (size, -1))
         while at < len(open_packs) and room_images[open_packs[at][1]] < pictures:
             at += 1
@@ -77,14 +74,13 @@ def plan(positions: Sequence[int], text: Ints, images: Ints, limits: Limits) -> 
         room_images[pack] -= pictures
         if left > size:
             insort(open_packs, (left - size, pack))
-    packs = [sorted(numbers) for numbers in members]
     return [
         Pack(
             tuple(int(positions[n]) for n in numbers),
-            tuple(int(need[n]) for n in numbers),
-            int(sum(kept[n] for n in numbers)),
+            tuple(int(tokens[n]) for n in numbers),
+            tuple(int(images[n]) for n in numbers),
         )
-        for numbers in sorted(packs)
+        for numbers in sorted(sorted(numbers) for numbers in members)
     ]
 
 
@@ -95,7 +91,7 @@ def waste(packs: Sequence[Pack], tokens: int) -> float:
 
 def cost(pack: Pack, limits: Limits) -> float:
     """What a pack takes to train on, in tokens: its text and visual tokens once more for the tower's work."""
-    return sum(pack.tokens) + pack.images * limits.visual_tokens
+    return sum(pack.tokens) + sum(pack.images) * limits.visual_tokens
 
 
 def balanced(costs: Sequence[float], world: int) -> list[list[int]]:
@@ -122,72 +118,68 @@ def laid_out(pack: Pack, length: int) -> dict[str, Tensor]:
     return {"segments": segments_T, "positions": positions_T}
 
 
-def attends(segments_T: Tensor) -> Tensor:
-    """mask_TT bool: token i sees token j of its own document and not after it; padding sees nothing but itself."""
-    same_TT = segments_T[:, None] == segments_T[None, :]
-    places_T = torch.arange(len(segments_T), device=segments_T.device)
+def attends(segments_BT: Tensor) -> Tensor:
+    """mask_BTT bool: token i sees token j of its own document and not after it; padding sees nothing but itself."""
+    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
+    places_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
     causal_TT = places_T[:, None] >= places_T[None, :]
     itself_TT = places_T[:, None] == places_T[None, :]
-    return (same_TT & causal_TT & (segments_T != PADDING)[:, None]) | itself_TT
+    return (same_BTT & causal_TT & (segments_BT != PADDING)[:, :, None]) | itself_TT
 
 
-class Packer:
-    """The packs of a mixture from a state on, `batch_size` packs a global batch; only indexes are read.
+@dataclass(frozen=True)
+class Document:
+    """A prepared sample (`train.sequences`); `replaced` if another stands where it was planned."""
 
-    A window's last packs may be fewer than a batch: the batch is filled from the next window. Raises PackingError, and
-    what `curate.mix` raises for an index without the lengths.
+    uid: str
+    tensors: Mapping[str, Tensor]
+    replaced: bool
+
+
+def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limits) -> dict[str, Tensor]:
+    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+
+    Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
+    A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
+    index says.
     """
+    rows, images, queue = [], [], iter(documents)
+    for pack in packs:
+        row = {**laid_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
+        row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
+        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
+        at = 0
+        for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
+            fitted = _fitted(next(queue), tokens, pictures, limits)
+            for name in ("ids", "scored"):
+                row[name][at : at + len(fitted[name])] = fitted[name]
+            row["source"][at : at + tokens] = fitted["source"]
+            row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
+            images += [fitted["image"]] if len(fitted["image"]) else []
+            at += tokens
+        rows.append(row)
+    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return {**stacked, **_pictures(images)}
 
-    def __init__(self, manifest: Path, batch_size: int, limits: Limits | None = None) -> None:
-        self.path, self.manifest = Path(manifest), mix.load(manifest)
-        self.digest, self.batch_size, self.limits = file_sha256(self.path), batch_size, limits or Limits()
-        self.window = self.pack = 0
-        self.given = self.padding = 0
-        self.held = Lengths(self.manifest, self.path)
-        self.held.check((TEXT_TOKENS, IMAGES))
-        self._planned: tuple[int, list[Pack]] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the packs stand, the same on every rank."""
-        return {"window": self.window, "pack": self.pack, "manifest": self.digest, "limits": vars(self.limits).copy()}
+def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The pictures of documents, N x CHW each, together."""
+    sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
+    kinds = sorted(set(sides.tolist()))
+    if len(kinds) < 2:
+        return {"image": torch.cat(list(images)) if images else torch.empty(0, dtype=torch.uint8)}
+    by_side = {f"image{side:06d}": torch.cat([i for i in images if i.shape[-1] == side]) for side in kinds}
+    return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same manifest and limits. Raises PackingError if it is another's."""
-        if state["manifest"] != self.digest or state["limits"] != vars(self.limits):
-            raise PackingError("the manifest or the packing's limits have changed since this state was saved")
-        self.window, self.pack = int(state["window"]), int(state["pack"])
 
-    def __iter__(self) -> Iterator[list[Pack]]:
-        return self
-
-    def __next__(self) -> list[Pack]:
-        """The packs of the next global batch; which rank takes which, `balanced` says."""
-        out: list[Pack] = []
-        while len(out) < self.batch_size:
-            packs = self._packs(self.window)
-            taken = packs[self.pack : self.pack + self.batch_size - len(out)]
-            out += taken
-            self.pack += len(taken)
-            if self.pack >= len(packs):
-                self.window, self.pack = self.window + 1, 0
-        self.given += len(out) * self.limits.tokens
-        self.padding += len(out) * self.limits.tokens - sum(sum(pack.tokens) for pack in out)
-        return out
-
-    @property
-    def padding_waste(self) -> float:
-        """The share of padding in all packs given so far, 0 to 1."""
-        return self.padding / self.given if self.given else 0.0
-
-    def _packs(self, window: int) -> list[Pack]:
-        if self._planned is None or self._planned[0] != window:
-            first = window * self.limits.window
-            last = first + self.limits.window
-            last = last if self.manifest.end is None else min(last, self.manifest.end)
-            if last <= first:
-                raise StopIteration
-            positions = np.arange(first, last, dtype=np.int64)
-            source, _, row = mix.locate(self.manifest, positions)
-            text, images = (self.held.of(source, row, unit) for unit in (TEXT_TOKENS, IMAGES))
-            self._planned = window, plan(positions.tolist(), text, images, self.limits)
-        return self._planned[1]
+def _fitted(document: Document, tokens: int, images: int, limits: Limits) -> Mapping[str, Tensor]:
+    found = len(document.tensors["ids"]), len(document.tensors["image"])
+    if document.replaced:
+        smaller = found[0] > tokens or found[1] > images
+        return cut(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
+    if found != (tokens, images):
+        raise PackingError(
+            f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"
+            f" {tokens} and {images}; count again with `curate index FOLDER --tokenizer NAME`"
+        )
+    return document.tensors

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,14 @@ from threading import Lock
 import torch
 from torch import Tensor
 
+from curate.sample import Kind
 from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
 from curate.shards.remote import ORIGIN_FILE
 from train.images import BROKEN
 
+OPEN_SHARDS = 512
+"""Tars kept open; systems allow a process about a thousand files."""
 MAX_TRIES = 16
 """Replacements tried for one unreadable sample before its source counts as broken."""
 
@@ -32,13 +36,23 @@ class StreamError(ValueError):
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which part of each global batch this process decodes."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """A sample as read: its content by part name, and which pass over its source this is."""
+    """A sample as read: its content by part name, which pass over its source this is, and the position of its batch."""
 
     uid: str
     source: str
     epoch: int
     parts: Mapping[str, bytes]
+    kind: Kind = "caption"
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ class Reading:
     """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
 
     Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
-    read in ranges.
+    read in ranges. Of all sources together, `open_shards` tars are open at a time.
     """
 
     threads: int = 2
@@ -66,6 +80,41 @@ class Reading:
     max_unreadable: float = 0.01
     cache: Path | None = None
     cache_bytes: int = 1 << 36
+    open_shards: int = OPEN_SHARDS
+
+
+class Readers:
+    """The open shards of a stream, at most `most` of them: what was used longest ago is let go.
+
+    A shard that another thread is still reading closes when that thread is done with it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._open: OrderedDict[tuple[str, int], ShardReader] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, source: str, shard: int) -> ShardReader | None:
+        """The reader of that shard, if it is open."""
+        with self._lock:
+            reader = self._open.get((source, shard))
+            if reader is not None:
+                self._open.move_to_end((source, shard))
+            return reader
+
+    def put(self, source: str, shard: int, reader: ShardReader) -> None:
+        """Keep the reader of that shard."""
+        with self._lock:
+            self._open[source, shard] = reader
+            while len(self._open) > self.most:
+                self._open.popitem(last=False)
+
+    def close(self) -> None:
+        """Close every open shard."""
+        with self._lock:
+            for reader in self._open.values():
+                reader.close()
+            self._open.clear()
 
 
 Prepare = Callable[[Drawn], dict[str, Tensor]]
@@ -74,20 +123,20 @@ Place = tuple[int, int, int]
 
 
 class Shelf:
-    """One dataset's shards behind one row number; readers open when first needed and stay open."""
+    """One dataset's shards behind one row number; readers open when first needed, `readers` keeps them."""
 
-    def __init__(self, name: str, path: Path, cache: ShardCache | None = None) -> None:
+    def __init__(self, name: str, path: Path, cache: ShardCache | None = None, readers: Readers | None = None) -> None:
         info = load_dataset(path)
-        self.name = name
+        self.name, self.kind = name, info.kind
         self.folder = dataset_file(path).parent
         self.shards = info.shards
         self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
         self.rows = info.samples
         self.cache = cache
         self.far = (self.folder / ORIGIN_FILE).is_file()
-        self._readers: dict[int, ShardReader] = {}
+        self._readers = Readers(OPEN_SHARDS) if readers is None else readers
         self._broken: dict[int, ShardError] = {}
-        self._lock = Lock()
+        self._opening = Lock()
 
     def place(self, row: int) -> tuple[int, int]:
         """(shard, row in it) of the dataset's `row`."""
@@ -112,28 +161,25 @@ class Shelf:
         return str(self.folder / self.shards[self.place(row)[0]].tar)
 
     def close(self) -> None:
-        """Close every open shard."""
-        with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
+        """Close every open shard, of all who share these readers."""
+        self._readers.close()
 
     def _reader(self, shard: int) -> ShardReader:
-        reader = self._readers.get(shard)
-        if reader is not None:
-            return reader
-        with self._lock:
+        if (found := self._readers.get(self.name, shard)) is not None:
+            return found
+        with self._opening:
+            if (found := self._readers.get(self.name, shard)) is not None:
+                return found
             if shard in self._broken:
                 raise self._broken[shard]
-            if shard not in self._readers:
-                try:
-                    reader = open_shard(self.folder, self.shards[shard], self.cache)
-                except ShardError as err:
-                    self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
-                    raise
-                self._same(shard, reader)
-                self._readers[shard] = reader
-            return self._readers[shard]
+            try:
+                reader = open_shard(self.folder, self.shards[shard], self.cache)
+            except ShardError as err:
+                self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
+                raise
+            self._same(shard, reader)
+            self._readers.put(self.name, shard, reader)
+            return reader
 
     def _same(self, shard: int, reader: ShardReader) -> None:
         """Raise StreamError where the index is of another tar than dataset.json: its rows are then other samples."""
@@ -150,11 +196,15 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Ready:
-    """A sample that stands in its batch, and what was met on the way to it."""
+    """A sample that stands in its batch, and what was met on the way to it.
+
+    It comes as read where nothing prepares it, as tensors where they are not stacked.
+    """
 
     uid: str
     replaced: tuple[Replaced, ...]
     sample: Drawn | None
+    tensors: dict[str, Tensor] | None
 
 
 @dataclass
@@ -190,18 +240,19 @@ class Reader:
     seed: int
     prepare: Prepare | None
 
-    def chunk(self, start: int, places: Sequence[Place], first: int, stack: Stack) -> list[Ready]:
+    def chunk(self, start: int, places: Sequence[Place], first: int = 0, stack: Stack | None = None) -> list[Ready]:
         """The samples at `places`, put into `stack` from number `first` on; `start` is their batch's position."""
         read = self._together(places)
         ready = []
         for number, (place, sample) in enumerate(zip(places, read, strict=True)):
             faults: list[tuple[str, int, str]] = []
-            drawn, tensors = self._prepared(place, sample, faults)
-            if tensors is not None:
+            drawn, tensors = self._prepared(place, sample, start, faults)
+            if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
+                tensors = None
             name = self.shelves[place[0]].name
             replaced = tuple(Replaced(start, name, *fault, by=drawn.uid) for fault in faults)
-            ready.append(Ready(drawn.uid, replaced, drawn if tensors is None else None))
+            ready.append(Ready(drawn.uid, replaced, None if self.prepare else drawn, tensors))
         return ready
 
     def _together(self, places: Sequence[Place]) -> list[tuple[str, dict[str, bytes]] | None]:
@@ -222,7 +273,7 @@ class Reader:
         return out
 
     def _prepared(
-        self, place: Place, read: tuple[str, dict[str, bytes]] | None, faults: list[tuple[str, int, str]]
+        self, place: Place, read: tuple[str, dict[str, bytes]] | None, start: int, faults: list[tuple[str, int, str]]
     ) -> tuple[Drawn, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, row = place
@@ -231,7 +282,7 @@ class Reader:
             at = row if number == 0 else self._another(shelf, epoch, row, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
-                drawn = Drawn(uid, shelf.name, epoch, parts)
+                drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, start)
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.mix.plan import stream_position
 from train.data import Batch
-from train.lengths import Lengths
+from train.lengths import Ints, Lengths
 
 SAMPLES_OFF = 2.0
 """Samples a source may be off from its wanted share, for each segment and skipped range of the manifest."""
@@ -56,11 +55,19 @@ class Alarm:
 
 @dataclass
 class Realised:
-    """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time."""
+    """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time.
+
+    `slack`: samples that a source may be off besides, where batches are packs: a quarter of their window, for within
+    one they come in another order. Of packs, `used` tokens of their `room` are counted, and what of a long document was
+    left out is not.
+    """
 
     manifest: mix.Manifest
     path: Path
+    slack: float = 0.0
     served: dict[str, Served] = field(init=False)
+    used: int = 0
+    room: int = 0
 
     def __post_init__(self) -> None:
         self._lengths = Lengths(self.manifest, self.path)
@@ -70,16 +77,23 @@ class Realised:
 
     def add(self, batch: Batch) -> None:
         """Count a global batch; any rank's part of it says which."""
-        size, end = sum(batch.drawn.values()), int(batch.state["position"])
-        for data, wanted in zip(self.manifest.datasets, self._wanted(end - size, end), strict=True):
+        for data, wanted in zip(self.manifest.datasets, self._wanted(batch.positions), strict=True):
             served = self.served[data.name]
             served.samples += batch.drawn[data.name]
             served.wanted += wanted
             served.epochs = served.samples / data.samples
-        if self._units:
-            self._measure(end - size, end)
+        if batch.packed is not None:
+            self.used, self.room = self.used + batch.packed.used, self.room + batch.packed.room
+        for unit in self._units:
+            for served, count in zip(self.served.values(), self._measured(batch, unit), strict=True):
+                setattr(served, unit, getattr(served, unit) + count)
         for replaced in batch.replaced:
             self.served[replaced.source].replaced += 1
+
+    @property
+    def padding_waste(self) -> float:
+        """The share of padding in all packs, 0 to 1."""
+        return 1 - self.used / self.room if self.room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Each source's figures, how many samples it is off, and its share of all samples, text tokens and images."""
@@ -95,7 +109,7 @@ class Realised:
     def alarms(self) -> list[Alarm]:
         """What is amiss: each source that is off its share, or of which too many samples were replaced."""
         quantum = (self.manifest.batch or 1) if self.manifest.mode == "homogeneous" else 1
-        bound = SAMPLES_OFF * quantum * (len(self.manifest.segments) + len(self.manifest.skips))
+        bound = SAMPLES_OFF * quantum * (len(self.manifest.segments) + len(self.manifest.skips)) + self.slack
         found = []
         for name, served in self.served.items():
             if self.manifest.mode in ("interleave", "homogeneous") and abs(served.samples - served.wanted) > bound:
@@ -118,35 +132,38 @@ class Realised:
 
     def state_dict(self) -> dict[str, Any]:
         """The counts as plain data."""
-        return {name: vars(served).copy() for name, served in self.served.items()}
+        sources = {name: vars(served).copy() for name, served in self.served.items()}
+        return {"sources": sources, "used": self.used, "room": self.room}
 
-    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the counts of a checkpoint, of this manifest or of the one that it continues.
 
         A unit is told only where it has been counted from the beginning and still is: lengths that came or went since
         would make a sum of a part of the run.
         """
-        self._units = [unit for unit in self._units if all(s[unit] is not None for s in state.values())]
+        sources: Mapping[str, Any] = state.get("sources", {})
+        self.used, self.room = int(state.get("used", 0)), int(state.get("room", 0))
+        self._units = [unit for unit in self._units if all(s[unit] is not None for s in sources.values())]
         unknown: dict[str, Any] = {unit: None for unit in (TEXT_TOKENS, IMAGES) if unit not in self._units}
-        begun = {d.name: Served(**state.get(d.name, {})) for d in self.manifest.datasets}
+        begun = {d.name: Served(**sources.get(d.name, {})) for d in self.manifest.datasets}
         self.served = {name: replace(served, **unknown) for name, served in begun.items()}
 
-    def _wanted(self, first: int, end: int) -> list[float]:
-        """Samples of each source that the shares of the segments make of the positions from `first` to `end`."""
+    def _wanted(self, positions: Ints) -> list[float]:
+        """Samples of each source that the shares of the segments make of `positions`."""
         out = np.zeros(len(self.manifest.datasets))
-        for begin, stop in pairwise([first, *(at for at in self._starts if first < at < end), end]):
-            segment = max(number for number, at in enumerate(self._starts) if at <= begin)
-            slots = np.array(self.manifest.segments[segment].slots, np.float64)
-            out += (stop - begin) * slots / slots.sum()
+        segment = np.searchsorted(self._starts, positions, side="right") - 1
+        for number, count in zip(*np.unique(segment, return_counts=True), strict=True):
+            slots = np.array(self.manifest.segments[number].slots, np.float64)
+            out += count * slots / slots.sum()
         return [float(wanted) for wanted in out]
 
-    def _measure(self, first: int, end: int) -> None:
-        """Count the text tokens and images of the positions from `first` to `end`."""
-        source, _, row = mix.locate(self.manifest, np.arange(first, end, dtype=np.int64))
-        for unit in self._units:
-            totals = np.bincount(source, self._lengths.of(source, row, unit), len(self.served)).astype(np.int64)
-            for total, served in zip(totals.tolist(), self.served.values(), strict=True):
-                setattr(served, unit, getattr(served, unit) + total)
+    def _measured(self, batch: Batch, unit: str) -> list[int]:
+        """Text tokens or images of each source in a batch: as packed, or as the indexes say."""
+        if batch.packed is not None:
+            return list(batch.packed.text_tokens if unit == TEXT_TOKENS else batch.packed.images)
+        source, _, row = mix.locate(self.manifest, batch.positions)
+        totals = np.bincount(source, self._lengths.of(source, row, unit), len(self.served))
+        return [int(total) for total in totals]
 
     def _known(self, unit: str) -> bool:
         try:

@@ -12,15 +12,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from curate.mix.content import MAX_REMEMBERED, SIMPLE_IDS, encoder
+
 MAX_CHARACTERS = 2_000
 """Of a caption, before byte pairs are sought: their cost is the square of a word's length, and few fill a context."""
-MAX_REMEMBERED = 100_000
-"""Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
 SMALLEST_CUT = 514
 """Ids of the byte symbols (512) and the two marks: the least that `simple:N` can be cut to."""
 
@@ -54,28 +54,21 @@ def clip_tokenizer(spec: str, context_length: int) -> Tokenizer:
 
 
 @dataclass(frozen=True)
-class CaptionCode:
-    """How the language model spells captions: ids below `begin` are text."""
+class TextCode:
+    """How a language model spells texts: `begin` and `end` are none of a text's ids."""
 
+    name: str
     encode: Callable[[str], list[int]]
     begin: int
     end: int
     vocab_size: int
 
 
-def caption_code(name: str) -> CaptionCode:
+def text_code(name: Literal["bytes", "simple"]) -> TextCode:
     """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
-    if name == "bytes":
-        return CaptionCode(lambda text: list(text.encode("utf-8", "replace")), 256, 257, 258)
-    pairs = _simple(None)
-    return CaptionCode(lambda text: _pair_ids(pairs, text), pairs.sot_token_id, pairs.eot_token_id, pairs.vocab_size)
-
-
-def caption_ids(text: str, code: CaptionCode, length: int) -> tuple[Tensor, int]:
-    """ids_T of begin, caption, end, then end again as padding; and how many of them are real. Long captions are cut."""
-    ids = [code.begin, *code.encode(text)[: length - 2], code.end]
-    padded = ids + [code.end] * (length - len(ids))
-    return torch.tensor(padded, dtype=torch.long), len(ids)
+    encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
+    assert encode is not None
+    return TextCode(name, encode, ids, ids + 1, ids + 2)
 
 
 def _byte_pairs(spec: str, size: int | None, context_length: int) -> Tokenizer:

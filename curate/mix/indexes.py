@@ -15,6 +15,15 @@ from curate.shards import ShardError, load_dataset
 from curate.shards.index import numbers, whole
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
+LAYOUT = "layout"
+"""Of a document: the tokens of each text, -1 for each image, in order."""
+COUNTED_BY = "text_tokens_by"
+"""Names, in an index's metadata, by what its texts were counted (`content.counting`)."""
+
+
+def chosen_tokens(key: str) -> str:
+    """The column that tells the tokens of each text found under a mixture's key."""
+    return f"{TEXT_TOKENS}:{key}"
 
 
 def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from curate.mix.order import MAX_ROWS, OPEN_SHARDS, Runs
 from curate.mix.plan import Plan
@@ -38,8 +38,8 @@ SINCE_3: Any = {
 Mode = Literal["interleave", "accumulate", "homogeneous", "concat"]
 Unit = Literal["samples", "text_tokens", "images", "total_tokens", "answer_tokens"]
 Choices = dict[str, dict[str, float]]
-Said = PositiveInt | dict[str, PositiveInt] | None
-"""A number for all sources, or by source or group."""
+BySource = int | dict[str, int] | None
+"""A side in pixels or a length in tokens: of all, or by source or group."""
 
 
 class Spread(Settings):
@@ -82,7 +82,7 @@ class Source(Settings):
 class Stage(Settings):
     """From position `start` on: the sources' weights in samples (losses in mode accumulate), and how to train.
 
-    `resolution` in pixels, `sequence` in tokens; `train` names what is trained.
+    `resolution` in pixels, `sequence` in tokens, for all sources or by source or group; `train` names what is trained.
     Over the first `ramp` positions weights, resolution and sequence go from the stage before's to these, the latter in
     whole multiples.
     """
@@ -91,9 +91,9 @@ class Stage(Settings):
     start: int = Field(ge=0)
     ramp: int = Field(0, ge=0)
     weights: tuple[float, ...]
-    resolution: Said = None
+    resolution: BySource = None
     resolution_multiple: int = Field(1, ge=1)
-    sequence: Said = None
+    sequence: BySource = None
     sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, sc
 from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
-    from curate.mix.manifest import Manifest, Said
+    from curate.mix.manifest import BySource, Manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +136,8 @@ class StageAt:
     name: str
     ramping: bool
     weights: tuple[float, ...]
-    resolution: Said
-    sequence: Said
+    resolution: BySource
+    sequence: BySource
     train: tuple[str, ...] | None
 
 
@@ -164,24 +164,27 @@ def stage_of(manifest: Manifest, position: int) -> StageAt:
     weights = tuple(
         a + (b - a) * (done / stage.ramp) for a, b in zip(_as_used(manifest, before.weights), weights, strict=True)
     )
-    along = (done, stage.ramp)
-    resolution = _ramped(before.resolution, stage.resolution, along, stage.resolution_multiple)
-    sequence = _ramped(before.sequence, stage.sequence, along, stage.sequence_multiple)
+    at = (done, stage.ramp)
+    resolution = _ramped(before.resolution, stage.resolution, at, stage.resolution_multiple)
+    sequence = _ramped(before.sequence, stage.sequence, at, stage.sequence_multiple)
     return StageAt(stage.name, True, weights, resolution, sequence, stage.train)
 
 
-def _ramped(before: Said, after: Said, along: tuple[int, int], multiple: int) -> Said:
-    """The multiple nearest to where a ramp stands, (done, of how many); at once what the stage before did not say."""
-    if isinstance(after, dict):
-        past = before if isinstance(before, dict) else dict.fromkeys(after, before)
-        return {name: _nearest(past.get(name), n, along, multiple) for name, n in after.items()}
-    return None if after is None else _nearest(None if isinstance(before, dict) else before, after, along, multiple)
+def _ramped(then: BySource, now: BySource, at: tuple[int, int], multiple: int) -> BySource:
+    """What holds at (positions done, positions in all) of a ramp, for all or source by source."""
+    if isinstance(now, dict):
+        past = then if isinstance(then, dict) else dict.fromkeys(now, then)
+        return {name: _between(past.get(name), n, *at, multiple) for name, n in now.items()}
+    return _between(None if isinstance(then, dict) else then, now, *at, multiple)
 
 
-def _nearest(before: int | None, after: int, along: tuple[int, int], multiple: int) -> int:
-    if before is None:
+N = TypeVar("N", int, int | None)
+
+
+def _between(before: int | None, after: N, done: int, ramp: int, multiple: int) -> N:
+    """The multiple nearest to where a ramp stands; where the stage before says nothing, there is none."""
+    if before is None or after is None:
         return after
-    done, ramp = along
     doubled = 2 * (before * ramp + (after - before) * done)
     return (doubled + ramp * multiple) // (2 * ramp * multiple) * multiple
 

@@ -1,0 +1,163 @@
+"""What a sample says: its texts and images in order, and how a text is spelled in tokens.
+
+One reading for those who count (`curate index --tokenizer`) and for those who train, so that packs planned from an
+index hold exactly what comes. Nothing here looks at an image's bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from curate.sample import Kind
+
+IMAGE_NAMES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+BETWEEN = "\n\n"
+"""Stands between two texts that follow each other in a document."""
+PICTURE = -1
+"""Where an image stands, in a layout; texts are told by their tokens."""
+MAX_CHARACTERS = 1 << 22
+"""Of one sample's texts. Longer documents are for the text pipeline to cut."""
+MAX_WORD = 64
+"""Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
+MAX_REMEMBERED = 100_000
+"""Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
+
+RULES = "2"
+"""The version of this module's reading: it changes with what a text or a document is taken to say."""
+
+SIMPLE_IDS = 49_406
+"""CLIP's byte pairs, its marks of begin and end left out."""
+
+Encode = Callable[[str], list[int]]
+
+
+class ContentError(ValueError):
+    """A sample that does not say what its kind should; the message names what is missing."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a sample, by the name of its part."""
+
+    part: str
+
+
+Segment = str | Picture
+
+
+def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
+    """A sample's texts and images in order, no two texts next to each other; `chosen` stands for its own text.
+
+    Of a document, images that were not found are left out. Raises ContentError, UnicodeDecodeError, JSONDecodeError.
+    """
+    if kind == "interleaved":
+        segments = _document(parts)
+    else:
+        text = own_text(parts) if chosen is None else chosen
+        picture = image_name(parts) if kind in ("caption", "ocr") else None
+        segments = [Picture(picture)] if picture else []
+        segments += [text] if text else []
+    if (size := sum(len(s) for s in segments if isinstance(s, str))) > MAX_CHARACTERS:
+        raise ContentError(f"text_too_long: {size} characters, more than {MAX_CHARACTERS}; cut such documents before")
+    return segments
+
+
+def own_text(parts: Mapping[str, bytes]) -> str:
+    """The sample's part `txt`. Raises ContentError if it has none."""
+    if "txt" not in parts:
+        raise ContentError(f"no caption (txt) among the sample's parts ({', '.join(sorted(parts)) or 'none'})")
+    return parts["txt"].decode("utf-8").strip()
+
+
+def image_name(parts: Mapping[str, bytes]) -> str | None:
+    """The name of the sample's image among its parts, if it has one."""
+    return next((name for name in IMAGE_NAMES if name in parts), None)
+
+
+def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
+    """What a mixture's choice of `key` means: that part, or the text or list of texts at that dotted key of the JSON.
+
+    None of them: an empty list. Raises UnicodeDecodeError, JSONDecodeError.
+    """
+    if key in parts and key != "json":
+        return [parts[key].decode("utf-8").strip()]
+    found: Any = json.loads(parts.get("json", b"{}"))
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    texts = found if isinstance(found, list) else [found]
+    return [text.strip() for text in texts if isinstance(text, str)]
+
+
+def counting(tokenizer: str) -> str:
+    """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
+    libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
+    return " ".join((tokenizer, RULES, *(f"{name} {version(name)}" for name in libraries)))
+
+
+def encoder(tokenizer: str) -> Encode | None:
+    """How a tokenizer spells a text, marks of begin and end left out; None for one that is not known.
+
+    `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
+    """
+    return {"bytes": _bytes, "simple": _simple}.get(tokenizer)
+
+
+def _bytes(text: str) -> list[int]:
+    return list(text.encode("utf-8", "replace"))
+
+
+def _simple(text: str) -> list[int]:
+    pairs = _pairs()
+    if len(pairs.cache) > MAX_REMEMBERED:
+        pairs.cache = {mark: mark for mark in ("<start_of_text>", "<end_of_text>")}
+    bounded = _LONG.sub(r"\1 ", text.encode("utf-8", "replace").decode("utf-8"))
+    return [n for n in pairs.encode(bounded) if n < SIMPLE_IDS]  # a text may spell out the marks; it cannot set them
+
+
+_LONG = re.compile(rf"(\S{{{MAX_WORD}}})(?=\S)")
+
+
+@functools.cache
+def _pairs() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+def _document(parts: Mapping[str, bytes]) -> list[Segment]:
+    """The segments of an interleaved sample's JSON."""
+    said = json.loads(parts.get("json", b"null"))
+    listed = said.get("segments") if isinstance(said, dict) else None
+    if not isinstance(listed, list):
+        raise ContentError("no_segments: an interleaved sample has a JSON with a list of `segments`")
+    runs: list[list[str] | Picture] = []
+    for segment in listed:
+        found = _segment(segment, parts)
+        if isinstance(found, Picture):
+            runs.append(found)
+        elif found and runs and isinstance(runs[-1], list):
+            runs[-1].append(found)
+        elif found:
+            runs.append([found])
+    return [run if isinstance(run, Picture) else BETWEEN.join(run) for run in runs]
+
+
+def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
+    """A text, a picture, or None for an image that was not found."""
+    if not isinstance(segment, dict) or segment.get("type") not in ("text", "image"):
+        raise ContentError("bad_segment: a segment is of type `text` or `image`")
+    if segment["type"] == "text":
+        text = segment.get("text")
+        if not isinstance(text, str):
+            raise ContentError("bad_segment: a text segment has a `text`")
+        return text.strip()
+    part = segment.get("part")
+    if part is not None and (not isinstance(part, str) or part not in parts):
+        raise ContentError(f"missing_image: a segment names the part {str(part)[:40]!r}, which the sample lacks")
+    return None if part is None else Picture(part)

@@ -1,0 +1,167 @@
+"""From a configuration and a mixture to an objective and to how its samples are prepared, and packed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate import mix
+from curate.settings import unknown
+from train import fit, images, tokens
+from train.config import Augment, Caption, Config, Contrastive, Data, Multimodal
+from train.courses import Packing
+from train.documents import Rule
+from train.lengths import Lengths
+from train.model import Clip
+from train.objectives import ContrastiveObjective, MultimodalObjective, Objective
+from train.packing import Limits
+from train.reading import Drawn, Prepare
+from train.sequences import Sequences, Sizes
+from train.stages import Stages
+from train.tokens import Tokenizer
+from train.wording import Wording
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An objective, how a drawn sample becomes its tensors, how packs are planned (none where batches are rows)."""
+
+    objective: Objective
+    prepare: Prepare
+    stages: Stages
+    packing: Packing | None = None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """From an image's bytes to image_CHW at the resolution of its stage, varied by the sample's randomness."""
+
+    wording: Wording
+    stages: Stages
+    data: Data
+
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: Drawn) -> Tensor:
+        """image_CHW uint8. Raises ValueError, or what a broken image raises."""
+        source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
+        size_px = self.stages.resolution(drawn.at, source)
+        if self.data.augment == Augment():
+            return fit.whole(data, size_px) if whole else fit.fast(data, size_px)
+        return images.varied(data, size_px, self.data.augment, rng, whole=whole)
+
+
+@dataclass(frozen=True)
+class PreparePair:
+    """A drawn sample to {image: CHW uint8, text: T}, the text within its template."""
+
+    wording: Wording
+    pixels: Pixels
+    tokenizer: Tokenizer
+
+    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
+        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        return {"image": image_CHW, "text": self.tokenizer([prompts.around(self.wording.text(drawn))])[0]}
+
+
+@dataclass(frozen=True)
+class PrepareRow:
+    """A drawn sample to {ids, scored: T, image: 1 x CHW, source}, padded to `length`."""
+
+    sequences: Sequences
+    length: int
+
+    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        sample = self.sequences(drawn)
+        missing = self.length - len(sample["ids"])
+        padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
+        return {**sample, **padded}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is taken of a source's samples in the stage at a position: what the settings say, within the sequence."""
+
+    stages: Stages
+    rule: Rule
+
+    def __call__(self, source: int, at: int) -> Rule:
+        """The settings' rule, its tokens those of the stage."""
+        whole = self.stages.pack(at, self.rule.tokens)
+        said = self.stages.sequence(at, source)
+        return dataclasses.replace(self.rule, tokens=whole if said is None else min(said, whole))
+
+
+def build(config: Config, clip: Clip, path: Path) -> Prepared:
+    """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
+    manifest = mix.read(path)
+    stages = Stages(manifest, clip.size_px)
+    wording = Wording(manifest, config.seed)
+    pixels = Pixels(wording, stages, config.data)
+    if isinstance(config.objective, Multimodal):
+        found = _packs(config.objective, clip, wording, pixels, path)
+    else:
+        _refuse_sequences(stages, config.objective.type)
+        found = _rows(config.objective, clip, wording, pixels)
+    for size_px in sorted(stages.sides() - {clip.size_px}):
+        found.objective.check_resolution(size_px)
+    _check_stages(manifest, found.objective)
+    return found
+
+
+def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> Prepared:
+    if isinstance(settings, Contrastive):
+        wording.refuse("system", "of which the contrastive objective has no use")
+        if wording.manifest.mode == "accumulate":
+            raise mix.MixtureError(
+                "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
+                " one loss of all pairs of a batch: use mode interleave or homogeneous"
+            )
+        objective = ContrastiveObjective(clip, settings.max_logit_scale)
+        return Prepared(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
+    code = tokens.text_code(settings.language.tokenizer)
+    captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
+    length = captioner.visual_tokens + settings.text_length
+    rules = Rules(pixels.stages, Rule(length, 1, captioner.visual_tokens))
+    return Prepared(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
+
+
+def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> Prepared:
+    code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
+    objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
+    most = pack.images if document.images is None else min(document.images, pack.images)
+    rule = Rule(pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image)
+    sequences = Sequences(wording, code, Rules(pixels.stages, rule), pixels)
+    sizes = Sizes(wording, code, sequences.rules, Lengths(wording.manifest, path))
+    limits = Limits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
+    return Prepared(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+
+
+def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
+    """Raise MixtureError for names that are neither parts of the objective, nor sources or groups."""
+    known = {name for source in manifest.datasets for name in (source.name, *source.group.split("/"))}
+    for stage in manifest.stages:
+        where = f"the mixture's stage {stage.name!r}: "
+        for name in sorted(set(stage.train or ()) - objective.parts().keys()):
+            raise mix.MixtureError(where + unknown("part to train", name, sorted(objective.parts())))
+        for said in (stage.resolution, stage.sequence):
+            for name in sorted(said.keys() - known) if isinstance(said, dict) else ():
+                raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
+
+
+def _refuse_sequences(stages: Stages, objective: str) -> None:
+    """Raise MixtureError for what only packs can have: lengths by stage, images of several sizes in a batch."""
+    for stage, sides in zip(stages.manifest.stages, stages.resolutions(), strict=True):
+        said = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
+        if said:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says {said}, which is for the multimodal objective's packs; the"
+                f" {objective} objective has rows of one length and size: leave it out of the specification"
+            )

@@ -1,0 +1,213 @@
+"""From samples of every kind to sequences of tokens and images, and how long each will be before it is read.
+
+    caption, ocr    begin, system, image, template, text, template, end
+    text            begin, system, template, text, template, end
+    interleaved     begin, system, the document's texts and images in order, end
+
+An image takes `visual_tokens` places, which the connector's vectors fill. Only texts and the end are scored, and the
+end only where nothing was cut off. What a plan says of a sample's length and what then comes are one computation on one
+layout, the first on the index's numbers, the second on the sample's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate import mix
+from curate.mix.content import PICTURE, Picture, content
+from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.sample import Kind
+from train.documents import Piece, Rule, size_of, taken
+from train.images import keyed_rng
+from train.lengths import Ints, Lengths
+from train.reading import Drawn
+from train.tokens import TextCode
+from train.wording import Prompts, Wording
+
+IMAGE = -1
+"""Stands in `ids` where a vector of an image goes."""
+MARKS = 2
+"""Begin and end of a sequence."""
+
+Pixels = Callable[[bytes, np.random.Generator, Drawn], Tensor]
+"""From an image's bytes, its sample's randomness and the sample to image_CHW."""
+Rules = Callable[[int, int], Rule]
+"""From a source and a position to what is taken of a sample; `Rule.tokens` counts the marks too."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    ids: list[int]
+    scored: bool
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW, source: its number}.
+
+    `rules` and `pixels` follow the stages.
+    """
+
+    wording: Wording
+    code: TextCode
+    rules: Rules
+    pixels: Pixels
+
+    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+        """Tensors of one sample. Raises ValueError, or what a broken image raises."""
+        source = self.wording.numbers[drawn.source]
+        prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
+        system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
+        runs = self._runs(drawn, prompts)
+        layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
+        pieces = taken(layout, rule, _draw(self.wording, drawn.uid, drawn.epoch))
+        ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
+        for piece in pieces:
+            run = runs[piece.number]
+            if isinstance(run, Picture):
+                ids += [IMAGE] * rule.visual_tokens
+                scored += [False] * rule.visual_tokens
+                parts.append(run.part)
+            else:
+                ids += run.ids[piece.begin : piece.end]
+                scored += [run.scored] * (piece.end - piece.begin)
+        rng = keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
+        images = [self.pixels(drawn.parts[part], rng, drawn) for part in parts]
+        return {
+            "ids": torch.tensor([*ids, self.code.end]),
+            "scored": torch.tensor([*scored, _complete(pieces, layout)]),
+            "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
+            "source": torch.tensor(source),
+        }
+
+    def _runs(self, drawn: Drawn, prompts: Prompts) -> list[_Run | Picture]:
+        """The sample's images and texts, and what its template puts before and after its text."""
+        said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
+        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(s), True) for s in said]
+        if drawn.kind == "interleaved":
+            return runs
+        pictures = [run for run in runs if isinstance(run, Picture)]
+        if drawn.kind != "text" and not pictures:
+            raise ValueError(f"no image among the sample's parts ({', '.join(sorted(drawn.parts)) or 'none'})")
+        before, after = (_Run(_spelled(self.code, text), False) for text in (prompts.before, prompts.after))
+        return [*pictures, before, *runs[len(pictures) :], after]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long the samples at positions of a mixture become, from the indexes alone.
+
+    Raises MixtureError for lengths that are not there or were counted by another tokenizer, and for choices that a
+    source's kind has no use for.
+    """
+
+    wording: Wording
+    code: TextCode
+    rules: Rules
+    held: Lengths
+
+    def __post_init__(self) -> None:
+        self.held.check([TEXT_TOKENS, IMAGES])
+        self.held.check_tokenizer(self.code.name)
+        for source, info in enumerate(self.held.infos):
+            choices = self.wording.manifest.datasets[source].choices
+            vain = sorted(kind for kind in ("text", "template") if info.kind == "interleaved" and choices.get(kind))
+            if vain:
+                raise mix.MixtureError(
+                    f"the mixture's source {info.name!r} chooses a {' and a '.join(vain)}, of which documents have no"
+                    " use; leave it out of the specification"
+                )
+
+    def of(self, positions: Ints, at: int) -> tuple[Ints, Ints]:
+        """(tokens in all, images) of the sequence at each position, for a batch at position `at`."""
+        source, epoch, row = mix.locate(self.wording.manifest, positions)
+        tokens, images = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
+        for number in np.unique(source).tolist():
+            mine = np.flatnonzero(source == number)
+            rule = self.rules(number, at)
+            tokens[mine], images[mine] = self._of_source(number, epoch[mine], row[mine], rule)
+        return tokens + MARKS, images
+
+    def _of_source(self, source: int, epoch: Ints, row: Ints, rule: Rule) -> tuple[Ints, Ints]:
+        which = np.full(len(row), source)
+        text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
+        tokens = text + images * rule.visual_tokens
+        fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
+        plain = fits & (not any(self.wording.manifest.datasets[source].choices.values()))
+        for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
+            own = int(text[n]), int(images[n])
+            tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)
+        return tokens, images
+
+    def _uids(self, source: int, row: Ints) -> list[str]:
+        return self.held.values(source, row, "uid") if len(row) else []
+
+    def _chosen(
+        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: Rule
+    ) -> tuple[int, int]:
+        """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
+        prompts = self.wording.prompts(source, uid, access[0])
+        system, rule = _beside(self.code, prompts, rule, self.held.infos[source].kind)
+        layout = self._layout(source, uid, access, own, prompts)
+        tokens, images = size_of(taken(layout, rule, _draw(self.wording, uid, access[0])), layout, rule.visual_tokens)
+        return len(system) + tokens, images
+
+    def _layout(
+        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], prompts: Prompts
+    ) -> list[int]:
+        """As `Sequences` lays the sample out, its own text and images being so many."""
+        (epoch, row), (text, images) = access, own
+        if self.held.infos[source].kind == "interleaved":
+            return list(self.held.values(source, np.array([row]), LAYOUT)[0])
+        if (key := self.wording.key(source, uid, epoch)) is not None:
+            found = self.held.values(source, np.array([row]), chosen_tokens(key))[0]
+            text = found[self.wording.which(uid, epoch, len(found))] if found else 0
+        before, after = (len(_spelled(self.code, words)) for words in (prompts.before, prompts.after))
+        return [*([PICTURE] * images), before, text, after]
+
+
+def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
+    """A sequence cut to a smaller place: its first tokens, no image in part; the end then does not count."""
+    ids, scored = sample["ids"], sample["scored"]
+    starts = torch.nonzero(ids == IMAGE).flatten()[::visual_tokens].tolist()
+    length = min(len(ids), tokens - 1)
+    length = min([length, *starts[images : images + 1], *(at for at in starts if at < length < at + visual_tokens)])
+    kept = sum(at < length for at in starts)
+    return {
+        **sample,
+        "ids": torch.cat((ids[:length], ids[-1:])),
+        "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
+        "image": sample["image"][:kept],
+    }
+
+
+def _beside(code: TextCode, prompts: Prompts, rule: Rule, kind: Kind) -> tuple[list[int], Rule]:
+    """(the system prompt's ids, what is left to the sample between the marks beside it).
+
+    Only in documents do images move.
+    """
+    system = _spelled(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
+    left = max(rule.tokens - MARKS - len(system), 0)
+    return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
+
+
+def _complete(pieces: Sequence[Piece], layout: Sequence[int]) -> bool:
+    """Whether the last of a document's texts was taken to its end."""
+    last = max((number for number, size in enumerate(layout) if size > 0), default=-1)
+    return any(piece.number == last and piece.end == layout[last] for piece in pieces)
+
+
+def _draw(wording: Wording, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
+    return lambda: keyed_rng(wording.seed, uid, epoch, "document")
+
+
+@functools.lru_cache(4096)
+def _spelled(code: TextCode, text: str) -> list[int]:
+    """A prompt's ids; there are few of them, each said again and again."""
+    return code.encode(text)

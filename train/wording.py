@@ -1,0 +1,82 @@
+"""Which words a sample is trained on: the text and the prompts that the mixture chooses for it, by (uid, epoch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from curate import mix
+from curate.mix.content import own_text, texts_under
+from train.images import keyed_rng
+from train.reading import Drawn
+
+PLACE = "{text}"
+"""Where a template puts the sample's text; without it the text comes last."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What stands around a sample's text and is not scored: a system prompt, and a template's two halves."""
+
+    system: str = ""
+    before: str = ""
+    after: str = ""
+
+    def around(self, text: str) -> str:
+        """The text within its template."""
+        return self.before + text + self.after
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The mixture's choices, as the trainer reads them; `seed` decides among several texts under one key."""
+
+    manifest: mix.Manifest
+    seed: int
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The sources' numbers by their names."""
+        return {source.name: number for number, source in enumerate(self.manifest.datasets)}
+
+    def key(self, source: int, uid: str, epoch: int) -> str | None:
+        """The key of the text that is taken at this access; None for the sample's own."""
+        return mix.choose(self.manifest, source, uid, epoch)
+
+    def which(self, uid: str, epoch: int, count: int) -> int:
+        """Which of `count` texts under one key is taken."""
+        return int(keyed_rng(self.seed, uid, epoch, "text").integers(count)) if count > 1 else 0
+
+    def chosen(self, drawn: Drawn) -> str | None:
+        """The text that the mixture chooses; None for the sample's own. Raises ValueError where it is not there."""
+        key = self.key(self.numbers[drawn.source], drawn.uid, drawn.epoch)
+        if key is None:
+            return None
+        found = texts_under(drawn.parts, key)
+        if not found:
+            raise ValueError(f"the mixture chose the text {key!r}, which is no part and no text in the JSON")
+        return found[self.which(drawn.uid, drawn.epoch, len(found))]
+
+    def text(self, drawn: Drawn) -> str:
+        """The sample's text at this access. Raises ValueError."""
+        chosen = self.chosen(drawn)
+        return own_text(drawn.parts) if chosen is None else chosen
+
+    def prompts(self, source: int, uid: str, epoch: int) -> Prompts:
+        """What the mixture puts around the text at this access."""
+        choices = self.manifest.datasets[source].choices
+        if not (choices.get("template") or choices.get("system")):
+            return Prompts()
+        template = mix.choose(self.manifest, source, uid, epoch, "template")
+        before, _, after = (template or PLACE).partition(PLACE)
+        system = mix.choose(self.manifest, source, uid, epoch, "system") or ""
+        return Prompts(system, before, after)
+
+    def refuse(self, kind: str, reason: str) -> None:
+        """Raise MixtureError if a source has choices of that kind."""
+        for source in self.manifest.datasets:
+            if source.choices.get(kind):
+                raise mix.MixtureError(
+                    f"the mixture's source {source.name!r} chooses a {kind}, {reason}; leave it out of the"
+                    " specification"
+                )
