@@ -201,9 +201,10 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, wh
         "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
         "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
         "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
+        "curate mix recipes/mm1.yaml --set sources.documents.weight=0.3 -o work/mixture.json",
     )
 )
-def write(
+def write(  # noqa: PLR0913 - a command's options
     datasets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -216,6 +217,7 @@ def write(
         str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
     ] = None,
     skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mixture of datasets and weights.
@@ -227,7 +229,7 @@ def write(
 
     if not datasets and onto is None:
         raise typer.BadParameter("give datasets with weights, or a specification")
-    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []))
+    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []), set_ or [])
     if as_json:
         runs.print_json(built.manifest.model_dump(mode="json"))
         return
@@ -245,12 +247,14 @@ def at(
 ) -> None:
     """List the samples of a step, reading no data.
 
-    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone.
+    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone; what else holds at the step, its
+    stage and resolution for example, goes to stderr.
     """
     from pipelines import mixtures, runs
 
     rows = mixtures.at(manifest, step, batch)
     runs.print_json(rows) if as_json else mixtures.show_at(rows)
+    mixtures.show_stage(mixtures.stage(manifest, step, batch))
 
 
 @mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))

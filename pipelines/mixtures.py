@@ -118,10 +118,10 @@ def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     return out
 
 
-def stage(path: Path, step: int) -> dict[str, Any]:
+def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
     """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
     manifest = read(path)
-    found = dataclasses.asdict(mix.stage_at(manifest, step))
+    found = dataclasses.asdict(mix.stage_of(manifest, step * mix.step_size(manifest, batch)))
     names = (source.name for source in manifest.datasets)
     return {"step": step, **found, "weights": dict(zip(names, found["weights"], strict=True))}
 
