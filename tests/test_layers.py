@@ -42,7 +42,7 @@ OWN: dict[str, set[str]] = {
     "document": set(),
     "blob": set(),
     "html": {"document"},
-    "warc": set(),
+    "warc": {"html"},
     "tables": {"settings"},
     "image_structure": set(),
     "images": {"image_structure"},
