@@ -1,157 +1,176 @@
-"""Web archives (ISO 28500): the pages that crawlers saved, and the image links that Common Crawl's WAT files list.
+"""Web archives: the HTML pages of a WARC file, and the image links of a WAT file, one record at a time.
 
-Records are strangers': each is read up to a limit and decoded by itself, so that a broken one costs no other. Where the
-file itself is damaged, reading ends with a named fault; what came before it stands.
+Files are read as crawlers write them: plain, gzip or zstd a record, bodies chunked or compressed, or said to be so and
+not. A record that cannot be read is a `WarcFault` in its place and reading goes on; a file that is damaged ends with
+one. Memory is bounded by the largest record that the limits allow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import Any, BinaryIO
 
-MAX_PAGE_BYTES = 32 << 20
-MAX_WAT_BYTES = 32 << 20
-MAX_HEADER_BYTES = 64 << 10
-HTML_TYPES = ("text/html", "application/xhtml+xml")
-_WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 47}
+from fastwarc.stream_io import BrotliReader, ChunkedReader
+from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
+
+from curate.html.images import resolve
+
+MAX_LINKS = 10_000
+"""The most image links that are taken from one page of a WAT file."""
+
+_HTML = re.compile(r"\s*(text/html|application/xhtml\+xml)\b", re.I)
+_CHUNK = re.compile(rb"\s*[0-9a-fA-F]{1,8}[ \t]*(;[^\r\n]*)?\r?\n")
+_LINK = re.compile(r"IMG@/(src|data-src)", re.I)
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A page as it was served: `body` decoded of its transfer and content encodings, `error` where that cannot be."""
+class WarcPage:
+    """A page as a crawler got it. `date` is the record's (ISO 8601), `content_type` HTTP's header, `offset` the place
+    in the file, of the compressed record where it is compressed."""
 
     url: str
     date: str
-    content_type: str
-    body: bytes = b""
-    error: str | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Damage:
-    """The file cannot be read beyond this byte."""
-
+    content_type: str | None
+    data: bytes
     offset: int
-    detail: str
 
 
 @dataclass(frozen=True)
-class ImageLink:
-    """An image that a page shows, with the text that stands for it."""
+class WatImage:
+    """An `<img>` of a page: its absolute URL and its `alt` text (null where it has none)."""
 
     url: str
-    alt: str
+    alt: str | None
     page: str
+    date: str
 
 
-def pages(path: Path) -> Iterator[Saved | Damage]:
-    """The HTML responses of a WARC file, in order; other responses are no pages and are passed over.
+@dataclass(frozen=True)
+class WarcFault:
+    """A record that could not be read: record_too_large, truncated_record, bad_encoding, bad_record; or corrupt_warc,
+    after which nothing more comes."""
 
-    Errors of a page: http_404 and so on, page_too_large, truncated_body (the crawler broke off), bad_encoding.
-    """
-    from fastwarc.warc import WarcRecordType
+    error: str
+    detail: str
+    offset: int
+    url: str | None = None
 
-    for record in _records(path, WarcRecordType.response):
-        if isinstance(record, Damage):
+
+def pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
+    """The HTML pages among a WARC file's responses with status 200, in its order; what is no page is passed over."""
+    for record in _records(source, WarcRecordType.response | WarcRecordType.resource):
+        if isinstance(record, WarcFault):
             yield record
-        elif record.http_content_type in HTML_TYPES:
-            yield _page(record)
+        elif _is_page(record):
+            yield _page(record, max_record_bytes)
 
 
-def image_links(path: Path) -> Iterator[ImageLink | Damage]:
-    """The images with a text in its `alt` that a WAT file lists (LAION's pairs; Schuhmann et al. 2021)."""
-    from fastwarc.warc import WarcRecordType
-
-    for record in _records(path, WarcRecordType.metadata):
-        if isinstance(record, Damage):
+def image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
+    """The images that the pages of a WAT file link to (metadata records of Common Crawl), in its order."""
+    for record in _records(source, WarcRecordType.metadata):
+        if isinstance(record, WarcFault):
             yield record
-        elif (data := record.reader.read(MAX_WAT_BYTES + 1)) and len(data) <= MAX_WAT_BYTES:
-            yield from _links(data)
+            continue
+        body = _body(record, max_record_bytes)
+        if isinstance(body, WarcFault):
+            yield body
+            continue
+        try:
+            yield from _images(json.loads(body), record)
+        except (ValueError, RecursionError) as err:
+            yield _fault("bad_record", f"no JSON: {err}", record)
 
 
-def _records(path: Path, kind: Any) -> Iterator[Any]:
-    """The records of a kind, or the damage that ends the file."""
-    from fastwarc.warc import ArchiveIterator
-
+def _records(source: Path | BinaryIO, kinds: WarcRecordType) -> Iterator[WarcRecord | WarcFault]:
     offset = 0
     try:
-        with path.open("rb") as file:
-            for record in ArchiveIterator(file, record_types=kind, max_header_len=MAX_HEADER_BYTES, fsspec_args=False):
+        with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as stream:
+            for record in ArchiveIterator(stream, record_types=kinds, auto_decode="none"):
                 offset = record.stream_pos
                 yield record
-    except (OSError, ValueError) as err:
-        yield Damage(offset, f"after byte {offset}: {err}")
+    except OSError as err:
+        yield WarcFault("corrupt_warc", f"after the record at {offset}: {err}", offset)
 
 
-def _page(record: Any) -> Saved:
-    headers, said = record.headers, record.http_headers
-    date = record.record_date.strftime("%Y-%m-%dT%H:%M:%SZ") if record.record_date else ""
-    charset = f"; charset={record.http_charset}" if record.http_charset else ""
-    page = Saved(headers.get("WARC-Target-URI") or "", date, f"{record.http_content_type}{charset}")
-    if not 200 <= (said.status_code or 0) < 300:
-        return _failed(page, f"http_{said.status_code}", "the archive holds no page but an answer")
-    if headers.get("WARC-Truncated"):
-        return _failed(page, "truncated_body", f"WARC-Truncated: {headers.get('WARC-Truncated')}")
-    data = record.reader.read(MAX_PAGE_BYTES + 1)
-    if len(data) > MAX_PAGE_BYTES:
-        return _failed(page, "page_too_large", f"more than {MAX_PAGE_BYTES} bytes")
-    try:
-        body = _decoded(data, said.get("Transfer-Encoding") or "", said.get("Content-Encoding") or "")
-    except (OSError, ValueError, zlib.error) as err:
-        return _failed(page, "bad_encoding", str(err))
-    if len(body) > MAX_PAGE_BYTES:
-        return _failed(page, "page_too_large", f"more than {MAX_PAGE_BYTES} bytes")
-    return Saved(page.url, page.date, page.content_type, body)
+def _is_page(record: WarcRecord) -> bool:
+    if record.record_type == WarcRecordType.resource:
+        return bool(_HTML.match(record.headers.get("Content-Type") or ""))
+    if not record.is_http_parsed or record.http_headers.status_code != 200:
+        return False
+    return bool(_HTML.match(record.http_headers.get("Content-Type") or "text/html"))
 
 
-def _failed(page: Saved, error: str, detail: str) -> Saved:
-    return Saved(page.url, page.date, page.content_type, error=error, detail=detail)
+def _page(record: WarcRecord, max_record_bytes: int) -> WarcPage | WarcFault:
+    body = _body(record, max_record_bytes)
+    headers = record.http_headers if record.is_http_parsed else record.headers
+    if record.is_http_parsed and isinstance(body, bytes):
+        try:
+            body = _plain(body, headers.get("Transfer-Encoding"), headers.get("Content-Encoding"), max_record_bytes)
+        except (OSError, zlib.error) as err:
+            return _fault("bad_encoding", str(err), record)
+        if len(body) > max_record_bytes:
+            return _fault("record_too_large", f"unpacked, limit {max_record_bytes} bytes", record)
+    if isinstance(body, WarcFault):
+        return body
+    date, said = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
+    return WarcPage(_url(record), date, said, body, record.stream_pos)
 
 
-def _decoded(data: bytes, transfer: str, content: str) -> bytes:
-    """The body; at most one byte more than the limit of a page. Many crawlers undo encodings and leave the header."""
-    from fastwarc.stream_io import BrotliReader, ChunkedReader
-
-    if "chunked" in transfer.lower() and _is_chunked(data):
-        data = ChunkedReader(io.BytesIO(data)).read(MAX_PAGE_BYTES + 1)
-    for coding in reversed([c.strip().lower() for c in content.split(",") if c.strip()]):
-        if coding in _WBITS and data[:1] in (b"\x1f", b"\x78", b"\x08"):
-            data = zlib.decompressobj(_WBITS[coding]).decompress(data, MAX_PAGE_BYTES + 1)
-        elif coding == "br" and data.lstrip()[:1] != b"<":
-            data = BrotliReader(io.BytesIO(data)).read(MAX_PAGE_BYTES + 1)
-        elif coding not in (*_WBITS, "br", "identity"):
-            raise ValueError(f"Content-Encoding: {coding[:50]}")
-    return data
+def _body(record: WarcRecord, most: int) -> bytes | WarcFault:
+    length = record.content_length
+    if length > most:
+        return _fault("record_too_large", f"{length} bytes, limit {most}", record)
+    body = record.reader.read(length) if length else b""
+    if len(body) < length:
+        return _fault("truncated_record", f"{len(body)} bytes of {length}", record)
+    return body
 
 
-def _is_chunked(data: bytes) -> bool:
-    size = data[:20].partition(b"\r\n")[0].partition(b";")[0].strip()
-    return bool(size) and all(c in b"0123456789abcdefABCDEF" for c in size)
+def _plain(body: bytes, transfer: str | None, content: str | None, most: int) -> bytes:
+    """The body without its encodings, at most one byte more than `most`; crawlers often have undone them already."""
+    if "chunked" in (transfer or "").lower() and _CHUNK.match(body):
+        body = ChunkedReader(io.BytesIO(body)).read(most + 1)
+    encodings = [each.strip() for each in (content or "").lower().split(",")]
+    if {"gzip", "x-gzip", "deflate"} & set(encodings) and body.lstrip()[:1] != b"<":
+        bits = 47 if body[:1] in (b"\x1f", b"\x78") else -15  # `deflate` is sent with and without zlib's header
+        unpacker = zlib.decompressobj(bits)
+        body = unpacker.decompress(body, most + 1)
+        if len(body) <= most and not unpacker.eof:
+            raise zlib.error("the compressed body is cut off")
+        return body
+    if "br" in encodings and body.lstrip()[:1] != b"<":
+        return BrotliReader(io.BytesIO(body)).read(most + 1)
+    return body
 
 
-def _links(data: bytes) -> Iterator[ImageLink]:
-    """The image links of one WAT record; one that is not what it should be has none."""
-    try:
-        envelope = json.loads(data)["Envelope"]
-        page = str(envelope["WARC-Header-Metadata"]["WARC-Target-URI"])
-        html = envelope["Payload-Metadata"]["HTTP-Response-Metadata"]["HTML-Metadata"]
-        base = urljoin(page, str(html.get("Head", {}).get("Base", "")))
-        links = list(html["Links"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+def _images(found: Any, record: WarcRecord) -> Iterator[WatImage]:
+    page, date = _url(record), record.headers.get("WARC-Date") or ""
+    metadata: Any = found
+    for name in ("Envelope", "Payload-Metadata", "HTTP-Response-Metadata", "HTML-Metadata"):
+        metadata = metadata.get(name) if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict):
         return
-    for link in links:
-        if not isinstance(link, dict) or link.get("path") != "IMG@/src":
+    head, links = metadata.get("Head"), metadata.get("Links")
+    base = head.get("Base") if isinstance(head, dict) else None
+    for link in links[:MAX_LINKS] if isinstance(links, list) else ():
+        if not isinstance(link, dict) or not _LINK.fullmatch(str(link.get("path"))):
             continue
-        url, alt = link.get("url"), link.get("alt")
-        if isinstance(url, str) and isinstance(alt, str) and url.strip() and alt.strip():
-            try:
-                yield ImageLink(urljoin(base, url.strip()), alt.strip(), page)
-            except ValueError:  # no URL at all, a broken IPv6 address for one
-                continue
+        url = resolve(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
+        if url is not None:
+            alt = " ".join(str(link.get("alt") or "").split())
+            yield WatImage(url, alt or None, page, date)
+
+
+def _url(record: WarcRecord) -> str:
+    return (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+
+
+def _fault(error: str, detail: str, record: WarcRecord) -> WarcFault:
+    return WarcFault(error, detail, record.stream_pos, _url(record) or None)

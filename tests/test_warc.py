@@ -1,175 +1,189 @@
-"""Web archives: pages as they were served, links of images as they were listed, and what damage costs."""
+"""Web archives: every page comes as it was crawled, and a damaged record costs no other."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workplace
+from fastwarc.stream_io import BrotliWriter
 
-from curate import warc
+from curate.html import parse
+from curate.warc import WarcFault, WarcPage, WatImage, image_links, pages
 
-BODY = b"<html><body><p>Hello from the archive.</p></body></html>"
-URL = "http://example.org/page"
-
-
-def record(http: bytes, url: str = URL, kind: str = "response", **headers: str) -> bytes:
-    said = {
-        "WARC-Type": kind,
-        "WARC-Target-URI": url,
-        "WARC-Date": "2024-01-02T03:04:05Z",
-        "WARC-Record-ID": "<urn:uuid:00000000-0000-0000-0000-000000000001>",
-        "Content-Type": "application/http; msgtype=response" if kind == "response" else "application/json",
-        **headers,
-        "Content-Length": str(len(http)),
-    }
-    return b"WARC/1.0\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in said.items()) + b"\r\n" + http + b"\r\n\r\n"
+PAGE = b"<p>The tide table hangs in the porch."
+DATE = "2024-01-02T03:04:05Z"
 
 
-def http(body: bytes, status: str = "200 OK", kind: str = "text/html; charset=utf-8", *more: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Type: {kind}", *more, "", ""]).encode() + body
+def record(kind: str, url: str, block: bytes, content_type: str) -> bytes:
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-000000000001>\r\n"
+        f"WARC-Date: {DATE}\r\nWARC-Target-URI: {url}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(block)}\r\n\r\n"
+    )
+    return head.encode() + block + b"\r\n\r\n"
 
 
-def wat(links: Any, base: str = "") -> bytes:
-    html = {"Links": links, "Head": {"Base": base} if base else {}}
-    return json.dumps(
-        {
-            "Envelope": {
-                "WARC-Header-Metadata": {"WARC-Target-URI": "http://example.org/dir/page.html"},
-                "Payload-Metadata": {"HTTP-Response-Metadata": {"HTML-Metadata": html}},
-            }
-        }
-    ).encode()
+def response(url: str, body: bytes = PAGE, headers: str = "Content-Type: text/html", status: str = "200 OK") -> bytes:
+    block = f"HTTP/1.1 {status}\r\n{headers}\r\n\r\n".encode() + body
+    return record("response", url, block, "application/http; msgtype=response")
 
 
-def pages(tmp_path: Path, *records: bytes, packed: bool = False) -> list[Any]:
-    path = tmp_path / ("a.warc.gz" if packed else "a.warc")
-    path.write_bytes(b"".join(gzip.compress(r) if packed else r for r in records))
-    return list(warc.pages(path))
+def read(data: bytes, most: int = 1 << 20) -> list[WarcPage | WarcFault]:
+    return list(pages(io.BytesIO(data), most))
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_page_comes_with_its_url_its_date_and_its_charset(tmp_path: Path, packed: bool) -> None:
-    (page,) = pages(tmp_path, record(http(BODY)), packed=packed)
-    assert page == warc.Saved(URL, "2024-01-02T03:04:05Z", "text/html; charset=utf-8", BODY)
+def errors(found: list[Any]) -> list[str]:
+    return [each.error if isinstance(each, WarcFault) else "" for each in found]
+
+
+def test_a_page_comes_with_its_address_date_and_type() -> None:
+    (found,) = read(response("https://a.example/1", headers="Content-Type: text/html; charset=koi8-r"))
+    assert found == WarcPage("https://a.example/1", DATE, "text/html; charset=koi8-r", PAGE, 0)
+
+
+def test_the_header_s_charset_reads_the_page() -> None:
+    word = "прилив"
+    data = response("https://a.example/1", f"<p>{word}".encode("koi8-r"), "Content-Type: text/html; charset=koi8-r")
+    (found,) = read(data)
+    assert isinstance(found, WarcPage)
+    assert parse(found.data, found.url, found.content_type).segments[0]["text"] == word
+
+
+def test_compressed_archives_read_the_same_from_a_file_and_each_page_knows_its_place(tmp_path: Path) -> None:
+    first, second = (gzip.compress(response(f"https://a.example/{n}")) for n in (1, 2))
+    (path := tmp_path / "x.warc.gz").write_bytes(first + second)
+    found = [each for each in pages(path) if isinstance(each, WarcPage)]
+    assert [(each.url, each.offset) for each in found] == [
+        ("https://a.example/1", 0),
+        ("https://a.example/2", len(first)),
+    ]
+
+
+def test_only_html_that_was_found_is_a_page() -> None:
+    data = (
+        record("warcinfo", "", b"software: x\r\n", "application/warc-fields")
+        + record("request", "https://a.example/1", b"GET / HTTP/1.1\r\n\r\n", "application/http; msgtype=request")
+        + response("https://a.example/1", status="404 Not Found")
+        + response("https://a.example/2", b"\xff\xd8", "Content-Type: image/jpeg")
+        + response("https://a.example/3", headers="Content-Type: application/xhtml+xml")
+        + record("resource", "https://a.example/4", PAGE, "text/html")
+        + record("resource", "https://a.example/5", b"a,b", "text/csv")
+    )
+    assert [each.url for each in read(data)] == ["https://a.example/3", "https://a.example/4"]
+
+
+def brotli(data: bytes) -> bytes:
+    out = io.BytesIO()
+    with BrotliWriter(out) as writer:
+        writer.write(data)
+        writer.finish()
+    return out.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("body", "header"),
+    ("header", "body"),
     [
-        (gzip.compress(BODY), "Content-Encoding: gzip"),
-        (zlib.compress(BODY), "Content-Encoding: deflate"),
-        (f"{len(BODY):x}\r\n".encode() + BODY + b"\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
-        (BODY, "Content-Encoding: gzip"),  # crawlers undo the encoding and leave the header
-        (BODY, "Content-Encoding: br"),
-        (BODY, "Transfer-Encoding: chunked"),
-        (BODY, "Content-Encoding: identity"),
+        ("Content-Encoding: gzip", gzip.compress(PAGE)),
+        ("Content-Encoding: deflate", zlib.compress(PAGE)),
+        ("Content-Encoding: deflate", zlib.compress(PAGE)[2:-4]),
+        ("Content-Encoding: br", brotli(PAGE)),
+        ("Transfer-Encoding: chunked", b"25\r\n" + PAGE + b"\r\n0\r\n\r\n"),
+        ("Content-Encoding: gzip", PAGE),  # undone by the crawler, which kept the header
+        ("Content-Encoding: br", PAGE),
+        ("Transfer-Encoding: chunked", PAGE),
     ],
-    ids=lambda v: v if isinstance(v, str) else "",
 )
-def test_encodings_are_undone_and_headers_that_are_left_over_change_nothing(
-    tmp_path: Path, body: bytes, header: str
-) -> None:
-    (page,) = pages(tmp_path, record(http(body, "200 OK", "text/html", header)))
-    assert page.error is None and page.body == BODY
-
-
-GZIP = ("200 OK", "text/html", "Content-Encoding: gzip")
+def test_a_body_is_unpacked_whether_or_not_the_crawler_had_done_it(header: str, body: bytes) -> None:
+    (found,) = read(response("https://a.example/1", body, f"Content-Type: text/html\r\n{header}"))
+    assert isinstance(found, WarcPage)
+    assert found.data == PAGE
 
 
 @pytest.mark.parametrize(
-    ("broken", "error"),
+    ("bad", "error"),
     [
-        (record(http(b"gone", "404 Not Found")), "http_404"),
-        (record(http(BODY), **{"WARC-Truncated": "length"}), "truncated_body"),
-        (record(http(gzip.compress(BODY)[:20] + b"\0" * 9, *GZIP)), "bad_encoding"),
-        (record(http(BODY, "200 OK", "text/html", "Content-Encoding: zstd")), "bad_encoding"),
-        (record(http(gzip.compress(bytes(40 << 20)), *GZIP)), "page_too_large"),
+        (response("https://a.example/1", b"\x1f\x8bnothing", "Content-Encoding: gzip"), "bad_encoding"),
+        (response("https://a.example/1", gzip.compress(PAGE)[:-12], "Content-Encoding: gzip"), "bad_encoding"),
+        (response("https://a.example/1", b"nothing at all", "Content-Encoding: br"), "bad_encoding"),
+        (response("https://a.example/1", b"x" * 3000), "record_too_large"),
+        (
+            response("https://a.example/1", gzip.compress(b"x" * 9_000_000), "Content-Encoding: gzip"),
+            "record_too_large",
+        ),
     ],
-    ids=["404", "truncated", "damaged", "unknown", "bomb"],
-)  # fmt: skip
-def test_a_page_that_cannot_be_had_is_named_and_the_next_one_comes(tmp_path: Path, broken: bytes, error: str) -> None:
-    found = pages(tmp_path, broken, record(http(BODY), url=URL + "2"))
-    assert [page.error for page in found] == [error, None] and found[1].body == BODY
+)
+def test_a_record_that_cannot_be_read_is_named_and_the_next_one_comes(bad: bytes, error: str) -> None:
+    most = 2000 if error == "record_too_large" and len(bad) < 9000 else 1 << 20
+    found = read(bad + response("https://a.example/2"), most)
+    assert errors(found) == [error, ""]
+    assert [each.url for each in found] == ["https://a.example/1", "https://a.example/2"]
 
 
-def test_what_is_no_page_is_passed_over(tmp_path: Path) -> None:
-    request = record(http(b""), kind="request")
-    assert (
-        pages(tmp_path, request, record(http(b"\x89PNG", "200 OK", "image/png")), record(wat([]), kind="metadata"))
-        == []
+def test_a_compressed_bomb_costs_no_memory() -> None:
+    bomb = gzip.compress(response("https://a.example/1", b"\0" * 50_000_000))
+    assert errors(read(bomb + gzip.compress(response("https://a.example/2")))) == ["record_too_large", ""]
+
+
+@pytest.mark.parametrize("cut", [5, 30, 120])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_that_was_cut_off_gives_all_that_is_whole_and_never_half_a_page(cut: int, compressed: bool) -> None:
+    pack = gzip.compress if compressed else bytes
+    first, second = (pack(response(f"https://a.example/{n}")) for n in (1, 2))
+    found = read((first + second)[:-cut])
+    assert found[0] == WarcPage("https://a.example/1", DATE, "text/html", PAGE, 0)
+    assert all(each.data == PAGE for each in found if isinstance(each, WarcPage))
+
+
+@pytest.mark.parametrize("data", [b"hello " * 100, response("https://a.example/1") + b"garbage" * 30, b"\x1f\x8b" * 50])
+def test_a_damaged_file_says_so_and_ends(data: bytes) -> None:
+    assert errors(read(data))[-1] == "corrupt_warc"
+
+
+def test_an_empty_file_has_no_pages() -> None:
+    assert read(b"") == []
+
+
+# WAT
+
+
+def wat(page: str, links: list[Any], head: Any = None) -> bytes:
+    html = {"Head": head or {}, "Links": links}
+    found = {"Envelope": {"Payload-Metadata": {"HTTP-Response-Metadata": {"HTML-Metadata": html}}}}
+    return record("metadata", page, json.dumps(found).encode(), "application/json")
+
+
+def test_the_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
+    data = wat(
+        "https://a.example/x/",
+        [
+            {"path": "A@/href", "url": "/no", "text": "no"},
+            {"path": "IMG@/src", "url": "boat.jpg", "alt": " a red\n boat"},
+            {"path": "IMG@/src", "url": "//cdn.example/t.png"},
+            {"path": "IMG@/src", "url": "javascript:x"},
+            {"path": "IMG@/src"},
+            "nonsense",
+        ],
     )
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_file_that_breaks_off_gives_what_came_before_and_says_where(tmp_path: Path, packed: bool) -> None:
-    path = tmp_path / "cut.warc.gz"
-    records = [record(http(BODY), url=f"{URL}{n}") for n in range(5)]
-    data = b"".join(gzip.compress(r) if packed else r for r in records)
-    path.write_bytes(data[: len(data) - 90] + b"\xff" * 40)
-    found = list(warc.pages(path))
-    whole = [page for page in found if isinstance(page, warc.Saved) and page.body == BODY]
-    assert len(whole) >= 3 and [page.url for page in whole] == [f"{URL}{n}" for n in range(len(whole))]
-
-
-def test_a_file_that_is_no_archive_is_damaged_from_its_start(tmp_path: Path) -> None:
-    (tmp_path / "x.warc").write_bytes(b"\x1f\x8b\x08 this is no gzip" * 50)
-    (found,) = warc.pages(tmp_path / "x.warc")
-    assert isinstance(found, warc.Damage)
-
-
-def test_images_with_a_text_are_listed_by_the_page_that_shows_them(tmp_path: Path) -> None:
-    links = [
-        {"path": "IMG@/src", "url": "../cat.jpg", "alt": " a cat "},
-        {"path": "IMG@/src", "url": "http://cdn.net/dog.png", "alt": "a dog"},
-        {"path": "IMG@/src", "url": "no-alt.png"},
-        {"path": "IMG@/src", "url": "empty.png", "alt": "  "},
-        {"path": "A@/href", "url": "x.html", "text": "a link"},
-        {"path": "IMG@/src", "url": "http://[broken", "alt": "x"},
-        "nonsense",
-        {"path": "IMG@/src", "url": 7, "alt": 8},
+    assert list(image_links(io.BytesIO(gzip.compress(data)))) == [
+        WatImage("https://a.example/x/boat.jpg", "a red boat", "https://a.example/x/", DATE),
+        WatImage("https://cdn.example/t.png", None, "https://a.example/x/", DATE),
     ]
-    (tmp_path / "a.wat").write_bytes(
-        record(wat(links), kind="metadata")
-        + record(b"{not json", kind="metadata")
-        + record(json.dumps({"Envelope": []}).encode(), kind="metadata")
-        + record(wat([links[0]], base="http://other.org/"), kind="metadata")
-    )
-    page = "http://example.org/dir/page.html"
-    assert list(warc.image_links(tmp_path / "a.wat")) == [
-        warc.ImageLink("http://example.org/cat.jpg", "a cat", page),
-        warc.ImageLink("http://cdn.net/dog.png", "a dog", page),
-        warc.ImageLink("http://other.org/cat.jpg", "a cat", page),
-    ]
 
 
-def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workplace) -> None:
-    words = (
-        "<p>The harbour was quiet in the morning, and the boats lay still beside one another until the bell rang.</p>"
-    )
-    full = f"<html><head><title>Harbour</title></head><body><main>{words * 3}</main></body></html>".encode()
-    for name in ("a", "b"):
-        records = [record(http(full + bytes(name, "ascii")), url=f"{URL}/{name}{n}") for n in range(4)]
-        records.append(record(http(b"", "500 Oops"), url=f"{URL}/{name}-gone"))
-        (place.src / f"{name}.warc.gz").write_bytes(b"".join(map(gzip.compress, records)))
-    (place.src / "c.warc.gz").write_bytes(b"\x1f\x8bbroken" * 9)
-    source = {"type": "warc", "path": str(place.src / "*.warc.gz")}
-    found = place.run(place.recipe(kind="text", source=source, steps=[{"op": "html_document"}]))
-    assert found.code == 0, found.stderr
-    assert found.steps["ingest"]["failed"] == {"corrupt_warc": 1, "http_500": 2}
-    assert found.json["samples"] == 8
-    (one,) = [row for row in place.explained() if row["origin"] == f"{URL}/a0"]
-    assert one["meta"] == {"content_type": "text/html; charset=utf-8", "date": "2024-01-02T03:04:05Z"}
+def test_a_page_s_base_moves_its_links() -> None:
+    data = wat("https://a.example/", [{"path": "IMG@/src", "url": "b.jpg"}], {"Base": "https://img.example/"})
+    assert [each.url for each in image_links(io.BytesIO(data))] == ["https://img.example/b.jpg"]
 
 
-def test_links_of_a_wat_become_pairs_to_fetch(place: Workplace) -> None:
-    links = [{"path": "IMG@/src", "url": "http://127.0.0.1:1/a.jpg", "alt": "a picture"}] * 2
-    (place.src / "a.wat").write_bytes(record(wat(links), kind="metadata"))
-    source = {"type": "wat", "path": str(place.src / "a.wat")}
-    found = place.run(place.recipe(source=source, limits={"failed": 1}))
-    assert found.steps["ingest"]["failed"] == {"private_address": 2}
-    assert place.explained()[0]["text"] == "a picture"
+@pytest.mark.parametrize("body", [b"{", b"[" * 200_000, b'"x"', b"[]", b'{"Envelope": 3}'])
+def test_a_record_without_the_expected_json_costs_no_other(body: bytes) -> None:
+    bad = record("metadata", "https://a.example/1", body, "application/json")
+    good = wat("https://a.example/2", [{"path": "IMG@/src", "url": "b.jpg"}])
+    found = list(image_links(io.BytesIO(bad + good)))
+    assert found[-1] == WatImage("https://a.example/b.jpg", None, "https://a.example/2", DATE)
+    assert all(each.error == "bad_record" for each in found[:-1] if isinstance(each, WarcFault))

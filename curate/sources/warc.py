@@ -25,18 +25,17 @@ def files(source: Warc) -> list[Path]:
 
 
 def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
-    """A row a page; where the file is damaged, a failed row and the end."""
+    """A row a page, and a failed one for each record that could not be read."""
     for found in warc.pages(path):
-        if isinstance(found, warc.Damage):
-            origin = f"{path.name}#{found.offset}"
-            row: Row = {"uid": uid_of("interleaved", origin), "origin": origin, "text": "", "meta": "{}"}
-            yield failed(row, "corrupt_warc", found.detail)
-            return
-        meta = json.dumps({"content_type": found.content_type, "date": found.date}, sort_keys=True)
-        url = tables.printable(found.url)
-        row = {"uid": uid_of("interleaved", url, found.date), "origin": url, "text": "", "meta": meta}
-        if found.error is not None or not found.body:
-            yield failed(row, found.error or "empty_page", found.detail)
-        else:
-            row = with_body(row, found.body, "html")
-            yield row | {"uid": uid_of("interleaved", url, found.date, row["sha256"])}
+        origin = tables.printable(found.url or f"{path.name}#{found.offset}")
+        row: Row = {"uid": uid_of("interleaved", origin, f"{path.name}#{found.offset}"), "origin": origin, "text": ""}
+        if isinstance(found, warc.WarcFault):
+            yield failed(row | {"meta": "{}"}, found.error, found.detail)
+            continue
+        said = {"content_type": found.content_type, "date": found.date}
+        row["meta"] = tables.printable(json.dumps(said, sort_keys=True))
+        if not found.data:
+            yield failed(row, "empty_page", "the archive holds no bytes of it")
+            continue
+        row = with_body(row, found.data, "html")
+        yield row | {"uid": uid_of("interleaved", origin, found.date, row["sha256"])}
