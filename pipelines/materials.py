@@ -160,41 +160,6 @@ MATERIALS = {
         "75cef98ec1bdf8d1440da8dc55c6a3dd8b5dd03944d7adc80ba727061e681436",
         "GFDL-1.2-or-later",
     ),
-    "debian-reference-de": Material(
-        "debian",
-        "debian-reference-de",
-        "2.100",
-        "3b0ce65fd63e75ddf8eb07ca36293425135080e690a07e06a6ac8bc8040ef0aa",
-        "GPL-2.0-or-later",
-    ),
-    "debian-reference-en": Material(
-        "debian",
-        "debian-reference-en",
-        "2.100",
-        "9f31d3a17df505de09689ca255512ea58c1fc47c59bb1b0c7bf1c23362e9743f",
-        "GPL-2.0-or-later",
-    ),
-    "debian-reference-es": Material(
-        "debian",
-        "debian-reference-es",
-        "2.100",
-        "a59b68c96f83d3cf29a476c847aee38364764603ea62eee592791e0a843a269e",
-        "GPL-2.0-or-later",
-    ),
-    "debian-reference-fr": Material(
-        "debian",
-        "debian-reference-fr",
-        "2.100",
-        "01424cba9bfa2e13166da22d3d692d33a22ec7d8ef935ec81fd8802746087f65",
-        "GPL-2.0-or-later",
-    ),
-    "debian-reference-ja": Material(
-        "debian",
-        "debian-reference-ja",
-        "2.100",
-        "f67140e0b994409413bd5fcc8dfcce832445c99d724401f0275fa238daf30325",
-        "GPL-2.0-or-later",
-    ),
     "installation-guide-amd64": Material(
         "debian",
         "installation-guide-amd64",
@@ -231,7 +196,9 @@ _REFERENCE = {
     "zh-cn": "6d2d8d9a646397e28b04cdff23d2e4374101ebf9be348e35961af62c8a2d0977",
 }
 MATERIALS |= {
-    f"debian-reference-{language}": Material("debian", f"debian-reference-{language}", "2.100", sha256, "GPL-2+")
+    f"debian-reference-{language}": Material(
+        "debian", f"debian-reference-{language}", "2.100", sha256, "GPL-2.0-or-later"
+    )
     for language, sha256 in _REFERENCE.items()
 }
 """One manual in nine languages, as text, HTML and PDF."""
@@ -248,9 +215,7 @@ _FORTUNES = {
     "fortunes": ("1:1.99.1-7.3", "41d0551dc0ff52f875a2ecef7c39da2f672ab468c37e170119f7e0245a9d63c5"),
 }
 MATERIALS |= {
-    name: Material(
-        "debian", name, version, sha256, "sayings as they are passed on; collections GPL-2+ or public domain"
-    )
+    name: Material("debian", name, version, sha256, "sayings as passed on; collections GPL-2+ or public domain")
     for name, (version, sha256) in _FORTUNES.items()
 }
 """Short prose, a collection a language; `fortunes` is English."""

@@ -28,7 +28,7 @@ def one(op: Any, text: str, **knobs: Any) -> dict[str, Any]:
 
 def test_words_are_parted_from_signs_and_a_word_is_not_cut_inside() -> None:
     assert words("It's 3.14 (pi)... and/or me@here.org").tokens == [
-        "It", "'s", "3.14", "(", "pi", ")...", "and/or", "me@here.org",
+        "It", "'s", "3.14", "(", "pi", ")", "...", "and/or", "me@here.org",
     ]  # fmt: skip
     assert words("यह हिन्दी है। 我喜欢 Python").tokens == ["यह", "हिन्दी", "है", "।", "我", "喜", "欢", "Python"]
     assert plain_words("It's 3.14, (Pi)!").tokens == ["it", "s", "3", "14", "pi"]
@@ -116,6 +116,25 @@ def test_repetition_is_what_reading_from_left_to_right_gives(parts: list[str]) -
         assert found[f"gopher_top_{n}_gram"] == pytest.approx(len(run) * count / len(text))
     for n in REPEATED_LENGTHS:
         assert found[f"gopher_repeated_{n}_grams"] == pytest.approx(repeated_runs(tokens, n) / len(text))
+
+
+def test_the_measures_of_a_song_are_those_that_datatrove_0_10_1_computes() -> None:
+    wheels = "The wheels on the bus go round and round , round and round , round and round .\n"
+    doors = "The doors on the bus go open and shut , open and shut , open and shut .\n"
+    first = f"{wheels}The wheels on the bus go round and round , all through the town .\n"
+    song = f"{first}\n{doors}The doors on the bus go open and shut , all through the town .\n\n{first}"
+    repetition = list(one(gopher_repetition, song).values())
+    assert repetition == pytest.approx(
+        [
+            *(0.33333333, 0.33723653, 0.28571429, 0.33489461, 0.16861827, 0.28103044, 0.18266979),
+            *(0.51288056, 0.41217799, 0.49180328, 0.30210773, 0.34426230, 0.29976581),
+        ]
+    )
+    quality, shape = one(gopher_quality, song), one(fineweb, song)
+    assert quality["gopher_words"] == 84
+    assert quality["gopher_mean_word_length"] == pytest.approx(3.70238095)
+    assert quality["gopher_alphabetic_words"] == pytest.approx(0.84848485)
+    assert list(shape.values()) == pytest.approx([1, 0, 0.34128878, 0.08080808])
 
 
 @pytest.mark.parametrize(
