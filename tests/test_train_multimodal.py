@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from train_samples import MULTIMODAL, TINY, mixture, of_every_kind
+from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
 from train import model, prepare
@@ -128,10 +128,41 @@ def test_a_state_at_which_no_pack_starts_is_refused(manifest: Path) -> None:
     prepared = made(manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
     taken = {batch.state["position"] for batch in batches(manifest, 9, size=1)}
-    stream.load_state_dict({"position": min(set(range(1, 60)) - taken), "manifest": stream.digest})
+    stream.load_state_dict({**stream.state_dict(), "position": min(set(range(1, 60)) - taken)})
     with pytest.raises(StreamError, match="no pack starts at position"):
         next(stream)
     stream.close()
+
+
+def test_a_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
+    prepared, other = made(manifest), made(manifest, pack={**MULTIMODAL["pack"], "tokens": 256})
+    streams = [Stream(manifest, 4, p.prepare, Share(), packing=p.packing) for p in (prepared, other)]
+    for state in (streams[1].state_dict(), Stream(manifest, 4, share=Share()).state_dict()):
+        with pytest.raises(StreamError, match="of rows, or of packs with other limits"):
+            streams[0].load_state_dict(state)
+
+
+def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: Path) -> None:
+    home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
+    old = composed(home, spec % 1, "old.json")
+    later = composed(home, spec % 9, "later.json", mix.Onto(mix.load(old), old, 64))
+    before = batches(old, 3)
+    prepared = made(later)
+    stream = Stream(later, 4, prepared.prepare, Share(), packing=prepared.packing)
+    stream.load_state_dict(before[1].state)
+    after = [next(stream) for _ in range(12)]
+    stream.close()
+    assert after[0].uids == before[2].uids
+    positions = [p for batch in (*before[:2], *after) for p in batch.positions.tolist()]
+    assert len(set(positions)) == len(positions)
+    late = [batch.drawn for batch in after if batch.positions.size and batch.positions.min() >= 64]
+    assert sum(drawn["text"] for drawn in late) > 5 * sum(drawn["caption"] for drawn in late)
+
+
+def test_packs_of_homogeneous_batches_are_refused(manifest: Path) -> None:
+    spec = "mode: homogeneous\nbatch: 4\nsources: [{path: caption}, {path: text}]"
+    with pytest.raises(mix.MixtureError, match="mode is homogeneous"):
+        made(composed(manifest.parent, spec, "homogeneous.json"))
 
 
 def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:

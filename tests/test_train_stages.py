@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +210,23 @@ def test_only_the_parts_of_a_stage_move(tmp_path: Path) -> None:
         moved.append(sorted(names))
     every = ["connector", "language", "tower"]
     assert moved == [["connector"]] * 2 + [every] * 3 + [["language"]] * 6
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_parts_of_a_stage_as_one(tmp_path: Path) -> None:
+    mixture(tmp_path / "mixture")
+    manifest = composed(tmp_path / "mixture", PARTS)
+    settings = {"objective": {"type": "caption", "text_length": 24}}
+    one = run(manifest, tmp_path / "one", settings)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    again = [str(manifest), "--config", str(tmp_path / "one" / "run.yaml"), "--out", str(tmp_path / "two")]
+    subprocess.run([*torchrun, *again], check=True, capture_output=True)
+    told = [(out / "metrics.jsonl").read_text().splitlines() for out in (one, tmp_path / "two")]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in told]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    ends = [load_file(out / "checkpoints" / "00000012" / "model.safetensors") for out in (one, tmp_path / "two")]
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -1,14 +1,14 @@
 """Packing: documents of many lengths into sequences of one, planned from lengths alone, never from content.
 
-A window of positions of the mixture is packed by itself (best fit, the longest first), so the plan is a pure function
-of (manifest, lengths, window): it resumes at any pack and is the same on any number of ranks. A pack carries segment
-ids and positions, by which attention stays within a document. Of a global batch, each rank takes as many packs as the
-others, dealt so that their costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
+A window of positions of the mixture is packed by itself, so the plan is a pure function of (manifest, lengths, window):
+it resumes at any pack and is the same on any number of ranks. A pack carries segment ids and positions, by which
+attention stays within a document. Of a global batch, each rank takes as many packs as the others, dealt so that their
+costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,29 +51,25 @@ EMPTY = Pack((), (), ())
 
 
 def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
-    """The packs of a window: every position in exactly one, longest first into the fullest pack that takes it.
+    """The packs of a window, every position in exactly one; they come in the order of their first positions.
 
-    `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs come in the
-    order of their first positions.
+    `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs are filled one
+    after another, each time by the document that takes most of what is left, tokens and images weighed by how much of
+    them is left (the dot product of Panigrahy et al. 2011): a pack runs out of both at once.
     """
+    waiting: dict[int, list[tuple[int, int]]] = {}  # by their images: (tokens, number), sorted
+    for number in np.lexsort((-np.arange(len(tokens)), tokens)).tolist():
+        waiting.setdefault(int(images[number]), []).append((int(tokens[number]), number))
     members: list[list[int]] = []
-    room_images: list[int] = []
-    open_packs: list[tuple[int, int]] = []  # (tokens left, pack), sorted
-    for number in (-tokens).argsort(kind="stable").tolist():
-        size, pictures = int(tokens[number]), int(images[number])
-        at = bisect_left(open_packs, (size, -1))
-        while at < len(open_packs) and room_images[open_packs[at][1]] < pictures:
-            at += 1
-        if at < len(open_packs):
-            left, pack = open_packs.pop(at)
-        else:
-            left, pack = limits.tokens, len(members)
-            members.append([])
-            room_images.append(limits.images)
-        members[pack].append(number)
-        room_images[pack] -= pictures
-        if left > size:
-            insort(open_packs, (left - size, pack))
+    while waiting:
+        left, room, numbers = limits.tokens, limits.images, list[int]()
+        while (pictures := _next(waiting, left, room, limits)) is not None:
+            size, number = waiting[pictures].pop(_longest(waiting[pictures], left))
+            left, room = left - size, room - pictures
+            numbers.append(number)
+            if not waiting[pictures]:
+                del waiting[pictures]
+        members.append(numbers)
     return [
         Pack(
             tuple(int(positions[n]) for n in numbers),
@@ -82,6 +78,23 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -
         )
         for numbers in sorted(sorted(numbers) for numbers in members)
     ]
+
+
+def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
+    """Which of sorted (tokens, number) has most tokens, of those with at most `left`; -1 if none has so few."""
+    return bisect_left(documents, (left + 1,)) - 1
+
+
+def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: Limits) -> int | None:
+    """How many images the document has that is taken next, the longest such that fits; None if none does."""
+    best, most = None, -1.0
+    for pictures, documents in waiting.items():
+        if pictures <= room and (longest := _longest(documents, left)) >= 0:
+            size = documents[longest][0]
+            score = size * left / limits.tokens**2 + pictures * room / max(limits.images, 1) ** 2
+            if score > most:
+                best, most = pictures, score
+    return best
 
 
 def waste(packs: Sequence[Pack], tokens: int) -> float:

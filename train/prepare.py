@@ -134,6 +134,10 @@ def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels:
 
 
 def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> Prepared:
+    if wording.manifest.mode == "homogeneous":
+        raise mix.MixtureError(
+            "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
+        )
     code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
     objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
