@@ -65,10 +65,9 @@ def flags_of(codes: Codes) -> Flags:
     return flags
 
 
-def is_leftwards(text: str) -> bool:
-    """Whether most of a text is in scripts that are written from right to left."""
-    flags = flags_of(codes_of(text))
-    return bool(2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero((flags & SPACE) == 0))
+def is_leftwards(flags: Flags) -> bool:
+    """Whether most characters that are no spaces are of scripts that are written from right to left."""
+    return bool(2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero(flags & SPACE == 0))
 
 
 def is_whole_word(character: str) -> bool:

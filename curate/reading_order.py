@@ -57,12 +57,12 @@ def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False, said: 
         return Order(lines, len(lines))
     said = np.ones(len(words), np.bool_) if said is None else said
     boxes = joined(words, lines)
-    if _is_plain(words, lines, boxes):
-        return Order(lines, 1)
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
         return _in_columns(turned, lines, said, leftwards=False, depth=0)
+    if not _may_have_columns(words, lines, boxes, said):
+        return Order(_as_drawn(lines, boxes), 1)
     return _in_columns(words, lines, said, leftwards=leftwards, depth=0)
 
 
@@ -82,14 +82,17 @@ def members(lines: Ints) -> Ints:
     return np.repeat(lines[:, 0] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
-def _is_plain(words: Floats, lines: Ints, boxes: Floats) -> bool:
-    """Whether every line lies below the one before, and hardly any holds a gap as wide as between columns."""
-    middle = boxes[:, 1] + boxes[:, 3]
-    if (middle[1:] < middle[:-1]).any():
-        return False
+def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
+    """Whether lines hold gaps as between columns, or begin away from the edge while a later one is drawn above."""
+    left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
+    edge = left + _MARGIN * (right - left)
     apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
-    apart[lines[1:, 0] - 1] = 0  # between the last word of a line and the first of the next
-    return bool(np.count_nonzero(apart > _GAP * (words[1:, 3] - words[1:, 1])) < _FEWEST_LINES)
+    wide = (apart > _GAP * (words[1:, 3] - words[1:, 1])) & (words[1:, 0] > edge) & said[1:] & said[:-1]
+    wide[lines[1:, 0] - 1] = False  # between the last word of a line and the first of the next
+    if np.count_nonzero(wide) >= _FEWEST_LINES:
+        return True
+    inside = np.count_nonzero(boxes[:, 0] > edge)
+    return bool(inside >= _FEWEST_LINES and (boxes[1:, 3] < boxes[:-1, 1]).any())
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
@@ -145,12 +148,20 @@ def _gutter(words: Floats, lines: Ints) -> tuple[float, float] | None:
     return left + best[0] / scale, left + best[1] / scale
 
 
-def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides:
-    """Cut at the gutter the lines that leave it white; tell on which side each run is."""
+def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides | None:
+    """Cut at the gutter the lines that leave it white; tell on which side each run is. None where hardly any is."""
     middle = sum(gutter) / 2
+    on_it = np.append(0, np.cumsum((words[:, 0] < middle) & (words[:, 2] > middle)))
+    whole = joined(words, lines)
+    across = (whole[:, 0] < middle) & (whole[:, 2] > middle) & (on_it[lines[:, 1]] == on_it[lines[:, 0]])
+    if (
+        min(np.count_nonzero(across | aside) for aside in (whole[:, 2] <= middle, whole[:, 0] >= middle))
+        < _FEWEST_LINES
+    ):
+        return None
     runs = []
-    for (first, end), box in zip(lines.tolist(), joined(words, lines), strict=True):
-        if box[0] < middle < box[2]:
+    for (first, end), box, may_be_cut in zip(lines.tolist(), whole, across.tolist(), strict=True):
+        if may_be_cut:
             runs.extend(_halves(words[first:end], first, middle, _GAP * (box[3] - box[1])))
         else:
             runs.append((first, end))
@@ -165,13 +176,10 @@ def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides:
 
 
 def _halves(words: Floats, start: int, middle: float, gap: float) -> list[tuple[int, int]]:
-    """The runs of a line's words on either side of the gutter; the whole line where a word or no gap lies on it."""
-    beyond = (words[:, 0] + words[:, 2]) / 2 > middle
-    whole = [(start, start + len(words))]
-    if beyond.all() or not beyond.any():
-        return whole
+    """The runs of a line's words on either side of the gutter; the whole line where no gap is there."""
+    beyond = words[:, 0] >= middle
     if words[beyond, 0].min() - words[~beyond, 2].max() < gap:
-        return whole
+        return [(start, start + len(words))]
     edges = [0, *(np.flatnonzero(np.diff(beyond)) + 1).tolist(), len(words)]
     return [(start + a, start + b) for a, b in pairwise(edges)]
 
