@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from curate.sample import Kind
+from curate.settings import unknown
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -317,7 +318,7 @@ def train(context: typer.Context) -> None:
     )
 )
 def prepare(
-    what: Annotated[str, typer.Argument(help="`openclipart` or `documents`.", metavar="WHAT")],
+    what: Annotated[str, typer.Argument(help="`openclipart`, `documents` or `plain-texts`.", metavar="WHAT")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -325,34 +326,52 @@ def prepare(
 
     `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
+    `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB).
     """
-    from curate.settings import unknown
-    from pipelines import documents, openclipart, runs
+    from pipelines import documents, openclipart, plain_texts, runs
 
-    makers: dict[str, Callable[[Path], object]] = {"openclipart": openclipart.prepare, "documents": documents.prepare}
+    makers: dict[str, Callable[[Path], object]] = {
+        "openclipart": openclipart.prepare,
+        "documents": documents.prepare,
+        "plain-texts": plain_texts.prepare,
+    }
     if what not in makers:
         raise ValueError(unknown("material", what, makers))
     folder = out or Path("work") / what
     runs.show_prepared(makers[what](folder), folder, as_json)
 
 
-@app.command(epilog=example("curate convert work/pages/dataset --to obelics -o work/pages/obelics"))
+@app.command(
+    epilog=example(
+        "curate convert work/documents/pages/dataset --to obelics -o work/obelics",
+        "curate convert theirs/ --from energon -o work/theirs",
+    )
+)
 def convert(
-    dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")],
-    to: Annotated[str, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")],
+    data: Annotated[Path, typer.Argument(help="A dataset of ours, or with --from another project's.", metavar="DATA")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; it appears whole or not at all.")],
+    to: Annotated[str | None, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")] = None,
+    origin: Annotated[str | None, typer.Option("--from", help="energon or datasets, with the images inside.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What is asked of each image (captions to llava).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a dataset as another project reads it (docs/formats.md).
+    """Write a dataset as another project reads it, or make one of another's.
 
-    The other way goes through a recipe: `source: {type: records, ...}` with the step `obelics_document`,
-    `mmc4_document` or `llava_document`.
+    docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4, LLaVA) come in through a recipe:
+    `source: {type: records, ...}` with the step `obelics_document`, `mmc4_document` or `llava_document`.
     """
-    from pipelines import convert as converting
+    from pipelines import convert as outwards
+    from pipelines import convert_in as inwards
     from pipelines import runs
 
-    done = converting.export(dataset, out, cast(converting.Format, to), prompt or converting.PROMPT)
+    if (to is None) == (origin is None):
+        raise typer.BadParameter("say either --to, the format to write, or --from, the format that DATA has")
+    if to is not None:
+        done: object = outwards.export(data, out, cast(outwards.Format, to), prompt or outwards.PROMPT)
+    elif origin in get_args(inwards.Origin):
+        done = inwards.bring_in(data, out, cast(inwards.Origin, origin))
+    else:
+        raise ValueError(unknown("format", str(origin), get_args(inwards.Origin)))
     runs.show_prepared(done, out, as_json)
 
 
