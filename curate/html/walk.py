@@ -34,6 +34,7 @@ _BREAK, _CELL = "\0", "\1"
 _ANCHOR_MARKS = ("¶", "#", "§", "🔗")
 _DATA_CELL_WORDS = 25
 _FEW_WORDS = 5
+_LINE_WORDS = 60
 
 
 @dataclass
@@ -298,6 +299,8 @@ class Walker:
 
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
         words = words_in(text)
+        if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
+            words -= sum(not any(map(str.isalnum, word)) for word in text.split())
         if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
             return
         now = self.now
