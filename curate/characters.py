@@ -15,7 +15,9 @@ SPACE: Final = 1
 WHOLE_WORD: Final = 2
 LEFTWARDS: Final = 4
 UNREADABLE: Final = 8
-"""Flags: white space; Han and kana, which are words by themselves; right-to-left scripts; no character of any text."""
+DOT: Final = 16
+"""Flags: white space; Han and kana, which are words by themselves; right-to-left scripts; no character of any text;
+what fills the line before a page's number."""
 
 _TABLE_SIZE: Final = 0x32000  # what lies above is tags, variation selectors and private use
 
@@ -24,6 +26,7 @@ _RANGES: Final = (
     (SPACE, ((0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000))),
     (WHOLE_WORD, ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3134F))),
     (LEFTWARDS, ((0x0590, 0x08FF), (0xFB1D, 0xFDCF), (0xFDF0, 0xFDFF), (0xFE70, 0xFEFE), (0x10800, 0x10FFF))),
+    (DOT, ((0x2E, 0x2E), (0x5F, 0x5F), (0xB7, 0xB7), (0x2024, 0x2026))),
     (UNREADABLE, ((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F), (0xD800, 0xF8FF), (0xFDD0, 0xFDEF))),
     (UNREADABLE, ((0xFFF0, 0xFFFD), (0xFFFF, 0xFFFF))),
 )
@@ -62,10 +65,9 @@ def flags_of(codes: Codes) -> Flags:
     return flags
 
 
-def is_leftwards(text: str) -> bool:
-    """Whether most of a text is in scripts that are written from right to left."""
-    flags = flags_of(codes_of(text))
-    return bool(2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero((flags & SPACE) == 0))
+def is_leftwards(flags: Flags) -> bool:
+    """Whether most characters that are no spaces are of scripts that are written from right to left."""
+    return bool(2 * np.count_nonzero(flags & LEFTWARDS) > np.count_nonzero(flags & SPACE == 0))
 
 
 def is_whole_word(character: str) -> bool:

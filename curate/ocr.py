@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from curate.characters import is_leftwards, is_whole_word
+from curate.characters import codes_of, flags_of, is_leftwards, is_whole_word
 from curate.page_words import mended, split
 from curate.reading_order import Floats, members, reading_order
 from curate.sample import file_sha256
@@ -103,7 +103,8 @@ def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: fl
     boxes = np.array([word.box for word in words], np.float32)
     ends = np.cumsum([len(line) for line in good])
     spans = np.stack([np.append(0, ends[:-1]), ends], axis=1)
-    runs = reading_order(boxes, spans, leftwards=is_leftwards("".join(word.text for word in words))).runs
+    leftwards = is_leftwards(flags_of(codes_of("".join(word.text for word in words))))
+    runs = reading_order(boxes, spans, leftwards=leftwards).runs
     ordered = [words[n] for n in members(runs).tolist()]
     fractions = np.clip(np.array([word.box for word in ordered], np.float32) / (size * 2), 0, 1).astype(np.float32)
     return Reading(

@@ -45,23 +45,25 @@ class _Sides:
     side: Ints
 
 
-def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False) -> Order:
+def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None) -> Order:
     """The order in which `lines` are read; a line that runs on from one column into the next is cut at the gutter.
 
     Where no columns are found the drawn order is kept, but for parts that were drawn late and stand wholly above
     earlier ones. `leftwards`: columns follow from right to left, as in Arabic. Vertical writing is known by the shape
-    of its lines, and they follow from right to left.
+    of its lines, and they follow from right to left. `said`: the words that say something, which dots before a page's
+    number do not; without it all do.
     """
     if len(lines) < 2:
         return Order(lines, len(lines))
+    said = np.ones(len(words), np.bool_) if said is None else said
     boxes = joined(words, lines)
-    if _is_plain(words, lines, boxes):
-        return Order(lines, 1)
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
-        return _in_columns(turned, lines, leftwards=False, depth=0)
-    return _in_columns(words, lines, leftwards=leftwards, depth=0)
+        return _in_columns(turned, lines, said, leftwards=False, depth=0)
+    if not _may_have_columns(words, lines, boxes, said):
+        return Order(_as_drawn(lines, boxes), 1)
+    return _in_columns(words, lines, said, leftwards=leftwards, depth=0)
 
 
 def joined(words: Floats, runs: Ints) -> Floats:
@@ -80,14 +82,17 @@ def members(lines: Ints) -> Ints:
     return np.repeat(lines[:, 0] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
-def _is_plain(words: Floats, lines: Ints, boxes: Floats) -> bool:
-    """Whether every line lies below the one before, and hardly any holds a gap as wide as between columns."""
-    middle = boxes[:, 1] + boxes[:, 3]
-    if (middle[1:] < middle[:-1]).any():
-        return False
+def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
+    """Whether lines hold gaps as between columns, or begin away from the edge while a later one is drawn above."""
+    left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
+    edge = left + _MARGIN * (right - left)
     apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
-    apart[lines[1:, 0] - 1] = 0  # between the last word of a line and the first of the next
-    return bool(np.count_nonzero(apart > _GAP * (words[1:, 3] - words[1:, 1])) < _FEWEST_LINES)
+    wide = (apart > _GAP * (words[1:, 3] - words[1:, 1])) & (words[1:, 0] > edge) & said[1:] & said[:-1]
+    wide[lines[1:, 0] - 1] = False  # between the last word of a line and the first of the next
+    if np.count_nonzero(wide) >= _FEWEST_LINES:
+        return True
+    inside = np.count_nonzero(boxes[:, 0] > edge)
+    return bool(inside >= _FEWEST_LINES and (boxes[1:, 3] < boxes[:-1, 1]).any())
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
@@ -97,11 +102,11 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(words: Floats, lines: Ints, *, leftwards: bool, depth: int) -> Order:
+def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int) -> Order:
     boxes = joined(words, lines)
     gutter = _gutter(words, lines) if len(lines) >= _FEWEST_LINES and depth < _DEEPEST else None
     sides = _cut(words, lines, gutter) if gutter is not None else None
-    if sides is None or not _are_columns(sides):
+    if sides is None or not _are_columns(said, sides):
         return Order(_as_drawn(lines, boxes), 1)
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
@@ -113,7 +118,7 @@ def _in_columns(words: Floats, lines: Ints, *, leftwards: bool, depth: int) -> O
         for part in range(3):
             chosen = sides.runs[(band == number) & (rank == part)]
             if len(chosen):
-                found = _in_columns(words, chosen, leftwards=leftwards, depth=depth + 1)
+                found = _in_columns(words, chosen, said, leftwards=leftwards, depth=depth + 1)
                 runs.append(found.runs)
                 beside += found.columns if part < 2 else 0
         most = max(most, beside)
@@ -143,12 +148,20 @@ def _gutter(words: Floats, lines: Ints) -> tuple[float, float] | None:
     return left + best[0] / scale, left + best[1] / scale
 
 
-def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides:
-    """Cut at the gutter the lines that leave it white; tell on which side each run is."""
+def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides | None:
+    """Cut at the gutter the lines that leave it white; tell on which side each run is. None where hardly any is."""
     middle = sum(gutter) / 2
+    on_it = np.append(0, np.cumsum((words[:, 0] < middle) & (words[:, 2] > middle)))
+    whole = joined(words, lines)
+    across = (whole[:, 0] < middle) & (whole[:, 2] > middle) & (on_it[lines[:, 1]] == on_it[lines[:, 0]])
+    if (
+        min(np.count_nonzero(across | aside) for aside in (whole[:, 2] <= middle, whole[:, 0] >= middle))
+        < _FEWEST_LINES
+    ):
+        return None
     runs = []
-    for (first, end), box in zip(lines.tolist(), joined(words, lines), strict=True):
-        if box[0] < middle < box[2]:
+    for (first, end), box, may_be_cut in zip(lines.tolist(), whole, across.tolist(), strict=True):
+        if may_be_cut:
             runs.extend(_halves(words[first:end], first, middle, _GAP * (box[3] - box[1])))
         else:
             runs.append((first, end))
@@ -163,23 +176,21 @@ def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides:
 
 
 def _halves(words: Floats, start: int, middle: float, gap: float) -> list[tuple[int, int]]:
-    """The runs of a line's words on either side of the gutter; the whole line where a word or no gap lies on it."""
-    beyond = (words[:, 0] + words[:, 2]) / 2 > middle
-    whole = [(start, start + len(words))]
-    if beyond.all() or not beyond.any():
-        return whole
+    """The runs of a line's words on either side of the gutter; the whole line where no gap is there."""
+    beyond = words[:, 0] >= middle
     if words[beyond, 0].min() - words[~beyond, 2].max() < gap:
-        return whole
+        return [(start, start + len(words))]
     edges = [0, *(np.flatnonzero(np.diff(beyond)) + 1).tolist(), len(words)]
     return [(start + a, start + b) for a, b in pairwise(edges)]
 
 
-def _are_columns(sides: _Sides) -> bool:
-    """Whether both sides look like prose, next to each other; cells of a table or a list's numbers do not."""
+def _are_columns(said: Bools, sides: _Sides) -> bool:
+    """Whether both sides look like prose, next to each other; cells of a table and dots before a number do not."""
+    before = np.append(0, np.cumsum(said))
     extents = []
     for side in (0, 1):
         boxes, runs = sides.boxes[sides.side == side], sides.runs[sides.side == side]
-        if len(runs) < _FEWEST_LINES or (runs[:, 1] - runs[:, 0]).mean() < _WORDS:
+        if len(runs) < _FEWEST_LINES or (before[runs[:, 1]] - before[runs[:, 0]]).mean() < _WORDS:
             return False
         widths = boxes[:, 2] - boxes[:, 0]
         column = boxes[:, 2].max() - boxes[:, 0].min()

@@ -78,6 +78,13 @@ class Warc(Settings):
     path: str = Field(description="A WARC file or a glob of them, compressed or not.")
 
 
+class Wat(Settings):
+    """WAT files of Common Crawl: the images that pages show with a text in its place, to be fetched."""
+
+    type: Literal["wat"]
+    path: str = Field(description="A WAT file or a glob of them, compressed or not.")
+
+
 class Records(Table):
     """Interleaved documents that are ready: a table with a record a document, kept as it came."""
 
@@ -104,11 +111,11 @@ class Texts(Table):
 
 
 Source = Annotated[
-    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Records | Pdf | Texts, Field(discriminator="type")
+    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | Pdf | Texts, Field(discriminator="type")
 ]
 
 KINDS: Mapping[Kind, tuple[str, ...]] = {
-    "caption": ("urls", "folder", "webdataset"),
+    "caption": ("urls", "folder", "webdataset", "wat"),
     "interleaved": ("html", "pages", "warc", "records"),
     "ocr": ("pdf",),
     "text": ("text", "html", "pages", "warc"),
@@ -123,5 +130,5 @@ def folder_of(source: Source) -> str | None:
     return source.folder if isinstance(source, Records) else None
 
 
-FETCHED = ("urls", "pages")
+FETCHED = ("urls", "wat", "pages")
 """The types of source that name URLs."""

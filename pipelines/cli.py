@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from curate.sample import Kind
+from curate.settings import unknown
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -201,9 +202,10 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, wh
         "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
         "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
         "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
+        "curate mix recipes/mm1.yaml --set sources.documents.weight=0.3 -o work/mixture.json",
     )
 )
-def write(
+def write(  # noqa: PLR0913 - a command's options
     datasets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -216,6 +218,7 @@ def write(
         str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
     ] = None,
     skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mixture of datasets and weights.
@@ -227,7 +230,7 @@ def write(
 
     if not datasets and onto is None:
         raise typer.BadParameter("give datasets with weights, or a specification")
-    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []))
+    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []), set_ or [])
     if as_json:
         runs.print_json(built.manifest.model_dump(mode="json"))
         return
@@ -245,12 +248,14 @@ def at(
 ) -> None:
     """List the samples of a step, reading no data.
 
-    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone.
+    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone; what else holds at the step, its
+    stage and resolution for example, goes to stderr.
     """
     from pipelines import mixtures, runs
 
     rows = mixtures.at(manifest, step, batch)
     runs.print_json(rows) if as_json else mixtures.show_at(rows)
+    mixtures.show_stage(mixtures.stage(manifest, step, batch))
 
 
 @mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
@@ -313,7 +318,7 @@ def train(context: typer.Context) -> None:
     )
 )
 def prepare(
-    what: Annotated[str, typer.Argument(help="`openclipart` or `documents`.", metavar="WHAT")],
+    what: Annotated[str, typer.Argument(help="`openclipart`, `documents` or `plain-texts`.", metavar="WHAT")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -321,34 +326,52 @@ def prepare(
 
     `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
+    `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB).
     """
-    from curate.settings import unknown
-    from pipelines import documents, openclipart, runs
+    from pipelines import documents, openclipart, plain_texts, runs
 
-    makers: dict[str, Callable[[Path], object]] = {"openclipart": openclipart.prepare, "documents": documents.prepare}
+    makers: dict[str, Callable[[Path], object]] = {
+        "openclipart": openclipart.prepare,
+        "documents": documents.prepare,
+        "plain-texts": plain_texts.prepare,
+    }
     if what not in makers:
         raise ValueError(unknown("material", what, makers))
     folder = out or Path("work") / what
     runs.show_prepared(makers[what](folder), folder, as_json)
 
 
-@app.command(epilog=example("curate convert work/pages/dataset --to obelics -o work/pages/obelics"))
+@app.command(
+    epilog=example(
+        "curate convert work/documents/pages/dataset --to obelics -o work/obelics",
+        "curate convert theirs/ --from energon -o work/theirs",
+    )
+)
 def convert(
-    dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")],
-    to: Annotated[str, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")],
+    data: Annotated[Path, typer.Argument(help="A dataset of ours, or with --from another project's.", metavar="DATA")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; it appears whole or not at all.")],
+    to: Annotated[str | None, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")] = None,
+    origin: Annotated[str | None, typer.Option("--from", help="energon or datasets, with the images inside.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What is asked of each image (captions to llava).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a dataset as another project reads it (docs/formats.md).
+    """Write a dataset as another project reads it, or make one of another's.
 
-    The other way goes through a recipe: `source: {type: records, ...}` with the step `obelics_document`,
-    `mmc4_document` or `llava_document`.
+    docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4, LLaVA) come in through a recipe:
+    `source: {type: records, ...}` with the step `obelics_document`, `mmc4_document` or `llava_document`.
     """
-    from pipelines import convert as converting
+    from pipelines import convert as outwards
+    from pipelines import convert_in as inwards
     from pipelines import runs
 
-    done = converting.export(dataset, out, cast(converting.Format, to), prompt or converting.PROMPT)
+    if (to is None) == (origin is None):
+        raise typer.BadParameter("say either --to, the format to write, or --from, the format that DATA has")
+    if to is not None:
+        done: object = outwards.export(data, out, cast(outwards.Format, to), prompt or outwards.PROMPT)
+    elif origin in get_args(inwards.Origin):
+        done = inwards.bring_in(data, out, cast(inwards.Origin, origin))
+    else:
+        raise ValueError(unknown("format", str(origin), get_args(inwards.Origin)))
     runs.show_prepared(done, out, as_json)
 
 

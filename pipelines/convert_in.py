@@ -36,6 +36,9 @@ _UID = re.compile(r"[0-9a-f]{32}")
 _PICTURE = re.compile(r"[0-9]{1,6}\.[a-z]{3,5}")
 
 
+Origin = Literal["energon", "datasets"]
+
+
 @dataclass(frozen=True)
 class BroughtIn:
     """What came of a foreign set: the samples of the dataset in `out`, and how many did not come, by error."""
@@ -54,7 +57,7 @@ class _Found:
     parts: Mapping[str, bytes]
 
 
-def bring_in(source: Path, out: Path, origin: Literal["energon", "datasets"]) -> BroughtIn:
+def bring_in(source: Path, out: Path, origin: Origin) -> BroughtIn:
     """Make a dataset in the new folder `out` of the tars or Parquet files of `source` (a folder or a file).
 
     A sample that cannot be read is counted by its error; the others come in, with the uid that they had, if they had

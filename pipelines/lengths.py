@@ -24,20 +24,17 @@ from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
 from curate.text_tokens import Count, token_counter
 
-RULES = "2"
-"""Of counting; an index counted by others is counted again."""
 Row = dict[str, Any]
 
 
 def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) -> dict[str, int]:
     """Write the columns into every index of a dataset, each whole or not at all; returns samples and tokens counted.
 
-    `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer is left
-    alone. Raises ValueError for a tokenizer not known.
+    `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer and rules
+    is left alone. Raises ValueError for a tokenizer not known.
     """
-    count, info, total = token_counter(tokenizer), load_dataset(dataset), 0
+    (count, mark), info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
-    mark = f"{tokenizer} {RULES}"
     for shard in info.shards:
         with ShardReader(folder / shard.tar, folder / shard.index) as reader:
             table = reader.table
@@ -58,9 +55,9 @@ def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
 
 
 def _counted(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]) -> Iterator[Row]:
+    wordy = {"txt", *texts, *(["json"] if texts or kind == "interleaved" else [])}
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
-        wordy = {"txt", "json", *texts}
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
         laid = _laid(kind, parts, count)
         yield {

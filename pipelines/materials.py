@@ -144,7 +144,21 @@ MATERIALS = {
         "gimp-help-en",
         "2.10.34-2",
         "a2deec76763aaf2fcdd197bac0736cdcb0770ba993d48d233329e1c92b0bfe36",
-        "GFDL-1.3-or-later",
+        "GFDL-1.2-or-later",
+    ),
+    "gimp-help-de": Material(
+        "debian",
+        "gimp-help-de",
+        "2.10.34-2",
+        "06d1f51828e0c68d373bbdd0d34c695e6405062143cd612407cd0fcf9531c199",
+        "GFDL-1.2-or-later",
+    ),
+    "gimp-help-ja": Material(
+        "debian",
+        "gimp-help-ja",
+        "2.10.34-2",
+        "75cef98ec1bdf8d1440da8dc55c6a3dd8b5dd03944d7adc80ba727061e681436",
+        "GFDL-1.2-or-later",
     ),
     "installation-guide-amd64": Material(
         "debian",

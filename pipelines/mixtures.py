@@ -118,10 +118,10 @@ def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     return out
 
 
-def stage(path: Path, step: int) -> dict[str, Any]:
+def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
     """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
     manifest = read(path)
-    found = dataclasses.asdict(mix.stage_at(manifest, step))
+    found = dataclasses.asdict(mix.stage_of(manifest, step * mix.step_size(manifest, batch)))
     names = (source.name for source in manifest.datasets)
     return {"step": step, **found, "weights": dict(zip(names, found["weights"], strict=True))}
 
@@ -130,17 +130,17 @@ def show_stage(found: dict[str, Any]) -> None:
     """A line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
     parts = [f"stage {found['name']}" + (", ramping" if found["ramping"] else "")]
     if found["resolution"] is not None:
-        parts.append(f"{found['resolution']} pixels")
+        parts.append(_counted(found["resolution"], "pixels"))
     if found["sequence"] is not None:
-        parts.append(f"sequences of {_tokens(found['sequence'])}")
+        parts.append(f"sequences of {_counted(found['sequence'], 'tokens')}")
     if found["train"] is not None:
         parts.append(f"trains {', '.join(found['train']) or 'nothing'}")
     err_console.print(f"step {found['step']:,}: " + "; ".join(parts), soft_wrap=True)
 
 
-def _tokens(length: int | dict[str, int]) -> str:
-    each = length if isinstance(length, dict) else {"": length}
-    return ", ".join(f"{n:,} tokens{f' ({name})' if name else ''}" for name, n in each.items())
+def _counted(said: int | dict[str, int], unit: str) -> str:
+    each = said if isinstance(said, dict) else {"": said}
+    return ", ".join(f"{n:,} {unit}{f' ({name})' if name else ''}" for name, n in each.items())
 
 
 def show_at(rows: Sequence[dict[str, Any]]) -> None:
@@ -210,12 +210,13 @@ def _told(found: dict[str, Any]) -> str:
     parts = [f"stage {found['name']} from step {found['from_step']:,}"]
     if found["ramp_steps"]:
         parts.append(f"ramping over {found['ramp_steps']:,} steps")
-    (px, then_px), (tokens, then_tokens) = found["resolution"], found["sequence"]
-    if then_px is not None:
-        parts.append(f"{px} to {then_px} pixels" if px != then_px else f"{then_px} pixels")
-    if then_tokens is not None:
-        grown = f"{_tokens(tokens)} to " if tokens != then_tokens else ""
-        parts.append(f"sequences of {grown}{_tokens(then_tokens)}")
+    for (first, then), unit, before in (
+        (found["resolution"], "pixels", ""),
+        (found["sequence"], "tokens", "sequences of "),
+    ):
+        if then is not None:
+            grown = f"{_counted(first, unit)} to " if first != then else ""
+            parts.append(before + grown + _counted(then, unit))
     return "; ".join(parts)
 
 

@@ -22,8 +22,7 @@ from curate import run as engine_run
 from curate.blob import BLOB
 from curate.document import DOCUMENT
 from curate.rules import StepCount
-from curate.shards import load_dataset
-from curate.shards import verify as verify_shard
+from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of
 
 out_console = Console(highlight=False)
@@ -183,7 +182,7 @@ def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
 def verify(dataset: Path) -> None:
     """Check a dataset; raises ValueError when it is not what it says."""
     info = load_dataset(dataset)
-    problems = [p for s in info.shards for p in verify_shard(dataset / s.tar, dataset / s.index)]
+    problems = [p for s in info.shards for p in verify_shard(dataset, s)]
     if problems:
         raise ValueError("\n".join(problems))
     out_console.print(f"{dataset}: {len(info.shards)} shards, {info.samples:,} samples: all as they should be")

@@ -233,6 +233,9 @@ def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too
     stages = "[{name: x, steps: 100, resolution: 224}, {name: y, resolution: 448}]"
     manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
     assert [mix.stage_at(manifest, step).resolution for step in (99, 100)] == [224, 448]
+    stages = "[{name: x, steps: 10, resolution: 200}, {name: y, ramp: 10, resolution: {a: 400, b: 300}}]"
+    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
+    assert mix.stage_at(manifest, 15).resolution == {"a": 300, "b": 250}
     stages = "[{name: x, steps: 10, sequence: 100}, {name: y, ramp: 10, steps: 20, sequence: 200}, {name: z}]"
     manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
     assert [mix.stage_at(manifest, step).sequence for step in (9, 10, 15, 20, 29, 30)] == [
@@ -265,7 +268,10 @@ def test_what_a_step_trains_at_is_shown_beside_its_samples(home: Path, capsys: p
     mixtures.show_simulated(foretold)
     told = " ".join(capsys.readouterr().out.split())
     assert "stage low from step 0; 224 pixels; sequences of 1,024 tokens (a), 512 tokens (b)" in told
-    assert "stage high from step 100; ramping over 50 steps; 224 to 448 pixels; sequences of 1,024 tokens (a)," in told
+    assert (
+        "stage high from step 100; ramping over 50 steps; 224 pixels to 448 pixels; sequences of 1,024 tokens (a),"
+        in told
+    )
 
 
 @settings(deadline=None, max_examples=30)

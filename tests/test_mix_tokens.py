@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import pickle
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mixtures import composed, listed, measured
+from torch.utils.data import DataLoader
+from train_samples import mixture
 
 from curate import mix
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
 from pipelines import mixtures
+from pipelines.lengths import add_text_tokens
+from train.data import Share, Stream
 
 Lengths = npt.NDArray[np.int64]
 
@@ -111,7 +115,7 @@ def test_every_epoch_gives_every_row_once_in_an_order_of_its_own(home: Path, ope
         assert full >= 1
         for order in orders:
             assert np.array_equal(np.sort(order), np.arange(len(lengths)))
-        for one, other in pairwise(orders):
+        for one, other in itertools.pairwise(orders):
             assert (one == other).mean() < 0.02
         shards = row[mine][: len(lengths)] // 250
         at_once = max(len(set(part.tolist())) for part in np.array_split(shards, max(len(lengths) // 250, 1)))
@@ -163,12 +167,32 @@ def test_a_position_far_out_needs_no_history(home: Path) -> None:
         assert np.array_equal(now, then)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(tmp_path: Path) -> None:
+    mixture(tmp_path)
+    for name in ("many", "few"):
+        add_text_tokens(tmp_path / name, "bytes")
+    composed(tmp_path, "unit: text_tokens\nseed: 4\nsources: [{path: many, weight: 3}, {path: few}]")
+
+    def batches(workers: int = 0, share: Share | None = None) -> list[tuple[str, ...]]:
+        stream = Stream(tmp_path / "mixture.json", 16, share=share)
+        loader = DataLoader(stream, batch_size=None, num_workers=workers)
+        return [batch.uids for batch in itertools.islice(loader, 12)]
+
+    alone = batches()
+    assert mix.read(tmp_path / "mixture.json").lengths is not None
+    assert len({uid for batch in alone[:5] for uid in batch}) > 70
+    assert batches(workers=2) == alone
+    parts = [batches(share=Share(rank, 2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == alone
+
+
 def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
     """A change of this digest breaks the exact resume of every run: it needs a new manifest version."""
     digest = hashlib.sha256()
     for array in mix.locate(composed(home, TOKENS).manifest, np.arange(10**6, 10**6 + 20_000)):
         digest.update(array.astype("<i8").tobytes())
-    assert digest.hexdigest() == "994bd7d0e59a09c4edcea8c3e0633c68b14f1440b8062a9f25dba65c18d1bc09"
+    assert digest.hexdigest() == "a4a75aef2d6c584d47f57ad6623d70bd97e81c6f370a6e02cbb149379e867c36"
 
 
 def test_the_same_datasets_give_the_same_lines(home: Path) -> None:
@@ -202,6 +226,12 @@ def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sam
         lines.write_bytes(data)
         with pytest.raises(mix.MixtureError, match=r"mixture.lengths.npy.*curate mix"):
             mix.load(tmp_path / "mixture.json")
+    foreign = np.load(tmp_path / "lines.npy")
+    foreign["counts"] = np.roll(foreign["counts"], 1, axis=0)
+    foreign["counts"][:, 0] += 1
+    np.save(lines, foreign)
+    with pytest.raises(mix.MixtureError, match="of other shards"):
+        mix.locate(mix.read(tmp_path / "mixture.json"), [0, 1, 2])
     lines.unlink()
     with pytest.raises(mix.MixtureError, match=r"mixture.lengths.npy.*curate mix"):
         mix.read(tmp_path / "mixture.json")

@@ -20,6 +20,7 @@ from curate.pdf import open_pdf, read_text, render
 from curate.typeset import Fonts, Sheet, Style, typeset
 from pipelines.materials import MaterialUnavailableError, fetch
 
+LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"
 ENGINES = ["rapidocr", "tesseract"]
 TEXT = """The harbour was quiet when the first boats returned before sunrise.
 Seventeen crates of herring stood on the quay, and a cat named Admiral
@@ -84,8 +85,7 @@ def test_two_columns_are_read_one_after_the_other(engine: str) -> None:
     page.paste(left.image, (0, 0))
     page.paste(right.image, (900, 0))
     (text,) = ocr(engine=engine)([page])["ocr_text"]
-    where = [text.lower().find(last) for last in ("price list.", "the harbour")]
-    assert text.index("price list.") < text.index("THE HARBOUR"), where
+    assert text.rindex("price list.") < text.index("THE HARBOUR")
 
 
 def test_page_text_takes_a_good_text_layer_and_reads_where_there_is_none_or_noise(engine: str) -> None:
@@ -140,14 +140,11 @@ def test_a_page_on_which_tesseract_fails_or_hangs_fails_alone(
 
 def test_han_words_of_tesseract_come_apart_into_characters_and_stay_together_in_the_text() -> None:
     head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
-    rows = [
-        "5\t1\t1\t1\t1\t1\t10\t20\t40\t20\t90\t必要",
-        "5\t1\t1\t1\t1\t2\t50\t20\t20\t20\t80\tな",
-        "5\t1\t1\t1\t1\t3\t90\t20\t50\t20\t80\tRAM",
-    ]
-    found = _reading(list(_from_table("\n".join([head, *rows]))), (100, 100), 0.5)
+    rows = ["1\t10\t20\t40\t20\t90\t必要", "2\t50\t20\t20\t20\t80\tな", "3\t90\t20\t50\t20\t80\tRAM"]
+    table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
+    found = _reading(list(_from_table(table)), (100, 100), 0.5)
     assert (found.text, found.words) == ("必要なRAM", ["必", "要", "な", "RAM"])
-    assert found.boxes[:2].round(2).tolist() == pytest.approx([[0.1, 0.2, 0.3, 0.4], [0.3, 0.2, 0.5, 0.4]])
+    assert found.boxes[:2].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.5, 0.4])
 
 
 # How two readings are compared, and what mends a line
@@ -174,9 +171,8 @@ def guide(language: str) -> bytes:
         folder = fetch("installation-guide-amd64")
     except MaterialUnavailableError as why:
         pytest.skip(str(why))
-    return gzip.decompress(
-        (folder / f"usr/share/doc/installation-guide-amd64/{language}/install.{language}.pdf.gz").read_bytes()
-    )
+    path = folder / "usr/share/doc/installation-guide-amd64" / language / f"install.{language}.pdf.gz"
+    return gzip.decompress(path.read_bytes())
 
 
 def at_150_dpi(data: bytes, numbers: list[int]) -> Iterator[tuple[str, Image.Image]]:
@@ -197,9 +193,8 @@ def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(en
 @pytest.mark.slow
 def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(engine: str) -> None:
     text = next(at_150_dpi(guide("en"), [45]))[0].encode("ascii", "ignore").decode()
-    printed = typeset(
-        text, Fonts().sized(0, 20), Style(20, 27, (20, 20, 20), (250, 248, 240), "plain", 0, 0.3, 8, 1), (1240, 1754)
-    )
+    style = Style(20, 27, (20, 20, 20), (250, 248, 240), "plain", 0.0, 0.3, 8.0, 1)
+    printed = typeset(text, Fonts().sized(0, 20), style, (1240, 1754))
     found = page_text(engine=engine)([printed.image], [""], [[]], [0.0])
     assert found["text_source"] == ["ocr"]
     assert recall(printed.text, found["text"][0]) >= 0.95
@@ -207,25 +202,6 @@ def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(
 
 @pytest.mark.slow
 def test_the_text_layers_of_eighteen_languages_are_not_noise() -> None:
-    for language in (
-        "ca",
-        "cs",
-        "da",
-        "de",
-        "en",
-        "es",
-        "fr",
-        "id",
-        "it",
-        "ja",
-        "ko",
-        "nl",
-        "pt",
-        "ro",
-        "ru",
-        "sv",
-        "vi",
-        "zh_CN",
-    ):
+    for language in LANGUAGES.split():
         with open_pdf(guide(language)) as pdf, pdf.page(25) as page:
             assert noise_of(read_text(page).words) < 0.1

@@ -209,6 +209,13 @@ def test_a_table_is_read_row_by_row() -> None:
     assert found.text.split() == " ".join(" ".join(row) for row in rows).split()
 
 
+def test_dots_before_the_numbers_of_pages_are_no_column() -> None:
+    names = ["Introduction", "Installing", "The first run of all", "Appendix", "What to do next", "Index"] * 2
+    drawn = "".join(line(f"{name} {' . ' * (40 - len(name))} {n}", 72, 700 - 14 * n) for n, name in enumerate(names))
+    found = layer(pdf(drawn))
+    assert found.columns == 1 and [text.split()[-1] for text in found.text.split("\n")] == [str(n) for n in range(12)]
+
+
 def test_a_header_that_was_drawn_last_is_read_first() -> None:
     body = lines(["one line of it", "another line of it", "the last line of it"], 72, 600)
     assert layer(pdf(body + line("Header", 72, 750))).text.startswith("Header\none line")

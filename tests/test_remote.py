@@ -312,6 +312,11 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     store[1].fault = lambda number, path: "503"
     with pytest.raises(mix.MixtureError, match=r"could not be read in 7 tries"):
         mix.load(out)
+    at_home.parent.rename(tmp_path / "away")
+    with pytest.raises(mix.MixtureError, match=r"dataset 'changing.*could not be read in 7 tries"):
+        mix.folder_of(mix.read(out), out, 0)
+    shutil.rmtree(at_home.parent, ignore_errors=True)
+    (tmp_path / "away").rename(at_home.parent)
     store[1].fault = lambda number, path: ""
     shutil.rmtree(folder)
     dataset(folder, 21, seed=9)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from train.fit import exact, fast
+from train.fit import exact, fast, whole
 
 SIZE = 32
 
@@ -89,6 +89,15 @@ def test_grey_and_cmyk_jpegs_come_out_in_colour(mode: str) -> None:
 def test_transparency_is_laid_on_white() -> None:
     data = encoded(Image.new("RGBA", (50, 40), (0, 0, 0, 0)), "PNG")
     assert fast(data, SIZE).min() == 255
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (64, 64), (2000, 1500), (500, 2)])
+def test_a_whole_image_is_all_there_with_white_beside_it(width: int, height: int) -> None:
+    shown = whole(encoded(Image.new("RGB", (width, height), (0, 0, 0)), "JPEG"), SIZE)
+    dark = (shown < 128).all(0)
+    rows, columns = int(dark.any(1).sum()), int(dark.any(0).sum())
+    assert (columns, rows) == tuple(max(1, round(side * SIZE / max(width, height))) for side in (width, height))
+    assert (shown[:, ~dark] > 128).all()
 
 
 @pytest.mark.parametrize("pixels", [fast, exact])

@@ -69,6 +69,14 @@ def test_a_grey_16_bit_image_keeps_its_brightness() -> None:
     assert images.plain(file.getvalue(), 16).float().mean() == 128
 
 
+def test_a_page_shown_whole_keeps_its_edges_when_it_is_varied() -> None:
+    page = np.full((40, 20, 3), 255, np.uint8)
+    page[:4], page[-4:] = 0, 0
+    for whole, dark in ((True, True), (False, False)):
+        image = images.varied(png(page), 32, Augment(flip=0.5), images.keyed_rng(0, "a", 0), whole=whole)
+        assert bool((image[:, 0] < 128).any() and (image[:, -1] < 128).any()) == dark
+
+
 def test_a_zoom_out_shows_background_around_the_image() -> None:
     black = png(np.zeros((32, 32, 3), np.uint8))
     shown = [images.varied(black, 32, Augment(zoom=0.5), images.keyed_rng(0, str(n), 0)) for n in range(8)]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from train_samples import MULTIMODAL, TINY, mixture, of_every_kind
+from conftest import ROOT
+from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
 from train import model, prepare
@@ -55,7 +56,7 @@ def alone(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     for row in range(len(batch["ids"])):
         for segment in range(1, int(batch["segments"][row].max()) + 1):
             mine = batch["segments"][row] == segment
-            one = {name: batch[name][row][mine][None] for name in ("ids", "scored")}
+            one = {name: batch[name][row][mine][None] for name in ("ids", "scored", "source")}
             count = int((one["ids"] < 0).sum()) // 4
             out.append({**one, "image": batch["image"][seen : seen + count]})
             seen += count
@@ -70,7 +71,9 @@ def test_the_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(man
         assert len(documents) == len(batch.uids) > len(batch.tensors["ids"])
         parts = [objective(document) for document in documents]
         torch.testing.assert_close(objective(batch.tensors), torch.stack(parts).sum(), rtol=1e-5, atol=1e-3)
-        assert objective.weight(batch.tensors) == sum(objective.weight(document) for document in documents)
+        assert objective.counts(batch.tensors) == [
+            sum(ns) for ns in zip(*map(objective.counts, documents), strict=True)
+        ]
 
 
 def test_a_packed_batch_is_the_same_for_any_number_of_ranks(manifest: Path) -> None:
@@ -125,10 +128,41 @@ def test_a_state_at_which_no_pack_starts_is_refused(manifest: Path) -> None:
     prepared = made(manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
     taken = {batch.state["position"] for batch in batches(manifest, 9, size=1)}
-    stream.load_state_dict({"position": min(set(range(1, 60)) - taken), "manifest": stream.digest})
+    stream.load_state_dict({**stream.state_dict(), "position": min(set(range(1, 60)) - taken)})
     with pytest.raises(StreamError, match="no pack starts at position"):
         next(stream)
     stream.close()
+
+
+def test_a_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
+    prepared, other = made(manifest), made(manifest, pack={**MULTIMODAL["pack"], "tokens": 256})
+    streams = [Stream(manifest, 4, p.prepare, Share(), packing=p.packing) for p in (prepared, other)]
+    for state in (streams[1].state_dict(), Stream(manifest, 4, share=Share()).state_dict()):
+        with pytest.raises(StreamError, match="of rows, or of packs with other limits"):
+            streams[0].load_state_dict(state)
+
+
+def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: Path) -> None:
+    home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
+    old = composed(home, spec % 1, "old.json")
+    later = composed(home, spec % 9, "later.json", mix.Onto(mix.load(old), old, 64))
+    before = batches(old, 3)
+    prepared = made(later)
+    stream = Stream(later, 4, prepared.prepare, Share(), packing=prepared.packing)
+    stream.load_state_dict(before[1].state)
+    after = [next(stream) for _ in range(12)]
+    stream.close()
+    assert after[0].uids == before[2].uids
+    positions = [p for batch in (*before[:2], *after) for p in batch.positions.tolist()]
+    assert len(set(positions)) == len(positions)
+    late = [batch.drawn for batch in after if batch.positions.size and batch.positions.min() >= 64]
+    assert sum(drawn["text"] for drawn in late) > 5 * sum(drawn["caption"] for drawn in late)
+
+
+def test_packs_of_homogeneous_batches_are_refused(manifest: Path) -> None:
+    spec = "mode: homogeneous\nbatch: 4\nsources: [{path: caption}, {path: text}]"
+    with pytest.raises(mix.MixtureError, match="mode is homogeneous"):
+        made(composed(manifest.parent, spec, "homogeneous.json"))
 
 
 def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
@@ -141,10 +175,33 @@ def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
 
 def test_texts_counted_by_another_tokenizer_are_refused(tmp_path: Path) -> None:
     manifest = of_every_kind(tmp_path, tokenizer="words")
-    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes'.*curate index"):
+    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes 2'.*curate index"):
         made(manifest)
 
 
 def test_lengths_that_no_index_has_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(mix.MixtureError, match="curate index --tokenizer"):
         made(mixture(tmp_path))
+
+
+def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) -> None:
+    from multiprocessing.reduction import ForkingPickler
+
+    prepared = made(manifest)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
+    next(stream)
+    assert len(ForkingPickler.dumps(stream)) > 0
+    stream.close()
+
+
+def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
+    weights = ROOT / "curate" / "weights" / "tiny-clip.safetensors"
+    config = Config.model_validate({**TINY, "model": {"clip": str(weights)}, "objective": MULTIMODAL})
+    prepared = prepare.build(config, model.build(config.model), manifest)
+    stream = Stream(manifest, 2, prepared.prepare, Share(), packing=prepared.packing)
+    batch = next(stream).tensors
+    stream.close()
+    assert batch["image"].shape[1:] == (3, 64, 64)
+    loss = prepared.objective(batch)
+    loss.backward()
+    assert loss.item() > 0

@@ -44,7 +44,7 @@ def captioned(*texts: str) -> dict[str, torch.Tensor]:
         scored[number, PATCHES + 1 : len(row)] = True
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (len(texts), 1, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return {"image": image, "ids": ids, "scored": scored}
+    return {"image": image, "ids": ids, "scored": scored, "source": torch.zeros(len(texts), dtype=torch.long)}
 
 
 def test_the_contrastive_loss_is_open_clips() -> None:
@@ -58,7 +58,7 @@ def test_the_contrastive_loss_is_open_clips() -> None:
 def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> None:
     objective = captioner().eval()
     batch = captioned("a cat", "two")
-    assert objective.weight(batch) == len("a cat") + 1 + len("two") + 1
+    assert objective.counts(batch) == [len("a cat") + 1 + len("two") + 1]
     loss = objective(batch)
     padded = dict(batch, ids=batch["ids"].clone())
     padded["ids"][0, PATCHES + 7 :], padded["ids"][1, PATCHES + 5 :] = 65, 66
@@ -68,6 +68,8 @@ def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> N
     assert not torch.allclose(objective(other), loss)
     alone = [objective({name: value[n : n + 1] for name, value in batch.items()}) for n in range(2)]
     torch.testing.assert_close(alone[0] + alone[1], loss)
+    scaled = dict(batch, scale=torch.tensor([0.5, 2.0]), source=torch.tensor([0, 1]))
+    torch.testing.assert_close(objective(scaled), 0.5 * alone[0] + 2 * alone[1])
 
 
 def test_the_caption_is_predicted_from_the_image() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from train.__main__ import main
 from train.config import Config
 from train.data import Batch, Share, Stream
 from train.model import ModelError
+from train.objectives import MultimodalObjective
 from train.stages import Stages
 
 RISING = """batch: 16
 sources: [{path: many}, {path: few}]
 stages:
-  - {name: low, steps: 3}
-  - {name: rising, steps: 5, ramp: 4, resolution: 64}
+  - {name: low, steps: 3, resolution: 32}
+  - {name: rising, steps: 5, ramp: 4, resolution: 64, resolution_multiple: 8}
   - {name: high, resolution: 64}
 """
 
@@ -57,8 +60,8 @@ def test_the_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Pat
     manifest = composed(tmp_path, RISING)
     found = batches(manifest, {"type": "contrastive"}, 16, 10)
     assert [batch.tensors["image"].shape[-1] for batch in found] == [32, 32, 32, 32, 40, 48, 56, 64, 64, 64]
-    stages = Stages(mix.read(manifest), 32, 8)
-    assert {stages.resolution(16 * step + 15) % 8 for step in range(10)} == {0}
+    stages = Stages(mix.read(manifest), 32)
+    assert {stages.resolution(16 * step + 15, 0) % 8 for step in range(10)} == {0}
 
 
 @pytest.mark.parametrize(
@@ -85,15 +88,15 @@ def test_a_resolution_that_changes_the_number_of_an_images_vectors_is_refused(tm
     mixture(tmp_path)
     composed(tmp_path, RISING)
     settings = config({"type": "caption"})
-    with pytest.raises(ModelError, match=r"64 pixels has 64 patches, the model's own size 16"):
+    with pytest.raises(ModelError, match=r"40 pixels has 25 patches, the model's own size 16"):
         prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
 
 
 def test_a_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path) -> None:
     mixture(tmp_path)
-    composed(tmp_path, RISING.replace("64", "60"))
+    composed(tmp_path, RISING.replace(", resolution_multiple: 8", ""))
     settings = config({"type": "contrastive"})
-    with pytest.raises(ModelError, match="patches have 8 pixels a side, so an image cannot have 60"):
+    with pytest.raises(ModelError, match="patches have 8 pixels a side, so an image cannot have 33"):
         prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
 
 
@@ -129,6 +132,64 @@ def test_sequences_grow_by_stage_and_source_and_no_batch_mixes_stages(tmp_path: 
     assert sorted(p for batch in found[: lengths.index(192)] for p in batch.positions.tolist()) == list(range(96))
 
 
+FLAMINGO = """mode: accumulate
+sources: [{path: many, weight: 1.0, batch: 12}, {path: few, weight: 0.2, batch: 4}]
+"""
+
+
+def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losses(tmp_path: Path) -> None:
+    mixture(tmp_path / "mixture")
+    manifest = composed(tmp_path / "mixture", FLAMINGO)
+    objective = {"type": "caption", "text_length": 24}
+    losses = {}
+    for parts in (1, 4):
+        optimizer = {**TINY["optim"], "accumulate": parts}
+        out = run(manifest, tmp_path / str(parts), {"objective": objective, "optim": optimizer})
+        losses[parts] = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[4] == pytest.approx(losses[1], rel=1e-3)
+    torch.manual_seed(0)
+    settings = config(objective)
+    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    stream = Stream(manifest, 16, prepared.prepare, Share())
+    batch = next(stream).tensors
+    stream.close()
+    means = []
+    for source in range(2):
+        mine = {name: value[batch["source"] == source] for name, value in batch.items()}
+        means.append(prepared.objective(mine).item() / sum(prepared.objective.counts(mine)))
+    assert losses[1][0] == pytest.approx(means[0] + 0.2 * means[1], rel=1e-4)
+
+
+def test_the_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
+    mixture(tmp_path)
+    settings = config({"type": "contrastive"})
+    with pytest.raises(mix.MixtureError, match="mode is accumulate, which weighs the losses"):
+        prepare.build(settings, model.build(settings.model), composed(tmp_path, FLAMINGO))
+
+
+def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their_places(tmp_path: Path) -> None:
+    home = of_every_kind(tmp_path).parent
+    spec = "batch: 16\nsources: [{path: caption}, {path: interleaved}, {path: ocr}, {path: text}]\n"
+    manifest = composed(home, spec + "stages: [{name: one, resolution: {ocr: 64, interleaved: 48}}]")
+    settings = config(MULTIMODAL)
+    torch.manual_seed(0)
+    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
+    batch = next(stream).tensors
+    stream.close()
+    sizes = [batch[name].shape[-1] for name in sorted(batch) if name.startswith("image")]
+    assert sizes == [32, 48, 64]
+    assert len(batch["order"]) == int((batch["ids"] < 0).sum()) // 4
+    objective = prepared.objective.eval()
+    assert isinstance(objective, MultimodalObjective)
+    vectors = objective._seen(batch)
+    assert vectors is not None
+    pictures = [picture for name in sorted(batch) if name.startswith("image") for picture in batch[name]]
+    for place in range(0, len(vectors), 5):
+        [alone] = objective._seen({"image": pictures[int(batch["order"][place])][None]})  # type: ignore[misc]
+        torch.testing.assert_close(vectors[place], alone)
+
+
 PARTS = """batch: 16
 sources: [{path: many}, {path: few}]
 stages:
@@ -152,6 +213,23 @@ def test_only_the_parts_of_a_stage_move(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_ranks_train_the_parts_of_a_stage_as_one(tmp_path: Path) -> None:
+    mixture(tmp_path / "mixture")
+    manifest = composed(tmp_path / "mixture", PARTS)
+    settings = {"objective": {"type": "caption", "text_length": 24}}
+    one = run(manifest, tmp_path / "one", settings)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    again = [str(manifest), "--config", str(tmp_path / "one" / "run.yaml"), "--out", str(tmp_path / "two")]
+    subprocess.run([*torchrun, *again], check=True, capture_output=True)
+    told = [(out / "metrics.jsonl").read_text().splitlines() for out in (one, tmp_path / "two")]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in told]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    ends = [load_file(out / "checkpoints" / "00000012" / "model.safetensors") for out in (one, tmp_path / "two")]
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> None:
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", PARTS)
@@ -172,6 +250,7 @@ def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> N
         ("train: [conector]", {"type": "caption"}, "stage 'one': unknown part to train 'conector'.*did you mean"),
         ("train: [language]", {"type": "contrastive"}, "unknown part to train 'language'.*image, text"),
         ("sequence: 64", {"type": "contrastive"}, "says `sequence`, which is for the multimodal objective"),
+        ("resolution: {manny: 64}", {"type": "caption"}, "unknown source or group 'manny'.*did you mean 'many'"),
     ],
 )
 def test_a_stage_that_asks_what_an_objective_has_not_is_refused(

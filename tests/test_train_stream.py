@@ -14,7 +14,7 @@ from train_samples import mixture
 from curate import mix
 from curate.shards import index_tar
 from pipelines.cli import main as curate
-from train.config import Augment
+from train.config import Augment, Data
 from train.data import Batch, Drawn, Reading, Share, Stream, StreamError
 from train.prepare import Pixels, PreparePair
 from train.stages import Stages
@@ -26,7 +26,9 @@ VARIED = Augment(crop_min_area=0.5, flip=0.5, color_jitter=0.3, rotate_degrees=1
 
 def pairs(manifest: Path) -> PreparePair:
     read = mix.read(manifest)
-    return PreparePair(Wording(read, 3), Pixels(Stages(read, 24), VARIED), clip_tokenizer("simple:1024", 12))
+    wording = Wording(read, 3)
+    pixels = Pixels(wording, Stages(read, 24), Data(augment=VARIED))
+    return PreparePair(wording, pixels, clip_tokenizer("simple:1024", 12))
 
 
 def first(stream: Stream, count: int) -> list[Batch]:

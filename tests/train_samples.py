@@ -147,11 +147,10 @@ def of_every_kind(folder: Path, spec: str = MM1, tokenizer: str = "bytes") -> Pa
     return composed(folder, spec)
 
 
-def composed(folder: Path, spec: str) -> Path:
+def composed(folder: Path, spec: str, out: str = "mixture.json", onto: mix.Onto | None = None) -> Path:
     """The manifest of a specification over datasets in `folder`."""
-    validated = validate(yaml.safe_load(spec), mix.MixtureSpec, "spec.yaml")
-    mix.compose(validated, folder, folder / "mixture.json")
-    return folder / "mixture.json"
+    mix.compose(validate(yaml.safe_load(spec), mix.MixtureSpec, "spec.yaml"), folder, folder / out, onto)
+    return folder / out
 
 
 def mixture(folder: Path, **broken: tuple[int, ...]) -> Path:

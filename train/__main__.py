@@ -43,7 +43,10 @@ def train(  # noqa: PLR0913 - each is an option
         Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the exported weights.")
     ] = "fp32",
 ) -> None:
-    """Train on a mixture: a dual encoder (contrastive), or a captioner. Goes on where it stopped."""
+    """Train on a mixture: a dual encoder (contrastive), or a language model that sees (caption, multimodal).
+
+    Goes on where it stopped.
+    """
     wanted = After(evaluate, export, export_precision)
     raise typer.Exit(_carried_out(lambda: _train(manifest, read(config, set_ or []), out, resume, wanted)))
 
@@ -61,7 +64,7 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
     from train import evaluate, loop, model, ranks
 
     if config.objective.type != "contrastive" and (after.export or after.evaluate):
-        raise ValueError("--export and --evaluate are for a dual encoder; a captioner's weights are in its checkpoint")
+        raise ValueError("--export and --evaluate are for a dual encoder; others' weights are in their checkpoints")
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
         raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
     with ranks.joined(config.run.device) as place:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from curate.sample import file_sha256
+from curate.sample import Kind, file_sha256
 from curate.settings import Settings, SettingsError, load, unknown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -59,6 +59,9 @@ class Data(Settings):
 
     batch_size: Count = 256
     """Samples an optimizer step (packs, of the multimodal objective), over all ranks and accumulated parts."""
+    whole: tuple[Kind, ...] = ("ocr",)
+    """Kinds of samples whose images are shown whole, the long side fitted and white beside; of the others the centre is
+    cut out."""
     max_unreadable: Share = 0.01
     """Share of the samples seen that may be unreadable (and replaced) before the run stops and names the shard."""
     augment: Augment = Augment()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from curate import mix
+from curate.sample import fingerprint
 from train.lengths import Ints
 from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan
 from train.reading import Place, Share
@@ -93,6 +94,11 @@ class Packing:
     sizes: Sizes
     stages: Stages
     limits: Limits
+
+    @property
+    def name(self) -> str:
+        """Names the limits: a state of packs is of these."""
+        return fingerprint(vars(self.limits))
 
 
 @dataclass(frozen=True)

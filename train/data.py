@@ -103,6 +103,7 @@ class Stream(IterableDataset[Batch]):
         self.digest = file_sha256(self.path)
         self.batch_size, self.prepare = batch_size, prepare
         self.course = Packs(packing, batch_size, self.share) if packing else Rows(self.manifest, batch_size, self.share)
+        self.packs = packing.name if packing else None
         self.position = 0
         self.unreadable: Counter[str] = Counter()
         self._seen = 0
@@ -116,8 +117,12 @@ class Stream(IterableDataset[Batch]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: the position of the next sample to be given, and the manifest it belongs to."""
-        state = {"position": self.position, "manifest": self.digest}
+        state = self._state(self.position)
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
+
+    def _state(self, position: int) -> dict[str, Any]:
+        state = {"position": position, "manifest": self.digest}
+        return state | {"packs": self.packs} if self.packs else state
 
     def knows(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
@@ -130,6 +135,11 @@ class Stream(IterableDataset[Batch]):
             raise StreamError(
                 "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
                 " write one that goes on from here (curate mix write --continue)"
+            )
+        if state.get("packs") != self.packs:
+            raise StreamError(
+                "this state is of rows, or of packs with other limits; go on with those it was saved with, or start a"
+                " new run"
             )
         if tuple(state.get("worker", self._worker)) != self._worker:
             raise StreamError(
@@ -169,7 +179,7 @@ class Stream(IterableDataset[Batch]):
             tuple(item.uid for item in ready),
             replaced,
             {shelf.name: n for shelf, n in zip(work.shelves, planned.drawn, strict=True)},
-            {"position": planned.following, "manifest": self.digest},
+            self._state(planned.following),
             tuple(item.sample for item in ready if item.sample is not None),
             planned.positions,
             planned.packed,

@@ -49,15 +49,25 @@ def fast(data: bytes, size_px: int, oversampled: float = OVERSAMPLED) -> Tensor:
 
     Raises ValueError for too many pixels, and what Pillow raises for damage.
     """
-    pixels_HWC = _turbo(data, oversampled * size_px) if data.startswith(JPEG) else None
-    if pixels_HWC is None:
-        pixels_HWC = np.array(decode(data, size_px))
+    pixels_HWC = _decoded(data, size_px, oversampled)
     height, width = _target(pixels_HWC.shape[0], pixels_HWC.shape[1], size_px)
-    image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
-    if (height, width) != tuple(image_CHW.shape[1:]):
-        image_CHW = F.interpolate(image_CHW[None], (height, width), mode="bicubic", antialias=True)[0]
+    image_CHW = _resized(pixels_HWC, height, width)
     top, left = round((height - size_px) / 2), round((width - size_px) / 2)
     return image_CHW[:, top : top + size_px, left : left + size_px].contiguous()
+
+
+def whole(data: bytes, size_px: int) -> Tensor:
+    """image_CHW uint8 of all of `data`: its long side fitted to `size_px`, itself in the middle, white beside it.
+
+    Raises what `fast` raises.
+    """
+    pixels_HWC = _decoded(data, size_px, OVERSAMPLED)
+    scale = size_px / max(pixels_HWC.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels_HWC.shape[:2])
+    out_CHW = torch.full((3, size_px, size_px), 255, dtype=torch.uint8)
+    top, left = (size_px - height) // 2, (size_px - width) // 2
+    out_CHW[:, top : top + height, left : left + width] = _resized(pixels_HWC, height, width)
+    return out_CHW
 
 
 def exact(data: bytes, size_px: int) -> Tensor:
@@ -73,6 +83,18 @@ def exact(data: bytes, size_px: int) -> Tensor:
     top, left = round((height - size_px) / 2), round((width - size_px) / 2)
     image = image.crop((left, top, left + size_px, top + size_px)).convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _decoded(data: bytes, size_px: int, oversampled: float) -> Pixels:
+    pixels_HWC = _turbo(data, oversampled * size_px) if data.startswith(JPEG) else None
+    return np.array(decode(data, size_px)) if pixels_HWC is None else pixels_HWC
+
+
+def _resized(pixels_HWC: Pixels, height: int, width: int) -> Tensor:
+    image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
+    if (height, width) == tuple(image_CHW.shape[1:]):
+        return image_CHW
+    return F.interpolate(image_CHW[None], (height, width), mode="bicubic", antialias=True)[0]
 
 
 def _target(height: int, width: int, size_px: int) -> tuple[int, int]:

@@ -81,12 +81,15 @@ def plain(data: bytes, size_px: int) -> Tensor:
     return _to_tensor(_whole(decode(data, size_px), size_px))
 
 
-def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator) -> Tensor:
-    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`."""
+def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator, *, whole: bool = False) -> Tensor:
+    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`; with `whole`, made square before."""
     red, green, blue = augment.background
     if rng.random() < augment.random_background:
         red, green, blue = rng.integers(0, 256, 3).tolist()
     image = decode(data, size_px, (red, green, blue))
+    if whole:
+        side = min(max(image.size), 2 * size_px)
+        image = ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, (red, green, blue))
     image = _crop(image, size_px, augment.crop_min_area, rng) if augment.crop_min_area < 1 else _whole(image, size_px)
     if augment.rotate_degrees or augment.zoom or augment.stretch or augment.shift:
         image = _moved(image, augment, rng, (red, green, blue))

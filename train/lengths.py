@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import mix
+from curate.mix.content import counting
 from curate.mix.indexes import COUNTED_BY, lengths, read_index
 from curate.shards import load_dataset
 
@@ -48,13 +49,14 @@ class Lengths:
                 self._shard(source, 0, unit)
 
     def check_tokenizer(self, name: str) -> None:
-        """Raise MixtureError if a source's tokens were counted by another tokenizer than `name`."""
+        """Raise MixtureError if a source's tokens were counted in another way than texts are spelled by `name` here."""
+        here = counting(name)
         for source, info in enumerate(self.infos):
             told = (self._table(source, 0).schema.metadata or {}).get(COUNTED_BY.encode()) if info.shards else None
-            if told is not None and told.decode().rpartition(" ")[0] != name:
+            if told is not None and told.decode() != here:
                 raise mix.MixtureError(
                     f"{self.folders[source] / info.shards[0].index}: its texts were counted by {told.decode()!r}, the"
-                    f" model spells by {name!r}; run `curate index {self.folders[source]} --tokenizer {name}`"
+                    f" model spells by {here!r}; run `curate index {self.folders[source]} --tokenizer {name}`"
                 )
 
     def of(self, source: npt.NDArray[np.integer], row: Ints, unit: str) -> Ints:

@@ -131,17 +131,19 @@ class Trainer:
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
         """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
-        settings = self.settings
-        self._train(self._parts_at(self.stream.position))
+        settings, position = self.settings, self.stream.position
+        self._train(self._parts_at(position))
         torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))
         batches = [self._draw() for _ in range(settings.accumulate)]
-        weight = self.ranks.total([float(sum(self.objective.weight(b) for b in batches))])[0]
+        counted = zip(*(self.objective.counts(batch) for batch in batches), strict=True)
+        counts = self.ranks.total([sum(of_source) for of_source in counted])
+        scale = torch.tensor(self.stages.scale(position, counts), device=self.ranks.device)
         rate = optim.learning_rate(self.step, settings)
         optim.set_rate(self.optimizer, rate)
         loss = torch.zeros((), device=self.ranks.device)
         for number, tensors in enumerate(batches):
             with self._unsynced(number < len(batches) - 1), self._precision():
-                part = self.parallel(tensors) / max(weight, 1.0)
+                part = self.parallel({**tensors, "scale": scale})
             with self._unsynced(number < len(batches) - 1):
                 (part * self.ranks.world).backward()
             loss += part.detach()

@@ -1,8 +1,8 @@
 """What is minimised: the contrastive loss of pairs, or the loss of texts given the images before them.
 
-An objective says how much a batch weighs (`weight`), and computes the sum of its losses (`forward`); the step's loss is
-the sum over weight, over all ranks and accumulated parts, so that it does not depend on how a batch was cut. How
-samples become its tensors is `train.prepare`.
+An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
+what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
+so that its loss does not depend on how a batch was cut. How samples become its tensors is `train.prepare`.
 """
 
 from __future__ import annotations
@@ -66,17 +66,18 @@ class ContrastiveObjective(nn.Module):
             except (RuntimeError, AssertionError) as err:
                 raise model.ModelError(f"the image tower cannot take images of {size_px} pixels: {err}") from err
 
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Pairs."""
-        return len(batch["image"])
+    def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
+        """Pairs, of all sources together."""
+        return [float(len(batch["image"]))]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the losses of this rank's pairs: their number times the mean over all ranks' pairs."""
+        """Sum of the losses of this rank's pairs, scaled: their number times the mean over all ranks' pairs."""
         changed = model.at_resolution(self._visual, batch["image"].shape[-1], "visual.")
         given = model.normalised(batch["image"]), batch["text"]
         images_BD, texts_BD, scale = functional_call(self.net, changed, given)[:3]
         loss = contrastive_loss(gathered(images_BD.float()), gathered(texts_BD.float()), scale.float())
-        return loss * len(images_BD)
+        loss = loss * len(images_BD)
+        return loss * batch["scale"][0] if "scale" in batch else loss
 
     def after_step(self) -> None:
         """The logits' scale stays between 1 and its bound."""
@@ -88,11 +89,13 @@ class MultimodalObjective(nn.Module):
     """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places} and, of packs, {segments, positions: B x T}.
+    pictures in the order of their places (or see `train.packing.assembled`), source: B or B x T}, of packs {segments,
+    positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode) -> None:
+    def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
         super().__init__()
+        self.sources = sources
         language, visual = settings.language, clip.net.visual
         assert isinstance(visual, nn.Module)
         self.tower = visual
@@ -122,34 +125,48 @@ class MultimodalObjective(nn.Module):
                 " say objective.visual_tokens, a number that images of every stage are averaged to"
             )
 
-    def weight(self, batch: Mapping[str, Tensor]) -> int:
-        """Tokens scored."""
-        return int(batch["scored"].sum())
+    def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
+        """Tokens scored, of each source."""
+        found = torch.bincount(_sources(batch)[batch["scored"]], minlength=self.sources)
+        return [float(count) for count in found.tolist()]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the scored tokens' cross entropies."""
+        """Sum of the scored tokens' cross entropies, scaled."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         x_BTD = self.language.embedding(ids_BT.clamp(min=0))
-        if batch["image"].numel():
-            x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), self._seen(batch["image"]).to(x_BTD.dtype))
+        if (vectors_NVD := self._seen(batch)) is not None:
+            x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
         mask_BTT = None if segments_BT is None else attends(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.language.logits(y_BTD[:, :-1][wanted])
-        return F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="sum")
+        losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
         """Nothing is bounded."""
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """The vectors of all pictures, one after another."""
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
-        vectors: Tensor = self.connector(patches_NPD)
-        return vectors
+    def _seen(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""
+        found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
+        if not found:
+            return None
+        parts = []
+        for images in found:
+            with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
+                patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
+            parts.append(self.connector(patches_NPD))
+        vectors_NVD: Tensor = torch.cat(parts)
+        return vectors_NVD[batch["order"]] if "order" in batch else vectors_NVD
 
     def _tower_trained(self) -> bool:
         return any(p.requires_grad for p in self.tower.parameters())
+
+
+def _sources(batch: Mapping[str, Tensor]) -> Tensor:
+    """The number of each token's source, BT."""
+    source = batch["source"]
+    return source if source.ndim == 2 else source[:, None].expand_as(batch["ids"])
 
 
 Objective = ContrastiveObjective | MultimodalObjective

@@ -1,17 +1,18 @@
 """Packing: documents of many lengths into sequences of one, planned from lengths alone, never from content.
 
-A window of positions of the mixture is packed by itself (best fit, the longest first), so the plan is a pure function
-of (manifest, lengths, window): it resumes at any pack and is the same on any number of ranks. A pack carries segment
-ids and positions, by which attention stays within a document. Of a global batch, each rank takes as many packs as the
-others, dealt so that their costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
+A window of positions of the mixture is packed by itself, so the plan is a pure function of (manifest, lengths, window):
+it resumes at any pack and is the same on any number of ranks. A pack carries segment ids and positions, by which
+attention stays within a document. Of a global batch, each rank takes as many packs as the others, dealt so that their
+costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,29 +51,25 @@ EMPTY = Pack((), (), ())
 
 
 def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
-    """The packs of a window: every position in exactly one, longest first into the fullest pack that takes it.
+    """The packs of a window, every position in exactly one; they come in the order of their first positions.
 
-    `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs come in the
-    order of their first positions.
+    `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs are filled one
+    after another, each time by the document that takes most of what is left, tokens and images weighed by how much of
+    them is left (the dot product of Panigrahy et al. 2011): a pack runs out of both at once.
     """
+    waiting: dict[int, list[tuple[int, int]]] = {}  # by their images: (tokens, number), sorted
+    for number in np.lexsort((-np.arange(len(tokens)), tokens)).tolist():
+        waiting.setdefault(int(images[number]), []).append((int(tokens[number]), number))
     members: list[list[int]] = []
-    room_images: list[int] = []
-    open_packs: list[tuple[int, int]] = []  # (tokens left, pack), sorted
-    for number in (-tokens).argsort(kind="stable").tolist():
-        size, pictures = int(tokens[number]), int(images[number])
-        at = bisect_left(open_packs, (size, -1))
-        while at < len(open_packs) and room_images[open_packs[at][1]] < pictures:
-            at += 1
-        if at < len(open_packs):
-            left, pack = open_packs.pop(at)
-        else:
-            left, pack = limits.tokens, len(members)
-            members.append([])
-            room_images.append(limits.images)
-        members[pack].append(number)
-        room_images[pack] -= pictures
-        if left > size:
-            insort(open_packs, (left - size, pack))
+    while waiting:
+        left, room, numbers = limits.tokens, limits.images, list[int]()
+        while (pictures := _next(waiting, left, room, limits)) is not None:
+            size, number = waiting[pictures].pop(_longest(waiting[pictures], left))
+            left, room = left - size, room - pictures
+            numbers.append(number)
+            if not waiting[pictures]:
+                del waiting[pictures]
+        members.append(numbers)
     return [
         Pack(
             tuple(int(positions[n]) for n in numbers),
@@ -81,6 +78,23 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -
         )
         for numbers in sorted(sorted(numbers) for numbers in members)
     ]
+
+
+def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
+    """Which of sorted (tokens, number) has most tokens, of those with at most `left`; -1 if none has so few."""
+    return bisect_left(documents, (left + 1,)) - 1
+
+
+def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: Limits) -> int | None:
+    """How many images the document has that is taken next, the longest such that fits; None if none does."""
+    best, most = None, -1.0
+    for pictures, documents in waiting.items():
+        if pictures <= room and (longest := _longest(documents, left)) >= 0:
+            size = documents[longest][0]
+            score = size * left / limits.tokens**2 + pictures * room / max(limits.images, 1) ** 2
+            if score > most:
+                best, most = pictures, score
+    return best
 
 
 def waste(packs: Sequence[Pack], tokens: int) -> float:
@@ -128,7 +142,7 @@ def attends(segments_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Document:
-    """A prepared sample ({ids: T, scored: T, image: N x CHW}); `replaced` if another stands where it was planned."""
+    """A prepared sample (`train.sequences`); `replaced` if another stands where it was planned."""
 
     uid: str
     tensors: Mapping[str, Tensor]
@@ -136,8 +150,9 @@ class Document:
 
 
 def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limits) -> dict[str, Tensor]:
-    """{ids, scored, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
 
+    Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
     index says.
     """
@@ -145,17 +160,29 @@ def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limi
     for pack in packs:
         row = {**laid_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
+        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
             fitted = _fitted(next(queue), tokens, pictures, limits)
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
+            row["source"][at : at + tokens] = fitted["source"]
             row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
             images += [fitted["image"]] if len(fitted["image"]) else []
             at += tokens
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**stacked, "image": torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)}
+    return {**stacked, **_pictures(images)}
+
+
+def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The pictures of documents, N x CHW each, together."""
+    sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
+    kinds = sorted(set(sides.tolist()))
+    if len(kinds) < 2:
+        return {"image": torch.cat(list(images)) if images else torch.empty(0, dtype=torch.uint8)}
+    by_side = {f"image{side:06d}": torch.cat([i for i in images if i.shape[-1] == side]) for side in kinds}
+    return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
 
 
 def _fitted(document: Document, tokens: int, images: int, limits: Limits) -> Mapping[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from curate import mix
 from curate.settings import unknown
 from train import fit, images, tokens
-from train.config import Augment, Caption, Config, Contrastive, Multimodal
+from train.config import Augment, Caption, Config, Contrastive, Data, Multimodal
 from train.courses import Packing
 from train.documents import Rule
 from train.lengths import Lengths
@@ -41,15 +41,17 @@ class Prepared:
 class Pixels:
     """From an image's bytes to image_CHW at the resolution of its stage, varied by the sample's randomness."""
 
+    wording: Wording
     stages: Stages
-    augment: Augment
+    data: Data
 
-    def __call__(self, data: bytes, rng: np.random.Generator, at: int) -> Tensor:
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: Drawn) -> Tensor:
         """image_CHW uint8. Raises ValueError, or what a broken image raises."""
-        size_px = self.stages.resolution(at)
-        if self.augment == Augment():
-            return fit.fast(data, size_px)
-        return images.varied(data, size_px, self.augment, rng)
+        source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
+        size_px = self.stages.resolution(drawn.at, source)
+        if self.data.augment == Augment():
+            return fit.whole(data, size_px) if whole else fit.fast(data, size_px)
+        return images.varied(data, size_px, self.data.augment, rng, whole=whole)
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ class PreparePair:
         """Tensors of one sample."""
         prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
-        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn.at)
+        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
         return {"image": image_CHW, "text": self.tokenizer([prompts.around(self.wording.text(drawn))])[0]}
 
 
 @dataclass(frozen=True)
 class PrepareRow:
-    """A drawn sample to {ids, scored: T, image: 1 x CHW}, padded to `length`."""
+    """A drawn sample to {ids, scored: T, image: 1 x CHW, source}, padded to `length`."""
 
     sequences: Sequences
     length: int
@@ -80,7 +82,7 @@ class PrepareRow:
         sample = self.sequences(drawn)
         missing = self.length - len(sample["ids"])
         padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
-        return {**padded, "image": sample["image"]}
+        return {**sample, **padded}
 
 
 @dataclass(frozen=True)
@@ -100,38 +102,44 @@ class Rules:
 def build(config: Config, clip: Clip, path: Path) -> Prepared:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     manifest = mix.read(path)
-    stages = Stages(manifest, clip.size_px, getattr(clip.net.visual, "patch_size", (32, 32))[0])
-    wording, pixels = Wording(manifest, config.seed), Pixels(stages, config.data.augment)
+    stages = Stages(manifest, clip.size_px)
+    wording = Wording(manifest, config.seed)
+    pixels = Pixels(wording, stages, config.data)
     if isinstance(config.objective, Multimodal):
         found = _packs(config.objective, clip, wording, pixels, path)
     else:
-        _refuse_sequences(manifest, config.objective.type)
+        _refuse_sequences(stages, config.objective.type)
         found = _rows(config.objective, clip, wording, pixels)
-    for size_px in sorted(stages.resolutions() - {clip.size_px}):
+    for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
-    for stage in manifest.stages:
-        if vain := sorted(set(stage.train or ()) - found.objective.parts().keys()):
-            raise mix.MixtureError(
-                f"the mixture's stage {stage.name!r}: {unknown('part to train', vain[0], found.objective.parts())}"
-            )
+    _check_stages(manifest, found.objective)
     return found
 
 
 def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> Prepared:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
+        if wording.manifest.mode == "accumulate":
+            raise mix.MixtureError(
+                "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
+                " one loss of all pairs of a batch: use mode interleave or homogeneous"
+            )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
         return Prepared(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
     code = tokens.text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code)
+    captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = Rules(pixels.stages, Rule(length, 1, captioner.visual_tokens))
     return Prepared(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
 
 
 def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> Prepared:
+    if wording.manifest.mode == "homogeneous":
+        raise mix.MixtureError(
+            "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
+        )
     code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code)
+    objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = Rule(pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image)
     sequences = Sequences(wording, code, Rules(pixels.stages, rule), pixels)
@@ -140,10 +148,24 @@ def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, p
     return Prepared(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
 
-def _refuse_sequences(manifest: mix.Manifest, objective: str) -> None:
+def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
+    """Raise MixtureError for names that are neither parts of the objective, nor sources or groups."""
+    known = {name for source in manifest.datasets for name in (source.name, *source.group.split("/"))}
     for stage in manifest.stages:
-        if stage.sequence is not None:
+        where = f"the mixture's stage {stage.name!r}: "
+        for name in sorted(set(stage.train or ()) - objective.parts().keys()):
+            raise mix.MixtureError(where + unknown("part to train", name, sorted(objective.parts())))
+        for said in (stage.resolution, stage.sequence):
+            for name in sorted(said.keys() - known) if isinstance(said, dict) else ():
+                raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
+
+
+def _refuse_sequences(stages: Stages, objective: str) -> None:
+    """Raise MixtureError for what only packs can have: lengths by stage, images of several sizes in a batch."""
+    for stage, sides in zip(stages.manifest.stages, stages.resolutions(), strict=True):
+        said = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
+        if said:
             raise mix.MixtureError(
-                f"the mixture's stage {stage.name!r} says `sequence`, which is for the multimodal objective's packs;"
-                f" the {objective} objective has rows of one length: leave it out of the specification"
+                f"the mixture's stage {stage.name!r} says {said}, which is for the multimodal objective's packs; the"
+                f" {objective} objective has rows of one length and size: leave it out of the specification"
             )

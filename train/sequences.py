@@ -22,20 +22,21 @@ from torch import Tensor
 from curate import mix
 from curate.mix.content import PICTURE, Picture, content
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.sample import Kind
 from train.documents import Piece, Rule, size_of, taken
 from train.images import keyed_rng
 from train.lengths import Ints, Lengths
 from train.reading import Drawn
 from train.tokens import TextCode
-from train.wording import Wording
+from train.wording import Prompts, Wording
 
 IMAGE = -1
 """Stands in `ids` where a vector of an image goes."""
 MARKS = 2
 """Begin and end of a sequence."""
 
-Pixels = Callable[[bytes, np.random.Generator, int], Tensor]
-"""From an image's bytes, the sample's randomness and the batch's position to image_CHW."""
+Pixels = Callable[[bytes, np.random.Generator, Drawn], Tensor]
+"""From an image's bytes, its sample's randomness and the sample to image_CHW."""
 Rules = Callable[[int, int], Rule]
 """From a source and a position to what is taken of a sample; `Rule.tokens` counts the marks too."""
 
@@ -48,7 +49,10 @@ class _Run:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW}. `rules` and `pixels` follow the stages."""
+    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW, source: its number}.
+
+    `rules` and `pixels` follow the stages.
+    """
 
     wording: Wording
     code: TextCode
@@ -57,11 +61,13 @@ class Sequences:
 
     def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, or what a broken image raises."""
-        runs = self._runs(drawn)
-        rule = _inner(self.rules(self.wording.numbers[drawn.source], drawn.at))
+        source = self.wording.numbers[drawn.source]
+        prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
+        system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
+        runs = self._runs(drawn, prompts)
         layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
         pieces = taken(layout, rule, _draw(self.wording, drawn.uid, drawn.epoch))
-        ids, scored, parts = [self.code.begin], [False], []
+        ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
         for piece in pieces:
             run = runs[piece.number]
             if isinstance(run, Picture):
@@ -72,25 +78,25 @@ class Sequences:
                 ids += run.ids[piece.begin : piece.end]
                 scored += [run.scored] * (piece.end - piece.begin)
         rng = keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
-        images = [self.pixels(drawn.parts[part], rng, drawn.at) for part in parts]
+        images = [self.pixels(drawn.parts[part], rng, drawn) for part in parts]
         return {
             "ids": torch.tensor([*ids, self.code.end]),
             "scored": torch.tensor([*scored, _complete(pieces, layout)]),
             "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
+            "source": torch.tensor(source),
         }
 
-    def _runs(self, drawn: Drawn) -> list[_Run | Picture]:
+    def _runs(self, drawn: Drawn, prompts: Prompts) -> list[_Run | Picture]:
+        """The sample's images and texts, and what its template puts before and after its text."""
         said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
-        if drawn.kind in ("caption", "ocr") and not isinstance(said[0] if said else None, Picture):
+        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(s), True) for s in said]
+        if drawn.kind == "interleaved":
+            return runs
+        pictures = [run for run in runs if isinstance(run, Picture)]
+        if drawn.kind != "text" and not pictures:
             raise ValueError(f"no image among the sample's parts ({', '.join(sorted(drawn.parts)) or 'none'})")
-        if not any(isinstance(segment, str) for segment in said):
-            raise ValueError("the sample has no text, so there is nothing to predict")
-        prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
-        system, before, after = (
-            _Run(_spelled(self.code, text), False) for text in (prompts.system, prompts.before, prompts.after)
-        )
-        inner = [s if isinstance(s, Picture) else _Run(self.code.encode(s), True) for s in said]
-        return [system, *inner] if drawn.kind == "interleaved" else [system, *inner[:-1], before, inner[-1], after]
+        before, after = (_Run(_spelled(self.code, text), False) for text in (prompts.before, prompts.after))
+        return [*pictures, before, *runs[len(pictures) :], after]
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Sizes:
         tokens, images = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
-            rule = _inner(self.rules(number, at))
+            rule = self.rules(number, at)
             tokens[mine], images[mine] = self._of_source(number, epoch[mine], row[mine], rule)
         return tokens + MARKS, images
 
@@ -132,30 +138,38 @@ class Sizes:
         which = np.full(len(row), source)
         text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
-        fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens)
+        fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
         plain = fits & (not any(self.wording.manifest.datasets[source].choices.values()))
         for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
-            layout = self._layout(source, uid, int(epoch[n]), int(row[n]), [int(text[n]), int(images[n])])
-            pieces = taken(layout, rule, _draw(self.wording, uid, int(epoch[n])))
-            tokens[n], images[n] = size_of(pieces, layout, rule.visual_tokens)
+            own = int(text[n]), int(images[n])
+            tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)
         return tokens, images
 
     def _uids(self, source: int, row: Ints) -> list[str]:
         return self.held.values(source, row, "uid") if len(row) else []
 
-    def _layout(self, source: int, uid: str, epoch: int, row: int, own: list[int]) -> list[int]:
+    def _chosen(
+        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: Rule
+    ) -> tuple[int, int]:
+        """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
+        prompts = self.wording.prompts(source, uid, access[0])
+        system, rule = _beside(self.code, prompts, rule, self.held.infos[source].kind)
+        layout = self._layout(source, uid, access, own, prompts)
+        tokens, images = size_of(taken(layout, rule, _draw(self.wording, uid, access[0])), layout, rule.visual_tokens)
+        return len(system) + tokens, images
+
+    def _layout(
+        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], prompts: Prompts
+    ) -> list[int]:
         """As `Sequences` lays the sample out, its own text and images being so many."""
-        prompts = self.wording.prompts(source, uid, epoch)
-        system, before, after = (
-            len(_spelled(self.code, text)) for text in (prompts.system, prompts.before, prompts.after)
-        )
-        rows, (text, images) = np.array([row]), own
+        (epoch, row), (text, images) = access, own
         if self.held.infos[source].kind == "interleaved":
-            return [system, *self.held.values(source, rows, LAYOUT)[0]]
+            return list(self.held.values(source, np.array([row]), LAYOUT)[0])
         if (key := self.wording.key(source, uid, epoch)) is not None:
-            found = self.held.values(source, rows, chosen_tokens(key))[0]
+            found = self.held.values(source, np.array([row]), chosen_tokens(key))[0]
             text = found[self.wording.which(uid, epoch, len(found))] if found else 0
-        return [system, *([PICTURE] * images), before, text, after]
+        before, after = (len(_spelled(self.code, words)) for words in (prompts.before, prompts.after))
+        return [*([PICTURE] * images), before, text, after]
 
 
 def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
@@ -166,15 +180,21 @@ def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int)
     length = min([length, *starts[images : images + 1], *(at for at in starts if at < length < at + visual_tokens)])
     kept = sum(at < length for at in starts)
     return {
+        **sample,
         "ids": torch.cat((ids[:length], ids[-1:])),
         "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
         "image": sample["image"][:kept],
     }
 
 
-def _inner(rule: Rule) -> Rule:
-    """What is left to the document between its marks."""
-    return replace(rule, tokens=max(rule.tokens - MARKS, 0))
+def _beside(code: TextCode, prompts: Prompts, rule: Rule, kind: Kind) -> tuple[list[int], Rule]:
+    """(the system prompt's ids, what is left to the sample between the marks beside it).
+
+    Only in documents do images move.
+    """
+    system = _spelled(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
+    left = max(rule.tokens - MARKS - len(system), 0)
+    return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
 
 
 def _complete(pieces: Sequence[Piece], layout: Sequence[int]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,13 +16,11 @@ from curate.mix.plan import stream_position
 class Stages:
     """What holds at a position of the stream; all samples of a batch go by the position at which it starts.
 
-    `own_px` is the resolution where the manifest says none; while a stage ramps in, its resolution grows in steps of
-    `multiple_px` from the stage's before.
+    `own_px` is the resolution where the manifest says none.
     """
 
     manifest: mix.Manifest
     own_px: int
-    multiple_px: int = 1
 
     @cached_property
     def starts(self) -> list[int]:
@@ -31,27 +31,29 @@ class Stages:
         """Which stage holds."""
         return max(bisect_right(self.starts, position) - 1, 0)
 
-    def resolution(self, position: int) -> int:
-        """The side of an image in pixels."""
-        number = self.number(position)
-        stage, wanted = self.manifest.stages[number], self._of(number)
-        done = mix.mixture_position(self.manifest, position) - stage.start
-        if not number or done >= stage.ramp:
-            return wanted
-        before = self._of(number - 1)
-        return before + round((wanted - before) * done / stage.ramp / self.multiple_px) * self.multiple_px
+    def resolution(self, position: int, source: int) -> int:
+        """The side of a source's images in pixels."""
+        return self._said(mix.stage_of(self.manifest, position).resolution, source) or self.own_px
 
-    def resolutions(self) -> set[int]:
-        """The resolution of every stage, ramps aside."""
-        return {self._of(number) for number in range(len(self.manifest.stages))}
+    def resolutions(self) -> list[set[int]]:
+        """Of each stage, ramps aside, the resolutions of its sources."""
+        sources = range(len(self.manifest.datasets))
+        stages = self.manifest.stages
+        return [{self._said(stage.resolution, source) or self.own_px for source in sources} for stage in stages]
+
+    def sides(self) -> set[int]:
+        """Every resolution that a run meets, those on the way of a ramp as well."""
+        found = set().union(*(set(sides) for sides in self.resolutions()))
+        for before, stage in itertools.pairwise(self.manifest.stages):
+            for source in range(len(self.manifest.datasets)) if stage.ramp else ():
+                first, last = self._said(before.resolution, source), self._said(stage.resolution, source)
+                if first is not None and last is not None:
+                    found.update(range(min(first, last), max(first, last), stage.resolution_multiple))
+        return found
 
     def sequence(self, position: int, source: int) -> int | None:
         """Tokens of a sample of a source at most, where the manifest says so."""
-        said = self.manifest.stages[self.number(position)].sequence
-        if not isinstance(said, dict):
-            return said
-        of = self.manifest.datasets[source]
-        return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)
+        return self._said(mix.stage_of(self.manifest, position).sequence, source)
 
     def pack(self, position: int, own: int) -> int:
         """Tokens of a pack: the longest sequence of the stage, or `own`."""
@@ -65,5 +67,20 @@ class Stages:
         said = self.manifest.stages[self.number(position)].train
         return None if said is None else frozenset(said)
 
-    def _of(self, number: int) -> int:
-        return self.manifest.stages[number].resolution or self.own_px
+    def scale(self, position: int, counts: Sequence[float]) -> list[float]:
+        """What each source's losses are multiplied by, given how many there are of each in the step.
+
+        The step's loss is the mean of all; in mode accumulate (Flamingo) the sum of the sources' means, each times its
+        weight.
+        """
+        if self.manifest.mode != "accumulate":
+            return [1 / max(sum(counts), 1.0)] * len(counts)
+        weights = mix.stage_at(self.manifest, position // mix.step_size(self.manifest)).weights
+        return [weight / max(count, 1.0) for weight, count in zip(weights, counts, strict=True)]
+
+    def _said(self, said: int | dict[str, int] | None, source: int) -> int | None:
+        """What is said of a source: by its name, by the innermost of its groups that is named, or for all."""
+        if not isinstance(said, dict):
+            return said
+        of = self.manifest.datasets[source]
+        return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)

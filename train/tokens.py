@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from curate.mix.content import MAX_REMEMBERED, encoder
+from curate.mix.content import MAX_REMEMBERED, SIMPLE_IDS, encoder
 
 MAX_CHARACTERS = 2_000
 """Of a caption, before byte pairs are sought: their cost is the square of a word's length, and few fill a context."""
@@ -66,7 +66,7 @@ class TextCode:
 
 def text_code(name: Literal["bytes", "simple"]) -> TextCode:
     """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
-    encode, ids = encoder(name), {"bytes": 256, "simple": 49_406}[name]
+    encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
     return TextCode(name, encode, ids, ids + 1, ids + 2)
 

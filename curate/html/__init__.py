@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from curate.document import Segment, image_segment, text_segment
-from curate.html.blocks import Piece, words_in
+from curate.html.blocks import Piece
 from curate.html.guard import Limits, PageError, characters
 from curate.html.select import main_pieces
 from curate.html.walk import Walker
@@ -61,13 +61,14 @@ def parse(
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
+    all_words = sum(piece.words for piece in found.pieces) + found.words_left_out
     return Page(
         title=title,
         language=_language(tree),
         encoding=encoding,
         segments=_segments(kept),
         words=words,
-        all_words=max(words, words_in(body.text(separator=" "))),
+        all_words=all_words,
         images=sum(1 for piece in kept if piece.url),
         images_left_out=found.images_left_out,
         drawings=drawings,

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from curate.document import Block
 
 _UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_ANY_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def words_in(text: str) -> int:
-    """Words: runs of letters and digits; in Chinese and Japanese each character is one."""
+    """Words: what white space parts; in Chinese and Japanese each character is one."""
+    if text.isascii() or not _ANY_UNSPACED.search(text):
+        return len(text.split())
     return len(_WORD.findall(text))
 
 

@@ -2,8 +2,9 @@
 
 HTML's own rules are quadratic where a page wants them to be: an end tag searches all open elements, unclosed `<b>` are
 opened again in every later paragraph (29 kB of them take 1.6 GB), each attribute is compared with all before it. So
-scripts, styles and comments go; formatting elements, which no reader of text needs, become `<span>`; a tag with too
-many attributes ends the page; and in a page of many tags each one is matched with its own, to a bounded depth.
+scripts, styles and comments go; a tag with too many attributes ends the page; where there are many formatting
+elements, they get a name without such rules (`<x-b>`); and in a page of many tags each one is matched with its own, to
+a bounded depth.
 """
 
 from __future__ import annotations
@@ -61,12 +62,16 @@ _SPACE = " \\t\\n\\f\\r"
 _ENDS = rf"(?=[{_SPACE}/>])"
 _OPENING = re.compile(rf"<!--|<({'|'.join(_LEFT_OUT)}){_ENDS}", re.I)
 _CLOSING = {name: re.compile(rf"</{name}{_ENDS}[^>]*>?", re.I) for name in _LEFT_OUT}
-_FORMATTING = re.compile(rf"<(/?)(?:b|big|em|font|i|nobr|s|small|strike|strong|tt|u){_ENDS}", re.I)
-_RENAMED = re.compile(rf"<(/?)(a|code){_ENDS}", re.I)
+_FORMATTING = listed("b big code em font i nobr s small strike strong tt u")
+_REOPENED = re.compile(rf"<(/?)(a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u){_ENDS}", re.I)
 _VALUE = rf"""(?:"[^"]*+"|'[^']*+'|[^{_SPACE}>"'][^{_SPACE}>]*+)"""
 _ATTRIBUTE = rf"[{_SPACE}/]*+[^{_SPACE}/>][^{_SPACE}/>=]*+(?:[{_SPACE}]*+=[{_SPACE}]*+{_VALUE}?+)?+"
 _MANY_TAGS = 5_000
+_MANY_FORMATTING = 64
+"""So many may be opened again in each of so many tags' elements, and it costs nothing that counts."""
+
 _MAX_DEPTH = 256
+_NAME = re.compile(rf"<([A-Za-z][^{_SPACE}/>]*+)")
 _TAG = re.compile(rf"<(/?)([A-Za-z][^{_SPACE}/>]*+)")
 _NOT_NESTED = listed(
     "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th tbody thead tfoot option"
@@ -87,16 +92,17 @@ def characters(data: bytes, content_type: str | None, limits: Limits) -> tuple[s
         raise PageError("not_html", f"begins with {data[:4]!r}")
     text, encoding = decode(data, content_type)
     text, drawings = _without_scripts(text)
-    tags = len(_TAG.findall(text))
-    if not tags:
+    opened = _NAME.findall(text)
+    if not opened:
         raise PageError("not_html", "no tag in it")
-    if tags > limits.max_tags:
-        raise PageError("too_many_tags", f"{tags}, limit {limits.max_tags}")
+    if len(opened) > limits.max_tags:
+        raise PageError("too_many_tags", f"{len(opened)}, limit {limits.max_tags}")
     _check_attributes(text, limits)
-    if tags > _MANY_TAGS:
-        text = _matched(text)
-    text = _FORMATTING.sub(r"<\1span", text)
-    return _RENAMED.sub(r"<\1x-\2", text), encoding, drawings
+    if text.count("</") + len(opened) > _MANY_TAGS:
+        return _REOPENED.sub(r"<\1x-\2", _matched(text)), encoding, drawings
+    if sum(name in _FORMATTING for name in map(str.lower, opened)) > _MANY_FORMATTING:
+        text = _REOPENED.sub(r"<\1x-\2", text)
+    return text, encoding, drawings
 
 
 def _without_scripts(text: str) -> tuple[str, int]:

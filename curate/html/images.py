@@ -85,6 +85,8 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
     links to scripts, mail, the page itself, and `data:` URLs above the limit or of anything but an image.
     """
     link = re.sub(r"[\t\n\r]", "", link).strip()
+    if not link:
+        return None
     if link[:5].lower() == "data:":
         return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
     try:

@@ -44,7 +44,7 @@ _NOISE = (
     # consent and offers
     "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)|newsletter|subscribe"
     "|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox|interstitial|app-?banner|announcements?|promo|promotion"
-    "|promos|advert|adverts|advertisement|advertising|ad|ads|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner"
+    "|promos|advert|adverts|advertisement|advertising|ads|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner"
     "|taboola|outbrain"
     # what else there is
     "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?|suggested|suggestions"
@@ -54,7 +54,7 @@ _NOISE = (
     "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis|addtoany|follow-?us"
     "|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form|trackbacks?|pingbacks?|author-?(?:bio|box)"
     "|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?|tag-?(?:list|cloud)|tagcloud|categories|post-?tags"
-    "|signature|author|author-?(?:name|info|card|line)|dateline|timestamp|post-?date|entry-?date|published|topic-actions"
+    "|signature|author|author-?(?:name|info|card|line)|dateline|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
     "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint|no-print|screen-reader-text"
     "|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search|search-?(?:form|box|bar)|feedback|survey"
 )
@@ -66,12 +66,12 @@ _KEPT_ASIDE = re.compile(
     r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
 )
 _FIGURE = listed(
-    "figure informalfigure mediaobject wp-caption thumb thumbinner image-block article-image"
+    "figure informalfigure example mediaobject wp-caption thumb thumbinner image-block article-image"
     " captioned-image img-caption"
 )
 _CAPTION = listed(
     "caption wp-caption-text thumbcaption figcaption image-caption img-caption photo-caption"
-    " picture-caption media-caption caption-text gallerytext"
+    " picture-caption media-caption caption-text gallerytext legende bildunterschrift image-legend photo-legend"
 )
 _MAIN_NAME = re.compile(
     r"article-?body|post-?(?:content|body)|entry-?content|story-?body|article-?content|mw-parser-output", re.I
@@ -80,12 +80,11 @@ _MAIN_NAME = re.compile(
 
 def is_hidden(attributes: Attributes) -> bool:
     """Whether the element says that it is not shown."""
+    if "style" in attributes and _HIDING.search(attributes["style"] or ""):
+        return True
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return True
-    if (attributes.get("aria-hidden") or "").lower() == "true":
-        return True
-    style = attributes.get("style")
-    return style is not None and _HIDING.search(style) is not None
+    return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,8 @@ class Said:
 
 def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
+    if not attributes:
+        return _said(tag, "", "", "")
     get = attributes.get
     role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
     return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
@@ -112,7 +113,9 @@ def said(tag: str, attributes: Attributes) -> Said:
 def _said(tag: str, classes: str, name: str, role: str) -> Said:
     words = [*classes.split()[:31], *name.split()[:1]]
     known = set(words)
-    noise = role in _ROLES or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)
+    noise = (
+        role in _ROLES or classes.lower() == "ad" or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)
+    )
     if tag == "aside":
         noise = not _KEPT_ASIDE.search(classes)
     return Said(

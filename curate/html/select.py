@@ -7,13 +7,13 @@ there, containers that are mostly links go, and blocks that stand there again an
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
 
 _RUNNING_WORDS = 15
+_LINE_WORDS = 8
 _ROW_WORDS = 3
 _MOSTLY_LINKS = 0.6
 _NEARLY_ALL = 0.85
@@ -35,17 +35,20 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     _count(containers, pieces)
     weights = _weights(containers, pieces)
     root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
-    links = _link_parts(containers, weights, root)
+    links = _link_parts(containers, root)
     inside = _below(containers, root)
     around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
-    begin = next((at for at, piece in enumerate(pieces) if inside[piece.inside]), len(pieces))
-    kept = [
-        piece
-        for at, piece in enumerate(pieces)
-        if not (links[piece.inside] or _is_navigation(piece))
-        and (inside[piece.inside] or (around[piece.inside] and _belongs(piece, at < begin)))
-    ]
-    return _without_repeats(_headed(pieces, kept, title.casefold()))
+    likely = [not (links[piece.inside] or _is_navigation(piece)) for piece in pieces]
+    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
+    heading = _heading(pieces, begin, title.casefold())
+    kept = []
+    for at, piece in enumerate(pieces):
+        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
+        if at == heading or (likely[at] and (inside[piece.inside] or near)):
+            kept.append(piece)
+    while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
+        kept.pop()  # of a part that was left out
+    return _without_repeats(kept)
 
 
 def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
@@ -69,11 +72,13 @@ def _outermost(containers: Sequence[Container], root: int, times: float) -> int:
     return root
 
 
-def _belongs(piece: Piece, before: bool) -> bool:
-    """Whether a piece that stands around the main part is of it: a table; a leading picture, or a summary."""
+def _belongs(piece: Piece, before: bool, headed: bool) -> bool:
+    """Whether a piece around the main part is of it: a table; a leading picture; most between the heading and it."""
     if piece.block in ("table", "code"):
         return True
-    return before and (bool(piece.url) or (piece.words >= _RUNNING_WORDS and not piece.links))
+    if not before:
+        return False
+    return bool(piece.url) or (piece.words >= (_LINE_WORDS if headed else _RUNNING_WORDS) and not piece.links)
 
 
 def _is_navigation(piece: Piece) -> bool:
@@ -83,18 +88,21 @@ def _is_navigation(piece: Piece) -> bool:
     return piece.links >= 2 or piece.words <= _SHORT_WORDS
 
 
-def _headed(pieces: Sequence[Piece], kept: list[Piece], title: str) -> list[Piece]:
-    """With the page's heading, where that stands above what is kept: one that its title repeats, or else the last."""
-    if not kept:
-        return kept
-    above = itertools.takewhile(lambda piece: piece is not kept[0], pieces)
-    headings = [piece for piece in above if piece.block == "heading" and not piece.url]
-    found = [piece for piece in headings if piece.text.casefold() in title]
-    if not found and kept[0].block != "heading":
-        found = [piece for piece in headings if piece.link_words < piece.words]
-    if not found or any(piece.block == "heading" and piece.text == found[-1].text for piece in kept):
-        return kept
-    return [found[-1], *kept]
+def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
+    """Where the page's heading stands above the main part, which begins at `begin`; behind all if there is none.
+
+    It is the longest that the title repeats; or the last one that is no link, where the main part has none itself.
+    """
+    none = len(pieces)
+    headings = [at for at in range(begin) if pieces[at].block == "heading"]
+    own = {piece.text for piece in pieces[begin:] if piece.block == "heading"}
+    named = [at for at in headings if pieces[at].text.casefold() in title]
+    if named:
+        best = max(named, key=lambda at: (pieces[at].words, at))
+        return none if pieces[best].text in own else best
+    if begin < none and pieces[begin].block == "heading":
+        return none
+    return max((at for at in headings if pieces[at].link_words < pieces[at].words), default=none)
 
 
 def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
@@ -152,12 +160,14 @@ def _below(containers: Sequence[Container], root: int) -> list[bool]:
     return inside
 
 
-def _link_parts(containers: Sequence[Container], weights: Sequence[int], root: int) -> list[bool]:
-    """Containers that are mostly links, with hardly any running text, and all in them."""
+def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
+    """Containers of links and hardly anything else, and all in them."""
     links = [False] * len(containers)
     for at, each in enumerate(containers):
         if at > root:
-            own = each.link_words >= max(2, _MOSTLY_LINKS * each.words) and weights[at] <= _HARDLY_TEXT * each.words
+            own = (
+                each.link_words >= max(2, _MOSTLY_LINKS * each.words) and each.plain_words <= _HARDLY_TEXT * each.words
+            )
             links[at] = own or (each.parent >= 0 and links[each.parent])
     return links
 

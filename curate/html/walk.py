@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from selectolax.lexbor import LexborNode
 
@@ -32,13 +32,14 @@ _KINDS: dict[str, Block] = {
 }
 _BREAK, _CELL = "\0", "\1"
 _DATA_CELL_WORDS = 25
+_FEW_WORDS = 5
 
 
 @dataclass
 class _Figure:
     pictures: list[Piece] = field(default_factory=list)
-    captions: list[tuple[int, str]] = field(default_factory=list)
-    """Each with the number of pictures before it."""
+    captions: list[tuple[int, int, Piece]] = field(default_factory=list)
+    """Each with the number of pictures before it, and its place among the page's pieces, should there be no picture."""
 
 
 class _Context(NamedTuple):
@@ -86,7 +87,9 @@ class Walker:
                 continue
             tag = node.tag or ""
             if tag == "-text":
-                self._say(node.text_content or "")
+                text = node.text_content or ""
+                if self.text or not text.isspace() or self.now.kind == "code":
+                    self._say(text)
             elif tag[0] not in "-!":
                 inner = self._enter(node, tag)
                 if inner is not None:
@@ -98,7 +101,7 @@ class Walker:
         return self.found
 
     def _say(self, text: str) -> None:
-        if self.now.unscripted or (not self.text and text.isspace() and self.now.kind != "code"):
+        if self.now.unscripted:
             return
         self.text.append(text)
         if self.now.linked:
@@ -113,19 +116,24 @@ class Walker:
             self.text.append("\n" if self.now.kind == "code" else _BREAK)
             return None
         if tag in names.SKIPPED:
+            self._leave_out(node)
             return None
         attributes = node.attributes
         said = names.said(tag, attributes)
-        if tag != "body" and (names.is_hidden(attributes) or (said.noise and self._is_noise(node, tag))):
+        if attributes and tag != "body" and (names.is_hidden(attributes) or (said.noise and self._is_noise(node, tag))):
+            self._leave_out(node)
             return None
         if tag in _BLOCKS:
             return self._block(node, tag, said)
-        if tag == "x-a" and attributes.get("href"):
+        if tag in ("a", "x-a") and attributes.get("href"):
             self.anchors += 1
             return self.now._replace(linked=True)
         if tag == "noscript":
             return self.now._replace(unscripted=True)
         return self._caption() if said.caption else self.now
+
+    def _leave_out(self, node: LexborNode) -> None:
+        self.found.words_left_out += words_in(node.text(separator=" "))
 
     def _is_noise(self, node: LexborNode, tag: str) -> bool:
         return tag not in _NEVER_NOISE and not self._is_most(node)
@@ -136,7 +144,7 @@ class Walker:
         if node.css_first("main, article, [role=main]") is not None:
             return True
         self.all_words = self.all_words or len(self.body.text().split())
-        linked = sum(len(each.text().split()) for each in node.css("x-a"))
+        linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
         return 2 * (len(node.text().split()) - linked) > self.all_words
 
     def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
@@ -146,44 +154,48 @@ class Walker:
         self._flush()
         now = self.now
         if tag == "header" and not now.in_main and self._is_site_header(node):
+            self._leave_out(node)
             return None
         if said.caption or (said.title and now.figure is not None):
             return self._caption()
-        if tag in _HOLDERS:
-            now = self._hold(tag, said)
+        changes = self._hold(tag, said) if tag in _HOLDERS else {}
         if tag in _KINDS and not (tag == "dt" and now.group >= 0):
-            now = now._replace(kind=_KINDS[tag])
+            changes["kind"] = _KINDS[tag]
         if tag in ("ul", "ol"):
-            return self._list(now, tag)
-        if tag == "li":
-            return self._item(now)
-        if tag == "table" and _is_data(node):
+            changes |= self._list(tag)
+        elif tag == "li":
+            changes |= self._item()
+        elif tag == "table" and _is_data(node):
             self.groups += 1
-            return now._replace(kind="table", group=self.groups, in_table=True)
-        return now
+            changes |= {"kind": "table", "group": self.groups, "in_table": True}
+        return now._replace(**changes) if changes else now
 
     def _is_site_header(self, node: LexborNode) -> bool:
-        assert self.body is not None
-        return node.css_first("h1") is None or self.body.css_first("main h1, article h1") is not None
+        """One without a heading of its own: the name of a site is a link to it."""
+        return all(each.css_first("a, x-a") is not None for each in node.css("h1, h2, h3, h4"))
 
-    def _hold(self, tag: str, said: names.Said) -> _Context:
-        self.found.containers.append(Container(self.now.inside, said.kind, said.main))
-        now = self.now._replace(inside=len(self.found.containers) - 1, in_main=self.now.in_main or said.main)
+    def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
+        now = self.now
+        self.found.containers.append(Container(now.inside, said.kind, said.main))
+        changes: dict[str, Any] = {"inside": len(self.found.containers) - 1}
+        if said.main:
+            changes["in_main"] = True
         if said.figure and (now.figure is None or tag == "figure"):
-            return now._replace(figure=_Figure())
-        return now
+            changes["figure"] = _Figure()
+        return changes
 
-    def _list(self, now: _Context, tag: str) -> _Context:
+    def _list(self, tag: str) -> dict[str, Any]:
         self.groups += 1
-        self.numbers[now.inside] = 0
+        self.numbers[len(self.found.containers) - 1] = 0
+        now = self.now
         group = now.group if now.level else self.groups
-        return now._replace(kind="list", group=group, level=now.level + 1, numbered=tag == "ol")
+        return {"kind": "list", "group": group, "level": now.level + 1, "numbered": tag == "ol"}
 
-    def _item(self, now: _Context) -> _Context:
-        holder = self.found.containers[now.inside].parent
-        self.numbers[holder] = number = self.numbers.get(holder, 0) + 1
+    def _item(self) -> dict[str, Any]:
+        now = self.now
+        self.numbers[now.inside] = number = self.numbers.get(now.inside, 0) + 1
         self.marker = f"{number}. " if now.numbered else "- "
-        return now if now.level else now._replace(kind="list", level=1)
+        return {} if now.level else {"kind": "list", "level": 1}
 
     def _caption(self) -> _Context:
         self._flush()
@@ -206,26 +218,26 @@ class Walker:
 
     def _captioned(self) -> None:
         text = _plain(self._taken())
-        last = self.found.pieces[-1] if self.found.pieces else None
+        pieces, figure = self.found.pieces, self.now.figure
         if not text:
             return
-        figure = self.now.figure
         if figure is not None:
-            figure.captions.append((len(figure.pictures), text))
-        elif last is not None and last.url and last.caption is None:
-            last.caption = text
+            piece = Piece(self.now.inside, "paragraph", text, words_in(text))
+            figure.captions.append((len(figure.pictures), len(pieces), piece))
+        elif pieces and pieces[-1].url and pieces[-1].caption is None:
+            pieces[-1].caption = text
         else:
             self._add(text, "paragraph")
 
     def _close(self, figure: _Figure) -> None:
         """A figure's captions to its images: one alone to the first image, of several each to the image before it."""
         if not figure.pictures:
-            for _, text in figure.captions:
-                self._add(text, "paragraph")
+            for _, place, piece in reversed(figure.captions):
+                self.found.pieces.insert(place, piece)
             return
-        for after, text in figure.captions:
+        for after, _, piece in figure.captions:
             picture = figure.pictures[after - 1 if after and len(figure.captions) > 1 else 0]
-            picture.caption = f"{picture.caption}\n{text}" if picture.caption else text
+            picture.caption = f"{picture.caption}\n{piece.text}" if picture.caption else piece.text
 
     def _image(self, node: LexborNode) -> None:
         attributes, around = node.attributes, node.parent
@@ -283,7 +295,7 @@ class Walker:
 
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
         words = words_in(text)
-        if not words and kind != "code":
+        if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
             return
         now = self.now
         if kind == "list" and now.level:
@@ -325,6 +337,6 @@ def _is_data(table: LexborNode) -> bool:
     if any(part.css_first("table") is not None for part in table.iter()):
         return False
     rows, cells = len(table.css("tr")), len(table.css("td, th"))
-    if rows < 2 or 2 * cells < 3 * rows:
+    if rows < 2 or cells < 4 or 2 * cells < 3 * rows:
         return False
     return len(table.text().split()) <= _DATA_CELL_WORDS * cells

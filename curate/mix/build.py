@@ -182,9 +182,9 @@ class _Draft:
 
     def _spread(self, leaf: Leaf) -> Spread | None:
         """How the order spreads a new source by length: not where rows must stay in their part, nor with no shares."""
-        if not leaf.held.bounds or leaf.entry.rotate > 1 or self.spec.mode == "accumulate":
+        if not leaf.held.uneven or leaf.entry.rotate > 1 or self.spec.mode == "accumulate":
             return None
-        return Spread(unit=self.spec.unit, visual_tokens=self.spec.visual_tokens, bounds=leaf.held.bounds)
+        return Spread(unit=self.spec.unit, visual_tokens=self.spec.visual_tokens)
 
     def _lines(self, places: Sequence[int], sources: Sequence[Source]) -> list[Table]:
         """The lines of each source that is spread: as they were, or as they were surveyed."""
@@ -340,7 +340,7 @@ def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares], manifest: Manifest)
 
 def _strays(leaves: Sequence[Leaf], manifest: Manifest) -> Iterator[str]:
     """Sources whose share of the unit is not kept to about the longest sample within an epoch."""
-    unit, held = manifest.unit.replace("_", " "), {leaf.digest: leaf for leaf in leaves if leaf.held.bounds}
+    unit, held = manifest.unit.replace("_", " "), {leaf.digest: leaf for leaf in leaves if leaf.held.uneven}
     for source, order in zip(manifest.datasets, manifest.plan.orders.each, strict=True):
         leaf = held.get(source.digest)
         if leaf is None:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from curate.sample import Kind
@@ -26,6 +27,12 @@ MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
 MAX_REMEMBERED = 100_000
 """Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
+
+RULES = "2"
+"""The version of this module's reading: it changes with what a text or a document is taken to say."""
+
+SIMPLE_IDS = 49_406
+"""CLIP's byte pairs, its marks of begin and end left out."""
 
 Encode = Callable[[str], list[int]]
 
@@ -87,6 +94,12 @@ def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
     return [text.strip() for text in texts if isinstance(text, str)]
 
 
+def counting(tokenizer: str) -> str:
+    """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
+    libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
+    return " ".join((tokenizer, RULES, *(f"{name} {version(name)}" for name in libraries)))
+
+
 def encoder(tokenizer: str) -> Encode | None:
     """How a tokenizer spells a text, marks of begin and end left out; None for one that is not known.
 
@@ -104,7 +117,7 @@ def _simple(text: str) -> list[int]:
     if len(pairs.cache) > MAX_REMEMBERED:
         pairs.cache = {mark: mark for mark in ("<start_of_text>", "<end_of_text>")}
     bounded = _LONG.sub(r"\1 ", text.encode("utf-8", "replace").decode("utf-8"))
-    return [int(n) for n in pairs.encode(bounded)]
+    return [n for n in pairs.encode(bounded) if n < SIMPLE_IDS]  # a text may spell out the marks; it cannot set them
 
 
 _LONG = re.compile(rf"(\S{{{MAX_WORD}}})(?=\S)")
@@ -145,6 +158,6 @@ def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
             raise ContentError("bad_segment: a text segment has a `text`")
         return text.strip()
     part = segment.get("part")
-    if part is not None and part not in parts:
+    if part is not None and (not isinstance(part, str) or part not in parts):
         raise ContentError(f"missing_image: a segment names the part {str(part)[:40]!r}, which the sample lacks")
     return None if part is None else Picture(part)

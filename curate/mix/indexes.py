@@ -18,7 +18,7 @@ ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
 LAYOUT = "layout"
 """Of a document: the tokens of each text, -1 for each image, in order."""
 COUNTED_BY = "text_tokens_by"
-"""Names, in an index's metadata, the tokenizer that counted and the version of the counting."""
+"""Names, in an index's metadata, by what its texts were counted (`content.counting`)."""
 
 
 def chosen_tokens(key: str) -> str:

@@ -20,7 +20,6 @@ from curate.mix.order import MAX_ROWS, OPEN_SHARDS, Runs
 from curate.mix.plan import Plan
 from curate.mix.schedule import MAX_SLOTS, MixtureError
 from curate.mix.spread import AGAIN, strata
-from curate.mix.strata import STRATA
 from curate.sample import commit_text, dump_json, file_sha256, fingerprint
 from curate.settings import Settings, validate
 from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_url, load_dataset
@@ -39,16 +38,15 @@ SINCE_3: Any = {
 Mode = Literal["interleave", "accumulate", "homogeneous", "concat"]
 Unit = Literal["samples", "text_tokens", "images", "total_tokens", "answer_tokens"]
 Choices = dict[str, dict[str, float]]
-Tokens = int | dict[str, int] | None
-"""A length in tokens: of all, or by source or group."""
+BySource = int | dict[str, int] | None
+"""A side in pixels or a length in tokens: of all, or by source or group."""
 
 
 class Spread(Settings):
-    """By what length a source's order spreads its samples: upper bounds of all strata but the last, in the unit."""
+    """By which length a source's order spreads its samples."""
 
     unit: Unit
     visual_tokens: int = 0
-    bounds: tuple[int, ...] = Field(min_length=1, max_length=STRATA - 1)
 
 
 class Lengths(Settings):
@@ -93,9 +91,9 @@ class Stage(Settings):
     start: int = Field(ge=0)
     ramp: int = Field(0, ge=0)
     weights: tuple[float, ...]
-    resolution: int | None = None
+    resolution: BySource = None
     resolution_multiple: int = Field(1, ge=1)
-    sequence: Tokens = None
+    sequence: BySource = None
     sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 
@@ -287,10 +285,15 @@ def knows(manifest: Manifest, digest: str, position: int) -> bool:
 def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
     """The folder of one dataset of the manifest that was read from the file `path`; in the cache, if it is a URL.
 
-    Raises ShardError, UnreachableError for one that lies elsewhere and is not in the cache yet.
+    Raises MixtureError, ShardError for one that lies elsewhere, is not in the cache yet and cannot be had.
     """
     found = manifest.datasets[source]
-    return fetched(found.path, found.digest) if is_url(found.path) else Path(path).parent / found.path
+    if not is_url(found.path):
+        return Path(path).parent / found.path
+    try:
+        return fetched(found.path, found.digest)
+    except UnreachableError as err:
+        raise MixtureError(f"{path}: dataset {found.name!r}: {err}") from err
 
 
 def json_schema() -> dict[str, Any]:

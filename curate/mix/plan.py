@@ -19,7 +19,7 @@ from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, sc
 from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
-    from curate.mix.manifest import Manifest, Stage, Tokens
+    from curate.mix.manifest import BySource, Manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +136,8 @@ class StageAt:
     name: str
     ramping: bool
     weights: tuple[float, ...]
-    resolution: int | None
-    sequence: Tokens
+    resolution: BySource
+    sequence: BySource
     train: tuple[str, ...] | None
 
 
@@ -164,17 +164,18 @@ def stage_of(manifest: Manifest, position: int) -> StageAt:
     weights = tuple(
         a + (b - a) * (done / stage.ramp) for a, b in zip(_as_used(manifest, before.weights), weights, strict=True)
     )
-    resolution = _between(before.resolution, stage.resolution, done, stage.ramp, stage.resolution_multiple)
-    return StageAt(stage.name, True, weights, resolution, _sequence(before, stage, done), stage.train)
+    at = (done, stage.ramp)
+    resolution = _ramped(before.resolution, stage.resolution, at, stage.resolution_multiple)
+    sequence = _ramped(before.sequence, stage.sequence, at, stage.sequence_multiple)
+    return StageAt(stage.name, True, weights, resolution, sequence, stage.train)
 
 
-def _sequence(before: Stage, stage: Stage, done: int) -> Tokens:
-    """The sequence after `done` positions of a ramp, for all or source by source."""
-    now, then, multiple = stage.sequence, before.sequence, stage.sequence_multiple
+def _ramped(then: BySource, now: BySource, at: tuple[int, int], multiple: int) -> BySource:
+    """What holds at (positions done, positions in all) of a ramp, for all or source by source."""
     if isinstance(now, dict):
         past = then if isinstance(then, dict) else dict.fromkeys(now, then)
-        return {name: _between(past.get(name), n, done, stage.ramp, multiple) for name, n in now.items()}
-    return _between(None if isinstance(then, dict) else then, now, done, stage.ramp, multiple)
+        return {name: _between(past.get(name), n, *at, multiple) for name, n in now.items()}
+    return _between(None if isinstance(then, dict) else then, now, *at, multiple)
 
 
 N = TypeVar("N", int, int | None)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from curate.mix.manifest import Mode, Tokens, Unit
+from curate.mix.manifest import Mode, Unit
 from curate.mix.order import OPEN_SHARDS
 from curate.mix.segments import Policy
 from curate.settings import Settings
@@ -85,20 +85,20 @@ class StageSpec(Settings):
     steps: int | None = Field(None, ge=1)
     ramp: int = Field(0, ge=0)
     weights: dict[str, float] = Field(default_factory=dict)
-    resolution: int | None = Field(None, ge=1)
+    resolution: PositiveInt | dict[str, PositiveInt] | None = None
     resolution_multiple: int = Field(1, ge=1)
-    sequence: Tokens = None
+    sequence: int | dict[str, int] | None = None
     sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _multiples(self) -> StageSpec:
-        lengths = self.sequence.values() if isinstance(self.sequence, dict) else [self.sequence]
         for what, said, multiple in (
-            ("resolution", [self.resolution], self.resolution_multiple),
-            ("sequence", lengths, self.sequence_multiple),
+            ("resolution", self.resolution, self.resolution_multiple),
+            ("sequence", self.sequence, self.sequence_multiple),
         ):
-            known = [value for value in said if value is not None]
+            values = said.values() if isinstance(said, dict) else [said]
+            known = [value for value in values if value is not None]
             if multiple > 1 and not (known and self.ramp):
                 raise ValueError(f"`{what}_multiple` is for a `{what}` that ramps: say `{what}` and `ramp` as well")
             if any(value < 1 or value % multiple for value in known):

@@ -1,7 +1,7 @@
 """How long the samples of each source are, as its order needs it: surveyed when a mixture is made, one line a shard.
 
-The lines lie beside the manifest (`mixture.lengths.npy`), the bounds of the strata in it. What each row's length is
-stays in the indexes, and is looked up for the shards that are being read.
+The lines lie beside the manifest (`mixture.lengths.npy`). What each row's length is stays in the indexes, and is looked
+up for the shards that are being read.
 """
 
 from __future__ import annotations
@@ -49,27 +49,31 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What a source holds of the unit, its longest sample, and where samples differ, the strata and a line a shard."""
+    """What a source holds of the unit, its longest sample, and where samples are uneven, a line a shard."""
 
     units: int
     longest: int
-    bounds: tuple[int, ...]
     lines: Table
+
+    @property
+    def uneven(self) -> bool:
+        """Whether samples differ in length, so that their order matters."""
+        return len(self.lines) > 0
 
 
 def survey(measure: Measure) -> Survey:
     """Go through the lengths of a dataset twice: for the strata, and for each shard's rows in them."""
     shards = range(len(measure.info.shards))
     if measure.unit == "samples":
-        return Survey(measure.info.samples, 1, (), np.zeros(0, LINE))
+        return Survey(measure.info.samples, 1, np.zeros(0, LINE))
     known, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for shard in shards:
         found, times = np.unique(measure.of(shard), return_counts=True)
         known, at = np.unique(np.concatenate([known, found]), return_inverse=True)
         counts = np.bincount(at, np.concatenate([counts, times])).astype(np.int64)
     bounds = cut(known, counts) if len(known) > 1 else ()
-    lines = np.array([line(measure.of(shard), bounds) for shard in shards], LINE) if bounds else np.zeros(0, LINE)
-    return Survey(int((known * counts).sum()), int(known.max(initial=0)), bounds, lines)
+    lines = [line(measure.of(shard), bounds) for shard in shards if bounds]
+    return Survey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
 
 
 def write(path: Path, lines: Sequence[Table]) -> None:

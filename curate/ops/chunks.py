@@ -39,7 +39,7 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
     def __init__(self, *, tokenizer: str = "simple", max_tokens: int = 2048, overlap_tokens: int = 0) -> None:
         if not 0 <= overlap_tokens < max_tokens:
             raise ValueError(f"chunks: overlap_tokens {overlap_tokens} must be less than max_tokens {max_tokens}")
-        self._count, self._most, self._overlap = token_counter(tokenizer), max_tokens, overlap_tokens
+        self._count, self._most, self._overlap = token_counter(tokenizer)[0], max_tokens, overlap_tokens
 
     @staticmethod
     def identity(*, tokenizer: str = "simple", max_tokens: int = 2048, overlap_tokens: int = 0) -> str:

@@ -94,8 +94,8 @@ def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
         )
     except Exception as error:  # the hub's client, transformers, safetensors and gguf share no base of their errors
         raise ModelError(
-            f"language model {model}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]}); give a folder with"
-            " config.json, tokenizer.json and safetensors, a .gguf file, or a name on the hub"
+            f"language model {model}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]});"
+            " give a folder with config.json, tokenizer.json and safetensors, a .gguf file, or a name on the hub"
         ) from error
     finally:
         if showed:

@@ -69,6 +69,14 @@ _get_in_form = direct(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_vo
 _get_type = direct(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
 _count_in_form = direct(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
 _get_matrix = direct(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_to_device = direct(
+    pdfium.FPDF_PageToDevice,
+    ctypes.c_int,
+    ctypes.c_void_p,
+    *[ctypes.c_int] * 5,
+    *[ctypes.c_double] * 2,
+    *[ctypes.c_void_p] * 2,
+)
 _get_bounds = direct(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
 
 
@@ -138,16 +146,23 @@ class Page:
     def to_fractions(self, boxes: Floats) -> Floats:
         """Boxes N x (x0, y0, x1, y1) in the page's own points, y upwards, as fractions of the page as seen, y down."""
         (x0, y0), (x1, y1), (x2, y2) = (self._device(x, y) for x, y in ((0, 0), (1000, 0), (0, 1000)))
-        turn_22 = np.array([[x1 - x0, y1 - y0], [x2 - x0, y2 - y0]]) / 1000
-        one_N2, other_N2 = (boxes[:, columns] @ turn_22 + (x0, y0) for columns in ([0, 1], [2, 3]))
-        corners_N4 = np.hstack([np.minimum(one_N2, other_N2), np.maximum(one_N2, other_N2)]) / _UNIT
-        fractions: Floats = corners_N4.astype(np.float32)
+        if abs(x1 - x0) > abs(x2 - x0):
+            columns, scale = [0, 1, 2, 3], (x1 - x0, y2 - y0)
+        else:  # turned by a quarter: what ran across runs down
+            columns, scale = [1, 0, 3, 2], (x2 - x0, y1 - y0)
+        fractions = boxes[:, columns]
+        fractions *= np.array(scale * 2, np.float32) / (1000 * _UNIT)
+        fractions += np.array((x0, y0) * 2, np.float32) / _UNIT
+        for one, other in ((0, 2), (1, 3)):
+            if scale[one] < 0:
+                fractions[:, [one, other]] = fractions[:, [other, one]]
         return fractions
 
     def _device(self, x: float, y: float) -> tuple[int, int]:
-        right, down = ctypes.c_int(), ctypes.c_int()
-        pdfium.FPDF_PageToDevice(self.handle, 0, 0, _UNIT, _UNIT, 0, x, y, right, down)
-        return right.value, down.value
+        place = (ctypes.c_int * 2)()
+        at = ctypes.addressof(place)
+        _to_device(ctypes.cast(self.handle, ctypes.c_void_p).value, 0, 0, _UNIT, _UNIT, 0, x, y, at, at + 4)
+        return place[0], place[1]
 
     def close(self) -> None:
         """Give the page's memory back."""

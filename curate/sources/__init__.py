@@ -26,7 +26,7 @@ from curate.recipe import Recipe
 from curate.rules import StepCount
 from curate.sample import commit_text, dump_json, fingerprint
 from curate.source import FETCHED, Pages
-from curate.sources import folder, html, pages, pdf, records, tars, texts, urls
+from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, store
 
 __all__ = ["FINAL", "Plan", "SourceError", "count_rows", "downloader", "ingest", "plan", "pool_of", "retry"]
@@ -59,6 +59,8 @@ HOW: dict[str, Listed | Packed] = {
     "webdataset": Packed(tars.identity, tars.files, tars.read),
     "html": Listed(html.identity, html.rows, html.take),
     "pages": Listed(pages.identity, pages.rows, pages.take),
+    "warc": Packed(warc.identity, warc.files, warc.read),
+    "wat": Listed(wat.identity, wat.rows, urls.take),
     "records": Listed(records.identity, records.rows, records.take),
     "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
     "text": Listed(texts.identity, texts.rows, texts.take),
