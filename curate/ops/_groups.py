@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +39,12 @@ def one(db: DuckDBPyConnection, query: str) -> int:
     return int(db.execute(query).fetchall()[0][0])
 
 
-def blocks(db: DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+def blocks(
+    db: DuckDBPyConnection, query: str, rows: int, params: Mapping[str, int] | None = None
+) -> Iterator[pa.RecordBatch]:
     """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
     with db.cursor() as reader:
-        yield from reader.sql(query).to_arrow_reader(rows)
+        yield from reader.sql(query, params=dict(params or {})).to_arrow_reader(rows)
 
 
 def insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> None:

@@ -20,13 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curate.ops import Columns, group_op, op
+from curate.ops import Columns, _groups, group_op, op
 from curate.ops import _lookalike as look
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY_LIMIT = "1GB"
 BLOCK_ROWS = 4096
 BLOCK_PAIRS = 1024
 BLOCK_CANDIDATES = 65536
@@ -85,20 +84,11 @@ def duplicate_images(
     mean difference, of 256 grey levels, of a fifth of a side squared once aligned. Cost: linear in the rows, see
     `_bucket_pairs`. Memory: one byte a row, and blocks.
     """
-    import duckdb
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    database = scratch / "duplicates.duckdb"
-    database.unlink(missing_ok=True)
-    with duckdb.connect(str(database)) as db:
-        db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
-        db.execute("SET threads = 4")
-        db.execute("SET preserve_insertion_order = false")
+    with _groups.database(scratch) as db:
         sizes = _rank(db, inputs)
         rows = _spool(db, inputs, sizes, scratch)
         _near(db, rows, look.Limits(min_similarity, max_difference_levels), mirrored)
-        _write(db, outputs, sizes)
+        _write(db, inputs, outputs)
 
 
 # Order and exact duplicates.
@@ -127,30 +117,6 @@ def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> list[int]:
     return [pq.read_metadata(path).num_rows for path in inputs]
 
 
-def _one(db: DuckDBPyConnection, query: str) -> int:
-    return int(db.execute(query).fetchall()[0][0])
-
-
-def _blocks(
-    db: DuckDBPyConnection, query: str, params: list[str] | dict[str, int], rows: int
-) -> Iterator[pa.RecordBatch]:
-    """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
-    with db.cursor() as reader:
-        yield from reader.sql(query, params=params).to_arrow_reader(rows)
-
-
-def _by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
-    """The answer, ordered by shard and row, a table a shard: read once, not once a shard."""
-    with db.cursor() as reader:
-        answer = reader.sql(query).to_arrow_reader(BLOCK_ROWS)
-        held = answer.schema.empty_table()
-        for size in sizes:
-            while len(held) < size:
-                held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
-            yield held.slice(0, size)
-            held = held.slice(size)
-
-
 @dataclass(frozen=True)
 class _Rows:
     """The distinct pictures in the kept order: memory-mapped, so that only the pages in use are held."""
@@ -167,13 +133,13 @@ class _Rows:
 
 
 def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int], scratch: Path) -> _Rows:
-    count = _one(db, "SELECT count(*) FROM pictures")
+    count = _groups.one(db, "SELECT count(*) FROM pictures")
     rows = _Rows(
-        _mapped(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
-        _mapped(scratch / "sides", np.int32, (count, 2)),
-        _mapped(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
+        _groups.mapped(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
+        _groups.mapped(scratch / "sides", np.int32, (count, 2)),
+        _groups.mapped(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
     )
-    heads_by_shard = _by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
+    heads_by_shard = _groups.by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
     for path, heads in zip(inputs, heads_by_shard, strict=True):
         shard = pq.read_table(path, columns=["pixel_width", "pixel_height", "thumbnail"])
         if len(shard):
@@ -185,12 +151,6 @@ def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int],
         block = slice(start, start + BLOCK_ROWS)
         rows.descriptors[block] = look.descriptors(look.planes(rows.thumbnails[block]))
     return rows
-
-
-def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if shape[0] == 0:
-        return np.zeros(shape, dtype)  # an empty file cannot be mapped
-    return np.memmap(path, dtype, "w+", shape=shape)
 
 
 # Near duplicates: propose, decide, assign.
@@ -208,7 +168,7 @@ def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bo
     for _ in range(EXTEND_ROUNDS):
         fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
         db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
-        if not _one(db, "SELECT count(*) FROM fresh"):
+        if not _groups.one(db, "SELECT count(*) FROM fresh"):
             return
         _decide(db, rows, limits)
         db.execute("INSERT INTO tried FROM fresh")
@@ -229,11 +189,11 @@ def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool) -> N
         for view in range(0 if mirror else 1, look.VIEWS):
             parts.append((look.bucket_keys(others[:, view], table, CELL), heads, ~ones))
         keys, numbers, whole = (np.concatenate(part) for part in zip(*parts, strict=True))
-        _insert(db, "keyed", key=keys, head=numbers, whole=whole)
+        _groups.insert(db, "keyed", key=keys, head=numbers, whole=whole)
     for a, b in _bucket_pairs(db):
         far, _, _ = _closest(rows, a, b, np.full(len(a), mirror))
         near = far <= NEAR_DISTANCE
-        _insert(db, "proposed", a=a[near], b=b[near], mirror=np.full(int(near.sum()), mirror))
+        _groups.insert(db, "proposed", a=a[near], b=b[near], mirror=np.full(int(near.sum()), mirror))
 
 
 def _closest(
@@ -242,12 +202,6 @@ def _closest(
     first = rows.descriptors[a]
     first[mirror] = look.turned(first[mirror])
     return look.closest(first, rows.descriptors[b])
-
-
-def _insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> None:
-    db.register("block", pa.table(columns))
-    db.execute(f"INSERT INTO {table} FROM block")
-    db.unregister("block")
 
 
 def _bucket_pairs(
@@ -276,13 +230,13 @@ def _bucket_pairs(
         " ON l.bits = r.bits AND l.bucket = r.bucket AND l.head < r.head"
         " WHERE (l.whole OR r.whole) AND (l.members <= $cap OR l.place <= $overfull)"
     )
-    for batch in _blocks(db, query, {"cap": BUCKET_ENTRIES, "overfull": OVERFULL_ENTRIES}, BLOCK_CANDIDATES):
+    for batch in _groups.blocks(db, query, BLOCK_CANDIDATES, {"cap": BUCKET_ENTRIES, "overfull": OVERFULL_ENTRIES}):
         yield batch.column("a").to_numpy(), batch.column("b").to_numpy()
 
 
 def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits) -> None:
     """Adds to `alike` those of the `fresh` pairs that show one picture."""
-    for batch in _blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", [], BLOCK_PAIRS):
+    for batch in _groups.blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
         a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()
         mirror = batch.column("mirror").to_numpy(zero_copy_only=False)
         _, view, inverse = _closest(rows, a, b, mirror)
@@ -292,7 +246,7 @@ def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits) -> None:
         left = look.differences(first, second, place)
         stretch = look.stretch(place, rows.sides[a], rows.sides[b])
         same = look.same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
-        _insert(db, "alike", a=a[same], b=b[same], similarity=left.similarity[same])
+        _groups.insert(db, "alike", a=a[same], b=b[same], similarity=left.similarity[same])
 
 
 def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
@@ -300,7 +254,7 @@ def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
     kept = np.ones(len(rows), bool)
     db.execute("DELETE FROM assigned")
     edges = "SELECT b, a, max(similarity) AS s FROM alike GROUP BY ALL ORDER BY b, s DESC, a"
-    for batch in _blocks(db, edges, [], BLOCK_CANDIDATES):
+    for batch in _groups.blocks(db, edges, BLOCK_CANDIDATES):
         found: dict[int, tuple[int, float]] = {}
         for b, a, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if kept[a] and kept[b]:
@@ -309,7 +263,9 @@ def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
         if found:
             likest, similarities = zip(*found.values(), strict=True)
             similarity_column = np.array(similarities, np.float32)
-            _insert(db, "assigned", head=np.array(list(found)), kept=np.array(likest), similarity=similarity_column)
+            _groups.insert(
+                db, "assigned", head=np.array(list(found)), kept=np.array(likest), similarity=similarity_column
+            )
 
 
 def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
@@ -325,7 +281,7 @@ def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
     )
 
 
-def _write(db: DuckDBPyConnection, outputs: Sequence[Path], sizes: Sequence[int]) -> None:
+def _write(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
     """One file a shard: the decision on each of its rows, in its order."""
     query = (
         "SELECT r.uid, nullif(coalesce(k.uid, p.uid), r.uid) AS duplicate_of,"
@@ -334,6 +290,4 @@ def _write(db: DuckDBPyConnection, outputs: Sequence[Path], sizes: Sequence[int]
         " FROM ranked AS r JOIN pictures AS p USING (head) LEFT JOIN assigned USING (head)"
         " LEFT JOIN pictures AS k ON k.head = kept ORDER BY shard, row"
     )
-    schema = pa.schema([("uid", pa.string()), *DUPLICATE.items()])
-    for path, table in zip(outputs, _by_shard(db, query, sizes), strict=True):
-        pq.write_table(table.cast(schema), path)
+    _groups.write(db, query, inputs, outputs, DUPLICATE)
