@@ -143,7 +143,7 @@ def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losse
     objective = {"type": "caption", "text_length": 24}
     losses = {}
     for parts in (1, 4):
-        optimizer = {**TINY["optim"], "accumulate": parts}
+        optimizer = {**TINY["optim"], "accumulate": parts, "steps": 4}
         out = run(manifest, tmp_path / str(parts), {"objective": objective, "optim": optimizer})
         losses[parts] = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert losses[4] == pytest.approx(losses[1], rel=1e-3)
