@@ -33,17 +33,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PEERS = {
-    "webdataset": "webdataset",
-    "streaming": "mosaicml-streaming",
-    "energon": "megatron-energon",
-    "litdata": "litdata",
-}
+from peers import PEERS, environment
+
 TASKS = ("bytes", "uint8", "exact")
 BATCH, WORKERS, SHARD = 64, 2, 500
 LIMIT_S = 120
@@ -316,19 +311,6 @@ def resume(name: str, folder: Path, count: int) -> dict[str, Any]:
             pass
         state = saved(upto * BATCH)
     return out
-
-
-def environment(work: Path, name: str) -> str:
-    """The Python of a peer's environment, made if it is not there; torch and the like are taken from ours."""
-    folder = work / "env" / PEERS[name]
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True, system_site_packages=True)
-        ours = next(path for path in sys.path if path.endswith("site-packages"))
-        site = next((folder / "lib").glob("python*/site-packages"))
-        (site / "base.pth").write_text(ours + "\n")
-        subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=True, stdout=sys.stderr)
-    return str(python)
 
 
 def one(name: str, python: str, folder: Path, what: str, count: int) -> dict[str, Any]:

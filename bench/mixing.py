@@ -7,7 +7,9 @@ shapes of weights. Peers, each in an environment of its own that this script mak
 `RandomMix`, mosaicml-streaming's `proportion` (one epoch of --draws samples, shuffled, as it would serve them),
 megatron-energon's blend (`WorkerRng.choice_idx`, which its BlendDataset calls for every sample). Seek: position 1e9
 of 100 sources in a fresh process, from the manifest read to (source, epoch, row), and again in the same process;
-with it the state in bytes and the growth of the process over 1,000 seeks. One JSON line a figure.
+with it the state in bytes and the growth of the process over 1,000 seeks. Tokens: the same for shares of text tokens,
+the error in lengths of the longest sample, beside the same draws in an order that ignores lengths; and a seek among 100
+sources weighed in tokens. One JSON line a figure.
 """
 
 from __future__ import annotations
@@ -22,34 +24,16 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import SHAPES, environment, worst_error
 
-PEERS = {"webdataset": "webdataset", "streaming": "mosaicml-streaming", "energon": "megatron-energon"}
+MIXING = ("webdataset", "streaming", "energon")
 ROOT = Path(__file__).resolve().parent.parent
-SHAPES = {
-    "4 (MM1)": [0.4185, 0.0315, 0.45, 0.1],
-    "16 geometric": [0.6**n for n in range(16)],
-    "100, one of them half": [0.5] + [0.5 / 99] * 99,
-    "200 Zipf": [1 / n for n in range(1, 201)],
-}
 FAR = 10**9
-
-
-def worst_error(weights: list[float], source: np.ndarray[Any, Any]) -> float:
-    """Extremes lie just before a draw and at it, so only these are looked at."""
-    worst, whole = 0.0, sum(weights)
-    for index, weight in enumerate(weights):
-        at = np.flatnonzero(source == index)
-        drawn = np.arange(len(at) + 1)
-        late = np.append(at, len(source)) * (weight / whole) - drawn
-        early = drawn[1:] - (at + 1) * (weight / whole)
-        worst = max(worst, float(late.max()), float(early.max(initial=0)))
-    return worst
 
 
 # Each gives the source of every draw.
@@ -140,6 +124,76 @@ def hundred(work: Path) -> Path:
     return work / "hundred.json"
 
 
+def measured(folder: Path, lengths: np.ndarray[Any, Any], per_shard: int) -> None:
+    """A dataset's dataset.json and indexes with text tokens, and no tars."""
+    import pyarrow as pa
+
+    from curate.shards import DatasetInfo, Part, ShardInfo, save_dataset
+    from curate.shards.index import index_metadata, write_index
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for number, start in enumerate(range(0, len(lengths), per_shard)):
+        mine = lengths[start : start + per_shard]
+        sha256 = hashlib.sha256(f"{folder.name} {number}".encode()).hexdigest()
+        shards.append(ShardInfo(f"{number}.tar", f"{number}.arrow", len(mine), 1, sha256))
+        column = {"text_tokens": pa.array(mine, pa.int32())}
+        uids, parts = [f"{start + n:x}" for n in range(len(mine))], [[Part("txt", 0, 1)]] * len(mine)
+        write_index(folder / shards[-1].index, index_metadata("text", f"{number}.tar", 1, sha256), uids, parts, column)
+    info = DatasetInfo(
+        name=folder.name, kind="text", samples=len(lengths), bytes=len(shards), recipe="0" * 16, shards=tuple(shards)
+    )
+    save_dataset(info, folder)
+
+
+LENGTHS: dict[str, Callable[[np.random.Generator, int], Any]] = {
+    "pages": lambda rng, rows: np.clip(rng.lognormal(5.5, 1, rows), 5, 4096),
+    "captions": lambda rng, rows: np.clip(rng.normal(20, 8, rows), 3, 77),
+    "code": lambda rng, rows: np.clip(rng.pareto(1.2, rows) * 200 + 20, 20, 8192),
+}
+
+
+def tokens(work: Path, draws: int) -> dict[str, Any]:
+    """The largest error of a source's share of tokens at any prefix: by curate, and by an order that ignores them."""
+    from curate import mix
+
+    rng, held = np.random.default_rng(0), {}
+    for name, make in LENGTHS.items():
+        held[name] = make(rng, 150_000).astype(np.int64)
+        measured(work / "tokens" / name, held[name], 2500)
+    weighted = [(work / "tokens" / name, weight) for name, weight in zip(LENGTHS, (0.6, 0.1, 0.3), strict=True)]
+    spec = mix.short(weighted, 0).model_copy(update={"unit": "text_tokens"})
+    manifest = mix.compose(spec, Path(), work / "tokens.json").manifest
+    begun = time.perf_counter()
+    source, _, row = mix.locate(manifest, np.arange(draws))
+    took, out = time.perf_counter() - begun, {}
+    orders = {name: rng.permutation(len(lengths)) for name, lengths in held.items()}
+    for what in ("curate", "lengths ignored"):
+        so_far = np.zeros((len(held), draws), np.int64)
+        for number, (name, lengths) in enumerate(held.items()):
+            mine = np.flatnonzero(source == number)
+            rows = row[mine] if what == "curate" else orders[name][np.arange(len(mine)) % len(lengths)]
+            so_far[number, mine] = lengths[rows]
+        so_far = so_far.cumsum(axis=1)
+        wanted = np.array([d.share for d in manifest.datasets])[:, None] * so_far.sum(axis=0)
+        out[what] = round(float(np.abs(so_far - wanted).max()) / max(int(x.max()) for x in held.values()), 2)
+    return {"error_in_longest_samples": out, "us_a_draw": took / draws * 1e6}
+
+
+def hundred_of_tokens(work: Path) -> Path:
+    """A manifest of 100 sources of 3 to 12 shards of 1,000 rows, weighed in text tokens."""
+    from curate import mix
+
+    rng, folders = np.random.default_rng(0), []
+    for index in range(100):
+        folder = work / "tokens" / f"s{index:02d}"
+        measured(folder, LENGTHS["pages"](rng, 1000 * (index % 10 + 3)).astype(np.int64), 1000)
+        folders.append((folder, 1 / (index + 1)))
+    spec = mix.short(folders, 0).model_copy(update={"unit": "text_tokens"})
+    mix.compose(spec, Path(), work / "hundred-tokens.json")
+    return work / "hundred-tokens.json"
+
+
 def seek(manifest: Path) -> dict[str, float]:
     """In a process that has imported curate.mix and read the manifest, and nothing else."""
     from curate import mix
@@ -164,18 +218,6 @@ def seek(manifest: Path) -> dict[str, float]:
     }
 
 
-def environment(work: Path, name: str) -> str:
-    """The Python of a peer's environment, made if it is not there; torch and the like are taken from ours."""
-    folder = work / "env" / PEERS[name]
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True, system_site_packages=True)
-        ours = next(path for path in sys.path if path.endswith("site-packages"))
-        (next((folder / "lib").glob("python*/site-packages")) / "base.pth").write_text(ours + "\n")
-        subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=True, stdout=sys.stderr)
-    return str(python)
-
-
 def child(python: str, *arguments: str) -> dict[str, Any]:
     """A run in a process of its own; a peer that fails is reported, not hidden."""
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
@@ -195,7 +237,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", default=",".join(PEERS))
+    parser.add_argument("--only", default=",".join(MIXING))
     parser.add_argument("--child", nargs="*")
     given = parser.parse_args()
     if given.child:
@@ -209,9 +251,11 @@ def main() -> None:
         for shape in SHAPES:
             found = child(python, "error", name, shape, str(given.draws), str(given.work))
             print(json.dumps({"mixer": name, "weights": shape, "draws": given.draws, **found}), flush=True)
-    manifest = hundred(given.work)
-    runs = [child(sys.executable, "seek", str(manifest), str(given.work)) for _ in range(given.runs)]
-    print(json.dumps({"seek": FAR, "sources": 100, **{k: statistics.median(r[k] for r in runs) for k in runs[0]}}))
+    print(json.dumps({"tokens": given.draws, **tokens(given.work, given.draws)}), flush=True)
+    for unit, manifest in (("samples", hundred(given.work)), ("text_tokens", hundred_of_tokens(given.work))):
+        runs = [child(sys.executable, "seek", str(manifest), str(given.work)) for _ in range(given.runs)]
+        figures = {k: statistics.median(r[k] for r in runs) for k in runs[0]}
+        print(json.dumps({"seek": FAR, "sources": 100, "unit": unit, **figures}), flush=True)
 
 
 if __name__ == "__main__":

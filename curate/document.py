@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Block = Literal["paragraph", "heading", "list", "table", "code", "quote"]
+Block = Literal["paragraph", "heading", "list", "table", "code", "quote", "question", "answer", "system"]
+"""What a text is in its page; the last three are turns of a conversation."""
 
 SEGMENT = pa.struct(
     [

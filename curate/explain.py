@@ -18,7 +18,10 @@ LONG = 16
 
 
 def explain(uid: str, out: Path) -> list[dict[str, Any]]:
-    """All about the samples whose uid begins with `uid`, at most ten. Raises ValueError when there are none."""
+    """All about the samples whose uid begins with `uid`, at most ten; of a part of a text, about the text.
+
+    Raises ValueError when there are none.
+    """
     summary = read_summary(out)
     pool = Pool(out, summary["pool"].removeprefix("pool-"))
     folder = out / "decisions" / summary["key"]
@@ -31,9 +34,21 @@ def explain(uid: str, out: Path) -> list[dict[str, Any]]:
             found.append(_tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0], steps))
             if len(found) == 10:
                 return found
+    if not found and (whole := _whole_of(folder, uid)) is not None:
+        return explain(whole, out)
     if not found:
         raise ValueError(f"{uid}: no sample of {out} has a uid that begins so")
     return found
+
+
+def _whole_of(folder: Path, uid: str) -> str | None:
+    """The uid of the text that a published part was cut from."""
+    for path in sorted(folder.glob("kept-*.parquet")):
+        parts = read_table(path, ["uid", "meta"])
+        for row in _rows_of(parts, uid)[:1]:
+            whole = json.loads(parts["meta"][row].as_py() or "{}").get("part_of")
+            return whole if isinstance(whole, str) else None
+    return None
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import (
@@ -84,6 +84,10 @@ _TURNS: Mapping[int, Image.Transpose] = MappingProxyType(
 )
 
 
+Format = Literal["jpg", "png"]
+"""What an image is written as, by its file name's extension."""
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """What is refused by its header: a side or an area in pixels above these. Frames are counted up to `max_frames`."""
@@ -134,20 +138,30 @@ def header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
     return found
 
 
-def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
-    """Decode the whole file (of an animation the first frame) to 8-bit RGB, upright, on white where it is transparent.
+def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS, frame: int = 0) -> Decoded:
+    """Decode one frame (or page of a TIFF) whole to 8-bit RGB, upright, on white where it is transparent.
 
     Never raises for what is in `data`. Errors: empty_file, not_an_image, html_instead_of_image, unsupported_format,
-    image_too_large, truncated_image, decode_error. Colour profiles are left alone: values are as stored.
+    image_too_large, truncated_image, missing_frame, decode_error. Colour profiles are left alone: values are as stored.
     """
     found = Decoded()
     _silence_pillow()
     try:
-        found, stored = _open(data, limits)
+        found, stored = _open(data, limits, frame)
         image = _load(stored, data, found)
     except _RefusedError as refused:
         return replace(found, error=refused.error, detail=refused.detail)
     return replace(found, image=image)
+
+
+def encoded(image: Image.Image, format: Format, quality: int) -> bytes:
+    """An image as a file; `quality` 1 to 95 is of JPEG, whose colours are kept at full resolution, for small print."""
+    file = io.BytesIO()
+    if format == "png":
+        image.save(file, "PNG")
+    else:
+        image.save(file, "JPEG", quality=quality, subsampling=0)
+    return file.getvalue()
 
 
 def _sniff(data: bytes) -> str:
@@ -184,23 +198,33 @@ def _named_text(data: bytes) -> _RefusedError:
     return _RefusedError("not_an_image", f"starts with {data[:16]!r}")
 
 
-def _open(data: bytes, limits: ImageLimits) -> tuple[Decoded, ImageFile.ImageFile]:
+def _open(data: bytes, limits: ImageLimits, frame: int = 0) -> tuple[Decoded, ImageFile.ImageFile]:
     """Read the header and hold it against the limits; the picture comes back unread."""
     name = _sniff(data)
     if name == "WEBP":
         _check_limits(webp_size(data) or (1, 1), limits)  # the plugin allocates the canvas when it opens the file
     try:
         stored = PLUGINS[name](io.BytesIO(data))
+        frames = _count_frames(stored, data, limits.max_frames)
+        if frame:
+            _turn_to(stored, frame, frames)
         mode = stored.mode
         orientation = _orientation(stored)
         width, height = stored.size
-        frames = _count_frames(stored, data, limits.max_frames)
+    except _RefusedError:
+        raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise _explained(error, data, name) from error
     _check_limits((width, height), limits)
     if orientation >= 5 and name != "TIFF":  # the TIFF plugin swaps by itself
         width, height = height, width
     return Decoded(None, None, "", name, mode, frames, width, height, orientation), stored
+
+
+def _turn_to(stored: ImageFile.ImageFile, frame: int, frames: int) -> None:
+    if not 0 <= frame < frames:
+        raise _RefusedError("missing_frame", f"frame {frame} of {frames}, counted from 0")
+    stored.seek(frame)
 
 
 def _load(stored: ImageFile.ImageFile, data: bytes, found: Decoded) -> Image.Image:

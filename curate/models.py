@@ -74,6 +74,33 @@ def load_fasttext(path: Path) -> Callable[[str], tuple[str, float]]:
     return predict
 
 
+def classifier_path(model: str) -> Path:
+    """The file of a fastText classifier. Raises ModelError."""
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(f"fastText classifier: no file {model}; `curate quality` trains one")
+    return path
+
+
+def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
+    """The probability of one label (without `__label__`) for a line of text. Raises ModelError."""
+    import fasttext
+
+    try:
+        model = fasttext.load_model(str(path))
+    except ValueError as error:
+        raise ModelError(f"fastText classifier: {path} is not a fastText model: {error}") from error
+    labels = [name.removeprefix("__label__") for name in model.get_labels()]
+    if label not in labels:
+        raise ModelError(f"fastText classifier {path}: {unknown('label', label, labels[:50])}")
+
+    def probability(line: str) -> float:
+        found = model.f.predict(line + "\n", len(labels), 0.0, "strict")
+        return min(1.0, next((share for share, name in found if name.removeprefix("__label__") == label), 0.0))
+
+    return probability
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, remembered while its size and time do not change."""
     found = path.stat()

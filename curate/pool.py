@@ -3,6 +3,7 @@
     {out}/pool-{fp}/plan.json, plan/00000.parquet   the source, cut into shards, before anything is fetched
     {out}/pool-{fp}/00000.tar, rows/00000.parquet   original bytes, and one row a sample; the rows commit the shard
     {out}/pool-{fp}/columns/{op}-{fp}/00000.parquet an op's columns: a row of values for each pool row it saw
+    {out}/pool-{fp}/columns/{op}-{fp}/00000.0.tar   the bytes that an op made or fetched, where its columns name some
     {out}/stages/, {out}/decisions/                 what was decided (see curate.run)
 
 Every file appears whole or not at all. A row keeps its number in its shard for ever: columns refer to it.
@@ -106,6 +107,10 @@ class Pool:
         """An op's columns for a shard; `step` is op and fingerprint."""
         return self.folder / "columns" / step / f"{shard_name(shard)}.parquet"
 
+    def stored(self, step: str, shard: int, attempt: int) -> Path:
+        """The tar of the bytes that an op brought for a shard: one more each time rows are added to its columns."""
+        return self.folder / "columns" / step / f"{shard_name(shard)}.{attempt}.tar"
+
     def locate(self, tar: str) -> Path:
         """The path of the tar that a row names."""
         return self.folder / tar
@@ -116,9 +121,15 @@ class Blobs:
 
     def __init__(self, pool: Pool, keep_open: int = 32) -> None:
         self._pool, self._keep, self._open = pool, keep_open, OrderedDict[str, int]()
+        self._last: tuple[tuple[str, int, int], bytes] | None = None
 
     def read(self, tar: str, offset: int, nbytes: int) -> bytes:
-        """The payload's bytes. Raises OSError when the tar is gone or shorter than it was."""
+        """The payload's bytes; asked for again at once, as by the pages of one file, the very same object.
+
+        Raises OSError when the tar is gone or shorter than it was.
+        """
+        if self._last is not None and self._last[0] == (tar, offset, nbytes):
+            return self._last[1]
         if tar in self._open:
             self._open.move_to_end(tar)
         else:
@@ -128,6 +139,7 @@ class Blobs:
         data = os.pread(self._open[tar], nbytes, offset)
         if len(data) != nbytes:
             raise OSError(f"{self._pool.locate(tar)}: {nbytes} bytes at {offset} are not there; was the tar changed?")
+        self._last = (tar, offset, nbytes), data
         return data
 
     def close(self) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate import formats
 from curate.pool import Blobs, Pool, read_table, shard_name, write_table
-from curate.recipe import Publish
-from curate.sample import commit_text, dump_json
+from curate.recipe import Publish, Recipe
+from curate.sample import Kind, commit_text, dump_json
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 
 KEPT = ("uid", "origin", "text", "meta", "tar", "ext", "offset", "nbytes", "sha256")
@@ -37,17 +38,17 @@ def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: 
     if done.exists():
         return int(json.loads(done.read_text())["shards"])
     number = 0
-    formats = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
-    one = formats.pop() if len(formats) == 1 else "jpg"
+    extensions = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
+    one = extensions.pop() if len(extensions) == 1 else "jpg"
     for table in _cut(_sorted(kept, scratch), settings):
-        name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows)
+        name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows, pa.string())
         write_table(table.append_column("image_name", name), _plan(folder, number))
         number += 1
     commit_text(done, dump_json({"shards": number}))
     return number
 
 
-def write_shard(pool: Pool, folder: Path, number: int, columns: Sequence[str]) -> dict[str, Any]:
+def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequence[str]) -> dict[str, Any]:
     """Write output shard `number` from its plan, unless it is committed; returns its ShardInfo as data."""
     tar = folder / f"{shard_name(number)}.tar"
     done = folder / "plan" / f"{shard_name(number)}.json"
@@ -56,23 +57,22 @@ def write_shard(pool: Pool, folder: Path, number: int, columns: Sequence[str]) -
     rows = read_table(_plan(folder, number))
     carried = pa.schema([rows.schema.field(c) for c in columns])
     blobs = Blobs(pool)
-    with ShardWriter(tar, kind="caption", columns=carried) as writer:
+    with ShardWriter(tar, kind=kind, columns=carried) as writer:
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
-            image = blobs.read(row["tar"], row["offset"], row["nbytes"])
-            parts = {row["image_name"]: image, "txt": row["text"].encode(), "json": _json(row, values)}
-            writer.add(row["uid"], parts, values)
+            writer.add(row["uid"], formats.parts(kind, row, values, blobs.read), values)
     blobs.close()
     info = vars(writer.info)
     commit_text(done, dump_json(info))
     return info
 
 
-def seal(folder: Path, name: str, recipe: str, shards: Sequence[dict[str, Any]]) -> None:
+def seal(folder: Path, recipe: Recipe, choices: str, shards: Sequence[dict[str, Any]]) -> None:
     """Write `dataset.json`: the dataset in `folder` is whole. Its indexes must hold as many samples as were kept."""
     infos = tuple(sorted((ShardInfo(**s) for s in shards), key=lambda s: s.tar))
     samples, size = sum(s.samples for s in infos), sum(s.bytes for s in infos)
-    info = DatasetInfo(name=name, kind="caption", samples=samples, bytes=size, recipe=recipe, shards=infos)
+    name, kind = recipe.name, recipe.kind
+    info = DatasetInfo(name=name, kind=kind, samples=samples, bytes=size, recipe=choices, shards=infos)
     save_dataset(info, folder)
     # The marker first: killed in between, a plan without it is made again.
     (folder / "plan.json").unlink(missing_ok=True)
@@ -120,16 +120,3 @@ def _cut(batches: Iterator[pa.RecordBatch], settings: Publish) -> Iterator[pa.Ta
         waiting.append(table.slice(start))
     if samples:
         yield pa.concat_tables(waiting)
-
-
-def _json(row: dict[str, Any], values: dict[str, Any]) -> bytes:
-    """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
-    said = {"uid": row["uid"], "origin": row["origin"], "sha256": row["sha256"], "format": row["ext"]}
-    said = _filled(said | {"meta": json.loads(row["meta"] or "{}")} | values)
-    return json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
-
-
-def _filled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
-    return value

@@ -29,8 +29,9 @@ from pydantic import (
 from curate import ops, settings
 from curate.download import DownloadSettings
 from curate.ops import Spec
-from curate.sample import fingerprint
+from curate.sample import Kind, fingerprint
 from curate.settings import Settings, SettingsError, unknown
+from curate.source import KINDS, Source, folder_of
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -58,45 +59,6 @@ Name = Annotated[str, AfterValidator(_one_file_name)]
 Size = Annotated[int, Field(ge=1), BeforeValidator(parse_bytes), WithJsonSchema({"type": ["integer", "string"]})]
 
 
-class UrlTable(Settings):
-    """A table of image URLs and captions: csv, tsv, jsonl or parquet files, or a Hugging Face dataset."""
-
-    type: Literal["urls"]
-    path: str | None = Field(None, description="A file or a glob of csv, tsv, jsonl or parquet files.")
-    huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`, streamed.")
-    split: str = Field("train", description="The split of the Hugging Face dataset.")
-    url: str = Field("url", description="The column that holds the image's URL.")
-    text: str = Field("text", description="The column that holds the caption.")
-    keep: tuple[str, ...] = Field((), description="Further columns to keep as the sample's meta.")
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> UrlTable:
-        if (self.path is None) == (self.huggingface is None):
-            raise ValueError("give either `path` (files) or `huggingface` (a dataset's name)")
-        return self
-
-
-class Folder(Settings):
-    """A folder of images, each with a sidecar `.txt` or `.json`, or with one table of captions."""
-
-    type: Literal["folder"]
-    path: str = Field(description="The folder; images in it and below it are taken.")
-    captions: str | None = Field(None, description="A csv, tsv, jsonl or parquet table; without one, sidecar files.")
-    image: str = Field("image", description="The table's column with the image's path in the folder.")
-    text: str = Field("text", description="The table's column, or the sidecar JSON's key, that holds the caption.")
-    keep: tuple[str, ...] = Field((), description="Further columns or JSON keys to keep as the sample's meta.")
-
-
-class Tars(Settings):
-    """Webdataset tars that any tool wrote; the pool points into them, nothing is copied."""
-
-    type: Literal["webdataset"]
-    path: str = Field(description="A tar or a glob of tars.")
-    text: str = Field("txt", description="The part that holds the caption: `txt`, or `json:key` for a key of a JSON.")
-    keep: tuple[str, ...] = Field((), description="Keys of the sample's JSON to keep as its meta.")
-
-
-Source = Annotated[UrlTable | Folder | Tars, Field(discriminator="type")]
 Scalar = bool | int | float | str | None
 
 
@@ -155,6 +117,9 @@ class Publish(Settings):
     shard_bytes: Size = Field(1_000_000_000, description="At most about this many bytes a tar, for example 250MB.")
     shuffle: bool = Field(True, description="One seeded shuffle over all kept rows; otherwise the source's order.")
     columns: tuple[str, ...] = Field((), description="Columns to carry into each sample's JSON and the index.")
+    split: str | None = Field(
+        None, description="A column with a list of texts, `chunks` for example: each becomes a sample of its own."
+    )
     image_name: Literal["one", "format"] = Field(
         "one",
         description="`one`: all images have one extension, their format's, or jpg where formats are mixed (readers "
@@ -167,7 +132,7 @@ class Recipe(Settings):
 
     name: Name = Field(description="The name of the dataset.")
     license: str = Field("unknown", description="The licence of the data, for its card.")
-    kind: Literal["caption"] = Field("caption", description="The kind of sample.")
+    kind: Kind = Field("caption", description="The kind of sample; what it is made from must fit (see `source`).")
     seed: int = Field(0, ge=0, description="Everything random is keyed by this seed and the sample.")
     out: str = Field(description="The folder for all that the run makes; one recipe, one folder.")
     source: Source
@@ -176,6 +141,18 @@ class Recipe(Settings):
     limits: Limits = Limits()
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
+
+    @model_validator(mode="after")
+    def _source_fits_kind(self) -> Recipe:
+        if self.source.type not in KINDS[self.kind]:
+            kinds = [kind for kind, types in KINDS.items() if self.source.type in types]
+            raise ValueError(
+                f"kind {self.kind} is made from a source of type {' or '.join(KINDS[self.kind])}, found"
+                f" {self.source.type!r} (of which kind {' or '.join(kinds)} is made)"
+            )
+        if self.publish.split is not None and self.kind != "text":
+            raise ValueError("publish.split: only texts can be split into several samples")
+        return self
 
 
 @dataclass(frozen=True)
@@ -226,15 +203,22 @@ def chained(steps: Sequence[Resolved], start: str) -> list[Resolved]:
     decision before it as well, for these say which rows it sees.
     """
     found: list[Resolved] = []
+    written: dict[str, str] = {}
     chain = start
     for step in steps:
-        reads = [s.key for s in found if set(s.columns.values()) & set(step.spec.reads)]
+        reads = [s.key for s in found if s.key in {written.get(c) for c in _read_columns(step.spec)}]
         identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
         key = f"{step.spec.name}-{fingerprint(identity)}"
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
         chain = fingerprint([chain, key, dict(step.columns), rules])
         found.append(replace(step, key=key, chain=chain))
+        written |= dict.fromkeys(step.columns.values(), key)
     return found
+
+
+def _read_columns(spec: Spec) -> set[str]:
+    """The columns that an op's values depend on, where earlier steps write them."""
+    return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -266,9 +250,9 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         except ValueError as err:
             raise SettingsError(f"{at}.op: {err}") from None
         spec = ops.spec_of(function)
-        knobs = _checked_knobs(step, spec, at)
+        knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
         if spec.after is not None and not any(r.function is spec.after for r in found):
-            found.append(_row_op_of(spec, knobs, types))
+            found.append(_row_op_of(spec, knobs | _given(recipe, ops.spec_of(spec.after)), types))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
         _check_columns(columns, spec, types, at)
         types |= {columns[c]: t for c, t in spec.writes.items()}
@@ -280,25 +264,32 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
         found.append(Resolved(label, function, knobs, columns, conditions))
-    _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
+    _check_publish(recipe, types, where)
     return found
 
 
 def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for knob, value in step.knobs.items():
-        if knob not in spec.knobs:
-            raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, spec.knobs)}")
+        known = [name for name in spec.knobs if name not in ops.GIVEN]
+        if knob not in known:
+            raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, known)}")
         annotation = spec.knobs[knob].annotation
         try:
             checked[knob] = TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
         except ValidationError as err:
             message = err.errors(include_url=False)[0]["msg"]
             raise SettingsError(f"{at}.with.{knob}: {message}, found {value!r}") from None
-    missing = [n for n, p in spec.knobs.items() if p.default is p.empty and n not in checked]
+    missing = [n for n, p in spec.knobs.items() if p.default is p.empty and n not in checked and n not in ops.GIVEN]
     if missing:
         raise SettingsError(f"{at}.with.{missing[0]}: missing; {step.op} needs this knob")
     return checked
+
+
+def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
+    """The knobs that an op has from the recipe as a whole."""
+    given = {"download": recipe.download, "folder": folder_of(recipe.source)}
+    return {name: value for name, value in given.items() if name in spec.knobs}
 
 
 def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType]) -> Resolved:
@@ -310,7 +301,7 @@ def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataTyp
 
 
 def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, pa.DataType], at: str) -> None:
-    twice = [c for c in columns.values() if c in types]
+    twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     readable = {*ops.READABLE, *types}
@@ -320,12 +311,28 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
         raise SettingsError(f"{at}: op {spec.name!r} reads what no earlier step writes: {hint}")
 
 
+def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:
+    """What is published must be plain columns, and what the kind of sample consists of must be there."""
+    _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
+    wanted = {"interleaved": "document", "ocr": "text"}.get(recipe.kind)
+    if wanted is not None and wanted not in types:
+        ways = {"interleaved": "html_document, for one", "ocr": "pdf_page, for one"}[recipe.kind]
+        raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")
+    split = recipe.publish.split
+    if split is not None and types.get(split) != pa.list_(pa.string()):
+        lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]
+        raise SettingsError(f"{where}: publish.split: {unknown('column with a list of texts', split, lists)}")
+
+
 def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str) -> None:
     for name in names:
         if name not in types:
             raise SettingsError(f"{at}: {unknown('column', name, types)}")
-        if pa.types.is_nested(types[name]) or pa.types.is_binary(types[name]):
-            raise SettingsError(f"{at}: column {name!r} holds {types[name]}, only plain values can be published")
+        kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+            raise SettingsError(
+                f"{at}: column {name!r} holds {types[name]}, only plain values and lists of them can be published"
+            )
 
 
 def _conditions(step: Step, types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:

@@ -100,11 +100,11 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
         ingest = runner.ingest()
         steps = chained(resolved, fingerprint([pool.key, runner.version()]))
         counts, cuts = runner.annotate(ingest, steps)
-        key, funnel = runner.decide(steps, cuts)
+        key, funnel, samples = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
         info, published_now = runner.publish(key)
-        if info.samples != funnel[-1].kept:
-            raise RunError(f"{out}: {funnel[-1].kept} rows kept, {info.samples} published; delete {out}/dataset")
+        if info.samples != samples:
+            raise RunError(f"{out}: {samples} samples to publish, {info.samples} published; delete {out}/dataset")
         values = {name: cut.value for (_, name), cut in cuts.items()}
         summary = Summary(recipe, pool, steps, [ingest, *counts], info, key, published_now, values)
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
@@ -253,22 +253,27 @@ class _Runner:
         shutil.rmtree(scratch)
         return True
 
-    def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount]]:
-        """Every row's end, from columns alone: what `explain` reads and what is published."""
+    def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount], int]:
+        """Every row's end, from columns alone: what `explain` reads and what is published, and how many samples."""
         recipe = self.recipe
         choice = [steps[-1].chain if steps else self.pool.key, recipe.publish.columns, recipe.seed, self.version()]
-        key = fingerprint([*choice, recipe.publish.shuffle])
+        key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split])
         folder = decisions_folder(recipe, key)
         done = folder.with_suffix(".json")
         if not done.exists():
             task = functools.partial(tasks.make_decide, recipe, self.pool, steps, cuts, folder)
             parts: list[list[StepCount]] = []
+            samples = 0
             for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
-                parts = [list(merge([*parts, [StepCount.from_json(c) for c in result]]))]
+                parts = [list(merge([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
+                samples += result["samples"]
                 self.watch(Progress("decide", number, len(self.shards)))
             check_funnel(parts[0])
-            commit_text(done, dump_json([c.to_json() for c in parts[0]]))
-        return key, [StepCount.from_json(c) for c in json.loads(done.read_text())]
+            if recipe.publish.split is None and samples != parts[0][-1].kept:
+                raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
+            commit_text(done, dump_json({"counts": [c.to_json() for c in parts[0]], "samples": samples}))
+        found = json.loads(done.read_text())
+        return key, [StepCount.from_json(c) for c in found["counts"]], found["samples"]
 
     def publish(self, key: str) -> tuple[DatasetInfo, bool]:
         """Write the dataset unless it is there; returns what it is, and whether it was written now."""
@@ -292,12 +297,12 @@ class _Runner:
                 shutil.rmtree(stale)
         kept = [decisions_folder(recipe, key) / f"kept-{shard_name(s)}.parquet" for s in self.shards]
         shards = publish.plan_shards(kept, recipe.publish, building, out / "scratch" / "sort")
-        task = functools.partial(tasks.make_publish, self.pool, building, recipe.publish.columns)
+        task = functools.partial(tasks.make_publish, recipe, self.pool, building)
         infos = []
         for number, info in enumerate(engine.run_tasks(task, range(shards), self.workers), 1):
             infos.append(info)
             self.watch(Progress("publish", number, shards))
-        publish.seal(building, recipe.name, choices(recipe), infos)
+        publish.seal(building, recipe, choices(recipe), infos)
 
 
 def _forget_decisions(out: Path, key: str) -> None:
@@ -309,7 +314,9 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = recipe.model_dump(mode="json", exclude={"out": True, "source": {"path", "captions"}, "limits": True})
+    said = recipe.model_dump(
+        mode="json", exclude={"out": True, "source": {"path", "captions", "folder"}, "limits": True}
+    )
     return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
 
 
@@ -324,28 +331,6 @@ def attempts(pool: Pool) -> int:
     return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
 
 
-def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> tuple[int, int]:
-    """Try a finished ingest's failed URLs again; returns how many were tried and how many came now."""
-    with locked(Path(recipe.out)):
-        pool = sources.pool_of(recipe)
-        if recipe.source.type != "urls":
-            raise RunError("only a source of URLs can be tried again")
-        if not (pool.folder / "ingest.json").exists() and not attempts(pool):  # a retry that was killed goes on
-            raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
-        shards = range(sources.plan(recipe, pool).shards)
-        attempt = attempts(pool) + 1
-        # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
-        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        (pool.folder / "ingest.json").unlink(missing_ok=True)
-        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
-        tried = came = 0
-        task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
-            tried, came = tried + asked, came + got
-            watch(Progress("retry", number, len(shards), came, tried - came))
-        return tried, came
-
-
 def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
     """The first and last step of each stage."""
     found: list[tuple[int, int]] = []
@@ -353,6 +338,7 @@ def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
     for number, step in enumerate(steps):
         follower_is_group = number + 1 < len(steps) and steps[number + 1].spec.is_group
         ends = step.spec.is_group or follower_is_group or any(c.is_global for c in step.conditions)
+        ends |= step.spec.stores  # what it stores is read by others when it is committed
         if ends or number + 1 == len(steps):
             found.append((first, number))
             first = number + 1

@@ -87,7 +87,8 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if len(names) > MANY:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
-        return f"unknown {what} {name!r} (none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)})"
+        known = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
+        return f"unknown {what} {name!r}{nearest(name, names)} ({known})"
     return f"unknown {what} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
 
 
@@ -141,10 +142,10 @@ def _step(here: Any, part: str, override: str) -> Any:
 
 
 def _position(here: list[Any], part: str, override: str) -> int:
-    """A list's entry by number, or by its `op` or `name`, so that `steps.clip_score.keep...` reads naturally."""
+    """A list's entry by number, or by its `op`, `name` or `group`: `steps.clip_score.keep...` reads naturally."""
     if part.isdigit() and int(part) < len(here):
         return int(part)
-    names = [str(e.get("op", e.get("name", ""))) for e in here if isinstance(e, dict)]
+    names = [str(e.get("op") or e.get("name") or e.get("group") or "") for e in here if isinstance(e, dict)]
     if names.count(part) == 1:
         return names.index(part)
     if names.count(part) > 1:
@@ -192,9 +193,11 @@ def _fields_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
     """The keys allowed where `loc` points, following fields, containers and union members by their names."""
     here = model
     for part in loc:
-        members = [m for m in _models_in(here) if isinstance(part, str) and part in (m.__name__, *_tags(m))]
-        fields = [m.model_fields[part].annotation for m in _models_in(here) if part in m.model_fields]
-        here = fields[0] if fields else members[0] if members else here
+        models = _models_in(here)
+        members = [m for m in models if isinstance(part, str) and part in (m.__name__, *_tags(m))]
+        fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        # In a union the member is named first, and a field of another member may have that very name.
+        here = members[0] if members and (len(models) > 1 or not fields) else fields[0] if fields else here
     return sorted({name for found in _models_in(here) for name in found.model_fields})
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate import images
+from curate.chunk import Chunk, Store
 from curate.ops import Columns, Failed
 from curate.pool import Blobs, Pool, read_table, write_table
 from curate.recipe import Resolved
@@ -26,9 +26,6 @@ from curate.rules import Bools, Cut, StepCount, passes
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
-
-CHUNK_PIXELS = 64 << 20
-"""Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""
 
 Cuts = Mapping[tuple[int, str], Cut]
 """The cuts of shares that are known, by the step's number and the condition's name."""
@@ -121,7 +118,7 @@ class Annotator:
     def run(self, shard: int, state: ShardState) -> list[StepCount]:
         """Compute what is missing, commit it, and settle each step; a share at the end waits for its cut."""
         done = [self._existing(step, shard) for step in self._steps]
-        fresh = self._compute(state, done)
+        fresh = self._compute(shard, state, done)
         counts = []
         for number, step in enumerate(self._steps):
             if fresh[number]:
@@ -135,32 +132,43 @@ class Annotator:
             counts.append(count)
         return counts
 
+    def close(self) -> None:
+        """Close the ops that hold something open."""
+        for function in self._ready.values():
+            if close := getattr(function, "close", None):
+                close()
+
     def _existing(self, step: Resolved, shard: int) -> pa.Table | None:
         path = self._pool.columns(step.key, shard)
         return read_table(path) if path.exists() else None
 
-    def _compute(self, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
+    def _compute(self, shard: int, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
         """For each step, the tables of values that were missing. Chunk by chunk, so that images decode once."""
         fresh: list[list[pa.Table]] = [[] for _ in self._steps]
         seen = [_by_row(table, state.rows.num_rows) for table in done]
         blobs = Blobs(self._pool)
-        for start in range(0, state.rows.num_rows, CHUNK_ROWS):
-            chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
-            for number, step in enumerate(self._steps):
-                missing = [n for n in chunk.alive if seen[number][n] < 0]
-                table = self._annotate(step, chunk, missing) if missing else None
-                if table is not None:
-                    fresh[number].append(table)
-                chunk.settle(step, [t for t in (done[number], table) if t is not None])
+        with ExitStack() as stack:
+            stores = [
+                stack.enter_context(Store(self._pool, s, shard, t)) for s, t in zip(self._steps, done, strict=True)
+            ]
+            for start in range(0, state.rows.num_rows, CHUNK_ROWS):
+                chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
+                for number, step in enumerate(self._steps):
+                    missing = [n for n in chunk.alive if seen[number][n] < 0]
+                    table = self._annotate(step, chunk, missing, stores[number]) if missing else None
+                    if table is not None:
+                        fresh[number].append(table)
+                    chunk.settle(step, [t for t in (done[number], table) if t is not None])
         blobs.close()
         return fresh
 
-    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int]) -> pa.Table:
+    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int], store: Store) -> pa.Table:
         answers: dict[int, Failed | dict[str, Any]] = {}
         for batch, failed in chunk.batches(step, missing):
             answers |= failed
             if batch:
-                answers |= self._call(step, chunk, batch)
+                found = self._call(step, chunk, batch)
+                answers |= store.keep(chunk, found) if step.spec.stores else found
         return _table(step, missing, answers)
 
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
@@ -185,91 +193,6 @@ class Annotator:
             else:
                 self._ready[key] = lambda *batch: step.function(*batch, **step.knobs)
         return self._ready[key]
-
-
-class Chunk:
-    """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
-
-    def __init__(self, state: ShardState, blobs: Blobs, start: int, stop: int) -> None:
-        self._state, self._blobs, self._start, self._stop = state, blobs, start, stop
-        self.alive = [n for n in range(start, stop) if state.alive[n]]
-        self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
-        self._decoded: dict[int, images.Decoded] = {}
-        self._pixels = 0
-        self._values: dict[str, tuple[dict[int, int], pa.ChunkedArray]] = {}
-
-    def read(self, name: str, batch: Sequence[int]) -> list[Any]:
-        """One argument of an op: what `name` is for these rows."""
-        if name == "image":
-            return [self.decoded(n).image for n in batch]
-        if name == "decoded":
-            return [self.decoded(n) for n in batch]
-        if name == "bytes":
-            return [self.bytes(n) for n in batch]
-        if name == "meta":
-            return [json.loads(self._rows[n]["meta"] or "{}") for n in batch]
-        if name in ("uid", "text", "origin"):
-            return [self._rows[n][name] for n in batch]
-        if name in self._values:
-            place, values = self._values[name]
-            return list(values.take(pa.array([place[n] for n in batch])).to_pylist())
-        return list(self._state.columns[name].take(pa.array(batch)).to_pylist())
-
-    def bytes(self, number: int) -> bytes:
-        """The original file."""
-        row = self._rows[number]
-        return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
-
-    def decoded(self, number: int) -> images.Decoded:
-        """The decoded image, kept for the next op while the chunk's pixels fit."""
-        if number in self._decoded:
-            return self._decoded[number]
-        found = images.decode(self.bytes(number))
-        if self._pixels + found.width * found.height <= CHUNK_PIXELS:
-            self._decoded[number] = found
-            self._pixels += found.width * found.height
-        return found
-
-    def batches(self, step: Resolved, missing: list[int]) -> Iterator[tuple[list[int], dict[int, Failed]]]:
-        """Batches of rows for the op, and rows that fail before it because their image does not decode."""
-        batch: list[int] = []
-        failed: dict[int, Failed] = {}
-        pixels = 0
-        for number in missing:
-            if "image" in step.spec.reads or "decoded" in step.spec.reads:
-                found = self.decoded(number)
-                if found.error is not None and "image" in step.spec.reads:
-                    failed[number] = Failed(found.error, found.detail)
-                    continue
-                pixels += found.width * found.height
-            batch.append(number)
-            if len(batch) == step.spec.batch_size or pixels > CHUNK_PIXELS:
-                yield batch, failed
-                batch, failed, pixels = [], {}, 0
-        yield batch, failed
-
-    def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
-        """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""
-        wanted = pa.array(self.alive, pa.int32())
-        mine = [_between(t, self._start, self._stop) for t in tables]
-        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in mine]) if mine else None
-        if known is None or not self.alive:
-            return
-        numbers = known["row"].to_pylist()
-        place = {number: at for at, number in enumerate(numbers)}
-        self._values |= {shown: (place, known[name]) for name, shown in step.columns.items()}
-        keep = np.array(pc.is_null(known["error"]).to_pylist(), dtype=bool)
-        uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in numbers], pa.string())])
-        for condition in step.conditions:
-            if not condition.is_global:
-                keep &= passes(self._column(condition.column, numbers), condition, uids)
-        self.alive = sorted(n for n, k in zip(numbers, keep.tolist(), strict=True) if k)
-
-    def _column(self, shown: str, numbers: list[int]) -> pa.ChunkedArray:
-        if shown in self._state.columns:
-            return self._state.columns[shown].take(pa.array(numbers))
-        place, values = self._values[shown]
-        return values.take(pa.array([place[n] for n in numbers]))
 
 
 def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Failed | dict[str, Any]]:
@@ -300,12 +223,6 @@ def _table(step: Resolved, numbers: list[int], answers: Mapping[int, Failed | di
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
     columns["detail"] = pa.array([f.detail if f else None for f in failed], pa.string())
     return pa.table(columns)
-
-
-def _between(table: pa.Table, start: int, stop: int) -> pa.Table:
-    """The part of a table, sorted by row, that is of these rows; the cost of a chunk does not grow with its shard."""
-    first, last = np.searchsorted(table["row"].to_numpy(), (start, stop))
-    return table.slice(first, last - first)
 
 
 def _empty(step: Resolved) -> pa.Table:

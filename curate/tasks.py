@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,29 +11,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate import engine, publish, sources
+from curate import engine, formats, publish, sources
 from curate.download import Downloader
 from curate.pool import Pool, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved
 from curate.rules import Cut, StepCount, has_value, rank_words
-from curate.steps import Annotator, Cuts, End, ShardState, open_shard, settle
+from curate.sample import Kind, uid_of
+from curate.sources.rows import PLACE
+from curate.steps import Annotator, Cuts, End, ShardState, StepError, open_shard, settle
 
 
 @dataclass(frozen=True)
-class Connected:
-    """A task that holds connections; the engine closes it."""
+class Holding:
+    """A task that holds something which closes, connections for one; the engine closes it."""
 
     call: engine.Task
-    downloader: Downloader
+    held: Downloader | Annotator
 
     def __call__(self, shard: int) -> Any:
         """Do a shard."""
         return self.call(shard)
 
     def close(self) -> None:
-        """Close the connections."""
-        self.downloader.close()
+        """Close what it holds."""
+        self.held.close()
 
 
 def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
@@ -43,18 +47,19 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
 
 def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> engine.Task:
     """The task that commits a block of pool shards."""
-    downloader = Downloader(recipe.download) if recipe.source.type == "urls" else None
+    downloader = sources.downloader(recipe)
 
     def task(block: int) -> list[dict[str, Any]]:
         return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
 
-    return Connected(task, downloader) if downloader else task
+    return Holding(task, downloader) if downloader else task
 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
     """The task that tries a shard's failed URLs again."""
-    downloader = Downloader(recipe.download)
-    return Connected(lambda shard: sources.retry(pool, shard, downloader, attempt), downloader)
+    downloader = sources.downloader(recipe)
+    assert downloader is not None
+    return Holding(lambda shard: sources.retry(recipe, pool, shard, downloader, attempt), downloader)
 
 
 def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
@@ -69,7 +74,7 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
         return [c.to_json() for c in counts]
 
-    return task
+    return Holding(task, annotator)
 
 
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
@@ -92,21 +97,22 @@ def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, 
 def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
     """The task that writes a shard's decisions and kept rows."""
 
-    def task(shard: int) -> list[dict[str, Any]]:
+    def task(shard: int) -> dict[str, Any]:
         state = open_shard(pool, shard)
         counts = [_ingest_count(state)]
         for number, step in enumerate(steps):
             counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
         write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
-        write_table(_kept(recipe, state, shard), folder / f"kept-{shard_name(shard)}.parquet")
-        return [c.to_json() for c in counts]
+        kept = _kept(recipe, state, shard)
+        write_table(kept, folder / f"kept-{shard_name(shard)}.parquet")
+        return {"counts": [c.to_json() for c in counts], "samples": kept.num_rows}
 
     return task
 
 
-def make_publish(pool: Pool, folder: Path, columns: Sequence[str]) -> engine.Task:
+def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> engine.Task:
     """The task that writes an output shard."""
-    return lambda number: publish.write_shard(pool, folder, number, columns)
+    return lambda number: publish.write_shard(pool, folder, number, recipe.kind, recipe.publish.columns)
 
 
 def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
@@ -140,12 +146,50 @@ def _decisions(state: ShardState) -> pa.Table:
 
 
 def _kept(recipe: Recipe, state: ShardState, shard: int) -> pa.Table:
+    """The kept rows with all that is published of them, and their place in the order; the parts of a split text."""
     rows = np.flatnonzero(state.alive)
-    take = pa.array(rows)
-    columns = {c: state.rows[c].take(take) for c in publish.KEPT}
-    columns |= {c: state.columns[c].take(take) for c in recipe.publish.columns}
+    columns = {c: state.rows[c].take(pa.array(rows)) for c in publish.KEPT}
+    wanted = ("text", *formats.CONTENT[recipe.kind], *recipe.publish.columns)
+    columns |= {c: state.columns[c].take(pa.array(rows)) for c in wanted if c in state.columns}
+    columns |= {c: pa.nulls(len(rows)) for c in formats.CONTENT[recipe.kind] if c not in columns}
+    columns["text"] = pc.fill_null(columns["text"], "")
+    columns |= _payload(recipe.kind, state, rows, columns)
+    table = pa.table(columns | {"row": pa.array((shard << 32) + rows, pa.uint64())})
+    if recipe.publish.split is not None:
+        table = _split(table, state.columns[recipe.publish.split].take(pa.array(rows)))
     if recipe.publish.shuffle:
-        order = [publish.shuffle_key(recipe.seed, uid) for uid in columns["uid"].to_pylist()]
-    else:
-        order = [(shard << 32) + row for row in rows.tolist()]
-    return pa.table(columns | {"order": pa.array(order, pa.uint64())})
+        order = [publish.shuffle_key(recipe.seed, uid) for uid in table["uid"].to_pylist()]
+        table = table.set_column(table.schema.get_field_index("row"), "row", pa.array(order, pa.uint64()))
+    return table.rename_columns({"row": "order"})
+
+
+def _payload(kind: Kind, state: ShardState, rows: Any, columns: dict[str, Any]) -> dict[str, Any]:
+    """The place of the bytes, if an op made the image; and how large a sample is, by which shards are cut."""
+    if kind in ("caption", "ocr"):
+        if "image" not in state.columns:
+            return {}
+        image = state.columns["image"].take(pa.array(rows)).combine_chunks()
+        place = {name: pc.struct_field(image, name) for name in PLACE}
+        if place["tar"].null_count:
+            lost = columns["uid"][pc.index(pc.is_null(place["tar"]), True).as_py()]
+            raise StepError(f"sample {lost} is kept without its image; let the op that makes it fail such rows")
+        return place
+    size = pc.cast(pc.binary_length(columns["text"]), pa.int64())
+    if kind == "interleaved" and "images" in state.columns:
+        lists = columns["images"].to_pylist()
+        images = [sum(b["nbytes"] or 0 for b in one or () if b is not None) for one in lists]
+        size = pc.add(size, pa.array(images, pa.int64()))
+    return {"nbytes": size}
+
+
+def _split(table: pa.Table, parts: pa.ChunkedArray) -> pa.Table:
+    """A row for each text of each row's list, with a uid of its own; its meta names the text that it is a part of."""
+    lists = parts.to_pylist()
+    take = [n for n, texts in enumerate(lists) for _ in texts or ()]
+    split = table.take(pa.array(take, pa.int64())).to_pylist()
+    places = [(n, texts[n]) for texts in lists if texts for n in range(len(texts))]
+    for row, (number, text) in zip(split, places, strict=True):
+        meta = json.loads(row["meta"] or "{}") | {"part": number, "part_of": row["uid"]}
+        row |= {"uid": uid_of("text", row["uid"], str(number)), "text": text, "nbytes": len(text.encode())}
+        row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+    return pa.Table.from_pylist(split, schema=table.schema)

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from curate.sample import Kind
+from curate.settings import unknown
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -57,13 +58,13 @@ def run(
 
     What is committed is not done again, whatever was killed in between.
     """
-    from pipelines import captions
+    from pipelines import runs
 
-    checked = captions.load(recipe, set_ or [])
+    checked = runs.load(recipe, set_ or [])
     if dry_run:
-        captions.show_plan(checked, as_json)
+        runs.show_plan(checked, as_json)
         return
-    captions.run(checked, 0 if inline else workers, as_json)
+    runs.run(checked, 0 if inline else workers, as_json)
 
 
 @app.command(epilog=example("curate retry recipes/demo.yaml && curate run recipes/demo.yaml"))
@@ -74,9 +75,9 @@ def retry(
 
     `curate run` with the same recipe then takes in what came.
     """
-    from pipelines import captions
+    from pipelines import runs
 
-    captions.retry(captions.load(recipe, set_ or []), 0 if inline else workers)
+    runs.retry(runs.load(recipe, set_ or []), 0 if inline else workers)
 
 
 @app.command(epilog=example("curate status work/demo", "curate status work/demo --json | jq .funnel"))
@@ -87,9 +88,9 @@ def status(
 
     A row a step: in, kept, dropped by which rule, failed by which error.
     """
-    from pipelines import captions
+    from pipelines import runs
 
-    captions.show_status(out, as_json)
+    runs.show_status(out, as_json)
 
 
 @app.command(epilog=example("curate explain 1f0c9a... --out work/demo"))
@@ -102,9 +103,9 @@ def explain(
 
     Every column, the rule that dropped it and its value, where it came from.
     """
-    from pipelines import captions
+    from pipelines import runs
 
-    captions.show_sample(uid, out, as_json)
+    runs.show_sample(uid, out, as_json)
 
 
 @app.command(epilog=example("curate schema > recipe.schema.json"))
@@ -121,9 +122,9 @@ def ops(
     as_json: JsonOption = False,
 ) -> None:
     """List the ops, what they read and write, and their knobs."""
-    from pipelines import captions
+    from pipelines import runs
 
-    captions.show_ops(name, as_json)
+    runs.show_ops(name, as_json)
 
 
 @app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
@@ -141,7 +142,7 @@ def index_(
     An index beside each tar, and a dataset.json; what is indexed already is left alone. With a tokenizer, the indexes
     get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`).
     """
-    from pipelines import captions, indexing, lengths
+    from pipelines import indexing, lengths, runs
 
     if kind not in get_args(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
@@ -150,7 +151,7 @@ def index_(
     if tokenizer:
         found |= lengths.add_text_tokens(folder, tokenizer)
     if as_json:
-        captions.print_json(found)
+        runs.print_json(found)
         return
     tokens = f", {found['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards ({new:,} indexed now){tokens}")
@@ -167,14 +168,14 @@ def attach(
     Its dataset.json and indexes are copied, its tars stay there: a training reads them in ranges, or through a cache.
     """
     from curate import shards
-    from pipelines import captions
+    from pipelines import runs
 
     try:
         info = shards.attach(url, folder)
     except shards.UnreachableError as err:
         raise shards.ShardError(str(err)) from None
     if as_json:
-        captions.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
+        runs.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
         return
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
 
@@ -201,9 +202,10 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, wh
         "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
         "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
         "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
+        "curate mix recipes/mm1.yaml --set sources.documents.weight=0.3 -o work/mixture.json",
     )
 )
-def write(
+def write(  # noqa: PLR0913 - a command's options
     datasets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -216,6 +218,7 @@ def write(
         str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
     ] = None,
     skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
+    set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a mixture of datasets and weights.
@@ -223,13 +226,13 @@ def write(
     The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
     shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
     """
-    from pipelines import captions, mixtures
+    from pipelines import mixtures, runs
 
     if not datasets and onto is None:
         raise typer.BadParameter("give datasets with weights, or a specification")
-    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []))
+    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []), set_ or [])
     if as_json:
-        captions.print_json(built.manifest.model_dump(mode="json"))
+        runs.print_json(built.manifest.model_dump(mode="json"))
         return
     mixtures.show(built, out)
 
@@ -245,12 +248,14 @@ def at(
 ) -> None:
     """List the samples of a step, reading no data.
 
-    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone.
+    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone; what else holds at the step, its
+    stage and resolution for example, goes to stderr.
     """
-    from pipelines import captions, mixtures
+    from pipelines import mixtures, runs
 
     rows = mixtures.at(manifest, step, batch)
-    captions.print_json(rows) if as_json else mixtures.show_at(rows)
+    runs.print_json(rows) if as_json else mixtures.show_at(rows)
+    mixtures.show_stage(mixtures.stage(manifest, step, batch))
 
 
 @mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
@@ -264,10 +269,10 @@ def simulate(
 
     By arithmetic: nothing is drawn, a million steps take no longer than one.
     """
-    from pipelines import captions, mixtures
+    from pipelines import mixtures, runs
 
     found = mixtures.simulate(manifest, steps, batch)
-    captions.print_json(found) if as_json else mixtures.show_simulated(found)
+    runs.print_json(found) if as_json else mixtures.show_simulated(found)
 
 
 @mix_app.command("schema", epilog=example("curate mix schema > mixture.schema.json"))
@@ -287,9 +292,9 @@ def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's f
 
     Every tar's size and SHA-256, and every member's header against the index.
     """
-    from pipelines import captions
+    from pipelines import runs
 
-    captions.verify(dataset)
+    runs.verify(dataset)
 
 
 @app.command(
@@ -306,22 +311,68 @@ def train(context: typer.Context) -> None:
     raise typer.Exit(train_main(context.args))
 
 
-@app.command(epilog=example("curate prepare openclipart && curate run recipes/openclipart.yaml"))
+@app.command(
+    epilog=example(
+        "curate prepare openclipart && curate run recipes/openclipart.yaml",
+        "curate prepare documents && curate run recipes/pages.yaml",
+    )
+)
 def prepare(
-    what: Annotated[str, typer.Argument(help="Only `openclipart` so far.", metavar="WHAT")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe's `out` folder.")] = Path("work/openclipart"),
+    what: Annotated[str, typer.Argument(help="`openclipart`, `documents` or `plain-texts`.", metavar="WHAT")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch what a recipe of ours curates.
+    """Fetch what recipes of ours curate.
 
-    `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB).
+    `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
+    manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
+    `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB).
     """
-    from curate.settings import unknown
-    from pipelines import captions, openclipart
+    from pipelines import documents, openclipart, plain_texts, runs
 
-    if what != "openclipart":
-        raise ValueError(unknown("material", what, ["openclipart"]))
-    captions.show_prepared(openclipart.prepare(out), out, as_json)
+    makers: dict[str, Callable[[Path], object]] = {
+        "openclipart": openclipart.prepare,
+        "documents": documents.prepare,
+        "plain-texts": plain_texts.prepare,
+    }
+    if what not in makers:
+        raise ValueError(unknown("material", what, makers))
+    folder = out or Path("work") / what
+    runs.show_prepared(makers[what](folder), folder, as_json)
+
+
+@app.command(
+    epilog=example(
+        "curate convert work/documents/pages/dataset --to obelics -o work/obelics",
+        "curate convert theirs/ --from energon -o work/theirs",
+    )
+)
+def convert(
+    data: Annotated[Path, typer.Argument(help="A dataset of ours, or with --from another project's.", metavar="DATA")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; it appears whole or not at all.")],
+    to: Annotated[str | None, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")] = None,
+    origin: Annotated[str | None, typer.Option("--from", help="energon or datasets, with the images inside.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What is asked of each image (captions to llava).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a dataset as another project reads it, or make one of another's.
+
+    docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4, LLaVA) come in through a recipe:
+    `source: {type: records, ...}` with the step `obelics_document`, `mmc4_document` or `llava_document`.
+    """
+    from pipelines import convert as outwards
+    from pipelines import convert_in as inwards
+    from pipelines import runs
+
+    if (to is None) == (origin is None):
+        raise typer.BadParameter("say either --to, the format to write, or --from, the format that DATA has")
+    if to is not None:
+        done: object = outwards.export(data, out, cast(outwards.Format, to), prompt or outwards.PROMPT)
+    elif origin in get_args(inwards.Origin):
+        done = inwards.bring_in(data, out, cast(inwards.Origin, origin))
+    else:
+        raise ValueError(unknown("format", str(origin), get_args(inwards.Origin)))
+    runs.show_prepared(done, out, as_json)
 
 
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))

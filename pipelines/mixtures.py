@@ -13,6 +13,7 @@ from rich.table import Table
 
 from curate import mix
 from curate.mix.manifest import read
+from curate.mix.plan import stream_position
 from curate.settings import load as load_settings
 
 console = Console(highlight=False)
@@ -37,15 +38,22 @@ class Going:
         return Going(Path(path) if onto else None, int(step or 0), ranges(skip))
 
 
-def write(arguments: Sequence[str], out: Path, seed: int | None, going: Going) -> mix.Built:
-    """Write the manifest of `path=weight` arguments or of one specification. Raises ValueError subclasses."""
+def write(
+    arguments: Sequence[str], out: Path, seed: int | None, going: Going, changes: Sequence[str] = ()
+) -> mix.Built:
+    """Write the manifest of `path=weight` arguments or of one specification, `changes` made to it (`key.path=value`).
+
+    Raises ValueError subclasses.
+    """
     onto = _onto(going)
     specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
     if specified and len(arguments) > 1:
         raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
     if specified:
-        spec = load_settings(specified[0], mix.MixtureSpec)
+        spec = load_settings(specified[0], mix.MixtureSpec, changes)
         return mix.compose(_seeded(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
+    if changes:
+        raise ValueError(f"--set {changes[0]}: there is no specification to change; give one, or other weights")
     if not arguments and onto is not None:
         return mix.skip(onto, out, going.skip)
     return mix.compose(_short(arguments, seed, onto), Path(), out, onto, going.skip)
@@ -110,6 +118,31 @@ def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     return out
 
 
+def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
+    """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
+    manifest = read(path)
+    found = dataclasses.asdict(mix.stage_of(manifest, step * mix.step_size(manifest, batch)))
+    names = (source.name for source in manifest.datasets)
+    return {"step": step, **found, "weights": dict(zip(names, found["weights"], strict=True))}
+
+
+def show_stage(found: dict[str, Any]) -> None:
+    """A line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
+    parts = [f"stage {found['name']}" + (", ramping" if found["ramping"] else "")]
+    if found["resolution"] is not None:
+        parts.append(_counted(found["resolution"], "pixels"))
+    if found["sequence"] is not None:
+        parts.append(f"sequences of {_counted(found['sequence'], 'tokens')}")
+    if found["train"] is not None:
+        parts.append(f"trains {', '.join(found['train']) or 'nothing'}")
+    err_console.print(f"step {found['step']:,}: " + "; ".join(parts), soft_wrap=True)
+
+
+def _counted(said: int | dict[str, int], unit: str) -> str:
+    each = said if isinstance(said, dict) else {"": said}
+    return ", ".join(f"{n:,} {unit}{f' ({name})' if name else ''}" for name, n in each.items())
+
+
 def show_at(rows: Sequence[dict[str, Any]]) -> None:
     """A line a sample, its cells apart by tabs, that other tools can cut."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -141,24 +174,50 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
                 "first_repeat_step": None if repeat is None else repeat // size,
             }
         )
-    stages = [{"name": s.name, "from_step": s.start // size} for s in manifest.stages]
+    stages = [_foretold(manifest, number, size) for number in range(len(manifest.stages))]
     return {"steps": last / size, "positions": last, "ended": last < steps * size, "stages": stages, "sources": sources}
 
 
 def show_simulated(found: dict[str, Any]) -> None:
-    """A table of what `simulate` found."""
-    table = Table("dataset", "samples drawn", "share of draws", "epochs", "first repeat at step")
+    """A table of what `simulate` found; the share of the unit where that is another than samples."""
+    unit = next(key for key in found["sources"][0] if key.startswith("share_of_"))
+    of_unit = [] if unit == "share_of_samples" else [unit.replace("_", " ")]
+    table = Table("dataset", "samples drawn", "share of draws", *of_unit, "epochs", "first repeat at step")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in found["sources"]:
         repeat = row["first_repeat_step"]
-        cells = [f"{row['samples']:,}", f"{row['share']:.4%}", f"{row['epochs']:.4g}"]
+        cells = [f"{row['samples']:,}", f"{row['share']:.4%}", *(f"{row[unit]:.4%}" for _ in of_unit)]
+        cells.append(f"{row['epochs']:.4g}")
         table.add_row(row["name"], *cells, "" if repeat is None else f"{repeat:,}")
     console.print(table)
-    for stage in found["stages"][1:]:
-        console.print(f"stage {stage['name']} from step {stage['from_step']:,}")
+    for stage_ in found["stages"] if len(found["stages"]) > 1 else ():
+        console.print(_told(stage_), soft_wrap=True)
     ends = ", where the mixture ends" if found["ended"] else ""
     console.print(f"{found['steps']:,.6g} steps, {found['positions']:,} samples{ends}")
+
+
+def _foretold(manifest: mix.Manifest, number: int, size: int) -> dict[str, Any]:
+    """A stage: from which step it holds and over how many it ramps; resolution and sequence at first and then."""
+    own = manifest.stages[number]
+    first, ramp = stream_position(own.start, manifest.skips), own.ramp // size if number else 0
+    at = [mix.stage_of(manifest, first), mix.stage_of(manifest, stream_position(own.start + own.ramp, manifest.skips))]
+    told = {what: [getattr(stage, what) for stage in at] for what in ("resolution", "sequence")}
+    return {"name": own.name, "from_step": first // size, "ramp_steps": ramp, **told, "train": own.train}
+
+
+def _told(found: dict[str, Any]) -> str:
+    parts = [f"stage {found['name']} from step {found['from_step']:,}"]
+    if found["ramp_steps"]:
+        parts.append(f"ramping over {found['ramp_steps']:,} steps")
+    for (first, then), unit, before in (
+        (found["resolution"], "pixels", ""),
+        (found["sequence"], "tokens", "sequences of "),
+    ):
+        if then is not None:
+            grown = f"{_counted(first, unit)} to " if first != then else ""
+            parts.append(before + grown + _counted(then, unit))
+    return "; ".join(parts)
 
 
 def _first_repeat(manifest: mix.Manifest, source: int, last: int) -> int | None:
@@ -194,12 +253,12 @@ def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) ->
     return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
 
 
-def _weighted(text: str) -> tuple[Path, float]:
+def _weighted(text: str) -> tuple[str, float]:
     path, equals, weight = text.rpartition("=")
     if not equals:
-        return Path(text), 1.0
+        return text, 1.0
     try:
-        return Path(path), float(weight)
+        return path, float(weight)
     except ValueError:
         raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None
 

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
 from curate.mix import Built, MixtureSpec, Onto, compose
 from curate.settings import validate
-from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
+from curate.shards import DatasetInfo, Part, ShardInfo, ShardWriter, load_dataset, save_dataset
+from curate.shards.index import index_metadata, write_index
 
 
 def a_dataset(folder: Path, count: int, name: str | None = None, **columns: Sequence[int]) -> Path:
@@ -42,6 +45,20 @@ def listed(folder: Path, sizes: Mapping[str, int], per_shard: int = 10_000) -> N
         (folder / name).mkdir(parents=True)
         info = DatasetInfo(name=name, kind="caption", samples=count, bytes=len(shards), recipe="0" * 16, shards=shards)
         save_dataset(info, folder / name)
+
+
+def measured(
+    folder: Path, sources: Mapping[str, npt.NDArray[np.int64]], per_shard: int, column: str = "text_tokens"
+) -> None:
+    """Datasets of which only the lists of shards and their indexes are there, with lengths in a column."""
+    listed(folder, {name: len(lengths) for name, lengths in sources.items()}, per_shard)
+    for name, lengths in sources.items():
+        for number, shard in enumerate(load_dataset(folder / name).shards):
+            mine = lengths[number * per_shard : number * per_shard + shard.samples]
+            uids = [f"{name}{number}-{row}" for row in range(shard.samples)]
+            metadata = index_metadata("caption", shard.tar, shard.bytes, shard.sha256)
+            parts = [[Part("txt", 0, 1)]] * shard.samples
+            write_index(folder / name / shard.index, metadata, uids, parts, {column: pa.array(mine, pa.int32())})
 
 
 def composed(folder: Path, text: str, onto: Onto | None = None, out: str = "mixture.json") -> Built:

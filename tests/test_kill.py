@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from conftest import Workplace, kill_group
+from test_kinds import OWN as OWN_OF_KINDS
 from test_steps import OWN
 
 pytestmark = pytest.mark.slow
@@ -30,6 +32,12 @@ STEPS: list[dict[str, Any]] = [
     {"op": "own_ops:rank", "keep": {"rank": {"min": 3}}},
     {"op": "image_ok", "keep": {"image_ok": {"is": True}}},
     {"op": "own_ops:double", "keep": {"double": {"bottom": 0.8}}},
+]
+
+DOCUMENT_STEPS: list[dict[str, Any]] = [
+    {"op": "own_ops:lines", "keep": {"size": {"max": 100}}},
+    {"op": "fetch_images", "keep": {"images_found": {"min": 2}}},
+    {"op": "own_ops:weighed", "keep": {"dead": {"max": 1}}},
 ]
 
 TRAP = """
@@ -92,10 +100,11 @@ class Server(http.server.ThreadingHTTPServer):
 class Killer:
     """A recipe over real downloads, what an undisturbed run of it makes, and ways to disturb another run."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, kind: str = "caption") -> None:
+        self.kind = kind
         self.place = place
         place.images(ROWS)
-        place.write_module("own_ops", OWN)
+        place.write_module("own_ops", OWN if kind == "caption" else OWN_OF_KINDS)
         place.write_module("sitecustomize", TRAP)
         for number in range(5):
             (place.src / f"gone-{number}.png").write_bytes(place.png(20, 20, 1000 + number))
@@ -106,6 +115,12 @@ class Killer:
         lines = [f"{base}/{n:05d}.png,{'a word ' * (n % 9)}{n}" for n in range(ROWS)]
         lines += [f"{base}/gone-{n}.png,gone" for n in range(5)] + lines[:4]
         (place.root / "urls.csv").write_text("url,text\n" + "\n".join(lines) + "\n")
+        pages = [
+            f"page {n}\n!{base}/{n:05d}.png\nmore\n!{base}/gone-{n % 5}.png\n!{base}/{n // 2:05d}.png"
+            for n in range(ROWS)
+        ]
+        table = [json.dumps({"url": f"http://x.org/{n}", "html": page}) for n, page in enumerate(pages)]
+        (place.root / "pages.jsonl").write_text("\n".join(table) + "\n")
         started = time.monotonic()
         self.expected = self.finish("undisturbed", {"KILL_AT_TICK": "0", "TICKS_TO": str(place.root / "ticks")})
         self.seconds = time.monotonic() - started
@@ -114,13 +129,14 @@ class Killer:
     def recipe(self, out: str) -> Path:
         """The recipe, with this folder as its `out`."""
         self.place.out = self.place.root / out
-        return self.place.recipe(
-            source={"type": "urls", "path": str(self.place.root / "urls.csv")},
-            download={"allow_private": ["127.0.0.1"]},
-            shard_samples=30,
-            steps=STEPS,
-            publish={"shard_samples": 20, "columns": ["width", "rank"]},
-        )
+        common: dict[str, Any] = {"download": {"allow_private": ["127.0.0.1"]}, "shard_samples": 30}
+        if self.kind == "caption":
+            source = {"type": "urls", "path": str(self.place.root / "urls.csv")}
+            publish = {"shard_samples": 20, "columns": ["width", "rank"]}
+            return self.place.recipe(source=source, steps=STEPS, publish=publish, **common)
+        source = {"type": "pages", "path": str(self.place.root / "pages.jsonl"), "html": "html"}
+        publish = {"shard_samples": 20, "columns": ["dead"]}
+        return self.place.recipe(kind=self.kind, source=source, steps=DOCUMENT_STEPS, publish=publish, **common)
 
     def start(self, out: str, how: list[str], env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the run in folder `out`."""
@@ -159,15 +175,20 @@ class Killer:
         return alive
 
 
+@contextlib.contextmanager
+def at_work(killer: Killer) -> Iterator[Killer]:
+    sys.path.insert(0, str(killer.place.root))
+    yield killer
+    sys.path.remove(str(killer.place.root))
+    sys.modules.pop("own_ops", None)
+    killer.server.shutdown()
+    killer.server.server_close()
+
+
 @pytest.fixture(scope="module")
 def killer(make_place: Any) -> Iterator[Killer]:
-    found = Killer(make_place("kill"))
-    sys.path.insert(0, str(found.place.root))
-    yield found
-    sys.path.remove(str(found.place.root))
-    sys.modules.pop("own_ops", None)
-    found.server.shutdown()
-    found.server.server_close()
+    with at_work(Killer(make_place("kill"))) as found:
+        yield found
 
 
 def moments(count: int) -> list[float]:
@@ -275,3 +296,12 @@ def wait_for(out: Path, pattern: str, process: subprocess.Popen[str], seconds: f
     while not list(out.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < until, pattern
         time.sleep(0.01)
+
+
+def test_documents_and_their_images_survive_a_kill_at_any_change_of_the_disk(make_place: Any) -> None:
+    with at_work(Killer(make_place("kill-documents"), "interleaved")) as killer:
+        for moment in moments(6):
+            out = f"tick-{moment:.4f}"
+            killer.kill_at_tick(out, 1 + int(moment * killer.ticks))
+            assert killer.finish(out) == killer.expected
+            shutil.rmtree(killer.place.out)

@@ -8,15 +8,14 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import peers
 from curate.mix import Manifest, MixtureError, build, folder_of, load, locate, order, quantisation_error, save, shares
 from curate.mix.schedule import MAX_SLOTS, counts, schedule
 from curate.settings import SettingsError
@@ -24,25 +23,7 @@ from curate.shards import DatasetInfo, ShardError, ShardWriter, load_dataset, sa
 
 FAR = 10**12
 WEIGHTS = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=60)
-SHAPES = {
-    "four": [0.4185, 0.0315, 0.45, 0.1],
-    "one and many small": [0.5] + [0.5 / 99] * 99,
-    "sixteen geometric": [0.6**n for n in range(16)],
-    "a hundred uneven": list(np.random.default_rng(1).dirichlet([0.2] * 100)),
-    "two hundred Zipf": [1 / n for n in range(1, 201)],
-}
-
-
-def worst_error(weights: Sequence[float], source: npt.NDArray[np.int32]) -> float:
-    """The largest |draws - positions * share| of any source at any prefix: extremes lie just before and at a draw."""
-    worst, whole = 0.0, sum(weights)
-    for index, weight in enumerate(weights):
-        at = np.flatnonzero(source == index)
-        drawn = np.arange(len(at) + 1)
-        late = np.append(at, len(source)) * (weight / whole) - drawn
-        early = drawn[1:] - (at + 1) * (weight / whole)
-        worst = max(worst, float(late.max()), float(early.max(initial=0)))
-    return worst
+SHAPES = {**peers.SHAPES, "a hundred uneven": list(np.random.default_rng(1).dirichlet([0.2] * 100))}
 
 
 # --- weights to slots ---
@@ -114,21 +95,21 @@ def test_weights_that_mean_nothing_are_refused(weights: list[float], message: st
 def test_no_source_is_ever_more_than_a_sample_and_a_bit_off_what_was_wanted(shape: str) -> None:
     weights = SHAPES[shape]
     source, _ = schedule(shares(weights), np.arange(200_000))
-    assert worst_error(weights, source) < 1.15
+    assert peers.worst_error(weights, source) < 1.15
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", list(SHAPES))
 def test_a_million_draws_keep_every_share_to_less_than_one_and_a_half_samples(shape: str) -> None:
     source, _ = schedule(shares(SHAPES[shape]), np.arange(1_000_000))
-    assert worst_error(SHAPES[shape], source) < 1.5
+    assert peers.worst_error(SHAPES[shape], source) < 1.5
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40).filter(any))
 def test_no_source_is_ever_two_samples_off_for_any_slots(slots: list[int]) -> None:
     source, draw = schedule(slots, np.arange(2 * sum(slots)))
-    assert worst_error(slots, source) < 2
+    assert peers.worst_error(slots, source) < 2
     for index, slot in enumerate(slots):
         assert draw[source == index].tolist() == list(range(2 * slot))
 
@@ -309,7 +290,7 @@ def test_a_number_of_rows_that_cannot_be_ordered_is_refused(rows: int) -> None:
 
 def test_the_stream_never_changes_between_versions() -> None:
     """A change of these digests breaks the exact resume of every run: it needs a new manifest version."""
-    source, draw = schedule(shares(SHAPES["two hundred Zipf"]), np.arange(FAR, FAR + 5000))
+    source, draw = schedule(shares(SHAPES["200 Zipf"]), np.arange(FAR, FAR + 5000))
     one = order(np.arange(FAR, FAR + 5000), 12_345, 42, "birds")
     many = order(np.arange(FAR, FAR + 5000), [700, 1, 0, *[50] * 90], 42, "birds")
     digest = hashlib.sha256()
@@ -449,6 +430,8 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
         tar.write(b"x")
     with pytest.raises(MixtureError, match=r"shard .*00000.tar of dataset 'c' has changed"):
         load(out)
+    with pytest.raises(MixtureError, match=r"00000.tar has another size than .*publish the dataset again"):
+        build(three, 0, out)
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(MixtureError, match=r"'b' is not at .* `curate mix`"):
         load(out)
@@ -457,7 +440,7 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"version": 3}, ShardError, "upgrade curate"),
+        ({"version": 4}, ShardError, "upgrade curate"),
         ({"version": 1}, MixtureError, "version 1"),
         ({"seed": -1}, SettingsError, "seed"),
         ({"sede": 1}, SettingsError, "did you mean 'seed'"),

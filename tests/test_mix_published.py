@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from mixtures import a_dataset, composed, drawn_shares, listed
+from mixtures import a_dataset, composed, drawn_shares, listed, measured
 
 from curate import mix
 from curate.mix.spec import Entry
@@ -88,6 +88,49 @@ def test_cambrian_caps_each_source_and_says_which_caps_bind(tmp_path: Path, cap:
     assert built.manifest.epoch == sum(wanted)
     assert built.manifest.plan.counts(sum(wanted)).tolist() == wanted
     assert [leaf.binds for leaf in built.leaves] == [size > cap for size in sizes.values()]
+
+
+CAMBRIAN_10M = {
+    **{
+        "openorca": 994,
+        "mathinstruct": 262,
+        "orcamath": 200,
+        "wizardcoder": 143,
+        "opencodeinterpreter": 66,
+        "dolly": 11,
+    },
+    **{
+        "dvqa": 775,
+        "synthdog": 500,
+        "arxivqa": 100,
+        "ocrvqa": 80,
+        "screenqa": 79,
+        "wikisql": 74,
+        "docvqa": 39,
+        "wtq": 38,
+    },
+    **{"chartqa": 28, "iconqa": 27, "chart2text": 26, "tabmwp": 23, "textcaps": 22, "llavar": 20, "st-vqa": 17},
+    **{"ai2d": 15, "renderedtext": 10, "vistext": 9, "finqa": 6, "allava": 700, "q-instruct": 400, "lnqa": 302},
+    **{"lvis-instruct4v": 220, "llava150k": 150, "vg": 86, "vqav2": 83, "gpt-4v": 77, "gqa": 72, "a-okvqa": 50},
+    **{"alfworld": 45, "sharegpt": 40, "refcoco": 30, "vizwiz": 20, "clevr": 350, "tallyqa": 250, "websight": 10},
+    **{"datikz": 47, "design2code": 0.5, "geo170k": 170, "raven": 42, "geomverse": 9, "mathvision": 3},
+    **{"data-engine": 161, "pathvqa": 32, "scienceqa": 12, "gpt-4o": 60},
+}
+"""Thousands of samples of the sources whose sizes are known to us: 52, the paper has more."""
+
+
+@pytest.mark.parametrize(
+    ("cap", "published", "ours"), [(150, 4015, 3651.5), (250, 5218, 4702.5), (350, 5883, 5366.5), (450, 6383, 5816.5)]
+)
+def test_cambrians_totals_at_its_caps_are_not_reproducible_from_the_sources_we_know(
+    tmp_path: Path, cap: int, published: int, ours: float
+) -> None:
+    listed(tmp_path, {name: int(1000 * size) for name, size in CAMBRIAN_10M.items()}, per_shard=50_000)
+    built = composed(tmp_path, f"mode: concat\ncap: {1000 * cap}\nsources:\n" + sources(list(CAMBRIAN_10M)))
+    assert built.manifest.epoch == 1000 * ours
+    assert sum(CAMBRIAN_10M.values()) == 6985.5  # of about 9,784
+    # What lacks is at most what the sources that lack could hold.
+    assert 0 < published - ours < 9784 - 6985.5
 
 
 def test_cambrian_seven_million_keeps_the_ratios_of_categories_normalised_from_100_40(tmp_path: Path) -> None:
@@ -219,7 +262,41 @@ def test_the_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Pat
     assert [s.share for s in built.manifest.datasets] == pytest.approx([12.73 / 18.45, 5.72 / 18.45])
 
 
+CAULDRON = {
+    **{"openhermes": 12.73, "metamathqa": 3.81, "text-rest": 9.87, "renderedtext": 5.57, "ocr-rest": 11.90},
+    **{"chart2text": 4.38, "dvqa": 4.27, "charts-rest": 5.40, "tables": 11.30, "vqav2": 5.72, "vqa-rest": 5.30},
+    **{"geomverse": 3.83, "reasoning-rest": 6.49, "lnarratives": 4.56, "captions-rest": 0.58, "differences": 2.38},
+    **{"textbooks": 1.58, "websight": 0.28, "code-rest": 0.03},
+}
+"""Percent of the answer tokens; the groups add up to 99.98."""
+
+
+def test_the_cauldrons_groups_and_largest_sets_have_their_shares_of_answer_tokens_at_every_moment(
+    tmp_path: Path,
+) -> None:
+    place, rng = tmp_path / "work" / "cauldron", np.random.default_rng(8)
+    lengths = {name: rng.geometric(1 / (5 + 7 * n), 400 + 50 * n) for n, name in enumerate(CAULDRON)}
+    measured(place, lengths, 100, "answer_tokens")
+    (tmp_path / "recipes" / "mixtures").mkdir(parents=True)
+    spec = load(ROOT / "recipes" / "mixtures" / "cauldron.yaml", mix.MixtureSpec)
+    manifest = mix.compose(spec, tmp_path / "recipes" / "mixtures", tmp_path / "mixture.json").manifest
+    groups: Counter[str] = Counter()
+    for source in manifest.datasets:
+        groups[source.group or source.name] += source.share * 0.9998
+    published = {"text": 26.41, "ocr": 17.47, "charts": 14.05, "tables": 11.30, "vqa": 11.02, "reasoning": 10.32}
+    published |= {"captions": 5.14, "differences": 2.38, "textbooks": 1.58, "code": 0.31}
+    assert dict(groups) == pytest.approx({name: share / 100 for name, share in published.items()}, abs=1e-9)
+    source, _, row = mix.locate(manifest, np.arange(50_000))
+    tokens = np.zeros((len(lengths), 50_000), np.int64)
+    for number, of in enumerate(lengths.values()):
+        tokens[number, source == number] = of[row[source == number]]
+    so_far = tokens.cumsum(axis=1)
+    wanted = np.array([share / 99.98 for share in CAULDRON.values()])[:, None] * so_far.sum(axis=0)
+    assert np.abs(so_far - wanted).max() < 1.5 * max(of.max() for of in lengths.values())
+
+
 EXPECTED: dict[str, dict[str, float]] = {
+    "cauldron": {name: share / 99.98 for name, share in CAULDRON.items()},
     "mm1": {"alt": 0.4185, "vecap": 0.0315, "pages": 0.45, "text": 0.10},
     "x-instructblip": {name: share for name, (_, share) in INSTRUCT_BLIP.items()},
     "idefics2": {"obelics": 0.7, "pairs": 0.3, "pdfs": 0},
@@ -239,7 +316,10 @@ def test_each_mixture_that_is_shipped_gives_what_its_header_says(tmp_path: Path,
     spec = load(path, mix.MixtureSpec)
     (tmp_path / "a" / "b").mkdir(parents=True)
     place = (tmp_path / "a" / "b" / entry_paths(spec.sources)[0]).resolve().parent
-    listed(place, {name: sizes.get(name, 100) for name in expected}, per_shard=100_000)
+    if spec.unit == "samples":
+        listed(place, {name: sizes.get(name, 100) for name in expected}, per_shard=100_000)
+    else:
+        measured(place, {name: np.arange(1, 101) for name in expected}, 100, spec.unit)
     built = mix.compose(spec, tmp_path / "a" / "b", tmp_path / "mixture.json")
     for source in built.manifest.datasets:
         assert source.share == pytest.approx(expected[source.name], abs=5e-5)

@@ -73,21 +73,6 @@ def test_tokens_are_exactly_in_their_shares_whenever_the_sources_end_an_epoch_to
         assert tokens[part][source[part] == 0].sum() * 2 == tokens[part][source[part] == 1].sum() * 5
 
 
-def test_between_epochs_tokens_stray_no_further_than_a_random_sample_does(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    length = {name: rng.geometric(1 / 90, 2000).tolist() for name in "xy"}
-    for name, values in length.items():
-        a_dataset(tmp_path / name, 2000, text_tokens=values)
-    built = composed(tmp_path, "unit: text_tokens\nsources: [{path: x, weight: 3}, {path: y, weight: 1}]")
-    source, _, row = mix.locate(built.manifest, np.arange(6000))
-    for number, name in enumerate("xy"):
-        mine = np.array(length[name])[row[source == number]]
-        drawn = np.arange(1, len(mine) + 1)
-        inside = drawn % 2000
-        allowed = 4 * np.std(length[name]) * np.sqrt(inside * (1 - inside / 2000)) + 1e-6 * drawn
-        assert (np.abs(np.cumsum(mine) - drawn * np.mean(length[name])) <= allowed).all()
-
-
 def test_a_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_path: Path) -> None:
     a_dataset(tmp_path / "a", 5)
     with pytest.raises(mix.MixtureError, match=r"no column 'text_tokens'.*curate index --tokenizer"):
@@ -125,6 +110,19 @@ def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     built = composed(home, f"mode: accumulate\nsources: [{entries}]\nstages: {stages}")
     assert mix.stage_at(built.manifest, 2).weights == (1.0, 0.2)
     assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
+
+
+def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(home: Path) -> None:
+    built = composed(
+        home, "mode: concat\nsources: [{path: a, epochs: 0.25}, {path: b, epochs: 0.5}, {path: c, epochs: 2}]"
+    )
+    assert built.manifest.epoch == 250 + 200 + 180
+    source, epoch, row = mix.locate(built.manifest, np.arange(4 * 630))
+    for number, (part, size) in enumerate(((250, 1000), (200, 400), (180, 90))):
+        mine = row[source == number]
+        assert [int((source[n * 630 : (n + 1) * 630] == number).sum()) for n in range(4)] == [part] * 4
+        assert all(np.array_equal(np.sort(mine[at : at + size]), np.arange(size)) for at in range(0, len(mine), size))
+    assert epoch.max() == 7
 
 
 # --- limits on epochs ---
@@ -202,6 +200,78 @@ def test_weights_ramp_from_one_stage_to_the_next(home: Path) -> None:
     source, epoch, row = mix.locate(manifest, np.arange(4000))
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 4000
     assert np.array_equal(np.bincount(source[:2345], minlength=3), manifest.plan.counts(2345))
+
+
+RAMPED = f"""
+batch: 10
+sources: [{ALL}]
+stages:
+  - {{name: low, steps: 100, resolution: 224, sequence: {{a: 1024, b: 512}}}}
+  - {{name: high, ramp: 50, resolution: 448, resolution_multiple: 14, sequence: {{a: 2048, c: 768}},
+     sequence_multiple: 256, train: [connector]}}
+"""
+
+
+def test_resolution_and_sequence_ramp_with_the_weights_in_whole_multiples(home: Path) -> None:
+    manifest = composed(home, RAMPED).manifest
+    found = [mix.stage_at(manifest, step) for step in (0, 99, 100, 101, 125, 149, 150, 10_000)]
+    assert [stage.resolution for stage in found] == [224, 224, 224, 224, 336, 448, 448, 448]
+    assert [stage.ramping for stage in found] == [False, False, True, True, True, True, False, False]
+    # A source of which the stage before said nothing has its length at once.
+    assert [stage.sequence for stage in found[3:6]] == [{"a": n, "c": 768} for n in (1024, 1536, 2048)]
+    every = [mix.stage_at(manifest, step).resolution or 0 for step in range(90, 160)]
+    assert every == sorted(every)
+    assert {px % 14 for px in every} == {0}
+    assert len(set(every)) == 1 + (448 - 224) // 14
+    assert len(manifest.segments) == 2  # weights that stay make no staircase
+    assert mix.stage_of(manifest, 1255) == mix.StageAt(
+        "high", True, pytest.approx((1 / 3,) * 3), 336, {"a": 1536, "c": 768}, ("connector",)
+    )
+
+
+def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too(home: Path) -> None:
+    stages = "[{name: x, steps: 100, resolution: 224}, {name: y, resolution: 448}]"
+    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
+    assert [mix.stage_at(manifest, step).resolution for step in (99, 100)] == [224, 448]
+    stages = "[{name: x, steps: 10, resolution: 200}, {name: y, ramp: 10, resolution: {a: 400, b: 300}}]"
+    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
+    assert mix.stage_at(manifest, 15).resolution == {"a": 300, "b": 250}
+    stages = "[{name: x, steps: 10, sequence: 100}, {name: y, ramp: 10, steps: 20, sequence: 200}, {name: z}]"
+    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
+    assert [mix.stage_at(manifest, step).sequence for step in (9, 10, 15, 20, 29, 30)] == [
+        100,
+        100,
+        150,
+        200,
+        200,
+        None,
+    ]
+
+
+def test_what_a_step_trains_at_is_shown_beside_its_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    composed(home, RAMPED)
+    found = mixtures.stage(home / "mixture.json", 125)
+    assert found == {
+        **{"step": 125, "name": "high", "ramping": True, "resolution": 336, "train": ("connector",)},
+        **{"sequence": {"a": 1536, "c": 768}, "weights": pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})},
+    }
+    mixtures.show_stage(found)
+    said = (
+        "step 125: stage high, ramping; 336 pixels; sequences of 1,536 tokens (a), 768 tokens (c); trains connector\n"
+    )
+    assert capsys.readouterr() == ("", said)
+    foretold = mixtures.simulate(home / "mixture.json", 200, None)
+    assert foretold["stages"][1] == {
+        **{"name": "high", "from_step": 100, "ramp_steps": 50, "resolution": [224, 448], "train": ("connector",)},
+        "sequence": [{"a": 1024, "c": 768}, {"a": 2048, "c": 768}],
+    }
+    mixtures.show_simulated(foretold)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "stage low from step 0; 224 pixels; sequences of 1,024 tokens (a), 512 tokens (b)" in told
+    assert (
+        "stage high from step 100; ramping over 50 steps; 224 pixels to 448 pixels; sequences of 1,024 tokens (a),"
+        in told
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -316,6 +386,9 @@ def test_whatever_the_stages_and_limits_no_source_is_drawn_too_often_and_counts_
             "shorter than its ramp",
         ),
         ("sources: [{path: nowhere}]", mix.MixtureError, "no such folder"),
+        (RAMPED.replace("resolution: 448", "resolution: 450"), SettingsError, "450 is no multiple of 14"),
+        (RAMPED.replace("ramp: 50, ", ""), SettingsError, "say `resolution` and `ramp` as well"),
+        (RAMPED.replace("{a: 2048, c: 768}", "{a: 2048, c: 0}"), SettingsError, "sequence"),
     ],
 )
 def test_a_specification_that_cannot_be_meant_is_refused_with_the_reason(
@@ -387,3 +460,17 @@ def test_the_command_line_takes_a_specification_or_weights_and_lists_and_foretel
     assert cli.main(["mix"]) in (0, 2)
     with pytest.raises(ValueError, match="for example"):
         mixtures.ranges(["5-x"])
+
+
+def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -> None:
+    listed(tmp_path, {"a": 30, "b": 20, "c": 10})
+    spec, out = tmp_path / "spec.yaml", tmp_path / "m.json"
+    spec.write_text("batch: 5\nsources: [{path: a, name: x}, {group: g, sources: [{path: b}, {path: c}]}]")
+    changes = ["batch=7", "sources.x.weight=3", "sources.g.weight=2", "sources.g.sources.1.weight=0"]
+    built = mixtures.write([str(spec)], out, 9, mixtures.Going(), changes)
+    assert (built.manifest.batch, built.manifest.seed) == (7, 9)
+    assert [source.share for source in built.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
+    with pytest.raises(SettingsError, match="did you mean 'batch'"):
+        mixtures.write([str(spec)], out, None, mixtures.Going(), ["bacth=7"])
+    with pytest.raises(ValueError, match="no specification to change"):
+        mixtures.write([str(tmp_path / "a")], out, None, mixtures.Going(), ["batch=7"])

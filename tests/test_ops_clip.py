@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from curate.clip_tokens import described_tokens, open_clip_tokens
 from curate.models import ModelError, clip_precision, load_clip
 from curate.ops import spec_of
-from curate.ops.clip import _Images, clip_score
+from curate.ops._clip import ImageTower
+from curate.ops.clip import clip_score
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 32,
@@ -161,13 +162,13 @@ def test_pixels_are_those_of_open_clips_transform(resize_mode: str, interpolatio
     described = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": prepare})
     path = tmp_path / "m.safetensors"
     save_file(network().state_dict(), path, metadata={"open_clip_config": described})
-    ours = _Images(load_clip(str(path), "", "float32"))
+    ours = ImageTower(load_clip(str(path), "", "float32"))
     transform = image_transform_v2(
         PreprocessCfg(size=(48, 48), resize_mode=resize_mode, interpolation=interpolation, mean=(0.5, 0.4, 0.3)),
         is_train=False,
     )
     for image in [*pictures(12), Image.new("RGB", (3, 2), "red"), Image.new("RGB", (160, 10), "blue")]:
-        assert torch.equal(ours.normalised(np.stack([ours._pixels(image)]))[0], transform(image))
+        assert torch.equal(ours.normalised(np.stack([ours.pixels(image)]))[0], transform(image))
 
 
 def test_a_picture_of_one_pixel_by_thirty_thousand_is_scored_in_little_memory(model: str) -> None:

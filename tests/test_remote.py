@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from storage import KEY, SECRET, Proxy, http_server, proxy, s3_server
 from torch.utils.data import DataLoader
@@ -23,14 +24,27 @@ from train_samples import dataset, mixture
 
 from curate import mix
 from curate.sample import file_sha256
-from curate.shards import ShardCache, ShardError, ShardReader, UnreachableError, attach, load_dataset, remote
+from curate.settings import validate
+from curate.shards import (
+    ShardCache,
+    ShardError,
+    ShardReader,
+    UnreachableError,
+    attach,
+    described,
+    fetched,
+    load_dataset,
+    remote,
+    verify_shard,
+)
 from curate.shards.ranges import merged
+from pipelines import lengths
 from pipelines.cli import main
 from train.data import Reading, Stream, StreamError
 from train.fit import Fit
 
 pytest.importorskip("s3fs")
-QUICK = remote.Patience(attempts=4, first_s=0.02)
+QUICK = remote.Patience(attempts=7, first_s=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +118,7 @@ def test_storage_that_stays_away_stops_the_stream_and_replaces_nothing(
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
-    with pytest.raises(StreamError, match=r"s3://bucket/.*\.tar: could not be read in 4 tries"):
+    with pytest.raises(StreamError, match=r"s3://bucket/.*\.tar: could not be read in 7 tries"):
         batches(attached)
 
 
@@ -123,6 +137,34 @@ def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], 
     with pytest.raises(ShardError, match="it was changed"):
         remote.open_shard(tmp_path / "here", info)
     shutil.rmtree(folder)
+
+
+def test_a_sample_that_changed_where_it_lies_is_noticed_and_replaced_though_the_tar_kept_its_size(
+    store: tuple[Path, Proxy], tmp_path: Path
+) -> None:
+    folder = dataset(store[0] / f"flipped{time.time_ns()}", 40, seed=9)
+    attach(f"s3://bucket/{folder.name}", tmp_path / "here")
+    mix.build([(tmp_path / "here", 1.0)], 7, tmp_path / "mixture.json")
+    with ShardReader(folder / "00001.tar") as reader:
+        uid, place = reader.uids[4].as_py(), reader.parts(4)[1].offset
+    data = bytearray((folder / "00001.tar").read_bytes())
+    data[place] ^= 1  # a letter of a caption, at which no decoder would stumble
+    (folder / "00001.tar").write_bytes(data)
+    info = load_dataset(tmp_path / "here").shards[1]
+    with remote.open_shard(tmp_path / "here", info) as far:
+        assert far.read_many([3, 5])
+        for read in (lambda: far.read_many([3, 4]), lambda: far.read(4)):
+            with pytest.raises(ShardError, match=rf"{uid} \(row 4\) is not the one that was published"):
+                read()
+    assert [uid in said for said in verify_shard(tmp_path / "here", info)] == [True]
+    assert verify_shard(tmp_path / "here", load_dataset(tmp_path / "here").shards[0]) == []
+    stream = Stream(tmp_path / "mixture.json", 20, Fit(16))
+    given = [next(stream) for _ in range(2)]
+    stream.close()
+    assert all(uid not in batch.uids for batch in given)
+    assert [r.row for batch in given for r in batch.replaced] == [24]
+    shutil.rmtree(folder)
+    assert "FileNotFoundError" in verify_shard(tmp_path / "here", info)[0]
 
 
 def test_the_command_attaches_a_dataset(
@@ -172,6 +214,136 @@ def test_a_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple
             server.shutdown()
             server.server_close()
             serving.result()
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's cache, of this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "curate" / "datasets"
+
+
+def test_a_mixture_names_datasets_in_s3_by_their_urls(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mixture.json"
+    assert main(["mix", "s3://bucket/many=3", "s3://bucket/few/=1", "--seed", "7", "-o", str(out)]) == 0
+    manifest = mix.load(out)
+    assert [d.path for d in manifest.datasets] == ["s3://bucket/many", "s3://bucket/few"]
+    assert batches(out) == batches(store[0] / "mixture.json")
+    assert main(["mix", "at", str(out), "--step", "0", "--batch", "16"]) == 0
+    assert [line.split("\t")[4] for line in capsys.readouterr().out.splitlines()[-16:]] == list(
+        batches(out, count=1)[0]
+    )
+    assert len(list(at_home.iterdir())) == 2
+    assert not list(at_home.rglob("*.tar"))
+    # Once its indexes are here, a manifest asks for each dataset.json and no more, and looking into it for nothing.
+    store[1].asked.clear()
+    mix.load(out)
+    assert {name.rpartition("/")[2] for name, _, _ in store[1].asked} == {"dataset.json"}
+    store[1].asked.clear()
+    mix.uids_at(mix.read(out), out, mix.positions_of(manifest, 3, 16))
+    assert not store[1].asked
+    # Another host reads the same file.
+    shutil.rmtree(at_home)
+    assert batches(out) == batches(store[0] / "mixture.json")
+
+
+@pytest.mark.parametrize("fault", ["503", "cut", "slow"])
+def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path, fault: str
+) -> None:
+    with http_server(store[0]) as port, proxy(port) as before:
+        before.fault = lambda number, path: fault if number % 3 == 0 else ""
+        url, out = before.url, tmp_path / "mixture.json"
+        mix.build([(f"{url}/many", 3.0), (f"{url}/few", 1.0)], 7, out)
+        assert batches(out, Reading(threads=2)) == batches(store[0] / "mixture.json")
+        assert {befell for _, _, befell in before.asked} == {fault, ""}
+
+
+def test_a_tar_that_changed_on_a_web_server_is_refused(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
+) -> None:
+    folder = dataset(tmp_path / "web" / "one", 20, seed=9, shards=1)
+    with http_server(tmp_path / "web") as port:
+        here = fetched(f"http://127.0.0.1:{port}/one")
+        info, tar = load_dataset(here).shards[0], folder / "00000.tar"
+        with ShardReader(tar) as reader:
+            place = reader.parts(7)[0].offset
+        data = bytearray(tar.read_bytes())
+        data[place] ^= 1
+        tar.write_bytes(data)
+        with remote.open_shard(here, info) as far:
+            assert len(far.read_many([0, 6, 8])) == 3
+            with pytest.raises(ShardError, match=r"row 7\) is not the one that was published"):
+                far.read_many([6, 7])
+            tar.write_bytes(data[:2000])  # while it is being read
+            with pytest.raises((ShardError, UnreachableError), match=r"one/00000\.tar"):
+                far.read_many([15])
+        with pytest.raises(ShardError, match=r"has 2000 bytes.*it was changed"):
+            remote.open_shard(here, info)
+
+
+def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_read_from_its_indexes(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
+) -> None:
+    out, tokens = tmp_path / "old" / "mixture.json", "unit: text_tokens\nbatch: 8\nsources: [{path: s3://bucket/PATH}]"
+    (tmp_path / "old").mkdir()
+    mix.build([("s3://bucket/many", 1.0)], 7, out)
+    new = tmp_path / "mixture.json"
+    mix.skip(mix.Onto(mix.load(out), out, 0), new, [])
+    assert mix.load(new).datasets[0].path == "s3://bucket/many"
+    folder = dataset(store[0] / f"counted{time.time_ns()}", 20, seed=9)
+    spec = validate(yaml.safe_load(tokens.replace("PATH", folder.name)), mix.MixtureSpec, "spec.yaml")
+    with pytest.raises(mix.MixtureError, match="no column 'text_tokens'"):
+        mix.compose(spec, tmp_path, out)
+    lengths.add_text_tokens(folder, "words")
+    assert mix.compose(spec, tmp_path, out).manifest.datasets[0].units == 20 * 5
+    shutil.rmtree(folder)
+
+
+def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
+) -> None:
+    out = tmp_path / "mixture.json"
+    folder = dataset(store[0] / f"changing{time.time_ns()}", 20, seed=9)
+    url = f"s3://bucket/{folder.name}"
+    mix.build([(url, 1.0)], 7, out)
+    store[1].fault = lambda number, path: "503"
+    with pytest.raises(mix.MixtureError, match=r"could not be read in 7 tries"):
+        mix.load(out)
+    at_home.parent.rename(tmp_path / "away")
+    with pytest.raises(mix.MixtureError, match=r"dataset 'changing.*could not be read in 7 tries"):
+        mix.folder_of(mix.read(out), out, 0)
+    shutil.rmtree(at_home.parent, ignore_errors=True)
+    (tmp_path / "away").rename(at_home.parent)
+    store[1].fault = lambda number, path: ""
+    shutil.rmtree(folder)
+    dataset(folder, 21, seed=9)
+    with pytest.raises(mix.MixtureError, match=rf"{url} has changed since it was mixed.*curate mix"):
+        mix.load(out)
+    shutil.rmtree(at_home)
+    with pytest.raises(ShardError, match="no longer the dataset"):
+        mix.folder_of(mix.read(out), out, 0)
+    shutil.copy(store[0] / "few" / "00000.arrow", folder)
+    with pytest.raises(ShardError, match=r"00000\.arrow: is the index of another tar"):
+        mix.build([(url, 1.0)], 7, out)
+    assert not list(at_home.rglob("dataset.json"))
+    shutil.rmtree(folder)
+    with pytest.raises(ShardError, match="FileNotFoundError"):
+        mix.load(out)
+    with pytest.raises(ShardError, match=r"oci://a: cannot be read here: .*ocifs"):  # a library that is not there
+        described("oci://a")
+
+
+def test_many_that_want_a_dataset_at_once_fetch_it_once(
+    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
+) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        folders = set(pool.map(lambda _: fetched("s3://bucket/many"), range(6)))
+    assert len(folders) == 1
+    got = [name for name, ranged, _ in store[1].asked if name.startswith("GET") and name.endswith(".arrow")]
+    assert len(got) == 2
 
 
 def test_ranges_join_across_small_gaps_only() -> None:

@@ -277,7 +277,7 @@ def test_the_card_says_how_the_dataset_was_made(made: tuple[Summary, str, str]) 
 def test_the_snippets_of_the_card_work(made: tuple[Summary, str, str]) -> None:
     summary, _, card = made
     first, second = re.findall("```python\n(.*?)```", card, re.DOTALL)
-    counted = f"{first}\nprint(sum(1 for image, text in pairs if image.size and text))"
+    counted = f"{first}\nprint(sum(1 for image, text in samples if image.size and text))"
     command = [sys.executable, "-c", counted]
     done = subprocess.run(command, cwd=summary.folder.parent, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(summary.dataset.samples)], done.stderr

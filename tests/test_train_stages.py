@@ -27,8 +27,8 @@ from train.stages import Stages
 RISING = """batch: 16
 sources: [{path: many}, {path: few}]
 stages:
-  - {name: low, steps: 3}
-  - {name: rising, steps: 5, ramp: 4, resolution: 64}
+  - {name: low, steps: 3, resolution: 32}
+  - {name: rising, steps: 5, ramp: 4, resolution: 64, resolution_multiple: 8}
   - {name: high, resolution: 64}
 """
 
@@ -60,7 +60,7 @@ def test_the_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Pat
     manifest = composed(tmp_path, RISING)
     found = batches(manifest, {"type": "contrastive"}, 16, 10)
     assert [batch.tensors["image"].shape[-1] for batch in found] == [32, 32, 32, 32, 40, 48, 56, 64, 64, 64]
-    stages = Stages(mix.read(manifest), 32, 8)
+    stages = Stages(mix.read(manifest), 32)
     assert {stages.resolution(16 * step + 15, 0) % 8 for step in range(10)} == {0}
 
 
@@ -88,15 +88,15 @@ def test_a_resolution_that_changes_the_number_of_an_images_vectors_is_refused(tm
     mixture(tmp_path)
     composed(tmp_path, RISING)
     settings = config({"type": "caption"})
-    with pytest.raises(ModelError, match=r"64 pixels has 64 patches, the model's own size 16"):
+    with pytest.raises(ModelError, match=r"40 pixels has 25 patches, the model's own size 16"):
         prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
 
 
 def test_a_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path) -> None:
     mixture(tmp_path)
-    composed(tmp_path, RISING.replace("64", "60"))
+    composed(tmp_path, RISING.replace(", resolution_multiple: 8", ""))
     settings = config({"type": "contrastive"})
-    with pytest.raises(ModelError, match="patches have 8 pixels a side, so an image cannot have 60"):
+    with pytest.raises(ModelError, match="patches have 8 pixels a side, so an image cannot have 33"):
         prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
 
 

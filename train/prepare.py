@@ -102,7 +102,7 @@ class Rules:
 def build(config: Config, clip: Clip, path: Path) -> Prepared:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     manifest = mix.read(path)
-    stages = Stages(manifest, clip.size_px, getattr(clip.net.visual, "patch_size", (32, 32))[0])
+    stages = Stages(manifest, clip.size_px)
     wording = Wording(manifest, config.seed)
     pixels = Pixels(wording, stages, config.data)
     if isinstance(config.objective, Multimodal):
@@ -110,7 +110,7 @@ def build(config: Config, clip: Clip, path: Path) -> Prepared:
     else:
         _refuse_sequences(stages, config.objective.type)
         found = _rows(config.objective, clip, wording, pixels)
-    for size_px in sorted(set().union(*stages.resolutions()) - {clip.size_px}):
+    for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
     _check_stages(manifest, found.objective)
     return found

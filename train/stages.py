@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,11 @@ from curate.mix.plan import stream_position
 class Stages:
     """What holds at a position of the stream; all samples of a batch go by the position at which it starts.
 
-    `own_px` is the resolution where the manifest says none; while a stage ramps in, its resolution grows in steps of
-    `multiple_px` from the stage's before.
+    `own_px` is the resolution where the manifest says none.
     """
 
     manifest: mix.Manifest
     own_px: int
-    multiple_px: int = 1
 
     @cached_property
     def starts(self) -> list[int]:
@@ -34,22 +33,27 @@ class Stages:
 
     def resolution(self, position: int, source: int) -> int:
         """The side of a source's images in pixels."""
-        number = self.number(position)
-        stage, wanted = self.manifest.stages[number], self._side(number, source)
-        done = mix.mixture_position(self.manifest, position) - stage.start
-        if not number or done >= stage.ramp:
-            return wanted
-        before = self._side(number - 1, source)
-        return before + round((wanted - before) * done / stage.ramp / self.multiple_px) * self.multiple_px
+        return self._said(mix.stage_of(self.manifest, position).resolution, source) or self.own_px
 
     def resolutions(self) -> list[set[int]]:
         """Of each stage, ramps aside, the resolutions of its sources."""
         sources = range(len(self.manifest.datasets))
-        return [{self._side(number, source) for source in sources} for number in range(len(self.starts))]
+        stages = self.manifest.stages
+        return [{self._said(stage.resolution, source) or self.own_px for source in sources} for stage in stages]
+
+    def sides(self) -> set[int]:
+        """Every resolution that a run meets, those on the way of a ramp as well."""
+        found = set().union(*(set(sides) for sides in self.resolutions()))
+        for before, stage in itertools.pairwise(self.manifest.stages):
+            for source in range(len(self.manifest.datasets)) if stage.ramp else ():
+                first, last = self._said(before.resolution, source), self._said(stage.resolution, source)
+                if first is not None and last is not None:
+                    found.update(range(min(first, last), max(first, last), stage.resolution_multiple))
+        return found
 
     def sequence(self, position: int, source: int) -> int | None:
         """Tokens of a sample of a source at most, where the manifest says so."""
-        return self._said(self.manifest.stages[self.number(position)].sequence, source)
+        return self._said(mix.stage_of(self.manifest, position).sequence, source)
 
     def pack(self, position: int, own: int) -> int:
         """Tokens of a pack: the longest sequence of the stage, or `own`."""
@@ -73,9 +77,6 @@ class Stages:
             return [1 / max(sum(counts), 1.0)] * len(counts)
         weights = mix.stage_at(self.manifest, position // mix.step_size(self.manifest)).weights
         return [weight / max(count, 1.0) for weight, count in zip(weights, counts, strict=True)]
-
-    def _side(self, number: int, source: int) -> int:
-        return self._said(self.manifest.stages[number].resolution, source) or self.own_px
 
     def _said(self, said: int | dict[str, int] | None, source: int) -> int | None:
         """What is said of a source: by its name, by the innermost of its groups that is named, or for all."""

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from curate.download.buffer import Budget, Waiting
-from curate.download.fetched import Fetched, sha256
+from curate.download.fetched import Fetched, Wants, sha256
 from curate.download.settings import DownloadSettings
 
 if TYPE_CHECKING:
@@ -36,15 +36,17 @@ CLOSED = "this Downloader is closed; make a new one"
 class Downloader:
     """Fetches (uid, url) rows; connections and DNS answers live as long as it does. For one thread at a time.
 
-    `scratch` is where temporary files go (the system's folder if None).
+    `scratch` is where temporary files go (the system's folder if None). What is not of the kind that the caller
+    `wants` fails by name.
     """
 
-    def __init__(self, settings: DownloadSettings, scratch: Path | None = None) -> None:
+    def __init__(self, settings: DownloadSettings, scratch: Path | None = None, wants: Wants = "image") -> None:
         self._settings = settings
+        self._wants: Wants = wants
         self._scratch = scratch
         self._shard: _Shard | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        if settings.engine == "curate":
+        if settings.engine == "curate" or wants != "image":
             self._start()
 
     def __enter__(self) -> Downloader:
@@ -59,7 +61,7 @@ class Downloader:
         Rows of several shards may be given as one: then one shard's last slow rows do not leave the rest idle.
         A new call abandons what an earlier one has not handed over. Raises ValueError once it is closed.
         """
-        if self._settings.engine == "img2dataset":
+        if self._settings.engine == "img2dataset" and self._wants == "image":
             from curate.download.whole import fetch_with_img2dataset
 
             return fetch_with_img2dataset(rows, self._settings, self._scratch)
@@ -78,7 +80,7 @@ class Downloader:
     def _start(self) -> None:
         self._resizer: ImageResizer | None = None
         self._resize_pool: ThreadPoolExecutor | None = None
-        if self._settings.resize is not None:
+        if self._settings.resize is not None and self._wants == "image":
             from curate.download.resize import ImageResizer
 
             self._resizer = ImageResizer(self._settings.resize)
@@ -91,7 +93,7 @@ class Downloader:
     async def _connect(self) -> Transport:
         from curate.download.transport import Transport
 
-        return Transport(self._settings, self._budget.room)
+        return Transport(self._settings, self._budget.room, self._wants)
 
     async def _stop(self) -> None:
         await self._abandon()

@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+Wants = Literal["image", "page"]
+"""What a URL is asked for."""
+
 Status = Literal["success", "failed_to_download", "failed_to_resize"]
 
 _MAGIC = (
@@ -57,6 +60,13 @@ class Fetched:
 def sha256(body: bytes) -> str:
     """SHA-256 of the bytes as hex."""
     return hashlib.sha256(body).hexdigest()
+
+
+def sniff_page(body: bytes) -> tuple[str | None, str | None]:
+    """("html", None) if the bytes may be a web page, or (None, the error): empty_body, not_html."""
+    if not body:
+        return None, "empty_body"
+    return ("html", None) if b"<" in body and sniff(body)[0] in (None, "svg") else (None, "not_html")
 
 
 def sniff(body: bytes) -> tuple[str | None, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -93,6 +93,10 @@ class DownloadSettings(Settings):
             if "/" in entry:
                 ipaddress.ip_network(entry.strip())
         return tuple(entry.strip().lower() for entry in value)
+
+    def identity(self) -> dict[str, Any]:
+        """What of this changes the bytes that are kept."""
+        return self.model_dump(mode="json", include={"resize", "respect_opt_out"})
 
     @property
     def user_agent_token(self) -> str:

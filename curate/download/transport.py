@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from yarl import URL
 
 from curate.download.client import Answer, Client, FetchError, Head
-from curate.download.fetched import Fetched, sha256, sniff
+from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
 
@@ -55,11 +55,16 @@ class Transport:
 
     settings: DownloadSettings
     room: asyncio.Event
+    wants: Wants = "image"
     _hosts: dict[str, _Host] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         self._client = Client(self.settings)
+
+    @property
+    def _is_resized(self) -> bool:
+        return self.settings.resize is not None and self.wants == "image"
 
     async def close(self) -> None:
         """Close every connection."""
@@ -79,7 +84,7 @@ class Transport:
             )  # fmt: skip
         return Fetched(
             key, text, "success", http_status=got.status, final_url=str(got.url), body=got.body,
-            attempts=attempts, ext=got.ext, sha256=None if self.settings.resize else sha256(got.body),
+            attempts=attempts, ext=got.ext, sha256=None if self._is_resized else sha256(got.body),
         )  # fmt: skip
 
     async def _insist(self, url: URL) -> tuple[int, _Found | FetchError]:
@@ -190,14 +195,14 @@ class Transport:
         return opted_out(head.all("x-robots-tag"), self.settings.user_agent_token, self.settings.respect_opt_out)
 
     def _ext(self, answer: Answer) -> str | None:
-        """The extension of a body that is an image. Raises FetchError for any other, and for one not to be used."""
+        """The extension of a body that is what was wanted. Raises FetchError for any other, or one not to be used."""
         head = answer.head
         words = self._opt_out(head)
         if words:
             raise FetchError("opt_out", f"X-Robots-Tag: {words}")
         if answer.is_cut:
             raise FetchError("body_too_large", f"more than {self.settings.max_bytes} bytes")
-        ext, error = sniff(answer.body)
+        ext, error = (sniff if self.wants == "image" else sniff_page)(answer.body)
         if error:
             raise FetchError(error, f"status {head.status}, content-type {head.get('content-type') or '-'}")
         return ext

@@ -4,7 +4,7 @@ from curate.mix.build import Built, Onto, build, compose, short, skip
 from curate.mix.indexes import Drawn, uids_at
 from curate.mix.manifest import Manifest, Segment, Source, Stage, folder_of, json_schema, knows, load, read, save
 from curate.mix.order import order
-from curate.mix.plan import StageAt, choose, locate, mixture_position, positions_of, stage_at, step_size
+from curate.mix.plan import StageAt, choose, locate, mixture_position, positions_of, stage_at, stage_of, step_size
 from curate.mix.schedule import MixtureError, quantisation_error, shares
 from curate.mix.spec import MixtureSpec
 
@@ -37,6 +37,7 @@ __all__ = [
     "short",
     "skip",
     "stage_at",
+    "stage_of",
     "step_size",
     "uids_at",
 ]

@@ -9,18 +9,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
-from curate.mix.indexes import units_held
-from curate.mix.manifest import Continued, Manifest, Mode, Segment, Source, Stage, same_content, save
+from curate.mix.leaves import leaves_of, unused
+from curate.mix.manifest import Continued, Lengths, Manifest, Mode, Segment, Source, Spread, Stage, save
 from curate.mix.order import runs
 from curate.mix.plan import mixture_position, skipped, stream_position
 from curate.mix.schedule import MixtureError, exactly
 from curate.mix.segments import Laid, Limits, lay_out
 from curate.mix.spec import Entry, MixtureSpec, StageSpec
-from curate.mix.weights import Leaf, Shares, resolve, taken
+from curate.mix.spread import tables, write
+from curate.mix.strata import Table
+from curate.mix.weights import Leaf, Shares, resolve
 from curate.sample import file_sha256
 from curate.settings import validate
-from curate.shards import DatasetInfo, load_dataset
-from curate.shards.info import DATASET_FILE, dataset_file
+from curate.shards import is_url
 
 WHOLE = StageSpec(name="whole")
 
@@ -44,13 +45,13 @@ class Built:
     notes: tuple[str, ...]
 
 
-def build(datasets: Sequence[tuple[Path, float]], seed: int, out: Path) -> Manifest:
-    """Check the datasets (folders) and their weights, and write the manifest `out`. Raises MixtureError, ShardError."""
+def build(datasets: Sequence[tuple[Path | str, float]], seed: int, out: Path) -> Manifest:
+    """Check the datasets (folders, URLs) and weights, and write the manifest `out`. Raises MixtureError, ShardError."""
     return compose(short(datasets, seed), Path(), out).manifest
 
 
 def short(
-    datasets: Sequence[tuple[Path, float]], seed: int, mode: Mode = "interleave", batch: int | None = None
+    datasets: Sequence[tuple[Path | str, float]], seed: int, mode: Mode = "interleave", batch: int | None = None
 ) -> MixtureSpec:
     """The specification of datasets and weights without more ado. Raises MixtureError."""
     if not datasets:
@@ -69,21 +70,22 @@ def compose(
     weights hold and every source goes on where it stood. `skip_steps` are (first, last) steps to leave out.
     Raises MixtureError, ShardError or SettingsError.
     """
-    leaves = tuple(_leaves(spec, home))
+    leaves = tuple(leaves_of(spec, home))
     stages = spec.stages or (WHOLE,)
     shares = tuple(resolve(spec, leaves, stage.weights) for stage in stages)
     draft = _Draft(spec, out, leaves, stages, shares, onto)
     skips, position = (onto.manifest.skips, onto.position) if onto else ((), 0)
     data = draft.data(skipped(skips, draft.batch, position, skip_steps))
-    manifest = validate(data, Manifest, str(out)).sealed()
+    manifest = validate(data, Manifest, str(out)).sealed().at(out)
+    notes = tuple(_notes(leaves, shares, manifest))
     save(manifest, out)
-    return Built(manifest, leaves, shares, tuple(_notes(leaves, shares)))
+    return Built(manifest, leaves, shares, notes)
 
 
 def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
     """The same mixture without some (first, last) steps that are still to come; everything after them is as it was."""
     old = onto.manifest
-    folders = [_seen_from(out.parent, onto.path.parent / source.path) for source in old.datasets]
+    folders = [_moved(source.path, onto.path.parent, out.parent) for source in old.datasets]
     sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
     skips = skipped(old.skips, old.batch, onto.position, steps)
     end = None if old.end is None else stream_position(mixture_position(old, old.end - 1) + 1, skips)
@@ -91,9 +93,10 @@ def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
         "datasets": [source.model_dump() for source in sources],
         "skips": skips,
         "end": end,
+        "lengths": _beside(out, list(tables(old, onto.path))),
         "continued": Continued(digest=file_sha256(onto.path), position=onto.position),
     }
-    manifest = validate(data, Manifest, str(out)).sealed()
+    manifest = validate(data, Manifest, str(out)).sealed().at(out)
     save(manifest, out)
     return Built(manifest, (), (), ())
 
@@ -137,7 +140,7 @@ class _Draft:
         places = _places(self.leaves, old)
         width = max([*places, *(range(len(old.datasets)) if old else ())]) + 1
         self._check_onto()
-        stages = self._stages(places, width)
+        sources, stages = self._sources(places, width), self._stages(places, width)
         segments, end = self._segments(stages, places, width)
         before = [s for s in old.segments if s.start < self.start] if old else []
         return {
@@ -150,7 +153,8 @@ class _Draft:
             "end": None if end is None else stream_position(end, skips),
             "skips": skips,
             "open_shards": old.open_shards if old else spec.open_shards,
-            "datasets": self._sources(places, width),
+            "datasets": sources,
+            "lengths": _beside(self.out, self._lines(places, sources)),
             "stages": stages,
             "segments": [
                 *(Segment(start=s.start, slots=_wide(s.slots, range(len(s.slots)), width, 0)) for s in before),
@@ -166,14 +170,28 @@ class _Draft:
         folder = self.out.parent
         if self.onto:
             for at, source in enumerate(self.onto.manifest.datasets):
-                there = _seen_from(folder, self.onto.path.parent / source.path)
+                there = _moved(source.path, self.onto.path.parent, folder)
                 out[at] = source.model_copy(update={"path": there, "share": 0.0, "weight": 0.0})
         for at, leaf, share in zip(places, self.leaves, self.shares[0].of_whole, strict=True):
             old = out[at]
             if old is not None and old.rotate != leaf.entry.rotate:
                 raise MixtureError(f"source {old.name!r}: `rotate` cannot change mid-run, it decides the order")
-            out[at] = _source(leaf, share, old.name if old else leaf.name, folder)
+            made = _source(leaf, share, old.name if old else leaf.name, folder)
+            out[at] = made.model_copy(update={"spread": old.spread if old else self._spread(leaf)})
         return [source for source in out if source is not None]
+
+    def _spread(self, leaf: Leaf) -> Spread | None:
+        """How the order spreads a new source by length: not where rows must stay in their part, nor with no shares."""
+        if not leaf.held.uneven or leaf.entry.rotate > 1 or self.spec.mode == "accumulate":
+            return None
+        return Spread(unit=self.spec.unit, visual_tokens=self.spec.visual_tokens)
+
+    def _lines(self, places: Sequence[int], sources: Sequence[Source]) -> list[Table]:
+        """The lines of each source that is spread: as they were, or as they were surveyed."""
+        found = {at: leaf.held.lines for at, leaf in zip(places, self.leaves, strict=True)}
+        if self.onto:
+            found |= dict(enumerate(tables(self.onto.manifest, self.onto.path)))
+        return [found[at] for at, source in enumerate(sources) if source.spread]
 
     def _stages(self, places: Sequence[int], width: int) -> list[Stage]:
         out: list[Stage] = []
@@ -187,13 +205,13 @@ class _Draft:
             weights = _wide([float(w) for w in shares.samples], places, width, 0.0)
             out.append(
                 Stage(
-                    name=_unused(spec.name, [s.name for s in out]),
+                    name=unused(spec.name, [s.name for s in out]),
                     start=start,
                     ramp=spec.ramp * size,
                     weights=weights,
-                    resolution=spec.resolution,
-                    sequence=spec.sequence,
-                    train=spec.train,
+                    **spec.model_dump(
+                        include={"resolution", "resolution_multiple", "sequence", "sequence_multiple", "train"}
+                    ),
                 )
             )
             start += (spec.steps or 0) * size
@@ -255,38 +273,13 @@ class _Draft:
             raise MixtureError(f"{self.onto.path}: ends at position {old.end}, before {self.onto.position}")
 
 
-def _leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
-    names: list[str] = []
-    content: dict[tuple[str, ...], Path] = {}
-    for entry, groups, cap, epochs in _below(spec.sources, (), spec.cap, spec.max_epochs):
-        file = dataset_file(home / (entry.path or ""))
-        info = _usable(file)
-        key = tuple(sorted(shard.sha256 for shard in info.shards))
-        if key in content and not entry.again:
-            raise MixtureError(same_content(str(content[key]), str(file.parent)))
-        content.setdefault(key, file.parent)
-        if entry.name in names:
-            raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
-        names.append(entry.name or _unused(info.name, names))
-        part, most, binds = taken(entry, cap, spec.scale, info.samples)
-        units = units_held(file.parent, info, spec.unit, spec.visual_tokens)
-        digest = file_sha256(file)
-        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], units, part, most, binds, epochs)
-
-
-Inherited = tuple[Entry, tuple[str, ...], int | None, float | None]
-
-
-def _below(
-    entries: Sequence[Entry], groups: tuple[str, ...], cap: int | None, epochs: float | None
-) -> Iterator[Inherited]:
-    """Every dataset of nested entries with its groups, cap and max_epochs; the innermost that says one decides."""
-    for entry in entries:
-        own_cap, own_epochs = entry.cap or cap, entry.max_epochs or epochs
-        if entry.path is not None:
-            yield entry, groups, own_cap, own_epochs
-        else:
-            yield from _below(entry.sources, (*groups, entry.group or ""), own_cap, own_epochs)
+def _beside(out: Path, lines: Sequence[Table]) -> Lengths | None:
+    """Write the lines beside the manifest `out`, where there are any."""
+    if not any(len(each) for each in lines):
+        return None
+    file = out.with_suffix(".lengths.npy")
+    write(file, lines)
+    return Lengths(file=file.name, sha256=file_sha256(file))
 
 
 def _places(leaves: Sequence[Leaf], old: Manifest | None) -> list[int]:
@@ -315,11 +308,11 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
     return Source(
         name=name,
         group=leaf.group,
-        path=_seen_from(folder, leaf.folder),
+        path=(entry.path or "").rstrip("/") if is_url(entry.path or "") else _seen_from(folder, leaf.folder),
         weight=entry.weight,
         share=share,
         samples=leaf.info.samples,
-        units=leaf.units,
+        units=leaf.held.units,
         digest=leaf.digest,
         shards=runs([shard.samples for shard in leaf.info.shards]),
         again=entry.again,
@@ -329,8 +322,8 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
     )
 
 
-def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares]) -> Iterator[str]:
-    """What deserves a warning: content in two sources, sources that no stage draws."""
+def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares], manifest: Manifest) -> Iterator[str]:
+    """What deserves a warning: content in two sources, sources that no stage draws, shares that must stray."""
     owner: dict[str, str] = {}
     for at, leaf in enumerate(leaves):
         twice = {owner[s.sha256] for s in leaf.info.shards if s.sha256 in owner} - {leaf.name}
@@ -341,17 +334,24 @@ def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares]) -> Iterator[str]:
             yield f"{leaf.name} gives more than its {leaf.taken:,} samples to a pass, so that some come twice in it"
         if not any(stage.samples[at] for stage in shares):
             yield f"{leaf.name} is never drawn: its weight is 0, or its part of a pass is less than a sample"
+    if manifest.mode != "accumulate":
+        yield from _strays(leaves, manifest)
 
 
-def _usable(file: Path) -> DatasetInfo:
-    if not file.exists() and file.name != DATASET_FILE:
-        raise MixtureError(f"{file}: no such folder; a dataset is given by the folder that `curate run` published")
-    if file.name != DATASET_FILE:
-        raise MixtureError(f"{file}: a dataset is given by its folder, or by the {DATASET_FILE} in it")
-    info = load_dataset(file)
-    if info.samples == 0:
-        raise MixtureError(f"{file}: the dataset {info.name!r} has no samples; leave it out or loosen its recipe")
-    return info
+def _strays(leaves: Sequence[Leaf], manifest: Manifest) -> Iterator[str]:
+    """Sources whose share of the unit is not kept to about the longest sample within an epoch."""
+    unit, held = manifest.unit.replace("_", " "), {leaf.digest: leaf for leaf in leaves if leaf.held.uneven}
+    for source, order in zip(manifest.datasets, manifest.plan.orders.each, strict=True):
+        leaf = held.get(source.digest)
+        if leaf is None:
+            continue
+        if order.strata is None or source.spread is None or source.spread.unit != manifest.unit:
+            yield f"{leaf.name} keeps an order that does not spread its {unit}: their share strays within an epoch"
+        elif (off := order.strata.off()) > 2 * leaf.held.longest:
+            yield (
+                f"{leaf.name} has shards of unlike lengths, {manifest.open_shards} of them are read together, and"
+                f" between such it is off by up to {off:,} {unit}; raise `open_shards`, or shuffle what is published"
+            )
 
 
 T = TypeVar("T")
@@ -365,10 +365,9 @@ def _wide(values: Sequence[T], places: Sequence[int], width: int, empty: T) -> t
     return tuple(out)
 
 
-def _unused(name: str, taken_names: Sequence[str]) -> str:
-    """The name itself, or with a number behind it: the name keys a source's order, so it must be its own."""
-    candidates = (name if n == 1 else f"{name}-{n}" for n in range(1, len(taken_names) + 2))
-    return next(candidate for candidate in candidates if candidate not in taken_names)
+def _moved(path: str, old: Path, new: Path) -> str:
+    """A path in a manifest of one folder as it stands in one of another."""
+    return path if is_url(path) else _seen_from(new, old / path)
 
 
 def _seen_from(folder: Path, target: Path) -> str:

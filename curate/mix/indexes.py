@@ -11,7 +11,8 @@ import pyarrow as pa
 from curate.mix.manifest import Manifest, folder_of
 from curate.mix.plan import locate
 from curate.mix.schedule import Ints, MixtureError
-from curate.shards import DatasetInfo, ShardError, load_dataset
+from curate.shards import ShardError, load_dataset
+from curate.shards.index import numbers, whole
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
 LAYOUT = "layout"
@@ -23,13 +24,6 @@ COUNTED_BY = "text_tokens_by"
 def chosen_tokens(key: str) -> str:
     """The column that tells the tokens of each text found under a mixture's key."""
     return f"{TEXT_TOKENS}:{key}"
-
-
-def units_held(folder: Path, info: DatasetInfo, unit: str, visual_tokens: int) -> int:
-    """How much of `unit` a dataset holds. Raises MixtureError for a unit whose lengths are not in the indexes."""
-    if unit == "samples":
-        return info.samples
-    return sum(int(lengths(folder / s.index, info.kind, unit, visual_tokens).sum()) for s in info.shards)
 
 
 def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
@@ -96,9 +90,9 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
             f"{index}: has no column {name!r}, so its samples cannot be weighed by it; add it with"
             f" {_remedy(name)}, or weigh in samples"
         )
-    column = table.column(name)
-    whole = pa.types.is_integer(column.type) and not column.null_count
-    out: Ints = column.cast(pa.int64()).to_numpy() if whole else np.array([-1])
+    column = whole(table.column(name))
+    countable = pa.types.is_integer(column.type) and not column.null_count
+    out: Ints = numbers(column).astype(np.int64) if countable else np.array([-1])
     if out.min(initial=0) < 0:
         raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
     return out

@@ -1,29 +1,28 @@
 """In which order a source gives its rows: every epoch a permutation of its own, seekable, a few shards at a time.
 
 Shards are put in a random order, the row of them cut into ranges of `open_shards` shards, and the rows of a range
-shuffled by a network that needs no table. Whoever reads on thus touches few shards at a time.
+shuffled by a network that needs no table (or by length, `curate.mix.strata`). Whoever reads on thus touches few shards
+at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from curate.mix.network import GOLDEN, MIX, Words, mixed, walk
 from curate.mix.schedule import Ints, MixtureError, Sources, counted
+from curate.mix.strata import Strata
 
 MAX_ROWS = 1 << 40
 OPEN_SHARDS = 16
-ROUNDS = 24  # from 20 on, all orders of 2 to 6 rows come equally often in 400,000 epochs (chi-square)
 BLOCK = 1 << 14
-GOLDEN = 0x9E3779B97F4A7C15
-MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
-Words = npt.NDArray[np.uint64]
 Runs = tuple[tuple[int, int], ...]
 """Sizes of shards in order, as (how many shards, rows of each)."""
 
@@ -32,13 +31,15 @@ Runs = tuple[tuple[int, int], ...]
 class Order:
     """What the order of one source depends on: its shards' rows, its key, and how it is cut.
 
-    `rotate` parts: every part holds the same rows in every epoch, and is done before the next begins.
+    `rotate` parts: every part holds the same rows in every epoch, and is done before the next begins. With `strata`
+    long and short rows come evenly.
     """
 
     shards: Runs
     key: int
     open_shards: int = OPEN_SHARDS
     rotate: int = 1
+    strata: Strata | None = field(default=None, compare=False)
 
     def __hash__(self) -> int:
         return self.key  # the shards may be many, and each look into the cache would count them
@@ -65,6 +66,11 @@ def runs(sizes: Sequence[int]) -> Runs:
     return tuple(out)
 
 
+def sizes_of(shards: Runs) -> Ints:
+    """Rows of each shard."""
+    return np.repeat([rows for _, rows in shards], [count for count, _ in shards]).astype(np.int64)
+
+
 def order_key(seed: int, name: str) -> int:
     """The 64-bit key of a source's order."""
     data = f"{seed}\0{name}".encode("utf-8", "surrogatepass")
@@ -89,12 +95,13 @@ def order(
 
 @dataclass(frozen=True, eq=False)
 class Orders:
-    """The orders of several sources, and of each its rows, its key, and whether it is cut into ranges."""
+    """The orders of several sources, and of each its rows, its key, and whether it is cut into ranges, or by length."""
 
     each: tuple[Order, ...]
     rows: Ints
     keys: Words
     cut: npt.NDArray[np.bool_]
+    spread: npt.NDArray[np.bool_]
 
     @staticmethod
     def of(orders: Sequence[Order]) -> Orders:
@@ -103,34 +110,52 @@ class Orders:
         if bad := [n for n in rows if not 1 <= n <= MAX_ROWS]:
             raise MixtureError(f"a source has {bad[0]} rows; between 1 and {MAX_ROWS} can be put in order")
         keys, cut = np.array([o.key for o in orders], np.uint64), np.array([not o.whole for o in orders])
-        return Orders(tuple(orders), np.array(rows, np.int64), keys, cut)
+        spread = np.array([o.strata is not None for o in orders])
+        return Orders(tuple(orders), np.array(rows, np.int64), keys, cut, spread)
 
 
 def shuffled(draws: Ints, source: Sources, orders: Orders) -> tuple[Ints, Ints]:
     """(epoch, row) of draws of several sources at once, in blocks that stay in a core's cache."""
-    rows, keys, cut = orders.rows, orders.keys, orders.cut
     flat, which = draws.reshape(-1), source.reshape(-1)
     epoch, row = np.empty(flat.shape, np.int64), np.empty(flat.shape, np.int64)
     for start in range(0, flat.size, BLOCK):
         part = slice(start, start + BLOCK)
-        n, key, mine = rows[which[part]], keys[which[part]], which[part]
-        epoch[part], place = np.divmod(flat[part], n)
-        key = _mixed(key + epoch[part].astype(np.uint64) * np.uint64(GOLDEN))
-        if not cut[mine].any():
-            row[part] = _walk(place, n, key)
-            continue
-        low = np.zeros_like(place)
-        groups = _groups(mine, epoch[part], orders)
-        for at, cuts in groups:
-            piece = np.searchsorted(cuts.bounds, place[at], side="right") - 1
-            low[at] = cuts.bounds[piece]
-            n[at] = cuts.bounds[piece + 1] - low[at]
-            key[at] = _mixed(key[at] ^ (piece.astype(np.uint64) + np.uint64(1)) * np.uint64(MIX[1]))
-        place = _walk(place - low, n, key) + low
-        for at, cuts in groups:
-            place[at] += cuts.shift[np.searchsorted(cuts.ends, place[at], side="right")]
-        row[part] = place
+        epoch[part], place = np.divmod(flat[part], orders.rows[which[part]])
+        row[part] = _placed(place, epoch[part], which[part], orders)
     return epoch.reshape(draws.shape), row.reshape(draws.shape)
+
+
+def _placed(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
+    """The row at each place of a source's epoch."""
+    if not orders.spread.any():
+        return _in_ranges(place, epoch, source, orders)
+    row = np.empty_like(place)
+    plain = np.flatnonzero(~orders.spread[source])
+    row[plain] = _in_ranges(place[plain], epoch[plain], source[plain], orders)
+    for number, turn, mine in _groups(source, epoch, orders.spread):
+        strata = orders.each[number].strata
+        assert strata is not None
+        row[mine] = strata.at(turn, place[mine])
+    return row
+
+
+def _in_ranges(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
+    """The row at each place, by the network over all of an epoch, or over the range of shards it lies in."""
+    n = orders.rows[source]
+    key = mixed(orders.keys[source] + epoch.astype(np.uint64) * np.uint64(GOLDEN))
+    if not orders.cut[source].any():
+        return walk(place, n, key)
+    low = np.zeros_like(place)
+    groups = [(at, _cuts(orders.each[number], turn)) for number, turn, at in _groups(source, epoch, orders.cut)]
+    for at, cuts in groups:
+        piece = np.searchsorted(cuts.bounds, place[at], side="right") - 1
+        low[at] = cuts.bounds[piece]
+        n[at] = cuts.bounds[piece + 1] - low[at]
+        key[at] = mixed(key[at] ^ (piece.astype(np.uint64) + np.uint64(1)) * np.uint64(MIX[1]))
+    row = walk(place - low, n, key) + low
+    for at, cuts in groups:
+        row[at] += cuts.shift[np.searchsorted(cuts.ends, row[at], side="right")]
+    return row
 
 
 @dataclass(frozen=True)
@@ -144,15 +169,14 @@ class _Cuts:
     shift: Ints
 
 
-def _groups(source: Sources, epoch: Ints, orders: Orders) -> list[tuple[Ints, _Cuts]]:
-    """The places of each (source, epoch) whose order is cut into ranges, and the cuts."""
-    out = []
+def _groups(source: Sources, epoch: Ints, those: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int, Ints]]:
+    """(source, epoch, places) of each that is among `those` sources."""
     for number in set(source.tolist()):  # np.unique takes 15 ms when it is first called
-        if orders.cut[number]:
+        if those[number]:
             mine = np.flatnonzero(source == number)
             turns = epoch[mine]
-            out += [(mine[turns == turn], _cuts(orders.each[number], turn)) for turn in set(turns.tolist())]
-    return out
+            for turn in set(turns.tolist()):
+                yield number, turn, mine[turns == turn]
 
 
 def _cuts(order_: Order, epoch: int) -> _Cuts:
@@ -162,10 +186,10 @@ def _cuts(order_: Order, epoch: int) -> _Cuts:
 
 @lru_cache(maxsize=256)
 def _laid_out(order_: Order, epoch: int) -> _Cuts:
-    sizes = np.repeat([rows for _, rows in order_.shards], [count for count, _ in order_.shards]).astype(np.int64)
+    sizes = sizes_of(order_.shards)
     number = np.arange(len(sizes), dtype=np.uint64)
-    key = _mixed(np.array([((order_.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
-    turn = np.argsort(_mixed(key + number * np.uint64(GOLDEN)), kind="stable")
+    key = mixed(np.array([((order_.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
+    turn = np.argsort(mixed(key + number * np.uint64(GOLDEN)), kind="stable")
     ends = np.cumsum(sizes[turn])
     starts = np.cumsum(sizes) - sizes
     groups = -(-len(sizes) // order_.open_shards)
@@ -173,50 +197,3 @@ def _laid_out(order_: Order, epoch: int) -> _Cuts:
     parts = np.arange(1, order_.rotate) * int(ends[-1]) // order_.rotate
     bounds = np.array(sorted({0, *ends[last - 1].tolist(), *parts.tolist()}), np.int64)
     return _Cuts(bounds, ends, starts[turn] - (ends - sizes[turn]))
-
-
-def _walk(place: Ints, rows: Ints, key: Words) -> Ints:
-    """The permutation of 0..rows-1 that a network on at least as many cells gives: empty cells are stepped over."""
-    high = np.sqrt((rows - 1).astype(np.float64)).astype(np.int64) + 1
-    low = -(-rows // high)
-    n, a, b = rows.astype(np.uint64), high.astype(np.uint64), low.astype(np.uint64)
-    row = _network(place.astype(np.uint64), a, b, key)
-    outside = np.flatnonzero(row >= n)
-    while outside.size:
-        row[outside] = _network(row[outside], a[outside], b[outside], key[outside])
-        outside = outside[row[outside] >= n[outside]]
-    return row.astype(np.int64)
-
-
-def _network(cell: Words, a: Words, b: Words, key: Words) -> Words:
-    """An alternating Feistel network on the grid of `a` by `b` cells: a permutation for every key."""
-    left, right = np.divmod(cell, b)
-    for turn in range(ROUNDS):
-        salt = key + np.uint64(turn * GOLDEN & (1 << 64) - 1)
-        if turn % 2:
-            right = _added(right, left, salt, b)
-        else:
-            left = _added(left, right, salt, a)
-    return left * b + right
-
-
-def _added(half: Words, other: Words, salt: Words, size: Words) -> Words:
-    """(half + f(other)) mod size, f being a hash cut to the range: sizes are below 2**32, so nothing overflows."""
-    word = other + salt
-    word *= np.uint64(MIX[0])
-    word ^= word >> np.uint64(32)
-    word *= np.uint64(MIX[1])
-    word >>= np.uint64(32)
-    word *= size
-    word >>= np.uint64(32)
-    word += half
-    # Unsigned numbers wrap: where nothing was carried, word - size is the larger of the two.
-    out: Words = np.minimum(word, word - size)
-    return out
-
-
-def _mixed(word: Words) -> Words:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of a key depends on every bit."""
-    word = (word ^ (word >> np.uint64(30))) * np.uint64(MIX[0])
-    word = (word ^ (word >> np.uint64(27))) * np.uint64(MIX[1])
-    return word ^ (word >> np.uint64(31))

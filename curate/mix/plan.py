@@ -9,16 +9,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.mix.order import Order, Orders, order_key, shuffled
 from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
+from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
-    from curate.mix.manifest import Manifest
+    from curate.mix.manifest import BySource, Manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class Plan:
     orders: Orders
 
     @staticmethod
-    def of(manifest: Manifest) -> Plan:
-        """The plan of a manifest."""
+    def of(manifest: Manifest, strata: Sequence[Strata | None]) -> Plan:
+        """The plan of a manifest; `strata` are the orders by length of the sources that have one."""
         return Plan(
             starts=np.array([s.start for s in manifest.segments], np.int64),
             slots=tuple(s.slots for s in manifest.segments),
@@ -45,8 +46,8 @@ class Plan:
             skips=tuple(sorted(manifest.skips)),
             orders=Orders.of(
                 [
-                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate)
-                    for d in manifest.datasets
+                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate, by_length)
+                    for d, by_length in zip(manifest.datasets, strata, strict=True)
                 ]
             ),
         )
@@ -135,8 +136,8 @@ class StageAt:
     name: str
     ramping: bool
     weights: tuple[float, ...]
-    resolution: int | dict[str, int] | None
-    sequence: int | dict[str, int] | None
+    resolution: BySource
+    sequence: BySource
     train: tuple[str, ...] | None
 
 
@@ -148,16 +149,44 @@ def locate(manifest: Manifest, positions: npt.ArrayLike) -> tuple[Sources, Ints,
 
 def stage_at(manifest: Manifest, step: int) -> StageAt:
     """What holds at a step of the stream: resolution, sequence length, what is trained, weights."""
-    position = mixture_position(manifest, step * step_size(manifest) if step else 0)
+    return stage_of(manifest, step * step_size(manifest) if step else 0)
+
+
+def stage_of(manifest: Manifest, position: int) -> StageAt:
+    """What holds at a position of the stream; within a ramp resolution and sequence are the nearest multiples."""
+    position = mixture_position(manifest, position)
     number = max(n for n, s in enumerate(manifest.stages) if s.start <= position)
     stage = manifest.stages[number]
-    ramping = number > 0 and position < stage.start + stage.ramp
     weights = _as_used(manifest, stage.weights)
-    if ramping:
-        along = (position - stage.start) / stage.ramp
-        before = _as_used(manifest, manifest.stages[number - 1].weights)
-        weights = tuple(a + (b - a) * along for a, b in zip(before, weights, strict=True))
-    return StageAt(stage.name, ramping, weights, stage.resolution, stage.sequence, stage.train)
+    if not number or position >= stage.start + stage.ramp:
+        return StageAt(stage.name, False, weights, stage.resolution, stage.sequence, stage.train)
+    before, done = manifest.stages[number - 1], position - stage.start
+    weights = tuple(
+        a + (b - a) * (done / stage.ramp) for a, b in zip(_as_used(manifest, before.weights), weights, strict=True)
+    )
+    at = (done, stage.ramp)
+    resolution = _ramped(before.resolution, stage.resolution, at, stage.resolution_multiple)
+    sequence = _ramped(before.sequence, stage.sequence, at, stage.sequence_multiple)
+    return StageAt(stage.name, True, weights, resolution, sequence, stage.train)
+
+
+def _ramped(then: BySource, now: BySource, at: tuple[int, int], multiple: int) -> BySource:
+    """What holds at (positions done, positions in all) of a ramp, for all or source by source."""
+    if isinstance(now, dict):
+        past = then if isinstance(then, dict) else dict.fromkeys(now, then)
+        return {name: _between(past.get(name), n, *at, multiple) for name, n in now.items()}
+    return _between(None if isinstance(then, dict) else then, now, *at, multiple)
+
+
+N = TypeVar("N", int, int | None)
+
+
+def _between(before: int | None, after: N, done: int, ramp: int, multiple: int) -> N:
+    """The multiple nearest to where a ramp stands; where the stage before says nothing, there is none."""
+    if before is None or after is None:
+        return after
+    doubled = 2 * (before * ramp + (after - before) * done)
+    return (doubled + ramp * multiple) // (2 * ramp * multiple) * multiple
 
 
 def step_size(manifest: Manifest, batch: int | None = None) -> int:

@@ -95,6 +95,7 @@ def _pieces(stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit
         ramp = stage.ramp // unit if before is not None else 0
         if stop is not None and start + ramp > stop:
             raise MixtureError(f"stage {stage.name!r} is shorter than its ramp; give it more steps, or a shorter ramp")
+        ramp = ramp if before != now else 0
         treads = min(RAMP_PIECES, ramp)
         for tread in range(treads):
             along = Fraction(2 * tread + 1, 2 * treads)

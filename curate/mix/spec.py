@@ -20,7 +20,7 @@ Options = dict[str, float]
 
 
 class Entry(Settings):
-    """A source (`path`) or a group of entries (`group` and `sources`).
+    """A source (`path`: a folder or a URL) or a group of entries (`group` and `sources`).
 
     `weight` is relative to its neighbours; where they are weighted by size it multiplies, in mode accumulate it is the
     weight of the loss. For sources: `cap` samples and `epochs` of itself are what one pass of the mixture takes (by
@@ -75,9 +75,10 @@ class Entry(Settings):
 
 
 class StageSpec(Settings):
-    """A part of the run: its `steps` (the last may leave them out), over how many of them its weights `ramp` in.
+    """A part of the run: its `steps` (the last may leave them out), over how many of them it `ramp`s in.
 
-    `weights` names sources or groups and replaces their weights; others keep theirs.
+    `weights` names sources or groups and replaces their weights; others keep theirs. Weights, resolution and sequence
+    ramp from those of the stage before, resolution and sequence in whole multiples.
     """
 
     name: str = Field(min_length=1)
@@ -85,8 +86,24 @@ class StageSpec(Settings):
     ramp: int = Field(0, ge=0)
     weights: dict[str, float] = Field(default_factory=dict)
     resolution: PositiveInt | dict[str, PositiveInt] | None = None
+    resolution_multiple: int = Field(1, ge=1)
     sequence: int | dict[str, int] | None = None
+    sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _multiples(self) -> StageSpec:
+        for what, said, multiple in (
+            ("resolution", self.resolution, self.resolution_multiple),
+            ("sequence", self.sequence, self.sequence_multiple),
+        ):
+            values = said.values() if isinstance(said, dict) else [said]
+            known = [value for value in values if value is not None]
+            if multiple > 1 and not (known and self.ramp):
+                raise ValueError(f"`{what}_multiple` is for a `{what}` that ramps: say `{what}` and `ramp` as well")
+            if any(value < 1 or value % multiple for value in known):
+                raise ValueError(f"`{what}` {max(known)} is no multiple of {multiple}")
+        return self
 
 
 class MixtureSpec(Settings):
@@ -122,7 +139,7 @@ class MixtureSpec(Settings):
         self._nothing_in_vain()
         if self.mode == "homogeneous" and self.batch is None:
             raise ValueError("mode homogeneous draws whole batches: say `batch`, the samples of a step")
-        if self.mode == "concat" and any(stage.ramp for stage in self.stages):
+        if self.mode == "concat" and any(stage.ramp and stage.weights for stage in self.stages):
             raise ValueError("mode concat has counts, not weights, and they cannot ramp")
         return self
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from curate.mix.schedule import MixtureError, Weight, apportion, exactly
 from curate.mix.spec import Entry, MixtureSpec, nested
+from curate.mix.spread import Survey
 from curate.shards import DatasetInfo
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A dataset of a mixture: its entry, the groups it lies in, what it holds, and what one pass takes of it.
+    """A dataset of a mixture: its entry, the groups it lies in, what it holds (`held`: of the unit), what a pass takes.
 
     `taken` samples a pass (by size and in mode concat); `binds`: whether a cap makes that less.
     """
@@ -29,7 +30,7 @@ class Leaf:
     info: DatasetInfo
     digest: str
     name: str
-    units: int
+    held: Survey
     taken: int
     cap: int | None
     binds: bool
@@ -132,7 +133,7 @@ class _Walk:
         if self.concat and given not in (0, 1):
             raise MixtureError(f"{name!r}: mode concat takes samples, not weights: say `epochs` or `cap` instead")
         size = sum(
-            (Fraction(x.taken * x.units, x.info.samples) for x in map(self.leaves.__getitem__, mine)), Fraction()
+            (Fraction(x.taken * x.held.units, x.info.samples) for x in map(self.leaves.__getitem__, mine)), Fraction()
         )
         exact = Fraction(repr(given)) if math.isfinite(given) else given
         if power == 1:
@@ -160,16 +161,15 @@ def _checked(weights: Sequence[Weight], where: str) -> list[Fraction]:
 def _in_samples(wanted: Sequence[Fraction], leaves: Sequence[Leaf]) -> list[Fraction]:
     """Shares of the unit as shares of samples: a source of long samples is drawn the less often.
 
-    By the mean length of the whole source, which needs no table and no replay at a seek. So the unit's shares are exact
-    whenever the sources end an epoch; in between a source is off by what a random sample of it is, about the spread
-    of its lengths times sqrt(n (1 - n / rows)) after n draws of an epoch.
+    By the mean length of the whole source, which needs no replay at a seek. The unit's shares are exact whenever the
+    sources end an epoch, and in between for all but about the longest sample, by the order (`curate.mix.strata`).
     """
     for share, leaf in zip(wanted, leaves, strict=True):
-        if share and not leaf.units:
+        if share and not leaf.held.units:
             raise MixtureError(
                 f"source {leaf.name!r} holds none of the mixture's unit; leave it out or weigh in samples"
             )
-    drawn = [s * x.info.samples / x.units if s else Fraction(0) for s, x in zip(wanted, leaves, strict=True)]
+    drawn = [s * x.info.samples / x.held.units if s else Fraction(0) for s, x in zip(wanted, leaves, strict=True)]
     whole = sum(drawn)
     return [d / whole for d in drawn]
 

@@ -14,13 +14,20 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from curate.blob import BLOB
 from curate.settings import unknown
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
-READABLE = ("uid", "text", "meta", "bytes", "decoded", "image", "origin")
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
+
+CONTENT = ("text", "image", "document", "images", "words")
+"""Columns that are the sample's content: a later step's takes the place of an earlier one's, and of the source's."""
+
+GIVEN = ("download", "folder")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""
 
 OPS: Mapping[str, str] = {
     "image_size": "curate.ops.image:image_size",
@@ -32,6 +39,55 @@ OPS: Mapping[str, str] = {
     "clip_score": "curate.ops.clip:clip_score",
     "image_signature": "curate.ops.dedup:image_signature",
     "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "gopher_quality": "curate.ops.quality:gopher_quality",
+    "gopher_repetition": "curate.ops.repetition:gopher_repetition",
+    "fineweb": "curate.ops.quality:fineweb",
+    "c4_lines": "curate.ops.quality:c4_lines",
+    "obelics_text": "curate.ops.quality:obelics_text",
+    "text_signature": "curate.ops.near_text:text_signature",
+    "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
+    "chunks": "curate.ops.chunks:chunks",
+    "pii": "curate.ops.pii:pii",
+    "mask_pii": "curate.ops.pii:mask_pii",
+    "contamination": "curate.ops.decontaminate:contamination",
+    "perplexity": "curate.ops.perplexity:perplexity",
+    "fasttext_quality": "curate.ops.text:fasttext_quality",
+    "line_digests": "curate.ops.text_repeats:line_digests",
+    "repeated_lines": "curate.ops.text_repeats:repeated_lines",
+    "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
+    "fetch_images": "curate.ops.fetch:fetch_images",
+    "obelics_document": "curate.ops.records:obelics_document",
+    "mmc4_document": "curate.ops.records:mmc4_document",
+    "llava_document": "curate.ops.records:llava_document",
+    "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
+    "drop_foreign_paragraphs": "curate.ops.interleaved:drop_foreign_paragraphs",
+    "image_links": "curate.ops.interleaved:image_links",
+    "document_images": "curate.ops.interleaved:document_images",
+    "nsfw": "curate.ops.nsfw:nsfw",
+    "document_nsfw": "curate.ops.nsfw:document_nsfw",
+    "assign_images": "curate.ops.assign:assign_images",
+    "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
+    "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
+    "drop_common_links": "curate.ops.pages_dedup:drop_common_links",
+    "image_keys": "curate.ops.pages_dedup:image_keys",
+    "image_counts": "curate.ops.pages_dedup:image_counts",
+    "drop_common_images": "curate.ops.pages_dedup:drop_common_images",
+    "paragraph_keys": "curate.ops.pages_dedup:paragraph_keys",
+    "repeated_paragraphs": "curate.ops.pages_dedup:repeated_paragraphs",
+    "drop_repeated_paragraphs": "curate.ops.pages_dedup:drop_repeated_paragraphs",
+    "page_key": "curate.ops.pages_dedup:page_key",
+    "duplicate_urls": "curate.ops.pages_dedup:duplicate_urls",
+    "host_pages": "curate.ops.pages_dedup:host_pages",
+    "image_set": "curate.ops.pages_dedup:image_set",
+    "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
+    "html_document": "curate.ops.html:html_document",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
 }
 
 
@@ -47,10 +103,12 @@ class Failed:
 class Spec:
     """What the engine knows of an op.
 
-    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (the file's), `image`
-    (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every row),
-    or a column that an earlier step writes. `writes`: its columns and their Arrow types. `version`: raised when
-    the op's values change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads.
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every
+    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
+    before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
+    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
+    it reads.
     """
 
     name: str
@@ -66,6 +124,11 @@ class Spec:
     def is_group(self) -> bool:
         """Whether the op sees all rows at once."""
         return self.after is not None
+
+    @property
+    def stores(self) -> bool:
+        """Whether the op brings bytes along (see curate.blob)."""
+        return any(kind in (BLOB, pa.list_(BLOB)) for kind in self.writes.values())
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,10 +195,18 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """All that could change the op's values, as plain data: name, version, every knob, and its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    said = {name: _said(name, value) for name, value in full.items()}
     own = getattr(function, "identity", None)
     files = own(**full) if own else ""
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
-    return {"op": spec.name, "version": spec.version, "knobs": full, "files": files, "after": before}
+    return {"op": spec.name, "version": spec.version, "knobs": said, "files": files, "after": before}
+
+
+def _said(name: str, value: Any) -> Any:
+    """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
+    if name in GIVEN:
+        return value.identity() if hasattr(value, "identity") else None
+    return value
 
 
 def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:

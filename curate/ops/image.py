@@ -19,7 +19,7 @@ _SIZES = {
 
 
 @op(
-    reads=("bytes",),
+    reads=("image_bytes",),
     writes=_SIZES,
     version=1,
 )

@@ -83,7 +83,7 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
-    """Size and make-up of each caption, and whether it is boilerplate, by which phrase.
+    """Size and make-up of each text, and whether it is boilerplate, by which phrase.
 
     words: tokens between spaces that hold a letter or digit, and every Han or kana character by itself. characters:
     code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an empty
@@ -97,7 +97,7 @@ def text_basic(texts: Sequence[str]) -> Columns:
 
 
 def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
-    folded = _folded(text)
+    folded = one_line(text)
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
     words = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
@@ -106,7 +106,7 @@ def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
     return words, len(folded), *shares, controls, boilerplate_phrase(folded)
 
 
-def _folded(text: str) -> str:
+def one_line(text: str) -> str:
     """`text` with control characters and lone surrogates as spaces, spaces folded to single ones."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
@@ -139,7 +139,7 @@ def boilerplate_phrase(text: str) -> str | None:
     batch_size=1024,
 )
 class language:  # noqa: N801 - ops are named as recipes name them
-    """Language of each caption by fastText's lid.176 (ISO 639 code) and its probability; null without a letter.
+    """Language of each text by fastText's lid.176 (ISO 639 code) and its probability; null without a letter.
 
     Joulin et al., "Bag of Tricks for Efficient Text Classification", 2016. A caption of few words says little:
     on names of things in 14 languages the label is right for 58 % of single words, 78 % of two, 87 % of three and
@@ -160,13 +160,35 @@ class language:  # noqa: N801 - ops are named as recipes name them
         return {"language": [name for name, _ in labels], "language_probability": [share for _, share in labels]}
 
     def _label(self, text: str) -> tuple[str | None, float | None]:
-        line = _folded(text[:_SEEN_CHARACTERS])
+        line = one_line(text[:_SEEN_CHARACTERS])
         upper, lower = sum(map(str.isupper, line)), sum(map(str.islower, line))
         if upper > lower:
             line = line.lower()  # the model saw few capitals: 45 % right on names in capitals, 83 % when lowered
         if not any(map(str.isalpha, line)):
             return None, None
         return self._predict(line)
+
+
+@op(reads="text", writes={"quality": pa.float32()}, version=1, batch_size=256)
+class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
+    """Probability that a fastText classifier gives to `label`, of the first `max_characters` of each text on one line.
+
+    DCLM (Li et al. 2024, section 4.4) trains it on instructions and explanations (`hq`) against the crawl and keeps
+    what has at least .018112, some tenth of it: as a rule `min`, or `top: 0.1` of one's own. `curate quality` trains.
+    """
+
+    def __init__(self, *, model: str, label: str = "hq", max_characters: int = 100_000) -> None:
+        self._probability = models.load_fasttext_label(models.classifier_path(model), label)
+        self._most = max_characters
+
+    @staticmethod
+    def identity(*, model: str, label: str = "hq", max_characters: int = 100_000) -> str:
+        """Digest of the model file: a changed file is a changed column."""
+        return models.file_digest(models.classifier_path(model))
+
+    def __call__(self, texts: Sequence[str]) -> Columns:
+        """One probability a text."""
+        return {"quality": [self._probability(one_line(text[: self._most])) for text in texts]}
 
 
 @op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)

@@ -12,7 +12,7 @@ from curate.rules import check_funnel
 from curate.run import Summary, attempts, decisions_folder
 from curate.sample import commit_text, dump_json, fingerprint
 
-VERSION = 1
+VERSION = 2
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import yaml
@@ -18,17 +18,52 @@ from curate.recipe import Recipe, Resolved
 from curate.report.examples import Survey, shown
 from curate.report.page import human_bytes, percent, rule_words
 from curate.run import Summary
+from curate.sample import Kind
 from curate.shards import ShardReader
 
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
 MOST_HOSTS = 10
-_GUARDS = (
-    ("duplicate_images", "Copies and near copies were not looked for."),
-    ("clip_score", "Whether a caption fits its image was not scored."),
-    ("language", "The captions' language was not looked at."),
-    ("image_ok", "Images were not checked to decode to their end."),
-)
-"""What a recipe without this op leaves undone."""
+_GUARDS: dict[Kind, tuple[tuple[str, str], ...]] = {
+    "caption": (
+        ("duplicate_images", "Copies and near copies were not looked for."),
+        ("clip_score", "Whether a caption fits its image was not scored."),
+        ("language", "The captions' language was not looked at."),
+        ("image_ok", "Images were not checked to decode to their end."),
+    ),
+    "interleaved": (
+        ("duplicate_image_sets", "Pages with the same images were not looked for."),
+        ("repeated_paragraphs", "Paragraphs that a host repeats were not looked for."),
+        ("language", "The pages' language was not looked at."),
+    ),
+    "ocr": (("text_agreement", "Whether the text is what the page shows was not checked."),),
+    "text": (
+        ("near_duplicate_texts", "Copies and near copies were not looked for."),
+        ("language", "The texts' language was not looked at."),
+        ("pii", "Nobody looked for addresses and numbers of persons."),
+    ),
+}
+"""What a recipe of a kind leaves undone without this op."""
+
+
+class _Words(NamedTuple):
+    """How the card speaks of a kind of sample."""
+
+    samples: str
+    tag: str
+    tasks: tuple[str, ...]
+    thing: str
+
+
+_KINDS: dict[Kind, _Words] = {
+    "caption": _Words(
+        "pairs of an image and a caption", "image-text-pairs", ("image-to-text", "text-to-image"), "image"
+    ),
+    "interleaved": _Words(
+        "documents of texts and images in order", "interleaved", ("image-to-text", "text-generation"), "page"
+    ),
+    "ocr": _Words("pages with their words and boxes", "ocr", ("image-to-text",), "page"),
+    "text": _Words("texts", "text", ("text-generation",), "text"),
+}
 
 
 def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
@@ -50,9 +85,9 @@ def _front(summary: Summary) -> str:
     fields: dict[str, Any] = {
         "pretty_name": summary.recipe.name,
         "license": summary.recipe.license,
-        "task_categories": ["image-to-text", "text-to-image"],
+        "task_categories": list(_KINDS[summary.recipe.kind].tasks),
         "size_categories": [size_category(summary.dataset.samples)],
-        "tags": ["image-text-pairs", "webdataset", "curate"],
+        "tags": [_KINDS[summary.recipe.kind].tag, "webdataset", "curate"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}],
     }
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
@@ -71,7 +106,7 @@ def _about(summary: Summary) -> Iterator[str]:
     rows = summary.funnel[0].rows_in
     yield f"# {_md(info.name)}\n"
     yield (
-        f"{info.samples:,} pairs of an image and a caption, kept of {rows:,} ({percent(info.samples, rows)}) by a "
+        f"{info.samples:,} {_KINDS[info.kind].samples}, kept of {rows:,} ({percent(info.samples, rows)}) by a "
         f"[recipe](#how-it-was-made). {len(info.shards):,} tars, {human_bytes(info.bytes)} ({info.bytes:,} bytes). "
         f"The recipe's choices have the fingerprint `{info.recipe}`, its seed is {summary.recipe.seed}.\n"
     )
@@ -83,9 +118,10 @@ def _source(summary: Summary, seen: Survey) -> Iterator[str]:
     if not seen.hosts:
         return
     of = f"{seen.rows:,} of {seen.total:,} rows were looked at" if seen.rows < seen.total else "all rows were looked at"
-    yield f"The kept images came from {len(seen.hosts):,} hosts; the commonest ({of}):\n"
+    thing = _KINDS[summary.recipe.kind].thing
+    yield f"The kept {thing}s came from {len(seen.hosts):,} hosts; the commonest ({of}):\n"
     common = sorted(seen.hosts.items(), key=lambda item: (-item[1], item[0]))[:MOST_HOSTS]
-    yield from _table(["host", "kept images"], [[f"`{_code(h)}`", f"{n:,}"] for h, n in common])
+    yield from _table(["host", f"kept {thing}s"], [[f"`{_code(h)}`", f"{n:,}"] for h, n in common])
 
 
 def _source_words(recipe: Recipe) -> str:
@@ -95,12 +131,14 @@ def _source_words(recipe: Recipe) -> str:
         what = f"A table of URLs, `{_code(named or '')}`: column `{_code(source.url)}` for the image, "
         resized = "original bytes are kept" if recipe.download.resize is None else "images were resized on arrival"
         return f"{what}`{_code(source.text)}` for the caption; {resized}."
-    name = _code(PurePath(source.path).name)
+    name = _code(PurePath(source.path or getattr(source, "huggingface", None) or "").name)
     if source.type == "folder":
         table = PurePath(source.captions).name if source.captions else ""
         beside = f"captions in the table `{_code(table)}`" if table else "a caption file beside each"
         return f"A folder of images, `{name}`, with {beside}; original bytes are kept."
-    return f"Webdataset tars, `{name}`, caption in `{_code(source.text)}`; original bytes are kept."
+    if source.type == "webdataset":
+        return f"Webdataset tars, `{name}`, caption in `{_code(source.text)}`; original bytes are kept."
+    return f"{(type(source).__doc__ or '').split(':')[0].split(',')[0].rstrip('.')}, `{name}`; original bytes are kept."
 
 
 def _steps(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
@@ -148,20 +186,31 @@ def _image_name(summary: Summary) -> str:
 def _sample(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
     shards = summary.dataset.shards
     names = [f"`{s.tar}`" for s in (*shards[:1], *shards[1:][-1:])]
-    image = _image_name(summary)
-    named = f"`UID.{image}`" if ";" not in image else "`UID.jpg`, `UID.png` and so on"
     yield "## What lies where\n"
-    yield f"- {' to '.join(names) or 'no tars'}: a sample is {named} (the image file as it came, whatever its format),"
-    yield "  `UID.txt` (the caption) and `UID.json`"
+    yield f"- {' to '.join(names) or 'no tars'}: a sample is {_parts(summary)}"
     yield "- `00000.arrow` beside each tar: an index with each part's place in the tar, for reading at random"
     yield "- `dataset.json`: the shards with their samples, bytes and SHA-256\n"
     yield "A sample's JSON and the index hold:\n"
     rows = [["`uid`", "text", "128 bits of its content and origin, as 32 hex digits"],
-            ["`origin`", "text", "where the image came from (JSON only)"],
-            ["`sha256`", "text", "of the image file (JSON only)"],
+            ["`origin`", "text", f"where the {_KINDS[summary.recipe.kind].thing} came from (JSON only)"],
+            ["`sha256`", "text", "of the image's file, or of the text (JSON only)"],
             ["`meta`", "object", "what else the source said (JSON only)"]]  # fmt: skip
     rows += [[f"`{_code(c)}`", *_column_words(c, steps)] for c in summary.recipe.publish.columns]
     yield from _table(["column", "type", "what"], rows)
+
+
+def _parts(summary: Summary) -> str:
+    """The parts of a sample in words."""
+    kind = summary.recipe.kind
+    if kind == "text":
+        return "`UID.txt` and `UID.json`"
+    if kind == "interleaved":
+        return "`UID.json` (texts and images in order), `UID.0.jpg`, `UID.1.png` and so on (the images as they came)"
+    image = _image_name(summary)
+    named = f"`UID.{image}`" if ";" not in image else "`UID.jpg`, `UID.png` and so on"
+    if kind == "ocr":
+        return f"{named} (the page), `UID.txt` (its text) and `UID.json` (its words with boxes in pixels)"
+    return f"{named} (the image file as it came, whatever its format),\n  `UID.txt` (the caption) and `UID.json`"
 
 
 def _column_words(column: str, steps: Sequence[Resolved]) -> tuple[str, str]:
@@ -175,8 +224,13 @@ def _loading(summary: Summary) -> Iterator[str]:
     span = f"{{00000..{last:05d}}}" if last else "00000"
     yield "## Reading it\n"
     yield "```python\nimport webdataset as wds\n"
-    yield f'pairs = wds.WebDataset("dataset/{span}.tar", shardshuffle=False).decode("pil")'
-    yield f'pairs = pairs.to_tuple("{_image_name(summary)}", "txt")\n```\n'
+    yield f'samples = wds.WebDataset("dataset/{span}.tar", shardshuffle=False).decode("pil")'
+    first = {"text": "txt", "interleaved": "json"}.get(summary.recipe.kind)
+    if first is None:
+        yield f'samples = samples.to_tuple("{_image_name(summary)}", "txt")'
+    else:
+        yield f'for sample in samples: print(sample["{first}"])'
+    yield "```\n"
     yield "```python\nimport datasets\n"
     yield 'tars = {"train": "dataset/*.tar"}'
     yield 'rows = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True)\n```\n'
@@ -187,13 +241,13 @@ def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
     failed = sum(c.failed.total() for c in summary.funnel)
     used = {s.spec.name for s in steps}
     yield "## Known limits\n"
-    yield "- The rights in the images and captions are those of their owners; the recipe checked none of them."
+    yield "- The rights in images and texts are those of their owners; the recipe checked none of them."
     yield "- Nobody looked for faces, names, or unsafe content unless a step above says so."
     yield "- A rule is a threshold on a measurement: it keeps some rows that it should drop, and the reverse."
     if failed:
         share = percent(failed, summary.funnel[0].rows_in)
         yield f"- {failed:,} rows failed ({share}); what they would have been is not known."
-    yield from (f"- {sentence}" for op, sentence in _GUARDS if op not in used)
+    yield from (f"- {sentence}" for op, sentence in _GUARDS[summary.recipe.kind] if op not in used)
     if not summary.dataset.samples:
         yield "- Nothing was kept: the dataset is empty."
 

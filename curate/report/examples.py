@@ -39,9 +39,13 @@ DRAW_PIXELS = 40_000_000
 """Larger images are named, not drawn: a page of them would take minutes."""
 
 CAPTION_CHARACTERS = 160
+TEXT_CHARACTERS = 600
+"""Of a sample that is a text, more is shown."""
+
 _KEPT_CHARACTERS = frozenset("\u200c\u200d")  # joiners that Persian, Hindi and emoji need
 _PLACE = ("tar", "offset", "nbytes")
-_ROW = ("origin", "text", *_PLACE)
+_ROW = ("origin", "text", "ext", *_PLACE)
+_NO_PICTURE = ("html", "json", "pdf")
 
 Row = dict[str, Any]
 
@@ -61,7 +65,8 @@ KEPT = Group("kept", "", "")
 class Example:
     """A row to look at. Its texts are cut and shown safely, not yet escaped; `thumbnail` is a data URI.
 
-    `twin` is the picture of the row that the value names, where it names one: a copy's original.
+    `twin` is the picture of the row that the value names, where it names one: a copy's original. `missing` says why
+    there is no thumbnail; a text alone has none, and says nothing.
     """
 
     uid: str
@@ -277,21 +282,25 @@ def _twins(scan: _Scan, decisions: Path, uids: set[str]) -> dict[str, Row]:
         rows += table.num_rows
         hits = pc.indices_nonzero(pc.is_in(table["uid"].combine_chunks(), value_set=wanted))
         if len(hits):
-            places = read_table(scan.pool.rows(int(path.stem)), ["uid", *_PLACE]).take(hits)
-            found |= {row["uid"]: row for row in places.to_pylist() if row["tar"] is not None}
+            places = read_table(scan.pool.rows(int(path.stem)), ["uid", "ext", *_PLACE]).take(hits)
+            found |= {r["uid"]: r for r in places.to_pylist() if r["tar"] is not None and r["ext"] not in _NO_PICTURE}
     return found
 
 
 def _example(
     scan: _Scan, group: Group, pick: _Pick, row: Row, twins: Mapping[str, str | None], blobs: Blobs
 ) -> Example:
-    picture, missing = _picture(row, blobs) if row["tar"] is not None else (None, group.rule or "no image")
+    row = _content(scan, pick, row)
+    picture, missing = None, group.rule if group.outcome == "failed" else ""
+    if row["tar"] is not None and row["ext"] not in _NO_PICTURE:
+        picture, missing = _picture(row, blobs)
     text, value = row["text"] or "", row["value"]
+    most = TEXT_CHARACTERS if picture is None and not missing else CAPTION_CHARACTERS
     notes = _notes(scan, group, pick) if group.outcome == "dropped" else ()
     return Example(
         uid=row["uid"],
-        caption=shown(text),
-        length=f"{len(text):,} characters" if len(text) > CAPTION_CHARACTERS else "",
+        caption=shown(text, most),
+        length=f"{len(text):,} characters" if len(text) > most else "",
         value="" if group.outcome == "kept" else shown(plain(value), 90),
         notes=" · ".join(shown(n, 60) for n in notes),
         origin=shown(row["origin"] or "", 100),
@@ -299,6 +308,24 @@ def _example(
         twin=twins.get(value) if is_uid(value) and value != row["uid"] else None,
         missing=shown(missing, 60),
     )
+
+
+def _content(scan: _Scan, pick: _Pick, row: Row) -> Row:
+    """The row with what its steps made of its text and its image (of several, the first that is there)."""
+    made: Row = {}
+    for step in scan.steps:
+        for own, shown_as in step.columns.items():
+            if shown_as not in ("text", "image", "images"):
+                continue
+            path = scan.pool.columns(step.key, pick.shard)
+            table = read_table(path, ["row", own]) if path.exists() else None
+            hit = table.filter(pc.equal(table["row"], pick.row)) if table is not None else None
+            if hit is not None and hit.num_rows and (value := hit[own][0].as_py()) is not None:
+                made[shown_as] = value
+    row = row | {"text": made.get("text", row["text"])}
+    pictures = [made["image"]] if "image" in made else made.get("images", [])
+    first = next((blob for blob in pictures if blob["error"] is None), None)
+    return row | {name: first[name] for name in (*_PLACE, "ext")} if first is not None else row
 
 
 def _picture(row: Row, blobs: Blobs) -> tuple[str | None, str]:

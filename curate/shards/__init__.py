@@ -1,14 +1,16 @@
 """Shards: webdataset tars with an Arrow index beside each, written whole, opened at random, verified.
 
 `info` says what a dataset is made of, `scan` reads strangers' tars without trusting them, `index` lays down and
-reads the table of where each part lies, `write` makes a shard, `remote` and `cache` reach tars that lie elsewhere.
+reads the table of where each part lies, `write` makes a shard, `remote` and `cache` reach tars that lie elsewhere,
+`verification` compares tars with what their indexes say.
 """
 
 from curate.shards.cache import ShardCache
-from curate.shards.index import ShardReader, index_tar, verify
+from curate.shards.index import ShardReader, index_tar
 from curate.shards.info import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from curate.shards.remote import UnreachableError, attach, open_shard
+from curate.shards.remote import UnreachableError, attach, described, fetched, is_url, open_shard
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
+from curate.shards.verification import verify, verify_shard
 from curate.shards.write import ShardWriter
 
 __all__ = [
@@ -24,10 +26,14 @@ __all__ = [
     "TarSample",
     "UnreachableError",
     "attach",
+    "described",
+    "fetched",
     "index_tar",
+    "is_url",
     "load_dataset",
     "open_shard",
     "save_dataset",
     "scan_tar",
     "verify",
+    "verify_shard",
 ]

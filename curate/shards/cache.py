@@ -35,7 +35,7 @@ class ShardCache:
         path = self.folder / f"{sha256}.tar"
         if _touched(path):
             return path
-        with self._locked(f"{sha256}.lock") as held:
+        with locked(self.folder / f"{sha256}.lock") as held:
             assert held
             if _touched(path):
                 return path
@@ -62,7 +62,7 @@ class ShardCache:
 
     def _room_for(self, part: Path, size: int) -> bool:
         """Drop what was used longest ago until `size` more bytes fit, and take them; False if they cannot fit."""
-        with self._locked(ROOM):
+        with locked(self.folder / ROOM):
             for other in self.folder.glob("*.part"):
                 self._sweep(other, part)
             kept = sorted(self._kept())
@@ -83,7 +83,7 @@ class ShardCache:
         if part == own:
             part.unlink(missing_ok=True)
             return
-        with self._locked(part.with_suffix(".lock").name, wait=False) as held:
+        with locked(part.with_suffix(".lock"), wait=False) as held:
             if held:
                 part.unlink(missing_ok=True)
 
@@ -97,19 +97,20 @@ class ShardCache:
                     continue
                 yield stat.st_mtime_ns, stat.st_size, path
 
-    @contextmanager
-    def _locked(self, name: str, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock that the operating system lets go of when its process ends; yields whether it was got."""
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that the operating system lets go of when its process ends; yields whether it was got."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def _touched(path: Path) -> bool:

@@ -1,22 +1,23 @@
 """The index of a shard: an Arrow IPC file beside the tar, one row a sample, that says where each part lies.
 
-Columns: `uid`, `parts` (list of name, offset and size in bytes), then any columns carried along. The schema's
-metadata names the tar it belongs to, its size and its SHA-256. The file is not compressed, so that it is memory
-mapped and a reader opens in microseconds whatever the number of samples; the index is the shard's commit marker.
+Columns: `uid`, `parts` (list of name, offset and size in bytes), `xxh3_64` (a checksum of the parts' bytes, one after
+another; indexes made before there was one lack it), then any columns carried along. The schema's metadata names the tar
+it belongs to, its size and its SHA-256. The file is not compressed, so that it is memory mapped and a reader opens in
+microseconds whatever the number of samples; the index is the shard's commit marker.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from curate.sample import commit_file, file_sha256
 from curate.shards.info import ShardError, ShardInfo
@@ -26,8 +27,8 @@ from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 INDEX_VERSION = 1
 PART = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 SCHEMA = pa.schema([pa.field("uid", pa.string(), nullable=False), pa.field("parts", pa.list_(PART), nullable=False)])
+CHECK = "xxh3_64"
 TOGETHER_BYTES = 1 << 16
-MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ class _Layout:
     codes: memoryview
     offsets: memoryview
     sizes: memoryview
+    checks: memoryview | None
 
 
 class ShardReader:
     """Random access to the samples of one shard through its index; safe to use from many threads at once.
 
     Opening maps the index and compares the tar's size with it; no header of the tar is walked.
-    With `ranges`, the tar lies elsewhere and that function brings the bytes of its ranges.
-    Raises ShardError where tar and index do not belong together; IndexError for a row that is not there.
+    With `ranges`, the tar lies elsewhere and that function brings the bytes of its ranges; each sample is then compared
+    with its checksum, where the index has one. Raises ShardError where tar and index do not belong together; IndexError
+    for a row that is not there.
     """
 
     def __init__(self, tar: Path, index: Path | None = None, ranges: Ranges | None = None) -> None:
@@ -95,7 +98,7 @@ class ShardReader:
     @property
     def uids(self) -> pa.StringArray:
         """The uids in row order, zero-copy."""
-        return _whole(self.table.column("uid"))
+        return whole(self.table.column("uid"))
 
     def parts(self, row: int) -> list[Part]:
         """Where the parts of a row's sample lie in the tar."""
@@ -103,16 +106,22 @@ class ShardReader:
         first, last = self._span(at, row)
         return [Part(at.names[at.codes[p]], at.offsets[p], at.sizes[p]) for p in range(first, last)]
 
-    def read(self, row: int) -> dict[str, bytes]:
-        """Every part of a row's sample: name to bytes. Small samples take one read, large ones one a part."""
+    def read(self, row: int, checked: bool | None = None) -> dict[str, bytes]:
+        """Every part of a row's sample: name to bytes. Small samples take one read, large ones one a part.
+
+        `checked`: compare it with its checksum, without a word only of a tar that lies elsewhere. Raises ShardError.
+        """
         at = self._layout or self._load()
         first, last = self._span(at, row)
         if last == first:
             return {}
         begin, end = self._bytes_of(at, row)
         if not 0 <= end - begin <= TOGETHER_BYTES:
-            return {at.names[at.codes[p]]: self._read(at.offsets[p], at.sizes[p]) for p in range(first, last)}
-        return self._cut(at, row, self._read(begin, end - begin), begin)
+            out = {at.names[at.codes[p]]: self._read(at.offsets[p], at.sizes[p]) for p in range(first, last)}
+        else:
+            out = self._cut(at, row, self._read(begin, end - begin), begin)
+        checked = self._ranges is not None if checked is None else checked
+        return self._sound(at, row, out) if checked else out
 
     def _bytes_of(self, at: _Layout, row: int) -> Span:
         """The range of the tar that holds every part of a row's sample, the headers between them too."""
@@ -141,12 +150,21 @@ class ShardReader:
         wanted, places = merged(spans)
         found = self._checked(wanted)
         return [
-            (str(at.uids[row].as_py()), self._cut(at, row, found[place], wanted[place][0]))
+            (str(at.uids[row].as_py()), self._sound(at, row, self._cut(at, row, found[place], wanted[place][0])))
             for row, place in zip(rows, places, strict=True)
         ]
 
+    def _sound(self, at: _Layout, row: int, parts: dict[str, bytes]) -> dict[str, bytes]:
+        """The parts of a row's sample, if they are those that were indexed."""
+        if at.checks is not None and check_of(parts.values()) != at.checks[row]:
+            raise ShardError(
+                f"{self.tar}: sample {at.uids[row].as_py()} (row {row}) is not the one that was published: its checksum"
+                " is another's; the tar was changed where it lies, or the bytes on their way"
+            )
+        return parts
+
     def read_part(self, row: int, name: str) -> bytes:
-        """One part of a row's sample. Raises ShardError when the sample has no such part."""
+        """One part of a row's sample, not compared with its checksum. Raises ShardError when there is no such part."""
         at = self._layout or self._load()
         first, last = self._span(at, row)
         for part in range(first, last):
@@ -178,9 +196,9 @@ class ShardReader:
 
     def _load(self) -> _Layout:
         """Views of the index's buffers, checked once (a stranger's index may say anything). A race here is harmless."""
-        parts = _whole(self.table.column("parts"))
+        parts = whole(self.table.column("parts"))
         names, offsets, sizes = (_views(parts.values.field(n), self.index) for n in range(3))
-        starts = _numbers(parts.offsets)
+        starts = numbers(parts.offsets)
         total = int(self.metadata["tar_bytes"])
         sound = len(starts) == len(parts) + 1 and starts[0] >= 0 and starts[-1] <= len(offsets)
         sound = sound and bool((np.diff(starts) >= 0).all() and (offsets >= 0).all() and (sizes >= 0).all())
@@ -191,11 +209,28 @@ class ShardReader:
             self.uids,
             memoryview(starts),
             coded.dictionary.to_pylist(),
-            memoryview(_numbers(coded.indices)),
+            memoryview(numbers(coded.indices)),
             memoryview(offsets),
             memoryview(sizes),
+            self._checks(),
         )
         return self._layout
+
+    def _checks(self) -> memoryview | None:
+        if CHECK not in self.table.column_names:
+            return None
+        column = whole(self.table.column(CHECK))
+        if column.type != pa.uint64() or column.null_count:
+            raise ShardError(f"{self.index}: column {CHECK!r} is not of uint64 without gaps; index the tar again")
+        return memoryview(numbers(column))
+
+
+def check_of(parts: Iterable[bytes]) -> int:
+    """The checksum of a sample: xxh3_64 of its parts' bytes, one after another."""
+    digest = xxhash.xxh3_64()
+    for data in parts:
+        digest.update(data)
+    return int(digest.intdigest())
 
 
 def index_path(tar: Path) -> Path:
@@ -245,50 +280,35 @@ def index_tar(
     samples: list[TarSample] = []
     for found in scan_tar(tar, limits):
         if isinstance(found, TarFault):
-            raise ShardError(f"{tar}: {_shown(found)}. {_remedy(found)}")
+            raise ShardError(f"{tar}: {shown(found)}. {_remedy(found)}")
         samples.append(found)
     size, sha256 = tar.stat().st_size, file_sha256(tar)
+    checks = pa.array(_checks_of(tar, samples), pa.uint64())
     with commit_file(index) as temporary:
         metadata = index_metadata(kind, tar.name, size, sha256)
-        write_index(temporary, metadata, [s.key for s in samples], [s.parts for s in samples])
+        write_index(temporary, metadata, [s.key for s in samples], [s.parts for s in samples], {CHECK: checks})
     return ShardInfo(tar.name, index.name, len(samples), size, sha256)
 
 
-def verify(tar: Path, index: Path | None = None) -> list[str]:
-    """What is wrong with a shard, one sentence a problem, none when size, SHA-256 and every header agree."""
-    tar = Path(tar)
-    index = Path(index) if index is not None else index_path(tar)
-    try:
-        with ShardReader(tar, index) as reader:
-            rows = [(uid, reader.parts(row)) for row, uid in enumerate(reader.uids.to_pylist())]
-            stated = reader.metadata["tar_sha256"]
-    except (OSError, ValueError) as err:
-        return [str(err)]
-    problems = _disagreements(tar, index, rows)
-    if not problems and (found := file_sha256(tar)) != stated:
-        problems = [f"{tar}: its SHA-256 is {found}, its index {index} says {stated}: the content was changed"]
-    return problems
+def _checks_of(tar: Path, samples: Sequence[TarSample]) -> list[int]:
+    with tar.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        return [check_of(os.pread(fd, part.size, part.offset) for part in sample.parts) for sample in samples]
 
 
-def _disagreements(tar: Path, index: Path, rows: list[tuple[str, list[Part]]]) -> list[str]:
-    """Where the tar's headers and the index's rows differ, at most MAX_PROBLEMS of them."""
-
-    def problems() -> Any:
-        row = 0
-        for found in scan_tar(tar, TarLimits(member_bytes=1 << 62, samples=len(rows) + MAX_PROBLEMS)):
-            if isinstance(found, TarFault):
-                yield f"{tar}: {_shown(found)}"
-                continue
-            if row < len(rows) and (found.key, list(found.parts)) != rows[row]:
-                yield f"{tar}: sample {row} is {found.key!r} in the tar, and {index} says otherwise: {rows[row]}"
-            row += 1
-        if row != len(rows):
-            yield f"{tar}: holds {row} samples, its index {index} says {len(rows)}"
-
-    return list(islice(problems(), MAX_PROBLEMS))
+def check_index(index: Path, shard: ShardInfo, name: str) -> None:
+    """Raise ShardError where an index, called `name`, is not that of the shard that dataset.json lists."""
+    table = _open_index(index)
+    found = _metadata(table, index)
+    if (len(table), found["tar_bytes"], found["tar_sha256"]) != (shard.samples, str(shard.bytes), shard.sha256):
+        raise ShardError(
+            f"{name}: is the index of another tar than dataset.json says (of {len(table)} samples, SHA-256"
+            f" {found['tar_sha256'][:16]}..., not {shard.samples}, {shard.sha256[:16]}...); publish the dataset again"
+        )
 
 
-def _shown(fault: TarFault) -> str:
+def shown(fault: TarFault) -> str:
+    """A fault as a sentence."""
     sample = f" (sample {fault.key!r})" if fault.key else ""
     return f"{fault.error} at byte {fault.offset}{sample}: {fault.detail}"
 
@@ -327,7 +347,7 @@ def _metadata(table: pa.Table, path: Path) -> dict[str, str]:
     return found
 
 
-def _whole(column: pa.ChunkedArray) -> Any:
+def whole(column: pa.ChunkedArray) -> Any:
     """A column as one array: our own indexes hold one batch, so nothing is copied."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
@@ -336,13 +356,13 @@ def _views(array: pa.Array, path: Path) -> Any:
     """A flat, null-free view: numpy for numbers, the Arrow array itself for strings."""
     if array.null_count:
         raise ShardError(f"{path}: a part without a name, offset or size; make it again with `curate index`")
-    return array if pa.types.is_string(array.type) else _numbers(array)
+    return array if pa.types.is_string(array.type) else numbers(array)
 
 
-def _numbers(array: pa.Array) -> Any:
+def numbers(array: pa.Array) -> Any:
     """A flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
     width = array.type.bit_width // 8
-    buffer = array.buffers()[1]
+    code = f"{'u' if pa.types.is_unsigned_integer(array.type) else 'i'}{width}"
     return (
-        np.frombuffer(buffer, f"i{width}", len(array), array.offset * width) if len(array) else np.zeros(0, f"i{width}")
+        np.frombuffer(array.buffers()[1], code, len(array), array.offset * width) if len(array) else np.zeros(0, code)
     )

@@ -1,13 +1,15 @@
 """Datasets whose tars lie elsewhere: read in ranges through fsspec (s3, gs, hf, http, ...), or whole into a cache.
 
 A folder here holds the dataset's `dataset.json`, its indexes, and `origin.json`, which says where the tars are;
-`attach` makes one. Whatever the network does is tried again with growing pauses; what then still fails is
-`UnreachableError`, never a broken sample. Credentials and endpoints are those that each fsspec library takes from its
-environment.
+`attach` makes one, `fetched` one in the host's cache. Whatever the network does is tried again with growing pauses;
+what then still fails is `UnreachableError`, never a broken sample. Credentials and endpoints are those that each
+fsspec library takes from its environment.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.sample import commit_file, commit_text, dump_json
-from curate.shards.cache import ShardCache
-from curate.shards.index import ShardReader
-from curate.shards.info import DATASET_FILE, DatasetInfo, ShardError, ShardInfo, load_dataset, read_json
+from curate.sample import commit_file, commit_text, dump_json, file_sha256
+from curate.shards.cache import ShardCache, locked
+from curate.shards.index import ShardReader, check_index
+from curate.shards.info import (
+    DATASET_FILE,
+    MAX_DATASET_FILE_BYTES,
+    DatasetInfo,
+    ShardError,
+    ShardInfo,
+    load_dataset,
+    read_json,
+)
 from curate.shards.ranges import Ranges, Span
 
 ORIGIN_FILE = "origin.json"
 BLOCK_BYTES = 1 << 23
 BLOCKS_AT_ONCE = 4
+INDEXES_AT_ONCE = 8
 FINAL = (FileNotFoundError, PermissionError, NotImplementedError)
 """What another try would not mend."""
 
@@ -41,25 +52,83 @@ class Patience:
     longest_s: float = 10.0
 
 
+def is_url(path: str) -> bool:
+    """Whether a dataset's path says that it lies elsewhere."""
+    return "://" in path
+
+
 def attach(url: str, folder: Path) -> DatasetInfo:
     """Make `folder` stand for the dataset at `url`: its dataset.json and indexes are copied, its tars stay there.
 
-    Raises ShardError, UnreachableError, and ImportError where fsspec lacks the library for that kind of URL.
+    Its dataset.json comes last: a folder that has one has all. Raises ShardError (an index of another tar than
+    dataset.json says included), UnreachableError, and ImportError where fsspec lacks the library for that kind of URL.
     """
-    commit_text(folder / ORIGIN_FILE, dump_json({"url": url.rstrip("/")}))
-    commit_file_from(url, DATASET_FILE, folder)
-    info = load_dataset(folder)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda shard: commit_file_from(url, shard.index, folder), info.shards))
+    return _attached(url.rstrip("/"), folder, _small(f"{url.rstrip('/')}/{DATASET_FILE}"))
+
+
+def fetched(url: str, digest: str | None = None, fresh: bool = False) -> Path:
+    """The folder of this host, in its cache, that stands for the dataset at `url`; attached when first asked for.
+
+    With `digest`, the SHA-256 of the dataset.json that is meant, a folder that is there already needs no network;
+    without it, dataset.json is asked for as it is now. `fresh` copies the indexes again: they may have got lengths.
+    Raises ShardError and UnreachableError.
+    """
+    url = url.rstrip("/")
+    if digest is not None and _is_whole(known := _cached(url, digest), digest):
+        return known
+    content = described(url)
+    found = hashlib.sha256(content).hexdigest()
+    if digest not in (None, found):
+        raise ShardError(f"{url}: is no longer the dataset that is meant; its {DATASET_FILE} has changed")
+    folder = _cached(url, found)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "attach.lock"):
+        if fresh or not _is_whole(folder, found):
+            _attached(url, folder, content)
+    return folder
+
+
+def described(url: str) -> bytes:
+    """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
+    try:
+        return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
+    except ImportError as err:
+        raise ShardError(f"{url}: cannot be read here: {err}") from err
+
+
+def _cached(url: str, digest: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    name = "".join(c for c in url.rpartition("/")[2] if c.isalnum() or c in "-_.").lstrip(".")[:40]
+    return Path(base) / "curate" / "datasets" / f"{name}-{hashlib.sha256(f'{url} {digest}'.encode()).hexdigest()[:16]}"
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    file = folder / DATASET_FILE
+    return file.is_file() and file_sha256(file) == digest
+
+
+def _attached(url: str, folder: Path, content: bytes) -> DatasetInfo:
+    with commit_file(folder / DATASET_FILE) as temporary:
+        temporary.write_bytes(content)
+        info = load_dataset(temporary)
+        commit_text(folder / ORIGIN_FILE, dump_json({"url": url}))
+        with ThreadPoolExecutor(INDEXES_AT_ONCE) as pool:
+            list(pool.map(lambda shard: _copy_index(url, shard, folder), info.shards))
     return info
 
 
-def commit_file_from(url: str, name: str, folder: Path) -> None:
-    """Copy one small file from `url` into `folder`, whole or not at all."""
-    path = f"{url.rstrip('/')}/{name}"
+def _copy_index(url: str, shard: ShardInfo, folder: Path) -> None:
+    with commit_file(folder / shard.index) as temporary:
+        temporary.write_bytes(_small(f"{url}/{shard.index}"))
+        check_index(temporary, shard, f"{url}/{shard.index}")
+
+
+def _small(path: str) -> bytes:
+    """All of a file that fits into memory."""
     size = _size(path, Patience())
-    with commit_file(folder / name) as temporary:
-        temporary.write_bytes(brought(path, [(0, size)])[0] if size else b"")
+    if size > MAX_DATASET_FILE_BYTES:
+        raise ShardError(f"{path}: has {size} bytes, more than {MAX_DATASET_FILE_BYTES}; is this really a dataset?")
+    return brought(path, [(0, size)])[0] if size else b""
 
 
 def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) -> ShardReader:

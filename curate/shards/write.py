@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.sample import Kind, commit_file
-from curate.shards.index import SCHEMA, index_metadata, index_path, write_index
+from curate.shards.index import CHECK, SCHEMA, check_of, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.scan import BLOCK, Part
 
@@ -45,12 +45,13 @@ class ShardWriter:
         self.kind = kind
         self._digest = hashlib.sha256() if indexed else None
         self.columns = columns if columns is not None else pa.schema([])
-        if taken := set(self.columns.names) & set(SCHEMA.names):
+        if taken := set(self.columns.names) & {*SCHEMA.names, CHECK}:
             raise ShardError(f"{self.index}: the index has columns {sorted(taken)} of its own; rename the carried ones")
         if self.tar.suffix != ".tar":
             raise ShardError(f"{self.tar}: the name of a shard ends in .tar")
         self.bytes = 0
         self._rows: dict[str, list[Part]] = {}
+        self._checks: list[int] = []
         self._values: list[list[Any]] = [[] for _ in self.columns]
         self._info: ShardInfo | None = None
 
@@ -83,6 +84,8 @@ class ShardWriter:
             self._write(data)
             self._write(bytes(-len(data) % BLOCK))
         self._rows[uid] = row
+        if self._digest is not None:
+            self._checks.append(check_of(parts.values()))
         for column, field in zip(self._values, self.columns, strict=True):
             column.append((values or {})[field.name])
         return row
@@ -123,7 +126,7 @@ class ShardWriter:
         self._info = ShardInfo(self.tar.name, self.index.name, len(self._rows), self.bytes, sha256)
 
     def _carried(self) -> dict[str, pa.Array]:
-        arrays = {}
+        arrays = {CHECK: pa.array(self._checks, pa.uint64())}
         for field, values in zip(self.columns, self._values, strict=True):
             try:
                 arrays[field.name] = pa.array(values, field.type)

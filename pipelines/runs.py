@@ -1,11 +1,8 @@
-"""The caption pipeline: an image and its texts, from a source to a dataset; and what the command line shows of it.
-
-Ingested: a table of URLs, a folder, or another tool's tars (curate.sources). Written: `{uid}.jpg|png|...`,
-`{uid}.txt`, `{uid}.json`. The steps are the recipe's.
-"""
+"""Recipes run from the command line, of every kind of sample: what is shown of a run, before, during and after it."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,16 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from curate import explain, recipe, report
 from curate import ops as ops_table
-from curate import run as runs
+from curate import retry as retrying
+from curate import run as engine_run
+from curate.blob import BLOB
+from curate.document import DOCUMENT
 from curate.rules import StepCount
-from curate.shards import load_dataset
-from curate.shards import verify as verify_shard
+from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of
 
 out_console = Console(highlight=False)
@@ -34,10 +34,10 @@ def load(path: Path, overrides: Sequence[str]) -> recipe.Recipe:
     return recipe.load(path, overrides)
 
 
-def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Summary:
+def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_run.Summary:
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
     with progress_bars() as watch:
-        summary = runs.run(checked, workers, watch)
+        summary = engine_run.run(checked, workers, watch)
     pages = report.write(summary)
     if as_json:
         print_json(summary.to_json())
@@ -58,8 +58,11 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> runs.Sum
 def retry(checked: recipe.Recipe, workers: int) -> None:
     """Try failed URLs again."""
     with progress_bars() as watch:
-        tried, came = runs.retry(checked, workers, watch)
-    out_console.print(f"{tried:,} failed URLs tried again, {came:,} came; `curate run` takes them in")
+        done = retrying.retry(checked, workers, watch)
+    if done.documents:
+        out_console.print(f"{done.documents:,} documents lack images; `curate run` fetches these again")
+    if done.tried or not done.documents:
+        out_console.print(f"{done.tried:,} failed URLs tried again, {done.came:,} came; `curate run` takes them in")
 
 
 def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
@@ -120,26 +123,49 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 
 def show_ops(name: str | None, as_json: bool) -> None:
-    """The table of ops, or one op's knobs."""
+    """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
     specs = [ops_table.spec_of(ops_table.find(n)) for n in ([name] if name else ops_table.OPS)]
     said: list[dict[str, Any]] = [
         {
             "op": s.name,
             "summary": s.summary,
             "reads": list(s.reads),
-            "writes": {c: str(t) for c, t in s.writes.items()},
-            "knobs": {k: "(required)" if p.default is p.empty else p.default for k, p in s.knobs.items()},
+            "writes": {c: type_words(t) for c, t in s.writes.items()},
+            "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in ops_table.GIVEN},
         }
         for s in specs
     ]
     if as_json:
         print_json(said)
         return
-    table = Table("op", "writes", "knobs (default)")
-    for op in said:
-        writes = "\n".join(f"{c}: {t}" for c, t in op["writes"].items())
-        table.add_row(f"{op['op']}\n{op['summary']}", writes, "\n".join(f"{k}: {v}" for k, v in op["knobs"].items()))
-    out_console.print(table)
+    if name is None:
+        table = Table("op", "what it is", "writes", padding=(0, 1, 1, 1))
+        for op in said:
+            table.add_row(f"[bold]{op['op']}[/]", op["summary"], ", ".join(op["writes"]))
+        out_console.print(table)
+        out_console.print("`curate ops NAME` shows one op's columns and knobs")
+        return
+    (op,) = said
+    out_console.print(inspect.getdoc(ops_table.find(name)), markup=False)
+    for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
+        table = Table(title, "", box=None, padding=(0, 3, 0, 0))
+        for one, value in pairs.items():
+            table.add_row(one, str(value))
+        if pairs:
+            out_console.print("", table)
+
+
+def _default(knob: inspect.Parameter) -> Any:
+    return "(required)" if knob.default is knob.empty else knob.default
+
+
+def type_words(kind: pa.DataType) -> str:
+    """A column's type as a reader wants it; `bytes` are files that an op stores."""
+    if kind in (BLOB, DOCUMENT):
+        return "bytes" if kind == BLOB else "document"
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"list of {type_words(kind.value_type)}"
+    return "record" if pa.types.is_struct(kind) else str(kind)
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
@@ -156,7 +182,7 @@ def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
 def verify(dataset: Path) -> None:
     """Check a dataset; raises ValueError when it is not what it says."""
     info = load_dataset(dataset)
-    problems = [p for s in info.shards for p in verify_shard(dataset / s.tar, dataset / s.index)]
+    problems = [p for s in info.shards for p in verify_shard(dataset, s)]
     if problems:
         raise ValueError("\n".join(problems))
     out_console.print(f"{dataset}: {len(info.shards)} shards, {info.samples:,} samples: all as they should be")
@@ -179,7 +205,7 @@ def funnel_table(funnel: Sequence[StepCount]) -> Table:
 
 
 @contextmanager
-def progress_bars() -> Iterator[runs.Watch]:
+def progress_bars() -> Iterator[engine_run.Watch]:
     """A progress bar a step on stderr; plain lines where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield _plain_progress
@@ -188,7 +214,7 @@ def progress_bars() -> Iterator[runs.Watch]:
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
         known: dict[str, Any] = {}
 
-        def watch(at: runs.Progress) -> None:
+        def watch(at: engine_run.Progress) -> None:
             if at.what not in known:
                 known[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
@@ -197,7 +223,7 @@ def progress_bars() -> Iterator[runs.Watch]:
         yield watch
 
 
-def _plain_progress(at: runs.Progress) -> None:
+def _plain_progress(at: engine_run.Progress) -> None:
     if at.done == at.total:
         failed = f", {at.failed:,} failed" if at.failed else ""
         print(f"{at.what}: {at.total} shards done, {at.computed:,} rows computed{failed}", file=sys.stderr, flush=True)
@@ -208,7 +234,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _what_was_done(summary: runs.Summary) -> str:
+def _what_was_done(summary: engine_run.Summary) -> str:
     if summary.computed:
         return f"computed {summary.computed:,} rows"
     if summary.published_now:

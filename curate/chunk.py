@@ -1,0 +1,212 @@
+"""Rows of a shard while ops look at them: bytes read and images decoded once, and the bytes that ops bring kept."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import images
+from curate.blob import BLOB, Absent, Blob, Stored
+from curate.ops import Failed
+from curate.pool import Blobs, Pool
+from curate.recipe import Resolved
+from curate.rules import Bools, passes
+from curate.shards import ShardWriter
+
+PIXELS = 64 << 20
+"""Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""
+
+MAX_DETAIL = 500
+"""Characters kept of what is said of an absent image."""
+
+
+class Rows(Protocol):
+    """The rows of a shard on their way: those still there, and what each column holds so far."""
+
+    rows: pa.Table
+    alive: Bools
+    columns: dict[str, pa.ChunkedArray]
+
+
+class Chunk:
+    """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
+
+    def __init__(self, state: Rows, blobs: Blobs, start: int, stop: int) -> None:
+        self._columns, self._blobs, self._start, self._stop = state.columns, blobs, start, stop
+        self.alive = [n for n in range(start, stop) if state.alive[n]]
+        self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
+        self._decoded: dict[int, images.Decoded] = {}
+        self._pixels = 0
+        self._values: dict[str, tuple[dict[int, int], pa.ChunkedArray]] = {}
+
+    def read(self, name: str, batch: Sequence[int]) -> list[Any]:
+        """One argument of an op: what `name` is for these rows; a column of that name goes before the source's own."""
+        if name == "image":
+            return [self.decoded(n).image for n in batch]
+        if name == "decoded":
+            return [self.decoded(n) for n in batch]
+        if name == "image_bytes":
+            return [self._image_bytes(n) for n in batch]
+        if name in self._values or name in self._columns:
+            return self._of_column(name, batch)
+        if name == "bytes":
+            return [self.bytes(n) for n in batch]
+        if name == "meta":
+            return [json.loads(self._rows[n]["meta"] or "{}") for n in batch]
+        return [self._rows[n][name] for n in batch]
+
+    def _of_column(self, name: str, batch: Sequence[int]) -> list[Any]:
+        values = self._column(name, list(batch))
+        found = values.to_pylist()
+        if values.type == BLOB:
+            return [self._blob(value) for value in found]
+        if values.type == pa.list_(BLOB):
+            return [None if row is None else [self._blob(value) for value in row] for row in found]
+        return list(found)
+
+    def _blob(self, value: dict[str, Any] | None) -> Blob | None:
+        return None if value is None else Blob(**value, reader=self._blobs.read)
+
+    def bytes(self, number: int) -> bytes:
+        """The original file; of a text, the text."""
+        row = self._rows[number]
+        if row["tar"] is None:
+            return str(row["text"]).encode()
+        return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
+
+    def decoded(self, number: int) -> images.Decoded:
+        """The decoded image, kept for the next op while the chunk's pixels fit."""
+        if number in self._decoded:
+            return self._decoded[number]
+        found = images.decode(self._image_bytes(number))
+        if self._pixels + found.width * found.height <= PIXELS:
+            self._decoded[number] = found
+            self._pixels += found.width * found.height
+        return found
+
+    def _image_bytes(self, number: int) -> Any:
+        """The file of the row's image: what a step made of it, or what came; none where that step has none."""
+        if "image" not in self._values and "image" not in self._columns:
+            return self.bytes(number)
+        (blob,) = self._of_column("image", [number])
+        return blob.read() if blob is not None and blob.error is None else b""
+
+    def uid(self, number: int) -> str:
+        """The uid of a row."""
+        return str(self._rows[number]["uid"])
+
+    def batches(self, step: Resolved, missing: list[int]) -> Iterator[tuple[list[int], dict[int, Failed]]]:
+        """Batches of rows for the op, and rows that fail before it because their image does not decode."""
+        batch: list[int] = []
+        failed: dict[int, Failed] = {}
+        pixels = 0
+        for number in missing:
+            if "image" in step.spec.reads or "decoded" in step.spec.reads:
+                found = self.decoded(number)
+                if found.error is not None and "image" in step.spec.reads:
+                    failed[number] = Failed(found.error, found.detail)
+                    continue
+                pixels += found.width * found.height
+            batch.append(number)
+            if len(batch) == step.spec.batch_size or pixels > PIXELS:
+                yield batch, failed
+                batch, failed, pixels = [], {}, 0
+        yield batch, failed
+
+    def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
+        """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""
+        wanted = pa.array(self.alive, pa.int32())
+        mine = [_between(t, self._start, self._stop) for t in tables]
+        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in mine]) if mine else None
+        if known is None or not self.alive:
+            return
+        numbers = known["row"].to_pylist()
+        place = {number: at for at, number in enumerate(numbers)}
+        self._values |= {shown: (place, known[name]) for name, shown in step.columns.items()}
+        if "image" in step.columns.values():
+            self._decoded, self._pixels = {}, 0
+        keep = np.array(pc.is_null(known["error"]).to_pylist(), dtype=bool)
+        uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in numbers], pa.string())])
+        for condition in step.conditions:
+            if not condition.is_global:
+                keep &= passes(self._column(condition.column, numbers), condition, uids)
+        self.alive = sorted(n for n, k in zip(numbers, keep.tolist(), strict=True) if k)
+
+    def _column(self, shown: str, numbers: list[int]) -> pa.ChunkedArray:
+        if shown in self._values:
+            place, values = self._values[shown]
+            return values.take(pa.array([place[n] for n in numbers]))
+        return self._columns[shown].take(pa.array(numbers))
+
+
+class Store:
+    """The tar of the bytes that a step's op brings for a shard: begun with the first, committed before the columns."""
+
+    def __init__(self, pool: Pool, step: Resolved, shard: int, done: pa.Table | None) -> None:
+        self._columns = [name for name, kind in step.spec.writes.items() if kind in (BLOB, pa.list_(BLOB))]
+        named = {tar for name in self._columns for tar in _tars(done, name)} if done is not None else set()
+        self._path = pool.stored(step.key, shard, len(named))
+        self._name = self._path.relative_to(pool.folder).as_posix()
+        self._stack = ExitStack()
+        self._writer: ShardWriter | None = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def keep(self, chunk: Chunk, answers: Mapping[int, Failed | dict[str, Any]]) -> dict[int, Failed | dict[str, Any]]:
+        """The answers, with the place of the bytes where the bytes were."""
+        return {n: a if isinstance(a, Failed) else a | self._placed(chunk.uid(n), a) for n, a in answers.items()}
+
+    def _placed(self, uid: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = itertools.count()
+        found: dict[str, Any] = {}
+        for name in self._columns:
+            value = answer[name]
+            several = isinstance(value, Sequence)
+            places = [self._place(f"{uid}-{next(numbers)}", v) for v in (value if several else [value])]
+            found[name] = places if several else places[0]
+        return found
+
+    def _place(self, name: str, value: Stored | Absent | Blob | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        if isinstance(value, Blob):  # an earlier op's, passed on
+            return {field.name: getattr(value, field.name) for field in BLOB}
+        place: dict[str, Any] = dict.fromkeys(BLOB.names)
+        if isinstance(value, Absent):
+            return place | {"error": value.error, "detail": value.detail[:MAX_DETAIL]}
+        if self._writer is None:
+            self._writer = self._stack.enter_context(ShardWriter(self._path, indexed=False))
+        (part,) = self._writer.add(name, {value.ext: value.data})
+        digest = hashlib.sha256(value.data).hexdigest()
+        size = {"width": value.width, "height": value.height}
+        return (
+            place
+            | {"tar": self._name, "offset": part.offset, "nbytes": part.size, "ext": value.ext, "sha256": digest}
+            | size
+        )
+
+
+def _tars(table: pa.Table, column: str) -> set[str]:
+    """The tars that a column of bytes names."""
+    values = table[column].combine_chunks()
+    if values.type != BLOB:
+        values = values.flatten()
+    return {tar for tar in pc.unique(pc.struct_field(values, "tar")).to_pylist() if tar is not None}
+
+
+def _between(table: pa.Table, start: int, stop: int) -> pa.Table:
+    """The part of a table, sorted by row, that is of these rows; the cost of a chunk does not grow with its shard."""
+    first, last = np.searchsorted(table["row"].to_numpy(), (start, stop))
+    return table.slice(first, last - first)

@@ -1,0 +1,91 @@
+"""The sample format of each kind: the parts of a published sample, as any webdataset reader sees them.
+
+    caption      {uid}.jpg|png|...  {uid}.txt  {uid}.json
+    ocr          {uid}.jpg|png|...  {uid}.txt  {uid}.json  (words with their boxes in pixels of the image)
+    interleaved  {uid}.json (segments in order)  {uid}.0.jpg  {uid}.1.png  ...
+    text         {uid}.txt  {uid}.json
+
+`docs/formats.md` shows an example of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from curate import images
+from curate.document import is_image
+from curate.sample import Kind
+
+Row = Mapping[str, Any]
+"""A kept row: `uid`, `origin`, `text`, `meta` (JSON), the place of its bytes, and the content of its kind."""
+
+Read = Callable[[str, int, int], bytes]
+"""Brings the bytes at (tar, offset, nbytes) of the pool."""
+
+CONTENT: Mapping[Kind, tuple[str, ...]] = {
+    "caption": (),
+    "ocr": ("words",),
+    "interleaved": ("title", "document", "images"),
+    "text": (),
+}
+"""The columns that a kind of sample consists of, besides text and bytes."""
+
+
+def parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str, bytes]:
+    """The parts of a sample, by name; `values` are the columns that the recipe carries along."""
+    said = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
+    if kind == "interleaved":
+        return _interleaved(row, said, read)
+    text = row["text"].encode()
+    if kind == "text":
+        return {"txt": text, "json": _json(said | {"sha256": hashlib.sha256(text).hexdigest()})}
+    image = read(row["tar"], row["offset"], row["nbytes"])
+    said |= {"sha256": row["sha256"], "format": row["ext"]}
+    if kind == "ocr":
+        said |= _page(image, row.get("words"), said["meta"])
+    return {row["image_name"]: image, "txt": text, "json": _json(said)}
+
+
+def _page(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any]:
+    """Size, page number and words of a page image; boxes are left, top, right and bottom in pixels."""
+    found = images.header(image)
+    size = (found.width, found.height) * 2
+    there = [dict(w) | {"box": [round(v * s, 1) for v, s in zip(w["box"], size, strict=True)]} for w in words or ()]
+    return {"width": found.width, "height": found.height, "words": there} | {
+        name: meta[name] for name in ("page", "pages") if name in meta
+    }
+
+
+def _interleaved(row: Row, said: dict[str, Any], read: Read) -> dict[str, bytes]:
+    """The JSON first, then the images that are there, numbered in the order of the document."""
+    pictures: dict[str, bytes] = {}
+    segments: list[dict[str, Any]] = []
+    found = iter(row["images"] or ())
+    for segment in row["document"] or ():
+        if not is_image(segment):
+            segments.append({k: segment[k] for k in ("type", "text", "block")})
+            continue
+        blob = next(found, None) or {"error": "not_fetched"}
+        if blob["error"] is None:
+            part = f"{len(pictures)}.{blob['ext']}"
+            pictures[part] = read(blob["tar"], blob["offset"], blob["nbytes"])
+            place = {"part": part, "width": blob["width"], "height": blob["height"], "sha256": blob["sha256"]}
+        else:
+            place = {"error": blob["error"]}
+        segments.append({k: segment[k] for k in ("type", "url", "alt", "caption")} | place)
+    title = {"title": row["title"]} if row.get("title") else {}
+    return {"json": _json(said | title | {"segments": segments})} | pictures
+
+
+def _json(said: Mapping[str, Any]) -> bytes:
+    """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
+    return json.dumps(_filled(said), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
+    return [_filled(v) for v in value] if isinstance(value, list) else value

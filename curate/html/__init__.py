@@ -1,0 +1,111 @@
+"""A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
+
+`decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
+`names` knows what a page calls its own parts, `images` which file an image stands for, `select` what the page is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from curate.document import Segment, image_segment, text_segment
+from curate.html.blocks import Piece
+from curate.html.guard import Limits, PageError, characters
+from curate.html.select import main_pieces
+from curate.html.walk import Walker
+
+__all__ = ["Limits", "Page", "PageError", "parse"]
+
+_MAX_TITLE_CHARS = 1000
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Page:
+    """What `parse` found. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
+
+    `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
+    the inline `<svg>`, which are no files.
+    """
+
+    title: str | None
+    language: str | None
+    encoding: str
+    segments: list[Segment]
+    words: int
+    all_words: int
+    images: int
+    images_left_out: int
+    drawings: int
+
+
+def parse(
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: Limits = _DEFAULT_LIMITS
+) -> Page:
+    """The page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
+
+    `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
+    not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
+    """
+    text, encoding, drawings = characters(data, content_type, limits)
+    tree = LexborHTMLParser(text)
+    body = tree.body
+    if body is None:
+        raise PageError("empty_page", "no body")
+    found = Walker(url, _base(tree), limits).walk(body)
+    title = _title(tree)
+    kept = main_pieces(found.containers, found.pieces, title or "")
+    if not kept:
+        raise PageError("empty_page", "neither text nor image in it")
+    words = sum(piece.words for piece in kept)
+    all_words = sum(piece.words for piece in found.pieces) + found.words_left_out
+    return Page(
+        title=title,
+        language=_language(tree),
+        encoding=encoding,
+        segments=_segments(kept),
+        words=words,
+        all_words=all_words,
+        images=sum(1 for piece in kept if piece.url),
+        images_left_out=found.images_left_out,
+        drawings=drawings,
+    )
+
+
+def _segments(pieces: Sequence[Piece]) -> list[Segment]:
+    """Lines of one list or table, with nothing between them, are one block."""
+    segments: list[Segment] = []
+    last: Piece | None = None
+    for piece in pieces:
+        if piece.url:
+            segments.append(image_segment(piece.url, piece.alt, piece.caption))
+        elif last is not None and piece.group >= 0 and (last.group, last.block) == (piece.group, piece.block):
+            segments[-1]["text"] += "\n" + piece.text
+        else:
+            segments.append(text_segment(piece.text, piece.block))
+        last = piece
+    return segments
+
+
+def _base(tree: LexborHTMLParser) -> str | None:
+    node = tree.css_first("base[href]")
+    return node.attributes.get("href") if node is not None else None
+
+
+def _title(tree: LexborHTMLParser) -> str | None:
+    node: LexborNode | None = tree.css_first("head > title")
+    text = " ".join(node.text().split())[:_MAX_TITLE_CHARS] if node is not None else ""
+    return text or None
+
+
+def _language(tree: LexborHTMLParser) -> str | None:
+    node = tree.css_first("html")
+    attributes = node.attributes if node is not None else {}
+    said = attributes.get("lang") or attributes.get("xml:lang") or ""
+    if not said:
+        meta = tree.css_first('meta[http-equiv="content-language" i]')
+        said = (meta.attributes.get("content") or "") if meta is not None else ""
+    return said.strip()[:35].lower() or None

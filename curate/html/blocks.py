@@ -1,0 +1,60 @@
+"""What a page is made of, once its tree has been walked: blocks of text and images, each in a nest of containers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from curate.document import Block
+
+_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_ANY_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+
+def words_in(text: str) -> int:
+    """Words: what white space parts; in Chinese and Japanese each character is one."""
+    if text.isascii() or not _ANY_UNSPACED.search(text):
+        return len(text.split())
+    return len(_WORD.findall(text))
+
+
+@dataclass(slots=True)
+class Container:
+    """An element that holds blocks; `parent` is its place in the list of containers, -1 at the top."""
+
+    parent: int
+    kind: str
+    """Its tag and class: parts of one kind side by side belong together."""
+    main: bool = False
+    words: int = 0
+    link_words: int = 0
+    plain_words: int = 0
+    """Words that are neither links nor headings."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """A block of text or, with a `url`, an image; `inside` is the place of its container, `group` its list or table."""
+
+    inside: int
+    block: Block = "paragraph"
+    text: str = ""
+    words: int = 0
+    link_words: int = 0
+    links: int = 0
+    group: int = -1
+    url: str = ""
+    alt: str | None = None
+    caption: str | None = None
+
+
+@dataclass
+class Found:
+    """All that a walk brings: containers and pieces in document order, and what it left out."""
+
+    containers: list[Container] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    words_left_out: int = 0
+    images_left_out: int = 0
+    drawings: int = 0

@@ -1,0 +1,159 @@
+"""What a page may cost: its characters are made harmless before the parser sees them, in time linear in their number.
+
+HTML's own rules are quadratic where a page wants them to be: an end tag searches all open elements, unclosed `<b>` are
+opened again in every later paragraph (29 kB of them take 1.6 GB), each attribute is compared with all before it. So
+scripts, styles and comments go; a tag with too many attributes ends the page; where there are many formatting
+elements, they get a name without such rules (`<x-b>`); and in a page of many tags each one is matched with its own, to
+a bounded depth.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from curate.html.decode import decode
+from curate.html.names import listed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a page may hold: bytes, tags, attributes of one tag, characters of a `data:` URL that is kept."""
+
+    max_bytes: int = 8 << 20
+    max_tags: int = 500_000
+    max_attributes: int = 256
+    max_data_url_chars: int = 1 << 20
+
+
+class PageError(ValueError):
+    """A page that cannot be read; `error` is its name."""
+
+    def __init__(self, error: str, detail: str = "") -> None:
+        super().__init__(f"{error}: {detail}" if detail else error)
+        self.error, self.detail = error, detail
+
+
+_OTHERS = (
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"\x1f\x8b",
+    b"RIFF",
+    b"\x00\x00\x01\x00",
+    b"ID3",
+)
+_LEFT_OUT = (
+    "script",
+    "style",
+    "template",
+    "svg",
+    "math",
+    "iframe",
+    "noframes",
+    "noembed",
+    "xmp",
+    "plaintext",
+    "textarea",
+)
+_SPACE = " \\t\\n\\f\\r"
+_ENDS = rf"(?=[{_SPACE}/>])"
+_OPENING = re.compile(rf"<!--|<({'|'.join(_LEFT_OUT)}){_ENDS}", re.I)
+_CLOSING = {name: re.compile(rf"</{name}{_ENDS}[^>]*>?", re.I) for name in _LEFT_OUT}
+_FORMATTING = listed("b big code em font i nobr s small strike strong tt u")
+_REOPENED = re.compile(rf"<(/?)(a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u){_ENDS}", re.I)
+_VALUE = rf"""(?:"[^"]*+"|'[^']*+'|[^{_SPACE}>"'][^{_SPACE}>]*+)"""
+_ATTRIBUTE = rf"[{_SPACE}/]*+[^{_SPACE}/>][^{_SPACE}/>=]*+(?:[{_SPACE}]*+=[{_SPACE}]*+{_VALUE}?+)?+"
+_MANY_TAGS = 5_000
+_MANY_FORMATTING = 64
+"""So many may be opened again in each of so many tags' elements, and it costs nothing that counts."""
+
+_MAX_DEPTH = 256
+_NAME = re.compile(rf"<([A-Za-z][^{_SPACE}/>]*+)")
+_TAG = re.compile(rf"<(/?)([A-Za-z][^{_SPACE}/>]*+)")
+_NOT_NESTED = listed(
+    "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th tbody thead tfoot option"
+)
+"""Elements without an end tag, or whose end tag may be left out: one ends where the next begins."""
+
+
+def characters(data: bytes, content_type: str | None, limits: Limits) -> tuple[str, str, int]:
+    """A page's characters for the parser, its encoding, and how many drawings (`<svg>`) were left out.
+
+    Raises PageError: empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
+    """
+    if not data.strip():
+        raise PageError("empty_page", "no bytes but white space")
+    if len(data) > limits.max_bytes:
+        raise PageError("page_too_large", f"{len(data)} bytes, limit {limits.max_bytes}")
+    if data.startswith(_OTHERS):
+        raise PageError("not_html", f"begins with {data[:4]!r}")
+    text, encoding = decode(data, content_type)
+    text, drawings = _without_scripts(text)
+    opened = _NAME.findall(text)
+    if not opened:
+        raise PageError("not_html", "no tag in it")
+    if len(opened) > limits.max_tags:
+        raise PageError("too_many_tags", f"{len(opened)}, limit {limits.max_tags}")
+    _check_attributes(text, limits)
+    if text.count("</") + len(opened) > _MANY_TAGS:
+        return _REOPENED.sub(r"<\1x-\2", _matched(text)), encoding, drawings
+    if sum(name in _FORMATTING for name in map(str.lower, opened)) > _MANY_FORMATTING:
+        text = _REOPENED.sub(r"<\1x-\2", text)
+    return text, encoding, drawings
+
+
+def _without_scripts(text: str) -> tuple[str, int]:
+    """Without comments and the elements whose content is not text of the page; an open end takes the rest with it."""
+    kept, at, drawings = [], 0, 0
+    while found := _OPENING.search(text, at):
+        kept.append(text[at : found.start()])
+        name = (found[1] or "").lower()
+        drawings += name == "svg"
+        at = _end_of(text, found.end(), name)
+    kept.append(text[at:])
+    return "".join(kept), drawings
+
+
+def _end_of(text: str, at: int, name: str) -> int:
+    if not name:
+        end = text.find("-->", at - 2)  # `<!-->` is a whole comment
+        return len(text) if end < 0 else end + 3
+    found = _CLOSING[name].search(text, at)
+    return found.end() if found else len(text)
+
+
+def _check_attributes(text: str, limits: Limits) -> None:
+    """Tried at every `<x`, wherever it stands, so that none is missed."""
+    found = re.search(rf"<[A-Za-z/][^{_SPACE}/>]*+(?:{_ATTRIBUTE}){{{limits.max_attributes + 1}}}", text)
+    if found:
+        raise PageError("too_many_attributes", f"in one tag, limit {limits.max_attributes}: {found[0][:40]!r}")
+
+
+def _matched(text: str) -> str:
+    """Every end tag first closes what is open in it, one without its start goes, nothing lies deeper than 256."""
+    opened: list[str] = []
+    count: dict[str, int] = {}
+
+    def rewrite(found: re.Match[str]) -> str:
+        closes, name = found[1], found[2].lower()
+        if name in _NOT_NESTED:
+            return found[0]
+        if not closes:
+            if len(opened) >= _MAX_DEPTH:
+                return "<wbr"
+            opened.append(name)
+            count[name] = count.get(name, 0) + 1
+            return found[0]
+        if not count.get(name):
+            return "<wbr"
+        ends = []
+        while (last := opened.pop()) != name:
+            count[last] -= 1
+            ends.append(f"</{last}>")
+        count[name] -= 1
+        return "".join(ends) + found[0]
+
+    return _TAG.sub(rewrite, text)

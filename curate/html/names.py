@@ -1,0 +1,128 @@
+"""What a page says of its own parts: by tag, by attribute, by the words in `class` and `id`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+Attributes = Mapping[str, str | None]
+
+
+def listed(words: str) -> frozenset[str]:
+    """A set written as one line of words."""
+    return frozenset(words.split())
+
+
+SKIPPED = listed(
+    "nav footer button select option optgroup input textarea datalist dialog object embed canvas audio"
+    " video map head title link meta base param source track col colgroup rt rp progress meter menuitem label legend"
+    " address frameset"
+)
+"""Elements that hold nothing a reader reads, or controls and navigation alone."""
+
+_MAIN = listed("main article")
+_PARTS = listed("article section")
+_ROLES = listed("navigation banner contentinfo complementary search dialog alertdialog menu menubar toolbar tooltip")
+_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+_ENDS = (
+    "wrapper|wrap|container|inner|outer|box|block|bar|area|section|list|links|content|group|holder|module|widget"
+    "|panel|row|signup|form|buttons?|icons?|items?|titles?|heading|header|head|text|info|popup|cta|teaser|banner|inline|body"
+    "|page|menu|nav|desktop|mobile|sticky|fixed|ads?|unit|slot"
+)
+_NOISE = (
+    # getting around
+    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination|pager|paging|menu|mainmenu"
+    "|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content|jump-?links|prev-?next|next-?prev"
+    "|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related|headerlink|mw-editsection|editsection|catlinks|navbox"
+    # head and foot of a site
+    "|footer|site-?footer|page-?footer|foot|colophon|masthead|site-?header|top-?bar|header-?bar|global-?header|copyright|legal"
+    "|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
+    # consent and offers
+    "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)|newsletter|subscribe"
+    "|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox|interstitial|app-?banner|announcements?|promo|promotion"
+    "|promos|advert|adverts|advertisement|advertising|ads|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner"
+    "|taboola|outbrain"
+    # what else there is
+    "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?|suggested|suggestions"
+    "|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next|most-?(?:read|popular)|popular|trending|latest|recent"
+    "|recent-?posts|teasers?|cross-?sell|upsell|recently-?viewed"
+    # people around a text
+    "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis|addtoany|follow-?us"
+    "|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form|trackbacks?|pingbacks?|author-?(?:bio|box)"
+    "|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?|tag-?(?:list|cloud)|tagcloud|categories|post-?tags"
+    "|signature|author|author-?(?:name|info|card|line)|dateline|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
+    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint|no-print|screen-reader-text"
+    "|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search|search-?(?:form|box|bar)|feedback|survey"
+)
+_NOISE_NAME = re.compile(
+    rf"(?:(?:site|page|main|global|primary|secondary|top|bottom|left|right|js|c|m|l|widget|post|article|entry|user|blog)[-_]+)*(?:{_NOISE})(?:[-_]+(?:{_ENDS}|\d+|left|right|top|bottom))*",
+    re.I,
+)
+_KEPT_ASIDE = re.compile(
+    r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
+)
+_FIGURE = listed(
+    "figure informalfigure example mediaobject wp-caption thumb thumbinner image-block article-image"
+    " captioned-image img-caption"
+)
+_CAPTION = listed(
+    "caption wp-caption-text thumbcaption figcaption image-caption img-caption photo-caption"
+    " picture-caption media-caption caption-text gallerytext legende bildunterschrift image-legend photo-legend"
+)
+_MAIN_NAME = re.compile(
+    r"article-?body|post-?(?:content|body)|entry-?content|story-?body|article-?content|mw-parser-output", re.I
+)
+
+
+def is_hidden(attributes: Attributes) -> bool:
+    """Whether the element says that it is not shown."""
+    if "style" in attributes and _HIDING.search(attributes["style"] or ""):
+        return True
+    if "hidden" in attributes and attributes["hidden"] != "until-found":
+        return True
+    return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an element's tag, class, id and role say of it."""
+
+    kind: str
+    noise: bool = False
+    main: bool = False
+    figure: bool = False
+    caption: bool = False
+    title: bool = False
+    """DocBook writes a figure's caption as `p.title`."""
+
+
+def said(tag: str, attributes: Attributes) -> Said:
+    """What the element calls itself."""
+    if not attributes:
+        return _said(tag, "", "", "")
+    get = attributes.get
+    role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
+    return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
+
+
+@lru_cache(maxsize=4096)
+def _said(tag: str, classes: str, name: str, role: str) -> Said:
+    words = [*classes.split()[:31], *name.split()[:1]]
+    known = set(words)
+    noise = (
+        role in _ROLES or classes.lower() == "ad" or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)
+    )
+    if tag == "aside":
+        noise = not _KEPT_ASIDE.search(classes)
+    return Said(
+        kind=f"{tag} {classes}" if classes or tag in _PARTS else "",
+        noise=noise,
+        main=tag in _MAIN or role in _MAIN or any(_MAIN_NAME.fullmatch(word) for word in words),
+        figure=tag == "figure" or not _FIGURE.isdisjoint(known),
+        caption=tag == "figcaption" or not _CAPTION.isdisjoint(known),
+        title=tag == "p" and "title" in known,
+    )

@@ -1,0 +1,194 @@
+"""Which of a page's pieces are what the page is about.
+
+What names itself as something else is gone by now. Of the rest, running text (long blocks with few links) shows where
+the main part is: the deepest container that holds nearly all of it, or the parts that the page itself calls main. In
+there, containers that are mostly links go, and blocks that stand there again and again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from curate.html.blocks import Container, Piece
+
+_RUNNING_WORDS = 15
+_LINE_WORDS = 8
+_ROW_WORDS = 3
+_MOSTLY_LINKS = 0.6
+_NEARLY_ALL = 0.85
+_HARDLY_MORE = 0.05
+_FEW_WORDS = 6
+_HARDLY_TEXT = 0.1
+_MOSTLY_TEXT = 0.6
+_SOMEWHAT_MORE = 1.3
+_SHORT_PAGE_WORDS = 100
+_MAIN_SHARE = 0.5
+_REPEATED = 3
+_SHORT_WORDS = 6
+
+
+def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> list[Piece]:
+    """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
+    if not containers:
+        return []
+    _count(containers, pieces)
+    weights = _weights(containers, pieces)
+    root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
+    links = _link_parts(containers, root)
+    inside = _below(containers, root)
+    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
+    likely = [not (links[piece.inside] or _is_navigation(piece)) for piece in pieces]
+    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
+    heading = _heading(pieces, begin, title.casefold())
+    kept = []
+    for at, piece in enumerate(pieces):
+        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
+        if at == heading or (likely[at] and (inside[piece.inside] or near)):
+            kept.append(piece)
+    while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
+        kept.pop()  # of a part that was left out
+    return _without_repeats(kept)
+
+
+def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
+    """The outermost container around `root` up to which all that comes in addition is of its kind, little, or text."""
+    families = Counter((each.parent, each.kind) for each in containers if each.kind)
+    while (up := containers[root].parent) >= 0:
+        more = containers[up].plain_words - containers[root].plain_words
+        little = more <= max(_FEW_WORDS, _HARDLY_MORE * containers[root].plain_words)
+        has_siblings = families[up, containers[root].kind] > 1
+        if not little and not has_siblings and weights[up] - weights[root] < _MOSTLY_TEXT * more:
+            break
+        root = up
+    return root
+
+
+def _outermost(containers: Sequence[Container], root: int, times: float) -> int:
+    """The outermost container around `root` with at most so many times its words that are no links."""
+    most = times * containers[root].plain_words
+    while (up := containers[root].parent) >= 0 and containers[up].plain_words <= most:
+        root = up
+    return root
+
+
+def _belongs(piece: Piece, before: bool, headed: bool) -> bool:
+    """Whether a piece around the main part is of it: a table; a leading picture; most between the heading and it."""
+    if piece.block in ("table", "code"):
+        return True
+    if not before:
+        return False
+    return bool(piece.url) or (piece.words >= (_LINE_WORDS if headed else _RUNNING_WORDS) and not piece.links)
+
+
+def _is_navigation(piece: Piece) -> bool:
+    """A line of nothing but links, or a button."""
+    if piece.block != "paragraph" or piece.link_words < 0.8 * piece.words or not piece.links:
+        return False
+    return piece.links >= 2 or piece.words <= _SHORT_WORDS
+
+
+def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
+    """Where the page's heading stands above the main part, which begins at `begin`; behind all if there is none.
+
+    It is the longest that the title repeats; or the last one that is no link, where the main part has none itself.
+    """
+    none = len(pieces)
+    headings = [at for at in range(begin) if pieces[at].block == "heading"]
+    own = {piece.text for piece in pieces[begin:] if piece.block == "heading"}
+    named = [at for at in headings if pieces[at].text.casefold() in title]
+    if named:
+        best = max(named, key=lambda at: (pieces[at].words, at))
+        return none if pieces[best].text in own else best
+    if begin < none and pieces[begin].block == "heading":
+        return none
+    return max((at for at in headings if pieces[at].link_words < pieces[at].words), default=none)
+
+
+def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
+    """Words and linked words of each container, with all in it: a child always stands after its parent."""
+    for piece in pieces:
+        holder = containers[piece.inside]
+        holder.words += piece.words
+        holder.link_words += piece.link_words
+        holder.plain_words += 0 if piece.block == "heading" else piece.words - piece.link_words
+    for child in reversed(containers):
+        if child.parent >= 0:
+            parent = containers[child.parent]
+            parent.words += child.words
+            parent.link_words += child.link_words
+            parent.plain_words += child.plain_words
+
+
+def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[int]:
+    """Words of running text of each container; where a page has none, all words that are no links."""
+    for least in (_RUNNING_WORDS, 1):
+        weights = [0] * len(containers)
+        for piece in pieces:
+            enough = piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least)
+            if enough and piece.block != "heading" and piece.link_words < piece.words / 2:
+                weights[piece.inside] += piece.words - piece.link_words
+        for at in range(len(containers) - 1, 0, -1):
+            weights[containers[at].parent] += weights[at]
+        if weights[0]:
+            break
+    return weights
+
+
+def _main_root(containers: Sequence[Container], weights: Sequence[int]) -> int:
+    """The part that the page calls main, when it holds at least half of the running text; else the body."""
+    marked = [at for at, each in enumerate(containers) if each.main]
+    best = max(marked, key=lambda at: (weights[at], -at), default=0)
+    return best if weights[best] >= _MAIN_SHARE * weights[0] else 0
+
+
+def _deepest(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
+    """From `root` down, as long as one child holds nearly all of the running text; a short page is not cut."""
+    if containers[root].plain_words < _SHORT_PAGE_WORDS:
+        return root
+    at = root
+    for child in range(root + 1, len(containers)):
+        if containers[child].parent == at and weights[child] >= _NEARLY_ALL * weights[root] and weights[child]:
+            at = child
+    return at
+
+
+def _below(containers: Sequence[Container], root: int) -> list[bool]:
+    inside = [False] * len(containers)
+    for at, each in enumerate(containers):
+        inside[at] = at == root or (each.parent >= 0 and inside[each.parent])
+    return inside
+
+
+def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
+    """Containers of links and hardly anything else, and all in them."""
+    links = [False] * len(containers)
+    for at, each in enumerate(containers):
+        if at > root:
+            own = (
+                each.link_words >= max(2, _MOSTLY_LINKS * each.words) and each.plain_words <= _HARDLY_TEXT * each.words
+            )
+            links[at] = own or (each.parent >= 0 and links[each.parent])
+    return links
+
+
+def _without_repeats(pieces: Sequence[Piece]) -> list[Piece]:
+    """Long blocks once; short lines that stand there three times or more, not at all (`Reply`, `Read more`)."""
+    counted = Counter(piece.text for piece in pieces if _may_repeat(piece))
+    seen: set[str] = set()
+    kept = []
+    for piece in pieces:
+        if _may_repeat(piece):
+            short = piece.words <= _SHORT_WORDS
+            if (short and counted[piece.text] >= _REPEATED) or (not short and piece.text in seen):
+                continue
+            seen.add(piece.text)
+        kept.append(piece)
+    return kept or list(pieces)
+
+
+def _may_repeat(piece: Piece) -> bool:
+    """Lists, tables, code and headings of sections say the same again with reason; headings that are links do not."""
+    if piece.url:
+        return False
+    return piece.block == "paragraph" or (piece.block == "heading" and piece.link_words == piece.words)

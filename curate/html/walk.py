@@ -1,0 +1,342 @@
+"""The tree of a page, walked once in document order: what stands in it as pieces, less what names itself noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from selectolax.lexbor import LexborNode
+
+from curate.document import Block
+from curate.html import images, names
+from curate.html.blocks import Container, Found, Piece, words_in
+from curate.html.guard import Limits
+from curate.html.names import listed
+
+_HOLDERS = listed(
+    "div section article main ul ol dl table td th center form fieldset details figure blockquote header"
+    " aside body footer hgroup summary address menu dir li"
+)
+"""Blocks that hold blocks: each is a container."""
+
+_LINES = listed("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption legend thead tbody tfoot listing figcaption")
+_BLOCKS = _HOLDERS | _LINES
+_NEVER_NOISE = listed("main article html table tr tbody")
+_HEADINGS = listed("h1 h2 h3 h4 h5 h6")
+_KINDS: dict[str, Block] = {
+    "pre": "code",
+    "listing": "code",
+    "blockquote": "quote",
+    "dt": "list",
+    **dict.fromkeys(_HEADINGS, "heading"),
+}
+_BREAK, _CELL = "\0", "\1"
+_DATA_CELL_WORDS = 25
+_FEW_WORDS = 5
+
+
+@dataclass
+class _Figure:
+    pictures: list[Piece] = field(default_factory=list)
+    captions: list[tuple[int, int, Piece]] = field(default_factory=list)
+    """Each with the number of pictures before it, and its place among the page's pieces, should there be no picture."""
+
+
+class _Context(NamedTuple):
+    """What holds for the text at a point of the tree; leaving an element brings the one before it back."""
+
+    inside: int = -1
+    kind: Block = "paragraph"
+    group: int = -1
+    level: int = 0
+    numbered: bool = False
+    linked: bool = False
+    in_table: bool = False
+    in_main: bool = False
+    unscripted: bool = False
+    caption: bool = False
+    figure: _Figure | None = None
+
+
+class Walker:
+    """One page's walk; `page` and `base` are what links are relative to."""
+
+    def __init__(self, page: str | None, base: str | None, limits: Limits) -> None:
+        self.page, self.base, self.limits = page, base, limits
+        self.found = Found()
+        self.now = _Context()
+        self.text: list[str] = []
+        self.links: list[str] = []
+        self.anchors = 0
+        self.marker = ""
+        self.groups = 0
+        self.numbers: dict[int, int] = {}
+        self.all_words = 0
+        self.body: LexborNode | None = None
+
+    def walk(self, body: LexborNode) -> Found:
+        """Everything below `body`. No recursion: a page decides how deep it is."""
+        self.body = body
+        above: list[tuple[LexborNode, str, _Context]] = []
+        node: LexborNode | None = body
+        while node is not None or above:
+            if node is None:
+                node, tag, before = above.pop()
+                self._leave(tag, before)
+                node = node.next if above else None
+                continue
+            tag = node.tag or ""
+            if tag == "-text":
+                text = node.text_content or ""
+                if self.text or not text.isspace() or self.now.kind == "code":
+                    self._say(text)
+            elif tag[0] not in "-!":
+                inner = self._enter(node, tag)
+                if inner is not None:
+                    above.append((node, tag, self.now))
+                    self.now = inner
+                    node = node.child
+                    continue
+            node = node.next if above else None
+        return self.found
+
+    def _say(self, text: str) -> None:
+        if self.now.unscripted:
+            return
+        self.text.append(text)
+        if self.now.linked:
+            self.links.append(text)
+
+    def _enter(self, node: LexborNode, tag: str) -> _Context | None:
+        """The context inside of an element; None where it is left out, or has no inside."""
+        if tag == "img":
+            self._image(node)
+            return None
+        if tag == "br":
+            self.text.append("\n" if self.now.kind == "code" else _BREAK)
+            return None
+        if tag in names.SKIPPED:
+            self._leave_out(node)
+            return None
+        attributes = node.attributes
+        said = names.said(tag, attributes)
+        if attributes and tag != "body" and (names.is_hidden(attributes) or (said.noise and self._is_noise(node, tag))):
+            self._leave_out(node)
+            return None
+        if tag in _BLOCKS:
+            return self._block(node, tag, said)
+        if tag in ("a", "x-a") and attributes.get("href"):
+            self.anchors += 1
+            return self.now._replace(linked=True)
+        if tag == "noscript":
+            return self.now._replace(unscripted=True)
+        return self._caption() if said.caption else self.now
+
+    def _leave_out(self, node: LexborNode) -> None:
+        self.found.words_left_out += words_in(node.text(separator=" "))
+
+    def _is_noise(self, node: LexborNode, tag: str) -> bool:
+        return tag not in _NEVER_NOISE and not self._is_most(node)
+
+    def _is_most(self, node: LexborNode) -> bool:
+        """A name such as `page-with-sidebar` on what holds the page itself says nothing."""
+        assert self.body is not None
+        if node.css_first("main, article, [role=main]") is not None:
+            return True
+        self.all_words = self.all_words or len(self.body.text().split())
+        linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
+        return 2 * (len(node.text().split()) - linked) > self.all_words
+
+    def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
+        if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
+            self.text.append(" ")
+            return self.now
+        self._flush()
+        now = self.now
+        if tag == "header" and not now.in_main and self._is_site_header(node):
+            self._leave_out(node)
+            return None
+        if said.caption or (said.title and now.figure is not None):
+            return self._caption()
+        changes = self._hold(tag, said) if tag in _HOLDERS else {}
+        if tag in _KINDS and not (tag == "dt" and now.group >= 0):
+            changes["kind"] = _KINDS[tag]
+        if tag in ("ul", "ol"):
+            changes |= self._list(tag)
+        elif tag == "li":
+            changes |= self._item()
+        elif tag == "table" and _is_data(node):
+            self.groups += 1
+            changes |= {"kind": "table", "group": self.groups, "in_table": True}
+        return now._replace(**changes) if changes else now
+
+    def _is_site_header(self, node: LexborNode) -> bool:
+        """One without a heading of its own: the name of a site is a link to it."""
+        return all(each.css_first("a, x-a") is not None for each in node.css("h1, h2, h3, h4"))
+
+    def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
+        now = self.now
+        self.found.containers.append(Container(now.inside, said.kind, said.main))
+        changes: dict[str, Any] = {"inside": len(self.found.containers) - 1}
+        if said.main:
+            changes["in_main"] = True
+        if said.figure and (now.figure is None or tag == "figure"):
+            changes["figure"] = _Figure()
+        return changes
+
+    def _list(self, tag: str) -> dict[str, Any]:
+        self.groups += 1
+        self.numbers[len(self.found.containers) - 1] = 0
+        now = self.now
+        group = now.group if now.level else self.groups
+        return {"kind": "list", "group": group, "level": now.level + 1, "numbered": tag == "ol"}
+
+    def _item(self) -> dict[str, Any]:
+        now = self.now
+        self.numbers[now.inside] = number = self.numbers.get(now.inside, 0) + 1
+        self.marker = f"{number}. " if now.numbered else "- "
+        return {} if now.level else {"kind": "list", "level": 1}
+
+    def _caption(self) -> _Context:
+        self._flush()
+        return self.now._replace(caption=True, kind="paragraph")
+
+    def _leave(self, tag: str, before: _Context) -> None:
+        now = self.now
+        if now.caption and not before.caption:
+            self._captioned()
+        elif tag in _BLOCKS and not now.caption:
+            if now.in_table and tag in ("td", "th"):
+                self.text.append(_CELL)
+            elif not now.in_table or tag in ("tr", "table"):
+                self._flush()
+            else:
+                self.text.append(" ")
+        self.now = before
+        if now.figure is not None and now.figure is not before.figure:
+            self._close(now.figure)
+
+    def _captioned(self) -> None:
+        text = _plain(self._taken())
+        pieces, figure = self.found.pieces, self.now.figure
+        if not text:
+            return
+        if figure is not None:
+            piece = Piece(self.now.inside, "paragraph", text, words_in(text))
+            figure.captions.append((len(figure.pictures), len(pieces), piece))
+        elif pieces and pieces[-1].url and pieces[-1].caption is None:
+            pieces[-1].caption = text
+        else:
+            self._add(text, "paragraph")
+
+    def _close(self, figure: _Figure) -> None:
+        """A figure's captions to its images: one alone to the first image, of several each to the image before it."""
+        if not figure.pictures:
+            for _, place, piece in reversed(figure.captions):
+                self.found.pieces.insert(place, piece)
+            return
+        for after, _, piece in figure.captions:
+            picture = figure.pictures[after - 1 if after and len(figure.captions) > 1 else 0]
+            picture.caption = f"{picture.caption}\n{piece.text}" if picture.caption else piece.text
+
+    def _image(self, node: LexborNode) -> None:
+        attributes, around = node.attributes, node.parent
+        if names.is_hidden(attributes) or images.is_tiny(attributes):
+            return
+        sources = []
+        if around is not None and around.tag == "picture":
+            sources = [each.attributes for each in around.css("source")[:16]]
+        link = images.source_of(attributes, sources)
+        if link is None or images.is_stand_in(link):
+            return
+        url = images.resolve(link, self.page, self.base, self.limits.max_data_url_chars)
+        if url is None:
+            self.found.images_left_out += 1
+            return
+        if not self.now.caption:
+            self._flush()
+        if not self._is_fallback(node, url):
+            piece = Piece(self.now.inside, url=url, alt=" ".join((attributes.get("alt") or "").split()) or None)
+            self.found.pieces.append(piece)
+            if self.now.figure is not None:
+                self.now.figure.pictures.append(piece)
+
+    def _is_fallback(self, node: LexborNode, url: str) -> bool:
+        """Whether the image before is the same: one of both stands in `<noscript>`."""
+        last = self.found.pieces[-1] if self.found.pieces else None
+        if last is None or not last.url:
+            return False
+        neighbour = _element_before(node if not self.now.unscripted else _noscript(node))
+        beside = neighbour is not None and neighbour.tag in (
+            ("img", "picture") if self.now.unscripted else ("noscript",)
+        )
+        return (beside or self.now.unscripted) and (last.url == url or beside)
+
+    def _taken(self) -> str:
+        text = "".join(self.text)
+        self.text.clear()
+        self.links.clear()
+        self.anchors = 0
+        return text
+
+    def _flush(self) -> None:
+        if not self.text:
+            return
+        linked, anchors = words_in(" ".join(self.links)) if self.links else 0, self.anchors
+        text, kind = self._taken(), self.now.kind
+        if kind == "code":
+            text = text.strip("\n").rstrip()
+        elif kind == "table":
+            text = " | ".join(cell for cell in map(_line, text.split(_CELL)) if cell)
+        else:
+            text = _plain(text)
+        if text:
+            self._add(text, kind, linked, anchors)
+
+    def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
+        words = words_in(text)
+        if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
+            return
+        now = self.now
+        if kind == "list" and now.level:
+            indent = "  " * (now.level - 1)
+            text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
+            self.marker = ""
+        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.replace(_BREAK, " ").split())
+
+
+def _plain(text: str) -> str:
+    if _BREAK not in text and _CELL not in text:
+        return " ".join(text.split())
+    lines = (" ".join(line.split()) for line in text.replace(_CELL, " ").split(_BREAK))
+    return "\n".join(line for line in lines if line)
+
+
+def _element_before(node: LexborNode | None) -> LexborNode | None:
+    node = node.prev if node is not None else None
+    while node is not None and node.is_text_node and not (node.text_content or "").strip():
+        node = node.prev
+    return node
+
+
+def _noscript(node: LexborNode) -> LexborNode | None:
+    found: LexborNode | None = node
+    while found is not None and found.tag != "noscript":
+        found = found.parent
+    return found
+
+
+def _is_data(table: LexborNode) -> bool:
+    """Whether a table holds data, and not the layout of a page."""
+    if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
+        return False
+    if any(part.css_first("table") is not None for part in table.iter()):
+        return False
+    rows, cells = len(table.css("tr")), len(table.css("td, th"))
+    if rows < 2 or cells < 4 or 2 * cells < 3 * rows:
+        return False
+    return len(table.text().split()) <= _DATA_CELL_WORDS * cells

@@ -1,0 +1,149 @@
+"""How long the samples of each source are, as its order needs it: surveyed when a mixture is made, one line a shard.
+
+The lines lie beside the manifest (`mixture.lengths.npy`). What each row's length is stays in the indexes, and is looked
+up for the shards that are being read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curate.mix.order import order_key, sizes_of
+from curate.mix.schedule import Ints, MixtureError
+from curate.mix.strata import LINE, Strata, Table, cut, line
+from curate.sample import commit_file
+from curate.shards import DatasetInfo, load_dataset
+
+if TYPE_CHECKING:
+    from curate.mix.manifest import Manifest, Unit
+
+AGAIN = "run `curate mix` again"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The lengths of a dataset's samples in a unit, from the indexes in `folder`."""
+
+    folder: Path
+    unit: Unit
+    visual_tokens: int
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """The dataset's own file, read when first needed."""
+        return load_dataset(self.folder)
+
+    def of(self, shard: int) -> Ints:
+        """The lengths of a shard's rows. Raises MixtureError, ShardError."""
+        from curate.mix.indexes import lengths  # above this module: it finds places by the order
+
+        return lengths(self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What a source holds of the unit, its longest sample, and where samples are uneven, a line a shard."""
+
+    units: int
+    longest: int
+    lines: Table
+
+    @property
+    def uneven(self) -> bool:
+        """Whether samples differ in length, so that their order matters."""
+        return len(self.lines) > 0
+
+
+def survey(measure: Measure) -> Survey:
+    """Go through the lengths of a dataset twice: for the strata, and for each shard's rows in them."""
+    shards = range(len(measure.info.shards))
+    if measure.unit == "samples":
+        return Survey(measure.info.samples, 1, np.zeros(0, LINE))
+    known, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for shard in shards:
+        found, times = np.unique(measure.of(shard), return_counts=True)
+        known, at = np.unique(np.concatenate([known, found]), return_inverse=True)
+        counts = np.bincount(at, np.concatenate([counts, times])).astype(np.int64)
+    bounds = cut(known, counts) if len(known) > 1 else ()
+    lines = [line(measure.of(shard), bounds) for shard in shards if bounds]
+    return Survey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
+
+
+def write(path: Path, lines: Sequence[Table]) -> None:
+    """Write the lines of all sources, one after another, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.concatenate(lines), allow_pickle=False)
+    with commit_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def tables(manifest: Manifest, path: Path) -> Iterator[Table]:
+    """The lines of each source of the manifest in the file `path`, mapped; none for one whose order needs none."""
+    if manifest.lengths is None:
+        yield from (np.zeros(0, LINE) for _ in manifest.datasets)
+        return
+    file, first = path.parent / manifest.lengths.file, 0
+    whole = _mapped(file)
+    for source in manifest.datasets:
+        count = len(sizes_of(source.shards)) if source.spread else 0
+        yield whole[first : first + count]
+        first += count
+    if first != len(whole):
+        raise MixtureError(f"{file}: has {len(whole)} lines, {path} needs {first}; {AGAIN}")
+
+
+def strata(manifest: Manifest, path: Path | None) -> list[Strata | None]:
+    """The order by length of each source of the manifest in the file `path`, where it has one."""
+    if manifest.lengths is None:
+        return [None] * len(manifest.datasets)
+    if path is None:
+        raise MixtureError("this manifest was not read from a file, and its order needs the lengths that lie beside it")
+    out: list[Strata | None] = []
+    for number, (source, table) in enumerate(zip(manifest.datasets, tables(manifest, path), strict=True)):
+        if source.spread is None:
+            out.append(None)
+            continue
+        lengths = _Late(manifest, path, number)
+        out.append(
+            Strata(table, sizes_of(source.shards), order_key(manifest.seed, source.name), manifest.open_shards, lengths)
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class _Late:
+    """The lengths of a source's shards, whose folder is looked for when the first of them is asked for."""
+
+    manifest: Manifest
+    path: Path
+    number: int
+
+    def __call__(self, shard: int) -> Ints:
+        return self._measure.of(shard)
+
+    @cached_property
+    def _measure(self) -> Measure:
+        from curate.mix.manifest import folder_of  # above this module: a manifest has a plan, and a plan its orders
+
+        spread = self.manifest.datasets[self.number].spread
+        assert spread is not None
+        return Measure(folder_of(self.manifest, self.path, self.number), spread.unit, spread.visual_tokens)
+
+
+def _mapped(file: Path) -> Table:
+    try:
+        whole: Table = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise MixtureError(f"{file}: no such file; it belongs beside the manifest: put it there, or {AGAIN}") from None
+    except (OSError, ValueError, EOFError) as err:
+        raise MixtureError(f"{file}: cannot be read ({err}); {AGAIN}") from None
+    if whole.dtype != LINE or whole.ndim != 1:
+        raise MixtureError(f"{file}: holds no lines of lengths; {AGAIN}")
+    return whole

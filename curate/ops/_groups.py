@@ -1,0 +1,81 @@
+"""What group ops share: a database in the scratch folder with a bound on its memory, and answers cut by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY_LIMIT = "1GB"
+BLOCK_ROWS = 4096
+
+
+@contextmanager
+def database(scratch: Path) -> Iterator[DuckDBPyConnection]:
+    """An empty database in `scratch`, whatever a killed run left there; it spills to disk above MEMORY_LIMIT."""
+    import duckdb
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / "group.duckdb"
+    for left in (path, path.with_suffix(".duckdb.wal")):
+        left.unlink(missing_ok=True)
+    with duckdb.connect(str(path)) as db:
+        db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET threads = 2; SET preserve_insertion_order = false")
+        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+        yield db
+
+
+def one(db: DuckDBPyConnection, query: str) -> int:
+    """The one number that a query gives."""
+    return int(db.execute(query).fetchall()[0][0])
+
+
+def blocks(db: DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
+    with db.cursor() as reader:
+        yield from reader.sql(query).to_arrow_reader(rows)
+
+
+def insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> None:
+    """Add rows to a table."""
+    db.register("block", pa.table(columns))
+    db.execute(f"INSERT INTO {table} FROM block")
+    db.unregister("block")
+
+
+def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """An array of zeros in a file: only the pages in use are held."""
+    if shape[0] == 0:
+        return np.zeros(shape, dtype)  # an empty file cannot be mapped
+    return np.memmap(path, dtype, "w+", shape=shape)
+
+
+def by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The answer, ordered by shard and row, a table a shard: read once, not once a shard."""
+    with db.cursor() as reader:
+        answer = reader.sql(query).to_arrow_reader(BLOCK_ROWS)
+        held = answer.schema.empty_table()
+        for size in sizes:
+            while len(held) < size:
+                held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
+            yield held.slice(0, size)
+            held = held.slice(size)
+
+
+def write(
+    db: DuckDBPyConnection, query: str, inputs: Sequence[Path], outputs: Sequence[Path], columns: dict[str, pa.DataType]
+) -> None:
+    """One file a shard of the answer: uid and `columns`, the rows in the order of its input."""
+    sizes = [pq.read_metadata(path).num_rows for path in inputs]
+    schema = pa.schema([("uid", pa.string()), *columns.items()])
+    for path, table in zip(outputs, by_shard(db, query, sizes), strict=True):
+        pq.write_table(table.cast(schema), path)

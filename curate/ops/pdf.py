@@ -1,0 +1,142 @@
+"""Pages of documents: what the text layer says and where, what else is on the page, and the page's picture.
+
+A row is a page of a PDF file, or of an image file; `meta.page` is its number, from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from curate.blob import BLOB, Stored
+from curate.characters import codes_of, script_of
+from curate.images import Format, decode, encoded
+from curate.ops import Columns, Failed, op
+from curate.page_words import WORDS, as_column, noise_of
+from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
+
+Meta = Mapping[str, Any]
+
+_KEPT = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_LIMITS = PdfLimits()
+_LAYER = {
+    "text": pa.string(),
+    "words": WORDS,
+    "word_count": pa.int32(),
+    "text_layer_noise": pa.float32(),
+    "page_columns": pa.int32(),
+    "skew_degrees": pa.float32(),
+    "density": pa.float32(),
+    "image_share": pa.float32(),
+    "table_share": pa.float32(),
+    "ruled_lines": pa.int32(),
+    "page_width_pt": pa.float32(),
+    "page_height_pt": pa.float32(),
+}
+
+
+@op(reads=("bytes", "meta"), writes=_LAYER, version=1)
+def pdf_page(
+    files: Sequence[bytes],
+    metas: Sequence[Meta],
+    *,
+    max_pages: int = _LIMITS.max_pages,
+    max_characters: int = _LIMITS.max_characters,
+) -> Columns:
+    """A page's text layer in the order of reading, its words with boxes, and what its layout is.
+
+    text, words (see curate.words) and layer_words, their count: empty without a text layer, as in an image file.
+    text_layer_noise: see curate.words.noise_of. page_columns: that stand side by side. skew_degrees: of the writing,
+    anticlockwise. density, image_share, table_share: of the page's area, under words, images, and between ruled lines
+    as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
+    curate.pdf.PdfError).
+    """
+    limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
+    rows = [_tried(partial(_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
+    return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _LAYER}
+
+
+def _tried(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except PdfError as error:
+        return Failed(error.error, error.detail)
+
+
+def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
+    if not is_pdf(data):
+        nothing: dict[str, Any] = dict.fromkeys(_LAYER)
+        return nothing | {"text": "", "words": [], "word_count": 0, "text_layer_noise": 0.0, "density": 0.0}
+    look = shared_guard(limits).look(data, _number(meta))
+    layer = look.text
+    sizes = layer.boxes[:, 2:] - layer.boxes[:, :2]
+    return _shares(look) | {
+        "text": layer.text,
+        "words": as_column(layer.words, layer.boxes, layer.lines),
+        "word_count": len(layer.words),
+        "text_layer_noise": noise_of(layer.words),
+        "page_columns": layer.columns,
+        "skew_degrees": layer.skew_degrees if layer.words else None,
+        "density": min(1.0, float(sizes.prod(axis=1).sum())),
+        "page_width_pt": look.width_pt,
+        "page_height_pt": look.height_pt,
+    }
+
+
+def _number(meta: Meta) -> int:
+    return int(meta.get("page") or 0)
+
+
+def _shares(look: Look) -> dict[str, Any]:
+    across, down = ruled_lines(look.objects.paths, look.width_pt, look.height_pt)
+    return {
+        "image_share": covered(look.objects.images),
+        "table_share": covered(tables(across)),
+        "ruled_lines": len(across) + len(down),
+    }
+
+
+@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=1, batch_size=16)
+def render_page(
+    files: Sequence[bytes],
+    metas: Sequence[Meta],
+    *,
+    long_side_px: int = 1400,
+    format: Format = "jpg",
+    quality: int = 90,
+    max_pages: int = _LIMITS.max_pages,
+) -> Columns:
+    """A page as a picture, drawn on white with its longer side `long_side_px`; form fields with what was filled in.
+
+    The page of an image file (one of a TIFF) is made smaller where its longer side is above that, and else stored as it
+    came where it stands alone in a JPEG, PNG or WebP. `quality`: of JPEG. A page that cannot be drawn fails with the
+    error's name (see curate.pdf.PdfError and curate.images.decode).
+    """
+    limits = PdfLimits(max_pages=max_pages)
+    pairs = zip(files, metas, strict=True)
+    return {
+        "image": [_tried(partial(_drawn, data, meta, limits, (long_side_px, format, quality))) for data, meta in pairs]
+    }
+
+
+def _drawn(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format, int]) -> Stored | Failed:
+    if is_pdf(data):
+        drawn, width, height = shared_guard(limits).draw(data, _number(meta), *shape)
+        return Stored(drawn, shape[1], width, height)
+    found = decode(data, frame=_number(meta))
+    if found.image is None:
+        return Failed(found.error or "no_image", found.detail)
+    if found.frames == 1 and found.format in _KEPT and max(found.image.size) <= shape[0]:
+        return Stored(data, _KEPT[found.format], found.width, found.height)
+    found.image.thumbnail((shape[0], shape[0]), Image.Resampling.LANCZOS)
+    return Stored(encoded(found.image, *shape[1:]), shape[1], *found.image.size)
+
+
+@op(reads="text", writes={"script": pa.string()}, version=1)
+def script(texts: Sequence[str]) -> Columns:
+    """The script of most letters by its ISO 15924 code: Latn, Cyrl, Arab, Hani, Jpan, ...; null without letters."""
+    return {"script": [script_of(codes_of(text)) for text in texts]}

@@ -1,0 +1,104 @@
+"""Perplexity of texts under a small causal language model: what it finds unlikely is often no prose at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from curate.models import ModelError, file_digest
+from curate.ops import Columns, op
+
+_CHARACTERS_A_TOKEN = 16
+"""Text beyond `max_tokens` times this is not even split into tokens."""
+
+
+@op(reads="text", writes={"perplexity": pa.float32(), "perplexity_tokens": pa.int32()}, version=1, batch_size=8)
+class perplexity:  # noqa: N801 - ops are named as recipes name them
+    """exp of the mean negative log-likelihood a token, and how many tokens were scored; null for a text of one or none.
+
+    `model`: a folder or `.gguf` file as `transformers` reads them, or a name on the hub. Windows of `context_tokens`
+    follow one another, each given the last `overlap_tokens` of the one before; text beyond `max_tokens` is left out.
+    Idefics2 drops the 5 % with the highest perplexity (Laurençon et al. 2024, section 4.1): `bottom: 0.95`. One text
+    at a time, so that no value depends on its neighbours' lengths.
+    """
+
+    def __init__(
+        self, *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:  # fmt: skip
+        if not 0 <= overlap_tokens < context_tokens:
+            raise ValueError(f"perplexity: overlap_tokens {overlap_tokens} must be less than {context_tokens}")
+        self._net, self._tokenizer, self._device = _load(model, precision)
+        self._context, self._overlap, self._most = context_tokens, overlap_tokens, max_tokens
+
+    @staticmethod
+    def identity(
+        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> str:  # fmt: skip
+        """Digests of the model's files; of a hub's model, its name alone is known."""
+        path = Path(model)
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        return " ".join(f"{p.name}:{file_digest(p)}" for p in files if p.is_file())
+
+    def __call__(self, texts: Sequence[str]) -> Columns:
+        """One perplexity a text."""
+        rows = [self._of(text) for text in texts]
+        return {"perplexity": [value for value, _ in rows], "perplexity_tokens": [count for _, count in rows]}
+
+    def _of(self, text: str) -> tuple[float | None, int]:
+        readable = text[: self._most * _CHARACTERS_A_TOKEN].encode("utf-8", "replace").decode()
+        ids = self._tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"][: self._most]
+        if len(ids) < 2:
+            return None, 0
+        return math.exp(min(self._loss(ids) / (len(ids) - 1), 80.0)), len(ids) - 1
+
+    def _loss(self, ids: list[int]) -> float:
+        """Sum of -ln p over all tokens but the first."""
+        import torch
+
+        total, scored = 0.0, 1
+        while scored < len(ids):
+            begin = max(0, scored - max(1, self._overlap))
+            end = min(begin + self._context, len(ids))
+            window = torch.tensor([ids[begin:end]], device=self._device)
+            with torch.inference_mode():
+                logits = self._net(input_ids=window, use_cache=False).logits[0, scored - begin - 1 : -1].float()
+                losses = torch.nn.functional.cross_entropy(logits, window[0, scored - begin :], reduction="sum")
+            total, scored = total + float(losses), end
+        return total
+
+
+def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
+    """Network, tokenizer and device. Raises ModelError."""
+    try:
+        import torch
+        import transformers
+    except ImportError:
+        raise ModelError("perplexity: needs the extra `lm`: pip install 'curate-mm[lm]'") from None
+    path = Path(model)
+    options: dict[str, str]
+    where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})
+    if path.suffix == ".gguf" and not path.is_file():
+        raise ModelError(f"language model: no file {model}")
+    showed = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()  # the library prints nothing
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
+        net = transformers.AutoModelForCausalLM.from_pretrained(
+            where, trust_remote_code=False, dtype=getattr(torch, precision), use_safetensors=True, **options
+        )
+    except Exception as error:  # the hub's client, transformers, safetensors and gguf share no base of their errors
+        raise ModelError(
+            f"language model {model}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]});"
+            " give a folder with config.json, tokenizer.json and safetensors, a .gguf file, or a name on the hub"
+        ) from error
+    finally:
+        if showed:
+            transformers.utils.logging.enable_progress_bar()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return net.to(device).eval(), tokenizer, device

@@ -1,0 +1,91 @@
+"""Rendered text: pages drawn from texts, so that every word and its box are known."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.blob import BLOB, Stored
+from curate.images import encoded
+from curate.ops import Columns, Failed, op
+from curate.page_words import WORDS, as_column
+from curate.sample import file_sha256
+from curate.typeset import Fonts, TypesetError, drawn_from, key_of, prepared, typeset
+
+_QUALITY = 90
+_DRAWN = {
+    "image": BLOB,
+    "text": pa.string(),
+    "words": WORDS,
+    "word_count": pa.int32(),
+    "drawn_share": pa.float32(),
+    "font_px": pa.int32(),
+    "skew_degrees": pa.float32(),
+}
+
+
+@op(reads=("uid", "text"), writes=_DRAWN, version=1, batch_size=16)
+class render_text:  # noqa: N801 - ops are named as recipes name them
+    """A page drawn from each text, as a JPEG: `text` and `words` are what stands on it, `words` with exact boxes.
+
+    fonts: files or globs of TrueType and OpenType fonts, of which one that has all the characters is taken by chance;
+    without any the one that Pillow brings, for ASCII letters. page_px: width and height. font_px: the least and the
+    largest size. wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1.
+    drawn_share: of the text's characters, those that found room. All chance is of `seed` and the uid. Errors:
+    empty_text, no_glyph, needs_shaping (scripts written from right to left, or whose letters change their shape).
+    """
+
+    def __init__(
+        self,
+        *,
+        fonts: tuple[str, ...] = (),
+        page_px: tuple[int, int] = (1000, 1400),
+        font_px: tuple[int, int] = (16, 34),
+        wear: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        self._fonts = Fonts([path.read_bytes() for path in _files(fonts)])
+        self._page_px, self._font_px, self._wear, self._seed = page_px, font_px, wear, seed
+
+    @staticmethod
+    def identity(*, fonts: Sequence[str], **others: Any) -> str:
+        """The digests of the fonts."""
+        return " ".join(file_sha256(path) for path in _files(fonts))
+
+    def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
+        """One page a text."""
+        rows = [self._row(uid, text) for uid, text in zip(uids, texts, strict=True)]
+        return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _DRAWN}
+
+    def _row(self, uid: str, text: str) -> Failed | dict[str, Any]:
+        try:
+            chance = key_of(self._seed, uid)
+            style = drawn_from(chance, self._font_px, self._wear)
+            fit, able = self._fonts.fitting(prepared(text, style, self._page_px))
+            sheet = typeset(fit, self._fonts.sized(chance.choice(able), style.font_px), style, self._page_px)
+        except TypesetError as error:
+            return Failed(error.error, error.detail)
+        return {
+            "image": Stored(encoded(sheet.image, "jpg", _QUALITY), "jpg", *sheet.image.size),
+            "text": sheet.text,
+            "words": as_column(sheet.words, sheet.boxes, sheet.lines),
+            "word_count": len(sheet.words),
+            "drawn_share": sheet.share * len(fit) / len(text),
+            "font_px": style.font_px,
+            "skew_degrees": style.degrees,
+        }
+
+
+def _files(fonts: Sequence[str]) -> list[Path]:
+    """The files that paths and globs name, in the order of their digests, which no machine's folders change."""
+    found = [Path(name) for pattern in fonts for name in glob.glob(pattern, recursive=True)]
+    missing = [pattern for pattern in fonts if not glob.glob(pattern, recursive=True)]
+    if missing:
+        raise ValueError(
+            f"op render_text: fonts: no file is named {missing[0]}; give paths or globs of .ttf or .otf files"
+        )
+    return sorted(found, key=file_sha256)

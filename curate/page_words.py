@@ -1,0 +1,106 @@
+"""The words of a page as a column: each with its box and line; how two readings of a page agree, and what is noise."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from curate.characters import UNREADABLE, codes_of, flags_of
+
+WORDS: Final = pa.list_(
+    pa.struct(
+        [
+            ("text", pa.string()),
+            ("box", pa.list_(pa.float32(), 4)),
+            ("line", pa.int32()),
+            ("confidence", pa.float32()),
+        ]
+    )
+)
+"""In the order of reading: as printed; left, top, right and bottom as fractions of the page, so that they fit whatever
+size it is drawn in; the number of the line; how sure an OCR engine was, 0 to 1 (null: it was not read by one)."""
+
+_UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_COMPARED = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]{4,}")
+_FEWEST_LETTERS: Final = 100  # in Latin words, below which their vowels are no sample
+_VOWELS: Final = (0.23, 0.33)  # of their letters: text that is certainly shifted has fewer, no language seen has fewer
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Where the words of a line begin and end: what stands between spaces, Han characters and kana one by one."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
+def mended(lines: Sequence[str], hyphen: str = "-") -> str:
+    """Lines as a text, in which a word that ends in `hyphen` at the end of its line is made whole on that line.
+
+    The hyphen stays where the next line begins with a capital or a digit, or where no line follows.
+    """
+    text = "\n".join(lines)
+    if hyphen in text:
+        text = re.sub(rf"(?<=[^\W\d_]){hyphen}\n(\S+)[ \n]?", _rejoined, text).removesuffix("\n")
+    return text.replace(hyphen, "-")
+
+
+def _rejoined(found: re.Match[str]) -> str:
+    rest = found[1]
+    kept = "" if rest[0].isalpha() and not rest[0].isupper() else "-"
+    return f"{kept}{rest}\n"
+
+
+def as_column(
+    words: Sequence[str], boxes: Any, lines: Iterable[int], confidences: Iterable[float] | None = None
+) -> list[dict[str, Any]]:
+    """A value of type WORDS, from words and their boxes N x 4, lines and confidences."""
+    lists = np.asarray(boxes, np.float32).tolist()
+    given = confidences if confidences is not None else repeat(None)
+    numbers = np.asarray(lines).tolist()
+    return [
+        {"text": text, "box": box, "line": line, "confidence": confidence}
+        for text, box, line, confidence in zip(words, lists, numbers, given, strict=False)
+    ]
+
+
+def compared(text: str) -> Counter[str]:
+    """The words of a text as they are compared: runs of letters and digits, each Han character and kana by itself.
+
+    After Unicode's NFKC and case folding; a hyphen at the end of a line is taken out with the line's end.
+    """
+    whole = re.sub(r"(?<=[^\W\d_])[-‐\xad]\n(?=[^\W\d_])", "", text)
+    return Counter(_COMPARED.findall(unicodedata.normalize("NFKC", whole).casefold()))
+
+
+def recall(reference: str, found: str) -> float | None:
+    """The share of the reference's words, repeats counted, that were found too; None where it has no words."""
+    wanted = compared(reference)
+    count = sum(wanted.values())
+    return (wanted & compared(found)).total() / count if count else None
+
+
+def noise_of(words: Sequence[str]) -> float:
+    """How far words look like a broken text layer, 0 to 1: characters of no text, or letters that stand for others.
+
+    The larger of two: the share of characters that are unreadable (without a code, private use, controls); and the lack
+    of vowels in Latin words of 4 letters and more, 0 at a third of their letters, 1 at less than a quarter, times their
+    share of all characters.
+    """
+    text = "".join(words)
+    if not text:
+        return 0.0
+    unreadable = np.count_nonzero(flags_of(codes_of(text)) & UNREADABLE) / len(text)
+    latin = "".join(_LATIN_WORD.findall(" ".join(words)))
+    if len(latin) < _FEWEST_LETTERS:
+        return float(unreadable)
+    plain = unicodedata.normalize("NFD", latin.casefold())
+    share = sum(map(plain.count, "aeiouy")) / len(latin)
+    lack = min(1.0, max(0.0, (_VOWELS[1] - share) / (_VOWELS[1] - _VOWELS[0])))
+    return float(max(unreadable, lack * len(latin) / len(text)))

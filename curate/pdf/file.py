@@ -1,0 +1,292 @@
+"""PDF files from strangers: opened within limits, their pages drawn, and what lies on a page measured. On pdfium.
+
+Nothing here guards against a file that makes pdfium itself crash, run for ever or eat the memory, as a few hundred
+bytes can: `curate.pdf.guard` does these things in a process that may die.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pypdfium2.raw as pdfium
+from PIL import Image
+
+Floats = npt.NDArray[np.float32]
+Placement = npt.NDArray[np.float64]
+
+_HEADER_BYTES: Final = (
+    1024  # a reader looks for "%PDF-" this far (ISO 32000-1, annex H.3.4.1 of the implementation notes)
+)
+_UNIT: Final = 1 << 24  # device pixels a side when a page's transform is asked for: pdfium answers in whole ones
+
+
+@dataclass(frozen=True)
+class PdfLimits:
+    """What is refused: files by size and pages, pages by side in points, drawings by pixels, texts by characters.
+
+    200 inches is the largest page that PDF itself knows (ISO 32000-1, annex C.2). `max_objects` bounds what is looked
+    at when shares are measured; further objects of a page are not counted.
+    """
+
+    max_bytes: int = 256 << 20
+    max_pages: int = 20_000
+    max_side_pt: float = 14_400
+    max_pixels: int = 64_000_000
+    max_characters: int = 1_000_000
+    max_objects: int = 20_000
+
+
+class PdfError(ValueError):
+    """A file or page that cannot be read; `error` is its name.
+
+    Of files: empty_file, not_a_pdf, pdf_too_large, encrypted_pdf, damaged_pdf, empty_pdf, too_many_pages. Of pages:
+    missing_page, damaged_page, page_too_large, too_many_characters. Of either, where it is guarded: pdf_timeout,
+    pdf_crashed.
+    """
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(f"{error}: {detail}")
+        self.error = error
+        self.detail = detail
+
+
+def direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """One of pdfium's functions for thousands of calls: handles are integers, and the interpreter keeps its lock."""
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return ctypes.PYFUNCTYPE(result, *arguments)(address)
+
+
+_get_object = direct(pdfium.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_get_in_form = direct(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
+_get_type = direct(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
+_count_in_form = direct(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
+_get_matrix = direct(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_to_device = direct(
+    pdfium.FPDF_PageToDevice,
+    ctypes.c_int,
+    ctypes.c_void_p,
+    *[ctypes.c_int] * 5,
+    *[ctypes.c_double] * 2,
+    *[ctypes.c_void_p] * 2,
+)
+_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
+
+
+class Pdf:
+    """An open file; `pages` is their count. Close it, or use it in a `with`. One thread at a time may be in pdfium."""
+
+    def __init__(self, data: bytes, limits: PdfLimits) -> None:
+        self.limits = limits
+        self._data = data  # pdfium reads from it as long as the file is open
+        self._handle: Any = _load(data, limits)
+        self._form: Any = None
+        self.pages = int(pdfium.FPDF_GetPageCount(self._handle))
+        try:
+            if self.pages < 1:
+                raise PdfError("empty_pdf", "the file has no pages")
+            if self.pages > limits.max_pages:
+                raise PdfError("too_many_pages", f"{self.pages}; at most {limits.max_pages} are read")
+        except PdfError:
+            self.close()
+            raise
+
+    def page(self, number: int) -> Page:
+        """Page `number`, counted from 0; close it before the file. Raises PdfError."""
+        if not 0 <= number < self.pages:
+            raise PdfError("missing_page", f"page {number} of {self.pages}, counted from 0")
+        handle = pdfium.FPDF_LoadPage(self._handle, number)
+        if not handle:
+            raise PdfError("damaged_page", f"page {number} cannot be read")
+        return Page(handle, self)
+
+    def form(self) -> Any:
+        """What draws the file's form, opened once; None where it has none."""
+        if self._form is None and pdfium.FPDF_GetFormType(self._handle) != pdfium.FORMTYPE_NONE:
+            self._form_info = pdfium.FPDF_FORMFILLINFO(version=2)  # pdfium keeps a pointer to it
+            self._form = pdfium.FPDFDOC_InitFormFillEnvironment(self._handle, self._form_info)
+            if self._form:
+                pdfium.FPDF_SetFormFieldHighlightAlpha(self._form, 0)
+        return self._form
+
+    def close(self) -> None:
+        """Give the file's memory back."""
+        if self._form:
+            pdfium.FPDFDOC_ExitFormFillEnvironment(self._form)
+            self._form = None
+        if self._handle:
+            pdfium.FPDF_CloseDocument(self._handle)
+            self._handle = None
+            self._data = b""
+
+    def __enter__(self) -> Pdf:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Page:
+    """An open page: its sides in points as a reader sees it, after its rotation."""
+
+    def __init__(self, handle: Any, pdf: Pdf) -> None:
+        self.handle = handle
+        self.pdf = pdf
+        self.limits = pdf.limits
+        self.width_pt = float(pdfium.FPDF_GetPageWidthF(handle))
+        self.height_pt = float(pdfium.FPDF_GetPageHeightF(handle))
+
+    def to_fractions(self, boxes: Floats) -> Floats:
+        """Boxes N x (x0, y0, x1, y1) in the page's own points, y upwards, as fractions of the page as seen, y down."""
+        (x0, y0), (x1, y1), (x2, y2) = (self._device(x, y) for x, y in ((0, 0), (1000, 0), (0, 1000)))
+        if abs(x1 - x0) > abs(x2 - x0):
+            columns, scale = [0, 1, 2, 3], (x1 - x0, y2 - y0)
+        else:  # turned by a quarter: what ran across runs down
+            columns, scale = [1, 0, 3, 2], (x2 - x0, y1 - y0)
+        fractions = boxes[:, columns]
+        fractions *= np.array(scale * 2, np.float32) / (1000 * _UNIT)
+        fractions += np.array((x0, y0) * 2, np.float32) / _UNIT
+        for one, other in ((0, 2), (1, 3)):
+            if scale[one] < 0:
+                fractions[:, [one, other]] = fractions[:, [other, one]]
+        return fractions
+
+    def _device(self, x: float, y: float) -> tuple[int, int]:
+        place = (ctypes.c_int * 2)()
+        at = ctypes.addressof(place)
+        _to_device(ctypes.cast(self.handle, ctypes.c_void_p).value, 0, 0, _UNIT, _UNIT, 0, x, y, at, at + 4)
+        return place[0], place[1]
+
+    def close(self) -> None:
+        """Give the page's memory back."""
+        if self.handle:
+            pdfium.FPDF_ClosePage(self.handle)
+            self.handle = None
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+_DEFAULT_LIMITS: Final = PdfLimits()
+
+
+def open_pdf(data: bytes, limits: PdfLimits = _DEFAULT_LIMITS) -> Pdf:
+    """Open a file. Raises PdfError: see there for the names. A file that opens without a password is not encrypted."""
+    return Pdf(data, limits)
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether a file says that it is a PDF, be it readable or not."""
+    return b"%PDF-" in data[:_HEADER_BYTES]
+
+
+def _load(data: bytes, limits: PdfLimits) -> Any:
+    if not data:
+        raise PdfError("empty_file", "zero bytes")
+    if not is_pdf(data):
+        raise PdfError("not_a_pdf", f"starts with {data[:16]!r}")
+    if len(data) > limits.max_bytes:
+        raise PdfError("pdf_too_large", f"{len(data)} bytes; at most {limits.max_bytes} are read")
+    handle = pdfium.FPDF_LoadMemDocument64(data, len(data), None)
+    if handle:
+        return handle
+    if pdfium.FPDF_GetLastError() in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+        raise PdfError("encrypted_pdf", "it asks for a password")
+    raise PdfError("damaged_pdf", "no objects can be found in it")
+
+
+def render(page: Page, long_side_px: int) -> Image.Image:
+    """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
+
+    Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
+    """
+    limits = page.limits
+    longest = max(page.width_pt, page.height_pt)
+    if not 0 < longest <= limits.max_side_pt:
+        size = f"{page.width_pt:g} x {page.height_pt:g} points"
+        raise PdfError("page_too_large", f"{size}; at most {limits.max_side_pt:g} a side are drawn")
+    width, height = (max(1, round(side / longest * long_side_px)) for side in (page.width_pt, page.height_pt))
+    if width * height > limits.max_pixels:
+        raise PdfError("page_too_large", f"{width} x {height} pixels; at most {limits.max_pixels} are drawn")
+    pixels_HW3 = np.full((height, width, 3), 255, np.uint8)
+    bitmap = pdfium.FPDFBitmap_CreateEx(width, height, pdfium.FPDFBitmap_BGR, pixels_HW3.ctypes.data, 3 * width)
+    try:
+        _draw(page, bitmap, width, height)
+    finally:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+    return Image.fromarray(pixels_HW3)
+
+
+def _draw(page: Page, bitmap: Any, width: int, height: int) -> None:
+    where = (0, 0, width, height, 0, pdfium.FPDF_REVERSE_BYTE_ORDER | pdfium.FPDF_ANNOT)
+    pdfium.FPDF_RenderPageBitmap(bitmap, page.handle, *where)
+    form = page.pdf.form()
+    if form:
+        pdfium.FORM_OnAfterLoadPage(page.handle, form)
+        pdfium.FPDF_FFLDraw(form, bitmap, page.handle, *where)
+        pdfium.FORM_OnBeforeClosePage(page.handle, form)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What lies on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
+
+    images: Floats
+    paths: Floats
+
+
+def objects(page: Page) -> Objects:
+    """The boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
+    found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
+    for kind, box in _walk(page):
+        if kind in found:
+            found[kind].append(box)
+    images, paths = (
+        np.clip(page.to_fractions(np.array(boxes, np.float32).reshape(-1, 4)), 0, 1) for boxes in found.values()
+    )
+    return Objects(images, paths)
+
+
+def _walk(page: Page) -> Iterator[tuple[int, Floats]]:
+    """Kinds of the page's objects that are no text, each with its box in the page's points."""
+    top = ctypes.cast(page.handle, ctypes.c_void_p).value
+    count = int(pdfium.FPDFPage_CountObjects(page.handle))
+    ahead: list[tuple[Callable[..., Any], Any, int, Placement]] = [(_get_object, top, count, np.eye(3))]
+    left = page.limits.max_objects
+    while ahead and left > 0:
+        get, parent, count, placement_33 = ahead.pop()
+        handles = list(map(get, repeat(parent), range(min(count, left))))
+        left -= len(handles)
+        for handle, kind in zip(handles, map(_get_type, handles), strict=True):
+            if kind == pdfium.FPDF_PAGEOBJ_FORM:
+                ahead.append((_get_in_form, handle, int(_count_in_form(handle)), _matrix(handle) @ placement_33))
+            elif kind != pdfium.FPDF_PAGEOBJ_TEXT:
+                yield kind, _bounds(handle, placement_33)
+
+
+def _matrix(handle: int) -> Placement:
+    """A form's placement, for points as rows (x, y, 1)."""
+    numbers = (ctypes.c_float * 6)(1, 0, 0, 1, 0, 0)
+    _get_matrix(handle, ctypes.addressof(numbers))
+    a, b, c, d, e, f = numbers
+    return np.array([[a, b, 0], [c, d, 0], [e, f, 1]])
+
+
+def _bounds(handle: int, placement_33: Placement) -> Floats:
+    sides = (ctypes.c_float * 4)()  # left, bottom, right, top
+    start = ctypes.addressof(sides)
+    _get_bounds(handle, start, start + 4, start + 8, start + 12)
+    x0, y0, x1, y1 = sides
+    corners_43 = np.array([[x0, y0, 1], [x0, y1, 1], [x1, y0, 1], [x1, y1, 1]]) @ placement_33
+    box: Floats = np.concatenate([corners_43[:, :2].min(axis=0), corners_43[:, :2].max(axis=0)]).astype(np.float32)
+    return box

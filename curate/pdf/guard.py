@@ -1,0 +1,242 @@
+"""pdfium in a process of its own: a file that crashes it, hangs it or fills the memory costs one row its life.
+
+A bomb of a kilobyte can ask for all the memory there is (drawings that reuse drawings, streams that unpack a
+thousandfold), and pdfium offers no way to stop. So the work is done by a child with limits set by the operating system,
+which is started again when it died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from io import BytesIO
+from typing import IO, Any, Final
+
+import numpy as np
+
+from curate.images import Format, encoded
+from curate.pdf.file import Objects, Page, Pdf, PdfError, PdfLimits, objects, open_pdf, render
+from curate.pdf.text import PageText, read_text
+
+SECONDS: Final = 60.0
+MEMORY_BYTES: Final = 4 << 30
+"""Processor time for one page, and address space, that the child may use."""
+
+_FRAME: Final = struct.Struct("<QQ")
+_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from curate.pdf import guard; guard.serve()"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is on a page: its sides in points, its text layer, and the boxes of its images and paths."""
+
+    width_pt: float
+    height_pt: float
+    text: PageText
+    objects: Objects
+
+
+class Guard:
+    """A child that reads PDF files; the last one stays open, known by the identity of its bytes.
+
+    Errors are those of `PdfError`, with pdf_timeout and pdf_crashed for files that it could not survive. What it finds
+    depends on the file alone: one that made a used child crash is tried again with a fresh one.
+    """
+
+    def __init__(self, limits: PdfLimits, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._limits, self._seconds, self._memory_bytes = limits, seconds, memory_bytes
+        self._child: subprocess.Popen[bytes] | None = None
+        self._open: bytes | None = None
+        self._used = False
+
+    def pages(self, data: bytes) -> int:
+        """How many pages the file has."""
+        found, _ = self._ask(data, {"do": "pages"})
+        return int(found["pages"])
+
+    def look(self, data: bytes, page: int) -> Look:
+        """The text layer of a page, counted from 0, and where its images and paths are."""
+        found, payload = self._ask(data, {"do": "look", "page": page})
+        parts = BytesIO(payload)
+        words = parts.read(found["words_bytes"]).decode()
+        count, images, paths = found["words"], found["images"], found["paths"]
+        boxes, image_boxes, path_boxes = (
+            np.frombuffer(parts.read(16 * rows), np.float32).reshape(rows, 4) for rows in (count, images, paths)
+        )
+        lines = np.frombuffer(parts.read(8 * count), np.int64)
+        text = parts.read().decode()
+        listed = words.split("\n") if count else []
+        layer = PageText(text, listed, boxes, lines, found["columns"], found["skew_degrees"])
+        return Look(found["width_pt"], found["height_pt"], layer, Objects(image_boxes, path_boxes))
+
+    def draw(self, data: bytes, page: int, long_side_px: int, format: Format, quality: int) -> tuple[bytes, int, int]:
+        """A page as an image file, its width and height in pixels."""
+        wanted = {"do": "draw", "page": page, "long_side_px": long_side_px, "format": format, "quality": quality}
+        found, payload = self._ask(data, wanted)
+        return payload, found["width"], found["height"]
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child, self._open = self._child, None, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _ask(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        fresh = self._child is None or not self._used
+        try:
+            found, payload = self._exchange(data, wanted)
+        except (EOFError, BrokenPipeError):
+            error = self._why_it_died()
+            if fresh or error.error == "pdf_timeout":
+                raise error from None
+            return self._ask(data, wanted)
+        self._used = True
+        if "error" in found:
+            raise PdfError(found["error"], found["detail"])
+        return found, payload
+
+    def _exchange(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        child = self._child = self._child or self._start()
+        assert child.stdin is not None and child.stdout is not None
+        same = self._open is data
+        _send(child.stdin, wanted | {"same": same}, b"" if same else data)
+        self._open = data
+        return _receive(child.stdout)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._open, self._used = None, False
+        child = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread would take address space
+        )
+        assert child.stdin is not None and child.stdout is not None
+        limits = {"limits": asdict(self._limits), "seconds": self._seconds, "memory_bytes": self._memory_bytes}
+        _send(child.stdin, limits, b"")
+        try:
+            _receive(child.stdout)
+        except EOFError:
+            raise RuntimeError("the process that reads PDF files does not start: its error is printed above") from None
+        return child
+
+    def _why_it_died(self) -> PdfError:
+        assert self._child is not None
+        child = self._child
+        self.close()
+        if child.returncode == -signal.SIGPROF:
+            return PdfError("pdf_timeout", f"more than {self._seconds:g} s of processor time for a page")
+        ended = signal.Signals(-child.returncode).name if child.returncode < 0 else f"exit code {child.returncode}"
+        return PdfError("pdf_crashed", f"{ended}; at most {self._memory_bytes >> 20} MB of memory were allowed")
+
+
+@cache
+def shared_guard(limits: PdfLimits) -> Guard:
+    """This process's own guard for these limits: ops that read one file one after the other share it."""
+    return Guard(limits)
+
+
+def count_pages(data: bytes, limits: PdfLimits) -> int:
+    """How many pages a file has, found by the guard. Raises PdfError."""
+    return shared_guard(limits).pages(data)
+
+
+def _send(pipe: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
+    said = json.dumps(header).encode()
+    pipe.write(_FRAME.pack(len(said), len(payload)) + said)
+    pipe.write(payload)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    header, payload = _FRAME.unpack(_exactly(pipe, _FRAME.size))
+    return json.loads(_exactly(pipe, header)), _exactly(pipe, payload)
+
+
+def _exactly(pipe: IO[bytes], count: int) -> bytes:
+    found = pipe.read(count)
+    if len(found) < count:
+        raise EOFError
+    return found
+
+
+class _Reader:
+    """In the child: the open file, or why it does not open, and what can be asked of it."""
+
+    def __init__(self, limits: PdfLimits) -> None:
+        self._limits = limits
+        self._pdf: Pdf | PdfError = PdfError("empty_file", "nothing was opened")
+
+    def open(self, data: bytes) -> None:
+        if isinstance(self._pdf, Pdf):
+            self._pdf.close()
+        try:
+            self._pdf = open_pdf(data, self._limits)
+        except PdfError as error:
+            self._pdf = error
+
+    def answer(self, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """What was asked for, as numbers and as bytes. Raises PdfError."""
+        if isinstance(self._pdf, PdfError):
+            raise self._pdf
+        if wanted["do"] == "pages":
+            return {"pages": self._pdf.pages}, b""
+        with self._pdf.page(wanted["page"]) as page:
+            return _looked(page) if wanted["do"] == "look" else _drawn(page, wanted)
+
+
+def _looked(page: Page) -> tuple[dict[str, Any], bytes]:
+    layer, found = read_text(page), objects(page)
+    words = "\n".join(layer.words).encode()
+    header = {
+        "width_pt": page.width_pt,
+        "height_pt": page.height_pt,
+        "words_bytes": len(words),
+        "words": len(layer.words),
+        "images": len(found.images),
+        "paths": len(found.paths),
+        "columns": layer.columns,
+        "skew_degrees": layer.skew_degrees,
+    }
+    arrays = [a.tobytes() for a in (layer.boxes, found.images, found.paths, layer.lines)]
+    return header, b"".join([words, *arrays, layer.text.encode()])
+
+
+def _drawn(page: Page, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    image = render(page, wanted["long_side_px"])
+    file = encoded(image, wanted["format"], wanted["quality"])
+    return {"width": image.width, "height": image.height}, file
+
+
+def serve() -> None:
+    """The child: answer requests until the pipe ends. What takes too long ends the process, by a signal."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    said, _ = _receive(requests)
+    reader = _Reader(PdfLimits(**said["limits"]))
+    resource.setrlimit(resource.RLIMIT_AS, (said["memory_bytes"],) * 2)
+    _send(answers, {}, b"")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on it is strangers' files that end it
+    with contextlib.suppress(EOFError):
+        while True:
+            wanted, data = _receive(requests)
+            signal.setitimer(signal.ITIMER_PROF, said["seconds"])
+            if not wanted["same"]:
+                reader.open(data)
+            try:
+                header, payload = reader.answer(wanted)
+            except PdfError as error:
+                header, payload = {"error": error.error, "detail": error.detail}, b""
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            _send(answers, header, payload)

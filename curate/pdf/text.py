@@ -1,0 +1,160 @@
+"""The text layer of a PDF page: its words with their boxes in the order of reading, and how far it can be believed."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections import deque
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Final
+
+import numpy as np
+import pypdfium2.raw as pdfium
+
+from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
+from curate.page_words import mended
+from curate.pdf.file import Page, PdfError, direct
+from curate.reading_order import Floats, Ints, Order, members, reading_order
+
+_SAMPLED_ANGLES: Final = 16
+_BROKEN: Final = "\ufffe"
+"""What pdfium writes for the hyphen at the end of a line whose word goes on in the next."""
+
+_SOFT_HYPHEN: Final = "\xad"
+_UNKNOWN: Final = "\ufffd"
+
+_get_text = direct(pdfium.FPDFText_GetText, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int] * 2, ctypes.c_void_p)
+_get_unicode = direct(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
+_get_box = direct(pdfium.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_get_angle = direct(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
+
+
+@dataclass(frozen=True)
+class PageText:
+    """A page's text layer, in the order of reading.
+
+    `text`: its lines, words that a line's end breaks made whole. `words`: as printed, N of them; each Han character and
+    kana is a word. `boxes`: N x (x0, y0, x1, y1) in fractions of the page, y downwards; as high as the font's size.
+    `lines`: N numbers, from 0. `columns`: the most that stand side by side. `skew_degrees`: the usual angle of the
+    writing, anticlockwise, -180 to 180.
+    """
+
+    text: str
+    words: list[str]
+    boxes: Floats
+    lines: Ints
+    columns: int
+    skew_degrees: float
+
+
+def read_text(page: Page) -> PageText:
+    """The text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
+    layer = pdfium.FPDFText_LoadPage(page.handle)
+    if not layer:
+        raise PdfError("damaged_page", "its text cannot be read")
+    try:
+        return _read(page, layer)
+    finally:
+        pdfium.FPDFText_ClosePage(layer)
+
+
+def _read(page: Page, layer: Any) -> PageText:
+    handle = ctypes.cast(layer, ctypes.c_void_p).value
+    text = _characters(page, layer, handle)
+    codes = codes_of(text)
+    flags = flags_of(codes)
+    spans_N3 = _words(codes, flags)
+    boxes = page.to_fractions(_boxes(handle, spans_N3))
+    if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        seen = ((centres > 0) & (centres < 1)).all(axis=1)
+        spans_N3, boxes = spans_N3[seen], np.clip(boxes[seen], 0, 1)
+    if not len(spans_N3):
+        return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
+    skew = _skew_degrees(page, handle, spans_N3[:, 0])
+    runs, columns = _order(page, flags, spans_N3, boxes)
+    order = members(runs)
+    spans_N3, boxes = spans_N3[order], boxes[order]
+    counts = runs[:, 1] - runs[:, 0]
+    ends = np.cumsum(counts)
+    from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
+    return PageText(
+        mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, ""),
+        _printed(text, spans_N3),
+        boxes,
+        np.repeat(np.arange(len(runs)), counts),
+        columns,
+        skew,
+    )
+
+
+def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats) -> Order:
+    """The runs of words in the order of reading."""
+    starts, ends, numbers = spans.T
+    first = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+    lines = np.array([[0, *first.tolist()], [*first.tolist(), len(spans)]]).T
+    points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
+    said = flags[starts] & flags[ends - 1] & DOT == 0
+    return reading_order(points, lines, leftwards=is_leftwards(flags), said=said)
+
+
+def _characters(page: Page, layer: Any, handle: int | None) -> str:
+    """One character for each of pdfium's; U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word."""
+    count = int(pdfium.FPDFText_CountChars(layer))
+    if count > page.limits.max_characters:
+        raise PdfError("too_many_characters", f"{count} on the page; at most {page.limits.max_characters} are read")
+    units = np.zeros(2 * count + 2, np.uint16)  # a character may be two of them, and a zero ends them
+    written = _get_text(handle, 0, count, units.ctypes.data)
+    text = units[: max(written - 1, 0)].tobytes().decode("utf-16-le", "replace")
+    if len(text) != count:  # pdfium left characters out, so that places no longer agree
+        text = "".join(map(_character, map(_get_unicode, repeat(handle), range(count))))
+    return text.replace(f"{_SOFT_HYPHEN}\r\n", f"{_BROKEN}\r\n")
+
+
+def _character(code: int) -> str:
+    if code == 2:  # how pdfium keeps the hyphen that it writes as `_BROKEN`
+        return _BROKEN
+    return _UNKNOWN if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF else chr(code)
+
+
+def _words(codes: Codes, flags: Flags) -> Ints:
+    """Words as N x (first character, end, number of the line): what stands between spaces, Han and kana one by one."""
+    kinds = flags & (SPACE | WHOLE_WORD)
+    over = np.flatnonzero((codes == 10) | (codes == ord(_BROKEN)))
+    edges = (kinds[1:] != kinds[:-1]) | (kinds[1:] == WHOLE_WORD)
+    edges[over[over < len(edges)]] = True
+    bounds = np.concatenate([[0], np.flatnonzero(edges) + 1, [len(codes)]])
+    starts, ends = bounds[:-1], bounds[1:]
+    inside = kinds[starts] & SPACE == 0 if len(codes) else np.zeros(len(starts), np.bool_)
+    starts, ends = starts[inside], ends[inside]
+    return np.stack([starts, ends, np.searchsorted(over, starts)], axis=1)
+
+
+def _boxes(handle: int | None, spans: Ints) -> Floats:
+    """The boxes of words in the page's points: what holds the first and the last character of each."""
+    starts, lasts = spans[:, 0], spans[:, 1] - 1
+    longer = starts != lasts
+    asked = np.concatenate([starts, lasts[longer]])
+    sides_M4 = np.zeros((len(asked), 4), np.float32)  # left, top, right, bottom
+    place = sides_M4.ctypes.data
+    deque(map(_get_box, repeat(handle), asked.tolist(), range(place, place + 16 * len(asked), 16)), maxlen=0)
+    boxes = sides_M4[:, [0, 3, 2, 1]]
+    found, last = boxes[: len(spans)], boxes[len(spans) :]
+    found[longer, :2] = np.minimum(found[longer, :2], last[:, :2])
+    found[longer, 2:] = np.maximum(found[longer, 2:], last[:, 2:])
+    return found
+
+
+def _printed(text: str, spans: Ints) -> list[str]:
+    """The words as they are seen."""
+    shown = text.replace(_BROKEN, "-")
+    words = [shown[first:end] for first, end in zip(spans[:, 0].tolist(), spans[:, 1].tolist(), strict=True)]
+    return [word.replace(_SOFT_HYPHEN, "") for word in words] if _SOFT_HYPHEN in text else words
+
+
+def _skew_degrees(page: Page, handle: int | None, starts: Ints) -> float:
+    sample = starts[:: max(1, len(starts) // _SAMPLED_ANGLES)].tolist()
+    angles = sorted(_get_angle(handle, place) for place in sample)
+    turned = 90 * int(pdfium.FPDFPage_GetRotation(page.handle))
+    return (math.degrees(angles[len(angles) // 2]) - turned + 180) % 360 - 180

@@ -1,0 +1,83 @@
+"""Trying again what failed to come: the source's URLs, and the images of documents that a step fetched."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import engine, sources, tasks
+from curate.blob import BLOB
+from curate.pool import Pool, read_table, write_table
+from curate.recipe import Recipe, Resolved, chained, resolve
+from curate.run import Progress, RunError, Watch, attempts, locked
+from curate.sample import commit_text, dump_json
+
+
+@dataclass(frozen=True)
+class Retried:
+    """URLs of the source that were tried, and came; rows with absent images, which the next run fetches again."""
+
+    tried: int
+    came: int
+    documents: int
+
+
+def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
+    """Try a finished run's failures again. Raises RunError where there is nothing that asks servers."""
+    with locked(Path(recipe.out)):
+        pool = sources.pool_of(recipe)
+        steps = chained(resolve(recipe), "")
+        fetching = [n for n, step in enumerate(steps) if "download" in step.spec.knobs and step.spec.stores]
+        if not sources.fetches(recipe) and not fetching:
+            raise RunError("only a source of URLs, or a step that fetches, can be tried again")
+        if not (pool.folder / "ingest.json").exists() and not attempts(pool):  # a retry that was killed goes on
+            raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
+        shards = range(sources.plan(recipe, pool).shards)
+        attempt = attempts(pool) + 1
+        # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
+        commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
+        documents = sum(_forget(pool, steps[number:], shard) for number in fetching for shard in shards)
+        if not sources.fetches(recipe):
+            return Retried(0, 0, documents)
+        (pool.folder / "ingest.json").unlink(missing_ok=True)
+        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
+        tried = came = 0
+        task = functools.partial(tasks.make_retry, recipe, pool, attempt)
+        for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
+            tried, came = tried + asked, came + got
+            watch(Progress("retry", number, len(shards), came, tried - came))
+        return Retried(tried, came, documents)
+
+
+def _forget(pool: Pool, steps: Sequence[Resolved], shard: int) -> int:
+    """Take the rows whose images did not all come out of the columns of a step and of all after it; how many.
+
+    The step's own columns last: killed in between, they still say which rows are meant. Columns of group ops are made
+    anew for every attempt and need nothing.
+    """
+    own = pool.columns(steps[0].key, shard)
+    if not own.exists():
+        return 0
+    rows = _with_absent(read_table(own), steps[0])
+    for step in reversed(steps) if len(rows) else ():
+        path = pool.columns(step.key, shard)
+        if path.exists() and not step.spec.is_group:
+            table = read_table(path)
+            write_table(table.filter(pc.invert(pc.is_in(table["row"], value_set=rows))), path)
+    return len(rows)
+
+
+def _with_absent(table: pa.Table, step: Resolved) -> pa.Array:
+    """The numbers of the rows with an image that trying again may bring."""
+    lists = [table[name].to_pylist() for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
+    wanted = [
+        any(blob is not None and blob["error"] not in (None, *sources.FINAL) for blobs in row for blob in blobs or ())
+        for row in zip(*lists, strict=True)
+    ]
+    return table["row"].combine_chunks().filter(pa.array(wanted, pa.bool_()))

@@ -1,0 +1,205 @@
+"""How a source enters the pool: planned once, then taken in shard by shard, each committed whole.
+
+Planning streams over what lists samples (a table, a folder) and cuts it into shards; of files that hold many samples
+each (tars, WARCs, PDFs) it cuts the list of files. Taking in a shard fetches or reads its bytes and commits a tar of
+the originals and one row a sample; what cannot be had is a row with a named error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.download import Downloader
+from curate.files import lies_in
+from curate.pool import PLAN, ROWS, Pool, read_table, write_table
+from curate.recipe import Recipe
+from curate.rules import StepCount
+from curate.sample import commit_text, dump_json, fingerprint
+from curate.source import FETCHED, Pages
+from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
+from curate.sources.rows import Row, SourceError, store
+
+__all__ = ["FINAL", "Plan", "SourceError", "count_rows", "downloader", "ingest", "plan", "pool_of", "retry"]
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes."""
+
+    identity: Callable[[Any], Any]
+    rows: Callable[[Any], Iterator[Row]]
+    take: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`."""
+
+    identity: Callable[[Any], Any]
+    files: Callable[[Any], list[Path]]
+    read: Callable[[Any, Path, Pool], Iterator[Row]]
+    shard_bytes: int = 0
+
+
+HOW: dict[str, Listed | Packed] = {
+    "urls": Listed(urls.identity, urls.rows, urls.take),
+    "folder": Listed(folder.identity, folder.rows, folder.take),
+    "webdataset": Packed(tars.identity, tars.files, tars.read),
+    "html": Listed(html.identity, html.rows, html.take),
+    "pages": Listed(pages.identity, pages.rows, pages.take),
+    "warc": Packed(warc.identity, warc.files, warc.read),
+    "wat": Listed(wat.identity, wat.rows, urls.take),
+    "records": Listed(records.identity, records.rows, records.take),
+    "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
+    "text": Listed(texts.identity, texts.rows, texts.take),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned source: its shards, and its rows where they are known before reading; else the files of each shard."""
+
+    shards: int
+    rows: int | None
+    files: tuple[tuple[str, ...], ...] = ()
+
+
+def pool_of(recipe: Recipe) -> Pool:
+    """The pool that the recipe's source makes: named by the source's files and by what changes the bytes kept."""
+    source = recipe.source
+    path = getattr(source, "path", None)
+    if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
+        raise SourceError(f"out {recipe.out} lies in source.path {path}: what a run makes is no source of it")
+    keep_bytes = recipe.download.identity()
+    spec = source.model_dump(mode="json", exclude={"path", "captions", "folder"})
+    files = HOW[source.type].identity(source)
+    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "files": files, "rows": recipe.shard_samples}
+    return Pool(Path(recipe.out), fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {})))
+
+
+def fetches(recipe: Recipe) -> bool:
+    """Whether taking the source in asks servers."""
+    source = recipe.source
+    return source.type in FETCHED and not (isinstance(source, Pages) and source.html is not None)
+
+
+def downloader(recipe: Recipe) -> Downloader | None:
+    """What fetches the source's URLs, if it names any."""
+    if not fetches(recipe):
+        return None
+    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
+
+
+def plan(recipe: Recipe, pool: Pool) -> Plan:
+    """Cut the source into shards, once; a plan that is committed is only read."""
+    done = pool.folder / "plan.json"
+    if done.exists():
+        data = json.loads(done.read_text())
+        return Plan(data["shards"], data["rows"], tuple(tuple(files) for files in data["files"]))
+    how = HOW[recipe.source.type]
+    if isinstance(how, Packed):
+        groups = tuple(_grouped(how.files(recipe.source), how.shard_bytes))
+        found = Plan(len(groups), None, groups)
+    else:
+        found = _write_plan(how.rows(recipe.source), recipe.shard_samples, pool)
+    if not found.shards:
+        raise SourceError(f"source {recipe.source.type!r}: empty: no row was found; look at source.path")
+    commit_text(done, dump_json({"shards": found.shards, "rows": found.rows, "files": list(found.files)}))
+    return found
+
+
+def ingest(
+    recipe: Recipe, pool: Pool, shards: Sequence[int], planned: Plan, downloader: Downloader | None
+) -> list[StepCount]:
+    """Commit shards of the pool, each its tar and then its rows; a committed one is only counted.
+
+    The URLs of all of them are fetched in one stream: while one shard waits for a hanging server, the next goes on.
+    """
+    missing = [shard for shard in shards if not pool.rows(shard).exists()]
+    how = HOW[recipe.source.type]
+    if isinstance(how, Packed):
+        read = functools.partial(_unpacked, how, recipe.source, pool)
+        kept: Iterator[list[Row]] = (store(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
+    else:
+        rows = [read_table(pool.plan(shard)).to_pylist() for shard in missing]
+        found = how.take(recipe.source, [row for part in rows for row in part], downloader)
+        kept = (store(islice(found, len(part)), pool.tar(s)) for s, part in zip(missing, rows, strict=True))
+    for shard, table in zip(missing, kept, strict=True):
+        write_table(pa.Table.from_pylist(table, schema=ROWS), pool.rows(shard))
+    return [count_rows(pool, shard, reused=shard not in missing) for shard in shards]
+
+
+def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
+    """Try the failed URLs of a shard again; returns how many were tried and how many came."""
+    rows = read_table(pool.rows(shard)).to_pylist()
+    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in FINAL]
+    tar = pool.tar(shard, attempt)
+    # A worker that died after its rows were committed: its tar is in use and must not be written again.
+    if not failures or any(r["tar"] == tar.name for r in rows):
+        return 0, 0
+    again = store(urls.take(recipe.source, [rows[n] for n in failures], downloader), tar)
+    for number, row in zip(failures, again, strict=True):
+        rows[number] = row | {"attempts": (rows[number]["attempts"] or 0) + (row["attempts"] or 0)}
+    write_table(pa.Table.from_pylist(rows, schema=ROWS), pool.rows(shard))
+    return len(failures), sum(r["status"] == "success" for r in again)
+
+
+FINAL = ("private_address", "forbidden_scheme", "bad_url", "opt_out")
+"""Errors that trying again cannot mend."""
+
+
+def count_rows(pool: Pool, shard: int, reused: bool) -> StepCount:
+    """The ingest step's counts for a committed shard."""
+    table = read_table(pool.rows(shard), ["status", "error"])
+    repeats = _repeats(pool, shard)
+    failures = Counter(e for s, e in zip(*(table[c].to_pylist() for c in ("status", "error")), strict=True) if e)
+    rows = table.num_rows
+    dropped = Counter({"unique_uid": repeats}) if repeats else Counter[str]()
+    kept = rows - failures.total() - repeats
+    return StepCount("ingest", rows, kept, dropped, failures, 0 if reused else rows, rows if reused else 0)
+
+
+def _repeats(pool: Pool, shard: int) -> int:
+    path = pool.repeats(shard)
+    return read_table(path).num_rows if path.exists() else 0
+
+
+def _grouped(files: Sequence[Path], shard_bytes: int) -> Iterator[tuple[str, ...]]:
+    """Consecutive files, each group of about so many bytes (a larger file stands alone)."""
+    group: list[str] = []
+    size = 0
+    for path in files:
+        nbytes = path.stat().st_size
+        if group and size + nbytes > shard_bytes:
+            yield tuple(group)
+            group, size = [], 0
+        group.append(os.path.abspath(path))
+        size += nbytes
+    if group:
+        yield tuple(group)
+
+
+def _unpacked(how: Packed, source: Any, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
+    for name in files:
+        yield from how.read(source, Path(name), pool)
+
+
+def _write_plan(rows: Iterable[Row], shard_rows: int, pool: Pool) -> Plan:
+    shards = total = 0
+    rows = iter(rows)
+    while chunk := list(islice(rows, shard_rows)):
+        write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.plan(shards))
+        shards, total = shards + 1, total + len(chunk)
+    return Plan(shards, total)

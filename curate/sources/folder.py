@@ -1,0 +1,110 @@
+"""Folders of images, each with a caption beside it or in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate import tables
+from curate.download import Downloader, sniff
+from curate.files import UnreadableError, lies_in, read_file
+from curate.sample import file_sha256, uid_of
+from curate.source import Folder
+from curate.sources.rows import (
+    MAX_TEXT_BYTES,
+    Row,
+    as_meta,
+    as_text,
+    bad_row,
+    expand,
+    failed,
+    listed,
+    walk_identity,
+    with_body,
+)
+
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+
+
+def identity(source: Folder) -> Any:
+    """The table's hash, and every file's name, size and time."""
+    table = [file_sha256(expand(source.captions)[0])] if source.captions else []
+    return table + walk_identity(Path(source.path))
+
+
+def rows(source: Folder) -> Iterator[Row]:
+    """A planned row for each image, or for each row of the table."""
+    if source.captions is None:
+        yield from listed("caption", Path(source.path), IMAGE_SUFFIXES)
+        return
+    for path in expand(source.captions):
+        for row in tables.read(path, (source.image, source.text, *source.keep)):
+            if isinstance(row, tables.BadRow):
+                yield bad_row("caption", row)
+            else:
+                text, meta = as_text(row[source.text]), as_meta(row, source.keep)
+                yield {"origin": as_text(row[source.image]), "text": text, "meta": meta}
+
+
+def take(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """The rows with their images."""
+    return (_read(source, row) for row in rows)
+
+
+def _read(source: Folder, row: Row) -> Row:
+    if row["error"] is not None:
+        return failed(row, row["error"], row["detail"])
+    try:
+        body = read_file(source.path, row["origin"])
+        text, meta = row["text"], row["meta"]
+        if source.captions is None:
+            text, meta = _sidecar(Path(source.path, row["origin"]), source)
+        return image_row(row["origin"], text, meta, body)
+    except UnreadableError as err:
+        uid = uid_of("caption", row["origin"], row["text"] or "")
+        return failed(row | {"uid": uid}, err.error, err.detail)
+
+
+def image_row(origin: str, text: str, meta: str, body: bytes) -> Row:
+    """The row of an image and its caption, if the bytes are an image's."""
+    row: Row = {"origin": origin, "text": text, "meta": meta}
+    ext, error = sniff(body)
+    row = with_body(row, body, ext or "")
+    row["uid"] = uid_of("caption", origin, row["sha256"], text)
+    if error is not None:
+        return failed(row | {"ext": None}, error if body else "empty_file", "the bytes are of no known image format")
+    return row
+
+
+def _sidecar(image: Path, source: Folder) -> tuple[str, str]:
+    """The caption and meta beside an image. Raises UnreadableError."""
+    where = "look at the .txt or .json beside the image"
+    txt, sidecar = image.with_suffix(".txt"), image.with_suffix(".json")
+    path = txt if txt.is_file() else sidecar
+    if not path.is_file():
+        raise UnreadableError("missing_caption", where)
+    if not lies_in(path, source.path):
+        raise UnreadableError("unsafe_name", where)
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise UnreadableError("text_too_large", where)
+    return caption(path.read_bytes(), path.suffix == ".json", source.text, source.keep, where)
+
+
+def caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], where: str) -> tuple[str, str]:
+    """The caption and meta that a text file, or a key of a JSON file, holds. Raises UnreadableError."""
+    try:
+        text = data.decode("utf-8")
+        if not is_json:
+            return text.rstrip("\r\n"), "{}"
+        said = json.loads(text)
+        if not isinstance(said, dict) or key not in said:
+            raise UnreadableError("missing_caption", where)
+        kept = json.dumps({k: said.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
+        (found := as_text(said[key])).encode("utf-8")
+        return found, tables.printable(kept, MAX_TEXT_BYTES)
+    except UnicodeError:
+        raise UnreadableError("bad_encoding", where) from None
+    except (ValueError, RecursionError):
+        raise UnreadableError("bad_json", where) from None

@@ -1,0 +1,43 @@
+"""HTML files of a folder: a sample a page, its bytes as they came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate.download import Downloader
+from curate.files import UnreadableError, read_file
+from curate.sample import uid_of
+from curate.source import HtmlFiles
+from curate.sources.rows import Row, failed, listed, walk_identity, with_body
+
+SUFFIXES = ("html", "htm", "xhtml")
+MAX_PAGE_BYTES = 32 << 20
+
+
+def identity(source: HtmlFiles) -> Any:
+    """Every file's name, size and time: the images are read later, and are part of the source."""
+    return walk_identity(Path(source.path))
+
+
+def rows(source: HtmlFiles) -> Iterator[Row]:
+    """A planned row for each page."""
+    return listed("interleaved", Path(source.path), SUFFIXES)
+
+
+def take(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """The rows with their pages."""
+    return (_read(source, row) for row in rows)
+
+
+def _read(source: HtmlFiles, row: Row) -> Row:
+    if row["error"] is not None:
+        return failed(row, row["error"], row["detail"])
+    row = row | {"uid": uid_of("interleaved", row["origin"]), "text": "", "meta": "{}"}
+    try:
+        body = read_file(source.path, row["origin"], MAX_PAGE_BYTES)
+    except UnreadableError as err:
+        return failed(row, err.error, err.detail)
+    row = with_body(row, body, "html")
+    return row | {"uid": uid_of("interleaved", row["origin"], row["sha256"])}

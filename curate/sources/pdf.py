@@ -1,0 +1,94 @@
+"""PDF files and images of pages: a sample a page; the pages of a file share its bytes, which the pool holds once."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate import images
+from curate.download import sniff
+from curate.files import UnreadableError, read_file
+from curate.pdf import PdfError, PdfLimits, count_pages
+from curate.pool import Pool
+from curate.sample import uid_of
+from curate.source import Pdf
+from curate.sources.rows import Row, expand, failed, stat, walk, with_body
+
+LIMITS = PdfLimits()
+SUFFIXES = ("pdf", "tif", "tiff", "jpg", "jpeg", "png", "webp")
+
+
+def identity(source: Pdf) -> Any:
+    """Every file's name, size and time."""
+    root, names = _listed(source)
+    return [[name, *stat(root / name)] for name in names]
+
+
+def files(source: Pdf) -> list[Path]:
+    """The files."""
+    root, names = _listed(source)
+    return [root / name for name in names]
+
+
+def read(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
+    """A row a page; a file that cannot be opened is one failed row."""
+    root = _root(source)
+    origin = path.relative_to(root).as_posix()
+    row: Row = {"uid": uid_of("ocr", origin), "origin": origin, "text": "", "meta": "{}"}
+    try:
+        body = read_file(str(root), origin)
+        row = with_body(row, body, _format(body))
+        pages = _pages(body, row["ext"])
+    except UnreadableError as err:
+        yield failed(row, err.error, err.detail)
+        return
+    for page in range(pages):
+        meta = json.dumps({"page": page, "pages": pages})
+        yield row | {"uid": uid_of("ocr", origin, row["sha256"], str(page)), "meta": meta}
+        row = {k: v for k, v in row.items() if k != "body"} | {"shares": True}
+
+
+def _root(source: Pdf) -> Path:
+    """The folder from which the files are named: the path itself, or what of it holds no wildcard."""
+    path = Path(os.path.abspath(source.path))
+    if path.is_dir():
+        return path
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)
+    return Path(*plain)
+
+
+def _listed(source: Pdf) -> tuple[Path, list[str]]:
+    """The folder, and the files' paths in it."""
+    root = _root(source)
+    if Path(source.path).is_dir():
+        return root, walk(root, SUFFIXES)
+    return root, [Path(os.path.abspath(p)).relative_to(root).as_posix() for p in expand(source.path)]
+
+
+def _format(body: bytes) -> str:
+    if not body:
+        raise UnreadableError("empty_file", "no bytes")
+    if b"%PDF" in body[:1024]:
+        return "pdf"
+    ext, error = sniff(body)
+    if ext is None:
+        raise UnreadableError(error or "not_an_image", "neither a PDF nor an image of a known format")
+    return ext
+
+
+def _pages(body: bytes, ext: str) -> int:
+    """How many pages a file has. Raises UnreadableError."""
+    if ext != "pdf":
+        found = images.header(body)
+        if found.error is not None:
+            raise UnreadableError(found.error, found.detail)
+        return max(found.frames, 1)
+    try:
+        return count_pages(body, LIMITS)
+    except PdfError as err:
+        raise UnreadableError(err.error, err.detail) from None

@@ -1,0 +1,152 @@
+"""Rows on their way into the pool, and what every source needs: files read safely, bytes stored, failures named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from curate import tables
+from curate.pool import ROWS
+from curate.sample import file_sha256, uid_of
+from curate.settings import unknown
+from curate.shards import Part, ShardWriter
+from curate.source import Table
+
+MAX_TEXT_BYTES = 16 << 20
+
+PLACE = ("tar", "ext", "offset", "nbytes", "sha256")
+"""The columns of a row that say where its bytes lie and what they are."""
+
+Row = dict[str, Any]
+"""A pool row in the making (`curate.pool.ROWS`), and `body`: its bytes. A row with `shares` lies where the row before
+it lies: the pages of one file."""
+
+
+class SourceError(ValueError):
+    """A source that cannot be used at all: missing, empty, or without the column that the recipe names."""
+
+
+def failed(row: Row, error: str, detail: str | None, status: str = "failed_to_read") -> Row:
+    """The row, ended by a named error."""
+    return row | {"status": status, "error": error, "detail": detail}
+
+
+def bad_row(kind: str, row: tables.BadRow) -> Row:
+    """The planned row of what a table could not tell."""
+    uid = uid_of(kind, "bad row", row.detail, row.raw)
+    return {"uid": uid, "origin": row.detail, "text": row.raw, "meta": "{}", "error": row.error, "detail": row.detail}
+
+
+def is_bad(row: Row) -> bool:
+    """Whether the plan failed this row already."""
+    return row["error"] is not None and row.get("status") is None
+
+
+def with_body(row: Row, body: bytes, ext: str) -> Row:
+    """The row with its bytes."""
+    digest = hashlib.sha256(body).hexdigest()
+    return row | {"status": "success", "error": None, "ext": ext, "body": body, "sha256": digest}
+
+
+def as_text(value: Any) -> str:
+    """What a table's field says, as text."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def as_meta(row: Row, keep: Sequence[str]) -> str:
+    """The columns to keep, as JSON."""
+    return json.dumps({k: row[k] for k in keep}, ensure_ascii=False, sort_keys=True, default=str)
+
+
+def expand(pattern: str) -> list[Path]:
+    """The files that a path or a glob names. Raises SourceError when there are none."""
+    try:
+        return tables.expand(pattern)
+    except tables.TableError as err:
+        raise SourceError(str(err)) from None
+
+
+def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | tables.BadRow]:
+    """The rows of a source's files or of its Hugging Face dataset."""
+    if source.path is not None:
+        for path in expand(source.path):
+            yield from tables.read(path, columns)
+        return
+    import datasets
+
+    assert source.huggingface is not None
+    for row in datasets.load_dataset(source.huggingface, split=source.split, streaming=True):
+        missing = [c for c in columns if c not in row]
+        if missing:
+            raise SourceError(f"{source.huggingface}: {unknown('column', missing[0], row)}")
+        yield {c: row[c] for c in columns}
+
+
+def table_identity(source: Table) -> Any:
+    """What names a table's content: its files' names and hashes."""
+    if source.path is None:
+        return [source.huggingface, source.split]
+    return hashed(source.path)
+
+
+def hashed(pattern: str) -> Any:
+    """Name and SHA-256 of each file of a glob."""
+    return [[p.name, file_sha256(p)] for p in expand(pattern)]
+
+
+def stat(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file: what names it without reading it."""
+    found = path.lstat()
+    return found.st_size, found.st_mtime_ns
+
+
+def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
+    """The files below a folder, as sorted relative paths; those with one of these suffixes, or all."""
+    if not root.is_dir():
+        raise SourceError(f"{root}: no such folder")
+    found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
+    return sorted(n for n in found if suffixes is None or n.rsplit(".", 1)[-1].lower() in suffixes)
+
+
+def walk_identity(root: Path) -> Any:
+    """What names a folder's content: every file's name, size and time."""
+    return [[name, *stat(root / name)] for name in walk(root)]
+
+
+def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
+    """A planned row for each file of a folder."""
+    for name in walk(root, suffixes):
+        shown = tables.printable(name)
+        bad = tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", "")
+        yield {"origin": name} if shown == name else bad_row(kind, bad)
+
+
+def store(found: Iterable[Row], tar: Path) -> list[Row]:
+    """Write the bytes of the rows that have some into one tar; the rows, without bytes, say where they lie."""
+    rows: list[Row] = []
+    place: dict[str, Part] = {}
+    last: Row | None = None
+    with ExitStack() as stack:
+        writer: ShardWriter | None = None
+        for row in found:
+            body = row.pop("body", None)
+            kept = {name: row.get(name) for name in ROWS.names}
+            if row.pop("shares", False):
+                assert last is not None, "the first page of a file brings its bytes"
+                kept |= {name: last[name] for name in PLACE}
+            elif row["status"] == "success" and body is not None:
+                # The rows say where every body lies and what it hashes to: an index would add nothing to that.
+                writer = writer or stack.enter_context(ShardWriter(tar, indexed=False))
+                if row["uid"] not in place:
+                    (place[row["uid"]],) = writer.add(row["uid"], {row["ext"]: body})
+                part = place[row["uid"]]
+                last = kept = kept | {"tar": tar.name, "offset": part.offset, "nbytes": part.size}
+            rows.append(kept)
+    return rows

@@ -1,0 +1,74 @@
+"""Webdataset tars that another tool wrote: the pool's rows point into them, nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate.files import UnreadableError
+from curate.pool import Blobs, Pool
+from curate.sample import uid_of
+from curate.shards import Part, TarFault, TarSample, scan_tar
+from curate.source import Tars
+from curate.sources.folder import IMAGE_SUFFIXES, caption, image_row
+from curate.sources.rows import MAX_TEXT_BYTES, Row, expand, failed, stat
+
+
+def identity(source: Tars) -> Any:
+    """Every tar's name, size and time."""
+    return [[p.name, *stat(p)] for p in expand(source.path)]
+
+
+def files(source: Tars) -> list[Path]:
+    """The tars."""
+    return expand(source.path)
+
+
+def read(source: Tars, tar: Path, pool: Pool) -> Iterator[Row]:
+    """A row a sample, pointing into the tar; a fault of the tar is a failed row."""
+    blobs = Blobs(pool)
+    for found in scan_tar(tar):
+        if isinstance(found, TarFault):
+            origin = f"{tar.name}#{found.offset}"
+            row: Row = {"uid": uid_of("caption", origin, found.error), "origin": origin, "text": "", "meta": "{}"}
+            yield failed(row, found.error, found.detail)
+        else:
+            yield _row(source, tar, found, blobs)
+    blobs.close()
+
+
+def _row(source: Tars, tar: Path, sample: TarSample, blobs: Blobs) -> Row:
+    origin = f"{tar.name}#{sample.key}"
+    parts = {p.name.lower(): p for p in sample.parts}
+    row: Row = {"uid": uid_of("caption", origin), "origin": origin, "text": "", "meta": "{}"}
+    where = f"parts: {', '.join(parts)}"
+    image = next((parts[s] for s in IMAGE_SUFFIXES if s in parts), None)
+    if image is None:
+        return failed(row, "missing_image", where)
+    try:
+        text, meta = _caption(source, str(tar), parts, blobs, where)
+    except UnreadableError as err:
+        return failed(row, err.error, err.detail)
+    row = image_row(origin, text, meta, blobs.read(str(tar), image.offset, image.size))
+    del row["body"]
+    return row | {"tar": str(tar), "offset": image.offset, "nbytes": image.size}
+
+
+def _caption(source: Tars, tar: str, parts: dict[str, Part], blobs: Blobs, where: str) -> tuple[str, str]:
+    part_name, _, key = source.text.partition(":")
+    text, meta = _part_says(tar, parts.get(part_name), (key, source.keep), blobs, where)
+    beside = parts.get("json")
+    if part_name == "json" or not source.keep or beside is None:
+        return text, meta
+    return text, _part_says(tar, beside, (source.keep[0], source.keep), blobs, where)[1]
+
+
+def _part_says(
+    tar: str, part: Part | None, what: tuple[str, tuple[str, ...]], blobs: Blobs, where: str
+) -> tuple[str, str]:
+    if part is None:
+        raise UnreadableError("missing_caption", where)
+    if part.size > MAX_TEXT_BYTES:
+        raise UnreadableError("text_too_large", where)
+    return caption(blobs.read(tar, part.offset, part.size), part.name.lower() == "json", *what, where)

@@ -1,0 +1,50 @@
+"""Texts: the row holds the text itself; there are no further bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from curate import tables, texts
+from curate.download import Downloader
+from curate.sample import uid_of
+from curate.source import Texts
+from curate.sources.rows import Row, as_text, bad_row, expand, failed, is_bad, table_identity, table_rows
+
+identity = table_identity
+
+
+def rows(source: Texts) -> Iterator[Row]:
+    """A planned row for each text."""
+    for row in _found(source):
+        if isinstance(row, tables.BadRow):
+            yield bad_row("text", row)
+            continue
+        meta = json.dumps(row["meta"], ensure_ascii=False, sort_keys=True, default=str)
+        uid = uid_of("text", row["origin"], row["text"], meta)
+        yield {"uid": uid, "origin": row["origin"], "text": row["text"], "meta": meta}
+
+
+def _found(source: Texts) -> Iterator[Row | tables.BadRow]:
+    if source.path is not None:
+        for path in expand(source.path):
+            yield from texts.read(path, text=source.text, keep=source.keep, split=source.separator)
+        return
+    for number, row in enumerate(table_rows(source, (source.text, *source.keep)), 1):
+        if isinstance(row, tables.BadRow):
+            yield row
+        else:
+            meta = {column: row[column] for column in source.keep}
+            yield {"text": as_text(row[source.text]), "origin": f"{source.huggingface}#{number}", "meta": meta}
+
+
+def take(source: Texts, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """The rows as they are."""
+    for row in rows:
+        body = row["text"].encode()
+        if is_bad(row) or not body:
+            yield failed(row, row["error"] or "empty_text", row["detail"])
+        else:
+            digest = hashlib.sha256(body).hexdigest()
+            yield row | {"status": "success", "error": None, "nbytes": len(body), "sha256": digest}

@@ -1,0 +1,41 @@
+"""WARC files: a sample a saved page, its bytes as they were served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate import tables, warc
+from curate.pool import Pool
+from curate.sample import uid_of
+from curate.source import Warc
+from curate.sources.rows import Row, expand, failed, stat, with_body
+
+
+def identity(source: Warc) -> Any:
+    """Every file's name, size and time."""
+    return [[p.name, *stat(p)] for p in expand(source.path)]
+
+
+def files(source: Warc) -> list[Path]:
+    """The files."""
+    return expand(source.path)
+
+
+def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
+    """A row a page, and a failed one for each record that could not be read."""
+    for found in warc.pages(path):
+        origin = tables.printable(found.url or f"{path.name}#{found.offset}")
+        row: Row = {"uid": uid_of("interleaved", origin, f"{path.name}#{found.offset}"), "origin": origin, "text": ""}
+        if isinstance(found, warc.WarcFault):
+            yield failed(row | {"meta": "{}"}, found.error, found.detail)
+            continue
+        said = {"content_type": found.content_type, "date": found.date}
+        row["meta"] = tables.printable(json.dumps(said, sort_keys=True))
+        if not found.data:
+            yield failed(row, "empty_page", "the archive holds no bytes of it")
+            continue
+        row = with_body(row, found.data, "html")
+        yield row | {"uid": uid_of("interleaved", origin, found.date, row["sha256"])}

@@ -1,0 +1,33 @@
+"""WAT files of Common Crawl: the images that pages show, each with the text that stands for it, to be fetched.
+
+LAION's rule (laion.ai): every `img` with a source and a text. A pair that many pages show is one sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from curate import tables, warc
+from curate.sample import uid_of
+from curate.source import Wat
+from curate.sources.rows import Row, bad_row, expand, hashed
+
+
+def identity(source: Wat) -> object:
+    """Every file's name and hash."""
+    return hashed(source.path)
+
+
+def rows(source: Wat) -> Iterator[Row]:
+    """A planned row for each link to an image that has a text."""
+    for path in expand(source.path):
+        for found in warc.image_links(path):
+            if isinstance(found, warc.WarcFault):
+                where = f"{path.name}#{found.offset}: {found.detail}"
+                yield bad_row("caption", tables.BadRow(found.error, where, found.url or ""))
+            elif found.alt is not None:
+                url, alt = tables.printable(found.url), tables.printable(found.alt)
+                meta = {"page": tables.printable(found.page), "date": found.date}
+                said = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+                yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": said}

@@ -1,0 +1,39 @@
+"""Tokenizers by name: how many tokens a text has, marks of begin and end left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from curate.mix.content import RULES, counting, encoder
+from curate.sample import file_sha256
+
+Count = Callable[[str], int]
+
+
+def token_counter(tokenizer: str) -> tuple[Count, str]:
+    """How many tokens of `tokenizer` a text has, and the name of that counting: where two names differ, counts may.
+
+    `tokenizer`: simple (CLIP's), words, bytes, or the path of a tokenizer.json. Raises ValueError for one not known.
+    """
+    if tokenizer == "words":
+        return lambda text: len(text.split()), counting(tokenizer)
+    if (encode := encoder(tokenizer)) is not None:
+        return lambda text: len(encode(text)), counting(tokenizer)
+    if Path(tokenizer).suffix == ".json":
+        return _described(Path(tokenizer)), f"{tokenizer} {RULES} {file_sha256(Path(tokenizer))[:16]}"
+    raise ValueError(
+        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
+        " Hugging Face `tokenizers` library)"
+    )
+
+
+def _described(path: Path) -> Count:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
+    described = Tokenizer.from_file(str(path))
+    return lambda text: len(described.encode(text, add_special_tokens=False).ids)

@@ -1,0 +1,93 @@
+"""Real documents as sources: a manual with screenshots, printed guides, chapters in five languages, all from Debian.
+
+`prepare` lays them down as folders that `recipes/pages.yaml`, `recipes/ocr.yaml` and `recipes/texts.yaml` curate.
+Nothing of them is part of this project: they are fetched by version and hash.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate.run import locked
+from curate.sample import commit_text, dump_json, fingerprint
+from pipelines.materials import MATERIALS, fetch
+
+PAGES, GUIDES, CHAPTERS, STAMP = "pages", "guides", "chapters", "prepared.json"
+LANGUAGES = ("de", "en", "es", "fr", "ja")
+MAX_FILE_BYTES = 256 << 20
+
+_VERSION = 1
+_MANUAL, _GUIDES = "gimp-help-en", "installation-guide-amd64"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was laid down: HTML pages of a manual and its pictures, PDF files, chapters as HTML."""
+
+    pages: int
+    pictures: int
+    guides: int
+    chapters: int
+
+
+def prepare(folder: Path, cache: Path | None = None) -> Prepared:
+    """Fetch Debian's packages and lay down `folder`/source: pages/, guides/ and chapters/. Done once, then found.
+
+    Raises pipelines.materials.MaterialUnavailableError where the packages cannot be had, and curate.run.RunError while
+    another command is at work in the folder.
+    """
+    target = folder / "source"
+    names = [_MANUAL, _GUIDES, *(f"debian-reference-{language}" for language in LANGUAGES)]
+    made_of = fingerprint([_VERSION, *(MATERIALS[name].sha256 for name in names)])
+    stamp = target / STAMP
+    with locked(folder):
+        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
+            places = {name: fetch(name, cache) / "usr" / "share" for name in names}
+            building = folder / ".source.building"
+            for stale in (building, target):
+                shutil.rmtree(stale, ignore_errors=True)
+            counts = _lay_down(places, building)
+            commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
+            building.rename(target)
+    return Prepared(**json.loads(stamp.read_text())["counts"])
+
+
+def _lay_down(places: dict[str, Path], target: Path) -> dict[str, int]:
+    """Copy what is wanted; the files' times are zero, so that the same packages make the same source anywhere."""
+    manual = places[_MANUAL] / "gimp" / "2.0" / "help" / "en"
+    pages = [_copy(path, target / PAGES / path.relative_to(manual)) for path in _files(manual)]
+    guides = [
+        _copy(path, target / GUIDES / f"{path.parent.name}.pdf")
+        for path in _files(places[_GUIDES] / "doc" / "installation-guide-amd64")
+        if path.name.endswith((".pdf", ".pdf.gz"))
+    ]
+    chapters = [
+        _copy(path, target / CHAPTERS / path.name)
+        for name in sorted(places)
+        if name.startswith("debian-reference")
+        for path in _files(places[name] / "debian-reference")
+        if path.suffix == ".html"
+    ]
+    html = sum(path.suffix == ".html" for path in pages)
+    return {"pages": html, "pictures": len(pages) - html, "guides": len(guides), "chapters": len(chapters)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return iter(sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()))
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """Copy a file, unpacked if it is packed; an unpacked file of more than the limit is our mistake in naming it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as packed:
+        data = packed.read(MAX_FILE_BYTES + 1)
+    assert len(data) <= MAX_FILE_BYTES, source
+    target.write_bytes(data)
+    os.utime(target, (0, 0))
+    return target

@@ -1,0 +1,71 @@
+"""Web archives as sources: pages become texts, image links become pairs, and every record is accounted for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from conftest import Workplace
+
+URL = "http://example.org/page"
+
+
+def record(http: bytes, url: str = URL, kind: str = "response", **headers: str) -> bytes:
+    said = {
+        "WARC-Type": kind,
+        "WARC-Target-URI": url,
+        "WARC-Date": "2024-01-02T03:04:05Z",
+        "WARC-Record-ID": "<urn:uuid:00000000-0000-0000-0000-000000000001>",
+        "Content-Type": "application/http; msgtype=response" if kind == "response" else "application/json",
+        **headers,
+        "Content-Length": str(len(http)),
+    }
+    return b"WARC/1.0\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in said.items()) + b"\r\n" + http + b"\r\n\r\n"
+
+
+def http(body: bytes, status: str = "200 OK", kind: str = "text/html; charset=utf-8", *more: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Type: {kind}", *more, "", ""]).encode() + body
+
+
+def wat(links: Any, base: str = "") -> bytes:
+    html = {"Links": links, "Head": {"Base": base} if base else {}}
+    return json.dumps(
+        {
+            "Envelope": {
+                "WARC-Header-Metadata": {"WARC-Target-URI": "http://example.org/dir/page.html"},
+                "Payload-Metadata": {"HTTP-Response-Metadata": {"HTML-Metadata": html}},
+            }
+        }
+    ).encode()
+
+
+def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workplace) -> None:
+    words = (
+        "<p>The harbour was quiet in the morning, and the boats lay still beside one another until the bell rang.</p>"
+    )
+    full = f"<html><head><title>Harbour</title></head><body><main>{words * 3}</main></body></html>".encode()
+    for name in ("a", "b"):
+        records = [record(http(full + bytes(name, "ascii")), url=f"{URL}/{name}{n}") for n in range(4)]
+        records.append(record(http(b"", "500 Oops"), url=f"{URL}/{name}-gone"))  # an answer, but no page
+        records.append(
+            record(http(b"nothing", "200 OK", "text/html", "Content-Encoding: gzip"), url=f"{URL}/{name}-odd")
+        )
+        (place.src / f"{name}.warc.gz").write_bytes(b"".join(map(gzip.compress, records)))
+    (place.src / "c.warc.gz").write_bytes(b"\x1f\x8bbroken" * 9)
+    source = {"type": "warc", "path": str(place.src / "*.warc.gz")}
+    found = place.run(place.recipe(kind="text", source=source, steps=[{"op": "html_document"}]))
+    assert found.code == 0, found.stderr
+    assert found.steps["ingest"]["failed"] == {"corrupt_warc": 1, "bad_encoding": 2}
+    assert found.json["samples"] == 8
+    (one,) = [row for row in place.explained() if row["origin"] == f"{URL}/a0"]
+    assert one["meta"] == {"content_type": "text/html; charset=utf-8", "date": "2024-01-02T03:04:05Z"}
+
+
+def test_links_of_a_wat_become_pairs_to_fetch(place: Workplace) -> None:
+    links = [{"path": "IMG@/src", "url": "http://127.0.0.1:1/a.jpg", "alt": "a picture"}] * 2
+    (place.src / "a.wat").write_bytes(record(wat(links), kind="metadata"))
+    source = {"type": "wat", "path": str(place.src / "a.wat")}
+    found = place.run(place.recipe(source=source, limits={"failed": 1}))
+    assert found.steps["ingest"]["failed"] == {"private_address": 2}
+    assert place.explained()[0]["text"] == "a picture"

@@ -1,0 +1,363 @@
+"""Datasets go to other projects' formats and come back; what cannot go is named, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from documents import picture, row, shown
+from PIL import Image
+
+from curate import formats
+from curate.ops.records import llava_document, mmc4_document, obelics_document
+from curate.pool import Blobs, Pool
+from curate.sample import Kind, uid_of
+from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset, save_dataset, verify
+from pipelines import convert_in
+from pipelines.convert import ConvertError, export, webdataset_features
+
+
+def published(folder: Path, kind: Kind, samples: list[dict[str, bytes]], per_shard: int = 4) -> Path:
+    """A dataset of these samples' parts, as a run publishes it."""
+    folder.mkdir(parents=True)
+    shards = []
+    for number in range(0, len(samples), per_shard):
+        with ShardWriter(folder / f"{number // per_shard:05d}.tar", kind=kind) as writer:
+            for sample in samples[number : number + per_shard]:
+                writer.add(json.loads(sample["json"])["uid"], sample)
+        shards.append(writer.info)
+    count, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
+    save_dataset(DatasetInfo(name="d", kind=kind, samples=count, bytes=size, recipe="r", shards=tuple(shards)), folder)
+    return folder
+
+
+class Store:
+    """Kept rows and their bytes, as publishing has them: the sample formats are the project's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pool = Pool(folder, "store")
+        self._pool.folder.mkdir(parents=True)
+        self._count = 0
+
+    def place(self, data: bytes) -> dict[str, Any]:
+        self._count += 1
+        name = f"{self._count:05d}.tar"
+        with ShardWriter(self._pool.folder / name, indexed=False) as writer:
+            (part,) = writer.add("x", {"bin": data})
+        width, height = Image.open(io.BytesIO(data)).size
+        ext = "png" if data[:4] == b"\x89PNG" else "jpg"
+        size = {"width": width, "height": height, "error": None, "detail": None}
+        digest = hashlib.sha256(data).hexdigest()
+        return {"tar": name, "offset": part.offset, "nbytes": part.size, "ext": ext, "sha256": digest, **size}
+
+    def sample(self, kind: Kind, number: int, **more: Any) -> dict[str, bytes]:
+        kept = {"uid": uid_of(kind, str(number)), "origin": f"http://a.org/{number}", "meta": json.dumps({"n": number})}
+        return formats.parts(kind, kept | more, {}, Blobs(self._pool).read)
+
+
+def interleaved(store: Store, number: int) -> dict[str, bytes]:
+    """Documents of none, one, two or three images; every fourth has a dead one."""
+    document, images = [], []
+    for n in range(number % 4):
+        url = f"http://a.org/{number}-{n}.png"
+        document += [_image(url, f"alt {n}"), _text(f"Paragraph {n} of document {number}.")]
+        images.append(store.place(picture(20 + n, 20, seed=number, kind="PNG" if n % 2 else "JPEG")))
+    if number % 4 == 3:
+        document.append(_image("http://a.org/dead.png"))
+        images.append({"error": "not_found"})
+    document.append(_text(f"The end of document {number}. It is “over”."))
+    title = {"title": f"Page {number}"} if number % 2 else {"title": None}
+    return store.sample("interleaved", number, document=document, images=images, text="", **title)
+
+
+def _image(url: str, alt: str | None = None) -> dict[str, Any]:
+    return {"type": "image", "text": None, "block": None, "url": url, "alt": alt, "caption": None}
+
+
+def _text(text: str, block: str = "paragraph") -> dict[str, Any]:
+    return {"type": "text", "text": text, "block": block, "url": None, "alt": None, "caption": None}
+
+
+def caption(store: Store, number: int) -> dict[str, bytes]:
+    place = store.place(picture(24, 20, seed=number))
+    return store.sample("caption", number, text=f"Caption {number}, für alle.", image_name="png", **place)
+
+
+def ocr(store: Store, number: int) -> dict[str, bytes]:
+    words = [{"text": "Wort", "box": [0.1, 0.1, 0.5, 0.2], "confidence": 0.9, "line": 0}]
+    place = store.place(picture(40, 30, seed=number)) | {"meta": json.dumps({"page": number, "pages": 12})}
+    return store.sample("ocr", number, text="Wort", image_name="png", words=words, **place)
+
+
+def text(store: Store, number: int) -> dict[str, bytes]:
+    return store.sample("text", number, text=f"Text number {number}.\nA second line." + " more" * (number % 3))
+
+
+MAKERS = {"interleaved": interleaved, "caption": caption, "ocr": ocr, "text": text}
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def made(folder: Path, kind: Any, count: int = 10) -> Path:
+    store = Store(folder)
+    return published(folder / "dataset", kind, [MAKERS[kind](store, n) for n in range(count)])
+
+
+def parts_of(dataset: Path) -> dict[str, dict[str, bytes]]:
+    found = {}
+    for shard in load_dataset(dataset).shards:
+        with ShardReader(dataset / shard.tar) as reader:
+            found |= {uid: reader.read(n) for n, uid in enumerate(reader.uids.to_pylist())}
+    return found
+
+
+def test_a_dataset_of_each_kind_goes_to_datasets_parquet_and_comes_back_byte_for_byte(
+    tmp_path: Path, kind: Any
+) -> None:
+    before = made(tmp_path, kind)
+    told = export(before, tmp_path / "parquet", "datasets")
+    assert (told.samples, told.files) == (10, ("00000.parquet", "00001.parquet", "00002.parquet"))
+    back = convert_in.bring_in(tmp_path / "parquet", tmp_path / "back", "datasets")
+    assert (back.kind, back.samples, back.failed) == (kind, 10, {})
+    assert parts_of(tmp_path / "back") == parts_of(before)
+    assert [s.sha256 for s in load_dataset(tmp_path / "back").shards] == [s.sha256 for s in load_dataset(before).shards]
+    assert not any(verify(tmp_path / "back" / s.tar) for s in load_dataset(tmp_path / "back").shards)
+
+
+def test_the_parquet_files_open_in_datasets_with_their_pictures(tmp_path: Path, kind: Any) -> None:
+    export(made(tmp_path, kind), tmp_path / "parquet", "datasets")
+    files = str(tmp_path / "parquet" / "*.parquet")
+    rows = list(datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")))
+    assert len(rows) == 10
+    if kind == "interleaved":
+        three = rows[3]
+        assert [image and image.size for image in three["images"]] == [(20, 20), None, (21, 20), None, (22, 20), None]
+        assert three["texts"][1] == "Paragraph 0 of document 3."
+    elif kind != "text":
+        assert rows[0]["image"].size == ((24, 20) if kind == "caption" else (40, 30))
+    assert json.loads(rows[0]["json"])["uid"] == rows[0]["uid"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_tars_open_in_datasets_as_they_stand(tmp_path: Path, kind: Any, streaming: bool) -> None:
+    dataset = made(tmp_path, kind)
+    tars = {"train": str(dataset / "*.tar")}
+    rows = datasets.load_dataset(
+        "webdataset", data_files=tars, split="train", streaming=streaming, cache_dir=str(tmp_path / "cache"),
+        features=webdataset_features(dataset),
+    )  # fmt: skip
+    found = {r["__key__"]: r for r in rows}
+    for uid, parts in parts_of(dataset).items():
+        assert found[uid]["json"] == json.loads(parts["json"])
+        images = {name for name, value in found[uid].items() if isinstance(value, Image.Image)}
+        assert images == set(parts) - {"json", "txt"}
+    if kind in ("caption", "text", "ocr"):
+        plain = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True)
+        assert len(list(plain)) == 10, "a kind whose samples all have the same parts needs no features"
+
+
+def test_documents_go_to_obelics_and_come_back_the_same(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "interleaved")
+    export(dataset, tmp_path / "out", "obelics")
+    rows = [r for p in sorted((tmp_path / "out").glob("*.parquet")) for r in pq.read_table(p).to_pylist()]
+    assert set(rows[0]) == {"images", "metadata", "general_metadata", "texts"}
+    for found, parts in zip(rows, parts_of(dataset).values(), strict=True):
+        document = row(obelics_document([json.dumps(found).encode()]))["document"]
+        segments = json.loads(parts["json"])["segments"]
+        assert shown(document) == [s.get("text") or s["url"] for s in segments]
+        assert [s["alt"] for s in document] == [s.get("alt") for s in segments]
+
+
+def test_documents_go_to_mmc4_and_come_back_the_same(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "interleaved", 3)
+    export(dataset, tmp_path / "out", "mmc4")
+    (file,) = (tmp_path / "out").iterdir()
+    lines = file.read_bytes().splitlines()
+    for line, parts in zip(lines, parts_of(dataset).values(), strict=True):
+        segments = json.loads(parts["json"])["segments"]
+        document = row(mmc4_document([line]))["document"]
+        said = " ".join(s["text"] for s in segments if s["type"] == "text")
+        assert " ".join(s["text"] for s in document if s["type"] == "text") == said
+        assert [s["url"] for s in document if s["type"] == "image"] == [s["url"] for s in segments if "url" in s]
+
+
+def test_captions_go_to_llava_with_their_images(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "caption", 5)
+    told = export(dataset, tmp_path / "out", "llava", prompt="What is this?")
+    entries = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert len(entries) == told.samples == 5 and len(told.files) == 6
+    samples = parts_of(dataset)
+    for entry in entries:
+        assert (tmp_path / "out" / entry["image"]).read_bytes() == samples[entry["id"]]["png"]
+        asked, answer = entry["conversations"]
+        assert (asked["from"], asked["value"]) == ("human", "<image>\nWhat is this?")
+        assert (answer["from"], answer["value"].encode()) == ("gpt", samples[entry["id"]]["txt"])
+
+
+def test_a_llava_conversation_comes_in_goes_through_a_dataset_and_out_again(tmp_path: Path) -> None:
+    turns = [("human", "<image>\nWhat is it?"), ("gpt", "A cat."), ("human", "And this?\n<image>"), ("gpt", "A dog.")]
+    record = {"id": "7", "image": ["a.png", "b.png"], "conversations": [{"from": f, "value": v} for f, v in turns]}
+    document = row(llava_document([json.dumps(record).encode()]))["document"]
+    store = Store(tmp_path)
+    images = [store.place(picture(20, 20, seed=n)) for n in range(2)]
+    sample = store.sample("interleaved", 7, document=document, images=images, text="")
+    segments = json.loads(sample["json"])["segments"]
+    assert [s.get("block") for s in segments] == [None, "question", "answer", "question", None, "answer"]
+    dataset = published(tmp_path / "dataset", "interleaved", [sample])
+    export(dataset, tmp_path / "out", "llava")
+    (entry,) = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert [t["from"] for t in entry["conversations"]] == ["human", "gpt", "human", "gpt"]
+    assert len(entry["image"]) == 2
+    again = row(llava_document([json.dumps(entry).encode()]))["document"]
+    assert [s["text"] or "image" for s in again] == [s["text"] or "image" for s in document]
+
+
+def test_documents_go_to_energons_format_and_come_back(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "interleaved")
+    told = export(dataset, tmp_path / "out", "energon")
+    assert {".nv-meta/dataset.yaml", ".nv-meta/sample_loader.py", "00000.tar"} <= set(told.files)
+    loader: dict[str, Any] = {}
+    exec((tmp_path / "out" / ".nv-meta" / "sample_loader.py").read_text(), loader)
+    before = parts_of(dataset)
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        raw: dict[str, dict[str, Any]] = {}
+        for member in tar:
+            key, _, name = member.name.partition(".")
+            body = tar.extractfile(member).read()  # type: ignore[union-attr]
+            raw.setdefault(key, {"__key__": key})[name] = json.loads(body) if name == "json" else body
+    for uid, sample in raw.items():
+        segments = json.loads(before[uid]["json"])["segments"]
+        sequence = loader["sample_loader"](sample)["sequence"]
+        assert [s for s in sequence if isinstance(s, bytes)] == [
+            before[uid][s["part"]] for s in segments if "part" in s
+        ]
+        texts = [s["text"] for s in segments if s["type"] == "text"]
+        assert "\n\n".join(s for s in sequence if isinstance(s, str)) == "\n\n".join(texts)
+    back = convert_in.bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    assert (back.samples, back.failed) == (10, {})
+    for uid, parts in parts_of(tmp_path / "back").items():
+        assert {n: b for n, b in parts.items() if n != "json"} == {n: b for n, b in before[uid].items() if n != "json"}
+
+
+@pytest.mark.parametrize(("kind", "sample"), [("caption", "CaptioningSample"), ("text", "TextSample")])
+def test_captions_and_texts_go_to_energon_as_tars_with_a_field_map(tmp_path: Path, kind: Any, sample: str) -> None:
+    dataset = made(tmp_path, kind)
+    export(dataset, tmp_path / "out", "energon")
+    said = (tmp_path / "out" / ".nv-meta" / "dataset.yaml").read_text()
+    assert sample in said and ("image: png" in said) == (kind == "caption")
+    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
+        assert len(tar.getnames()) == 4 * (3 if kind == "caption" else 2)
+
+
+def test_foreign_parquet_with_images_inside_becomes_documents(tmp_path: Path) -> None:
+    rows = [
+        {"images": [{"bytes": picture(20, 30), "path": "x.png"}, None], "texts": [None, "One.\n\nTwo."]},
+        {"images": [{"bytes": b"no image", "path": None}], "texts": [None]},
+        {"images": [None, None], "texts": ["a"]},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "foreign.parquet")
+    back = convert_in.bring_in(tmp_path / "foreign.parquet", tmp_path / "back", "datasets")
+    assert (back.kind, back.samples, back.failed) == ("interleaved", 2, {"bad_record": 1})
+    first, second = (json.loads(p["json"])["segments"] for p in parts_of(tmp_path / "back").values())
+    assert [s.get("text", s.get("part")) for s in first] == ["0.png", "One.", "Two."]
+    assert (first[0]["width"], first[0]["height"]) == (20, 30)
+    assert second[0]["error"] == "not_an_image"
+
+
+def test_rows_that_only_pretend_to_be_ours_are_counted_and_write_nothing_strange(tmp_path: Path) -> None:
+    uid, image = "0" * 32, {"bytes": picture(20, 20), "path": "x"}
+    said = [
+        {"segments": [{"type": "image", "part": "../../x.png"}]},
+        {"segments": [{"type": "image", "part": "json"}]},
+        {"segments": [{"type": "image", "part": "0.png"}, {"type": "image", "part": "0.png"}]},
+        {"segments": 5},
+    ]
+    rows = [{"uid": uid, "json": json.dumps(s), "images": [image], "texts": [""]} for s in said]
+    rows += [{"uid": "x", "json": "{}", "images": None, "texts": None}, {**rows[0], "json": "["}]
+    rows += [{"uid": uid, "json": '{"segments": []}', "images": None, "texts": None}] * 2
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    back = convert_in.bring_in(tmp_path / "in.parquet", tmp_path / "back", "datasets")
+    told = {"bad_record": 3, "images_out_of_step": 1, "not_interleaved": 1, "not_json": 1, "repeated_uid": 1}
+    assert (back.samples, back.failed) == (1, told)
+
+
+def test_a_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
+    tar = tmp_path / "in.tar"
+    with tarfile.open(tar, "w") as file:
+        for name, body in {
+            "good.0.png": picture(20, 20), "good.json": b'{"images": ["0.png", "gone.png"], "texts": [null, null]}',
+            "bad.json": b"{", "bare.0.png": picture(20, 20), "odd.json": b'{"images": [1], "texts": [2]}',
+        }.items():  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            file.addfile(member, io.BytesIO(body))
+    back = convert_in.bring_in(tar, tmp_path / "back", "energon")
+    assert (back.samples, back.failed) == (1, {"bad_record": 1, "missing_json": 1, "not_json": 1})
+    (parts,) = parts_of(tmp_path / "back").values()
+    assert [s.get("part", s.get("error")) for s in json.loads(parts["json"])["segments"]] == ["0.png", "missing_part"]
+
+
+def test_what_a_format_has_no_room_for_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "interleaved", 6)
+    with pytest.raises(ConvertError, match="not_a_conversation"):
+        export(dataset, tmp_path / "out", "llava")
+    with pytest.raises(ConvertError, match="interleaved"):
+        export(made(tmp_path / "t", "text", 2), tmp_path / "out", "obelics")
+    with pytest.raises(ConvertError, match="obelics"):
+        export(dataset, tmp_path / "out", "obelix")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConvertError, match="there already"):
+        export(dataset, tmp_path / "out", "obelics")
+
+
+def test_a_source_of_which_nothing_comes_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConvertError, match=r"no \.tar files"):
+        convert_in.bring_in(tmp_path, tmp_path / "out", "energon")
+    pq.write_table(pa.table({"url": ["x"]}), tmp_path / "x.parquet")
+    with pytest.raises(ConvertError, match="images and texts"):
+        convert_in.bring_in(tmp_path, tmp_path / "out", "datasets")
+    (tmp_path / "y.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ConvertError, match="not a readable Parquet"):
+        convert_in.bring_in(tmp_path / "y.parquet", tmp_path / "out", "datasets")
+    pq.write_table(pa.table({"text": [5]}), tmp_path / "z.parquet")
+    with pytest.raises(ConvertError, match="bad_record 1"):
+        convert_in.bring_in(tmp_path / "z.parquet", tmp_path / "out", "datasets")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+    dataset = made(tmp_path, "text", 3)
+    (tmp_path / ".out.tmp").mkdir()
+    (tmp_path / ".out.tmp" / "half.parquet").write_bytes(b"half")
+    assert export(dataset, tmp_path / "out", "datasets").files == ("00000.parquet",)
+    assert not (tmp_path / ".out.tmp").exists()
+
+
+def test_the_examples_in_the_docs_are_what_is_written(tmp_path: Path) -> None:
+    said = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    examples = {name: json.loads(body) for name, body in re.findall(r"```json (\w+)\n(.*?)```", said, re.DOTALL)}
+    assert set(examples) == set(MAKERS)
+    for kind, make in MAKERS.items():
+        store = Store(tmp_path / kind)
+        written = json.loads(make(store, 3)["json"])
+        assert set(written) <= set(examples[kind]), kind
+        assert set(examples[kind]) - set(written) <= {"clip_score"}
+    document = examples["interleaved"]["segments"]
+    segments = json.loads(interleaved(Store(tmp_path / "i"), 3)["json"])["segments"]
+    keys = {tuple(sorted(set(s) - {"alt", "caption"})) for s in segments}
+    assert {tuple(sorted(set(s) - {"alt", "caption"})) for s in document} == keys
+    assert set(examples["ocr"]["words"][0]) == set(json.loads(ocr(Store(tmp_path / "o"), 0)["json"])["words"][0])

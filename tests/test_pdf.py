@@ -1,0 +1,373 @@
+"""PDF files: what is read of their text layers and in which order, and what hostile ones cannot do."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pdfs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pdfs import line, lines, pdf, stream, wide
+from PIL import Image
+
+from curate.pdf import (
+    Guard,
+    PageText,
+    PdfError,
+    PdfLimits,
+    count_pages,
+    covered,
+    objects,
+    open_pdf,
+    read_text,
+    render,
+    ruled_lines,
+    tables,
+)
+
+FOX = "the quick brown fox jumps over a lazy dog and sleeps under an old tree until morning comes with light on fields"
+PROSE = FOX.split(" ") * 30
+
+
+def layer(data: bytes, page: int = 0) -> PageText:
+    with open_pdf(data) as opened, opened.page(page) as found:
+        return read_text(found)
+
+
+def refused(data: bytes, limits: PdfLimits | None = None) -> str:
+    with pytest.raises(PdfError) as error, open_pdf(data, limits or PdfLimits()):
+        pass
+    return error.value.error
+
+
+@pytest.fixture(scope="module")
+def guard() -> Iterator[Guard]:
+    """A guard that gives a page a second and half a gigabyte."""
+    found = Guard(PdfLimits(), seconds=1, memory_bytes=1 << 30)
+    yield found
+    found.close()
+
+
+# What is refused, by name
+
+
+def test_a_file_that_asks_for_a_password_is_encrypted_and_one_that_does_not_is_read() -> None:
+    assert refused(pdfs.encrypted(b"secret")) == "encrypted_pdf"
+    assert layer(pdfs.encrypted(b"")).text == "open to all who read"
+
+
+def test_each_file_that_is_no_readable_pdf_is_named() -> None:
+    whole = pdf(line("text", 72, 700))
+    assert refused(b"") == "empty_file"
+    assert refused(b"<html>404</html>") == "not_a_pdf"
+    assert refused(b"%PDF-1.7\n" + b"\0" * 300) == "damaged_pdf"
+    assert refused(pdf()) == "empty_pdf"
+    assert refused(whole, PdfLimits(max_bytes=100)) == "pdf_too_large"
+    assert refused(pdf("", "", ""), PdfLimits(max_pages=2)) == "too_many_pages"
+
+
+def test_a_file_whose_table_of_objects_is_not_where_it_says_is_still_read() -> None:
+    whole = pdf(line("still here", 72, 700))
+    assert layer(whole.replace(b"startxref\n", b"startxref\n99")).text == "still here"
+
+
+def test_a_page_that_is_not_there_is_named() -> None:
+    with open_pdf(pdf("")) as opened, pytest.raises(PdfError, match="missing_page"):
+        opened.page(1)
+
+
+def test_a_page_with_more_characters_than_the_limit_is_refused() -> None:
+    data = pdf(lines(["a" * 80] * 3, 10, 700))
+    with open_pdf(data, PdfLimits(max_characters=100)) as opened, opened.page(0) as page, pytest.raises(PdfError) as no:
+        read_text(page)
+    assert no.value.error == "too_many_characters"
+
+
+def test_an_enormous_page_is_drawn_at_the_size_asked_for_and_refused_beyond_200_inches() -> None:
+    with open_pdf(pdf("", box=(0, 0, 14_000, 7_000))) as opened, opened.page(0) as page:
+        assert render(page, 500).size == (500, 250)
+        with pytest.raises(PdfError, match="page_too_large"):
+            render(page, 20_000)
+    huge = pdf("", box=(0, 0, 100_000, 20_000))
+    with open_pdf(huge) as opened, opened.page(0) as page, pytest.raises(PdfError, match="page_too_large"):
+        render(page, 500)
+
+
+def test_a_page_a_point_wide_still_gives_a_picture() -> None:
+    with open_pdf(pdf("", box=(0, 0, 1, 5_000))) as opened, opened.page(0) as page:
+        assert render(page, 1000).size == (1, 1000)
+
+
+# Words, boxes and their order
+
+
+def test_words_have_boxes_in_fractions_of_the_page_as_seen() -> None:
+    found = layer(pdf(line("Hello brave world", 61.2, 792 - 79.2, 20)))
+    assert (found.words, found.lines.tolist(), found.columns) == (["Hello", "brave", "world"], [0, 0, 0], 1)
+    left, top, right, bottom = found.boxes[0]
+    assert left == pytest.approx(0.1, abs=0.002) and right < found.boxes[1][0]
+    assert top < 0.1 - 10 / 792 < bottom  # the letters stand on the line, and some reach below it
+    assert bottom - top == pytest.approx(20 / 792, abs=0.005)
+
+
+def test_boxes_are_of_the_page_after_its_rotation_and_within_its_crop_box() -> None:
+    turned = layer(pdf(line("Hello world", 72, 700), page="/Rotate 90"))
+    assert turned.skew_degrees == -90
+    assert (turned.boxes[:, 0] > 0.85).all() and turned.boxes[0][1] < turned.boxes[1][1]
+    cropped = layer(pdf(line("Hello", 72, 700) + line("outside", 400, 100), page="/CropBox [60 600 312 792]"))
+    assert cropped.words == ["Hello"]
+    assert cropped.boxes[0][0] == pytest.approx(12 / 252, abs=0.003)
+
+
+def test_what_lies_beside_the_page_is_not_read() -> None:
+    assert layer(pdf(line("seen", 72, 700) + line("unseen", 700, 700))).text == "seen"
+
+
+def test_words_that_a_line_breaks_are_whole_in_the_text_and_as_printed_in_the_words() -> None:
+    found = layer(pdf(lines(["an exam-", "ple of well-", "Known things"], 72, 700)))
+    assert found.text == "an example\nof well-Known\nthings"
+    assert found.words == ["an", "exam-", "ple", "of", "well-", "Known", "things"]
+    assert found.lines.tolist() == [0, 0, 1, 1, 1, 2, 2]
+
+
+def test_ligatures_come_apart_into_their_letters() -> None:
+    assert layer(pdf(wide("o\ufb03ce \ufb01ne", 72, 700))).words == ["office", "fine"]
+
+
+def test_a_glyph_without_a_character_stands_as_the_replacement_character() -> None:
+    assert layer(pdf(wide("a\0c", 72, 700))).text == "a\ufffdc"
+
+
+@pytest.mark.parametrize("text", ["שלום עולם", "مرحبا بالعالم"])
+def test_right_to_left_lines_are_in_the_order_of_reading_however_they_were_drawn(text: str) -> None:
+    as_seen = layer(pdf(wide(text[::-1], 72, 700)))
+    letter_by_letter = layer(pdf("".join(wide(c, 400 - 10 * n, 700) for n, c in enumerate(text))))
+    assert as_seen.text == letter_by_letter.text == text
+    assert as_seen.words == text.split()
+    assert as_seen.boxes[0][0] > as_seen.boxes[1][0]
+
+
+def test_vertical_lines_are_read_downwards_and_from_right_to_left() -> None:
+    columns = [("縦書きの文章です。", 500), ("次の行も読みます", 480), ("最後の行はここです", 460)]
+    for drawn in (columns, columns[::-1]):
+        found = layer(pdf("".join(wide(text, x, 700) for text, x in drawn), vertical=True))
+        assert found.text == "\n".join(text for text, _ in columns)
+        assert found.words[:2] == ["縦", "書"] and found.boxes[0][3] <= found.boxes[1][1] + 1e-6
+
+
+def column(start: int, x: float, count: int = 12, top: float = 650) -> tuple[list[str], list[str]]:
+    """Lines of prose that fill 200 points, as texts and as drawn."""
+    texts = [" ".join(PROSE[start + 7 * n : start + 7 * n + 7]) for n in range(count)]
+    return texts, [line(text, x, top - 12 * n, 9) for n, text in enumerate(texts)]
+
+
+def test_two_columns_are_read_one_after_the_other_even_when_drawn_across() -> None:
+    left, left_drawn = column(0, 60)
+    right, right_drawn = column(90, 330)
+    heading = line("A heading that stands across both of the columns of this page", 130, 700, 12)
+    foot = line("7", 303, 40, 9)
+    across = [part for pair in zip(left_drawn, right_drawn, strict=True) for part in pair]
+    for drawn in (left_drawn + right_drawn, across):
+        found = layer(pdf(heading + "".join(drawn) + foot))
+        texts = found.text.split("\n")
+        assert texts[0].startswith("A heading") and texts[-1] == "7"
+        assert texts[1:-1] == left + right
+        assert found.columns == 2
+
+
+def test_a_heading_in_the_middle_parts_what_is_above_it_from_what_is_below() -> None:
+    above_left, above_right = column(0, 60), column(50, 330)
+    below_left, below_right = column(110, 60, top=400), column(170, 330, top=400)
+    heading = line("Here begins the second part and it runs over the whole width of the page", 100, 450, 12)
+    parts = [above_left, below_left, above_right, below_right]
+    found = layer(pdf("".join("".join(drawn) for _, drawn in parts) + heading))
+    order = [*above_left[0], *above_right[0], "Here", *below_left[0], *below_right[0]]
+    assert [text if not text.startswith("Here") else "Here" for text in found.text.split("\n")] == order
+
+
+def test_three_columns_are_found() -> None:
+    drawn = []
+    for number, x in enumerate((40, 220, 400)):
+        texts = [" ".join(PROSE[60 * number + 5 * n :][:5]) for n in range(12)]
+        drawn += [line(text, x, 650 - 12 * n, 9) for n, text in enumerate(texts)]
+    assert layer(pdf("".join(sorted(drawn, key=lambda one: -float(one.split()[5]))))).columns == 3
+
+
+def test_a_table_is_read_row_by_row() -> None:
+    rows = [(f"name {n}", f"{n * 37}", f"{n * 11}.5") for n in range(14)]
+    drawn = "".join(
+        line(cell, x, 700 - 14 * n) for n, row in enumerate(rows) for cell, x in zip(row, (72, 250, 420), strict=True)
+    )
+    found = layer(pdf(drawn))
+    assert found.columns == 1
+    assert found.text.split() == " ".join(" ".join(row) for row in rows).split()
+
+
+def test_dots_before_the_numbers_of_pages_are_no_column() -> None:
+    names = ["Introduction", "Installing", "The first run of all", "Appendix", "What to do next", "Index"] * 2
+    drawn = "".join(line(f"{name} {' . ' * (40 - len(name))} {n}", 72, 700 - 14 * n) for n, name in enumerate(names))
+    found = layer(pdf(drawn))
+    assert found.columns == 1 and [text.split()[-1] for text in found.text.split("\n")] == [str(n) for n in range(12)]
+
+
+def test_a_header_that_was_drawn_last_is_read_first() -> None:
+    body = lines(["one line of it", "another line of it", "the last line of it"], 72, 600)
+    assert layer(pdf(body + line("Header", 72, 750))).text.startswith("Header\none line")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(20, 560), st.integers(20, 760), st.integers(4, 30)), max_size=60))
+def test_every_word_is_read_exactly_once_wherever_it_stands(places: list[tuple[int, int, int]]) -> None:
+    drawn = [line(f"w{n}", x, y, size) for n, (x, y, size) in enumerate(places)]
+    found = layer(pdf("".join(drawn)))
+    assert len(found.words) == len(found.boxes) == len(found.lines)
+    assert "".join(found.words).count("w") == len([c for c in found.text if c == "w"])
+    assert (found.boxes >= 0).all() and (found.boxes <= 1).all()
+    assert (np.diff(found.lines) >= 0).all()
+
+
+# Pictures, forms, scans
+
+
+def test_a_page_of_a_pure_scan_has_a_picture_all_over_and_no_words() -> None:
+    data = pdfs.scan(Image.new("RGB", (300, 400), (250, 250, 240)))
+    with open_pdf(data) as opened, opened.page(0) as page:
+        assert read_text(page).words == []
+        assert covered(objects(page).images) == 1
+
+
+def test_images_within_reused_drawings_are_found_where_they_are_placed() -> None:
+    head = "/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8"
+    form = "/Type /XObject /Subtype /Form /BBox [0 0 100 100] /Resources << /XObject << /I 50 0 R >> >>"
+    more = {50: stream(b"\0", head), 51: stream(b"q 50 0 0 50 0 0 cm /I Do Q", form)}
+    data = pdf("q 2 0 0 2 100 200 cm /F Do Q", resources="/XObject << /F 51 0 R >>", more=more)
+    with open_pdf(data) as opened, opened.page(0) as page:
+        (box,) = objects(page).images
+    assert box == pytest.approx([100 / 612, 1 - 300 / 792, 200 / 612, 1 - 200 / 792], abs=1e-3)
+
+
+def test_a_form_is_drawn_with_what_was_filled_in() -> None:
+    look = stream(b"0 0 0 rg 0 0 100 20 re f", "/Type /XObject /Subtype /Form /BBox [0 0 100 20]")
+    field = b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /Rect [100 600 200 620] /F 4 /AP << /N 51 0 R >> >>"
+    data = pdf("", page="/Annots [50 0 R]", catalog="/AcroForm << /Fields [50 0 R] >>", more={50: field, 51: look})
+    with open_pdf(data) as opened, opened.page(0) as page:
+        picture = render(page, 792)
+    assert picture.getpixel((150, 792 - 610)) == (0, 0, 0) and picture.getpixel((250, 792 - 610)) == (255, 255, 255)
+
+
+def test_lines_of_a_table_are_told_from_other_drawings() -> None:
+    rules = "".join(f"72 {y} 400 0.5 re f\n" for y in (700, 680, 500))
+    data = pdf(rules + "100 100 m 200 150 l S\n" + "300 300 100 100 re f\n")
+    with open_pdf(data) as opened, opened.page(0) as page:
+        across, down = ruled_lines(objects(page).paths, page.width_pt, page.height_pt)
+    assert (len(across), len(down)) == (3, 0)
+    assert covered(tables(across)) == pytest.approx(400 * 200 / (612 * 792), rel=0.05)
+
+
+# Bombs: each costs a named error, never the process that asked
+
+
+def nested_forms(depth: int, times: int) -> bytes:
+    """A drawing that draws another one many times, which draws another..."""
+    head = "/Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources << /XObject << /F {} 0 R >> >>"
+    more = {50 + n: stream(b"/F Do " * times, head.format(51 + n)) for n in range(depth)}
+    more[50 + depth] = stream(b"0 0 9 9 re f ", head.format(50 + depth + 1))
+    return pdf("/F Do", resources="/XObject << /F 50 0 R >>", more=more)
+
+
+def unpacks_to(size: int) -> bytes:
+    """A page whose instructions, a box drawn over and over, unpack from a thousandth of their size."""
+    packer = zlib.compressobj(9)
+    one = b"0 0 9 9 re f " * 80_000
+    packed = b"".join(packer.compress(one) for _ in range(size // len(one))) + packer.flush()
+    more = {51: b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed)}
+    return pdf("", more=more).replace(b"/Contents 11 0 R", b"/Contents 51 0 R")
+
+
+def test_drawings_within_drawings_without_end_are_given_up_in_time(guard: Guard) -> None:
+    with pytest.raises(PdfError) as error:
+        guard.look(nested_forms(12, 20), 0)
+    assert error.value.error in ("pdf_timeout", "pdf_crashed")
+    assert guard.pages(pdf("", "")) == 2
+
+
+def test_a_page_that_unpacks_to_gigabytes_is_given_up(guard: Guard) -> None:
+    with pytest.raises(PdfError) as error:
+        guard.look(unpacks_to(600 << 20), 0)
+    assert error.value.error in ("pdf_timeout", "pdf_crashed")
+    assert guard.look(pdf(line("well again", 72, 700)), 0).text.text == "well again"
+
+
+def test_a_file_that_claims_a_million_pages_costs_nothing(guard: Guard) -> None:
+    claims = pdf("").replace(b"/Count 1 ", b"/Count 1000000 ")
+    with pytest.raises(PdfError, match="too_many_pages"):
+        guard.pages(claims)
+
+
+def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(guard: Guard) -> None:
+    depth = 30_000
+    more = {100 + n: b"<< /Type /Pages /Count 1 /Kids [%d 0 R] >>" % (101 + n) for n in range(depth)}
+    more[100 + depth] = b"<< /Type /Page /MediaBox [0 0 9 9] >>"
+    data = pdf("", more=more).replace(b"/Kids [10 0 R]", b"/Kids [100 0 R]")
+    with pytest.raises(PdfError) as error:
+        guard.look(data, 0)
+    assert error.value.error == "damaged_page"
+
+
+def test_a_page_tree_that_is_a_loop_ends(guard: Guard) -> None:
+    data = pdf("").replace(b"/Kids [10 0 R]", b"/Kids [ 2 0 R]")
+    with pytest.raises(PdfError):
+        guard.look(data, 0)
+
+
+def test_what_the_guard_reads_is_what_is_read_without_it(guard: Guard) -> None:
+    data = pdf(line("one", 72, 700), lines(["an exam-", "ple of words"], 72, 700) + "72 500 400 0.5 re f\n")
+    for number in (1, 0, 1):
+        look, bare = guard.look(data, number), layer(data, number)
+        assert (look.text.text, look.text.words, look.text.columns) == (bare.text, bare.words, bare.columns)
+        assert (look.text.boxes == bare.boxes).all() and (look.text.lines == bare.lines).all()
+    assert len(guard.look(data, 1).objects.paths) == 1
+    drawn, width, height = guard.draw(data, 0, 400, "png", 90)
+    with open_pdf(data) as opened, opened.page(0) as page:
+        assert Image.open(io.BytesIO(drawn)).tobytes() == render(page, 400).tobytes()
+    assert (width, height) == (309, 400)
+
+
+def test_a_page_fails_alone_even_when_reading_it_ends_the_process_that_reads(guard: Guard) -> None:
+    good = pdf(line("good", 72, 700))
+    bomb = nested_forms(12, 20)
+    outcomes = []
+    for data in (good, bomb, good):
+        try:
+            outcomes.append(guard.look(data, 0).text.text)
+        except PdfError as error:
+            outcomes.append(error.error.partition("_")[0])
+    assert outcomes == ["good", "pdf", "good"]
+
+
+def test_pages_are_counted_by_the_guard() -> None:
+    assert count_pages(pdf("", "", ""), PdfLimits()) == 3
+    with pytest.raises(PdfError, match="encrypted_pdf"):
+        count_pages(pdfs.encrypted(b"secret"), PdfLimits())
+
+
+@pytest.mark.slow
+def test_five_thousand_pages_leave_no_memory_behind() -> None:
+    data = pdf(*[lines([" ".join(PROSE[:12])] * 40, 72, 700)] * 20)
+
+    def read(times: int) -> int:
+        for _ in range(times):
+            with open_pdf(data) as opened:
+                for number in range(opened.pages):
+                    with opened.page(number) as page:
+                        read_text(page), objects(page)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    before = read(50)
+    assert read(200) - before < 4 << 20
