@@ -7,18 +7,14 @@ Nothing of them is part of this project: they are fetched by version and hash.
 from __future__ import annotations
 
 import gzip
-import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.run import locked
-from curate.sample import commit_text, dump_json, fingerprint
-from pipelines.materials import MATERIALS, fetch
+from pipelines.materials import laid_down
 
-PAGES, GUIDES, CHAPTERS, STAMP = "pages", "guides", "chapters", "prepared.json"
+PAGES, GUIDES, CHAPTERS = "pages", "guides", "chapters"
 LANGUAGES = ("de", "en", "es", "fr", "ja")
 MAX_FILE_BYTES = 256 << 20
 
@@ -42,24 +38,13 @@ def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     Raises pipelines.materials.MaterialUnavailableError where the packages cannot be had, and curate.run.RunError while
     another command is at work in the folder.
     """
-    target = folder / "source"
     names = [_MANUAL, _GUIDES, *(f"debian-reference-{language}" for language in LANGUAGES)]
-    made_of = fingerprint([_VERSION, *(MATERIALS[name].sha256 for name in names)])
-    stamp = target / STAMP
-    with locked(folder):
-        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
-            places = {name: fetch(name, cache) / "usr" / "share" for name in names}
-            building = folder / ".source.building"
-            for stale in (building, target):
-                shutil.rmtree(stale, ignore_errors=True)
-            counts = _lay_down(places, building)
-            commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
-            building.rename(target)
-    return Prepared(**json.loads(stamp.read_text())["counts"])
+    return Prepared(**laid_down(folder, names, _VERSION, _lay_down, cache))
 
 
-def _lay_down(places: dict[str, Path], target: Path) -> dict[str, int]:
+def _lay_down(packages: Mapping[str, Path], target: Path) -> dict[str, int]:
     """Copy what is wanted; the files' times are zero, so that the same packages make the same source anywhere."""
+    places = {name: package / "usr" / "share" for name, package in packages.items()}
     manual = places[_MANUAL] / "gimp" / "2.0" / "help" / "en"
     pages = [_copy(path, target / PAGES / path.relative_to(manual)) for path in _files(manual)]
     guides = [

@@ -5,6 +5,7 @@ Nothing is installed, imported or run: a wheel, an npm tarball and a Debian pack
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -13,16 +14,18 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
-from curate.sample import file_sha256
+from curate.run import locked
+from curate.sample import commit_text, dump_json, file_sha256, fingerprint
 
 Registry = Literal["pypi", "npm", "debian"]
 Member = tuple[str, int, IO[bytes]]
 
+STAMP = "prepared.json"
 DOWNLOAD_SECONDS = 900
 MAX_FILES = 50_000
 MAX_BYTES = 2 << 30
@@ -252,6 +255,34 @@ def fetch(name: str, cache: Path | None = None) -> Path:
             if not folder.is_dir():  # another process was first: its folder holds the same bytes
                 raise
     return folder
+
+
+def laid_down(
+    folder: Path,
+    names: Sequence[str],
+    version: int,
+    lay_down: Callable[[Mapping[str, Path], Path], dict[str, Any]],
+    cache: Path | None = None,
+) -> dict[str, Any]:
+    """What `lay_down` counted when it made `folder`/source of the unpacked packages; done once, then found.
+
+    It is given the packages' folders by name, and the folder to make. The source appears whole or not at all; other
+    packages, or a raised `version` of how they are laid down, make it anew. Raises what `fetch` raises, and
+    curate.run.RunError while another command is at work in the folder.
+    """
+    target = folder / "source"
+    made_of = fingerprint([version, *(MATERIALS[name].sha256 for name in names)])
+    stamp = target / STAMP
+    with locked(folder):
+        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
+            places = {name: fetch(name, cache) for name in names}
+            building = folder / ".source.building"
+            for stale in (building, target):
+                shutil.rmtree(stale, ignore_errors=True)
+            counts = lay_down(places, building)
+            commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
+            building.rename(target)
+    return dict(json.loads(stamp.read_text())["counts"])
 
 
 def _download(material: Material, folder: Path) -> Path:

@@ -11,17 +11,15 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from curate.run import locked
-from curate.sample import commit_text, dump_json, fingerprint
-from pipelines.materials import MATERIALS, fetch
+from pipelines.materials import laid_down
 
-IMAGES, CAPTIONS, STAMP = "images", "captions.jsonl", "prepared.json"
+IMAGES, CAPTIONS = "images", "captions.jsonl"
 
 MAX_SVG_BYTES = 16 << 20
 MAX_TEXT_CHARACTERS = 20_000
@@ -79,20 +77,15 @@ def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     pipelines.materials.MaterialUnavailableError where Debian's packages cannot be had, and curate.run.RunError while
     another command is at work in the folder.
     """
-    target = folder / "source"
-    made_of = fingerprint([_VERSION, *(MATERIALS[name].sha256 for name in (_PICTURES, _DRAWINGS))])
-    stamp = target / STAMP
-    with locked(folder):
-        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
-            places = ((fetch(n, cache), n.removeprefix("openclipart-")) for n in (_PICTURES, _DRAWINGS))
-            pictures, drawings = (place / "usr" / "share" / "openclipart" / kind for place, kind in places)
-            building = folder / ".source.building"
-            for stale in (building, target):
-                shutil.rmtree(stale, ignore_errors=True)
-            counts = lay_down(pictures, drawings, building)
-            commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
-            building.rename(target)
-    return Prepared(target / IMAGES, target / CAPTIONS, **json.loads(stamp.read_text())["counts"])
+    counts = laid_down(folder, (_PICTURES, _DRAWINGS), _VERSION, _lay_down, cache)
+    return Prepared(folder / "source" / IMAGES, folder / "source" / CAPTIONS, **counts)
+
+
+def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, Any]:
+    pictures, drawings = (
+        places[name] / "usr" / "share" / "openclipart" / kind for name, kind in ((_PICTURES, "png"), (_DRAWINGS, "svg"))
+    )
+    return lay_down(pictures, drawings, target)
 
 
 def lay_down(pictures: Path, drawings: Path, target: Path) -> dict[str, Any]:

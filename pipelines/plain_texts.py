@@ -10,17 +10,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from curate import tables, texts
-from curate.run import locked
-from curate.sample import commit_text, dump_json, fingerprint
-from pipelines.materials import MATERIALS, fetch
+from curate.sample import commit_text
+from pipelines.materials import MATERIALS, laid_down
 
-STAMP = "prepared.json"
 MANUALS = tuple(sorted(name for name in MATERIALS if name.startswith("debian-reference-")))
 SAYINGS = tuple(sorted(name for name in MATERIALS if name.split("-")[0] == "fortunes"))
 MAX_MANUAL_BYTES = 16 << 20
@@ -46,22 +43,10 @@ def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     Raises pipelines.materials.MaterialUnavailableError where the packages cannot be had, and curate.run.RunError while
     another command is at work in the folder.
     """
-    target = folder / "source"
-    made_of = fingerprint([_VERSION, *(MATERIALS[name].sha256 for name in (*MANUALS, *SAYINGS))])
-    stamp = target / STAMP
-    with locked(folder):
-        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
-            places = {name: fetch(name, cache) for name in (*MANUALS, *SAYINGS)}
-            building = folder / ".source.building"
-            for stale in (building, target):
-                shutil.rmtree(stale, ignore_errors=True)
-            counts = _lay_down(places, building)
-            commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
-            building.rename(target)
-    return Prepared(**json.loads(stamp.read_text())["counts"])
+    return Prepared(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))
 
 
-def _lay_down(places: dict[str, Path], target: Path) -> dict[str, int]:
+def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, int]:
     counts = {"sections": 0, "sayings": 0, "unreadable": 0}
     for name, place in places.items():
         kind = "sections" if name in MANUALS else "sayings"
