@@ -98,7 +98,7 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
         pool = sources.pool_of(recipe)
         runner = _Runner(recipe, pool, sources.plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
-        steps = chained(resolved, fingerprint([pool.key, runner.version()]))
+        steps = chained(resolved, start_of(pool))
         counts, cuts = runner.annotate(ingest, steps)
         key, funnel, samples = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
@@ -323,6 +323,11 @@ def choices(recipe: Recipe) -> str:
 def decisions_folder(recipe: Recipe, key: str) -> Path:
     """Where the decisions and the kept rows of a run lie."""
     return Path(recipe.out) / "decisions" / key
+
+
+def start_of(pool: Pool) -> str:
+    """What the chain of decisions starts from: the pool, and how often its failures were tried again."""
+    return fingerprint([pool.key, attempts(pool)])
 
 
 def attempts(pool: Pool) -> int:

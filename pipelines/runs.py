@@ -70,7 +70,7 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
     pool = pool_of(checked)
     planned = plan(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
-    steps = recipe.chained(recipe.resolve(checked), pool.key)
+    steps = recipe.chained(recipe.resolve(checked), engine_run.start_of(pool))
     lines: list[dict[str, Any]] = [
         {
             "step": s.label,
@@ -84,7 +84,7 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
     if as_json:
         print_json({"rows": planned.rows, "shards": planned.shards, "shards_ingested": there, "steps": lines})
         return
-    rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the tars are read"
+    rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
     out_console.print(f"source: {rows} in {planned.shards} shards, {there} of them ingested")
     table = Table("step", "reads", "keeps rows whose", "columns there")
     for line in lines:

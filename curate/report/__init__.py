@@ -9,7 +9,7 @@ from curate.recipe import chained, resolve
 from curate.report import card, page
 from curate.report.examples import survey
 from curate.rules import check_funnel
-from curate.run import Summary, attempts, decisions_folder
+from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
 
 VERSION = 2
@@ -27,7 +27,7 @@ def write(summary: Summary) -> list[Path]:
     if all(p.exists() for p in (done, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
-    steps = chained(resolve(summary.recipe), fingerprint([summary.pool.key, attempts(summary.pool)]))
+    steps = chained(resolve(summary.recipe), start_of(summary.pool))
     seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))
