@@ -192,14 +192,16 @@ def spec_of(function: Callable[..., Any]) -> Spec:
 
 
 def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """All that could change the op's values, as plain data: name, version, every knob, and its files' digest."""
+    """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
-    said = {name: _said(name, value) for name, value in full.items()}
+    said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
     own = getattr(function, "identity", None)
     files = own(**full) if own else ""
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
-    return {"op": spec.name, "version": spec.version, "knobs": said, "files": files, "after": before}
+    writes = {name: str(kind) for name, kind in spec.writes.items()}
+    said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
+    return {"op": spec.name} | said
 
 
 def _said(name: str, value: Any) -> Any:
