@@ -1,4 +1,4 @@
-"""Ops on the caption alone: its size and make-up, known boilerplate, its language, and how many rows share it."""
+"""Ops on a text: its size and make-up, known boilerplate, its language, its quality to a classifier, its copies."""
 
 import hashlib
 import re
