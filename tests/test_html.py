@@ -113,6 +113,34 @@ def test_blocks_that_stand_there_again_and_again_are_left_out() -> None:
     assert shown(found) == [*shown(page(STORY)), "Another day."]
 
 
+def test_an_id_made_of_a_heading_s_words_says_nothing() -> None:
+    section = f"<section id=comments><h2 id=menu>Comments</h2>{STORY}</section>"
+    assert shown(page(f"<main>{STORY.replace('seven', 'six')}{section}</main>"))[1:] == [
+        "Comments",
+        *shown(page(STORY)),
+    ]
+
+
+def test_marks_of_links_to_headings_are_no_text() -> None:
+    assert shown(page(f"<h2>Fares<a href=#fares>¶</a></h2>{STORY}"))[0] == "Fares"
+
+
+def test_a_list_of_links_goes_and_the_words_around_it_stay() -> None:
+    links = "".join(f"<li><a href=/{n}>Section {n} of the rules</a></li>" for n in range(9))
+    found = page(
+        f"{STORY}<div class=part><h2>See</h2><p>The rules have nine sections, and here they are:</p>"
+        f"<ul>{links}</ul></div>"
+    )
+    assert shown(found)[1:] == ["See", "The rules have nine sections, and here they are:"]
+
+
+def test_short_sections_of_one_kind_stay_together() -> None:
+    parts = "".join(
+        f"<div class=sect><h2>Pier {n}</h2><p>{words}</p></div>" for n, words in enumerate(["Closed.", STORY[3:-4] * 6])
+    )
+    assert shown(page(f"<div>{parts}</div>"))[:2] == ["Pier 0", "Closed."]
+
+
 def test_the_share_of_words_left_out_is_known() -> None:
     found = page(f"<nav>{'menu ' * 80}</nav>{STORY}")
     assert (found.words, found.all_words) == (20, 100)
@@ -216,7 +244,8 @@ def test_a_data_url_is_kept_up_to_its_limit() -> None:
 
 
 def test_inline_drawings_are_left_out_and_counted() -> None:
-    assert page(f"{STORY}<svg><path d=M0/></svg><SVG></SVG>").drawings == 2
+    found = page(f"<svg class=icon/>{STORY}<svg><svg><text>no</text></svg><text>no</text></svg><SVG></SVG><p>On deck.")
+    assert (shown(found)[1:], found.drawings) == (["On deck."], 3)
 
 
 # Characters
@@ -299,6 +328,9 @@ BOMBS = {
     "sidebars": "<div class=sidebar>" * 4_800 + "x " * 4_000,
     "pictures": "<img src=a.jpg>" * 200_000,
     "tables around a long one": "<table><tr><td>" * 250 + "<td>x" * 100_000 + "<table>",
+    "drawings": "<svg>" * 300_000 + "</svg>" * 300_000,
+    "open drawings": "<svg " * 500_000,
+    "names of noise": f"<p class={'site-' * 60}nav{'-list' * 60}!>x" * 5_000,
     "names": "".join(f"<p class=c{n}>x" for n in range(200_000)),
 }
 

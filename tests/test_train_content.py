@@ -76,7 +76,7 @@ def test_any_text_is_spelled_in_bounded_time(name: str) -> None:
     assert encode("") == []
     spelled = encode("\ud800 \x00 <end_of_text> &lt;start_of_text> 🍎")
     assert spelled and max(spelled) < {"bytes": 256, "simple": 49_406}[name]
-    assert len(encode("x" * 300_000)) > 1000
+    assert len(encode("x" * 100_000)) > 1000
 
 
 def test_a_tokenizer_that_is_not_known_spells_nothing() -> None:

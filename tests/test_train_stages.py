@@ -47,9 +47,9 @@ def batches(manifest: Path, objective: dict[str, Any], size: int, count: int) ->
         stream.close()
 
 
-def run(manifest: Path, folder: Path, settings: dict[str, Any]) -> Path:
+def run(manifest: Path, folder: Path, settings: dict[str, Any], checkpoint_every: int = 99) -> Path:
     folder.mkdir()
-    run_settings = {**TINY["run"], "checkpoint_every": 1, "keep": 99}
+    run_settings = {**TINY["run"], "checkpoint_every": checkpoint_every, "keep": 99}
     path = settings_file(folder, {**TINY, "run": run_settings, **settings})
     assert main([str(manifest), "--config", str(path), "--out", str(folder / "out")]) == 0
     return folder / "out"
@@ -143,7 +143,7 @@ def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losse
     objective = {"type": "caption", "text_length": 24}
     losses = {}
     for parts in (1, 4):
-        optimizer = {**TINY["optim"], "accumulate": parts}
+        optimizer = {**TINY["optim"], "accumulate": parts, "steps": 4}
         out = run(manifest, tmp_path / str(parts), {"objective": objective, "optim": optimizer})
         losses[parts] = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert losses[4] == pytest.approx(losses[1], rel=1e-3)
@@ -199,10 +199,11 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_only_the_parts_of_a_stage_move(tmp_path: Path) -> None:
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", PARTS)
-    out = run(manifest, tmp_path / "run", {"objective": {"type": "caption", "text_length": 24}})
+    out = run(manifest, tmp_path / "run", {"objective": {"type": "caption", "text_length": 24}}, 1)
     saved = [load_file(path / "model.safetensors") for path in sorted((out / "checkpoints").iterdir())]
     moved = []
     for before, after in itertools.pairwise(saved):
@@ -234,7 +235,7 @@ def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> N
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", PARTS)
     settings = {"objective": {"type": "caption", "text_length": 24}}
-    out = run(manifest, tmp_path / "whole", settings)
+    out = run(manifest, tmp_path / "whole", settings, 1)
     for step in (2, 5, 8):
         begun = tmp_path / str(step) / "out" / "checkpoints" / f"{step:08d}"
         shutil.copytree(out / "checkpoints" / f"{step:08d}", begun)

@@ -37,7 +37,7 @@ MARKS = 2
 
 Pixels = Callable[[bytes, np.random.Generator, Drawn], Tensor]
 """From an image's bytes, its sample's randomness and the sample to image_CHW."""
-Rules = Callable[[int, int], Rule]
+RuleOf = Callable[[int, int], Rule]
 """From a source and a position to what is taken of a sample; `Rule.tokens` counts the marks too."""
 
 
@@ -56,7 +56,7 @@ class Sequences:
 
     wording: Wording
     code: TextCode
-    rules: Rules
+    rules: RuleOf
     pixels: Pixels
 
     def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ class Sizes:
 
     wording: Wording
     code: TextCode
-    rules: Rules
+    rules: RuleOf
     held: Lengths
 
     def __post_init__(self) -> None:

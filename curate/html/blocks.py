@@ -57,4 +57,3 @@ class Found:
     pieces: list[Piece] = field(default_factory=list)
     words_left_out: int = 0
     images_left_out: int = 0
-    drawings: int = 0

@@ -45,25 +45,14 @@ _OTHERS = (
     b"\x00\x00\x01\x00",
     b"ID3",
 )
-_LEFT_OUT = (
-    "script",
-    "style",
-    "template",
-    "svg",
-    "math",
-    "iframe",
-    "noframes",
-    "noembed",
-    "xmp",
-    "plaintext",
-    "textarea",
-)
+_RAW = listed("script style iframe noframes noembed xmp plaintext textarea")
+_LEFT_OUT = _RAW | listed("template svg math")
 _SPACE = " \\t\\n\\f\\r"
 _ENDS = rf"(?=[{_SPACE}/>])"
-_OPENING = re.compile(rf"<!--|<({'|'.join(_LEFT_OUT)}){_ENDS}", re.I)
-_CLOSING = {name: re.compile(rf"</{name}{_ENDS}[^>]*>?", re.I) for name in _LEFT_OUT}
+_OPENING = re.compile(rf"<!--|<({'|'.join(sorted(_LEFT_OUT))}){_ENDS}([^>]*+)>?+", re.I)
+_SAME = {name: re.compile(rf"<(/?){name}{_ENDS}([^>]*+)>?+", re.I) for name in _LEFT_OUT}
 _FORMATTING = listed("b big code em font i nobr s small strike strong tt u")
-_REOPENED = re.compile(rf"<(/?)(a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u){_ENDS}", re.I)
+_REOPENED = re.compile(rf"<(/?)({'|'.join(sorted(_FORMATTING))}|a){_ENDS}", re.I)
 _VALUE = rf"""(?:"[^"]*+"|'[^']*+'|[^{_SPACE}>"'][^{_SPACE}>]*+)"""
 _ATTRIBUTE = rf"[{_SPACE}/]*+[^{_SPACE}/>][^{_SPACE}/>=]*+(?:[{_SPACE}]*+=[{_SPACE}]*+{_VALUE}?+)?+"
 _MANY_TAGS = 5_000
@@ -112,17 +101,26 @@ def _without_scripts(text: str) -> tuple[str, int]:
         kept.append(text[at : found.start()])
         name = (found[1] or "").lower()
         drawings += name == "svg"
-        at = _end_of(text, found.end(), name)
+        if not name:
+            end = text.find("-->", found.end() - 2)  # `<!-->` is a whole comment
+            at = len(text) if end < 0 else end + 3
+        else:
+            at = found.end() if found[2].endswith("/") else _end_of(name, text, found.end())
     kept.append(text[at:])
     return "".join(kept), drawings
 
 
-def _end_of(text: str, at: int, name: str) -> int:
-    if not name:
-        end = text.find("-->", at - 2)  # `<!-->` is a whole comment
-        return len(text) if end < 0 else end + 3
-    found = _CLOSING[name].search(text, at)
-    return found.end() if found else len(text)
+def _end_of(name: str, text: str, at: int) -> int:
+    """Where an element of that name ends which began before `at`; drawings and templates may hold others."""
+    depth = 1
+    for found in _SAME[name].finditer(text, at):
+        if found[1]:
+            depth -= 1
+        elif name not in _RAW and not found[2].endswith("/"):
+            depth += 1
+        if not depth:
+            return found.end()
+    return len(text)
 
 
 def _check_attributes(text: str, limits: Limits) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import unquote, urljoin, urlsplit
 
-Attributes = Mapping[str, str | None]
+from curate.html.names import Attributes
 
 LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-original-src", "data-hi-res-src", "data-url")
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
 _STAND_IN = re.compile(
-    r"(?:^|/)(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader|grey|gray)"
+    r"(?:^|/)(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
+    r"|grey|gray)"
     r"(?:[-_.]\d+)?\.(?:gif|png|svg|jpe?g|webp)$",
     re.I,
 )

@@ -24,44 +24,49 @@ SKIPPED = listed(
 
 _MAIN = listed("main article")
 _PARTS = listed("article section")
+_NAMED_BY_ID = listed("div ul ol dl form table td")
+"""Elsewhere an id is mostly made of a heading's words, for links to it."""
+
 _ROLES = listed("navigation banner contentinfo complementary search dialog alertdialog menu menubar toolbar tooltip")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _ENDS = (
     "wrapper|wrap|container|inner|outer|box|block|bar|area|section|list|links|content|group|holder|module|widget"
-    "|panel|row|signup|form|buttons?|icons?|items?|titles?|heading|header|head|text|info|popup|cta|teaser|banner|inline|body"
-    "|page|menu|nav|desktop|mobile|sticky|fixed|ads?|unit|slot"
+    "|panel|row|signup|form|buttons?|icons?|items?|titles?|heading|header|head|text|info|popup|cta|teaser|banner"
+    "|inline|body|page|menu|nav|desktop|mobile|sticky|fixed|ads?|unit|slot"
 )
 _NOISE = (
     # getting around
-    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination|pager|paging|menu|mainmenu"
-    "|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content|jump-?links|prev-?next|next-?prev"
-    "|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related|headerlink|mw-editsection|editsection|catlinks|navbox"
+    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination"
+    "|pager|paging|menu|mainmenu|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content"
+    "|jump-?links|prev-?next|next-?prev|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related"
+    "|headerlink|mw-editsection|editsection|catlinks|navbox"
     # head and foot of a site
-    "|footer|site-?footer|page-?footer|foot|colophon|masthead|site-?header|top-?bar|header-?bar|global-?header|copyright|legal"
-    "|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
+    "|footer|site-?footer|page-?footer|foot|colophon|masthead|site-?header|top-?bar|header-?bar|global-?header"
+    "|copyright|legal|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
     # consent and offers
-    "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)|newsletter|subscribe"
-    "|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox|interstitial|app-?banner|announcements?|promo|promotion"
-    "|promos|advert|adverts|advertisement|advertising|ads|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner"
-    "|taboola|outbrain"
+    "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)"
+    "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox"
+    "|interstitial|app-?banner|announcements?|promo|promotion|promos|advert|adverts|advertisement|advertising|ads"
+    "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner|taboola|outbrain"
     # what else there is
-    "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?|suggested|suggestions"
-    "|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next|most-?(?:read|popular)|popular|trending|latest|recent"
-    "|recent-?posts|teasers?|cross-?sell|upsell|recently-?viewed"
+    "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?"
+    "|suggested|suggestions|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next"
+    "|most-?(?:read|popular)|popular|trending|latest|recent|recent-?posts|teasers?|cross-?sell|upsell"
+    "|recently-?viewed"
     # people around a text
-    "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis|addtoany|follow-?us"
-    "|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form|trackbacks?|pingbacks?|author-?(?:bio|box)"
-    "|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?|tag-?(?:list|cloud)|tagcloud|categories|post-?tags"
-    "|signature|author|author-?(?:name|info|card|line)|dateline|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
-    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint|no-print|screen-reader-text"
-    "|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search|search-?(?:form|box|bar)|feedback|survey"
+    "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis"
+    "|addtoany|follow-?us|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form"
+    "|trackbacks?|pingbacks?|author-?(?:bio|box)|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?"
+    "|tag-?(?:list|cloud)|tagcloud|categories|post-?tags|signature|author|author-?(?:name|info|card|line)|dateline"
+    "|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
+    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint"
+    "|no-print|screen-reader-text|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search"
+    "|search-?(?:form|box|bar)|feedback|survey"
 )
-_NOISE_NAME = re.compile(
-    rf"(?:(?:site|page|main|global|primary|secondary|top|bottom|left|right|js|c|m|l|widget|post|article|entry|user|blog)[-_]+)*(?:{_NOISE})(?:[-_]+(?:{_ENDS}|\d+|left|right|top|bottom))*",
-    re.I,
-)
+_BEFORE = "site|page|main|global|primary|secondary|top|bottom|left|right|js|c|m|l|widget|post|article|entry|user|blog"
+_NOISE_NAME = re.compile(rf"(?:(?:{_BEFORE})[-_]+)*(?:{_NOISE})(?:[-_]+(?:{_ENDS}|\d+|left|right|top|bottom))*", re.I)
 _KEPT_ASIDE = re.compile(
     r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
 )
@@ -92,6 +97,7 @@ class Said:
     """What an element's tag, class, id and role say of it."""
 
     kind: str
+    """Tag and class; empty where they say nothing."""
     noise: bool = False
     main: bool = False
     figure: bool = False
@@ -111,7 +117,9 @@ def said(tag: str, attributes: Attributes) -> Said:
 
 @lru_cache(maxsize=4096)
 def _said(tag: str, classes: str, name: str, role: str) -> Said:
-    words = [*classes.split()[:31], *name.split()[:1]]
+    words = classes.split()[:31]
+    if tag in _NAMED_BY_ID and "section" not in words:
+        words += name.split()[:1]
     known = set(words)
     noise = (
         role in _ROLES or classes.lower() == "ad" or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
 
-_RUNNING_WORDS = 15
-_LINE_WORDS = 8
-_ROW_WORDS = 3
-_MOSTLY_LINKS = 0.6
-_NEARLY_ALL = 0.85
-_HARDLY_MORE = 0.05
+_RUNNING_WORDS = 15  # a paragraph of so many words is running text
+_ROW_WORDS = 3  # and so is an item of a list or a row of a table
+_LINE_WORDS = 8  # between heading and text, a line of so many words is a summary and not a date or a name
+_SHORT_WORDS = 6  # what may be a button or a label
 _FEW_WORDS = 6
+_SHORT_PAGE_WORDS = 100
+_MOSTLY_LINKS = 0.6  # of the words
 _HARDLY_TEXT = 0.1
 _MOSTLY_TEXT = 0.6
+_NEARLY_ALL = 0.85
+_HARDLY_MORE = 0.05
 _SOMEWHAT_MORE = 1.3
-_SHORT_PAGE_WORDS = 100
 _MAIN_SHARE = 0.5
 _REPEATED = 3
-_SHORT_WORDS = 6
 
 
 def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> list[Piece]:

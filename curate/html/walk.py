@@ -15,11 +15,11 @@ from curate.html.names import listed
 
 _HOLDERS = listed(
     "div section article main ul ol dl table td th center form fieldset details figure blockquote header"
-    " aside body footer hgroup summary address menu dir li"
+    " aside body hgroup summary menu dir li"
 )
 """Blocks that hold blocks: each is a container."""
 
-_LINES = listed("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption legend thead tbody tfoot listing figcaption")
+_LINES = listed("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption thead tbody tfoot listing figcaption")
 _BLOCKS = _HOLDERS | _LINES
 _NEVER_NOISE = listed("main article html table tr tbody")
 _HEADINGS = listed("h1 h2 h3 h4 h5 h6")
@@ -31,8 +31,10 @@ _KINDS: dict[str, Block] = {
     **dict.fromkeys(_HEADINGS, "heading"),
 }
 _BREAK, _CELL = "\0", "\1"
+_ANCHOR_MARKS = ("¶", "#", "§", "🔗")
 _DATA_CELL_WORDS = 25
 _FEW_WORDS = 5
+_LINE_WORDS = 60
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Walker:
         self.marker = ""
         self.groups = 0
         self.numbers: dict[int, int] = {}
-        self.all_words = 0
+        self.body_words = 0
         self.body: LexborNode | None = None
 
     def walk(self, body: LexborNode) -> Found:
@@ -101,7 +103,7 @@ class Walker:
         return self.found
 
     def _say(self, text: str) -> None:
-        if self.now.unscripted:
+        if self.now.unscripted or (self.now.linked and text.strip() in _ANCHOR_MARKS):
             return
         self.text.append(text)
         if self.now.linked:
@@ -126,6 +128,8 @@ class Walker:
         if tag in _BLOCKS:
             return self._block(node, tag, said)
         if tag in ("a", "x-a") and attributes.get("href"):
+            if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
+                self.text.append(" ")
             self.anchors += 1
             return self.now._replace(linked=True)
         if tag == "noscript":
@@ -143,9 +147,9 @@ class Walker:
         assert self.body is not None
         if node.css_first("main, article, [role=main]") is not None:
             return True
-        self.all_words = self.all_words or len(self.body.text().split())
+        self.body_words = self.body_words or len(self.body.text().split())
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
-        return 2 * (len(node.text().split()) - linked) > self.all_words
+        return 2 * (len(node.text().split()) - linked) > self.body_words
 
     def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
@@ -266,11 +270,11 @@ class Walker:
         last = self.found.pieces[-1] if self.found.pieces else None
         if last is None or not last.url:
             return False
-        neighbour = _element_before(node if not self.now.unscripted else _noscript(node))
-        beside = neighbour is not None and neighbour.tag in (
-            ("img", "picture") if self.now.unscripted else ("noscript",)
-        )
-        return (beside or self.now.unscripted) and (last.url == url or beside)
+        if self.now.unscripted:
+            before = _element_before(_noscript(node))
+            return last.url == url or (before is not None and before.tag in ("img", "picture"))
+        before = _element_before(node)
+        return before is not None and before.tag == "noscript"
 
     def _taken(self) -> str:
         text = "".join(self.text)
@@ -295,6 +299,8 @@ class Walker:
 
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
         words = words_in(text)
+        if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
+            words -= sum(not any(map(str.isalnum, word)) for word in text.split())
         if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
             return
         now = self.now
