@@ -178,6 +178,12 @@ def test_sentences_are_counted_and_marks_of_citations_go() -> None:
     assert found["c4_sentences"] == 4
 
 
+def test_lines_may_end_as_they_like_where_the_recipe_says_so() -> None:
+    found = one(c4_lines, "A title of three words\nTrailing off...\nShort", ended=False)
+    assert found["text"] == "A title of three words"
+    assert (found["c4_unended"], found["c4_too_few_words"]) == (0, 2)
+
+
 def test_lorem_ipsum_and_curly_brackets_mark_the_whole_document() -> None:
     assert one(c4_lines, "Lorem ipsum dolor sit amet.")["c4_lorem_ipsum"] is True
     assert one(c4_lines, "if (a) { return b; } ends here.")["c4_curly_bracket"] is True

@@ -88,9 +88,9 @@ def _gopher(text: str) -> tuple[float, ...]:
 def fineweb(texts: Sequence[str], *, short_line_characters: int = 30) -> Columns:
     """FineWeb's own measures (Penedo et al. 2024, section 3.6), with the thresholds that the paper gives.
 
-    Share of lines that end a sentence (TERMINAL; the paper counts closing quotes too): at least .12. Share of lines of
-    at most `short_line_characters`: at most .67. Share of characters in lines that repeat an earlier one: at most .01
-    (datatrove; the paper says .1). Newlines a word: at most .3. Empty lines are no lines.
+    Share of lines that end a sentence (TERMINAL): at least .12. Share of lines of at most `short_line_characters`: at
+    most .67. Share of characters in lines that repeat an earlier one: at most .01, as datatrove has it. Newlines a
+    word: at most .3. Empty lines are no lines.
     """
     return _columns([_fineweb(text, short_line_characters) for text in texts], fineweb)
 
@@ -124,25 +124,28 @@ def _fineweb(text: str, short: int) -> tuple[float, ...]:
     },
     version=1,
 )
-def c4_lines(texts: Sequence[str], *, min_words: int = 3, max_word_characters: int = 1000) -> Columns:
+def c4_lines(
+    texts: Sequence[str], *, ended: bool = True, min_words: int = 3, max_word_characters: int = 1000
+) -> Columns:
     """C4's cleaning (Raffel et al. 2020, section 2.2): writes the `text` that later steps read, without its bad lines.
 
     A line stays if it ends in . ? ! or a quote but in no ellipsis, has `min_words`, no word of more than
     `max_word_characters`, and names neither JavaScript nor a policy on cookies; the counts say why others went, the
     first reason each. Marks of citations ([1], [edit]) go. A recipe keeps what has 5 c4_sentences, no c4_lorem_ipsum
-    and no c4_curly_bracket (both looked for in lines that end and have words, as C4 does).
+    and no c4_curly_bracket (both looked for in lines that end and have words, as C4 does). FineWeb sets `ended` to
+    false: any line may stay, however it ends.
     """
-    return _columns([_c4(text, min_words, max_word_characters) for text in texts], c4_lines)
+    return _columns([_c4(text, ended, min_words, max_word_characters) for text in texts], c4_lines)
 
 
-def _c4(text: str, min_words: int, max_word_characters: int) -> tuple[str | float, ...]:
+def _c4(text: str, ended: bool, min_words: int, max_word_characters: int) -> tuple[str | float, ...]:
     kept: list[str] = []
     reasons: list[str | None] = []
     for line in text.splitlines():
         found = line.split()
         cleaned = _CITATION.sub("", line.strip()) if "[" in line else line.strip()
         long = len(line) > max_word_characters and max(map(len, found), default=0) > max_word_characters
-        reason = "too_long_word" if long else _c4_reason(cleaned, len(found), min_words)
+        reason = "too_long_word" if long else _c4_reason(cleaned, len(found), ended, min_words)
         reasons.append(reason)
         if reason is None:
             kept.append(cleaned)
@@ -157,9 +160,9 @@ def _c4(text: str, min_words: int, max_word_characters: int) -> tuple[str | floa
     )
 
 
-def _c4_reason(line: str, count: int, min_words: int) -> str | None:
+def _c4_reason(line: str, count: int, ended: bool, min_words: int) -> str | None:
     """Why C4 drops a line, None if it stays. `lorem_ipsum` and `curly_bracket` drop the whole document there."""
-    if not line.endswith((".", "?", "!", '"', "'")) or line.endswith("..."):
+    if ended and (not line.endswith((".", "?", "!", '"', "'")) or line.endswith("...")):
         return "unended"
     if count < min_words:
         return "too_few_words"

@@ -1,4 +1,4 @@
-"""Ops on the caption alone: its size and make-up, known boilerplate, its language, and how many rows share it."""
+"""Ops on a text: its size and make-up, known boilerplate, its language, its quality to a classifier, its copies."""
 
 import hashlib
 import re
@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import models
-from curate.ops import Columns, group_op, op
+from curate.ops import Columns, _groups, group_op, op
 
-COPIES_MEMORY = "512MB"
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
@@ -201,12 +200,7 @@ def text_digest(texts: Sequence[str]) -> Columns:
 @group_op(after=text_digest, writes={"text_copies": pa.int64()}, version=1)
 def text_copies(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
     """How many rows have the same text, each counting itself: what is said of many pictures tells little of one."""
-    import duckdb
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(str(scratch / "texts.duckdb")) as db:
-        db.execute(f"SET memory_limit = '{COPIES_MEMORY}'; SET threads = 2")
-        db.execute("SET temp_directory = ?", [str(scratch / "spill")])
+    with _groups.database(scratch) as db:
         found = "SELECT text_digest, count(*) AS text_copies FROM read_parquet(?) GROUP BY ALL"
         db.execute(f"CREATE TABLE copies AS {found}", [[str(path) for path in inputs]])
         for source, target in zip(inputs, outputs, strict=True):
