@@ -108,6 +108,13 @@ def test_a_name_like_sidebar_on_what_holds_the_whole_page_drops_nothing() -> Non
     assert shown(page(f"<div class='page-sidebar'>{STORY}</div>")) == shown(page(STORY))
 
 
+def test_the_page_s_heading_stays_wherever_it_stands() -> None:
+    for holder in ("<div class=banner>{}</div>", "<header>{}</header>", "<div class=x><h2>{}</h2></div>"):
+        heading = holder.format("<h1>Harbour</h1>") if "h2" not in holder else holder.format("Harbour")
+        assert shown(page(f"{heading}<div>{STORY * 2}</div>", head="<title>Harbour - Oban</title>"))[0] == "Harbour"
+    assert shown(page(f"<header><h1><a href=/>Oban</a></h1></header>{STORY}")) == shown(page(STORY))
+
+
 def test_blocks_that_stand_there_again_and_again_are_left_out() -> None:
     found = page(f"{STORY}<p>Read more</p>{STORY}<p>Read more</p><p>Another day.</p><p>Read more</p>")
     assert shown(found) == [*shown(page(STORY)), "Another day."]

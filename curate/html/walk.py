@@ -176,7 +176,7 @@ class Walker:
 
     def _is_site_header(self, node: LexborNode) -> bool:
         """One without a heading of its own: the name of a site is a link to it."""
-        return all(each.css_first("a, x-a") is not None for each in node.css("h1, h2, h3, h4"))
+        return all(_has_link(heading) for heading in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
         now = self.now
@@ -309,6 +309,10 @@ class Walker:
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
         self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group))
+
+
+def _has_link(node: LexborNode) -> bool:
+    return node.css_first("a[href], x-a[href]") is not None
 
 
 def _line(text: str) -> str:
