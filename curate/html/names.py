@@ -49,7 +49,7 @@ _NOISE = (
     "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)"
     "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|lightbox"
     "|interstitial|app-?banner|announcements?|promo|promotion|promos|advert|adverts|advertisement|advertising|ads"
-    "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|taboola|outbrain"
+    "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|video-?(?:embed|player)|jwplayer|taboola|outbrain"
     # what else there is
     "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?"
     "|suggested|suggestions|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next"
