@@ -97,6 +97,8 @@ def test_title_and_declared_language_are_kept() -> None:
         "<script>WORD</script><style>WORD</style><template>WORD</template><noscript>WORD</noscript>",
         "<!-- WORD --><select><option>WORD</select><button>WORD</button><textarea>WORD</textarea>",
         "<svg><text>WORD</text></svg><iframe>WORD</iframe>",
+        "<div><b>Get WORD by letter</b><form><input><button>Go</button></form><span>We never share it.</span></div>",
+        "<p><b>Read more:</b> <a href=/1>The pier and what WORD it costs</a></p>",
         "<ul><li><a href=/1>WORD one</a><li><a href=/2>two</a><li><a href=/3>three</a></ul>",
     ],
 )
@@ -106,6 +108,13 @@ def test_what_is_not_the_page_s_own_text_is_left_out(noise: str) -> None:
 
 def test_a_name_like_sidebar_on_what_holds_the_whole_page_drops_nothing() -> None:
     assert shown(page(f"<div class='page-sidebar'>{STORY}</div>")) == shown(page(STORY))
+
+
+def test_the_page_s_heading_stays_wherever_it_stands() -> None:
+    for holder in ("<div class=banner>{}</div>", "<header>{}</header>", "<div class=x><h2>{}</h2></div>"):
+        heading = holder.format("<h1>Harbour</h1>") if "h2" not in holder else holder.format("Harbour")
+        assert shown(page(f"{heading}<div>{STORY * 2}</div>", head="<title>Harbour - Oban</title>"))[0] == "Harbour"
+    assert shown(page(f"<header><h1><a href=/>Oban</a></h1></header>{STORY}")) == shown(page(STORY))
 
 
 def test_blocks_that_stand_there_again_and_again_are_left_out() -> None:
@@ -330,6 +339,7 @@ BOMBS = {
     "tables around a long one": "<table><tr><td>" * 250 + "<td>x" * 100_000 + "<table>",
     "drawings": "<svg>" * 300_000 + "</svg>" * 300_000,
     "open drawings": "<svg " * 500_000,
+    "forms": "<div>" * 200 + "<p>word" * 2000 + "<form><input>" * 1000,
     "names of noise": f"<p class={'site-' * 60}nav{'-list' * 60}!>x" * 5_000,
     "names": "".join(f"<p class=c{n}>x" for n in range(200_000)),
 }

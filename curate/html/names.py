@@ -47,9 +47,9 @@ _NOISE = (
     "|copyright|legal|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
     # consent and offers
     "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)"
-    "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|overlay|lightbox"
+    "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|lightbox"
     "|interstitial|app-?banner|announcements?|promo|promotion|promos|advert|adverts|advertisement|advertising|ads"
-    "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|banner|taboola|outbrain"
+    "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|video-?(?:embed|player)|jwplayer|taboola|outbrain"
     # what else there is
     "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?"
     "|suggested|suggestions|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next"
@@ -61,7 +61,7 @@ _NOISE = (
     "|trackbacks?|pingbacks?|author-?(?:bio|box)|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?"
     "|tag-?(?:list|cloud)|tagcloud|categories|post-?tags|signature|author|author-?(?:name|info|card|line)|dateline"
     "|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
-    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|print|printonly|noprint"
+    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|printonly|noprint"
     "|no-print|screen-reader-text|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search"
     "|search-?(?:form|box|bar)|feedback|survey"
 )

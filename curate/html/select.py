@@ -15,10 +15,13 @@ from curate.html.blocks import Container, Piece
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
 _ROW_WORDS = 3  # and so is an item of a list or a row of a table
 _LINE_WORDS = 8  # between heading and text, a line of so many words is a summary and not a date or a name
+_SENTENCE_WORDS = 4
 _SHORT_WORDS = 6  # what may be a button or a label
+_POINTER_WORDS = 12
 _FEW_WORDS = 6
 _SHORT_PAGE_WORDS = 100
 _MOSTLY_LINKS = 0.6  # of the words
+_ALMOST_ALL_LINKS = 0.75
 _HARDLY_TEXT = 0.1
 _MOSTLY_TEXT = 0.6
 _NEARLY_ALL = 0.85
@@ -78,14 +81,20 @@ def _belongs(piece: Piece, before: bool, headed: bool) -> bool:
         return True
     if not before:
         return False
-    return bool(piece.url) or (piece.words >= (_LINE_WORDS if headed else _RUNNING_WORDS) and not piece.links)
+    if piece.url or piece.links:
+        return bool(piece.url)
+    return piece.words >= (_LINE_WORDS if headed else _RUNNING_WORDS) or (headed and _is_sentence(piece))
+
+
+def _is_sentence(piece: Piece) -> bool:
+    return piece.words >= _SENTENCE_WORDS and piece.text[-1] in ".!?…。！？"
 
 
 def _is_navigation(piece: Piece) -> bool:
-    """A line of nothing but links, or a button."""
-    if piece.block != "paragraph" or piece.link_words < 0.8 * piece.words or not piece.links:
+    """A line of hardly anything but links: a menu, a button, a pointer to another page."""
+    if piece.block != "paragraph" or piece.link_words < _ALMOST_ALL_LINKS * piece.words or not piece.links:
         return False
-    return piece.links >= 2 or piece.words <= _SHORT_WORDS
+    return piece.links >= 2 or piece.words <= _POINTER_WORDS
 
 
 def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:

@@ -33,6 +33,9 @@ _KINDS: dict[str, Block] = {
 _BREAK, _CELL = "\0", "\1"
 _ANCHOR_MARKS = ("¶", "#", "§", "🔗")
 _DATA_CELL_WORDS = 25
+_MAX_CONTROLS = 32
+_FORM_WORDS = 50
+_FORM_HOLDERS = listed("form div section fieldset p span aside")
 _FEW_WORDS = 5
 _LINE_WORDS = 60
 
@@ -75,10 +78,11 @@ class Walker:
         self.numbers: dict[int, int] = {}
         self.body_words = 0
         self.body: LexborNode | None = None
+        self.forms: set[int] = set()
 
     def walk(self, body: LexborNode) -> Found:
         """Everything below `body`. No recursion: a page decides how deep it is."""
-        self.body = body
+        self.body, self.forms = body, _form_parts(body)
         above: list[tuple[LexborNode, str, _Context]] = []
         node: LexborNode | None = body
         while node is not None or above:
@@ -117,7 +121,7 @@ class Walker:
         if tag == "br":
             self.text.append("\n" if self.now.kind == "code" else _BREAK)
             return None
-        if tag in names.SKIPPED:
+        if tag in names.SKIPPED or (self.forms and node.mem_id in self.forms):
             self._leave_out(node)
             return None
         attributes = node.attributes
@@ -176,7 +180,7 @@ class Walker:
 
     def _is_site_header(self, node: LexborNode) -> bool:
         """One without a heading of its own: the name of a site is a link to it."""
-        return all(each.css_first("a, x-a") is not None for each in node.css("h1, h2, h3, h4"))
+        return all(_has_link(heading) for heading in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
         now = self.now
@@ -309,6 +313,24 @@ class Walker:
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
         self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group))
+
+
+def _form_parts(body: LexborNode) -> set[int]:
+    """The outermost parts of few words around each form that one can write into: letters to order, searches, logins."""
+    found = set()
+    for control in body.css("input, textarea")[:_MAX_CONTROLS]:
+        part, above = None, control.parent
+        while above is not None and above.tag in _FORM_HOLDERS and len(above.text().split()) <= _FORM_WORDS:
+            if above.css_first("h1, img, pre, table") is not None:
+                break
+            part, above = above, above.parent
+        if part is not None:
+            found.add(part.mem_id)
+    return found
+
+
+def _has_link(node: LexborNode) -> bool:
+    return node.css_first("a[href], x-a[href]") is not None
 
 
 def _line(text: str) -> str:
