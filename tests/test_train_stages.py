@@ -190,6 +190,30 @@ def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their
         torch.testing.assert_close(vectors[place], alone)
 
 
+GROWING = """seed: 3
+batch: 16
+sources: [{path: interleaved}, {path: text}]
+stages:
+  - {name: short, steps: 4, sequence: 64, resolution: 32}
+  - {name: growing, ramp: 12, sequence: 192, sequence_multiple: 16, resolution: 64, resolution_multiple: 8}
+"""
+
+
+def test_packs_follow_a_ramp_of_sequence_and_resolution_window_by_window(tmp_path: Path) -> None:
+    manifest = composed(of_every_kind(tmp_path).parent, GROWING)
+    found = batches(manifest, {**MULTIMODAL, "pack": {"tokens": 64, "images": 6, "window": 32}}, 4, 60)
+    assert not any(batch.replaced for batch in found)
+    longest: dict[int, int] = {}
+    for batch in found:
+        for pack in batch.packed.mine if batch.packed else ():
+            for position, tokens in zip(pack.positions, pack.tokens, strict=True):
+                longest[position // 32] = max(longest.get(position // 32, 0), tokens)
+    assert [longest[window] for window in range(4)] == [64, 64, 64, 80]
+    assert max(longest.values()) > 100
+    sides = [{batch.tensors[n].shape[-1] for n in batch.tensors if n.startswith("image")} for batch in found]
+    assert sides[0] == {32} and sides[-1] == {64} and {40, 48, 56} <= set().union(*sides)
+
+
 PARTS = """batch: 16
 sources: [{path: many}, {path: few}]
 stages:

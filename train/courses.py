@@ -46,12 +46,16 @@ class Packed:
 
 @dataclass(frozen=True)
 class Planned:
-    """A global batch before it is read: all its positions, this rank's places, samples of each source."""
+    """A global batch before it is read: all its positions, this rank's places, samples of each source.
+
+    `stages` are the positions by which the stages of this rank's samples are told: the batch's, or the window's.
+    """
 
     start: int
     following: int
     positions: Ints
     places: list[Place]
+    stages: list[int]
     drawn: tuple[int, ...]
     packed: Packed | None = None
 
@@ -80,7 +84,7 @@ class Rows:
         places = list(zip(*(column[first : first + each].tolist() for column in plan), strict=True))
         counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(self.manifest.datasets))
         positions = np.arange(start, start + self.batch_size, dtype=np.int64)
-        return Planned(start, start + self.batch_size, positions, places, tuple(counts.tolist()))
+        return Planned(start, start + self.batch_size, positions, places, [start] * each, tuple(counts.tolist()))
 
     def after(self, start: int, batches: int) -> int:
         """Where the stream stands that many batches later."""
@@ -141,6 +145,7 @@ class Packs:
             following,
             positions,
             list(zip(*(column.tolist() for column in mix.locate(self.manifest, own)), strict=True)),
+            [self._bounds(position)[0] for position in own.tolist()],
             tuple(np.bincount(source, minlength=kinds).tolist()),
             Packed(
                 tuple(mine),
@@ -184,17 +189,21 @@ class Packs:
 
     def _window(self, position: int) -> _Window | None:
         """The window that holds `position`, packed; None where the mixture ends."""
-        stage, size = self.stages.number(position), self.limits.window
-        first = max(position // size * size, self.stages.starts[stage])
-        bounds = [first // size * size + size, *self.stages.starts[stage + 1 : stage + 2]]
-        last = min(bounds if self.manifest.end is None else [*bounds, self.manifest.end])
+        first, last = self._bounds(position)
         if position >= last:
             return None
         if first not in self._windows:
-            self._windows[first] = self._packed(first, last, stage)
+            self._windows[first] = self._packed(first, last, self.stages.number(position))
             while len(self._windows) > WINDOWS_KEPT:
                 self._windows.popitem(last=False)
         return self._windows[first]
+
+    def _bounds(self, position: int) -> tuple[int, int]:
+        """The window of a position: its first position, and the one after its last."""
+        stage, size = self.stages.number(position), self.limits.window
+        first = max(position // size * size, self.stages.starts[stage])
+        bounds = [first // size * size + size, *self.stages.starts[stage + 1 : stage + 2]]
+        return first, min(bounds if self.manifest.end is None else [*bounds, self.manifest.end])
 
     def _packed(self, first: int, last: int, stage: int) -> _Window:
         limits = replace(self.limits, tokens=self.stages.pack(first, self.limits.tokens))

@@ -195,7 +195,7 @@ class Stream(IterableDataset[Batch]):
         places = list(zip(*(column.tolist() for column in columns), strict=True))
         reader = Reader(work.shelves, self.manifest.seed, None)
         try:
-            ready = reader.chunk(min(positions, default=0), places)
+            ready = reader.chunk(min(positions, default=0), places, positions)
         except UnreachableError as err:
             raise StreamError(str(err)) from err
         return [item.sample for item in ready if item.sample is not None]
@@ -234,10 +234,12 @@ class Stream(IterableDataset[Batch]):
 
     def _submit(self, work: _AtWork, planned: Planned) -> _Pending:
         stack = Stack(len(planned.places)) if planned.packed is None else None
-        chunk, places = CHUNK if self.prepare else RAW_CHUNK, planned.places
+        size, places, stages = CHUNK if self.prepare else RAW_CHUNK, planned.places, planned.stages
         tasks = [
-            work.pool.submit(work.reader.chunk, planned.start, places[at : at + chunk], at, stack)
-            for at in range(0, len(places), chunk)
+            work.pool.submit(
+                work.reader.chunk, planned.start, places[at : at + size], stages[at : at + size], at, stack
+            )
+            for at in range(0, len(places), size)
         ]
         return _Pending(tasks, stack, planned)
 

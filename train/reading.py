@@ -45,7 +45,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sample as read: its content by part name, which pass over its source this is, and the position of its batch."""
+    """A sample as read: its content by part name, which pass over its source this is, and where its stage is told."""
 
     uid: str
     source: str
@@ -240,13 +240,18 @@ class Reader:
     seed: int
     prepare: Prepare | None
 
-    def chunk(self, start: int, places: Sequence[Place], first: int = 0, stack: Stack | None = None) -> list[Ready]:
-        """The samples at `places`, put into `stack` from number `first` on; `start` is their batch's position."""
+    def chunk(
+        self, start: int, places: Sequence[Place], stages: Sequence[int], first: int = 0, stack: Stack | None = None
+    ) -> list[Ready]:
+        """The samples at `places`, put into `stack` from number `first` on.
+
+        `start` is their batch's position, `stages` are the positions by which their stages are told.
+        """
         read = self._together(places)
         ready = []
-        for number, (place, sample) in enumerate(zip(places, read, strict=True)):
+        for number, (place, at, sample) in enumerate(zip(places, stages, read, strict=True)):
             faults: list[tuple[str, int, str]] = []
-            drawn, tensors = self._prepared(place, sample, start, faults)
+            drawn, tensors = self._prepared(place, sample, at, faults)
             if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
                 tensors = None
@@ -273,7 +278,7 @@ class Reader:
         return out
 
     def _prepared(
-        self, place: Place, read: tuple[str, dict[str, bytes]] | None, start: int, faults: list[tuple[str, int, str]]
+        self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
     ) -> tuple[Drawn, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, row = place
@@ -282,7 +287,7 @@ class Reader:
             at = row if number == 0 else self._another(shelf, epoch, row, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
-                drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, start)
+                drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, stage)
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise
