@@ -26,8 +26,8 @@ from curate.images import Format, encoded
 from curate.pdf.file import Objects, Page, Pdf, PdfError, PdfLimits, objects, open_pdf, render
 from curate.pdf.text import PageText, read_text
 
-SECONDS: Final = 60.0
-MEMORY_BYTES: Final = 4 << 30
+SECONDS: Final = 30.0
+MEMORY_BYTES: Final = 2 << 30
 """Processor time for one page, and address space, that the child may use."""
 
 _FRAME: Final = struct.Struct("<QQ")
