@@ -50,9 +50,9 @@ def pdf_page(
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
     text, words (see curate.page_words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page_words.noise_of. page_columns: that stand side by side. skew_degrees: of the writing,
-    anticlockwise. density, image_share, table_share: of the page's area, under words, images, and between ruled lines
-    as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
+    text_layer_noise: see curate.page_words.noise_of. page_columns: that stand side by side. skew_degrees: of the
+    writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
+    lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
     curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
