@@ -10,7 +10,7 @@ take turns file by file, and the processor time of the fastest of --runs counts.
 - pypdfium2, characters: `get_text_range` and `get_charbox` for each character: what words could be made from.
 - curate.pdf: `read_text`, in this process: words, their boxes, lines, columns, text.
 - curate.pdf with pictures and lines: the same with `objects`.
-- curate.pdf, guarded: `Guard.look`, both by a child process, over a pipe; the time of both processes, its start too.
+- curate.pdf, guarded: `Guard.look`, both by a child process, over a pipe; the time of both processes, the start too.
 
 Then --pages pages are read by `read_text` and `objects`, round and round, and the resident memory is told as it goes.
 """

@@ -22,8 +22,9 @@ _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
 _CENTRED: Final = 0.05  # of the text's width: a line about the gutter's middle belongs to neither side
 _WHITE: Final = 0.34  # of the usual ink: what crosses a gutter (headings, wide captions) is less
-_FILLED: Final = 0.55  # of its column's width, in a usual line of prose; cells of tables fill less
-_WORDS: Final = 2.5  # in a line of prose, on average; in cells fewer
+_FILLED: Final = 0.55  # of its column's width, in a line of prose; cells of tables fill less
+_WORDS: Final = 3  # in a line of prose; in cells fewer
+_PROSE: Final = 0.5  # of a column's words are in such lines
 _BESIDE: Final = 0.3  # of the shorter column's height is beside the other one
 _GAP: Final = 0.7  # of a line's height: words nearer than this stand in one column
 _DEEPEST: Final = 3
@@ -185,16 +186,18 @@ def _halves(words: Floats, start: int, middle: float, gap: float) -> list[tuple[
 
 
 def _are_columns(said: Bools, sides: _Sides) -> bool:
-    """Whether both sides look like prose, next to each other; cells of a table and dots before a number do not."""
+    """Whether both sides are mostly prose, next to each other; cells of a table and dots before a number are not."""
     before = np.append(0, np.cumsum(said))
+    counts = before[sides.runs[:, 1]] - before[sides.runs[:, 0]]
     extents = []
     for side in (0, 1):
-        boxes, runs = sides.boxes[sides.side == side], sides.runs[sides.side == side]
-        if len(runs) < _FEWEST_LINES or (before[runs[:, 1]] - before[runs[:, 0]]).mean() < _WORDS:
+        own = sides.side == side
+        boxes, words = sides.boxes[own], counts[own]
+        if len(boxes) < _FEWEST_LINES:
             return False
-        widths = boxes[:, 2] - boxes[:, 0]
         column = boxes[:, 2].max() - boxes[:, 0].min()
-        if np.sort(widths)[len(widths) // 2] < _FILLED * column:
+        prose = (boxes[:, 2] - boxes[:, 0] > _FILLED * column) & (words >= _WORDS)
+        if np.count_nonzero(prose) < _FEWEST_LINES or words[prose].sum() < _PROSE * words.sum():
             return False
         extents.append((boxes[:, 1].min(), boxes[:, 3].max()))
     (top, bottom), (other_top, other_bottom) = extents

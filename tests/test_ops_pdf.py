@@ -35,7 +35,7 @@ def test_a_page_comes_with_its_text_its_words_and_its_layout() -> None:
     data = pdf("", lines(TEXT, 72, 700) + "72 200 400 0.5 re f\n")
     columns = pdf_page([data, data], [{"page": 0, "pages": 2}, {"page": 1, "pages": 2}])
     assert columns["text"] == ["", "\n".join(TEXT)]
-    assert columns["word_count"] == [0, 30 * 13]
+    assert columns["layer_words"] == [0, 30 * 13]
     assert columns["page_columns"] == [0, 1]
     assert columns["skew_degrees"] == [None, 0] and columns["ruled_lines"] == [0, 1]
     assert columns["image_share"] == [0, 0] and 0.1 < columns["density"][1] < 0.5

@@ -127,6 +127,9 @@ def test_boxes_are_of_the_page_after_its_rotation_and_within_its_crop_box() -> N
 
 def test_what_lies_beside_the_page_is_not_read() -> None:
     assert layer(pdf(line("seen", 72, 700) + line("unseen", 700, 700))).text == "seen"
+    over_the_edge = layer(pdf(line("seen and " + "half " * 20 + "unseen", 300, 700)))
+    assert over_the_edge.text.split() == over_the_edge.words
+    assert "unseen" not in over_the_edge.words
 
 
 def test_words_that_a_line_breaks_are_whole_in_the_text_and_as_printed_in_the_words() -> None:

@@ -26,7 +26,7 @@ _LIMITS = PdfLimits()
 _LAYER = {
     "text": pa.string(),
     "words": WORDS,
-    "word_count": pa.int32(),
+    "layer_words": pa.int32(),
     "text_layer_noise": pa.float32(),
     "page_columns": pa.int32(),
     "skew_degrees": pa.float32(),
@@ -49,10 +49,10 @@ def pdf_page(
 ) -> Columns:
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
-    text, words (see curate.words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.words.noise_of. page_columns: that stand side by side. skew_degrees: of the writing,
-    anticlockwise. density, image_share, table_share: of the page's area, under words, images, and between ruled lines
-    as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
+    text, words (see curate.page_words) and layer_words, their count: empty without a text layer, as in an image file.
+    text_layer_noise: see curate.page_words.noise_of. page_columns: that stand side by side. skew_degrees: of the
+    writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
+    lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
     curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
@@ -70,14 +70,14 @@ def _tried(work: Callable[[], Any]) -> Any:
 def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     if not is_pdf(data):
         nothing: dict[str, Any] = dict.fromkeys(_LAYER)
-        return nothing | {"text": "", "words": [], "word_count": 0, "text_layer_noise": 0.0, "density": 0.0}
+        return nothing | {"text": "", "words": [], "layer_words": 0, "text_layer_noise": 0.0, "density": 0.0}
     look = shared_guard(limits).look(data, _number(meta))
     layer = look.text
     sizes = layer.boxes[:, 2:] - layer.boxes[:, :2]
     return _shares(look) | {
         "text": layer.text,
         "words": as_column(layer.words, layer.boxes, layer.lines),
-        "word_count": len(layer.words),
+        "layer_words": len(layer.words),
         "text_layer_noise": noise_of(layer.words),
         "page_columns": layer.columns,
         "skew_degrees": layer.skew_degrees if layer.words else None,

@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from functools import cache
 from io import BytesIO
@@ -26,8 +27,8 @@ from curate.images import Format, encoded
 from curate.pdf.file import Objects, Page, Pdf, PdfError, PdfLimits, objects, open_pdf, render
 from curate.pdf.text import PageText, read_text
 
-SECONDS: Final = 60.0
-MEMORY_BYTES: Final = 4 << 30
+SECONDS: Final = 30.0
+MEMORY_BYTES: Final = 2 << 30
 """Processor time for one page, and address space, that the child may use."""
 
 _FRAME: Final = struct.Struct("<QQ")
@@ -45,7 +46,7 @@ class Look:
 
 
 class Guard:
-    """A child that reads PDF files; the last one stays open, known by the identity of its bytes.
+    """A child that reads PDF files; the last one stays open, known by the identity of its bytes. Threads take turns.
 
     Errors are those of `PdfError`, with pdf_timeout and pdf_crashed for files that it could not survive. What it finds
     depends on the file alone: one that made a used child crash is tried again with a fresh one.
@@ -56,6 +57,7 @@ class Guard:
         self._child: subprocess.Popen[bytes] | None = None
         self._open: bytes | None = None
         self._used = False
+        self._turn = threading.Lock()
 
     def pages(self, data: bytes) -> int:
         """How many pages the file has."""
@@ -94,6 +96,13 @@ class Guard:
         self.close()
 
     def _ask(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        with self._turn:
+            found, payload = self._asked(data, wanted)
+        if "error" in found:
+            raise PdfError(found["error"], found["detail"])
+        return found, payload
+
+    def _asked(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         fresh = self._child is None or not self._used
         try:
             found, payload = self._exchange(data, wanted)
@@ -101,10 +110,8 @@ class Guard:
             error = self._why_it_died()
             if fresh or error.error == "pdf_timeout":
                 raise error from None
-            return self._ask(data, wanted)
+            return self._asked(data, wanted)
         self._used = True
-        if "error" in found:
-            raise PdfError(found["error"], found["detail"])
         return found, payload
 
     def _exchange(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -142,9 +149,13 @@ class Guard:
         return PdfError("pdf_crashed", f"{ended}; at most {self._memory_bytes >> 20} MB of memory were allowed")
 
 
-@cache
 def shared_guard(limits: PdfLimits) -> Guard:
     """This process's own guard for these limits: ops that read one file one after the other share it."""
+    return _guard_of(limits, os.getpid())
+
+
+@cache
+def _guard_of(limits: PdfLimits, process: int) -> Guard:
     return Guard(limits)
 
 

@@ -17,6 +17,8 @@ _SAME_PLACE: Final = 0.005  # of the page's width: rules that begin and end this
 
 def covered(boxes: Floats) -> float:
     """The share of the page that lies under at least one box, 0 to 1, to about a hundredth of a box's width."""
+    if not len(boxes):
+        return 0.0
     cells = np.rint(np.clip(boxes, 0, 1) * _CELLS).astype(np.int64)
     grid = np.zeros((_CELLS + 1, _CELLS + 1), np.int32)
     left, top, right, bottom = cells.T

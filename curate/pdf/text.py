@@ -69,6 +69,7 @@ def _read(page: Page, layer: Any) -> PageText:
     if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         seen = ((centres > 0) & (centres < 1)).all(axis=1)
+        text = _blanked(text, spans_N3[~seen])
         spans_N3, boxes = spans_N3[seen], np.clip(boxes[seen], 0, 1)
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
@@ -87,6 +88,14 @@ def _read(page: Page, layer: Any) -> PageText:
         columns,
         skew,
     )
+
+
+def _blanked(text: str, spans: Ints) -> str:
+    """The text with spaces in place of some words; all others stay where they are."""
+    characters = list(text)
+    for first, end, _ in spans.tolist():
+        characters[first:end] = " " * (end - first)
+    return "".join(characters)
 
 
 def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats) -> Order:
