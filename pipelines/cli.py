@@ -375,6 +375,24 @@ def convert(
     runs.show_prepared(done, out, as_json)
 
 
+@app.command(epilog=example("curate quality --positive good/*.jsonl --negative crawl/*.jsonl --out work/quality.bin"))
+def quality(
+    positive: Annotated[list[str], typer.Option(help="Texts to like: files, globs of them, or a dataset.")],
+    negative: Annotated[list[str], typer.Option(help="Texts as a crawl has them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model: .bin, or .ftz compressed.")],
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the training.")] = 0,
+) -> None:
+    """Train a fastText classifier of quality, for the op `fasttext_quality`.
+
+    DCLM's recipe (2406.11794): 200,000 texts of each, word pairs. Tells how well texts that it never saw are told
+    apart, and the scores that the best 10, 20, ... % of the negatives reach: thresholds for a rule.
+    """
+    from pipelines import quality as training
+    from pipelines import runs
+
+    runs.print_json(training.train(positive, negative, out, training.Training(seed=seed)))
+
+
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("work/demo"),

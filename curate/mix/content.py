@@ -65,7 +65,8 @@ Segment = str | Prompt | Picture
 def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
     """A sample's texts, prompts and images in order, neighbours joined that are alike.
 
-    `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError, UnicodeDecodeError, JSONDecodeError.
+    `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError,
+    UnicodeDecodeError, JSONDecodeError.
     """
     if kind == "interleaved":
         segments = _document(parts)

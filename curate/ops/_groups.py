@@ -54,6 +54,26 @@ def insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> N
     db.unregister("block")
 
 
+def assign(db: DuckDBPyConnection, count: int, edges: str, rows: int) -> None:
+    """Fills `assigned` (head, kept, similarity): in the kept order, what is like an earlier kept one is its copy.
+
+    Of `count` heads; `edges` gives (later, earlier, similarity) by the later, the likest first. A chain of likenesses
+    removes nothing: each copy is like the kept one it names.
+    """
+    kept = np.ones(count, bool)
+    db.execute("DELETE FROM assigned")
+    for batch in blocks(db, edges, rows):
+        found: dict[int, tuple[int, float]] = {}
+        for later, earlier, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if kept[earlier] and kept[later]:
+                kept[later] = False
+                found[later] = (earlier, similarity)
+        if found:
+            likest, similarities = zip(*found.values(), strict=True)
+            columns = {"kept": np.array(likest), "similarity": np.array(similarities, np.float32)}
+            insert(db, "assigned", head=np.array(list(found)), **columns)
+
+
 def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """An array of zeros in a file: only the pages in use are held."""
     if shape[0] == 0:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 4096
 BLOCK_PAIRS = 1024
 BLOCK_CANDIDATES = 65536
+EDGES = "SELECT b, a, max(similarity) AS s FROM alike GROUP BY ALL ORDER BY b, s DESC, a"
 TABLES = 8
 CELL = 60.0
 """Side of a hash's cells: copies lie some 2 (re-encoded) to 12 apart (cropped), two drawings at random some 70."""
@@ -172,7 +173,7 @@ def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bo
             return
         _decide(db, rows, limits)
         db.execute("INSERT INTO tried FROM fresh")
-        _assign(db, rows)
+        _groups.assign(db, len(rows), EDGES, BLOCK_CANDIDATES)
         _extend(db, mirrored)
 
 
@@ -247,25 +248,6 @@ def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits) -> None:
         stretch = look.stretch(place, rows.sides[a], rows.sides[b])
         same = look.same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
         _groups.insert(db, "alike", a=a[same], b=b[same], similarity=left.similarity[same])
-
-
-def _assign(db: DuckDBPyConnection, rows: _Rows) -> None:
-    """Fills `assigned`: in the kept order, a picture like an earlier kept one is a copy of the likest of those."""
-    kept = np.ones(len(rows), bool)
-    db.execute("DELETE FROM assigned")
-    edges = "SELECT b, a, max(similarity) AS s FROM alike GROUP BY ALL ORDER BY b, s DESC, a"
-    for batch in _groups.blocks(db, edges, BLOCK_CANDIDATES):
-        found: dict[int, tuple[int, float]] = {}
-        for b, a, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if kept[a] and kept[b]:
-                kept[b] = False
-                found[b] = (a, similarity)
-        if found:
-            likest, similarities = zip(*found.values(), strict=True)
-            similarity_column = np.array(similarities, np.float32)
-            _groups.insert(
-                db, "assigned", head=np.array(list(found)), kept=np.array(likest), similarity=similarity_column
-            )
 
 
 def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:

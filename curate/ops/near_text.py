@@ -170,7 +170,9 @@ def _settle(db: DuckDBPyConnection, signatures: Signatures, min_similarity: floa
             return
         _decide(db, signatures, min_similarity)
         db.execute("INSERT INTO tried FROM fresh")
-        _assign(db, len(signatures))
+        _groups.assign(
+            db, len(signatures), "SELECT b, a, similarity FROM alike ORDER BY b, similarity DESC, a", BLOCK_PAIRS
+        )
         db.execute(
             "INSERT INTO proposed"
             " WITH beside AS (SELECT a AS copy, b AS other FROM alike UNION ALL SELECT b, a FROM alike)"
@@ -186,20 +188,3 @@ def _decide(db: DuckDBPyConnection, signatures: Signatures, min_similarity: floa
         similarity = (signatures[a] == signatures[b]).mean(1, dtype=np.float64)
         near = similarity >= min_similarity
         _groups.insert(db, "alike", a=a[near], b=b[near], similarity=similarity[near].astype(np.float32))
-
-
-def _assign(db: DuckDBPyConnection, count: int) -> None:
-    """In the kept order, a text like an earlier kept one is a copy of the likest of those."""
-    kept = np.ones(count, bool)
-    db.execute("DELETE FROM assigned")
-    edges = "SELECT b, a, similarity FROM alike ORDER BY b, similarity DESC, a"
-    for batch in _groups.blocks(db, edges, BLOCK_PAIRS):
-        found: dict[int, tuple[int, float]] = {}
-        for b, a, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if kept[a] and kept[b]:
-                kept[b] = False
-                found[b] = (a, similarity)
-        if found:
-            likest, similarities = zip(*found.values(), strict=True)
-            columns = {"kept": np.array(likest), "similarity": np.array(similarities, np.float32)}
-            _groups.insert(db, "assigned", head=np.array(list(found)), **columns)
