@@ -153,6 +153,13 @@ MATERIALS = {
         "75cef98ec1bdf8d1440da8dc55c6a3dd8b5dd03944d7adc80ba727061e681436",
         "GFDL-1.2-or-later",
     ),
+    "installation-guide": Material(
+        "debian",
+        "installation-guide-amd64",
+        "20230508+deb12u1",
+        "812c43e1dc906daf671e3efe953dc023205c238e5bd5a3021ce4ca142793573a",
+        "GPL-2.0",
+    ),
 }
 
 
