@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from curate.html import Limits, Page, PageError, parse
@@ -182,6 +183,7 @@ def test_each_image_of_a_figure_has_its_own_caption() -> None:
     ("tag", "wanted"),
     [
         ("<img src=/p/x.jpg#top>", "https://example.org/p/x.jpg"),
+        ("<img src=' big boat.jpg '>", "https://example.org/a/big%20boat.jpg"),
         ("<img src=//cdn.example.com/x.jpg>", "https://cdn.example.com/x.jpg"),
         ("<img src='data:image/gif;base64,R0lGODlhAQ' data-src=x.jpg>", "https://example.org/a/x.jpg"),
         ("<img src=blank.gif data-original=x.jpg>", "https://example.org/a/x.jpg"),
@@ -380,6 +382,15 @@ def test_the_op_writes_a_document_and_its_plain_counts() -> None:
     assert (row["images_in_page"], row["images_left_out"], row["drawings_left_out"]) == (1, 0, 1)
     assert row["document"][2]["url"] == "trips/x.jpg"
     assert row["boilerplate_share"] == pytest.approx(1 / 22)
+
+
+def test_what_the_op_writes_fits_its_columns_whatever_the_characters() -> None:
+    odd = f"{STORY}<p>&#0;&#1;&#xD800;&#x110000;\udcff</p><img src='&#xD800;.jpg' alt='&#1;'>".encode(
+        "utf-8", "surrogatepass"
+    )
+    found = html_document([odd, odd], ["a.html", "https://example.org/"], [{}, {"content_type": 3}])
+    for name, kind in html_document.spec.writes.items():  # type: ignore[attr-defined]
+        assert len(pa.array(found[name], kind)) == 2
 
 
 def test_a_page_that_cannot_be_read_fails_by_name_and_its_neighbours_live() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -166,3 +167,17 @@ def test_every_page_of_the_manual_is_read_and_every_image_is_a_file_of_it() -> N
     assert all((manual() / each["url"]).is_file() for each in images)
     assert len(images) > 2600
     assert sum(each["caption"] is not None for each in images) > 1700
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_guide_that_is_published_as_text_too_says_the_same(language: str) -> None:
+    try:
+        folder = fetch("installation-guide-amd64") / "usr/share/doc/installation-guide-amd64" / language
+    except MaterialUnavailableError as err:
+        pytest.skip(f"the guide cannot be had: {err}")
+    pages = [path for path in folder.glob("*.html") if path.name != "index.html"]  # the one of contents alone
+    found = words("\n".join(kept(parse(path.read_bytes(), path.name)) for path in pages))
+    wanted = words(gzip.decompress((folder / f"install.{language}.txt.gz").read_bytes()).decode())
+    assert 2 * (found & wanted).total() / (found.total() + wanted.total()) >= 0.97
+    assert (found - wanted).total() <= 0.001 * found.total()

@@ -55,20 +55,18 @@ def parse(
     body = tree.body
     if body is None:
         raise PageError("empty_page", "no body")
-    found = Walker(url, _base(tree), limits).walk(body)
-    title = _title(tree)
+    title, found = _title(tree), Walker(url, _base(tree), limits).walk(body)
     kept = main_pieces(found.containers, found.pieces, title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
-    all_words = sum(piece.words for piece in found.pieces) + found.words_left_out
     return Page(
         title=title,
         language=_language(tree),
         encoding=encoding,
         segments=_segments(kept),
         words=words,
-        all_words=all_words,
+        all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
         images=sum(1 for piece in kept if piece.url),
         images_left_out=found.images_left_out,
         drawings=drawings,

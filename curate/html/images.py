@@ -102,7 +102,7 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
 
 
 def _url(joined: str) -> str | None:
-    joined = joined.partition("#")[0]
+    joined = joined.partition("#")[0].replace(" ", "%20")
     if joined.startswith("//"):  # a page in a folder has no scheme to lend
         joined = f"https:{joined}"
     parts = urlsplit(joined)
