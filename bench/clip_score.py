@@ -23,10 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from peers import isolated
 
 PEER = ("py-data-juicer==1.6.1", "torch==2.8.0", "torchvision==0.23.0", "transformers==4.57.1")  # as it pins them
 BATCH = 64
@@ -103,7 +104,7 @@ def say(who: str, metric: str, value: float, unit: str, runs: int) -> None:
 
 def start(who: str, home: Path, threads: int) -> subprocess.Popen[str]:
     """A contender's process, its model loaded."""
-    python = data_juicer(home) if who == "data-juicer" else Path(sys.executable)
+    python = isolated(home, PEER) if who == "data-juicer" else Path(sys.executable)
     words = [str(python), __file__, "--worker", who, "--home", str(home), "--threads", str(threads)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -260,16 +261,6 @@ def hugging_face_model(home: Path) -> Path:
         config = transformers.CLIPConfig()
         transformers.CLIPModel(config).save_pretrained(folder)
     return folder
-
-
-def data_juicer(home: Path) -> Path:
-    """The Python of an environment with data-juicer, made at the first run."""
-    folder = home / PEER[0]
-    if not (folder / "done").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
-        (folder / "done").touch()
-    return folder / "bin" / "python"
 
 
 def draw(home: Path) -> None:

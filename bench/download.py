@@ -26,11 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from peers import isolated
 
 PEER = "img2dataset==1.47.0"
 PROCESSES = 2
@@ -247,12 +248,7 @@ def draw(folder: Path) -> None:
 
 def peer(home: Path) -> Path:
     """img2dataset's command in an environment of its own, made at the first run."""
-    folder = home / PEER
-    command = folder / "bin" / "img2dataset"
-    if not command.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", PEER], check=True, stdout=sys.stderr)
-    return command
+    return isolated(home, (PEER,)).with_name("img2dataset")
 
 
 @contextlib.contextmanager

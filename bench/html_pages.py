@@ -23,10 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+from peers import isolated
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ("trafilatura==2.3.1", "lxml_html_clean==0.4.6")
@@ -124,7 +125,7 @@ def pages_of(home: Path, name: str) -> list[bytes]:
 
 def start(who: str, home: Path) -> subprocess.Popen[str]:
     """A contender's process, its library loaded."""
-    python = sys.executable if who == "curate" else peer(home)
+    python = sys.executable if who == "curate" else isolated(home, PEER)
     worker = subprocess.Popen(
         [str(python), __file__, "--worker", who, "--home", str(home)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(who),
@@ -222,16 +223,6 @@ def memory(home: Path, pages: int) -> None:
 def resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-def peer(home: Path) -> Path:
-    """The Python of an environment with trafilatura, made at the first run."""
-    folder = home / PEER[0]
-    if not (folder / "done").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
-        (folder / "done").touch()
-    return folder / "bin" / "python"
 
 
 if __name__ == "__main__":

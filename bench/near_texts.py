@@ -23,12 +23,12 @@ import os
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from peers import isolated
 
 PEER = ("datasketch==2.0.0",)
 TARGET = 2.0
@@ -143,12 +143,7 @@ def with_curate(texts: list[str], home: Path) -> tuple[Removed, float]:
 
 def in_its_own_environment(home: Path) -> tuple[Removed, float]:
     """The peer's answer, from a process of its own."""
-    folder = home / PEER[0]
-    if not (folder / "done").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
-        (folder / "done").touch()
-    words = [folder / "bin" / "python", __file__, "--worker", "datasketch", "--home", home]
+    words = [isolated(home, PEER), __file__, "--worker", "datasketch", "--home", home]
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     found, seconds = json.loads(done.stdout)
     return dict(found), seconds

@@ -41,6 +41,16 @@ def environment(work: Path, name: str) -> str:
     return str(python)
 
 
+def isolated(home: Path, packages: Sequence[str]) -> Path:
+    """The Python of an environment that holds these packages alone, named by the first; made at the first run."""
+    folder = home / packages[0]
+    if not (folder / "done").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *packages], check=True, stdout=sys.stderr)
+        (folder / "done").touch()
+    return folder / "bin" / "python"
+
+
 def worst_error(weights: Sequence[float], source: np.ndarray[Any, Any]) -> float:
     """The largest |draws - positions * share| of any source at any prefix: extremes lie just before and at a draw."""
     worst, whole = 0.0, sum(weights)

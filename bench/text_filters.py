@@ -24,10 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from peers import isolated
 
 PEER = ("datatrove==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "regex")
 TARGET = 2.0
@@ -97,7 +98,7 @@ def say(who: str, metric: str, value: float, unit: str, runs: int) -> None:
 
 def start(who: str, home: Path) -> subprocess.Popen[str]:
     """A contender's process."""
-    python = Path(sys.executable) if who == "curate" else peer(home)
+    python = Path(sys.executable) if who == "curate" else isolated(home, PEER)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     words = [str(python), __file__, "--worker", who, "--home", str(home)]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -112,16 +113,6 @@ def ask(worker: subprocess.Popen[str]) -> float:
         if line.startswith("seconds "):
             return float(line.split()[1])
     raise SystemExit("a contender died")
-
-
-def peer(home: Path) -> Path:
-    """The Python of an environment with datatrove, made at the first run."""
-    folder = home / PEER[0]
-    if not (folder / "done").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
-        (folder / "done").touch()
-    return folder / "bin" / "python"
 
 
 def work(who: str, texts: list[str], home: Path) -> None:
