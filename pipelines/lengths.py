@@ -1,6 +1,7 @@
 """How long samples are, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
 
     text_tokens        tokens of the sample's own texts, counted as the trainer spells them
+    answer_tokens      of these, the tokens that are predicted: all but a conversation's questions and system prompts
     images             images that are there
     layout             of a document: the tokens of each text, -1 for each image, in order
     text_tokens:KEY    tokens of each text found under KEY, of which a mixture may choose (`texts`)
@@ -17,8 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.mix.content import PICTURE, Picture, content, texts_under
-from curate.mix.indexes import COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.mix.content import PICTURE, Picture, Segment, content, texts_under, words
+from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind, commit_file
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
@@ -49,7 +50,7 @@ def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) ->
 
 
 def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
-    fields = [pa.field(TEXT_TOKENS, pa.int32()), pa.field(IMAGES, pa.int32())]
+    fields = [pa.field(name, pa.int32()) for name in (TEXT_TOKENS, ANSWER_TOKENS, IMAGES)]
     fields += [pa.field(LAYOUT, pa.list_(pa.int32()))] if kind == "interleaved" else []
     return pa.schema([*fields, *(pa.field(chosen_tokens(key), pa.list_(pa.int32())) for key in texts)])
 
@@ -59,18 +60,21 @@ def _counted(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
-        laid = _laid(kind, parts, count)
+        said = _said(kind, parts)
+        laid = [PICTURE if isinstance(segment, Picture) else count(words(segment)) for segment in said]
+        scored = [n for segment, n in zip(said, laid, strict=True) if isinstance(segment, str)]
         yield {
             TEXT_TOKENS: sum(n for n in laid if n != PICTURE),
+            ANSWER_TOKENS: sum(scored),
             IMAGES: laid.count(PICTURE),
             LAYOUT: laid,
             **{chosen_tokens(key): _under(parts, key, count) for key in texts},
         }
 
 
-def _laid(kind: Kind, parts: Mapping[str, bytes], count: Count) -> list[int]:
+def _said(kind: Kind, parts: Mapping[str, bytes]) -> list[Segment]:
     try:
-        return [PICTURE if isinstance(s, Picture) else count(s) for s in content(kind, parts)]
+        return content(kind, parts)
     except (ValueError, RecursionError):
         return []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from train_samples import page
 
-from curate.mix.content import ContentError, Picture, content, encoder, texts_under
+from curate.mix.content import ContentError, Picture, Prompt, content, encoder, texts_under
 
 
 def document(*segments: Any) -> dict[str, bytes]:
@@ -32,6 +32,24 @@ def test_an_image_that_was_not_found_is_left_out_and_the_texts_around_it_are_one
         "interleaved", document(TEXT, absent, {"type": "text", "text": "two"}, {"type": "text", "text": ""})
     )
     assert found == ["one\n\ntwo"]
+
+
+def turn(block: str, text: str) -> dict[str, str]:
+    return {"type": "text", "text": text, "block": block}
+
+
+def test_a_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
+    picture = {"type": "image", "part": "0.jpg"}
+    asked = [turn("question", "What is it?"), turn("answer", "A cat."), turn("question", "And now?")]
+    parts = document(turn("system", "Be brief."), picture, *asked, turn("answer", "A dog."))
+    assert content("interleaved", parts) == [
+        Prompt("Be brief."),
+        Picture("0.jpg"),
+        Prompt("What is it?\n\n"),
+        "A cat.\n\n",
+        Prompt("And now?\n\n"),
+        "A dog.",
+    ]
 
 
 @pytest.mark.parametrize(

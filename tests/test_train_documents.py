@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_samples import MULTIMODAL, TINY, composed, dataset, every_kind, page, published
+from train_samples import MULTIMODAL, TINY, composed, dataset, every_kind, page, published, square
 
 from curate import mix
 from curate.mix.content import PICTURE
@@ -173,6 +173,28 @@ def test_a_text_that_may_be_chosen_must_have_been_counted(tmp_path: Path) -> Non
 def test_choices_that_documents_have_no_use_for_are_refused(home: Path) -> None:
     with pytest.raises(mix.MixtureError, match="'interleaved' chooses a template and a text"):
         streamed(composed(home, "sources: [{path: interleaved, texts: [a], templates: [b]}]"), 1)
+
+
+def conversation(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """A picture with questions and answers."""
+    image, text = square(number)
+    asked = [{"type": "text", "text": f"What is in picture {number}?", "block": "question"}]
+    answered = [{"type": "text", "text": text, "block": "answer"}]
+    return {"0.png": image}, {"segments": [{"type": "image", "part": "0.png"}, *(asked + answered) * (number % 3 + 1)]}
+
+
+def test_of_a_conversation_answers_alone_are_scored_and_weighed(tmp_path: Path) -> None:
+    published(tmp_path / "talk", "interleaved", [conversation(n) for n in range(12)])
+    add_text_tokens(tmp_path / "talk", "bytes")
+    manifest = composed(tmp_path, "unit: answer_tokens\nsources: [{path: talk}]")
+    stream = streamed(manifest, 1)
+    tensors = next(stream).tensors
+    stream.close()
+    scored = tensors["ids"][tensors["scored"]]
+    predicted = bytes(scored[scored < 256].tolist()).decode()
+    assert "square on" in predicted and "What is in" not in predicted
+    answers = [len(square(n)[1]) * (n % 3 + 1) + 2 * (n % 3) for n in range(12)]
+    assert mix.load(manifest).datasets[0].units == sum(answers)
 
 
 def broken(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:

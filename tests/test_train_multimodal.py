@@ -175,7 +175,7 @@ def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
 
 def test_texts_counted_by_another_tokenizer_are_refused(tmp_path: Path) -> None:
     manifest = of_every_kind(tmp_path, tokenizer="words")
-    with pytest.raises(mix.MixtureError, match=r"counted by 'words 2', the model spells by 'bytes 2'.*curate index"):
+    with pytest.raises(mix.MixtureError, match=r"counted by 'words 3', the model spells by 'bytes 3'.*curate index"):
         made(manifest)
 
 

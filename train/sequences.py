@@ -2,11 +2,11 @@
 
     caption, ocr    begin, system, image, template, text, template, end
     text            begin, system, template, text, template, end
-    interleaved     begin, system, the document's texts and images in order, end
+    interleaved     begin, system, the document's texts and images in order, end (of a conversation, its turns)
 
-An image takes `visual_tokens` places, which the connector's vectors fill. Only texts and the end are scored, and the
-end only where nothing was cut off. What a plan says of a sample's length and what then comes are one computation on one
-layout, the first on the index's numbers, the second on the sample's own.
+An image takes `visual_tokens` places, which the connector's vectors fill. Only texts and the end are scored, no prompts
+and no questions, and the end only where nothing was cut off. What a plan says of a sample's length and what then comes
+are one computation on one layout, the first on the index's numbers, the second on the sample's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from curate import mix
-from curate.mix.content import PICTURE, Picture, content
+from curate.mix.content import PICTURE, Picture, content, words
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
 from train.documents import Piece, Rule, size_of, taken
@@ -89,7 +89,7 @@ class Sequences:
     def _runs(self, drawn: Drawn, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
         said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
-        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(s), True) for s in said]
+        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(words(s)), isinstance(s, str)) for s in said]
         if drawn.kind == "interleaved":
             return runs
         pictures = [run for run in runs if isinstance(run, Picture)]

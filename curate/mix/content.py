@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any
 
 from curate.sample import Kind
@@ -28,7 +29,7 @@ MAX_WORD = 64
 MAX_REMEMBERED = 100_000
 """Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
 
-RULES = "2"
+RULES = "3"
 """The version of this module's reading: it changes with what a text or a document is taken to say."""
 
 SIMPLE_IDS = 49_406
@@ -48,13 +49,24 @@ class Picture:
     part: str
 
 
-Segment = str | Picture
+@dataclass(frozen=True)
+class Prompt:
+    """A text that is context and is not predicted: a question, what a system is told."""
+
+    text: str
+
+
+PROMPTS = ("question", "system")
+"""Blocks of a conversation that are prompts."""
+
+Segment = str | Prompt | Picture
 
 
 def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
-    """A sample's texts and images in order, no two texts next to each other; `chosen` stands for its own text.
+    """A sample's texts, prompts and images in order, neighbours joined that are alike.
 
-    Of a document, images that were not found are left out. Raises ContentError, UnicodeDecodeError, JSONDecodeError.
+    `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError,
+    UnicodeDecodeError, JSONDecodeError.
     """
     if kind == "interleaved":
         segments = _document(parts)
@@ -63,9 +75,14 @@ def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -
         picture = image_name(parts) if kind in ("caption", "ocr") else None
         segments = [Picture(picture)] if picture else []
         segments += [text] if text else []
-    if (size := sum(len(s) for s in segments if isinstance(s, str))) > MAX_CHARACTERS:
+    if (size := sum(len(words(s)) for s in segments if not isinstance(s, Picture))) > MAX_CHARACTERS:
         raise ContentError(f"text_too_long: {size} characters, more than {MAX_CHARACTERS}; cut such documents before")
     return segments
+
+
+def words(segment: str | Prompt) -> str:
+    """The text of a segment."""
+    return segment.text if isinstance(segment, Prompt) else segment
 
 
 def own_text(parts: Mapping[str, bytes]) -> str:
@@ -136,16 +153,28 @@ def _document(parts: Mapping[str, bytes]) -> list[Segment]:
     listed = said.get("segments") if isinstance(said, dict) else None
     if not isinstance(listed, list):
         raise ContentError("no_segments: an interleaved sample has a JSON with a list of `segments`")
-    runs: list[list[str] | Picture] = []
+    out: list[Segment] = []
+    for kind, run in groupby(_said(listed, parts), type):
+        segments = list(run)
+        if kind is Picture:
+            out += segments
+            continue
+        if out and not isinstance(out[-1], Picture):
+            out[-1] = _as(type(out[-1]), words(out[-1]) + BETWEEN)
+        out.append(_as(kind, BETWEEN.join(words(s) for s in segments if not isinstance(s, Picture))))
+    return out
+
+
+def _as(kind: type[Segment], text: str) -> Segment:
+    return Prompt(text) if kind is Prompt else text
+
+
+def _said(listed: list[object], parts: Mapping[str, bytes]) -> Iterator[Segment]:
+    """The texts that are not empty, and the images that were found."""
     for segment in listed:
         found = _segment(segment, parts)
-        if isinstance(found, Picture):
-            runs.append(found)
-        elif found and runs and isinstance(runs[-1], list):
-            runs[-1].append(found)
-        elif found:
-            runs.append([found])
-    return [run if isinstance(run, Picture) else BETWEEN.join(run) for run in runs]
+        if isinstance(found, Picture) or (found is not None and words(found)):
+            yield found
 
 
 def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
@@ -156,7 +185,7 @@ def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
         text = segment.get("text")
         if not isinstance(text, str):
             raise ContentError("bad_segment: a text segment has a `text`")
-        return text.strip()
+        return _as(Prompt if segment.get("block") in PROMPTS else str, text.strip())
     part = segment.get("part")
     if part is not None and (not isinstance(part, str) or part not in parts):
         raise ContentError(f"missing_image: a segment names the part {str(part)[:40]!r}, which the sample lacks")
