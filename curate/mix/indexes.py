@@ -88,7 +88,7 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
             return np.full(len(table), int(kind != "text"), np.int64)
         raise MixtureError(
             f"{index}: has no column {name!r}, so its samples cannot be weighed by it; add it with"
-            f" {_remedy(name)}, or weigh in samples"
+            " `curate index --tokenizer NAME`, or weigh in samples"
         )
     column = whole(table.column(name))
     countable = pa.types.is_integer(column.type) and not column.null_count
@@ -96,7 +96,3 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
     if out.min(initial=0) < 0:
         raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
     return out
-
-
-def _remedy(name: str) -> str:
-    return "`curate index --tokenizer NAME`" if name == TEXT_TOKENS else f"a column {name!r} in the published index"
