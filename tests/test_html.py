@@ -257,6 +257,7 @@ def test_a_data_url_is_kept_up_to_its_limit() -> None:
 def test_inline_drawings_are_left_out_and_counted() -> None:
     found = page(f"<svg class=icon/>{STORY}<svg><svg><text>no</text></svg><text>no</text></svg><SVG></SVG><p>On deck.")
     assert (shown(found)[1:], found.drawings) == (["On deck."], 3)
+    assert shown(page(f"<svg><path>{STORY}<template>")) == shown(page(STORY))
 
 
 # Characters
@@ -340,7 +341,8 @@ BOMBS = {
     "pictures": "<img src=a.jpg>" * 200_000,
     "tables around a long one": "<table><tr><td>" * 250 + "<td>x" * 100_000 + "<table>",
     "drawings": "<svg>" * 300_000 + "</svg>" * 300_000,
-    "open drawings": "<svg " * 500_000,
+    "open drawings": "<svg>" * 400_000,
+    "one drawing's end": "<svg>" * 400_000 + "</svg>" + "<svg>" * 400_000,
     "forms": "<div>" * 200 + "<p>word" * 2000 + "<form><input>" * 1000,
     "names of noise": f"<p class={'site-' * 60}nav{'-list' * 60}!>x" * 5_000,
     "names": "".join(f"<p class=c{n}>x" for n in range(200_000)),

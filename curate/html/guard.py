@@ -95,32 +95,35 @@ def characters(data: bytes, content_type: str | None, limits: Limits) -> tuple[s
 
 
 def _without_scripts(text: str) -> tuple[str, int]:
-    """Without comments and the elements whose content is not text of the page; an open end takes the rest with it."""
+    """Without comments and the elements whose content is not text of the page; a script's open end takes the rest."""
     kept, at, drawings = [], 0, 0
+    endless: set[str] = set()
     while found := _OPENING.search(text, at):
         kept.append(text[at : found.start()])
-        name = (found[1] or "").lower()
+        name, at = (found[1] or "").lower(), found.end()
         drawings += name == "svg"
         if not name:
-            end = text.find("-->", found.end() - 2)  # `<!-->` is a whole comment
+            end = text.find("-->", at - 2)  # `<!-->` is a whole comment
             at = len(text) if end < 0 else end + 3
-        else:
-            at = found.end() if found[2].endswith("/") else _end_of(name, text, found.end())
+        elif name not in endless and not found[2].endswith("/"):
+            at = _end_of(name, text, at)
+            if at == found.end():
+                endless.add(name)
     kept.append(text[at:])
     return "".join(kept), drawings
 
 
 def _end_of(name: str, text: str, at: int) -> int:
-    """Where an element of that name ends which began before `at`; drawings and templates may hold others."""
-    depth = 1
+    """Where an element ends that began before `at`: drawings and templates may hold others, and be left open."""
+    depth, end = 1, at
     for found in _SAME[name].finditer(text, at):
         if found[1]:
-            depth -= 1
+            depth, end = depth - 1, found.end()
         elif name not in _RAW and not found[2].endswith("/"):
             depth += 1
         if not depth:
-            return found.end()
-    return len(text)
+            return end
+    return len(text) if name in _RAW else end
 
 
 def _check_attributes(text: str, limits: Limits) -> None:
