@@ -133,6 +133,9 @@ def index_(
     tokenizer: Annotated[
         str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
     ] = None,
+    texts: Annotated[
+        list[str] | None, typer.Option(help="A key whose texts a mixture may choose from; may be repeated.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes.")] = CPUS,
     kind: Annotated[str, typer.Option(help="caption, interleaved, ocr or text.")] = "caption",
     as_json: JsonOption = False,
@@ -149,7 +152,7 @@ def index_(
     folder, info, new = indexing.index(tars, cast(Kind, kind), workers)
     found: dict[str, Any] = {"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new}
     if tokenizer:
-        found |= lengths.add_text_tokens(folder, tokenizer)
+        found |= lengths.add_text_tokens(folder, tokenizer, texts or ())
     if as_json:
         runs.print_json(found)
         return
