@@ -1,1 +1,1 @@
-"""One file a kind of sample (what is ingested, what is written), the command line, and the demo."""
+"""The command line, the demo, the real data that recipes of ours curate, and converters to what others read."""
