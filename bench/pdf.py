@@ -3,8 +3,8 @@
     python bench/pdf.py [--files 60] [--runs 3] [--pages 100000]
 
 Real files from Debian (`apt-get update` first): the installation guide in 18 languages and documents of publishers (two
-columns, mathematics, tables), every so many of their 828 files. Each way opens a file, reads all its pages and closes it; the ways
-take turns file by file, and the processor time of the fastest of --runs counts.
+columns, mathematics, tables), every so many of their files. Each way opens a file, reads all its pages and closes it;
+the ways take turns file by file, and the processor time of the fastest of --runs counts.
 
 - pypdfium2, rectangles: `get_text_range` and `get_rect` for each of `count_rects`: the text, and boxes of runs of it.
 - pypdfium2, characters: `get_text_range` and `get_charbox` for each character: what words could be made from.
