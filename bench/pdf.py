@@ -3,8 +3,8 @@
     python bench/pdf.py [--files 60] [--runs 3] [--pages 100000]
 
 Real files from Debian (`apt-get update` first): the installation guide in 18 languages and documents of publishers (two
-columns, mathematics, tables), every so many of them. Each way opens a file, reads all its pages and closes it; the ways
-take turns file by file, and the processor time of the fastest of --runs counts.
+columns, mathematics, tables), every so many of their files. Each way opens a file, reads all its pages and closes it;
+the ways take turns file by file, and the processor time of the fastest of --runs counts.
 
 - pypdfium2, rectangles: `get_text_range` and `get_rect` for each of `count_rects`: the text, and boxes of runs of it.
 - pypdfium2, characters: `get_text_range` and `get_charbox` for each character: what words could be made from.
@@ -36,11 +36,10 @@ MATERIALS = ("installation-guide-amd64", "texlive-publishers-doc")
 
 
 def documents(count: int) -> list[bytes]:
-    """PDF files, evenly from both materials by their names."""
-    found = []
-    for name in MATERIALS:
-        paths = sorted(path for path in fetch(name).rglob("*") if path.name.endswith((".pdf", ".pdf.gz")))
-        found += [path.read_bytes() for path in paths[:: max(1, len(MATERIALS) * len(paths) // count)]]
+    """PDF files, every so many of both materials' 828."""
+    folders = [fetch(name) for name in MATERIALS]
+    paths = sorted(p for folder in folders for p in folder.rglob("*") if p.name.endswith((".pdf", ".pdf.gz")))
+    found = [path.read_bytes() for path in paths[:: max(1, len(paths) // count)]]
     return [gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data for data in found]
 
 

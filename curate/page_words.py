@@ -47,12 +47,14 @@ def mended(lines: Sequence[str], hyphen: str = "-") -> str:
     """
     text = "\n".join(lines)
     if hyphen in text:
-        text = re.sub(rf"(?<=[^\W\d_]){hyphen}\n(\S+)[ \n]?", _rejoined, text).removesuffix("\n")
+        text = re.sub(rf"{hyphen}\n(\S+)[ \n]?", _rejoined, text).removesuffix("\n")
     return text.replace(hyphen, "-")
 
 
 def _rejoined(found: re.Match[str]) -> str:
     rest = found[1]
+    if not found.string[max(0, found.start() - 1)].isalpha():
+        return found[0]
     kept = "" if rest[0].isalpha() and not rest[0].isupper() else "-"
     return f"{kept}{rest}\n"
 

@@ -104,26 +104,22 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
 
 
 def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int) -> Order:
-    boxes = joined(words, lines)
-    gutter = _gutter(words, lines) if len(lines) >= _FEWEST_LINES and depth < _DEEPEST else None
+    gutter = _gutter(words, lines) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
     sides = _cut(words, lines, gutter) if gutter is not None else None
     if sides is None or not _are_columns(said, sides):
-        return Order(_as_drawn(lines, boxes), 1)
+        return Order(_as_drawn(lines, joined(words, lines)), 1)
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
     band = np.searchsorted(across, middle, side="left")  # a run across is the last of its band
     rank = np.where(sides.side == 2, 2, sides.side ^ 1 if leftwards else sides.side)
-    runs, most = [], 1
-    for number in range(len(across) + 1):
-        beside = 0
-        for part in range(3):
-            chosen = sides.runs[(band == number) & (rank == part)]
-            if len(chosen):
-                found = _in_columns(words, chosen, said, leftwards=leftwards, depth=depth + 1)
-                runs.append(found.runs)
-                beside += found.columns if part < 2 else 0
-        most = max(most, beside)
-    return Order(np.concatenate(runs), most)
+    place = 3 * band + rank
+    runs, beside = [], np.zeros(len(across) + 1, np.int64)
+    for part in np.unique(place).tolist():
+        chosen = sides.runs[place == part]
+        found = _in_columns(words, chosen, said, leftwards=leftwards, depth=depth + 1) if len(chosen) > 1 else None
+        runs.append(found.runs if found else chosen)
+        beside[part // 3] += part % 3 < 2 and (found.columns if found else 1)
+    return Order(np.concatenate(runs), int(beside.max()))
 
 
 def _gutter(words: Floats, lines: Ints) -> tuple[float, float] | None:
@@ -160,13 +156,14 @@ def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides | No
         < _FEWEST_LINES
     ):
         return None
-    runs = []
-    for (first, end), box, may_be_cut in zip(lines.tolist(), whole, across.tolist(), strict=True):
-        if may_be_cut:
-            runs.extend(_halves(words[first:end], first, middle, _GAP * (box[3] - box[1])))
-        else:
-            runs.append((first, end))
-    cut = np.array(runs, np.int64)
+    cut = lines
+    if across.any():
+        gaps = _GAP * (whole[:, 3] - whole[:, 1])
+        parts = [
+            _halves(words[first:end], first, middle, gap) if may_be_cut else [(first, end)]
+            for (first, end), gap, may_be_cut in zip(lines.tolist(), gaps.tolist(), across.tolist(), strict=True)
+        ]
+        cut = np.array([run for part in parts for run in part], np.int64)
     boxes = joined(words, cut)
     width = boxes[:, 2].max() - boxes[:, 0].min()
     reach = np.minimum(middle - boxes[:, 0], boxes[:, 2] - middle)

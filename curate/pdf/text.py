@@ -74,9 +74,11 @@ def _read(page: Page, layer: Any) -> PageText:
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
     skew = _skew_degrees(page, handle, spans_N3[:, 0])
-    runs, columns = _order(page, flags, spans_N3, boxes)
-    order = members(runs)
-    spans_N3, boxes = spans_N3[order], boxes[order]
+    lines = _lines(spans_N3)
+    runs, columns = _order(page, flags, spans_N3, boxes, lines)
+    if runs is not lines:
+        order = members(runs)
+        spans_N3, boxes = spans_N3[order], boxes[order]
     counts = runs[:, 1] - runs[:, 0]
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
@@ -98,13 +100,16 @@ def _blanked(text: str, spans: Ints) -> str:
     return "".join(characters)
 
 
-def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats) -> Order:
-    """The runs of words in the order of reading."""
-    starts, ends, numbers = spans.T
-    first = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
-    lines = np.array([[0, *first.tolist()], [*first.tolist(), len(spans)]]).T
+def _lines(spans: Ints) -> Ints:
+    """The runs of words that are on one line: L x (first word, end)."""
+    first = (np.flatnonzero(spans[1:, 2] != spans[:-1, 2]) + 1).tolist()
+    return np.array([[0, *first], [*first, len(spans)]]).T
+
+
+def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats, lines: Ints) -> Order:
+    """The runs of words in the order of reading: `lines` itself where that is it."""
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
-    said = flags[starts] & flags[ends - 1] & DOT == 0
+    said = flags[spans[:, 0]] & flags[spans[:, 1] - 1] & DOT == 0
     return reading_order(points, lines, leftwards=is_leftwards(flags), said=said)
 
 
