@@ -314,9 +314,11 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:
     """What is published must be plain columns, and what the kind of sample consists of must be there."""
     _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
-    wanted = {"interleaved": "document", "ocr": "text"}.get(recipe.kind)
+    wanted, ways = {
+        "interleaved": ("document", "html_document, for one"),
+        "ocr": ("image", "render_text") if recipe.source.type == "text" else ("text", "pdf_page, for one"),
+    }.get(recipe.kind, (None, ""))
     if wanted is not None and wanted not in types:
-        ways = {"interleaved": "html_document, for one", "ocr": "pdf_page, for one"}[recipe.kind]
         raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):

@@ -150,8 +150,8 @@ def test_only_a_list_of_texts_can_split_and_only_texts_are_split(own: Workplace)
 
 
 def test_a_kind_says_which_sources_it_is_made_from(own: Workplace) -> None:
-    errors(own.run(own.recipe(kind="ocr", source=texts(own))), ["kind ocr", "pdf", "'text'"])
     own.images(1)
+    errors(own.run(own.recipe(kind="ocr")), ["kind ocr", "pdf", "'folder'"])
     errors(own.run(own.recipe(kind="interleaved")), ["kind interleaved", "'folder'"])
 
 
