@@ -12,7 +12,7 @@ from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
 
-VERSION = 2
+VERSION = 3
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
 from curate import images
+from curate.ops import CONTENT
 from curate.pool import Blobs, Pool, read_table, rows_in
 from curate.recipe import Resolved
 from curate.rules import StepCount
@@ -340,7 +341,7 @@ def _notes(scan: _Scan, group: Group, pick: _Pick) -> Iterator[str]:
     step = next((s for s in scan.steps if s.label == group.step), None)
     if step is None:
         return
-    columns = [own for own, kind in step.spec.writes.items() if pa.types.is_string(kind)]
+    columns = [c for c, kind in step.spec.writes.items() if pa.types.is_string(kind) and step.columns[c] not in CONTENT]
     rule = group.rule.rpartition(".")[0]
     table = read_table(scan.pool.columns(step.key, pick.shard), ["row", *columns])
     hit = table.filter(pc.equal(table["row"], pick.row)).to_pylist()
