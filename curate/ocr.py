@@ -104,7 +104,7 @@ def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: fl
     ends = np.cumsum([len(line) for line in good])
     spans = np.stack([np.append(0, ends[:-1]), ends], axis=1)
     leftwards = is_leftwards(flags_of(codes_of("".join(word.text for word in words))))
-    runs = reading_order(boxes, spans, leftwards=leftwards).runs
+    runs = reading_order(boxes, spans, leftwards=leftwards, drawn=False).runs
     ordered = [words[n] for n in members(runs).tolist()]
     fractions = np.clip(np.array([word.box for word in ordered], np.float32) / (size * 2), 0, 1).astype(np.float32)
     return Reading(

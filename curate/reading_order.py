@@ -46,13 +46,15 @@ class _Sides:
     side: Ints
 
 
-def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None) -> Order:
+def reading_order(
+    words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None, drawn: bool = True
+) -> Order:
     """The order in which `lines` are read; a line that runs on from one column into the next is cut at the gutter.
 
     Where no columns are found the drawn order is kept, but for parts that were drawn late and stand wholly above
     earlier ones. `leftwards`: columns follow from right to left, as in Arabic. Vertical writing is known by the shape
     of its lines, and they follow from right to left. `said`: the words that say something, which dots before a page's
-    number do not; without it all do.
+    number do not; without it all do. `drawn`: the order of `lines` is a writer's, not a mere sort by height.
     """
     if len(lines) < 2:
         return Order(lines, len(lines))
@@ -62,7 +64,7 @@ def reading_order(words: Floats, lines: Ints, *, leftwards: bool = False, said: 
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
         return _in_columns(turned, lines, said, leftwards=False, depth=0)
-    if not _may_have_columns(words, lines, boxes, said):
+    if drawn and not _may_have_columns(words, lines, boxes, said):
         return Order(_as_drawn(lines, boxes), 1)
     return _in_columns(words, lines, said, leftwards=leftwards, depth=0)
 

@@ -191,7 +191,7 @@ from curate.ops import op
 def doze(texts):
     """Takes its time."""
     if not Path(__file__).with_name("awake").exists():
-        time.sleep(0.3)
+        time.sleep(1)
     return {"awake": [True] * len(texts)}
 '''
 
