@@ -307,8 +307,9 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     readable = {*ops.READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        hint = unknown("column", unreadable[0], readable)
-        raise SettingsError(f"{at}: op {spec.name!r} reads what no earlier step writes: {hint}")
+        makers = ops.writers(unreadable[0])
+        hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
+        raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 
 
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:

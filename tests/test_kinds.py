@@ -310,6 +310,15 @@ def test_webdataset_reads_a_document_as_it_stands(pages: Workplace) -> None:
     assert set(read["a/two.html"]) >= {"json"} and "0.png" not in read["a/two.html"]
 
 
+def test_the_card_of_documents_shows_how_datasets_reads_them(pages: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (pages.out / "data_card.md").read_text()
+    snippet = card.rpartition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(pages.out)
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    assert sorted(row["json"]["origin"] for row in found["rows"]) == ["a/one.html", "a/two.html", "three.html"]
+
+
 def test_a_kind_without_the_step_that_makes_its_content_is_refused_before_anything_runs(own: Workplace) -> None:
     recipe = own.recipe(kind="interleaved", source=site(own), steps=[])
     errors(own.run(recipe), ["kind", "'document'", "html_document"])
