@@ -304,6 +304,12 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
+    other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
+    if other:  # text_basic counts `words`, pdf_page lists them
+        raise SettingsError(
+            f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
+            " the one that only measures a `name:` to prefix its own"
+        )
     readable = {*ops.READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
@@ -317,7 +323,7 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
     wanted = {"interleaved": "document", "ocr": "text"}.get(recipe.kind)
     if wanted is not None and wanted not in types:
-        ways = {"interleaved": "html_document, for one", "ocr": "pdf_page, for one"}[recipe.kind]
+        ways = {"interleaved": "html_document, for one", "ocr": "pdf_page, and page_text for scans"}[recipe.kind]
         raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
