@@ -256,5 +256,5 @@ def _plain(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    shown = "".join(c if c.isprintable() else "�" for c in text)
+    shown = "".join(c if c.isprintable() else "↵" if c == "\n" else "�" for c in text)
     return shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"

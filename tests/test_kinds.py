@@ -331,6 +331,15 @@ def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) 
     errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images before it"])
 
 
+def test_explain_tells_of_documents_of_any_length(own: Workplace) -> None:
+    (own.src / "long.html").write_text("\n".join(f"line {n}" for n in range(500)))
+    source = {"type": "html", "path": str(own.src)}
+    assert own.run(documents(own, source=source)).code == 0
+    (told,) = own.explained()
+    (document,) = (columns["document"] for columns in told["columns"].values() if "document" in columns)
+    assert document[0]["text"] == "line 0" and document[-1] == "... 500 values"
+
+
 def test_a_kind_without_the_step_that_makes_its_content_is_refused_before_anything_runs(own: Workplace) -> None:
     recipe = own.recipe(kind="interleaved", source=site(own), steps=[])
     errors(own.run(recipe), ["kind", "'document'", "html_document"])
