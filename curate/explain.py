@@ -114,6 +114,14 @@ def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str,
 def _short(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > LONG:
-        return [*(round(float(v), 4) for v in value[:3]), f"... {len(value)} values"]
+    if isinstance(value, dict):
+        return {key: _short(one) for key, one in value.items() if one is not None}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) <= LONG:
+            return [_short(one) for one in value]
+        return [*(_rounded(_short(one)) for one in value[:3]), f"... {len(value)} values"]
     return value
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

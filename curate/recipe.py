@@ -304,11 +304,18 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
+    other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
+    if other:  # text_basic counts `words`, pdf_page lists them
+        raise SettingsError(
+            f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
+            " the one that only measures a `name:` to prefix its own"
+        )
     readable = {*ops.READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        hint = unknown("column", unreadable[0], readable)
-        raise SettingsError(f"{at}: op {spec.name!r} reads what no earlier step writes: {hint}")
+        makers = ops.writers(unreadable[0])
+        hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
+        raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 
 
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:
@@ -316,7 +323,9 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
     wanted, ways = {
         "interleaved": ("document", "html_document, for one"),
-        "ocr": ("image", "render_text") if recipe.source.type == "text" else ("text", "pdf_page, for one"),
+        "ocr": ("image", "render_text")
+        if recipe.source.type == "text"
+        else ("text", "pdf_page, and page_text for scans"),
     }.get(recipe.kind, (None, ""))
     if wanted is not None and wanted not in types:
         raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")

@@ -29,20 +29,22 @@ class Retried:
 
 
 def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
-    """Try a finished run's failures again. Raises RunError where there is nothing that asks servers."""
+    """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     with locked(Path(recipe.out)):
         pool = sources.pool_of(recipe)
         steps = chained(resolve(recipe), "")
         fetching = [n for n, step in enumerate(steps) if "download" in step.spec.knobs and step.spec.stores]
         if not sources.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        if not (pool.folder / "ingest.json").exists() and not attempts(pool):  # a retry that was killed goes on
+        planned = sources.plan(recipe, pool).shards if (pool.folder / "plan.json").exists() else 0
+        shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
+        if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
-        shards = range(sources.plan(recipe, pool).shards)
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        documents = sum(_forget(pool, steps[number:], shard) for number in fetching for shard in shards)
+        lost = sources.final(recipe)
+        documents = sum(_forget(pool, steps[number:], shard, lost) for number in fetching for shard in shards)
         if not sources.fetches(recipe):
             return Retried(0, 0, documents)
         (pool.folder / "ingest.json").unlink(missing_ok=True)
@@ -55,7 +57,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         return Retried(tried, came, documents)
 
 
-def _forget(pool: Pool, steps: Sequence[Resolved], shard: int) -> int:
+def _forget(pool: Pool, steps: Sequence[Resolved], shard: int, lost: Sequence[str]) -> int:
     """Take the rows whose images did not all come out of the columns of a step and of all after it; how many.
 
     The step's own columns last: killed in between, they still say which rows are meant. Columns of group ops are made
@@ -64,7 +66,7 @@ def _forget(pool: Pool, steps: Sequence[Resolved], shard: int) -> int:
     own = pool.columns(steps[0].key, shard)
     if not own.exists():
         return 0
-    rows = _with_absent(read_table(own), steps[0])
+    rows = _with_absent(read_table(own), steps[0], lost)
     for step in reversed(steps) if len(rows) else ():
         path = pool.columns(step.key, shard)
         if path.exists() and not step.spec.is_group:
@@ -73,11 +75,11 @@ def _forget(pool: Pool, steps: Sequence[Resolved], shard: int) -> int:
     return len(rows)
 
 
-def _with_absent(table: pa.Table, step: Resolved) -> pa.Array:
+def _with_absent(table: pa.Table, step: Resolved, lost: Sequence[str]) -> pa.Array:
     """The numbers of the rows with an image that trying again may bring."""
     lists = [table[name].to_pylist() for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
     wanted = [
-        any(blob is not None and blob["error"] not in (None, *sources.FINAL) for blobs in row for blob in blobs or ())
+        any(blob is not None and blob["error"] not in (None, *lost) for blobs in row for blob in blobs or ())
         for row in zip(*lists, strict=True)
     ]
     return table["row"].combine_chunks().filter(pa.array(wanted, pa.bool_()))

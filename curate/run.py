@@ -354,7 +354,8 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
     """The error of a run whose failures pass the limit, with the three commonest and what to do about each."""
     lines = [f"  {error}: {n} rows. {remedy(error)}" for error, n in count.failed.most_common(3)]
     head = f"{count.failed.total()} of {rows} rows failed, more than limits.failed = {limit:g} allows."
-    return RunError("\n".join([head, *lines, "What was committed is kept: run again to go on."]))
+    kept = "What was committed is kept. Mend the cause (then `curate retry`, if downloads failed), or raise the limit:"
+    return RunError("\n".join([head, *lines, f"{kept} run again to go on."]))
 
 
 def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:

@@ -44,6 +44,8 @@ Row = dict[str, Any]
 def expand(pattern: str) -> list[Path]:
     """The files that a path or glob names, sorted. Raises TableError when there are none."""
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    if not paths and Path(pattern).is_dir():
+        raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / '*.jsonl'} for example")
     if not paths:
         folder = Path(pattern).parent
         near = nearest(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""

@@ -129,7 +129,7 @@ def ops(
 
 @app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
 def index_(
-    tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or their folder.", metavar="TARS...")],
+    tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or folders of them.", metavar="TARS...")],
     tokenizer: Annotated[
         str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
     ] = None,
@@ -143,21 +143,25 @@ def index_(
     """Make a dataset of plain webdataset tars, where they lie.
 
     An index beside each tar, and a dataset.json; what is indexed already is left alone. With a tokenizer, the indexes
-    get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`).
+    get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`) and sequences packed.
+    Several folders are a dataset each.
     """
     from pipelines import indexing, lengths, runs
 
     if kind not in get_args(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
-    folder, info, new = indexing.index(tars, cast(Kind, kind), workers)
-    found: dict[str, Any] = {"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new}
-    if tokenizer:
-        found |= lengths.add_text_tokens(folder, tokenizer, texts or ())
+    datasets = [[folder] for folder in tars] if all(path.is_dir() for path in tars) else [tars]
+    told: list[dict[str, Any]] = []
+    for paths in datasets:
+        folder, info, new = indexing.index(paths, cast(Kind, kind), workers)
+        told.append({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new})
+        told[-1] |= lengths.add_text_tokens(folder, tokenizer, texts or ()) if tokenizer else {}
+        if not as_json:
+            tokens = f", {told[-1]['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
+            shards = f"{len(info.shards):,} shards ({new:,} indexed now)"
+            typer.echo(f"{folder}: {info.samples:,} samples in {shards}{tokens}")
     if as_json:
-        runs.print_json(found)
-        return
-    tokens = f", {found['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
-    typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards ({new:,} indexed now){tokens}")
+        runs.print_json(told if len(told) > 1 else told[0])
 
 
 @app.command(epilog=example("curate attach s3://bucket/laion work/laion", "curate mix work/laion=1 -o mixture.json"))

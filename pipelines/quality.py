@@ -73,7 +73,11 @@ def train(positives: Sequence[str], negatives: Sequence[str], out: Path, how: Tr
                         file.write(f"__label__{label} {line}\n")
                         counts[label] += 1
                 if not counts[label] or not held[label]:
-                    raise QualityError(f"{', '.join(sources)}: too few texts for the label {label!r}: 20 at least")
+                    found = counts[label] + len(held[label])
+                    raise QualityError(
+                        f"{', '.join(sources)}: too few texts for the label {label!r}: {found}, 20 at least; a file of"
+                        " text is one text, a table (jsonl, parquet, ...) has a text a row"
+                    )
         with commit_file(out) as temporary:
             _fit(lines, temporary, out.suffix == ".ftz", how)
     known = {

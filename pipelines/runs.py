@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -146,13 +147,20 @@ def show_ops(name: str | None, as_json: bool) -> None:
         out_console.print("`curate ops NAME` shows one op's columns and knobs")
         return
     (op,) = said
-    out_console.print(inspect.getdoc(ops_table.find(name)), markup=False)
+    out_console.print(_reflowed(inspect.getdoc(ops_table.find(name)) or ""), markup=False)
+    out_console.print(f"\nreads  {', '.join(op['reads']) or 'all rows at once'}", markup=False)
     for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
         table = Table(title, "", box=None, padding=(0, 3, 0, 0))
         for one, value in pairs.items():
-            table.add_row(one, str(value))
+            plain = isinstance(value, str) and value.isprintable() and value
+            table.add_row(one, value if plain else json.dumps(value))
         if pairs:
             out_console.print("", table)
+
+
+def _reflowed(text: str) -> str:
+    """Paragraphs as one line each, for a terminal of any width; what is indented or a list stays as it is."""
+    return re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text)
 
 
 def _default(knob: inspect.Parameter) -> Any:
@@ -248,5 +256,5 @@ def _plain(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    shown = "".join(c if c.isprintable() else "�" for c in text)
+    shown = "".join(c if c.isprintable() else "↵" if c == "\n" else "�" for c in text)
     return shown if len(shown) <= 500 else f"{shown[:500]}... ({len(shown):,} characters)"

@@ -110,6 +110,16 @@ def test_only_the_failed_urls_are_tried_again_and_what_came_is_taken_in(place: W
     assert told[rows[0][0]] == ("kept", 1) and told[rows[4][0]] == ("kept", 2) and told[rows[5][0]] == ("failed", 2)
 
 
+def test_a_run_that_gave_up_is_mended_by_a_setting_and_a_retry(place: Workplace, site: Site) -> None:
+    path = urls(place, [(site.url("/ok"), "one"), ("ftp://x/a.png", "two")], download={})
+    found = place.run(path)
+    assert found.code == 1 and "private_address" in found.stderr and "curate retry" in found.stderr
+    allowed = ("--set", "download.allow_private=[127.0.0.1]")
+    again = place.curate("retry", path, *allowed, "--inline")
+    assert again.code == 0 and "1 failed URLs tried again, 1 came" in again.stdout, again.stderr
+    assert conserved(place.run(path, *allowed))["ingest"]["failed"] == {"forbidden_scheme": 1}
+
+
 def test_a_run_whose_failures_pass_the_limit_stops_and_says_what_to_do(place: Workplace, site: Site) -> None:
     pages = {"/gone": ("404 Not Found", (), b""), "/html": HTML, "/loop": ("302 Found", ("Location: /loop",), b"")}
     site.pages |= pages

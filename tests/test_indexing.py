@@ -55,6 +55,15 @@ def test_a_folder_of_plain_tars_becomes_a_dataset_that_streams(folder: Path) -> 
     assert uids == {f"{number:09d}" for number in range(30)}
 
 
+def test_several_folders_are_a_dataset_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain_tar(folder.parent / "coyo" / "00000.tar", 50, 4)
+    folders = [folder, folder.parent / "coyo"]
+    assert main(["index", *map(str, folders), "--tokenizer", "bytes", "--workers", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(Path(t["dataset"]), t["samples"]) for t in told] == [(folders[0], 30), (folders[1], 4)]
+    assert all(t["text_tokens"] for t in told)
+
+
 def test_more_tars_are_appended_and_what_is_indexed_is_left_alone(folder: Path) -> None:
     _, before, new = indexing.index([folder])
     assert new == 3

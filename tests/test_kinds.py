@@ -310,6 +310,36 @@ def test_webdataset_reads_a_document_as_it_stands(pages: Workplace) -> None:
     assert set(read["a/two.html"]) >= {"json"} and "0.png" not in read["a/two.html"]
 
 
+def test_the_card_of_documents_shows_how_datasets_reads_them(pages: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (pages.out / "data_card.md").read_text()
+    snippet = card.rpartition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(pages.out)
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    assert sorted(row["json"]["origin"] for row in found["rows"]) == ["a/one.html", "a/two.html", "three.html"]
+
+
+def test_a_measure_may_not_take_the_place_of_a_page_s_words(own: Workplace) -> None:
+    steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "text_basic"}]
+    source = {"type": "pdf", "path": str(own.src)}
+    errors(own.run(own.recipe(kind="ocr", source=source, steps=steps)), ["steps.2", "another 'words'", "`name:`"])
+
+
+def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) -> None:
+    steps = [{"op": "html_document"}, {"op": "document_images"}]
+    recipe = own.recipe(kind="interleaved", source=site(own), steps=steps)
+    errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images before it"])
+
+
+def test_explain_tells_of_documents_of_any_length(own: Workplace) -> None:
+    (own.src / "long.html").write_text("\n".join(f"line {n}" for n in range(500)))
+    source = {"type": "html", "path": str(own.src)}
+    assert own.run(documents(own, source=source)).code == 0
+    (told,) = own.explained()
+    (document,) = (columns["document"] for columns in told["columns"].values() if "document" in columns)
+    assert document[0]["text"] == "line 0" and document[-1] == "... 500 values"
+
+
 def test_a_kind_without_the_step_that_makes_its_content_is_refused_before_anything_runs(own: Workplace) -> None:
     recipe = own.recipe(kind="interleaved", source=site(own), steps=[])
     errors(own.run(recipe), ["kind", "'document'", "html_document"])

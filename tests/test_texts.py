@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate import texts
+from curate import tables, texts
 from curate.tables import BadRow, TableError
 
 FORTUNES = "One for all.\n\t-- Dumas\n%\nZwei.\n%\n\n%\n三。\n%\n"
@@ -114,3 +114,8 @@ def test_empty_files_are_named(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_refused_with_the_kinds_there_are(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"kind of text file.*\.jsonl"):
         read(wrote(tmp_path / "a.pdf", b"%PDF"))
+
+
+def test_a_folder_where_files_are_wanted_is_told_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"a folder; name its files by a glob, .*\*\.jsonl"):
+        tables.expand(str(tmp_path))

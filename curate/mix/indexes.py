@@ -87,8 +87,8 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
         if name == IMAGES and kind in ("caption", "ocr", "text"):
             return np.full(len(table), int(kind != "text"), np.int64)
         raise MixtureError(
-            f"{index}: has no column {name!r}, so its samples cannot be weighed by it; add it with"
-            " `curate index --tokenizer NAME`, or weigh in samples"
+            f"{index}: has no column {name!r}, so how long its samples are is not known; add it with"
+            f" `curate index {index.parent} --tokenizer NAME`, or weigh and train without lengths"
         )
     column = whole(table.column(name))
     countable = pa.types.is_integer(column.type) and not column.null_count

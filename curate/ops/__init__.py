@@ -184,6 +184,12 @@ def find(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def writers(column: str) -> list[str]:
+    """The ops of the table that write `column` and do not read it: what makes it in the first place."""
+    specs = {name: spec_of(find(name)) for name in OPS}
+    return [name for name, spec in specs.items() if column in spec.writes and column not in spec.reads]
+
+
 def spec_of(function: Callable[..., Any]) -> Spec:
     """The declaration of an op."""
     found = function.spec  # type: ignore[attr-defined]

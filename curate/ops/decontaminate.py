@@ -108,11 +108,14 @@ def _items(path: Path, columns: Sequence[str], split: str) -> Iterator[tuple[str
     """Name and text of each item. Raises ValueError for a benchmark that is damaged: a part would be missed."""
     is_table = texts.kind_of(path) in texts.TABLE_SUFFIXES
     for column in columns if is_table else columns[:1]:
-        for row in texts.read(path, text=column, split=None if is_table else split):
-            if not isinstance(row, tables.BadRow):
-                yield row["origin"], row["text"]
-            elif row.error not in ("missing_text", "empty_text"):
-                raise ValueError(f"benchmark {path}: {row.error}: {row.detail}")
+        try:
+            for row in texts.read(path, text=column, split=None if is_table else split):
+                if not isinstance(row, tables.BadRow):
+                    yield row["origin"], row["text"]
+                elif row.error not in ("missing_text", "empty_text"):
+                    raise ValueError(f"benchmark {path}: {row.error}: {row.detail}")
+        except tables.TableError as err:
+            raise ValueError(f"contamination: benchmark {err}; the knob `columns` names those to look into") from None
 
 
 def _sorted(parts: Sequence[tuple[Numbers, npt.NDArray[np.int64]]]) -> _Runs:

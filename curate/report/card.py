@@ -65,6 +65,13 @@ _KINDS: dict[Kind, _Words] = {
     "text": _Words("texts", "text", ("text-generation",), "text"),
 }
 
+_HASHED: dict[Kind, str] = {
+    "caption": "of the image's file",
+    "interleaved": "of each image's file, in its segment",
+    "ocr": "of the page's image",
+    "text": "of the text",
+}
+
 
 def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
     """The whole card. Fixed order, no time, no path of the machine: the same run gives the same text."""
@@ -193,7 +200,7 @@ def _sample(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
     yield "A sample's JSON and the index hold:\n"
     rows = [["`uid`", "text", "128 bits of its content and origin, as 32 hex digits"],
             ["`origin`", "text", f"where the {_KINDS[summary.recipe.kind].thing} came from (JSON only)"],
-            ["`sha256`", "text", "of the image's file, or of the text (JSON only)"],
+            ["`sha256`", "text", f"{_HASHED[summary.recipe.kind]} (JSON only)"],
             ["`meta`", "object", "what else the source said (JSON only)"]]  # fmt: skip
     rows += [[f"`{_code(c)}`", *_column_words(c, steps)] for c in summary.recipe.publish.columns]
     yield from _table(["column", "type", "what"], rows)
@@ -231,10 +238,18 @@ def _loading(summary: Summary) -> Iterator[str]:
     else:
         yield f'for sample in samples: print(sample["{first}"])'
     yield "```\n"
-    yield "```python\nimport datasets\n"
-    yield 'tars = {"train": "dataset/*.tar"}'
-    yield 'rows = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True)\n```\n'
+    yield from _by_datasets(summary.recipe.kind == "interleaved")
     yield "To share it, put this card as `README.md` beside the tars.\n"
+
+
+def _by_datasets(documents: bool) -> Iterator[str]:
+    """`datasets` takes the parts of the first samples for those of all; documents differ in their images."""
+    yield "```python\nimport datasets"
+    if documents:
+        yield "from pathlib import Path\nfrom pipelines.convert import webdataset_features  # reads the indexes"
+    yield '\ntars = {"train": "dataset/*.tar"}'
+    features = ', features=webdataset_features(Path("dataset"))' if documents else ""
+    yield f'rows = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True{features})\n```\n'
 
 
 def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:

@@ -72,7 +72,9 @@ def dataset_file(path: Path) -> Path:
 def load_dataset(path: Path) -> DatasetInfo:
     """Read the `dataset.json` of a dataset's folder (or that file itself). Raises ShardError, SettingsError."""
     file = dataset_file(Path(path))
-    data = read_json(file, "publish the dataset again, or give the folder that holds its dataset.json")
+    below = file.parent / "dataset" / DATASET_FILE  # a recipe's `out`
+    usual = "publish the dataset again, or give the folder that holds its dataset.json"
+    data = read_json(file, f"the dataset of that run is {below.parent}" if below.is_file() else usual)
     check_version(file, data, DATASET_VERSION)
     return validate(data, DatasetInfo, str(file))
 

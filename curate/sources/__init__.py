@@ -29,7 +29,7 @@ from curate.source import FETCHED, Pages
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, store
 
-__all__ = ["FINAL", "Plan", "SourceError", "count_rows", "downloader", "ingest", "plan", "pool_of", "retry"]
+__all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
 
 VERSION = 2
 
@@ -144,7 +144,8 @@ def ingest(
 def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
     """Try the failed URLs of a shard again; returns how many were tried and how many came."""
     rows = read_table(pool.rows(shard)).to_pylist()
-    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in FINAL]
+    lost = final(recipe)
+    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in lost]
     tar = pool.tar(shard, attempt)
     # A worker that died after its rows were committed: its tar is in use and must not be written again.
     if not failures or any(r["tar"] == tar.name for r in rows):
@@ -156,8 +157,10 @@ def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attemp
     return len(failures), sum(r["status"] == "success" for r in again)
 
 
-FINAL = ("private_address", "forbidden_scheme", "bad_url", "opt_out")
-"""Errors that trying again cannot mend."""
+def final(recipe: Recipe) -> tuple[str, ...]:
+    """Errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
+    private = () if recipe.download.allow_private else ("private_address",)
+    return ("forbidden_scheme", "bad_url", "opt_out", *private)
 
 
 def count_rows(pool: Pool, shard: int, reused: bool) -> StepCount:

@@ -42,7 +42,7 @@ def read(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
     row: Row = {"uid": uid_of("ocr", origin), "origin": origin, "text": "", "meta": "{}"}
     try:
         body = read_file(str(root), origin)
-        row = with_body(row, body, _format(body))
+        row = with_body(row, body, _format(body, path.suffix.lower()))
         pages = _pages(body, row["ext"])
     except UnreadableError as err:
         yield failed(row, err.error, err.detail)
@@ -70,14 +70,15 @@ def _listed(source: Pdf) -> tuple[Path, list[str]]:
     return root, [Path(os.path.abspath(p)).relative_to(root).as_posix() for p in expand(source.path)]
 
 
-def _format(body: bytes) -> str:
+def _format(body: bytes, suffix: str) -> str:
     if not body:
         raise UnreadableError("empty_file", "no bytes")
     if b"%PDF" in body[:1024]:
         return "pdf"
     ext, error = sniff(body)
     if ext is None:
-        raise UnreadableError(error or "not_an_image", "neither a PDF nor an image of a known format")
+        strange = "not_a_pdf" if suffix == ".pdf" else error or "not_an_image"
+        raise UnreadableError(strange, "neither a PDF nor an image of a known format")
     return ext
 
 
