@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -153,7 +154,9 @@ class Store:
     def __init__(self, pool: Pool, step: Resolved, shard: int, done: pa.Table | None) -> None:
         self._columns = [name for name, kind in step.spec.writes.items() if kind in (BLOB, pa.list_(BLOB))]
         named = {tar for name in self._columns for tar in _tars(done, name)} if done is not None else set()
-        self._path = pool.stored(step.key, shard, len(named))
+        # One more than any that rows name: a retry forgets rows, and with them perhaps all of an earlier tar.
+        mine = [int(tar.rsplit(".", 2)[1]) for tar in named if Path(tar).parent.name == step.key]
+        self._path = pool.stored(step.key, shard, max(mine, default=-1) + 1)
         self._name = self._path.relative_to(pool.folder).as_posix()
         self._stack = ExitStack()
         self._writer: ShardWriter | None = None

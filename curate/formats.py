@@ -63,7 +63,7 @@ def _interleaved(row: Row, said: dict[str, Any], read: Read) -> dict[str, bytes]
     """The JSON first, then the images that are there, numbered in the order of the document."""
     pictures: dict[str, bytes] = {}
     segments: list[dict[str, Any]] = []
-    found = iter(row["images"] or ())
+    found = iter(row.get("images") or ())
     for segment in row["document"] or ():
         if not is_image(segment):
             segments.append({k: segment[k] for k in ("type", "text", "block")})

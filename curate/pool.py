@@ -68,6 +68,15 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
 
+GROUP = b"group"
+"""A mark in the metadata of a group op's columns: they hold all admitted rows or none."""
+
+
+def is_group(path: Path) -> bool:
+    """Whether a file of columns is a group op's."""
+    return GROUP in (pq.read_schema(path).metadata or {})
+
+
 def rows_in(path: Path) -> int:
     """The rows of a Parquet file, from its footer."""
     with pq.ParquetFile(path) as file:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from curate import formats
 from curate.pool import Blobs, Pool, read_table, shard_name, write_table
 from curate.recipe import Publish, Recipe
-from curate.sample import Kind, commit_text, dump_json
+from curate.sample import Kind, commit_file, commit_text, dump_json
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 
-KEPT = ("uid", "origin", "text", "meta", "tar", "ext", "offset", "nbytes", "sha256")
-"""What a kept row carries from the pool, besides the columns that the recipe publishes."""
+KEPT = ("uid", "origin", "meta", "tar", "ext", "offset", "nbytes", "sha256")
+"""What a kept row carries from the pool, besides its content and the columns that the recipe publishes."""
 
 MEMORY_LIMIT = "256MB"
 
@@ -30,6 +31,19 @@ MEMORY_LIMIT = "256MB"
 def shuffle_key(seed: int, uid: str) -> int:
     """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
+
+
+def write_content(rows: Iterable[Mapping[str, Any]], path: Path) -> dict[str, pa.Array]:
+    """Commit what kept rows consist of as a JSON line each; the columns that say where each lies."""
+    sizes: list[int] = []
+    with commit_file(path) as temporary, open(temporary, "wb") as file:
+        for row in rows:
+            sizes.append(file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n"))
+    ends = np.cumsum(np.array([0, *sizes], np.int64))
+    # Relative to the pool, as a row's tar is: `out` may be moved between two runs.
+    name = Path("..", path.parent.parent.name, path.parent.name, path.name).as_posix()
+    return {"content": pa.array([name] * len(sizes), pa.string()), "content_at": pa.array(ends[:-1]),
+            "content_bytes": pa.array(sizes, pa.int64())}  # fmt: skip
 
 
 def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:
@@ -60,6 +74,7 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
     with ShardWriter(tar, kind=kind, columns=carried) as writer:
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
+            row |= json.loads(blobs.read(row["content"], row["content_at"], row["content_bytes"]))
             writer.add(row["uid"], formats.parts(kind, row, values, blobs.read), values)
     blobs.close()
     info = vars(writer.info)

@@ -195,24 +195,30 @@ class Resolved:
         """The op's declaration."""
         return ops.spec_of(self.function)
 
+    @property
+    def fetches(self) -> bool:
+        """Whether the op asks servers for bytes, which another attempt may bring."""
+        return "download" in self.spec.knobs and self.spec.stores
 
-def chained(steps: Sequence[Resolved], start: str) -> list[Resolved]:
-    """The steps with their keys. `start` names the pool and its version.
 
-    A row op's values depend on its own identity and on the steps whose columns it reads; a group op's on every
-    decision before it as well, for these say which rows it sees.
+def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Resolved]:
+    """The steps with their keys. `start` names the pool and its version, `attempts` counts retries of what steps fetch.
+
+    A row op's values depend on its own identity and on the columns it reads; a group op's on every decision before it
+    as well, for these say which rows it sees. What a step fetches is another after a retry: that is a decision.
     """
     found: list[Resolved] = []
-    written: dict[str, str] = {}
+    written: dict[str, tuple[str, str]] = {}
     chain = start
     for step in steps:
-        reads = [s.key for s in found if s.key in {written.get(c) for c in _read_columns(step.spec)}]
+        reads = [[name, *written[name]] for name in sorted(_read_columns(step.spec)) if name in written]
         identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
         key = f"{step.spec.name}-{fingerprint(identity)}"
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
-        chain = fingerprint([chain, key, dict(step.columns), rules])
+        again = [attempts] if attempts and step.fetches else []
+        chain = fingerprint([chain, key, dict(step.columns), rules, *again])
         found.append(replace(step, key=key, chain=chain))
-        written |= dict.fromkeys(step.columns.values(), key)
+        written |= {shown: (key, own) for own, shown in step.columns.items()}
     return found
 
 
@@ -301,7 +307,13 @@ def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataTyp
 
 
 def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, pa.DataType], at: str) -> None:
-    twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
+    taken = [own for own, shown in columns.items() if own in ops.OWN or shown in ops.TAKEN]
+    if taken:
+        raise SettingsError(f"{at}: op {spec.name!r} may not call a column {taken[0]!r}: the engine has that name")
+    odd = [c for own, c in columns.items() if ops.CONTENT.get(c, None) not in (None, spec.writes[own])]
+    if odd:
+        raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {ops.CONTENT[odd[0]]}")
+    twice = [c for own, c in columns.items() if c in types and (c not in ops.CONTENT or types[c] != spec.writes[own])]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]

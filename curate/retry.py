@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from curate import engine, sources, tasks
 from curate.blob import BLOB
-from curate.pool import Pool, read_table, write_table
+from curate.pool import Pool, is_group, read_table, write_table
 from curate.recipe import Recipe, Resolved, chained, resolve
-from curate.run import Progress, RunError, Watch, attempts, locked
+from curate.run import Progress, RunError, Watch, attempts, locked, start_of
 from curate.sample import commit_text, dump_json
 
 
@@ -32,8 +32,8 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     with locked(Path(recipe.out)):
         pool = sources.pool_of(recipe)
-        steps = chained(resolve(recipe), "")
-        fetching = [n for n, step in enumerate(steps) if "download" in step.spec.knobs and step.spec.stores]
+        steps = chained(resolve(recipe), *start_of(recipe, pool))
+        fetching = [n for n, step in enumerate(steps) if step.fetches]
         if not sources.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
         planned = sources.plan(recipe, pool).shards if (pool.folder / "plan.json").exists() else 0
@@ -44,7 +44,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
         lost = sources.final(recipe)
-        documents = sum(_forget(pool, steps[number:], shard, lost) for number in fetching for shard in shards)
+        documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
         if not sources.fetches(recipe):
             return Retried(0, 0, documents)
         (pool.folder / "ingest.json").unlink(missing_ok=True)
@@ -57,19 +57,21 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         return Retried(tried, came, documents)
 
 
-def _forget(pool: Pool, steps: Sequence[Resolved], shard: int, lost: Sequence[str]) -> int:
-    """Take the rows whose images did not all come out of the columns of a step and of all after it; how many.
+def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost: Sequence[str]) -> int:
+    """Take the rows whose images did not all come out of a step's columns and all that may hang on it; how many.
 
-    The step's own columns last: killed in between, they still say which rows are meant. Columns of group ops are made
+    That is every folder of columns but those of the steps before it: an earlier recipe's too, to which one may come
+    back. The step's own go last: killed in between, they still say which rows are meant. Columns of group ops are made
     anew for every attempt and need nothing.
     """
-    own = pool.columns(steps[0].key, shard)
+    own = pool.columns(steps[number].key, shard)
     if not own.exists():
         return 0
-    rows = _with_absent(read_table(own), steps[0], lost)
-    for step in reversed(steps) if len(rows) else ():
-        path = pool.columns(step.key, shard)
-        if path.exists() and not step.spec.is_group:
+    rows = _with_absent(read_table(own), steps[number], lost)
+    before = {pool.columns(step.key, shard) for step in steps[:number]}
+    others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()} - before - {own}
+    for path in (*sorted(others), own) if len(rows) else ():
+        if path.exists() and not is_group(path):
             table = read_table(path)
             write_table(table.filter(pc.invert(pc.is_in(table["row"], value_set=rows))), path)
     return len(rows)

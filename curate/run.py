@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import engine, publish, sources, tasks
-from curate.pool import Pool, read_table, shard_name, write_table
+from curate.pool import GROUP, Pool, read_table, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved, chained, resolve
 from curate.remedies import remedy
 from curate.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
@@ -98,7 +98,7 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
         pool = sources.pool_of(recipe)
         runner = _Runner(recipe, pool, sources.plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
-        steps = chained(resolved, start_of(pool))
+        steps = chained(resolved, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
         key, funnel, samples = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
@@ -325,9 +325,10 @@ def decisions_folder(recipe: Recipe, key: str) -> Path:
     return Path(recipe.out) / "decisions" / key
 
 
-def start_of(pool: Pool) -> str:
-    """What the chain of decisions starts from: the pool, and how often its failures were tried again."""
-    return fingerprint([pool.key, attempts(pool)])
+def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
+    """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
+    tried = attempts(pool)
+    return fingerprint([pool.key, tried if sources.fetches(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:
@@ -344,6 +345,8 @@ def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
         follower_is_group = number + 1 < len(steps) and steps[number + 1].spec.is_group
         ends = step.spec.is_group or follower_is_group or any(c.is_global for c in step.conditions)
         ends |= step.spec.stores  # what it stores is read by others when it is committed
+        # The same op over the same columns again: it finds what it made the first time when that is committed.
+        ends |= number + 1 < len(steps) and steps[number + 1].key in {s.key for s in steps[first : number + 1]}
         if ends or number + 1 == len(steps):
             found.append((first, number))
             first = number + 1
@@ -391,7 +394,8 @@ def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
         raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
     nothing = pa.nulls(given.num_rows, pa.string())
     columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}
-    return pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
+    table = pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
+    return table.replace_schema_metadata({GROUP: b""})
 
 
 def _reused(count: StepCount) -> StepCount:

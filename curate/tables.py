@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from curate.settings import nearest, unknown
 
 MAX_ROW_BYTES = 16 << 20
+BATCH_BYTES = 32 << 20
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _COMPRESSED = (".gz", ".zst", ".bz2")
 
@@ -84,11 +85,18 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
         raise TableError(f"{path}: not a readable Parquet file: {err}") from None
     with file:
         _require(columns, file.schema_arrow.names, path)
-        for batch in file.iter_batches(batch_size=4096, columns=list(dict.fromkeys(columns))):
-            try:
-                yield from batch.to_pylist()
-            except UnicodeDecodeError:
-                yield from (_parquet_row(batch.slice(n, 1), path) for n in range(batch.num_rows))
+        for group in range(file.num_row_groups):
+            rows = _rows_at_once(file.metadata.row_group(group))
+            for batch in file.iter_batches(rows, row_groups=[group], columns=list(dict.fromkeys(columns))):
+                try:
+                    yield from batch.to_pylist()
+                except UnicodeDecodeError:
+                    yield from (_parquet_row(batch.slice(n, 1), path) for n in range(batch.num_rows))
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """Rows of a row group that are held together: fewer where they are large (as far as its metadata tell)."""
+    return max(1, min(4096, BATCH_BYTES * int(group.num_rows) // max(1, int(group.total_byte_size))))
 
 
 def _parquet_row(row: pa.RecordBatch, path: Path) -> Row | BadRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from curate.recipe import Condition, Recipe, Resolved
 from curate.rules import Cut, StepCount, has_value, rank_words
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE
-from curate.steps import Annotator, Cuts, End, ShardState, StepError, open_shard, settle
+from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cut
         for number, step in enumerate(steps):
             counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
         write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
-        kept = _kept(recipe, state, shard)
+        kept = _kept(recipe, state, shard, folder / f"content-{shard_name(shard)}.jsonl")
         write_table(kept, folder / f"kept-{shard_name(shard)}.parquet")
         return {"counts": [c.to_json() for c in counts], "samples": kept.num_rows}
 
@@ -145,51 +145,65 @@ def _decisions(state: ShardState) -> pa.Table:
     return pa.table({"uid": state.rows["uid"], **said, "meta": state.rows["meta"]})
 
 
-def _kept(recipe: Recipe, state: ShardState, shard: int) -> pa.Table:
-    """The kept rows with all that is published of them, and their place in the order; the parts of a split text."""
+def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Table:
+    """The kept rows, their place in the order, and where in the file `content` lies what they consist of.
+
+    Texts and documents go through a file and not the table: what is sorted over all shards must be small.
+    """
     rows = np.flatnonzero(state.alive)
-    columns = {c: state.rows[c].take(pa.array(rows)) for c in publish.KEPT}
-    wanted = ("text", *formats.CONTENT[recipe.kind], *recipe.publish.columns)
-    columns |= {c: state.columns[c].take(pa.array(rows)) for c in wanted if c in state.columns}
-    columns |= {c: pa.nulls(len(rows)) for c in formats.CONTENT[recipe.kind] if c not in columns}
-    columns["text"] = pc.fill_null(columns["text"], "")
-    columns |= _payload(recipe.kind, state, rows, columns)
+    mine = pa.array(rows)
+    columns = {c: state.rows[c].take(mine) for c in publish.KEPT}
+    columns |= {c: state.columns[c].take(mine) for c in recipe.publish.columns}
+    said = _content(recipe.kind, state, mine)
+    columns |= _payload(recipe.kind, state, mine, said)
     table = pa.table(columns | {"row": pa.array((shard << 32) + rows, pa.uint64())})
+    batches = said.to_batches(max_chunksize=CHUNK_ROWS)
+    contents: Iterable[dict[str, Any]] = (row for batch in batches for row in batch.to_pylist())
     if recipe.publish.split is not None:
-        table = _split(table, state.columns[recipe.publish.split].take(pa.array(rows)))
+        table, contents = _split(table, state.columns[recipe.publish.split].take(mine))
+    for name, values in publish.write_content(contents, content).items():
+        table = table.append_column(name, values)
     if recipe.publish.shuffle:
         order = [publish.shuffle_key(recipe.seed, uid) for uid in table["uid"].to_pylist()]
         table = table.set_column(table.schema.get_field_index("row"), "row", pa.array(order, pa.uint64()))
     return table.rename_columns({"row": "order"})
 
 
-def _payload(kind: Kind, state: ShardState, rows: Any, columns: dict[str, Any]) -> dict[str, Any]:
+def _content(kind: Kind, state: ShardState, mine: pa.Array) -> pa.Table:
+    """What a kind of sample consists of, its bytes aside: the steps' own where they made it."""
+    text = state.columns.get("text", state.rows["text"]).take(mine)
+    made = {c: state.columns[c].take(mine) for c in formats.CONTENT[kind] if c in state.columns}
+    return pa.table({"text": pc.fill_null(text, ""), **made})
+
+
+def _payload(kind: Kind, state: ShardState, mine: pa.Array, said: pa.Table) -> dict[str, Any]:
     """The place of the bytes, if an op made the image; and how large a sample is, by which shards are cut."""
     if kind in ("caption", "ocr"):
         if "image" not in state.columns:
             return {}
-        image = state.columns["image"].take(pa.array(rows)).combine_chunks()
+        image = state.columns["image"].take(mine).combine_chunks()
         place = {name: pc.struct_field(image, name) for name in PLACE}
         if place["tar"].null_count:
-            lost = columns["uid"][pc.index(pc.is_null(place["tar"]), True).as_py()]
+            lost = state.rows["uid"].take(mine)[pc.index(pc.is_null(place["tar"]), True).as_py()]
             raise StepError(f"sample {lost} is kept without its image; let the op that makes it fail such rows")
         return place
-    size = pc.cast(pc.binary_length(columns["text"]), pa.int64())
-    if kind == "interleaved" and "images" in state.columns:
-        lists = columns["images"].to_pylist()
-        images = [sum(b["nbytes"] or 0 for b in one or () if b is not None) for one in lists]
+    size = pc.cast(pc.binary_length(said["text"]), pa.int64())
+    if kind == "interleaved" and "images" in said.column_names:
+        images = [sum(b["nbytes"] or 0 for b in one.as_py() or () if b is not None) for one in said["images"]]
         size = pc.add(size, pa.array(images, pa.int64()))
     return {"nbytes": size}
 
 
-def _split(table: pa.Table, parts: pa.ChunkedArray) -> pa.Table:
-    """A row for each text of each row's list, with a uid of its own; its meta names the text that it is a part of."""
+def _split(table: pa.Table, parts: pa.ChunkedArray) -> tuple[pa.Table, Iterable[dict[str, Any]]]:
+    """A row for each text of each row's list that is not empty, with a uid of its own, and these texts.
+
+    The meta of each names the text that it is a part of, and its number in the list.
+    """
     lists = parts.to_pylist()
-    take = [n for n, texts in enumerate(lists) for _ in texts or ()]
-    split = table.take(pa.array(take, pa.int64())).to_pylist()
-    places = [(n, texts[n]) for texts in lists if texts for n in range(len(texts))]
-    for row, (number, text) in zip(split, places, strict=True):
+    places = [(n, at, text) for n, texts in enumerate(lists) for at, text in enumerate(texts or ()) if text]
+    split = table.take(pa.array([n for n, _, _ in places], pa.int64())).to_pylist()
+    for row, (_, number, text) in zip(split, places, strict=True):
         meta = json.loads(row["meta"] or "{}") | {"part": number, "part_of": row["uid"]}
-        row |= {"uid": uid_of("text", row["uid"], str(number)), "text": text, "nbytes": len(text.encode())}
+        row |= {"uid": uid_of("text", row["uid"], str(number)), "nbytes": len(text.encode())}
         row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-    return pa.Table.from_pylist(split, schema=table.schema)
+    return pa.Table.from_pylist(split, schema=table.schema), ({"text": text} for _, _, text in places)

@@ -71,7 +71,7 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
     pool = pool_of(checked)
     planned = plan(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
-    steps = recipe.chained(recipe.resolve(checked), engine_run.start_of(pool))
+    steps = recipe.chained(recipe.resolve(checked), *engine_run.start_of(checked, pool))
     lines: list[dict[str, Any]] = [
         {
             "step": s.label,

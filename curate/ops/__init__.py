@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from curate.blob import BLOB
+from curate.document import DOCUMENT
 from curate.settings import unknown
 
 Columns = Mapping[str, Sequence[Any]]
@@ -23,8 +24,22 @@ Columns = Mapping[str, Sequence[Any]]
 READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
 
-CONTENT = ("text", "image", "document", "images", "words")
-"""Columns that are the sample's content: a later step's takes the place of an earlier one's, and of the source's."""
+CONTENT: Mapping[str, pa.DataType | None] = {
+    "text": pa.string(),
+    "image": BLOB,
+    "document": DOCUMENT,
+    "images": pa.list_(BLOB),
+    "words": None,
+}
+"""Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
+the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
+
+OWN = ("row", "error", "detail")
+"""Names in every file of columns, which no op may give one of its own."""
+
+TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
+         "order", "image_name", "content", "content_at", "content_bytes")  # fmt: skip
+"""What a row is read by and published from: no step's column takes the place of one."""
 
 GIVEN = ("download", "folder")
 """Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""

@@ -27,7 +27,7 @@ def write(summary: Summary) -> list[Path]:
     if all(p.exists() for p in (done, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
-    steps = chained(resolve(summary.recipe), start_of(summary.pool))
+    steps = chained(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
     seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))

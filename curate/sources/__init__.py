@@ -24,14 +24,17 @@ from curate.files import lies_in
 from curate.pool import PLAN, ROWS, Pool, read_table, write_table
 from curate.recipe import Recipe
 from curate.rules import StepCount
-from curate.sample import commit_text, dump_json, fingerprint
+from curate.sample import commit_text, fingerprint
 from curate.source import FETCHED, Pages
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
-from curate.sources.rows import Row, SourceError, store
+from curate.sources.rows import Row, SourceError, bad_name, failed, store
 
 __all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
 
 VERSION = 2
+
+SHARD_TEXT = 64 << 20
+"""Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,10 @@ class Plan:
 def pool_of(recipe: Recipe) -> Pool:
     """The pool that the recipe's source makes: named by the source's files and by what changes the bytes kept."""
     source = recipe.source
-    path = getattr(source, "path", None)
-    if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
-        raise SourceError(f"out {recipe.out} lies in source.path {path}: what a run makes is no source of it")
+    for name in ("path", "folder"):
+        path = getattr(source, name, None)
+        if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
+            raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
     spec = source.model_dump(mode="json", exclude={"path", "captions", "folder"})
     files = HOW[source.type].identity(source)
@@ -116,7 +120,8 @@ def plan(recipe: Recipe, pool: Pool) -> Plan:
         found = _write_plan(how.rows(recipe.source), recipe.shard_samples, pool)
     if not found.shards:
         raise SourceError(f"source {recipe.source.type!r}: empty: no row was found; look at source.path")
-    commit_text(done, dump_json({"shards": found.shards, "rows": found.rows, "files": list(found.files)}))
+    # In ASCII, so that names of files that are no UTF-8 are there again when it is read.
+    commit_text(done, json.dumps({"shards": found.shards, "rows": found.rows, "files": found.files}, indent=2) + "\n")
     return found
 
 
@@ -130,15 +135,28 @@ def ingest(
     missing = [shard for shard in shards if not pool.rows(shard).exists()]
     how = HOW[recipe.source.type]
     if isinstance(how, Packed):
-        read = functools.partial(_unpacked, how, recipe.source, pool)
+        read = functools.partial(_unpacked, how, recipe, pool)
         kept: Iterator[list[Row]] = (store(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
     else:
-        rows = [read_table(pool.plan(shard)).to_pylist() for shard in missing]
-        found = how.take(recipe.source, [row for part in rows for row in part], downloader)
-        kept = (store(islice(found, len(part)), pool.tar(s)) for s, part in zip(missing, rows, strict=True))
+        kept = _taken(how, recipe.source, pool, missing, downloader)
     for shard, table in zip(missing, kept, strict=True):
         write_table(pa.Table.from_pylist(table, schema=ROWS), pool.rows(shard))
     return [count_rows(pool, shard, reused=shard not in missing) for shard in shards]
+
+
+def _taken(
+    how: Listed, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
+) -> Iterator[list[Row]]:
+    """The rows of each shard with their bytes stored; what needs no server is read when its turn comes."""
+    parts = (read_table(pool.plan(shard)).to_pylist() for shard in missing)
+    if downloader is None:
+        for shard, part in zip(missing, parts, strict=True):
+            yield store(how.take(source, part, None), pool.tar(shard))
+        return
+    rows = list(parts)
+    found = how.take(source, [row for part in rows for row in part], downloader)
+    for shard, part in zip(missing, rows, strict=True):
+        yield store(islice(found, len(part)), pool.tar(shard))
 
 
 def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
@@ -194,15 +212,32 @@ def _grouped(files: Sequence[Path], shard_bytes: int) -> Iterator[tuple[str, ...
         yield tuple(group)
 
 
-def _unpacked(how: Packed, source: Any, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
+def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
     for name in files:
-        yield from how.read(source, Path(name), pool)
+        if (bad := bad_name(recipe.kind, name)) is not None:
+            yield failed(bad, bad["error"], bad["detail"])
+        else:
+            yield from how.read(recipe.source, Path(name), pool)
 
 
 def _write_plan(rows: Iterable[Row], shard_rows: int, pool: Pool) -> Plan:
     shards = total = 0
-    rows = iter(rows)
-    while chunk := list(islice(rows, shard_rows)):
+    for chunk in _cut(rows, shard_rows):
         write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.plan(shards))
         shards, total = shards + 1, total + len(chunk)
     return Plan(shards, total)
+
+
+def _cut(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    """Consecutive rows, at most so many, and as many as SHARD_TEXT holds (a larger one stands alone)."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        length = len(row.get("text") or "") + len(row.get("meta") or "")
+        if chunk and (len(chunk) == most or size + length > SHARD_TEXT):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        yield chunk

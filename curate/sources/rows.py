@@ -102,8 +102,11 @@ def hashed(pattern: str) -> Any:
 
 
 def stat(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file: what names it without reading it."""
-    found = path.lstat()
+    """Size and time of change of a file, or of what a link leads to: what names it without reading it."""
+    try:
+        found = path.stat()
+    except OSError:  # a link that leads nowhere, or in a circle
+        found = path.lstat()
     return found.st_size, found.st_mtime_ns
 
 
@@ -123,9 +126,15 @@ def walk_identity(root: Path) -> Any:
 def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
     """A planned row for each file of a folder."""
     for name in walk(root, suffixes):
-        shown = tables.printable(name)
-        bad = tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", "")
-        yield {"origin": name} if shown == name else bad_row(kind, bad)
+        yield bad_name(kind, name) or {"origin": name}
+
+
+def bad_name(kind: str, name: str) -> Row | None:
+    """The failed row of a file whose name cannot be told; None where it can."""
+    shown = tables.printable(name, len(name))
+    if shown == name:
+        return None
+    return bad_row(kind, tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", ""))
 
 
 def store(found: Iterable[Row], tar: Path) -> list[Row]:
