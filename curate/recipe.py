@@ -313,7 +313,7 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     odd = [c for own, c in columns.items() if ops.CONTENT.get(c, None) not in (None, spec.writes[own])]
     if odd:
         raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {ops.CONTENT[odd[0]]}")
-    twice = [c for own, c in columns.items() if c in types and (c not in ops.CONTENT or types[c] != spec.writes[own])]
+    twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
