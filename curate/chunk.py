@@ -25,6 +25,9 @@ from curate.shards import ShardWriter
 PIXELS = 64 << 20
 """Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""
 
+BATCH_BYTES = 128 << 20
+"""Bytes of files that an op is given at once; a batch is cut earlier when its files are large."""
+
 MAX_DETAIL = 500
 """Characters kept of what is said of an absent image."""
 
@@ -108,7 +111,7 @@ class Chunk:
         """Batches of rows for the op, and rows that fail before it because their image does not decode."""
         batch: list[int] = []
         failed: dict[int, Failed] = {}
-        pixels = 0
+        pixels = size = 0
         for number in missing:
             if "image" in step.spec.reads or "decoded" in step.spec.reads:
                 found = self.decoded(number)
@@ -116,11 +119,18 @@ class Chunk:
                     failed[number] = Failed(found.error, found.detail)
                     continue
                 pixels += found.width * found.height
+            if "bytes" in step.spec.reads and not (batch and self._is_same_file(batch[-1], number)):
+                size += self._rows[number]["nbytes"] or 0
             batch.append(number)
-            if len(batch) == step.spec.batch_size or pixels > PIXELS:
+            if len(batch) == step.spec.batch_size or pixels > PIXELS or size > BATCH_BYTES:
                 yield batch, failed
-                batch, failed, pixels = [], {}, 0
+                batch, failed, pixels, size = [], {}, 0, 0
         yield batch, failed
+
+    def _is_same_file(self, one: int, other: int) -> bool:
+        """Whether two rows are pages of one file: its bytes are held once."""
+        first, second = ((row["tar"], row["offset"]) for row in (self._rows[one], self._rows[other]))
+        return first[0] is not None and first == second
 
     def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
         """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""

@@ -15,6 +15,10 @@ from curate.remedies import remedy
 from curate.settings import unknown
 
 LONG = 16
+"""Values of a list."""
+
+LONG_TEXT = 500
+"""Characters of a text."""
 
 
 def explain(uid: str, out: Path) -> list[dict[str, Any]]:
@@ -91,8 +95,8 @@ def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any], steps: 
     told["value"] = json.loads(decision["value"] or "null")
     told["remedy"] = remedy(decision["rule"]) if decision["outcome"] == "failed" else None
     told |= {"shard": shard, "row": number}
-    told |= {name: value for name, value in row.items() if name not in told}
-    told["meta"] = json.loads(row["meta"] or "{}")
+    told |= {name: _short(value) for name, value in row.items() if name not in told}
+    told["meta"] = _short(json.loads(row["meta"] or "{}"))
     told["columns"] = _columns(pool, shard, number, steps)
     return told
 
@@ -112,16 +116,15 @@ def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str,
 
 
 def _short(value: Any) -> Any:
+    """A value as far as a reader wants to see it: the beginning of what is long, and how long it is."""
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
+    if isinstance(value, str):
+        return value if len(value) <= LONG_TEXT else f"{value[:LONG_TEXT]}... {len(value)} characters"
     if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items() if one is not None}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) <= LONG:
-            return [_short(one) for one in value]
-        return [*(_rounded(_short(one)) for one in value[:3]), f"... {len(value)} values"]
+        return {name: _short(one) for name, one in value.items() if one is not None}
+    if isinstance(value, Sequence):
+        some = value if len(value) <= LONG else value[:3]
+        said = [round(one, 4) if isinstance(one, float) and some is not value else _short(one) for one in some]
+        return said if some is value else [*said, f"... {len(value)} values"]
     return value
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value

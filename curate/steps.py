@@ -23,6 +23,7 @@ from curate.ops import Columns, Failed
 from curate.pool import Blobs, Pool, read_table, write_table
 from curate.recipe import Resolved
 from curate.rules import Bools, Cut, StepCount, passes
+from curate.tables import printable
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
@@ -211,18 +212,33 @@ def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Fa
     return answers
 
 
-def _table(step: Resolved, numbers: list[int], answers: Mapping[int, Failed | dict[str, Any]]) -> pa.Table:
+def _table(step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[str, Any]]) -> pa.Table:
     failed = [answer if isinstance(answer := answers[n], Failed) else None for n in numbers]
     columns: dict[str, pa.Array] = {"row": pa.array(numbers, pa.int32())}
     for name, kind in step.spec.writes.items():
         values = [None if isinstance(answer := answers[n], Failed) else answer[name] for n in numbers]
         try:
             columns[name] = pa.array(values, kind)
+        except UnicodeEncodeError:
+            return _table(step, numbers, answers | _unreadable(name, kind, answers))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
             raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
-    columns["detail"] = pa.array([f.detail if f else None for f in failed], pa.string())
+    columns["detail"] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
     return pa.table(columns)
+
+
+def _unreadable(
+    name: str, kind: pa.DataType, answers: Mapping[int, Failed | dict[str, Any]]
+) -> dict[int, Failed | dict[str, Any]]:
+    """The failures of the rows whose value is no UTF-8: half a character that a page or a record spelt out."""
+    found: dict[int, Failed | dict[str, Any]] = {}
+    for number, answer in answers.items():
+        try:
+            pa.array([] if isinstance(answer, Failed) else [answer[name]], kind)
+        except UnicodeEncodeError as err:
+            found[number] = Failed("bad_encoding", f"column {name!r}: {err.reason}")
+    return found
 
 
 def _empty(step: Resolved) -> pa.Table:
@@ -238,7 +254,7 @@ def _by_row(table: pa.Table | None, rows: int) -> Any:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
 
 
 def _snake(name: str) -> str:

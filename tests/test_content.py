@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import os
 import tarfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Workplace, errors
+from PIL import Image
 from test_kinds import OWN, Pictures, published, texts
 
 FURTHER = (
@@ -255,3 +257,82 @@ def test_what_a_run_makes_is_no_part_of_the_folder_that_records_name(own: Workpl
     steps = [{"op": "obelics_document"}]
     found = own.run(own.recipe(kind="interleaved", source=source | {"folder": str(own.root)}, steps=steps))
     assert found.code == 1 and "source.folder" in found.stderr
+
+
+LONG = (
+    OWN
+    + '''
+@op(reads="text", writes={"odd": pa.string()}, version=1)
+def odd(texts):
+    """Half a character in one of them."""
+    return {"odd": ["\\ud800" if "number 1" in t else t for t in texts]}
+
+@op(reads="text", writes={"sworn": pa.string()}, version=1)
+def sworn(texts):
+    """Fails with what it saw, all of it."""
+    raise ValueError("\\udce9" + texts[0] * 10_000)
+
+@op(reads="text", writes={"many": pa.list_(pa.string()), "long": pa.string()}, version=1)
+def many(texts):
+    """Lists and texts that fill no screen."""
+    return {"many": [[t] * 40 for t in texts], "long": [t * 100_000 for t in texts]}
+
+@op(reads="bytes", writes={"held": pa.int64()}, version=1)
+def held(files):
+    """How many bytes it was given at once."""
+    return {"held": [sum(len(f) for f in files)] * len(files)}
+'''
+)
+
+
+@pytest.fixture
+def odd(place: Workplace) -> Workplace:
+    place.write_module("own_ops", LONG)
+    return place
+
+
+def test_a_value_that_is_no_utf_8_fails_its_row_and_no_other(odd: Workplace) -> None:
+    found = odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=[{"op": "own_ops:odd"}]))
+    assert found.steps["odd"]["failed"] == {"bad_encoding": 1} and found.steps["odd"]["kept"] == 8
+
+
+def test_what_an_op_says_of_a_failure_is_kept_as_far_as_it_can_be_read(odd: Workplace) -> None:
+    steps = [{"op": "own_ops:sworn"}]
+    found = odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=steps, limits={"failed": 1}))
+    assert found.steps["sworn"]["failed"] == {"value_error": 9}
+    assert all(0 < len(row["value"]) <= 2000 for row in odd.explained()[:3])
+
+
+def test_what_is_told_of_a_sample_fits_a_screen_whatever_its_columns_hold(odd: Workplace) -> None:
+    steps = [{"op": "own_ops:many", "keep": {"long": {"in": ["x"]}}}]
+    assert odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=steps)).code == 0
+    said = odd.curate("explain", odd.explained()[0]["uid"], "--out", odd.out, "--json").stdout
+    assert len(said) < 20_000
+
+
+def test_a_long_document_is_told_of(own: Workplace) -> None:
+    steps = [{"op": "own_ops:lines"}]
+    recipe = own.recipe(steps=steps, **pages(own, ["\n".join(f"line {n}" for n in range(40))]))
+    assert own.run(recipe).code == 0
+    (row,) = own.explained()
+    (columns,) = row["columns"].values()
+    assert columns["document"][-1] == "... 40 values"
+
+
+def test_a_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
+    body = own.png(9, 9)
+    with Image.open(io.BytesIO(body)) as image:
+        image.save(own.src / "many.tif", save_all=True, append_images=[image, image])
+    source = {"type": "pdf", "path": str(own.src)}
+    found = own.run(own.recipe(kind="ocr", source=source, steps=[{"op": "own_ops:louder"}]))
+    assert found.code == 1 and "render_page" in found.stderr
+
+
+def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.chunk.BATCH_BYTES", 1000)
+    rows = [{"text": "x" * 400} for _ in range(9)]
+    rows = [{"text": f"{n} {r['text']}"} for n, r in enumerate(rows)]
+    (odd.root / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    source = {"type": "text", "path": str(odd.root / "texts.jsonl")}
+    recipe = odd.recipe(kind="text", source=source, steps=[{"op": "own_ops:held", "keep": {"held": {"max": 1500}}}])
+    assert odd.run(recipe).steps["held"]["kept"] == 9

@@ -221,7 +221,7 @@ def _parts(summary: Summary) -> str:
 
 
 def _column_words(column: str, steps: Sequence[Resolved]) -> tuple[str, str]:
-    step, own = next((s, own) for s in steps for own, known in s.columns.items() if known == column)
+    step, own = next((s, own) for s in reversed(steps) for own, known in s.columns.items() if known == column)
     kind: pa.DataType = step.spec.writes[own]
     return f"{kind}", f"by `{_code(step.label)}`"
 
