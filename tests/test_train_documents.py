@@ -211,6 +211,6 @@ def test_a_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) 
     manifest = composed(tmp_path, "sources: [{path: pages}]")
     prepared = prepare.build(config, model.build(config.model), manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(max_unreadable=1.0), prepared.packing)
-    replaced = [fault for _ in range(8) for fault in next(stream).replaced]
+    replaced = [fault for _ in range(24) for fault in next(stream).replaced]
     stream.close()
     assert replaced and all("missing_image" in fault.error for fault in replaced)

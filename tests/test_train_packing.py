@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.packing import Limits, PackingError, attends, balanced, laid_out, plan, waste
+from train.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, waste
 
 LIMITS = Limits(tokens=64, images=3, visual_tokens=9, window=32)
 
@@ -31,6 +31,25 @@ def test_padding_is_a_few_per_cent_where_documents_are_short() -> None:
     text, images = rng.geometric(1 / 300, 4096), rng.integers(0, 4, 4096)
     packs = plan(range(4096), np.minimum(text + images * limits.visual_tokens, limits.tokens), images, limits)
     assert waste(packs, limits.tokens) < 0.02
+
+
+def strays(packs: list[Pack], source: np.ndarray) -> float:
+    """The most documents by which any source is off its share of the window, after any pack."""
+    counts = np.array([np.bincount(source[list(p.positions)], minlength=source.max() + 1) for p in packs])
+    share = counts.sum(0) / counts.sum()
+    return float(np.abs(counts.cumsum(0) - counts.sum(1).cumsum()[:, None] * share).max())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_at_every_pack_each_source_has_its_share_to_within_a_quarter_of_the_largest_pack(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source = rng.choice(3, 1024, p=[0.6, 0.3, 0.1])  # many short ones, longer ones, few that fill a pack
+    tokens = np.minimum(rng.geometric(1 / np.array([30, 300, 900])[source]), 1000)
+    packs = plan(range(1024), tokens, np.zeros(1024, np.int64), Limits(tokens=1024, images=4, window=1024))
+    counts = np.array([np.bincount(source[list(p.positions)], minlength=3) for p in packs])
+    ordered = spread(packs, counts)
+    assert sorted(ordered, key=lambda p: p.positions) == packs
+    assert strays(ordered, source) <= max(len(p.positions) for p in packs) / 4 < strays(packs, source)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

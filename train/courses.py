@@ -19,7 +19,7 @@ import numpy as np
 from curate import mix
 from curate.sample import fingerprint
 from train.lengths import Ints
-from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan
+from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread
 from train.reading import Place, Share
 from train.sequences import MARKS, Sizes
 from train.stages import Stages
@@ -118,8 +118,9 @@ class _Window:
 class Packs:
     """Batches of packs, dealt to the ranks by their cost; a window ends where a stage does.
 
-    The last packs of a window may be fewer than a batch: it is filled from the next window, at the end of a stage with
-    empty packs. Raises PackingError for a position at which no pack starts.
+    Within a window packs come so that each source has about its share at any moment. The last packs of a window may be
+    fewer than a batch: it is filled from the next window, at the end of a stage with empty packs. Raises PackingError
+    for a position at which no pack starts.
     """
 
     def __init__(self, packing: Packing, batch_size: int, share: Share) -> None:
@@ -209,6 +210,10 @@ class Packs:
         limits = replace(self.limits, tokens=self.stages.pack(first, self.limits.tokens))
         positions = np.arange(first, last, dtype=np.int64)
         packs = plan(positions.tolist(), *self.sizes.of(positions, first), limits)
+        source, _, _ = mix.locate(self.manifest, positions)
+        kinds = len(self.manifest.datasets)
+        counts_PS = np.array([np.bincount(source[np.array(p.positions) - first], minlength=kinds) for p in packs])
+        packs = spread(packs, counts_PS)
         return _Window(stage, limits, packs, list(accumulate((len(p.positions) for p in packs), initial=first)))
 
 

@@ -9,6 +9,7 @@ costs are even. MM1 (2403.09611) packs 4,096 tokens with at most 16 images.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Pack:
 
 
 EMPTY = Pack((), (), ())
+NEVER = np.iinfo(np.int64).max
 
 
 def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
@@ -78,6 +80,29 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -
         )
         for numbers in sorted(sorted(numbers) for numbers in members)
     ]
+
+
+def spread(packs: Sequence[Pack], counts_PS: Ints) -> list[Pack]:
+    """A window's packs in an order in which each source has about its share of the documents at every prefix.
+
+    `counts_PS`: how many documents of each of S sources a pack holds. Always next comes the kind of pack after which
+    the squares of what the sources stray by are least, and of one kind the earliest: in whole numbers, so that it is
+    the same everywhere.
+    """
+    kinds_KS, kind_P = np.unique(counts_PS, axis=0, return_inverse=True)
+    waiting = [deque(np.flatnonzero(kind_P == kind).tolist()) for kind in range(len(kinds_KS))]
+    totals_S = counts_PS.sum(axis=0)
+    documents = int(totals_S.sum())
+    # What a source strays by, times all documents: of n that have come, n / documents of each source are due.
+    strays_KS = kinds_KS * documents - kinds_KS.sum(axis=1, keepdims=True) * totals_S
+    gone, off_S, order = np.zeros(len(kinds_KS), bool), np.zeros(len(totals_S), np.int64), list[Pack]()
+    for _ in packs:
+        costs_K = np.where(gone, NEVER, np.square(off_S + strays_KS).sum(axis=1))
+        kind = int(np.argmin(costs_K))
+        order.append(packs[waiting[kind].popleft()])
+        off_S = off_S + strays_KS[kind]
+        gone[kind] = not waiting[kind]
+    return order
 
 
 def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
