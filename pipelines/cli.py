@@ -481,7 +481,7 @@ def _plainly(err: OSError) -> str:
         return str(err)
     where = "" if err.filename is None else f"{err.filename}: "
     full = "; make room and run again: what was committed is kept" if err.errno in (ENOSPC, EDQUOT) else ""
-    return f"{where}{(err.strerror or str(err)).lower()}{full}"
+    return f"{where}{err.strerror or err}{full}"
 
 
 def _mendable() -> tuple[type[Exception], ...]:

@@ -266,4 +266,4 @@ def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> Non
     place.images(1)
     (place.root / "taken").write_text("")
     found = place.run(place.recipe(), "--set", f"out={place.root / 'taken'}")
-    assert found.code == 1 and "Errno" not in found.stderr and f"{place.root / 'taken'}: file exists" in found.stderr
+    assert found.code == 1 and "Errno" not in found.stderr and f"{place.root / 'taken'}: File exists" in found.stderr

@@ -138,6 +138,7 @@ def test_a_split_text_becomes_samples_that_name_what_they_are_parts_of(own: Work
     told = {row["uid"]: row["text"] for uid in whole for row in own.explained(uid)}
     assert {uid: " ".join(t for _, t in sorted(pieces)) for uid, pieces in whole.items()} == told
     assert "unchanged" in own.curate("run", recipe, "--inline").stdout
+    assert f"{len(parts)} texts, cut from 25 kept of 25 (100 %)" in (own.out / "data_card.md").read_text()
     part, sample = next(iter(parts.items()))
     assert own.explained(part)[0]["uid"] == json.loads(sample["json"])["meta"]["part_of"]
 
