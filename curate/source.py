@@ -117,7 +117,7 @@ Source = Annotated[
 KINDS: Mapping[Kind, tuple[str, ...]] = {
     "caption": ("urls", "folder", "webdataset", "wat"),
     "interleaved": ("html", "pages", "warc", "records"),
-    "ocr": ("pdf",),
+    "ocr": ("pdf", "text"),
     "text": ("text", "html", "pages", "warc"),
 }
 """The types of source that each kind of sample can be made from."""

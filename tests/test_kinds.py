@@ -151,8 +151,8 @@ def test_only_a_list_of_texts_can_split_and_only_texts_are_split(own: Workplace)
 
 
 def test_a_kind_says_which_sources_it_is_made_from(own: Workplace) -> None:
-    errors(own.run(own.recipe(kind="ocr", source=texts(own))), ["kind ocr", "pdf", "'text'"])
     own.images(1)
+    errors(own.run(own.recipe(kind="ocr")), ["kind ocr", "pdf", "'folder'"])
     errors(own.run(own.recipe(kind="interleaved")), ["kind interleaved", "'folder'"])
 
 
@@ -320,6 +320,12 @@ def test_the_card_of_documents_shows_how_datasets_reads_them(pages: Workplace, m
     assert sorted(row["json"]["origin"] for row in found["rows"]) == ["a/one.html", "a/two.html", "three.html"]
 
 
+def test_pages_without_the_step_that_draws_them_are_refused(own: Workplace) -> None:
+    source = {"type": "pdf", "path": str(own.src)}
+    bare = own.recipe(kind="ocr", source=source, steps=[{"op": "pdf_page"}])
+    errors(own.run(bare), ["kind: ocr", "'image'", "render_page"])
+
+
 def test_a_measure_may_not_take_the_place_of_a_page_s_words(own: Workplace) -> None:
     steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "text_basic"}]
     source = {"type": "pdf", "path": str(own.src)}
@@ -339,6 +345,16 @@ def test_explain_tells_of_documents_of_any_length(own: Workplace) -> None:
     (told,) = own.explained()
     (document,) = (columns["document"] for columns in told["columns"].values() if "document" in columns)
     assert document[0]["text"] == "line 0" and document[-1] == "... 500 values"
+
+
+def test_texts_are_drawn_and_published_as_pages(own: Workplace) -> None:
+    source = texts(own, 3)
+    assert own.run(own.recipe(kind="ocr", source=source, steps=[{"op": "render_text"}])).code == 0
+    for parts in published(own).values():
+        told = json.loads(parts["json"])
+        assert " ".join(word["text"] for word in told["words"]) == " ".join(parts["txt"].decode().split())
+    bare = own.recipe(kind="ocr", source=source, steps=[{"op": "own_ops:louder"}])
+    errors(own.run(bare), ["kind: ocr", "'image'", "render_text"])
 
 
 def test_a_kind_without_the_step_that_makes_its_content_is_refused_before_anything_runs(own: Workplace) -> None:
