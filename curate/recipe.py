@@ -341,6 +341,8 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     }.get(recipe.kind, (None, ""))
     if wanted is not None and wanted not in types:
         raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")
+    if recipe.kind == "ocr" and "image" not in types:  # the row's own bytes may be a whole PDF, or a text
+        raise SettingsError(f"{where}: kind: ocr publishes 'image', which no step writes (render_page, or render_text)")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]

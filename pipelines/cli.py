@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -473,8 +474,17 @@ def _stopped() -> int:
 
 
 def _say(err: Exception, code: int) -> int:
-    typer.echo(f"error: {err}", err=True)
+    typer.echo(f"error: {_plainly(err) if isinstance(err, OSError) else err}", err=True)
     return code
+
+
+def _plainly(err: OSError) -> str:
+    """What the system said, without its number, and where."""
+    if err.errno is None:
+        return str(err)
+    where = "" if err.filename is None else f"{err.filename}: "
+    full = "; make room and run again: what was committed is kept" if err.errno in (ENOSPC, EDQUOT) else ""
+    return f"{where}{err.strerror or err}{full}"
 
 
 def _mendable() -> tuple[type[Exception], ...]:

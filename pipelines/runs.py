@@ -53,6 +53,9 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_r
     out_console.print(f"dataset  {summary.folder}  ({summary.dataset.samples:,} samples, {made})", soft_wrap=True)
     for page in pages:
         out_console.print(f"report   {page}", soft_wrap=True)
+    if others := [p.name for p in sorted(Path(checked.out).glob("pool-*")) if p != summary.pool.folder]:
+        why = "of this source as it was, or of another: not read now, may be deleted"
+        err_console.print(f"{checked.out} also holds {', '.join(others)}, {why}", soft_wrap=True)
     return summary
 
 

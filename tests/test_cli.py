@@ -250,3 +250,20 @@ def test_every_command_of_the_readme_and_the_recipes_exists() -> None:
 def test_paths_in_funnel_json_do_not_depend_on_the_machine(done: Workplace) -> None:
     for name in ("funnel.json", "published.json", "dataset/dataset.json"):
         assert str(Path(done.root)) not in (done.out / name).read_text()
+
+
+def test_a_source_that_changed_is_taken_in_anew_and_the_earlier_pool_is_named(place: Workplace) -> None:
+    place.images(3)
+    path = place.recipe()
+    assert "pool-" not in place.run(path).stderr
+    (before,) = place.out.glob("pool-*")
+    (place.src / "new.png").write_bytes(place.png(40, 40))
+    found = place.curate("run", path, "--inline")
+    assert found.code == 0 and f"also holds {before.name}" in found.stderr
+
+
+def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> None:
+    place.images(1)
+    (place.root / "taken").write_text("")
+    found = place.run(place.recipe(), "--set", f"out={place.root / 'taken'}")
+    assert found.code == 1 and "Errno" not in found.stderr and f"{place.root / 'taken'}: File exists" in found.stderr

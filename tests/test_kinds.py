@@ -138,6 +138,7 @@ def test_a_split_text_becomes_samples_that_name_what_they_are_parts_of(own: Work
     told = {row["uid"]: row["text"] for uid in whole for row in own.explained(uid)}
     assert {uid: " ".join(t for _, t in sorted(pieces)) for uid, pieces in whole.items()} == told
     assert "unchanged" in own.curate("run", recipe, "--inline").stdout
+    assert f"{len(parts)} texts, cut from 25 kept of 25 (100 %)" in (own.out / "data_card.md").read_text()
     part, sample = next(iter(parts.items()))
     assert own.explained(part)[0]["uid"] == json.loads(sample["json"])["meta"]["part_of"]
 
@@ -319,6 +320,12 @@ def test_the_card_of_documents_shows_how_datasets_reads_them(pages: Workplace, m
     assert sorted(row["json"]["origin"] for row in found["rows"]) == ["a/one.html", "a/two.html", "three.html"]
 
 
+def test_pages_without_the_step_that_draws_them_are_refused(own: Workplace) -> None:
+    source = {"type": "pdf", "path": str(own.src)}
+    bare = own.recipe(kind="ocr", source=source, steps=[{"op": "pdf_page"}])
+    errors(own.run(bare), ["kind: ocr", "'image'", "render_page"])
+
+
 def test_a_measure_may_not_take_the_place_of_a_page_s_words(own: Workplace) -> None:
     steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "text_basic"}]
     source = {"type": "pdf", "path": str(own.src)}
@@ -338,6 +345,16 @@ def test_explain_tells_of_documents_of_any_length(own: Workplace) -> None:
     (told,) = own.explained()
     (document,) = (columns["document"] for columns in told["columns"].values() if "document" in columns)
     assert document[0]["text"] == "line 0" and document[-1] == "... 500 values"
+
+
+def test_texts_are_drawn_and_published_as_pages(own: Workplace) -> None:
+    source = texts(own, 3)
+    assert own.run(own.recipe(kind="ocr", source=source, steps=[{"op": "render_text"}])).code == 0
+    for parts in published(own).values():
+        told = json.loads(parts["json"])
+        assert " ".join(word["text"] for word in told["words"]) == " ".join(parts["txt"].decode().split())
+    bare = own.recipe(kind="ocr", source=source, steps=[{"op": "own_ops:louder"}])
+    errors(own.run(bare), ["kind: ocr", "'image'", "render_text"])
 
 
 def test_a_kind_without_the_step_that_makes_its_content_is_refused_before_anything_runs(own: Workplace) -> None:

@@ -314,7 +314,7 @@ def test_the_command_line_writes_the_report_of_a_table_of_urls(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     page, card = (tmp_path / "out" / name for name in ("report.html", "data_card.md"))
     assert f"report   {page.relative_to(tmp_path)}" in done.stdout
-    assert "http_404" in text_of(page.read_text()) and "the URL names is gone" in text_of(page.read_text())
+    assert "http_404" in text_of(page.read_text()) and "what the URL names is gone" in text_of(page.read_text())
     assert "`127.0.0.1` | 3 |" in card.read_text() and "A table of URLs, `urls.csv`" in card.read_text()
 
 

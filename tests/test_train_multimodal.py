@@ -180,7 +180,7 @@ def test_texts_counted_by_another_tokenizer_are_refused(tmp_path: Path) -> None:
 
 
 def test_lengths_that_no_index_has_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(mix.MixtureError, match="curate index .* --tokenizer"):
+    with pytest.raises(mix.MixtureError, match=r"curate index .* --tokenizer"):
         made(mixture(tmp_path))
 
 
@@ -205,3 +205,11 @@ def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
     loss = prepared.objective(batch)
     loss.backward()
     assert loss.item() > 0
+
+
+@pytest.mark.parametrize("kind", ["interleaved", "text"])
+def test_pairs_are_not_looked_for_where_there_are_none(manifest: Path, kind: str) -> None:
+    config = Config.model_validate({**TINY, "objective": {"type": "contrastive"}})
+    alone = composed(manifest.parent, f"sources: [{{path: {kind}}}]", f"{kind}-pairs.json")
+    with pytest.raises(mix.MixtureError, match=f"of kind {kind}, and the contrastive objective takes pairs"):
+        prepare.build(config, model.build(config.model), alone)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curate import mix
 from curate.settings import unknown
+from curate.shards import load_dataset
 from train import fit, images, tokens
 from train.config import Augment, Caption, Config, Contrastive, Data, Multimodal
 from train.courses import Packing
@@ -109,6 +110,8 @@ def build(config: Config, clip: Clip, path: Path) -> Prepared:
         found = _packs(config.objective, clip, wording, pixels, path)
     else:
         _refuse_sequences(stages, config.objective.type)
+        if isinstance(config.objective, Contrastive):
+            _refuse_unpaired(manifest, path)
         found = _rows(config.objective, clip, wording, pixels)
     for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
@@ -158,6 +161,16 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
         for said in (stage.resolution, stage.sequence):
             for name in sorted(said.keys() - known) if isinstance(said, dict) else ():
                 raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
+
+
+def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
+    for number, source in enumerate(manifest.datasets):
+        kind = load_dataset(mix.folder_of(manifest, path, number)).kind
+        if kind in ("interleaved", "text"):
+            raise mix.MixtureError(
+                f"the mixture's source {source.name!r} is of kind {kind}, and the contrastive objective takes pairs of"
+                " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
 
 
 def _refuse_sequences(stages: Stages, objective: str) -> None:

@@ -110,11 +110,13 @@ def size_category(samples: int) -> str:
 
 def _about(summary: Summary) -> Iterator[str]:
     info = summary.dataset
-    rows = summary.funnel[0].rows_in
+    rows, kept = summary.funnel[0].rows_in, summary.funnel[-1].kept
+    split = f"cut from {kept:,} " if summary.recipe.publish.split else ""
+    tars = f"{len(info.shards):,} tar{'' if len(info.shards) == 1 else 's'}"
     yield f"# {_md(info.name)}\n"
     yield (
-        f"{info.samples:,} {_KINDS[info.kind].samples}, kept of {rows:,} ({percent(info.samples, rows)}) by a "
-        f"[recipe](#how-it-was-made). {len(info.shards):,} tars, {human_bytes(info.bytes)} ({info.bytes:,} bytes). "
+        f"{info.samples:,} {_KINDS[info.kind].samples}, {split}kept of {rows:,} ({percent(kept, rows)}) by a "
+        f"[recipe](#how-it-was-made). {tars}, {human_bytes(info.bytes)} ({info.bytes:,} bytes). "
         f"The recipe's choices have the fingerprint `{info.recipe}`, its seed is {summary.recipe.seed}.\n"
     )
 
