@@ -211,7 +211,7 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
     written: dict[str, tuple[str, str]] = {}
     chain = start
     for step in steps:
-        reads = [[name, *written[name]] for name in sorted(_read_columns(step.spec)) if name in written]
+        reads = [[name, *written[name]] for name in sorted(read_columns(step.spec)) if name in written]
         identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
         key = f"{step.spec.name}-{fingerprint(identity)}"
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
@@ -222,7 +222,7 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
     return found
 
 
-def _read_columns(spec: Spec) -> set[str]:
+def read_columns(spec: Spec) -> set[str]:
     """The columns that an op's values depend on, where earlier steps write them."""
     return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
 
