@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from curate import engine, formats, publish, sources
 from curate.download import Downloader
-from curate.pool import Pool, shard_name, write_table
+from curate.pool import Pool, read_table, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved, read_columns
 from curate.rules import Cut, StepCount, has_value, rank_words
 from curate.sample import Kind, uid_of
@@ -81,13 +81,16 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
     """The task that writes a shard's admitted rows for a group op."""
     after = steps[number].spec.after
-    before = next(s for s in steps[:number] if s.function is after)
+    before = next(s for s in reversed(steps[:number]) if s.function is after)
 
     def task(shard: int) -> int:
-        state = _settled(pool, shard, steps[:number], cuts, before.columns.values())
+        state = _settled(pool, shard, steps[:number], cuts, ())
         rows = np.flatnonzero(state.alive)
+        # From its own file: a step between may have written content of the same name.
+        made = read_table(pool.columns(before.key, shard), ["row", *before.columns])
+        place = pc.index_in(pa.array(rows, pa.int32()), value_set=made["row"])
         columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
-        columns |= {own: state.columns[shown].take(pa.array(rows)) for own, shown in before.columns.items()}
+        columns |= {own: made[own].take(place) for own in before.columns}
         table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
         write_table(table, folder / f"in-{shard_name(shard)}.parquet")
         return len(rows)

@@ -174,7 +174,8 @@ def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attemp
     return len(failures), sum(r["status"] == "success" for r in again)
 
 
-FINAL = ("private_address", "forbidden_scheme", "bad_url", "opt_out")
+FINAL = ("private_address", "forbidden_scheme", "bad_url", "opt_out", "unsafe_name", "missing_file",
+         "too_many_images", "too_many_bytes")  # fmt: skip
 """Errors that trying again cannot mend."""
 
 
