@@ -95,14 +95,18 @@ def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapp
     """Apply a step whose columns are committed: join them, end rows that failed or break a rule."""
     count = StepCount(step.label, int(state.alive.sum()))
     held = {name: shown for name, shown in step.columns.items() if shown in state.wanted}
+    for shown in held.values():
+        state.columns.pop(shown, None)  # content that this step makes anew is not held twice
     table = read_table(pool.columns(step.key, shard), ["row", "error", "detail", *held])
     numbers = table["row"].to_numpy()
     place = np.full(state.rows.num_rows, -1, dtype=np.int64)
     place[numbers] = np.arange(len(numbers))
     assert (place[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
     take = pa.array(np.where(place < 0, 0, place), mask=place < 0)
+    is_whole = np.array_equal(numbers, np.arange(state.rows.num_rows))
     for name, shown in held.items():
-        state.columns[shown] = pa.chunked_array([table[name].combine_chunks().take(take)])
+        column = table[name]
+        state.columns[shown] = column if is_whole else pa.chunked_array([column.combine_chunks().take(take)])
     error, detail = (table[c].combine_chunks().take(take).to_pylist() for c in ("error", "detail"))
     count.failed = state.fail(step.label, error, detail)
     for condition in step.conditions:
