@@ -211,7 +211,7 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
     written: dict[str, tuple[str, str]] = {}
     chain = start
     for step in steps:
-        reads = [[name, *written[name]] for name in sorted(_read_columns(step.spec)) if name in written]
+        reads = [[name, *written[name]] for name in sorted(read_columns(step.spec)) if name in written]
         identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
         key = f"{step.spec.name}-{fingerprint(identity)}"
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
@@ -222,7 +222,7 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
     return found
 
 
-def _read_columns(spec: Spec) -> set[str]:
+def read_columns(spec: Spec) -> set[str]:
     """The columns that an op's values depend on, where earlier steps write them."""
     return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
 
@@ -258,7 +258,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         spec = ops.spec_of(function)
         knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
         if spec.after is not None and not any(r.function is spec.after for r in found):
-            found.append(_row_op_of(spec, knobs | _given(recipe, ops.spec_of(spec.after)), types))
+            found.append(_row_op_of(spec, knobs | _given(recipe, ops.spec_of(spec.after)), types, at))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
         _check_columns(columns, spec, types, at)
         types |= {columns[c]: t for c, t in spec.writes.items()}
@@ -298,9 +298,10 @@ def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in spec.knobs}
 
 
-def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType]) -> Resolved:
+def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType], at: str) -> Resolved:
     assert spec.after is not None
     before = ops.spec_of(spec.after)
+    _check_columns({c: c for c in before.writes}, before, types, at)
     shared = {name: value for name, value in knobs.items() if name in before.knobs}
     types |= before.writes
     return Resolved(before.name, spec.after, shared, {c: c for c in before.writes}, ())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -47,11 +47,12 @@ class End(NamedTuple):
 
 @dataclass
 class ShardState:
-    """The rows of one shard on their way through the steps; what each column holds so far, one entry a row."""
+    """The rows of one shard on their way through the steps; what each wanted column holds so far, one entry a row."""
 
     rows: pa.Table
     alive: Bools
     ends: list[End | None]
+    wanted: Set[str]
     columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def fail(self, step: str, errors: Sequence[str | None], details: Sequence[str | None]) -> Counter[str]:
@@ -73,10 +74,10 @@ class ShardState:
         self.alive[number] = False
 
 
-def open_shard(pool: Pool, shard: int) -> ShardState:
-    """The rows of a committed shard, after the ingest step."""
+def open_shard(pool: Pool, shard: int, wanted: Set[str]) -> ShardState:
+    """The rows of a committed shard, after the ingest step; of the steps' columns, those that are wanted are held."""
     rows = read_table(pool.rows(shard))
-    state = ShardState(rows, np.ones(rows.num_rows, dtype=bool), [None] * rows.num_rows)
+    state = ShardState(rows, np.ones(rows.num_rows, dtype=bool), [None] * rows.num_rows, wanted)
     state.fail("ingest", rows["error"].to_pylist(), rows["detail"].to_pylist())
     if pool.repeats(shard).exists():
         repeated = np.zeros(rows.num_rows, dtype=bool)
@@ -85,17 +86,27 @@ def open_shard(pool: Pool, shard: int) -> ShardState:
     return state
 
 
+def ruled(steps: Sequence[Resolved]) -> set[str]:
+    """The columns that rules of these steps are on."""
+    return {condition.column for step in steps for condition in step.conditions}
+
+
 def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapping[str, Cut]) -> StepCount:
     """Apply a step whose columns are committed: join them, end rows that failed or break a rule."""
     count = StepCount(step.label, int(state.alive.sum()))
-    table = read_table(pool.columns(step.key, shard))
+    held = {name: shown for name, shown in step.columns.items() if shown in state.wanted}
+    for shown in held.values():
+        state.columns.pop(shown, None)  # content that this step makes anew is not held twice
+    table = read_table(pool.columns(step.key, shard), ["row", "error", "detail", *held])
     numbers = table["row"].to_numpy()
     place = np.full(state.rows.num_rows, -1, dtype=np.int64)
     place[numbers] = np.arange(len(numbers))
     assert (place[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
     take = pa.array(np.where(place < 0, 0, place), mask=place < 0)
-    for name, shown in step.columns.items():
-        state.columns[shown] = pa.chunked_array([table[name].combine_chunks().take(take)])
+    is_whole = np.array_equal(numbers, np.arange(state.rows.num_rows))
+    for name, shown in held.items():
+        column = table[name]
+        state.columns[shown] = column if is_whole else pa.chunked_array([column.combine_chunks().take(take)])
     error, detail = (table[c].combine_chunks().take(take).to_pylist() for c in ("error", "detail"))
     count.failed = state.fail(step.label, error, detail)
     for condition in step.conditions:
@@ -120,15 +131,22 @@ class Annotator:
         """Compute what is missing, commit it, and settle each step; a share at the end waits for its cut."""
         done = [self._existing(step, shard) for step in self._steps]
         fresh = self._compute(shard, state, done)
+        state.wanted = ruled(self._steps)  # nothing else is read of them any more
         counts = []
         for number, step in enumerate(self._steps):
-            if fresh[number]:
-                parts = [t for t in (done[number], *fresh[number]) if t is not None]
-                write_table(pa.concat_tables(parts).sort_by("row"), self._pool.columns(step.key, shard))
-            elif done[number] is None:
+            parts, before = fresh[number], done[number]
+            computed = sum(t.num_rows for t in parts)
+            fresh[number] = []
+            if computed:
+                table = pa.concat_tables(parts if before is None else [before, *parts])
+                table = table if before is None else table.sort_by("row")
+                write_table(table, self._pool.columns(step.key, shard))
+                del table
+            elif before is None:
                 write_table(_empty(step), self._pool.columns(step.key, shard))
+            del parts, before
             count = settle(state, self._pool, shard, step, {})
-            count.computed = sum(t.num_rows for t in fresh[number])
+            count.computed = computed
             count.reused = count.rows_in - count.computed
             counts.append(count)
         return counts

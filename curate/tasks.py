@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from curate import engine, formats, publish, sources
 from curate.download import Downloader
-from curate.pool import Pool, shard_name, write_table
-from curate.recipe import Condition, Recipe, Resolved
+from curate.pool import Pool, read_table, shard_name, write_table
+from curate.recipe import Condition, Recipe, Resolved, read_columns
 from curate.rules import Cut, StepCount, has_value, rank_words
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE
-from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
+from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, ruled, settle
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
     share = next((c for c in steps[last].conditions if c.is_global), None)
 
     def task(shard: int) -> list[dict[str, Any]]:
-        state = _settled(pool, shard, steps[:first], cuts)
+        read = {name for step in steps[first : last + 1] for name in read_columns(step.spec)}
+        state = _settled(pool, shard, steps[:first], cuts, read | ruled(steps[: last + 1]))
         counts = annotator.run(shard, state)
         if share is not None:
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
@@ -80,13 +81,16 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
     """The task that writes a shard's admitted rows for a group op."""
     after = steps[number].spec.after
-    before = next(s for s in steps[:number] if s.function is after)
+    before = next(s for s in reversed(steps[:number]) if s.function is after)
 
     def task(shard: int) -> int:
-        state = _settled(pool, shard, steps[:number], cuts)
+        state = _settled(pool, shard, steps[:number], cuts, ())
         rows = np.flatnonzero(state.alive)
+        # From its own file: a step between may have written content of the same name.
+        made = read_table(pool.columns(before.key, shard), ["row", *before.columns])
+        place = pc.index_in(pa.array(rows, pa.int32()), value_set=made["row"])
         columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
-        columns |= {own: state.columns[shown].take(pa.array(rows)) for own, shown in before.columns.items()}
+        columns |= {own: made[own].take(place) for own in before.columns}
         table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
         write_table(table, folder / f"in-{shard_name(shard)}.parquet")
         return len(rows)
@@ -98,7 +102,9 @@ def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cut
     """The task that writes a shard's decisions and kept rows."""
 
     def task(shard: int) -> dict[str, Any]:
-        state = open_shard(pool, shard)
+        split = recipe.publish.split
+        content = ("text", "image", *formats.CONTENT[recipe.kind], *recipe.publish.columns, *([split] if split else []))
+        state = open_shard(pool, shard, ruled(steps) | set(content))
         counts = [_ingest_count(state)]
         for number, step in enumerate(steps):
             counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
@@ -115,8 +121,9 @@ def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> engine.Task:
     return lambda number: publish.write_shard(pool, folder, number, recipe.kind, recipe.publish.columns)
 
 
-def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
-    state = open_shard(pool, shard)
+def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts, read: Iterable[str]) -> ShardState:
+    """The shard after these steps; of their columns, those that are read are held."""
+    state = open_shard(pool, shard, ruled(steps) | set(read))
     for number, step in enumerate(steps):
         settle(state, pool, shard, step, _mine(cuts, number))
     return state

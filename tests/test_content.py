@@ -336,3 +336,57 @@ def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypat
     source = {"type": "text", "path": str(odd.root / "texts.jsonl")}
     recipe = odd.recipe(kind="text", source=source, steps=[{"op": "own_ops:held", "keep": {"held": {"max": 1500}}}])
     assert odd.run(recipe).steps["held"]["kept"] == 9
+
+
+def test_a_group_op_is_given_what_the_step_before_it_wrote_whatever_came_between(own: Workplace) -> None:
+    """The nearest of two, and its own values where a later step wrote the same content."""
+    (own.root / "group_ops.py").write_text(
+        OWN
+        + """
+from curate.ops import group_op
+
+@group_op(after=louder, writes={"seen": pa.string()}, version=1)
+def seen(inputs, outputs, scratch):
+    "What it was given."
+    import pyarrow.parquet as pq
+    for given, path in zip(inputs, outputs):
+        table = pq.read_table(given)
+        pq.write_table(pa.table({"uid": table["uid"], "seen": table["text"]}), path)
+
+@op(reads="text", writes={"text": pa.string()}, version=1)
+def softer(texts):
+    "Small letters."
+    return {"text": [t.lower() for t in texts]}
+
+@op(reads="text", writes={"text": pa.string()}, version=1)
+def longer(texts):
+    "A word more."
+    return {"text": [t + " indeed" for t in texts]}
+"""
+    )
+
+    def said(*steps: dict[str, Any]) -> list[str]:
+        own.out = own.root / str(len(steps))
+        recipe = own.recipe(
+            kind="text", source=texts(own, 3), steps=steps, publish={"columns": ["seen"]}, out=str(own.out)
+        )
+        found = own.run(recipe)
+        assert found.code == 0, found.stderr
+        return [json.loads(parts["json"])["seen"] for parts in published(own).values()]
+
+    loud, soft, group = ({"op": f"group_ops:{name}"} for name in ("louder", "softer", "seen"))
+    assert all(text.isupper() for text in said(loud, soft, group))
+    again = said(loud, soft, {"op": "group_ops:longer"}, {"op": "group_ops:louder", "name": "b"}, group)
+    assert all(text.endswith("INDEED") for text in again)
+
+
+def test_a_group_op_without_what_its_row_op_reads_is_refused_before_anything_runs(own: Workplace) -> None:
+    steps = [{"op": "own_ops:lines"}, {"op": "image_counts"}]
+    errors(own.run(own.recipe(steps=steps, **pages(own, ["words"]))), ["steps.1", "'images'"])
+
+
+def test_what_no_attempt_can_bring_is_not_tried_again(own: Workplace) -> None:
+    how = pages(own, ["words\n" + "\n".join(f"!nowhere/{n}" for n in range(1030))])
+    recipe = own.recipe(steps=[{"op": "own_ops:lines"}, {"op": "fetch_images"}], **how)
+    assert own.run(recipe).code == 0
+    assert "documents" not in own.curate("retry", recipe, "--inline").stdout

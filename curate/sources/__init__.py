@@ -178,7 +178,10 @@ def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attemp
 def final(recipe: Recipe) -> tuple[str, ...]:
     """Errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
     private = () if recipe.download.allow_private else ("private_address",)
-    return ("forbidden_scheme", "bad_url", "opt_out", *private)
+    return (*FINAL, *private)
+
+
+FINAL = ("forbidden_scheme", "bad_url", "opt_out", "unsafe_name", "missing_file", "too_many_images", "too_many_bytes")
 
 
 def count_rows(pool: Pool, shard: int, reused: bool) -> StepCount:
