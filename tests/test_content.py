@@ -230,7 +230,7 @@ def test_a_file_whose_name_is_not_utf_8_is_a_failed_row(own: Workplace) -> None:
     own.src.mkdir(exist_ok=True)
     (own.src / "page.png").write_bytes(own.png(9, 9))
     Path(os.fsdecode(os.fsencode(own.src) + b"/caf\xe9.png")).write_bytes(own.png(8, 8))
-    steps = [{"op": "own_ops:louder"}]
+    steps = [{"op": "own_ops:louder"}, {"op": "render_page"}]
     found = own.run(own.recipe(kind="ocr", source={"type": "pdf", "path": str(own.src)}, steps=steps))
     assert found.steps["ingest"]["failed"] == {"bad_encoding": 1}
 
@@ -325,7 +325,7 @@ def test_a_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
         image.save(own.src / "many.tif", save_all=True, append_images=[image, image])
     source = {"type": "pdf", "path": str(own.src)}
     found = own.run(own.recipe(kind="ocr", source=source, steps=[{"op": "own_ops:louder"}]))
-    assert found.code == 1 and "render_page" in found.stderr
+    assert found.code == 2 and "render_page" in found.stderr
 
 
 def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

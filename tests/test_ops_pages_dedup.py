@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from documents import Shelf, failed_with, grouped, page, picture, row, shown
 
+from curate.document import image_urls
 from curate.ops import pages_dedup as ops
 
 
@@ -101,8 +102,14 @@ def test_of_pages_with_the_same_images_the_latest_is_kept_and_pages_without_imag
         "fewer": (page("http://i/1"), {"date": "2023-01-01"}),
         "bare": (page("C."), {}),
         "bare too": (page("D."), {}),
+        "dead": (page("E.", "http://i/gone"), {}),
+        "dead too": (page("F.", "http://i/gone"), {}),
     }
-    rows = [(uid, keyed(ops.image_set, document, meta)) for uid, (document, meta) in seen.items()]
+    pool = Shelf(tmp_path / "pool")
+    rows = []
+    for uid, (document, meta) in seen.items():
+        blobs = pool.blobs(*("http_404" if "gone" in url else picture() for url in image_urls(document)))
+        rows.append((uid, keyed(ops.image_set, document, blobs, meta)))
     found = grouped(ops.duplicate_image_sets, [rows], tmp_path)
     assert {uid for uid, values in found.items() if values["image_set_duplicate_of"]} == {"first"}
     assert found["first"]["image_set_duplicate_of"] == "second"

@@ -38,7 +38,7 @@ _ENDS = (
 )
 _NOISE = (
     # getting around
-    "nav|navbar|navigation|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination"
+    "nav|navbar|navigation|docnav|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination"
     "|pager|paging|menu|mainmenu|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content"
     "|jump-?links|prev-?next|next-?prev|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related"
     "|headerlink|mw-editsection|editsection|catlinks|navbox"

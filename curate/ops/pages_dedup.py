@@ -270,18 +270,30 @@ def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -
 
 
 @op(
-    reads=("document", "meta"),
+    reads=("document", "images", "meta"),
     writes={"image_set_key": pa.binary(), "image_set_date_s": pa.int64()},
     version=1,
     batch_size=1024,
 )
-def image_set(documents: Sequence[list[Segment]], metas: Sequence[Mapping[str, Any]]) -> Columns:
-    """A key of the set of a document's image URLs (null without images) and its date, for `duplicate_image_sets`."""
-    sets = [sorted(set(image_urls(document))) for document in documents]
-    return {
-        "image_set_key": [_key(*urls) if urls else None for urls in sets],
-        "image_set_date_s": [page_date_s(meta) for meta in metas],
-    }
+def image_set(
+    documents: Sequence[list[Segment]], images: Sequence[list[Blob]], metas: Sequence[Mapping[str, Any]]
+) -> Columns:
+    """A key of the set of URLs of a document's images and its date, for `duplicate_image_sets`.
+
+    Of the images that are there: two dead logos make no two pages the same. Null where none is. Error:
+    images_out_of_step.
+    """
+    rows = [
+        out_of_step(document, blobs)
+        or {"image_set_key": _set_key(document, blobs), "image_set_date_s": page_date_s(meta)}
+        for document, blobs, meta in zip(documents, images, metas, strict=True)
+    ]
+    return columns_of(rows, image_set)
+
+
+def _set_key(document: list[Segment], blobs: Sequence[Blob]) -> bytes | None:
+    urls = {url for url, blob in zip(image_urls(document), blobs, strict=True) if blob.error is None}
+    return _key(*sorted(urls)) if urls else None
 
 
 @group_op(after=image_set, writes={"image_set_duplicate_of": pa.string()}, version=1)
