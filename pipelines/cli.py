@@ -17,7 +17,6 @@ import typer
 from typer.core import TyperGroup
 
 from curate.sample import Kind
-from curate.settings import unknown
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -126,6 +125,17 @@ def ops(
     from pipelines import runs
 
     runs.show_ops(name, as_json)
+
+
+@app.command(epilog=example("curate sources", "curate sources warc"))
+def sources(
+    name: Annotated[str | None, typer.Argument(help="One type of source.", metavar="TYPE")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the types of source that a recipe may name, and their keys."""
+    from pipelines import runs
+
+    runs.show_sources(name, as_json)
 
 
 @app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
@@ -336,6 +346,7 @@ def prepare(
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB).
     """
+    from curate.settings import unknown
     from pipelines import documents, openclipart, plain_texts, runs
 
     makers: dict[str, Callable[[Path], object]] = {
@@ -368,6 +379,7 @@ def convert(
     docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4, LLaVA) come in through a recipe:
     `source: {type: records, ...}` with the step `obelics_document`, `mmc4_document` or `llava_document`.
     """
+    from curate.settings import unknown
     from pipelines import convert as outwards
     from pipelines import convert_in as inwards
     from pipelines import runs

@@ -9,20 +9,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from curate import explain, recipe, report
+from curate import explain, recipe, report, source
 from curate import ops as ops_table
 from curate import retry as retrying
 from curate import run as engine_run
 from curate.blob import BLOB
 from curate.document import DOCUMENT
 from curate.rules import StepCount
+from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of
 
@@ -177,6 +178,38 @@ def type_words(kind: pa.DataType) -> str:
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"list of {type_words(kind.value_type)}"
     return "record" if pa.types.is_struct(kind) else str(kind)
+
+
+def show_sources(name: str | None, as_json: bool) -> None:
+    """The types of source with the kinds of sample that they make; of one type, its keys."""
+    union, _ = get_args(source.Source)
+    models = {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
+    if name is not None and name not in models:
+        raise ValueError(unknown("type of source", name, models))
+    said: dict[str, dict[str, Any]] = {
+        kind: {
+            "summary": (inspect.getdoc(model) or "").split("\n", 1)[0],
+            "kinds": [sample for sample, types in source.KINDS.items() if kind in types],
+            "keys": {key: field.description or "" for key, field in model.model_fields.items() if key != "type"},
+        }
+        for kind, model in models.items()
+        if name in (None, kind)
+    }
+    if as_json:
+        print_json(said)
+        return
+    if name is None:
+        table = Table("type", "what it is", "makes", padding=(0, 1, 1, 1))
+        for kind, one in said.items():
+            table.add_row(f"[bold]{kind}[/]", one["summary"], ", ".join(one["kinds"]))
+        out_console.print(table)
+        out_console.print("`curate sources TYPE` shows the keys of one")
+        return
+    out_console.print(said[name]["summary"], markup=False)
+    table = Table("key", "", box=None, padding=(0, 3, 0, 0))
+    for key, description in said[name]["keys"].items():
+        table.add_row(key, description)
+    out_console.print("", table)
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:

@@ -94,6 +94,8 @@ def test_json_stands_alone_on_stdout_wherever_a_table_is_printed(done: Workplace
         ["explain", uid_of_kept(done), "--out", done.out, "--json"],
         ["ops", "--json"],
         ["ops", "image_size", "--json"],
+        ["sources", "--json"],
+        ["sources", "warc", "--json"],
         ["mix", dataset, "-o", done.root / "m.json", "--json"],
         ["schema"],
     ):
