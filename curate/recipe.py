@@ -334,16 +334,16 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:
     """What is published must be plain columns, and what the kind of sample consists of must be there."""
     _check_names(recipe.publish.columns, types, f"{where}: publish.columns")
-    wanted, ways = {
-        "interleaved": ("document", "html_document, for one"),
-        "ocr": ("image", "render_text")
-        if recipe.source.type == "text"
-        else ("text", "pdf_page, and page_text for scans"),
-    }.get(recipe.kind, (None, ""))
-    if wanted is not None and wanted not in types:
-        raise SettingsError(f"{where}: kind: {recipe.kind} publishes {wanted!r}, which no step writes ({ways})")
-    if recipe.kind == "ocr" and "image" not in types:  # the row's own bytes may be a whole PDF, or a text
-        raise SettingsError(f"{where}: kind: ocr publishes 'image', which no step writes (render_page, or render_text)")
+    needed: dict[str, str] = {}
+    if recipe.kind == "interleaved":
+        needed["document"] = "html_document, for one"
+    elif recipe.kind == "ocr" and recipe.source.type == "text":
+        needed["image"] = "render_text"
+    elif recipe.kind == "ocr":  # the row's own bytes may be a whole PDF
+        needed |= {"text": "pdf_page, and page_text for scans", "image": "render_page, or render_text"}
+    for column, ways in needed.items():
+        if column not in types:
+            raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]

@@ -187,7 +187,6 @@ def _payload(kind: Kind, state: ShardState, mine: pa.Array, said: pa.Table) -> d
     """The place of the bytes, if an op made the image; and how large a sample is, by which shards are cut."""
     if kind in ("caption", "ocr"):
         if "image" not in state.columns:
-            _check_one_page(kind, state, mine)
             return {}
         image = state.columns["image"].take(mine).combine_chunks()
         place = {name: pc.struct_field(image, name) for name in PLACE}
@@ -200,14 +199,6 @@ def _payload(kind: Kind, state: ShardState, mine: pa.Array, said: pa.Table) -> d
         images = [sum(b["nbytes"] or 0 for b in one.as_py() or () if b is not None) for one in said["images"]]
         size = pc.add(size, pa.array(images, pa.int64()))
     return {"nbytes": size}
-
-
-def _check_one_page(kind: Kind, state: ShardState, mine: pa.Array) -> None:
-    """Refuse to publish a whole file as the image of one of its pages."""
-    rows = state.rows.select(["uid", "ext", "meta"]).take(mine) if kind == "ocr" else state.rows.slice(0, 0)
-    for row in rows.to_pylist():
-        if row["ext"] == "pdf" or json.loads(row["meta"] or "{}").get("pages", 1) > 1:
-            raise StepError(f"sample {row['uid']} is a page of a file of pages: add the step render_page, its image")
 
 
 def _split(table: pa.Table, parts: pa.ChunkedArray) -> tuple[pa.Table, Iterable[dict[str, Any]]]:
