@@ -13,13 +13,11 @@ from typing import Any
 from curate import images
 from curate.download import sniff
 from curate.files import UnreadableError, read_file
-from curate.pdf import PdfError, PdfLimits, count_pages
 from curate.pool import Pool
 from curate.sample import uid_of
 from curate.source import Pdf
 from curate.sources.rows import Row, expand, failed, stat, walk, with_body
 
-LIMITS = PdfLimits()
 SUFFIXES = ("pdf", "tif", "tiff", "jpg", "jpeg", "png", "webp")
 
 
@@ -89,7 +87,9 @@ def _pages(body: bytes, ext: str) -> int:
         if found.error is not None:
             raise UnreadableError(found.error, found.detail)
         return max(found.frames, 1)
+    from curate.pdf import PdfError, PdfLimits, count_pages
+
     try:
-        return count_pages(body, LIMITS)
+        return count_pages(body, PdfLimits())
     except PdfError as err:
         raise UnreadableError(err.error, err.detail) from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate import tables, warc
+from curate import tables
 from curate.pool import Pool
 from curate.sample import uid_of
 from curate.source import Warc
@@ -26,6 +26,8 @@ def files(source: Warc) -> list[Path]:
 
 def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
     """A row a page, and a failed one for each record that could not be read."""
+    from curate import warc
+
     for found in warc.pages(path):
         origin = tables.printable(found.url or f"{path.name}#{found.offset}")
         row: Row = {"uid": uid_of("interleaved", origin, f"{path.name}#{found.offset}"), "origin": origin, "text": ""}
