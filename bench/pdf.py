@@ -26,10 +26,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pypdfium2
 
-from curate.pdf import Guard, PdfLimits, objects, open_pdf, read_text
+from curate.pdf import Guard, Page, PdfLimits, objects, open_pdf, read_text
 from pipelines.materials import fetch
 
 MATERIALS = ("installation-guide-amd64", "texlive-publishers-doc")
@@ -43,55 +44,44 @@ def documents(count: int) -> list[bytes]:
     return [gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data for data in found]
 
 
-def rectangles(data: bytes) -> int:
-    pdf = pypdfium2.PdfDocument(data)
-    for number in range(len(pdf)):
-        page = pdf[number]
-        text = page.get_textpage()
-        text.get_text_range()
-        [text.get_rect(at) for at in range(text.count_rects())]
-        text.close()
-        page.close()
-    pages = len(pdf)
-    pdf.close()
-    return pages
+def bare(boxes: Callable[[Any], object]) -> Callable[[bytes], int]:
+    """pypdfium2 alone: each page's text, and boxes as `boxes` asks for them."""
+
+    def read(data: bytes) -> int:
+        pdf = pypdfium2.PdfDocument(data)
+        for number in range(len(pdf)):
+            page = pdf[number]
+            text = page.get_textpage()
+            text.get_text_range()
+            boxes(text)
+            text.close()
+            page.close()
+        pages = len(pdf)
+        pdf.close()
+        return pages
+
+    return read
 
 
-def characters(data: bytes) -> int:
-    pdf = pypdfium2.PdfDocument(data)
-    for number in range(len(pdf)):
-        page = pdf[number]
-        text = page.get_textpage()
-        text.get_text_range()
-        [text.get_charbox(at) for at in range(text.count_chars())]
-        text.close()
-        page.close()
-    pages = len(pdf)
-    pdf.close()
-    return pages
+def ours(look: Callable[[Page], object]) -> Callable[[bytes], int]:
+    """Each page as `look` looks at it."""
+
+    def read(data: bytes) -> int:
+        with open_pdf(data) as pdf:
+            for number in range(pdf.pages):
+                with pdf.page(number) as page:
+                    look(page)
+            return pdf.pages
+
+    return read
 
 
-def words(data: bytes) -> int:
-    with open_pdf(data) as pdf:
-        for number in range(pdf.pages):
-            with pdf.page(number) as page:
-                read_text(page)
-        return pdf.pages
-
-
-def layout(data: bytes) -> int:
-    with open_pdf(data) as pdf:
-        for number in range(pdf.pages):
-            with pdf.page(number) as page:
-                read_text(page)
-                objects(page)
-        return pdf.pages
-
+layout = ours(lambda page: (read_text(page), objects(page)))
 
 WAYS: dict[str, Callable[[bytes], int]] = {
-    "pypdfium2, rectangles": rectangles,
-    "pypdfium2, characters": characters,
-    "curate.pdf": words,
+    "pypdfium2, rectangles": bare(lambda text: [text.get_rect(at) for at in range(text.count_rects())]),
+    "pypdfium2, characters": bare(lambda text: [text.get_charbox(at) for at in range(text.count_chars())]),
+    "curate.pdf": ours(read_text),
     "curate.pdf with pictures and lines": layout,
 }
 
@@ -122,7 +112,7 @@ def speed(files: list[bytes], runs: int) -> None:
         for name, way in WAYS.items():
             seconds[name] += min(timed(partial(way, data)) for _ in range(runs))
     seconds["curate.pdf, guarded"] = min(timed(partial(guarded, files)) for _ in range(runs))
-    pages = sum(map(rectangles, files))
+    pages = sum(map(WAYS["pypdfium2, rectangles"], files))
     for name, took in seconds.items():
         ratio = seconds["pypdfium2, rectangles"] / took
         figures = {"way": name, "files": len(files), "pages": pages, "pages_a_second": round(pages / took, 1)}

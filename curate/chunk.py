@@ -162,7 +162,7 @@ class Store:
     """The tar of the bytes that a step's op brings for a shard: begun with the first, committed before the columns."""
 
     def __init__(self, pool: Pool, step: Resolved, shard: int, done: pa.Table | None) -> None:
-        self._columns = [name for name, kind in step.spec.writes.items() if kind in (BLOB, pa.list_(BLOB))]
+        self._columns = step.spec.stored
         named = {tar for name in self._columns for tar in _tars(done, name)} if done is not None else set()
         # One more than any that rows name: a retry forgets rows, and with them perhaps all of an earlier tar.
         mine = [int(tar.rsplit(".", 2)[1]) for tar in named if Path(tar).parent.name == step.key]

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.characters import UNREADABLE, codes_of, flags_of
+from curate.words import UNSPACED
 
 WORDS: Final = pa.list_(
     pa.struct(
@@ -27,9 +28,8 @@ WORDS: Final = pa.list_(
 """In the order of reading: as printed; left, top, right and bottom as fractions of the page, so that they fit whatever
 size it is drawn in; the number of the line; how sure an OCR engine was, 0 to 1 (null: it was not read by one)."""
 
-_UNSPACED: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-_COMPARED = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+_COMPARED = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]{4,}")
 _FEWEST_LETTERS: Final = 100  # in Latin words, below which their vowels are no sample
 _VOWELS: Final = (0.23, 0.33)  # of their letters: text that is certainly shifted has fewer, no language seen has fewer

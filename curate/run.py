@@ -29,6 +29,7 @@ from curate.remedies import remedy
 from curate.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
 from curate.sample import commit_text, dump_json, fingerprint, remove_leftovers
 from curate.shards import DatasetInfo, load_dataset
+from curate.source import WHERE
 from curate.steps import Cuts
 
 
@@ -314,9 +315,7 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = recipe.model_dump(
-        mode="json", exclude={"out": True, "source": {"path", "captions", "folder"}, "limits": True}
-    )
+    said = recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
     return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
 
 

@@ -130,5 +130,8 @@ def folder_of(source: Source) -> str | None:
     return source.folder if isinstance(source, Records) else None
 
 
+WHERE = {"path", "captions", "folder"}
+"""The keys that say where a source lies, which names nothing: its files are told by what they hold."""
+
 FETCHED = ("urls", "wat", "pages")
 """The types of source that name URLs."""

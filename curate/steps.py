@@ -99,8 +99,7 @@ def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapp
         state.columns.pop(shown, None)  # content that this step makes anew is not held twice
     table = read_table(pool.columns(step.key, shard), ["row", "error", "detail", *held])
     numbers = table["row"].to_numpy()
-    place = np.full(state.rows.num_rows, -1, dtype=np.int64)
-    place[numbers] = np.arange(len(numbers))
+    place = _by_row(table, state.rows.num_rows)
     assert (place[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
     take = pa.array(np.where(place < 0, 0, place), mask=place < 0)
     is_whole = np.array_equal(numbers, np.arange(state.rows.num_rows))

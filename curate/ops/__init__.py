@@ -141,9 +141,14 @@ class Spec:
         return self.after is not None
 
     @property
+    def stored(self) -> tuple[str, ...]:
+        """Its columns that hold bytes (see curate.blob)."""
+        return tuple(name for name, kind in self.writes.items() if kind in (BLOB, pa.list_(BLOB)))
+
+    @property
     def stores(self) -> bool:
-        """Whether the op brings bytes along (see curate.blob)."""
-        return any(kind in (BLOB, pa.list_(BLOB)) for kind in self.writes.values())
+        """Whether the op brings bytes along."""
+        return bool(self.stored)
 
 
 F = TypeVar("F", bound=Callable[..., Any])

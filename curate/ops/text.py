@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from curate import models
 from curate.ops import Columns, _groups, group_op, op
+from curate.words import UNSPACED
 
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_TOKEN = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 PHRASES: tuple[str, ...] = (
     # Automatic alternative texts of Facebook and Instagram (Wu et al., CSCW 2017), as their pages show them.

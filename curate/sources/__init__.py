@@ -25,7 +25,7 @@ from curate.pool import PLAN, ROWS, Pool, read_table, write_table
 from curate.recipe import Recipe
 from curate.rules import StepCount
 from curate.sample import commit_text, fingerprint
-from curate.source import FETCHED, Pages
+from curate.source import FETCHED, WHERE, Pages
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, bad_name, failed, store
 
@@ -87,7 +87,7 @@ def pool_of(recipe: Recipe) -> Pool:
         if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
-    spec = source.model_dump(mode="json", exclude={"path", "captions", "folder"})
+    spec = source.model_dump(mode="json", exclude=WHERE)
     files = HOW[source.type].identity(source)
     said = {"version": VERSION, "kind": recipe.kind, "source": spec, "files": files, "rows": recipe.shard_samples}
     return Pool(Path(recipe.out), fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {})))
