@@ -18,7 +18,9 @@ import pytest
 
 KEY, SECRET = "reader", "not-a-secret"
 Fault = Callable[[int, str], str]
-"""What befalls the n-th request for a path: "" (nothing), "503", "cut" (half the body, then the end) or "slow"."""
+"""What befalls the n-th request for the same range of a path (from 0): "" (nothing), "503", "cut" (half the body, then
+the end) or "slow". Counted by range and not over all requests, else threads that ask in step could meet the fault at
+every try of theirs."""
 
 
 def free_port() -> int:
@@ -84,8 +86,9 @@ class Passing(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         with self.server.lock:
-            fault = self.server.fault(len(self.server.asked), self.path)
-            self.server.asked.append((f"{self.command} {self.path}", self.headers.get("Range"), fault))
+            asked = (f"{self.command} {self.path}", self.headers.get("Range"))
+            fault = self.server.fault([earlier[:2] for earlier in self.server.asked].count(asked), self.path)
+            self.server.asked.append((*asked, fault))
         if fault == "503":
             self.send_response(503)
             self.send_header("Content-Length", "0")

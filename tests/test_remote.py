@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from storage import KEY, SECRET, Proxy, http_server, proxy, s3_server
+from storage import KEY, SECRET, Proxy, free_port, http_server, proxy, s3_server
 from torch.utils.data import DataLoader
 from train_samples import dataset, mixture
 
@@ -178,6 +178,21 @@ def test_the_command_attaches_a_dataset(
 def test_a_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"s3://bucket/none/dataset\.json"):
         attach("s3://bucket/none", tmp_path / "none")
+    with http_server(store[0]) as port, proxy(port) as before:
+        with pytest.raises(ShardError, match=r"/none/dataset\.json: FileNotFoundError"):
+            attach(f"{before.url}/none", tmp_path / "none")
+        assert len(before.asked) == 2  # its size, asked in both ways that a web server may know
+
+
+def test_a_web_server_that_is_down_is_not_taken_for_one_without_the_file(
+    store: tuple[Path, Proxy], tmp_path: Path
+) -> None:
+    with http_server(store[0]) as port, proxy(port) as before:
+        before.fault = lambda number, path: "503"
+        with pytest.raises(remote.UnreachableError, match=r"could not be read in 7 tries .*503"):
+            attach(f"{before.url}/few", tmp_path / "few")
+    with pytest.raises(remote.UnreachableError, match=r"could not be read in 7 tries .*Connect"):
+        attach(f"http://127.0.0.1:{free_port()}/few", tmp_path / "few")
 
 
 @pytest.mark.slow

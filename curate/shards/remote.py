@@ -37,6 +37,8 @@ BLOCKS_AT_ONCE = 4
 INDEXES_AT_ONCE = 8
 FINAL = (FileNotFoundError, PermissionError, NotImplementedError)
 """What another try would not mend."""
+GONE = (401, 403, 404, 410)
+"""HTTP statuses that another try would not mend."""
 
 
 class UnreachableError(Exception):
@@ -174,8 +176,8 @@ def brought(path: str, spans: Sequence[Span], patience: Patience | None = None) 
             break
         _pause(attempt, patience)
         for number, answer in zip(waiting, _asked(path, [spans[n] for n in waiting]), strict=True):
-            if isinstance(answer, FINAL):
-                raise ShardError(f"{path}: {type(answer).__name__}: {answer}") from answer
+            if _is_final(answer):
+                raise _refused(path, answer)
             if isinstance(answer, Exception):
                 said = answer
             elif len(answer) == spans[number][1] - spans[number][0]:
@@ -213,12 +215,12 @@ def _size(path: str, patience: Patience) -> int:
             system, inner = url_to_fs(path)
             system.invalidate_cache()
             found: Any = system.info(inner)["size"]
-        except FINAL as err:
-            raise ShardError(f"{path}: {type(err).__name__}: {err}") from err
         except ImportError:
             raise
-        except Exception as err:  # noqa: BLE001 - every library below fsspec raises its own
-            said = err
+        except Exception as err:
+            if _is_final(err):
+                raise _refused(path, err) from err
+            said = err.__cause__ if isinstance(err.__cause__, Exception) else err
         else:
             if found is None:
                 raise ShardError(f"{path}: its server does not say how large it is, so it cannot be read in ranges")
@@ -233,6 +235,21 @@ def _download(path: str, size: int, part: Path) -> None:
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
             for data in brought(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
+
+
+def _is_final(answer: object) -> bool:
+    """Whether asking again is of no use. fsspec calls every failure of a web server to tell a file's size
+    FileNotFoundError, a 503 or a cut line too; the cause tells what it was."""
+    if not isinstance(answer, FINAL):
+        return False
+    from aiohttp import ClientError  # here: a dataset in S3 never needs it
+
+    of_web = isinstance(answer.__cause__, (ClientError, TimeoutError))
+    return not of_web or getattr(answer.__cause__, "status", None) in GONE
+
+
+def _refused(path: str, answer: object) -> ShardError:
+    return ShardError(f"{path}: {type(answer).__name__}: {answer}")
 
 
 def _pause(attempt: int, patience: Patience) -> None:
