@@ -300,5 +300,7 @@ class Reader:
         )
 
     def _another(self, shelf: Shelf, epoch: int, row: int, number: int) -> int:
+        """The `number`-th row drawn in place of `row`: any but `row` itself, unless there is no other."""
         key = f"{self.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
-        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") % shelf.rows
+        drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
+        return (row + 1 + drawn % max(shelf.rows - 1, 1)) % shelf.rows
