@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import ColumnsFile
 from curate.pool import Pool, read_table
 from curate.remedies import remedy
 from curate.settings import unknown
@@ -108,8 +109,7 @@ def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str,
         path = pool.columns(step, shard)
         if not path.exists():
             continue
-        table = read_table(path)
-        hits = table.filter(pc.equal(table["row"], number)).to_pylist()
+        hits = ColumnsFile(path).between(number, number + 1).to_pylist()
         if hits:
             found[step] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
     return found

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import engine, sources, tasks
 from curate.blob import BLOB
-from curate.pool import Pool, is_group, read_table, write_table
+from curate.columns import ColumnsFile, write_columns
+from curate.pool import Pool, is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
 from curate.run import Progress, RunError, Watch, attempts, locked, start_of
 from curate.sample import commit_text, dump_json
@@ -67,21 +69,23 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     own = pool.columns(steps[number].key, shard)
     if not own.exists():
         return 0
-    rows = _with_absent(read_table(own), steps[number], lost)
+    rows = _with_absent(ColumnsFile(own), steps[number], lost)
     before = {pool.columns(step.key, shard) for step in steps[:number]}
     others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()} - before - {own}
     for path in (*sorted(others), own) if len(rows) else ():
         if path.exists() and not is_group(path):
-            table = read_table(path)
-            write_table(table.filter(pc.invert(pc.is_in(table["row"], value_set=rows))), path)
+            file = ColumnsFile(path)
+            left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
+            write_columns(left, file.schema, path)
     return len(rows)
 
 
-def _with_absent(table: pa.Table, step: Resolved, lost: Sequence[str]) -> pa.Array:
+def _with_absent(file: ColumnsFile, step: Resolved, lost: Sequence[str]) -> pa.Array:
     """The numbers of the rows with an image that trying again may bring."""
-    lists = [table[name].to_pylist() for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
+    lists = [name for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
     wanted = [
-        any(blob is not None and blob["error"] not in (None, *lost) for blobs in row for blob in blobs or ())
-        for row in zip(*lists, strict=True)
+        any(blob is not None and blob["error"] not in (None, *lost) for blobs in row.values() for blob in blobs or ())
+        for block in file.blocks(lists)
+        for row in block.to_pylist()
     ]
-    return table["row"].combine_chunks().filter(pa.array(wanted, pa.bool_()))
+    return pa.array(file.rows[np.array(wanted, bool)], pa.int32())

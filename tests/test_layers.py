@@ -21,7 +21,7 @@ FLOORS = [
         "ops",
         "source",
         "recipe",
-        "rules pool",
+        "rules pool columns",
         "chunk sources formats",
         "steps",
         "publish explain",

@@ -38,7 +38,7 @@ OWN = ("row", "error", "detail")
 """Names in every file of columns, which no op may give one of its own."""
 
 TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
-         "order", "image_name", "content", "content_at", "content_bytes")  # fmt: skip
+         "order", "image_name", "content", "content_at", "content_bytes", "content_size")  # fmt: skip
 """What a row is read by and published from: no step's column takes the place of one."""
 
 GIVEN = ("download", "folder")
