@@ -38,7 +38,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         fetching = [n for n, step in enumerate(steps) if step.fetches]
         if not sources.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        planned = sources.plan(recipe, pool).shards if (pool.folder / "plan.json").exists() else 0
+        planned = sources.plan(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
@@ -49,8 +49,9 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
         if not sources.fetches(recipe):
             return Retried(0, 0, documents)
-        (pool.folder / "ingest.json").unlink(missing_ok=True)
-        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
+        for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
+            (plan / pool.taken_in.name).unlink(missing_ok=True)
+            shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
         for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
