@@ -19,7 +19,7 @@ from curate.blob import BLOB, Absent, Blob, Stored
 from curate.columns import ColumnsFile, Joined, Values
 from curate.ops import Failed
 from curate.pool import Blobs, Pool
-from curate.recipe import Resolved
+from curate.recipe import Resolved, read_columns
 from curate.rules import Bools, passes
 from curate.shards import ShardWriter
 
@@ -31,6 +31,9 @@ BATCH_BYTES = 128 << 20
 
 MAX_DETAIL = 500
 """Characters kept of what is said of an absent image."""
+
+
+Digest = bytes
 
 
 class Rows(Protocol):
@@ -86,6 +89,12 @@ class Chunk:
         if row["tar"] is None:
             return str(row["text"]).encode()
         return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
+
+    def inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
+        """A digest of the values, made by earlier steps, that an op reads of each of these rows."""
+        names = sorted(name for name in read_columns(step.spec) if name in self._values or name in self._columns)
+        rows = zip(*(self._column(name).take(batch).to_pylist() for name in names), strict=True)
+        return {n: _digest(row) for n, row in zip(batch, rows, strict=True)}
 
     def decoded(self, number: int) -> images.Decoded:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
@@ -153,6 +162,11 @@ class Chunk:
 
     def _column(self, shown: str) -> Values:
         return self._values[shown] if shown in self._values else self._columns[shown]
+
+
+def _digest(values: Sequence[Any]) -> Digest:
+    said = json.dumps(values, ensure_ascii=False, default=lambda v: v.hex() if isinstance(v, bytes) else str(v))
+    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> Values:

@@ -75,6 +75,13 @@ def write_columns(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> 
             writer.add(table)
 
 
+def in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
+    """Parts with different rows as one table in the order of the rows; None where there is none."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return pa.concat_tables(parts).sort_by("row")
+
+
 class ColumnsFile:
     """Committed columns of a shard. Holds the numbers of its rows, and the block that was read last."""
 
@@ -168,7 +175,6 @@ class Grown:
     def __init__(self, path: Path, schema: pa.Schema, old: ColumnsFile | None) -> None:
         self._path, self._schema, self._old, self._stack = path, schema, old, ExitStack()
         self._writer: ColumnsWriter | None = None
-        self.computed = 0
 
     def __enter__(self) -> Grown:
         if self._old is None:
@@ -185,8 +191,7 @@ class Grown:
         return [row for row, place in zip(rows, self._old.places(rows).tolist(), strict=True) if place < 0]
 
     def add(self, start: int, stop: int, fresh: pa.Table | None) -> None:
-        """What was computed of the rows numbered from `start` to before `stop`; each part of the shard in its turn."""
-        self.computed += fresh.num_rows if fresh is not None else 0
+        """What was missing of the rows numbered from `start` to before `stop`; each part of the shard in its turn."""
         if self._writer is None:
             if fresh is None:
                 return
@@ -194,9 +199,9 @@ class Grown:
             for block in self._before(start):
                 self._writer.add(block)
         old = self._old.between(start, stop) if self._old is not None else None
-        parts = [part for part in (old, fresh) if part is not None]
-        if parts:
-            self._writer.add(pa.concat_tables(parts).sort_by("row") if len(parts) > 1 else parts[0])
+        both = in_order([part for part in (old, fresh) if part is not None])
+        if both is not None:
+            self._writer.add(both)
 
     def _before(self, start: int) -> Iterator[pa.Table]:
         for block in self._old.blocks() if self._old is not None else ():

@@ -111,7 +111,7 @@ def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str,
             continue
         hits = ColumnsFile(path).between(number, number + 1).to_pylist()
         if hits:
-            found[step] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
+            found[step] = {k: _short(v) for k, v in hits[0].items() if k not in ("row", "inputs") and v is not None}
     return found
 
 

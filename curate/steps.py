@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.chunk import Chunk, Store
-from curate.columns import ColumnsFile, Grown, Values
+from curate.columns import ColumnsFile, Grown, Values, in_order
 from curate.ops import Columns, Failed
 from curate.pool import Blobs, Pool, read_table
 from curate.recipe import Resolved
@@ -28,6 +28,9 @@ from curate.tables import printable
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
+
+KIN = b"kin"
+"""In the metadata of a step's columns: the op and its knobs (`Resolved.kin`)."""
 
 Cuts = Mapping[tuple[int, str], Cut]
 """The cuts of shares that are known, by the step's number and the condition's name."""
@@ -106,6 +109,34 @@ def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapp
     return count
 
 
+class Earlier:
+    """What an op made of the same values before: for another recipe, or for the source as it was.
+
+    A group op's columns are new with every decision before it, and so are the columns of all steps that read what it
+    made; but most rows' values are what they were, and what was computed or fetched for them is taken over.
+    """
+
+    def __init__(self, pool: Pool, step: Resolved, shard: int) -> None:
+        own = pool.columns(step.key, shard)
+        others = sorted(own.parent.parent.glob(f"{step.spec.name}-*/{own.name}")) if step.kin else []
+        found = [ColumnsFile(path) for path in others if path != own]
+        kin = (step.kin or "").encode()
+        self._files = [file for file in found if (file.schema.metadata or {}).get(KIN) == kin]
+
+    def find(self, start: int, stop: int, inputs: Mapping[int, bytes]) -> pa.Table | None:
+        """The rows numbered from `start` to before `stop` whose op has read the same; None where there is none."""
+        left = dict(inputs)
+        found = []
+        for file in self._files:
+            table = file.between(start, stop)
+            pairs = zip(table["row"].to_pylist(), table["inputs"].to_pylist(), strict=True)
+            same = [row in left and left[row] == read for row, read in pairs]
+            found.append(table.filter(pa.array(same, pa.bool_())))
+            for row in found[-1]["row"].to_pylist():
+                del left[row]
+        return in_order([table for table in found if table.num_rows])
+
+
 class Annotator:
     """Runs the ops of consecutive steps over shards; models are loaded once, when first needed."""
 
@@ -134,6 +165,8 @@ class Annotator:
         """Commit the values that were missing, how many rows a step. Chunk by chunk, so that images decode once."""
         paths = [self._pool.columns(step.key, shard) for step in self._steps]
         done = [ColumnsFile(path) if path.exists() else None for path in paths]
+        earlier = [Earlier(self._pool, step, shard) for step in self._steps]
+        computed = [0] * len(self._steps)
         blobs = Blobs(self._pool)
         with ExitStack() as stack:
             grown = [
@@ -148,20 +181,28 @@ class Annotator:
                 chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
                 for number, step in enumerate(self._steps):
                     missing = grown[number].missing(chunk.alive)
-                    table = self._annotate(step, chunk, missing, stores[number]) if missing else None
+                    inputs = chunk.inputs(step, missing) if step.kin else {}
+                    known = earlier[number].find(start, start + CHUNK_ROWS, inputs) if inputs else None
+                    if known is not None:
+                        missing = sorted(set(missing).difference(known["row"].to_pylist()))
+                    table = self._annotate(step, chunk, missing, inputs, stores[number]) if missing else None
+                    computed[number] += len(missing)
+                    table = in_order([part for part in (known, table) if part is not None])
                     grown[number].add(start, start + CHUNK_ROWS, table)
                     chunk.settle(step, done[number], table)
         blobs.close()
-        return [g.computed for g in grown]
+        return computed
 
-    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int], store: Store) -> pa.Table:
+    def _annotate(
+        self, step: Resolved, chunk: Chunk, missing: list[int], inputs: Mapping[int, bytes], store: Store
+    ) -> pa.Table:
         answers: dict[int, Failed | dict[str, Any]] = {}
         for batch, failed in chunk.batches(step, missing):
             answers |= failed
             if batch:
                 found = self._call(step, chunk, batch)
                 answers |= store.keep(chunk, found) if step.spec.stores else found
-        return _table(step, missing, answers)
+        return _table(step, missing, answers, inputs)
 
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
         """The op's answer for these rows. An exception fails only the rows that cause it: each is tried alone."""
@@ -203,7 +244,9 @@ def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Fa
     return answers
 
 
-def _table(step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[str, Any]]) -> pa.Table:
+def _table(
+    step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[str, Any]], inputs: Mapping[int, bytes]
+) -> pa.Table:
     failed = [answer if isinstance(answer := answers[n], Failed) else None for n in numbers]
     columns: dict[str, pa.Array] = {"row": pa.array(numbers, pa.int32())}
     for name, kind in step.spec.writes.items():
@@ -211,12 +254,15 @@ def _table(step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[
         try:
             columns[name] = pa.array(values, kind)
         except UnicodeEncodeError:
-            return _table(step, numbers, answers | _unreadable(name, kind, answers))
+            return _table(step, numbers, answers | _unreadable(name, kind, answers), inputs)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
             raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
     columns["detail"] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
-    return pa.table(columns)
+    if step.kin is None:
+        return pa.table(columns)
+    columns["inputs"] = pa.array([inputs[n] for n in numbers], pa.binary(16))
+    return pa.table(columns).replace_schema_metadata({KIN: step.kin})
 
 
 def _unreadable(
@@ -233,7 +279,7 @@ def _unreadable(
 
 
 def _empty(step: Resolved) -> pa.Table:
-    return _table(step, [], {})
+    return _table(step, [], {}, {})
 
 
 def _as_json(value: Any) -> str:

@@ -146,3 +146,39 @@ def test_of_a_list_of_urls_that_grew_only_the_new_are_asked_for_and_a_retry_asks
         # The list as it was at first: what came by the retry is there, though no run of it knew.
         assert place.run(recipe(["a", "late", "b", "c"])).json["samples"] == 4 and not site.asked
         server.shutdown()
+
+
+def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplace) -> None:
+    site = type("Site", (Pictures,), {"body": place.png(9, 9), "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+
+        def recipe(pages: int, min_words: int) -> Path:
+            html = [
+                f"<article><p>{'tide ' * (n + 2)}</p><img src='{base}/{n % 4}.png'></article>" for n in range(pages)
+            ]
+            rows = [json.dumps({"url": f"https://example.org/{n}", "html": one}) + "\n" for n, one in enumerate(html)]
+            (place.root / "pages.jsonl").write_text("".join(rows))
+            steps = [
+                {"op": "html_document"},
+                {"op": "text_basic", "keep": {"words": {"min": min_words}}},
+                {"op": "image_url_counts"},
+                {"op": "drop_common_links", "with": {"max_occurrences": 3}},
+                {"op": "fetch_images"},
+            ]
+            source = {"type": "pages", "path": str(place.root / "pages.jsonl"), "html": "html"}
+            more = {"download": {"allow_private": ["127.0.0.1"]}, "source": source, "steps": steps}
+            return place.recipe(kind="interleaved", shard_samples=5, **more)
+
+        first = place.run(recipe(12, 3))
+        assert first.steps["fetch_images"]["computed"] == 11
+        site.asked.clear()
+        assert place.run(recipe(12, 5)).steps["fetch_images"]["computed"] == 0 and not site.asked
+        # Two more pages: one picture is now on four, which is too many: three pages read otherwise, and the last shard.
+        assert place.run(recipe(14, 3)).steps["fetch_images"]["computed"] == 3 + 4
+        grown = place.published()
+        place.out = place.root / "anew"
+        place.curate("run", recipe(14, 3), "--inline", "--set", f"out={place.out}")
+        assert place.published() == grown
+        server.shutdown()

@@ -34,7 +34,7 @@ CONTENT: Mapping[str, pa.DataType | None] = {
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
 the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
 
-OWN = ("row", "error", "detail")
+OWN = ("row", "error", "detail", "inputs")
 """Names in every file of columns, which no op may give one of its own."""
 
 TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
