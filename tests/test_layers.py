@@ -13,7 +13,7 @@ FLOORS = [
     set(floor.split())
     for floor in (
         "settings sample function_words words reading_order characters",
-        "text_stats page_words sentences image_structure blob document files remedies clip_tokens",
+        "text_stats page_words sentences image_structure blob document files remedies clip_tokens opt_out",
         "images tables shards",
         "html pdf typeset ocr",
         "download texts models llm mix interchange warc",

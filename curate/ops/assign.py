@@ -58,9 +58,9 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
     where there are more images than sentences, those left over to their best one. `order: document` moves nothing.
     `similarities`: of each image that stays with its sentence, in the new order, null for absent ones, which stay where
     they are, and for all of a document without text; `max_similarity`: the largest; `similarity_of_75`: what three
-    quarters of them reach, MMC4's measure for its core; `images_matched`: how many there are. `sentences`: those of the
-    document, in all. An image that does not decode becomes absent. `model`, `pretrained`, `precision`: as for clip_score. Errors: images_out_of_step, and
-    document_too_large beyond MAX_PAIRS of images and sentences.
+    quarters of them reach, MMC4's measure for its core; `images_matched`: how many they are; `sentences`: the
+    document's. An image that does not decode becomes absent. `model`, `pretrained`, `precision`: as for clip_score.
+    Errors: images_out_of_step, and document_too_large beyond MAX_PAIRS of images and sentences.
     """
 
     def __init__(

