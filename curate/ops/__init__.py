@@ -66,6 +66,8 @@ OPS: Mapping[str, str] = {
     "mask_pii": "curate.ops.pii:mask_pii",
     "contamination": "curate.ops.decontaminate:contamination",
     "perplexity": "curate.ops.perplexity:perplexity",
+    "paragraph_perplexity": "curate.ops.perplexity:paragraph_perplexity",
+    "drop_unlikely_paragraphs": "curate.ops.perplexity:drop_unlikely_paragraphs",
     "fasttext_quality": "curate.ops.text:fasttext_quality",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
