@@ -46,6 +46,7 @@ def test_what_a_page_says_of_its_use_is_read(head: str, page_reason: str | None,
 
 def test_headers_that_were_kept_with_a_page_count_as_its_elements_do() -> None:
     assert said("", {"x_robots_tag": "otherbot: noai"}) == (None, None)
+    assert said("", {"x_robots_tag": ["otherbot: noai", "noai"]}) == (*2 * ["x-robots-tag: noai"],)
     assert said("", {"x_robots_tag": "noimageai"}) == (None, "x-robots-tag: noimageai")
     assert said("", {"tdm_reservation": "1"}) == (*2 * ["tdm-reservation: 1"],)
     assert said("", {"tdm_reservation": 1, "x_robots_tag": None}) == (*2 * ["tdm-reservation: 1"],)

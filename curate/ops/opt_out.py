@@ -71,8 +71,10 @@ def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents:
 
 def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
     """What the headers and the page say of its use: names and values."""
-    said = [(name, meta.get(name.replace("-", "_"))) for name in ("x-robots-tag", RESERVATION)]
-    found = [(name, str(value)) for name, value in said if value is not None]
+    found: list[tuple[str, str]] = []
+    for name in ("x-robots-tag", RESERVATION):
+        said = meta.get(name.replace("-", "_"))
+        found += [(name, str(value)) for value in (said if isinstance(said, list) else [said]) if value is not None]
     small = page.lower()
     needles = (*_NEEDLES, *(agent.encode() for agent in agents))
     if b"\0" not in page[:64] and not any(needle in small for needle in needles):
