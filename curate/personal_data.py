@@ -68,11 +68,11 @@ _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d|-\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
 _VERSION = re.compile(
     r"(?:\b(?:versions?|ver|v|releases?|rev|revision|firmware|builds?|updates?|upgrades?|patch|drivers?|kernel|assembly"
-    r"|sections?|chapters?|clauses?|figures?|tables?|appendix|abschnitt|kapitel|oid)|§)"
+    r"|sections?|chapters?|clauses?|figures?|tables?|appendix|abschnitt|kapitel|oid)|§|第)"
     r"(?: (?:no|nr|number|to))?[.:#\s]{0,3}$",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"\b([A-Z][A-Za-z]*) $")
+_NAME = re.compile(r"\b([A-Z][^\W\d_]*)[ \xa0]$")
 _HEADING = re.compile(r"\.?[ \xa0]{1,3}[^\W\d_]")
 _NETWORK = frozenset(
     (

@@ -22,7 +22,7 @@ _CJK = r"電話|电话|携帯|手机号码|手机号|手机|전화|휴대폰|핸
 _VERBS = r"call|dial|ring|text|chiamare|ligue|ligar|soita|bel|llama|appelez|rufen|звоните"
 _FILLER = r"(?:(?: ?(?:no|nr|num|number|nummer|n°|№))?[.:：]{0,2} ?(?:is|ist|est|us at|us on|at)? ?)"
 
-_ALONE = r"(?<![\w+./\-,$€£])(?<!\d )"
+_ALONE = r"(?<![\w+./\-,$€£])(?<!\d )(?<!\b[\da-f]{2} )"
 """What no national number stands behind: it would be a part of something longer."""
 
 _FORMS = (
