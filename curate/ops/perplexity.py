@@ -57,8 +57,8 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
 class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
     """`perplexity` of each paragraph of a document by itself (null: one token or none), and the largest.
 
-    A heading gives a model nothing to expect its words by, so that bounds on prose fit it badly. OBELICS has one of 1500
-    in its configuration, by a KenLM of its own, and switched it off for paragraphs.
+    A heading gives a model nothing to expect its words by, so that bounds on prose fit it badly. OBELICS has one of
+    1500 in its configuration, by a KenLM of its own, and switched it off for paragraphs.
     """
 
     def __init__(
