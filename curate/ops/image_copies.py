@@ -71,7 +71,7 @@ def image_copies(
     """How many images of other documents look like each image of a document (null: absent), and the largest count.
 
     Alike are images whose hashes differ in at most `max_distance_bits` of 64, up to 11: MMC4 (Zhu et al. 2023, section
-    2.1) takes 5, and 10 for its core. Looked for among `sample_images` of the corpus, drawn by uid; a smaller corpus is
+    3) takes 5, and 10 for its core. Looked for among `sample_images` of the corpus, drawn by uid; a smaller corpus is
     looked at whole. Equal hashes of one document are one image.
     """
     if not 0 <= max_distance_bits <= MAX_DISTANCE:

@@ -103,7 +103,7 @@ def drop_nsfw_images(
     """The document and its images without those above `max_nsfw`, by the scores of `document_nsfw`; and how many are
     left and there.
 
-    MMC4 (Zhu et al. 2023, section 2.1) drops images above .1, of another network. One that does not decode goes too;
+    MMC4 (Zhu et al. 2023, section 3) drops images above .1, of another network. One that does not decode goes too;
     an absent one keeps its place. Errors: images_out_of_step, counts_out_of_step.
     """
     rows = [
