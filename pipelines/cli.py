@@ -273,7 +273,9 @@ def convert(
     runs.show_prepared(done, out, as_json)
 
 
-@app.command(epilog=example("curate quality --positive good/*.jsonl --negative crawl/*.jsonl --out work/quality.bin"))
+@app.command(
+    epilog=example('curate quality --positive "good/*.jsonl" --negative "crawl/*.jsonl" --out work/quality.bin')
+)
 def quality(
     positive: Annotated[list[str], typer.Option(help="Texts to like: files, globs of them, or a dataset.")],
     negative: Annotated[list[str], typer.Option(help="Texts as a crawl has them.")],
