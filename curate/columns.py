@@ -20,11 +20,10 @@ import pyarrow.parquet as pq
 from curate.sample import commit_file
 
 BLOCK_BYTES = 4 << 20
-"""Bytes of a block in memory (a larger row stands alone): what a reader of one row has to read."""
+"""Bytes of a block in memory, or the part that passes them: what a reader of one row has to read."""
 
 BLOCK_ROWS = 1 << 14
 """Rows of a block at most."""
-
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,11 +45,10 @@ class ColumnsWriter:
     def __enter__(self) -> ColumnsWriter:
         temporary = self._stack.enter_context(commit_file(self._path))
         self._writer = self._stack.enter_context(pq.ParquetWriter(temporary, self._schema, compression="zstd"))
+        self._stack.push(lambda kind, *_: None if kind else self._flush())  # within: a full disk leaves nothing behind
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self._flush()
         self._stack.__exit__(*error)
 
     def add(self, table: pa.Table) -> None:
