@@ -87,7 +87,8 @@ REMEDIES = {
     "ocr_timeout": "the engine takes too long on this picture: lower render_page's long_side_px",
     "ocr_failed": "the engine gave up on this picture: look at it, or set another engine",
     "no_glyph": "give render_text fonts that have the characters that the detail names",
-    "needs_shaping": "render_text cannot draw this script as it is written: drop such languages before it",
+    "needs_shaping": "Pillow draws such scripts with the library FriBiDi: install it (Debian: libfribidi0; Homebrew:"
+    " fribidi), or drop such languages before render_text",
 }
 
 

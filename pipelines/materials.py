@@ -184,6 +184,20 @@ MATERIALS = {
         "173f5a4f6fc209706aa99b579201180440e06c0ab94e4355e33a53a72dfb705b",
         "GPL-3.0-or-later",
     ),
+    "fonts-noto-core": Material(
+        "debian",
+        "fonts-noto-core",
+        "20201225-1",
+        "58f4f0bb6720f919f92096b3508e1412a0f1544424ade6c5b5bf1eb694dd64ba",
+        "OFL-1.1",
+    ),
+    "fonts-droid-fallback": Material(
+        "debian",
+        "fonts-droid-fallback",
+        "1:6.0.1r16-1.1",
+        "d2096d4edde128fedf6749be2dd204a5810210a6201126d99b8d412344f71056",
+        "Apache-2.0",
+    ),
 }
 
 

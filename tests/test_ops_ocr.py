@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from curate import ocr as engines
+from curate.fonts import Fonts
 from curate.ocr import EngineMissingError, _from_table, _reading
 from curate.ops import spec_of
 from curate.ops.ocr import ocr, page_text, text_agreement
 from curate.page_words import as_column, compared, mended, noise_of, recall
 from curate.pdf import open_pdf, read_text, render
-from curate.typeset import Fonts, Sheet, Style, typeset
+from curate.typeset import Sheet, Style, typeset
 from pipelines.materials import MaterialUnavailableError, fetch
 
 LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"
@@ -40,7 +41,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 def sheet(text: str = TEXT, size: tuple[int, int] = (900, 300)) -> Sheet:
     """A clean page on which a text is printed."""
     style = Style(24, 36, (0, 0, 0), (255, 255, 255), "plain", 0.0, 0.0, 0.0, 0)
-    return typeset(text, Fonts().sized(0, 24), style, size)
+    return typeset(text, Fonts().typeface(text, 24)[1], style, size)
 
 
 def overlap(one: list[float], other: list[float]) -> float:
@@ -194,7 +195,7 @@ def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(en
 def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(engine: str) -> None:
     text = next(at_150_dpi(guide("en"), [45]))[0].encode("ascii", "ignore").decode()
     style = Style(20, 27, (20, 20, 20), (250, 248, 240), "plain", 0.0, 0.3, 8.0, 1)
-    printed = typeset(text, Fonts().sized(0, 20), style, (1240, 1754))
+    printed = typeset(text, Fonts().typeface(text, 20)[1], style, (1240, 1754))
     found = page_text(engine=engine)([printed.image], [""], [[]], [0.0])
     assert found["text_source"] == ["ocr"]
     assert recall(printed.text, found["text"][0]) >= 0.95

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate.blob import BLOB, Stored
+from curate.fonts import Fonts, TypesetError, shaping
 from curate.images import encoded
 from curate.ops import Columns, Failed, op
 from curate.page_words import WORDS, as_column
 from curate.sample import file_sha256
-from curate.typeset import Fonts, TypesetError, drawn_from, key_of, prepared, typeset
+from curate.typeset import cleaned, drawn_from, key_of, prepared, typeset
 
 _QUALITY = 90
 _DRAWN = {
@@ -28,7 +29,7 @@ _DRAWN = {
 }
 
 
-@op(reads=("uid", "text"), writes=_DRAWN, version=1, batch_size=16)
+@op(reads=("uid", "text"), writes=_DRAWN, version=2, batch_size=16)
 class render_text:  # noqa: N801 - ops are named as recipes name them
     """A page drawn from each text, as a JPEG: `text` and `words` are what stands on it, `words` with exact boxes.
 
@@ -53,8 +54,8 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
 
     @staticmethod
     def identity(*, fonts: Sequence[str], **others: Any) -> str:
-        """The digests of the fonts."""
-        return " ".join(file_sha256(path) for path in _files(fonts))
+        """The digests of the fonts, and whether scripts that need it can be shaped."""
+        return " ".join([*(file_sha256(path) for path in _files(fonts)), *(["shaped"] if shaping() else [])])
 
     def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
         """One page a text."""
@@ -65,8 +66,9 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         try:
             chance = key_of(self._seed, uid)
             style = drawn_from(chance, self._font_px, self._wear)
-            fit, able = self._fonts.fitting(prepared(text, style, self._page_px))
-            sheet = typeset(fit, self._fonts.sized(chance.choice(able), style.font_px), style, self._page_px)
+            whole = cleaned(text)
+            fit, face = self._fonts.typeface(prepared(whole, style, self._page_px), style.font_px, chance)
+            sheet = typeset(fit, face, style, self._page_px)
         except TypesetError as error:
             return Failed(error.error, error.detail)
         return {
@@ -74,7 +76,7 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
             "text": sheet.text,
             "words": as_column(sheet.words, sheet.boxes, sheet.lines),
             "word_count": len(sheet.words),
-            "drawn_share": sheet.share * len(fit) / len(text),
+            "drawn_share": sheet.share * len(fit) / len(whole),
             "font_px": style.font_px,
             "skew_degrees": style.degrees,
         }

@@ -1,0 +1,202 @@
+"""Typefaces: which have the characters of a text, and how long and how large what they draw is.
+
+Letters that change their shape beside others, stand on one another or run from right to left are laid out by HarfBuzz,
+through Pillow's raqm, which needs the FriBiDi library of the system; all else by Pillow alone, the same everywhere.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from io import BytesIO
+from random import Random
+from typing import Any, Final, NamedTuple
+
+from PIL import ImageDraw, ImageFont, features
+
+from curate.characters import LEFTWARDS, Codes, codes_of, flags_of
+
+Box = tuple[int, int, int, int]
+
+_JOINED_UP: Final = ((0x0900, 0x109F), (0x1780, 0x17FF), (0x1800, 0x18AF))  # of India, south-east Asia and Mongolia
+_JOINERS: Final = "\u200c\u200d"
+_MISSING: Final = "\U0010ffff"  # in no font, so that it shows what a font draws for what it lacks
+_PROBE_PX: Final = 24
+_DASHES: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+
+
+class TypesetError(ValueError):
+    """A text that cannot be drawn; `error` is its name: empty_text, needs_shaping, no_glyph."""
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(f"{error}: {detail}")
+        self.error = error
+        self.detail = detail
+
+
+class Run(NamedTuple):
+    """Characters that one font draws in one go; `level` is odd where they run from right to left."""
+
+    text: str
+    font: int
+    level: int
+
+
+def shaping() -> bool:
+    """Whether this machine can draw scripts whose letters change their shape."""
+    return bool(features.check("raqm"))
+
+
+def needs_shaping(text: str) -> bool:
+    """Whether Pillow alone would not draw a text as it is written."""
+    codes = codes_of(text)
+    if (flags_of(codes) & LEFTWARDS).any() or any(_between(codes, first, last) for first, last in _JOINED_UP):
+        return True
+    return any(c in _JOINERS or unicodedata.category(c) == "Mn" for c in set(text) if c > "\u02ff")
+
+
+def _between(codes: Codes, first: int, last: int) -> bool:
+    return bool(((codes >= first) & (codes <= last)).any())
+
+
+class Fonts:
+    """Fonts from the bytes of TrueType or OpenType files; without any, Pillow's own (ASCII letters)."""
+
+    def __init__(self, files: Sequence[bytes] = ()) -> None:
+        self._files = list(files) or [_bundled()]
+        self._known: dict[tuple[int, str], bool] = {}
+        self._missing: dict[int, bytes] = {}
+
+    def sized(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+        """A font at a size."""
+        return _loaded(self._files[number], size_px, shaped)
+
+    def typeface(self, text: str, size_px: int, chance: Random | None = None) -> tuple[str, Typeface]:
+        """The fonts for a text, and the text as they draw it: dashes made plain if need be.
+
+        First one that lacks the fewest of its characters, of several by chance, then others for what that one lacks.
+        Raises TypesetError no_glyph for characters that are in no font.
+        """
+        chance = chance or Random(0)
+        plain, lost = self._order(text.translate(_DASHES), chance), self._order(text, chance)
+        said, (numbers, lacking) = (text, lost) if not lost[1] or plain[1] else (text.translate(_DASHES), plain)
+        if lacking:
+            raise TypesetError("no_glyph", f"no font has: {' '.join(sorted(lacking)[:20])}")
+        return said, Typeface(self, tuple(numbers), size_px)
+
+    def _order(self, text: str, chance: Random) -> tuple[list[int], Mapping[str, int]]:
+        """Fonts that have the characters of a text together, the one that has most of it first; what none has."""
+        left = Counter(character for character in text if not character.isspace())
+        numbers: list[int] = []
+        while left or not numbers:
+            has = [sum(n for c, n in left.items() if self.has(number, c)) for number in range(len(self._files))]
+            if not max(has) and numbers:
+                break
+            number = chance.choice([n for n, count in enumerate(has) if count == max(has)])
+            numbers.append(number)
+            left = Counter({c: n for c, n in left.items() if not self.has(number, c)})
+        return numbers, left
+
+    def has(self, number: int, text: str) -> bool:
+        """Whether a font has every character of a text; spaces and what only joins letters need none."""
+        return all(self._has(number, c) for c in text)
+
+    def _has(self, number: int, character: str) -> bool:
+        if character.isspace() or character in _JOINERS:
+            return True
+        key = number, character
+        if key not in self._known:
+            font = self.sized(number, _PROBE_PX)
+            if number not in self._missing:
+                self._missing[number] = bytes(font.getmask(_MISSING))
+            self._known[key] = bytes(font.getmask(character)) != self._missing[number]
+        return self._known[key]
+
+
+class Typeface:
+    """Fonts at one size as if they were one: what the first lacks is drawn in the next."""
+
+    def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int) -> None:
+        self._fonts, self._numbers, self._size_px = fonts, numbers, size_px
+        self.space = fonts.sized(numbers[0], size_px).getlength(" ")
+
+    def runs(self, text: str, level: int) -> Iterator[Run]:
+        """A text of one level, parted where another font takes over."""
+        first = 0
+        font = self._first(text, self._numbers)
+        if font is not None:
+            yield Run(text, font, level)
+            return
+        current = self._numbers[0]
+        for start, end in clusters(text):
+            found = self._first(text[start:end], (current, *self._numbers))
+            if found is not None and found != current:
+                if start > first:
+                    yield Run(text[first:start], current, level)
+                first, current = start, found
+        yield Run(text[first:], current, level)
+
+    def _first(self, text: str, numbers: Sequence[int]) -> int | None:
+        return next((number for number in numbers if self._fonts.has(number, text)), None)
+
+    def length(self, run: Run) -> float:
+        """How far the pen moves on, in pixels."""
+        font, more = self._drawn_with(run)
+        return font.getlength(run.text, **more)
+
+    def ink(self, run: Run) -> Box | None:
+        """The box of a run's ink, from its left end on the line; None without ink. The font's own box is larger."""
+        font, more = self._drawn_with(run)
+        mask, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
+        box = mask.getbbox()
+        return box and (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+
+    def draw(self, pen: ImageDraw.ImageDraw, place: tuple[int, int], run: Run) -> None:
+        """Draw a run in white, its left end at `place` on the line."""
+        font, more = self._drawn_with(run)
+        pen.text(place, run.text, fill=255, font=font, anchor="ls", **more)
+
+    def _drawn_with(self, run: Run) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
+        if run.level % 2 or needs_shaping(run.text):
+            return self._fonts.sized(run.font, self._size_px, shaped=True), {
+                "direction": "rtl" if run.level % 2 else "ltr"
+            }
+        return self._fonts.sized(run.font, self._size_px), {}
+
+
+def clusters(text: str) -> Iterator[tuple[int, int]]:
+    """Where letters begin and end, with all that is joined to them: marks, joiners, consonants written as one."""
+    first = 0
+    for place in range(1, len(text)):
+        joined = is_joined(text[place - 1], text[place])
+        if not joined:
+            yield first, place
+            first = place
+    if text:
+        yield first, len(text)
+
+
+def is_joined(before: str, after: str) -> bool:
+    """Whether two neighbouring characters are of one letter: marks, joiners, consonants under one another."""
+    virama = 9  # the combining class of signs that join consonants
+    return (
+        after in _JOINERS
+        or before in _JOINERS
+        or unicodedata.category(after) in ("Mn", "Mc", "Me")
+        or unicodedata.combining(before) == virama
+    )
+
+
+@cache
+def _bundled() -> bytes:
+    typeface = ImageFont.load_default(_PROBE_PX)
+    assert isinstance(typeface, ImageFont.FreeTypeFont) and isinstance(typeface.path, BytesIO), "Pillow lacks FreeType"
+    return typeface.path.getvalue()
+
+
+@lru_cache(maxsize=64)
+def _loaded(file: bytes, size_px: int, shaped: bool) -> ImageFont.FreeTypeFont:
+    engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
+    return ImageFont.truetype(BytesIO(file), size_px, layout_engine=engine)
