@@ -1,4 +1,4 @@
-"""Fonts for `render_text`: Noto's for Latin, Greek, Cyrillic and some 140 other scripts, Droid's for Han, kana and Hangul.
+"""Fonts for `render_text`: Noto's for Latin, Greek, Cyrillic and some 140 other scripts, Droid's for Han and kana.
 
 `prepare` lays them down; a recipe then says `fonts: [work/fonts/source/*.ttf]`. Nothing of them is part of this
 project: they are fetched by version and hash, under the OFL and Apache's licence.

@@ -281,7 +281,11 @@ def test_the_snippets_of_the_card_work(made: tuple[Summary, str, str]) -> None:
     command = [sys.executable, "-c", counted]
     done = subprocess.run(command, cwd=summary.folder.parent, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(summary.dataset.samples)], done.stderr
-    compile(second, "card", "exec")
+    counted = f"{second}\nprint(sum(1 for row in rows if row['txt'] and row['json']['uid'] == row['__key__']))"
+    command = [sys.executable, "-c", counted]
+    done = subprocess.run(command, cwd=summary.folder.parent, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(summary.dataset.samples)], done.stderr
+    assert (summary.folder / "README.md").read_text() == card
 
 
 def test_a_copy_stands_beside_what_it_is_a_copy_of(tmp_path: Path) -> None:

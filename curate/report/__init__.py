@@ -8,30 +8,35 @@ from pathlib import Path
 from curate.recipe import chained, resolve
 from curate.report import card, page
 from curate.report.examples import survey
+from curate.report.readme import README
 from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
 
-VERSION = 3
+VERSION = 4
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
 def write(summary: Summary) -> list[Path]:
     """Write `report.html` and `data_card.md` below the run's `out` folder, unless they are there; returns both.
 
-    The same run gives the same bytes. `reported.json` holds the key of the run they tell of, and is written last.
+    The card lies beside the tars as well, as README.md, which `datasets` reads. The same run gives the same bytes.
+    `reported.json` holds the key of the run they tell of, and is written last.
     """
     out = Path(summary.recipe.out)
     paths = [out / "report.html", out / "data_card.md"]
     done, key = out / "reported.json", _key(summary)
-    if all(p.exists() for p in (done, *paths)) and json.loads(done.read_text())["key"] == key:
+    beside = summary.folder / README
+    if all(p.exists() for p in (done, beside, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
     steps = chained(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
     seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))
-    commit_text(paths[1], card.render(summary, steps, seen))
+    said = card.render(summary, steps, seen)
+    commit_text(paths[1], said)
+    commit_text(beside, said)
     commit_text(done, dump_json({"key": key}))
     return paths
 
