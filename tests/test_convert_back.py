@@ -109,3 +109,11 @@ def test_another_projects_pairs_and_texts_in_tars_come_in(tmp_path: Path) -> Non
     assert [p["txt"].decode() for p in parts_of(tmp_path / "texts").values()] == ["first", "second \ufffd"]
     with pytest.raises(ConvertError, match="nothing tells its kind"):
         convert_in.bring_in(tarred(tmp_path / "odd.tar", {"1.bin": b"x"}), tmp_path / "odd", "energon")
+
+
+@pytest.mark.parametrize("to", ["obelics", "mmc4", "datasets", "energon"])
+def test_halves_of_characters_that_json_may_spell_stop_no_export(tmp_path: Path, to: Any) -> None:
+    said = b'{"uid": "%s", "segments": [{"type": "text", "text": "a \\ud83d b.", "block": "paragraph"}]}' % (b"0" * 32)
+    export(published(tmp_path / "dataset", "interleaved", [{"json": said}]), tmp_path / "out", to)
+    found = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("0*"))
+    assert b"a ? b." in found or to == "energon"
