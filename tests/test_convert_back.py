@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import load_dataset as load_rows
 from documents import picture, row
+from PIL import Image
 from published import MAKERS, Store, made, parts_of, published, tarred
 
+from curate import tables
 from curate.ops.records import llava_document
 from curate.shards import load_dataset
 from curate.tables import TableError
-from pipelines import convert_in
 from pipelines.convert import ConvertError, export
+from pipelines.convert_in import bring_in
 
 
 @pytest.fixture(params=sorted(MAKERS))
@@ -39,11 +42,23 @@ def test_every_kind_goes_to_energon_and_comes_back_byte_for_byte(tmp_path: Path,
     export(dataset, tmp_path / "out", "energon")
     said = (tmp_path / "out" / ".nv-meta" / "dataset.yaml").read_text()
     assert SAMPLES[kind] in said and ("image: png" in said) == (kind == "caption")
-    back = convert_in.bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    back = bring_in(tmp_path / "out", tmp_path / "back", "energon")
     assert (back.kind, back.samples, back.failed) == (kind, 10, {})
     assert [s.sha256 for s in load_dataset(tmp_path / "back").shards] == [
         s.sha256 for s in load_dataset(dataset).shards
     ]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_opens_what_came_in_by_its_folder_alone(tmp_path: Path, kind: Any, streaming: bool) -> None:
+    export(made(tmp_path, kind), tmp_path / "out", "energon")
+    bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    rows = load_rows(str(tmp_path / "back"), split="train", streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    found = {row["__key__"]: row for row in rows}
+    for uid, parts in parts_of(tmp_path / "back").items():
+        assert found[uid]["json"] == json.loads(parts["json"])
+        pictures = {name for name, value in found[uid].items() if isinstance(value, Image.Image)}
+        assert pictures == set(parts) - {"json", "txt"}
 
 
 def test_energons_loader_of_pages_gives_boxes_as_energon_has_them(tmp_path: Path) -> None:
@@ -61,12 +76,12 @@ def test_energons_loader_of_pages_gives_boxes_as_energon_has_them(tmp_path: Path
 def test_captions_and_conversations_come_back_from_llava_byte_for_byte(tmp_path: Path) -> None:
     dataset = made(tmp_path, "caption")
     export(dataset, tmp_path / "out", "llava")
-    back = convert_in.bring_in(tmp_path / "out", tmp_path / "back", "llava")
+    back = bring_in(tmp_path / "out", tmp_path / "back", "llava")
     assert (back.kind, back.samples, back.failed) == ("caption", 10, {})
     assert parts_of(tmp_path / "back") == parts_of(dataset)
     talk = published(tmp_path / "talk", "interleaved", [conversation(Store(tmp_path / "t"))])
     export(talk, tmp_path / "talk-out", "llava")
-    back = convert_in.bring_in(tmp_path / "talk-out" / "llava.json", tmp_path / "talk-back", "llava")
+    back = bring_in(tmp_path / "talk-out" / "llava.json", tmp_path / "talk-back", "llava")
     assert (back.kind, parts_of(tmp_path / "talk-back")) == ("interleaved", parts_of(talk))
 
 
@@ -85,7 +100,7 @@ def test_another_projects_llava_list_comes_in_with_its_images(tmp_path: Path) ->
         7,
     ]
     (tmp_path / "list.json").write_text(json.dumps(entries, indent=1))
-    back = convert_in.bring_in(tmp_path / "list.json", tmp_path / "back", "llava")
+    back = bring_in(tmp_path / "list.json", tmp_path / "back", "llava")
     assert (back.kind, back.samples) == ("interleaved", 4)
     assert back.failed == {"bad_record": 1, "bad_row": 1, "image_marks_differ": 1}
     shown_of = [json.loads(parts["json"])["segments"] for parts in parts_of(tmp_path / "back").values()]
@@ -93,22 +108,22 @@ def test_another_projects_llava_list_comes_in_with_its_images(tmp_path: Path) ->
     assert heads == ["0.png", "missing_file", "Hello", "unsafe_name"]
     (tmp_path / "cut.json").write_text('[{"id": 1, "conversations": [')
     with pytest.raises(TableError, match="cut short after entry 0"):
-        convert_in.bring_in(tmp_path / "cut.json", tmp_path / "none", "llava")
+        bring_in(tmp_path / "cut.json", tmp_path / "none", "llava")
 
 
 def test_another_projects_pairs_and_texts_in_tars_come_in(tmp_path: Path) -> None:
     pairs = {"a/1.jpg": picture(20, 20, kind="JPEG"), "a/1.txt": b"one", "a/1.json": b'{"width": "x"}',
              "a/2.jpg": b"no image", "a/2.txt": b"two", "a/3.jpg": picture(20, 20, kind="JPEG")}  # fmt: skip
-    back = convert_in.bring_in(tarred(tmp_path / "pairs.tar", pairs), tmp_path / "back", "energon")
+    back = bring_in(tarred(tmp_path / "pairs.tar", pairs), tmp_path / "back", "energon")
     assert (back.kind, back.samples, back.failed) == ("caption", 1, {"missing_text": 1, "not_an_image": 1})
     (parts,) = parts_of(tmp_path / "back").values()
     assert parts["txt"] == b"one" and json.loads(parts["json"])["meta"] == {"width": "x"}
     assert json.loads(parts["json"])["origin"] == "pairs.tar#a/1"
     texts = tarred(tmp_path / "texts.tar", {"1.txt": b"first", "2.txt": b"second \xff"})
-    assert convert_in.bring_in(texts, tmp_path / "texts", "energon").kind == "text"
+    assert bring_in(texts, tmp_path / "texts", "energon").kind == "text"
     assert [p["txt"].decode() for p in parts_of(tmp_path / "texts").values()] == ["first", "second \ufffd"]
     with pytest.raises(ConvertError, match="nothing tells its kind"):
-        convert_in.bring_in(tarred(tmp_path / "odd.tar", {"1.bin": b"x"}), tmp_path / "odd", "energon")
+        bring_in(tarred(tmp_path / "odd.tar", {"1.bin": b"x"}), tmp_path / "odd", "energon")
 
 
 @pytest.mark.parametrize("to", ["obelics", "mmc4", "datasets", "energon"])
@@ -117,3 +132,17 @@ def test_halves_of_characters_that_json_may_spell_stop_no_export(tmp_path: Path,
     export(published(tmp_path / "dataset", "interleaved", [{"json": said}]), tmp_path / "out", to)
     found = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("0*"))
     assert b"a ? b." in found or to == "energon"
+
+
+def test_a_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) -> None:
+    entries = [{"id": n, "text": f"{n} [,] {{}} \u2028" * 50_000 * (n == 2)} for n in range(5)]
+    for indent in (None, 2):
+        (tmp_path / "list.json").write_text(json.dumps(entries, indent=indent))
+        assert list(tables.read(tmp_path / "list.json", ("id", "text"))) == entries
+    (tmp_path / "list.json").write_text("[]")
+    assert list(tables.objects(tmp_path / "list.json")) == []
+    (tmp_path / "list.json").write_text('[{"id": 1}, {"id": 2')
+    found = tables.objects(tmp_path / "list.json")
+    assert next(found) == {"id": 1}
+    with pytest.raises(TableError, match="after entry 1"):
+        next(found)

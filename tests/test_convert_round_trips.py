@@ -32,8 +32,9 @@ from pipelines.convert import Format, export
 from pipelines.convert_in import Origin, bring_in
 
 BODIES = [picture(8 + n, 8, seed=n, kind="PNG" if n % 2 else "JPEG") for n in range(4)]
-ODD = ["", " ", "\n", "a\n\nb", "\r\n", "\t", "\x00", "\x0b\x1c\x85\u2028", "é\u0301", "<image>", "👩\u200d👧 🏳\ufe0f\u200d🌈",
-       "مرحبا \u200fabc\u202e", "“one.” Two! Three", "null", '{"a": 1}', "\ufeff", "漢字。かな"]  # fmt: skip
+ODD = ["", " ", "\n", "a\n\nb", "\r\n", "\t", "\x00", "\x0b\x1c\x85\u2028", "é\u0301", "<image>",
+       "👩\u200d👧 🏳\ufe0f\u200d🌈", "مرحبا \u200fabc\u202e", "“one.” Two! Three", "null", '{"a": 1}',
+       "\ufeff", "漢字。かな"]  # fmt: skip
 texts = st.one_of(st.sampled_from(ODD), st.text(max_size=40), st.text("a.b \n", max_size=20))
 roundly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 

@@ -18,7 +18,8 @@ from curate.lines import lines
 from curate.ops import Failed
 from curate.ops.typeset import render_text
 from curate.typeset import Sheet, Style, cleaned, prepared, typeset
-from pipelines.materials import MaterialUnavailableError, fetch
+from pipelines.fonts import prepare
+from pipelines.materials import MaterialUnavailableError, cache_folder, fetch
 
 PAGE = (700, 500)
 NOTO = Path("usr/share/fonts/truetype/noto")
@@ -225,3 +226,19 @@ def test_a_page_with_room_for_nothing_has_no_words() -> None:
 def test_a_text_of_marks_alone_has_nothing_to_draw() -> None:
     with pytest.raises(TypesetError, match="empty_text"):
         sheet("\u200f\u200e\ufeff", Fonts())
+
+
+@pytest.mark.slow
+def test_fonts_are_laid_down_for_scripts_from_arabic_to_han(tmp_path: Path) -> None:
+    try:
+        prepared_fonts = prepare(tmp_path / "fonts", cache_folder())
+    except MaterialUnavailableError as err:
+        pytest.skip(str(err))
+    assert prepared_fonts.fonts == 255 == len(list((tmp_path / "fonts/source").glob("*.ttf")))
+    op = render_text(
+        fonts=(str(tmp_path / "fonts" / "source" / "*-Regular.ttf"), str(tmp_path / "fonts/source/Droid*"))
+    )
+    texts = [*SCRIPTS.values(), "名前はまだ無い。", "Съешь ещё"]
+    assert [str(text).split() for text in op([str(n) for n in range(len(texts))], texts)["text"]] == [
+        text.split() for text in texts
+    ]

@@ -33,11 +33,13 @@ _DRAWN = {
 class render_text:  # noqa: N801 - ops are named as recipes name them
     """A page drawn from each text, as a JPEG: `text` and `words` are what stands on it, `words` with exact boxes.
 
-    fonts: files or globs of TrueType and OpenType fonts, of which one that has all the characters is taken by chance;
-    without any the one that Pillow brings, for ASCII letters. page_px: width and height. font_px: the least and the
-    largest size. wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1.
-    drawn_share: of the text's characters, those that found room. All chance is of `seed` and the uid. Errors:
-    empty_text, no_glyph, needs_shaping (scripts written from right to left, or whose letters change their shape).
+    fonts: files or globs of TrueType and OpenType fonts. One that lacks the fewest of the text's characters is taken,
+    of several by chance, and others for what it lacks; without any the one that Pillow brings, for ASCII letters.
+    `curate prepare fonts` lays down some for 140 scripts. Paragraphs run from the side where their script begins, and
+    words stand in the order in which they are read. page_px: width and height. font_px: the least and the largest size.
+    wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1. drawn_share: of the
+    text's characters, those that found room. All chance is of `seed` and the uid. Errors: empty_text, no_glyph (in no
+    font), needs_shaping (scripts from right to left or with joined letters, on a machine without FriBiDi).
     """
 
     def __init__(
