@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from io import BytesIO
+from itertools import groupby
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from PIL import ImageDraw, ImageFont, features
+from PIL import Image, ImageFont, features
 
 from curate.characters import LEFTWARDS, Codes, codes_of, flags_of
 
@@ -24,6 +25,13 @@ _JOINED_UP: Final = ((0x0900, 0x109F), (0x1780, 0x17FF), (0x1800, 0x18AF))  # of
 _JOINERS: Final = "\u200c\u200d"
 _MISSING: Final = "\U0010ffff"  # in no font, so that it shows what a font draws for what it lacks
 _PROBE_PX: Final = 24
+_UPRIGHT: Final = (
+    *((0x1100, 0x11FF), (0x2E80, 0xA4CF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0xFE30, 0xFE4F)),
+    *((0xFF01, 0xFF60), (0xFFE0, 0xFFE7), (0x20000, 0x3FFFF)),
+)
+_TURNED: Final = frozenset("、。，．：；ー〜～…‥＝｜")
+_EM_MIDDLE: Final = 0.38  # of the font's size, above the line: where the middle of Han and kana is
+_COLUMN: Final[dict[str, Any]] = {"direction": "ltr", "features": ["vert"]}
 _DASHES: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
 
 
@@ -37,11 +45,15 @@ class TypesetError(ValueError):
 
 
 class Run(NamedTuple):
-    """Characters that one font draws in one go; `level` is odd where they run from right to left."""
+    """Characters that one font draws in one go; `level` is odd where they run from right to left.
+
+    `upright`: one character of a column, which stands while its line lies on its side.
+    """
 
     text: str
     font: int
     level: int
+    upright: bool = False
 
 
 def shaping() -> bool:
@@ -73,18 +85,21 @@ class Fonts:
         """A font at a size."""
         return _loaded(self._files[number], size_px, shaped)
 
-    def typeface(self, text: str, size_px: int, chance: Random | None = None) -> tuple[str, Typeface]:
+    def typeface(
+        self, text: str, size_px: int, chance: Random | None = None, columns: bool = False
+    ) -> tuple[str, Typeface]:
         """The fonts for a text, and the text as they draw it: dashes made plain if need be.
 
         First one that lacks the fewest of its characters, of several by chance, then others for what that one lacks.
-        Raises TypesetError no_glyph for characters that are in no font.
+        `columns`: for lines that run from top to bottom. Raises TypesetError no_glyph for characters that are in no
+        font.
         """
         chance = chance or Random(0)
         plain, lost = self._order(text.translate(_DASHES), chance), self._order(text, chance)
         said, (numbers, lacking) = (text, lost) if not lost[1] or plain[1] else (text.translate(_DASHES), plain)
         if lacking:
             raise TypesetError("no_glyph", f"no font has: {' '.join(sorted(lacking)[:20])}")
-        return said, Typeface(self, tuple(numbers), size_px)
+        return said, Typeface(self, tuple(numbers), size_px, columns)
 
     def _order(self, text: str, chance: Random) -> tuple[list[int], Mapping[str, int]]:
         """Fonts that have the characters of a text together, the one that has most of it first; what none has."""
@@ -103,6 +118,17 @@ class Fonts:
         """Whether a font has every character of a text; spaces and what only joins letters need none."""
         return all(self._has(number, c) for c in text)
 
+    def stands(self, number: int, character: str) -> bool:
+        """Whether a character stands upright in a column: brackets, stops and strokes if the font has them turned."""
+        if not any(first <= ord(character) <= last for first, last in _UPRIGHT):
+            return False
+        if character not in _TURNED and unicodedata.category(character) not in ("Ps", "Pe", "Pd"):
+            return True
+        font = self.sized(number, _PROBE_PX, shaped=True)
+        usual, turned = bytes(font.getmask(character)), bytes(font.getmask(character, **_COLUMN))
+        # Fonts cut down by others may name other glyphs: a stop that turns into a letter has far more ink.
+        return usual != turned and 0.6 < sum(turned) / max(1, sum(usual)) < 1.6
+
     def _has(self, number: int, character: str) -> bool:
         if character.isspace() or character in _JOINERS:
             return True
@@ -118,12 +144,28 @@ class Fonts:
 class Typeface:
     """Fonts at one size as if they were one: what the first lacks is drawn in the next."""
 
-    def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int) -> None:
-        self._fonts, self._numbers, self._size_px = fonts, numbers, size_px
+    def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int, columns: bool = False) -> None:
+        self._fonts, self._numbers, self._size_px, self.columns = fonts, numbers, size_px, columns
+        self._masks: dict[Run, tuple[Image.Image, int, int] | None] = {}
         self.space = fonts.sized(numbers[0], size_px).getlength(" ")
 
     def runs(self, text: str, level: int) -> Iterator[Run]:
-        """A text of one level, parted where another font takes over."""
+        """A text of one level, parted where another font takes over; in columns, what stands upright is by itself."""
+        if not self.columns:
+            yield from self._sideways(text, level)
+            return
+        for font, part in groupby(text, self._upright):
+            if font is None:
+                yield from self._sideways("".join(part), level)
+            else:
+                yield from (Run(character, font, level, upright=True) for character in part)
+
+    def _upright(self, character: str) -> int | None:
+        """The font in which a character stands upright."""
+        font = self._first(character, self._numbers)
+        return font if font is not None and self._fonts.stands(font, character) else None
+
+    def _sideways(self, text: str, level: int) -> Iterator[Run]:
         first = 0
         font = self._first(text, self._numbers)
         if font is not None:
@@ -144,21 +186,44 @@ class Typeface:
     def length(self, run: Run) -> float:
         """How far the pen moves on, in pixels."""
         font, more = self._drawn_with(run)
-        return font.getlength(run.text, **more)
+        return self._size_px if run.upright else font.getlength(run.text, **more)
 
     def ink(self, run: Run) -> Box | None:
         """The box of a run's ink, from its left end on the line; None without ink. The font's own box is larger."""
-        font, more = self._drawn_with(run)
-        mask, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
-        box = mask.getbbox()
-        return box and (box[0] + left, box[1] + top, box[2] + left, box[3] + top)
+        if (found := self._mask(run)) is None:
+            return None
+        mask, left, top = found
+        return left, top, left + mask.width, top + mask.height
 
-    def draw(self, pen: ImageDraw.ImageDraw, place: tuple[int, int], run: Run) -> None:
+    def draw(self, page: Image.Image, place: tuple[int, int], run: Run) -> None:
         """Draw a run in white, its left end at `place` on the line."""
+        if (found := self._mask(run)) is not None:
+            mask, left, top = found
+            page.paste(255, (place[0] + left, place[1] + top), mask)
+
+    def _mask(self, run: Run) -> tuple[Image.Image, int, int] | None:
+        """What a run covers, cut to its ink, and where that lies from its left end on the line."""
+        if run not in self._masks:
+            self._masks[run] = self._drawn(run)
+        return self._masks[run]
+
+    def _drawn(self, run: Run) -> tuple[Image.Image, int, int] | None:
         font, more = self._drawn_with(run)
-        pen.text(place, run.text, fill=255, font=font, anchor="ls", **more)
+        core, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
+        mask = Image.frombytes("L", core.size, bytes(core))
+        box = mask.getbbox()
+        if box is None:
+            return None
+        mask, left, top = mask.crop(box), left + box[0], top + box[1]
+        if not run.upright:
+            return mask, left, top
+        across, up = self._size_px / 2, _EM_MIDDLE * self._size_px
+        right = left + mask.width
+        return mask.transpose(Image.Transpose.ROTATE_90), round(across + top + up), round(across - up - right)
 
     def _drawn_with(self, run: Run) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
+        if run.upright:
+            return self._fonts.sized(run.font, self._size_px, shaped=True), _COLUMN
         if run.level % 2 or needs_shaping(run.text):
             return self._fonts.sized(run.font, self._size_px, shaped=True), {
                 "direction": "rtl" if run.level % 2 else "ltr"

@@ -15,8 +15,9 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
+from curate.characters import codes_of, script_of
 from curate.fonts import Box, Run, Typeface, TypesetError, needs_shaping, shaping
 from curate.lines import Word, lines
 
@@ -110,15 +111,20 @@ def cleaned(text: str) -> str:
     return unicodedata.normalize("NFC", text).translate(_UNSEEN)
 
 
-def prepared(text: str, style: Style, page_px: tuple[int, int]) -> str:
+def fits_columns(text: str) -> bool:
+    """Whether a text may run from top to bottom: Chinese and Japanese."""
+    return script_of(codes_of(text)) in ("Hani", "Jpan")
+
+
+def prepared(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
     """As much of a text as a page could hold. Raises TypesetError empty_text, needs_shaping.
 
-    needs_shaping: scripts that are written from right to left or whose letters change their shape, on a machine where
-    Pillow cannot lay them out.
+    needs_shaping: scripts that are written from right to left or whose letters change their shape, and `columns`, on a
+    machine where Pillow cannot lay them out.
     """
     room = page_px[0] * page_px[1] // (_NARROWEST * style.font_px * style.line_px)
     fit = text[: math.ceil(room)]
-    if needs_shaping(fit) and not shaping():
+    if (columns or needs_shaping(fit)) and not shaping():
         raise TypesetError("needs_shaping", f"Pillow finds no FriBiDi here; the text begins {fit[:40]!r}")
     if not fit.strip():
         raise TypesetError("empty_text", "nothing to draw")
@@ -126,19 +132,24 @@ def prepared(text: str, style: Style, page_px: tuple[int, int]) -> str:
 
 
 def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -> Sheet:
-    """Draw as much of `text` as one page holds; lines of the text begin new lines, empty ones leave one free."""
-    width, height = page_px
+    """Draw as much of `text` as one page holds; lines of the text begin new lines, empty ones leave one free.
+
+    Columns are lines of a page that lies on its side: they run from top to bottom, the first at the right.
+    """
+    width, height = laid_px = page_px[::-1] if face.columns else page_px
     turned = math.sin(math.radians(abs(style.degrees)))
     margin = round(_MARGIN * min(page_px) + turned * max(page_px) / 2)
     words = list(_stacked(lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
-    mask = Image.new("L", page_px)
-    pen = ImageDraw.Draw(mask)
+    mask = Image.new("L", laid_px)
     for word in words:
         for place, run in word.runs:
-            face.draw(pen, (margin + place[0], margin + place[1]), run)
+            face.draw(mask, (margin + place[0], margin + place[1]), run)
+    boxes = np.array([word.box for word in words], float).reshape(-1, 4) + margin
+    if face.columns:
+        mask = mask.transpose(Image.Transpose.ROTATE_270)
+        boxes = np.stack([height - boxes[:, 3], boxes[:, 0], height - boxes[:, 1], boxes[:, 2]], axis=1)
     if style.degrees:
         mask = mask.rotate(style.degrees, Image.Resampling.BICUBIC)
-    boxes = np.array([word.box for word in words], float).reshape(-1, 4) + margin
     fractions = _turned(boxes, style.degrees, page_px) / (page_px * 2)
     return Sheet(
         _inked(mask, style),

@@ -191,12 +191,12 @@ MATERIALS = {
         "58f4f0bb6720f919f92096b3508e1412a0f1544424ade6c5b5bf1eb694dd64ba",
         "OFL-1.1",
     ),
-    "fonts-droid-fallback": Material(
+    "fonts-noto-cjk": Material(
         "debian",
-        "fonts-droid-fallback",
-        "1:6.0.1r16-1.1",
-        "d2096d4edde128fedf6749be2dd204a5810210a6201126d99b8d412344f71056",
-        "Apache-2.0",
+        "fonts-noto-cjk",
+        "1:20220127+repack1-1",
+        "4a2515eb6db3978b897fef9709ed0d2b1f4c6c4df4d83d6c4ef65f71f1b1f502",
+        "OFL-1.1",
     ),
 }
 

@@ -17,7 +17,7 @@ from curate.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
 from curate.lines import lines
 from curate.ops import Failed
 from curate.ops.typeset import render_text
-from curate.typeset import Sheet, Style, cleaned, prepared, typeset
+from curate.typeset import Sheet, Style, cleaned, fits_columns, prepared, typeset
 from pipelines.fonts import prepare
 from pipelines.materials import MaterialUnavailableError, cache_folder, fetch
 
@@ -61,6 +61,16 @@ def pixels(drawn: Sheet) -> np.ndarray:
     return drawn.boxes * (drawn.image.size * 2)
 
 
+def assert_all_ink_in_boxes(drawn: Sheet) -> None:
+    dark = np.asarray(drawn.image.convert("L")) < 128
+    left_over = dark.copy()
+    for left, top, right, bottom in pixels(drawn).tolist():
+        box = np.s_[int(top) : int(np.ceil(bottom)) + 1, int(left) : int(np.ceil(right)) + 1]
+        assert dark[box].sum() > 3
+        left_over[box] = False
+    assert not left_over.any()
+
+
 def place_of(drawn: Sheet) -> dict[str, float]:
     return dict(zip(drawn.words, pixels(drawn)[:, 0].tolist(), strict=True))
 
@@ -74,13 +84,7 @@ def test_the_boxes_of_every_script_hold_all_ink_and_its_words_are_told_as_they_a
     drawn = sheet(SCRIPTS[script], fonts(noto, script, ""), degrees)
     assert drawn.share == 1 and drawn.text.split() == SCRIPTS[script].split()
     assert "".join(drawn.words) == "".join(SCRIPTS[script].split())
-    dark = np.asarray(drawn.image.convert("L")) < 128
-    left_over = dark.copy()
-    for left, top, right, bottom in pixels(drawn).tolist():
-        box = np.s_[int(top) : int(np.ceil(bottom)) + 1, int(left) : int(np.ceil(right)) + 1]
-        assert dark[box].sum() > 3
-        left_over[box] = False
-    assert not left_over.any()
+    assert_all_ink_in_boxes(drawn)
     if not degrees:
         boxes = pixels(drawn)
         for number, box in enumerate(boxes):
@@ -228,13 +232,44 @@ def test_a_text_of_marks_alone_has_nothing_to_draw() -> None:
         sheet("\u200f\u200e\ufeff", Fonts())
 
 
+@needs_raqm
+@pytest.mark.slow
+@pytest.mark.parametrize("degrees", [0.0, -1.5])
+def test_columns_run_from_top_to_bottom_the_first_at_the_right(degrees: float) -> None:
+    try:
+        cjk = fetch("fonts-noto-cjk") / "usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
+    except MaterialUnavailableError as err:
+        pytest.skip(str(err))
+    text = "吾輩は「猫」である。名前は（まだ）無い。333 mのタワー、CPUは良い！" * 3
+    style = Style(20, 30, (0, 0, 0), (255, 255, 255), "plain", degrees, 0.0, 0.0, 0)
+    said, face = Fonts([cjk.read_bytes()]).typeface(text, 20, columns=True)
+    drawn = typeset(said, face, style, (400, 300))
+    assert drawn.share == 1 and "".join(drawn.words) == "".join(text.split())
+    boxes, line = pixels(drawn), np.array(drawn.lines)
+    assert line.max() > 3
+    for number in range(line.max() + 1):
+        assert (np.diff(boxes[line == number, 1]) > 0).all()
+    if not degrees:
+        assert all(boxes[line == n, 0].min() > boxes[line == n + 1, 2].max() for n in range(line.max()))
+    assert_all_ink_in_boxes(drawn)
+
+
+@needs_raqm
+def test_latin_pages_are_never_in_columns_and_a_share_is_a_share() -> None:
+    latin = render_text(vertical=1.0)(["u"], ["Plain words"])
+    assert latin["text"] == ["Plain words"]
+    assert fits_columns("名前はまだ無い。") and not fits_columns("Съешь")
+    with pytest.raises(ValueError, match="vertical"):
+        render_text(vertical=1.5)
+
+
 @pytest.mark.slow
 def test_fonts_are_laid_down_for_scripts_from_arabic_to_han(tmp_path: Path) -> None:
     try:
         prepared_fonts = prepare(tmp_path / "fonts", cache_folder())
     except MaterialUnavailableError as err:
         pytest.skip(str(err))
-    assert prepared_fonts.fonts == 255 == len(list((tmp_path / "fonts/source").glob("*.ttf")))
+    assert prepared_fonts.fonts == 256 == len(list((tmp_path / "fonts/source").glob("*.tt?")))
     op = render_text(
         fonts=(str(tmp_path / "fonts" / "source" / "*-Regular.ttf"), str(tmp_path / "fonts/source/Droid*"))
     )

@@ -15,7 +15,7 @@ from curate.images import encoded
 from curate.ops import Columns, Failed, op
 from curate.page_words import WORDS, as_column
 from curate.sample import file_sha256
-from curate.typeset import cleaned, drawn_from, key_of, prepared, typeset
+from curate.typeset import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
 
 _QUALITY = 90
 _DRAWN = {
@@ -37,7 +37,8 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
     of several by chance, and others for what it lacks; without any the one that Pillow brings, for ASCII letters.
     `curate prepare fonts` lays down some for 140 scripts. Paragraphs run from the side where their script begins, and
     words stand in the order in which they are read. page_px: width and height. font_px: the least and the largest size.
-    wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1. drawn_share: of the
+    wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1. vertical: of
+    the Chinese and Japanese pages, the share whose lines run from top to bottom. drawn_share: of the
     text's characters, those that found room. All chance is of `seed` and the uid. Errors: empty_text, no_glyph (in no
     font), needs_shaping (scripts from right to left or with joined letters, on a machine without FriBiDi).
     """
@@ -49,10 +50,14 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         page_px: tuple[int, int] = (1000, 1400),
         font_px: tuple[int, int] = (16, 34),
         wear: float = 0.5,
+        vertical: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._fonts = Fonts([path.read_bytes() for path in _files(fonts)])
+        if not 0 <= vertical <= 1:
+            raise ValueError(f"op render_text: vertical: {vertical}, expected a share of pages, 0 to 1")
         self._page_px, self._font_px, self._wear, self._seed = page_px, font_px, wear, seed
+        self._vertical = vertical
 
     @staticmethod
     def identity(*, fonts: Sequence[str], **others: Any) -> str:
@@ -69,7 +74,9 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
             chance = key_of(self._seed, uid)
             style = drawn_from(chance, self._font_px, self._wear)
             whole = cleaned(text)
-            fit, face = self._fonts.typeface(prepared(whole, style, self._page_px), style.font_px, chance)
+            columns = chance.random() < self._vertical and fits_columns(whole)
+            fit = prepared(whole, style, self._page_px, columns)
+            fit, face = self._fonts.typeface(fit, style.font_px, chance, columns)
             sheet = typeset(fit, face, style, self._page_px)
         except TypesetError as error:
             return Failed(error.error, error.detail)
