@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -64,7 +64,7 @@ def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) ->
     """What stands in each line."""
     line: list[_Piece] = []
     right = 0.0
-    for group in _groups(paragraph, list(_pieces(paragraph, found, face, width)), width):
+    for group in _groups(paragraph, _pieces(paragraph, found, face, width), width):
         gap = face.space if group[0].spaced and line else 0.0
         advance = sum(piece.advance for piece in group)
         if line and right + gap + advance > width:
@@ -118,7 +118,7 @@ def _runs(word: str, found: Sequence[int], face: Typeface) -> Iterator[Run]:
         start = end
 
 
-def _groups(paragraph: str, pieces: Sequence[_Piece], width: int) -> Iterator[list[_Piece]]:
+def _groups(paragraph: str, pieces: Iterable[_Piece], width: int) -> Iterator[list[_Piece]]:
     """Pieces that no line may part, as far as they fit in one."""
     group: list[_Piece] = []
     for piece in pieces:

@@ -32,7 +32,7 @@ _MOST_DEGREES: Final = 3.0
 _MOST_BLUR_PX: Final = 1.0
 _MOST_NOISE: Final = 40.0
 _BLOTCHES: Final = 9  # a side, of the grid that they are blown up from
-_NARROWEST: Final = 0.2  # of the font's size: letters are wider on average, which bounds what a page can hold
+_NARROWEST: Final = 0.25  # of the font's size: letters are wider on average, which bounds what a page can hold
 _UNSEEN: Final = dict.fromkeys(
     code
     for first, last in (

@@ -270,9 +270,7 @@ def test_fonts_are_laid_down_for_scripts_from_arabic_to_han(tmp_path: Path) -> N
     except MaterialUnavailableError as err:
         pytest.skip(str(err))
     assert prepared_fonts.fonts == 256 == len(list((tmp_path / "fonts/source").glob("*.tt?")))
-    op = render_text(
-        fonts=(str(tmp_path / "fonts" / "source" / "*-Regular.ttf"), str(tmp_path / "fonts/source/*CJK*"))
-    )
+    op = render_text(fonts=(str(tmp_path / "fonts" / "source" / "*-Regular.ttf"), str(tmp_path / "fonts/source/*CJK*")))
     texts = [*SCRIPTS.values(), "名前はまだ無い。", "Съешь ещё"]
     assert [str(text).split() for text in op([str(n) for n in range(len(texts))], texts)["text"]] == [
         text.split() for text in texts

@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.recipe import chained, resolve
 from curate.report import card, page
 from curate.report.examples import survey
-from curate.report.readme import README
+from curate.report.readme import README, plain
 from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
@@ -20,7 +20,7 @@ VERSION = 4
 def write(summary: Summary) -> list[Path]:
     """Write `report.html` and `data_card.md` below the run's `out` folder, unless they are there; returns both.
 
-    The card lies beside the tars as well, as README.md, which `datasets` reads. The same run gives the same bytes.
+    A README.md beside the tars says what lies in them, for `datasets`. The same run gives the same bytes.
     `reported.json` holds the key of the run they tell of, and is written last.
     """
     out = Path(summary.recipe.out)
@@ -34,9 +34,8 @@ def write(summary: Summary) -> list[Path]:
     seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))
-    said = card.render(summary, steps, seen)
-    commit_text(paths[1], said)
-    commit_text(beside, said)
+    commit_text(paths[1], card.render(summary, steps, seen))
+    commit_text(beside, plain(summary.folder, summary.dataset, summary.recipe.license))
     commit_text(done, dump_json({"key": key}))
     return paths
 

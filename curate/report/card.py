@@ -1,6 +1,6 @@
 """The data card of a run: what the dataset is, how it was made, how to read it, and what to be careful about.
 
-Markdown with the front matter that dataset hubs read; it lies beside the tars as README.md too.
+Markdown with the front matter that dataset hubs read; it can take the place of the README.md beside the tars.
 """
 
 from __future__ import annotations
@@ -241,7 +241,8 @@ def _loading(summary: Summary) -> Iterator[str]:
     yield "```\n"
     yield "```python\nimport datasets\n"
     yield 'rows = datasets.load_dataset("dataset", split="train", streaming=True)\n```\n'
-    yield "`datasets` reads the head of `README.md` beside the tars, which is this card: it says what lies in them.\n"
+    yield "`datasets` reads what lies in the tars from the head of the `README.md` beside them. This card has the same"
+    yield "head and says more: to share the dataset, put it in that one's place.\n"
 
 
 def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:

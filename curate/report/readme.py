@@ -34,11 +34,14 @@ def front(fields: dict[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def plain(folder: Path, info: DatasetInfo) -> str:
-    """A README.md for a dataset that no run of ours made."""
+def plain(folder: Path, info: DatasetInfo, license_of: str = "unknown") -> str:
+    """The README.md beside a dataset's tars: of what lies in them alone, so that the same dataset has the same."""
+    fields = {"pretty_name": info.name, "license": license_of} | described(folder, info)
     return (
-        f"{front(described(folder, info))}\n# {info.name}\n\n{info.samples:,} samples of kind {info.kind}, "
-        f'brought in by `curate convert`. `datasets.load_dataset("{info.name}", split="train")` reads them.\n'
+        f"{front(fields)}\n# {info.name}\n\n"
+        f"{info.samples:,} samples of kind `{info.kind}`: webdataset tars, an index beside each.\n\n"
+        "```python\nimport datasets\n\n"
+        'rows = datasets.load_dataset("the/path/of/this/folder", split="train", streaming=True)\n```\n'
     )
 
 
