@@ -78,7 +78,7 @@ class Fonts:
 
     def __init__(self, files: Sequence[bytes] = ()) -> None:
         self._files = list(files) or [_bundled()]
-        self._known: dict[tuple[int, str], bool] = {}
+        self._known: dict[str, int] = {}  # a bit a font: some have tens of thousands of characters, there are hundreds
         self._missing: dict[int, bytes] = {}
 
     def sized(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
@@ -95,11 +95,12 @@ class Fonts:
         font.
         """
         chance = chance or Random(0)
-        plain, lost = self._order(text.translate(_DASHES), chance), self._order(text, chance)
-        said, (numbers, lacking) = (text, lost) if not lost[1] or plain[1] else (text.translate(_DASHES), plain)
+        numbers, lacking = self._order(text, chance)
+        if lacking and not (plain := self._order(text.translate(_DASHES), chance))[1]:
+            text, (numbers, lacking) = text.translate(_DASHES), plain
         if lacking:
             raise TypesetError("no_glyph", f"no font has: {' '.join(sorted(lacking)[:20])}")
-        return said, Typeface(self, tuple(numbers), size_px, columns)
+        return text, Typeface(self, tuple(numbers), size_px, columns)
 
     def _order(self, text: str, chance: Random) -> tuple[list[int], Mapping[str, int]]:
         """Fonts that have the characters of a text together, the one that has most of it first; what none has."""
@@ -116,7 +117,7 @@ class Fonts:
 
     def has(self, number: int, text: str) -> bool:
         """Whether a font has every character of a text; spaces and what only joins letters need none."""
-        return all(self._has(number, c) for c in text)
+        return all(c.isspace() or c in _JOINERS or self._with(c) >> number & 1 for c in text)
 
     def stands(self, number: int, character: str) -> bool:
         """Whether a character stands upright in a column: brackets, stops and strokes if the font has them turned."""
@@ -129,16 +130,17 @@ class Fonts:
         # Fonts cut down by others may name other glyphs: a stop that turns into a letter has far more ink.
         return usual != turned and 0.6 < sum(turned) / max(1, sum(usual)) < 1.6
 
-    def _has(self, number: int, character: str) -> bool:
-        if character.isspace() or character in _JOINERS:
-            return True
-        key = number, character
-        if key not in self._known:
-            font = self.sized(number, _PROBE_PX)
-            if number not in self._missing:
-                self._missing[number] = bytes(font.getmask(_MISSING))
-            self._known[key] = bytes(font.getmask(character)) != self._missing[number]
-        return self._known[key]
+    def _with(self, character: str) -> int:
+        """The fonts that have a character, a bit each."""
+        if character not in self._known:
+            self._known[character] = sum(self._draws(n, character) << n for n in range(len(self._files)))
+        return self._known[character]
+
+    def _draws(self, number: int, character: str) -> bool:
+        font = self.sized(number, _PROBE_PX)
+        if number not in self._missing:
+            self._missing[number] = bytes(font.getmask(_MISSING))
+        return bytes(font.getmask(character)) != self._missing[number]
 
 
 class Typeface:
@@ -261,7 +263,7 @@ def _bundled() -> bytes:
     return typeface.path.getvalue()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _loaded(file: bytes, size_px: int, shaped: bool) -> ImageFont.FreeTypeFont:
     engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
     return ImageFont.truetype(BytesIO(file), size_px, layout_engine=engine)

@@ -49,7 +49,7 @@ def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
     """The lines of a text that is `width` pixels wide, words in order of reading; an empty line is empty.
 
     A paragraph whose first letter runs from right to left begins at the right. No line begins with a sign that closes
-    or ends with one that opens, small kana stand with what they belong to (the core of JIS X 4051, section 6.1), and a
+    or a small kana, or ends with a sign that opens (W3C, Requirements for Japanese Text Layout, 3.1.7 and 3.1.8); a
     word that runs both ways is parted where others stand between its halves.
     """
     base = base_level(text, 0)
