@@ -36,12 +36,13 @@ _NARROWEST: Final = 0.25  # of the font's size: letters are wider on average, wh
 _UNSEEN: Final = dict.fromkeys(
     code
     for first, last in (
+        *((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F)),
         *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x200B, 0x200B), (0x200E, 0x200F), (0x202A, 0x202E)),
         *((0x2060, 0x206F), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xE0000, 0xE0FFF)),
     )
     for code in range(first, last + 1)
 )
-"""Soft hyphens, marks of direction and of how a character is drawn; those that join or part letters stay."""
+"""Controls, soft hyphens, marks of direction and of how a character is drawn; those that join or part letters stay."""
 
 
 @dataclass(frozen=True)

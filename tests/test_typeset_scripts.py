@@ -10,6 +10,8 @@ from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from curate.bidi import levels, visual_order
@@ -91,6 +93,26 @@ def test_the_boxes_of_every_script_hold_all_ink_and_its_words_are_told_as_they_a
             others = np.delete(boxes, number, axis=0)
             apart = (others[:, :2] >= box[2:] - 1).any(axis=1) | (others[:, 2:] <= box[:2] + 1).any(axis=1)
             assert apart.all(), drawn.words[number]
+
+
+LETTERS = "abc XYZ 019 .,:;!?()[]«»- \n\t\x00 אבגֹּ سلامً ۱۲ नमस्ते क्ष สวัสดี ที่ \u200c\u200f\u200b\xad\xa0"
+
+
+@needs_raqm
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from(LETTERS), max_size=80), degrees=st.sampled_from([0.0, 1.5]))
+def test_any_mixture_is_drawn_with_all_its_letters_in_their_boxes(noto: Path, text: str, degrees: float) -> None:
+    found = fonts(noto, "", "Hebrew", "Arabic", "Devanagari", "Thai")
+    if not cleaned(text).strip():
+        return
+    drawn = sheet(text, found, degrees, (500, 900))
+    assert "".join(drawn.words) == "".join(cleaned(text).split())
+    assert drawn.text.split() == cleaned(text).split() or len(drawn.text.split()) > len(cleaned(text).split())
+    assert (drawn.boxes >= 0).all() and (drawn.boxes <= 1).all()
+    dark = np.asarray(drawn.image.convert("L")) < 128
+    for left, top, right, bottom in pixels(drawn).tolist():
+        dark[int(top) : int(np.ceil(bottom)) + 1, int(left) : int(np.ceil(right)) + 1] = False
+    assert not dark.any()
 
 
 @needs_raqm
