@@ -198,6 +198,20 @@ MATERIALS = {
         "4a2515eb6db3978b897fef9709ed0d2b1f4c6c4df4d83d6c4ef65f71f1b1f502",
         "OFL-1.1",
     ),
+    "nautilus-data": Material(
+        "debian",
+        "nautilus-data",
+        "43.2-1",
+        "2b0ba8ce95bbd9007ab4ff34070f67c2d41ca5c0b155bf8a12776f2ebb9b1481",
+        "GPL-3.0-or-later",
+    ),
+    "gedit-common": Material(
+        "debian",
+        "gedit-common",
+        "44.2-1",
+        "3d9446b4ddcc7db0df41d9ee7f71b60a1d29ad688b6acbe04fe6fbea3461d5ef",
+        "GPL-2.0-or-later",
+    ),
 }
 
 

@@ -148,6 +148,14 @@ def test_han_words_of_tesseract_come_apart_into_characters_and_stay_together_in_
     assert found.boxes[:2].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.5, 0.4])
 
 
+def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> None:
+    head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
+    rows = ["1\t10\t20\t10\t20\t90\tน้ำ", "2\t24\t20\t10\t20\t90\tดี",
+            "3\t50\t20\t10\t20\t80\tมา", "4\t64\t20\t20\t20\t80\tRAM"]  # fmt: skip
+    table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
+    assert _reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
+
+
 # How two readings are compared, and what mends a line
 
 
