@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from curate import images
 from curate.blob import BLOB, Absent, Blob, Stored
+from curate.columns import ColumnsFile, Joined, Values
 from curate.ops import Failed
 from curate.pool import Blobs, Pool
-from curate.recipe import Resolved
+from curate.recipe import Resolved, read_columns
 from curate.rules import Bools, passes
 from curate.shards import ShardWriter
 
@@ -32,24 +33,27 @@ MAX_DETAIL = 500
 """Characters kept of what is said of an absent image."""
 
 
+Digest = bytes
+
+
 class Rows(Protocol):
-    """The rows of a shard on their way: those still there, and what each column holds so far."""
+    """The rows of a shard on their way: those still there, and the columns that earlier stages left."""
 
     rows: pa.Table
     alive: Bools
-    columns: dict[str, pa.ChunkedArray]
+    columns: dict[str, Values]
 
 
 class Chunk:
     """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
 
     def __init__(self, state: Rows, blobs: Blobs, start: int, stop: int) -> None:
-        self._columns, self._blobs, self._start, self._stop = state.columns, blobs, start, stop
+        self._columns, self._blobs = state.columns, blobs
         self.alive = [n for n in range(start, stop) if state.alive[n]]
         self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
         self._decoded: dict[int, images.Decoded] = {}
         self._pixels = 0
-        self._values: dict[str, tuple[dict[int, int], pa.ChunkedArray]] = {}
+        self._values: dict[str, Values] = {}
 
     def read(self, name: str, batch: Sequence[int]) -> list[Any]:
         """One argument of an op: what `name` is for these rows; a column of that name goes before the source's own."""
@@ -68,7 +72,7 @@ class Chunk:
         return [self._rows[n][name] for n in batch]
 
     def _of_column(self, name: str, batch: Sequence[int]) -> list[Any]:
-        values = self._column(name, list(batch))
+        values = self._column(name).take(batch)
         found = values.to_pylist()
         if values.type == BLOB:
             return [self._blob(value) for value in found]
@@ -85,6 +89,12 @@ class Chunk:
         if row["tar"] is None:
             return str(row["text"]).encode()
         return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
+
+    def inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
+        """A digest of the values, made by earlier steps, that an op reads of each of these rows."""
+        names = sorted(name for name in read_columns(step.spec) if name in self._values or name in self._columns)
+        rows = zip(*(self._column(name).take(batch).to_pylist() for name in names), strict=True)
+        return {n: _digest(row) for n, row in zip(batch, rows, strict=True)}
 
     def decoded(self, number: int) -> images.Decoded:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
@@ -132,38 +142,48 @@ class Chunk:
         first, second = ((row["tar"], row["offset"]) for row in (self._rows[one], self._rows[other]))
         return first[0] is not None and first == second
 
-    def settle(self, step: Resolved, tables: Sequence[pa.Table]) -> None:
-        """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go."""
-        wanted = pa.array(self.alive, pa.int32())
-        mine = [_between(t, self._start, self._stop) for t in tables]
-        known = pa.concat_tables([t.filter(pc.is_in(t["row"], value_set=wanted)) for t in mine]) if mine else None
-        if known is None or not self.alive:
+    def settle(self, step: Resolved, old: ColumnsFile | None, fresh: pa.Table | None) -> None:
+        """Take a step's values for this chunk: later ops may read them; rows that fail or break a rule go.
+
+        `old` is what was committed of it before, `fresh` what was computed for this chunk's other rows.
+        """
+        if not self.alive:
             return
-        numbers = known["row"].to_pylist()
-        place = {number: at for at, number in enumerate(numbers)}
-        self._values |= {shown: (place, known[name]) for name, shown in step.columns.items()}
+        values = {own: _values(own, old, fresh) for own in (*step.columns, "error")}
+        self._values |= {shown: values[own] for own, shown in step.columns.items()}
         if "image" in step.columns.values():
             self._decoded, self._pixels = {}, 0
-        keep = np.array(pc.is_null(known["error"]).to_pylist(), dtype=bool)
-        uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in numbers], pa.string())])
+        keep = np.array(pc.is_null(values["error"].take(self.alive)).to_pylist(), dtype=bool)
+        uids = pa.chunked_array([pa.array([self._rows[n]["uid"] for n in self.alive], pa.string())])
         for condition in step.conditions:
             if not condition.is_global:
-                keep &= passes(self._column(condition.column, numbers), condition, uids)
-        self.alive = sorted(n for n, k in zip(numbers, keep.tolist(), strict=True) if k)
+                keep &= passes(self._column(condition.column).take(self.alive), condition, uids)
+        self.alive = [n for n, k in zip(self.alive, keep.tolist(), strict=True) if k]
 
-    def _column(self, shown: str, numbers: list[int]) -> pa.ChunkedArray:
-        if shown in self._values:
-            place, values = self._values[shown]
-            return values.take(pa.array([place[n] for n in numbers]))
-        return self._columns[shown].take(pa.array(numbers))
+    def _column(self, shown: str) -> Values:
+        return self._values[shown] if shown in self._values else self._columns[shown]
+
+
+def _digest(values: Sequence[Any]) -> Digest:
+    said = json.dumps(values, ensure_ascii=False, default=lambda v: v.hex() if isinstance(v, bytes) else str(v))
+    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> Values:
+    """A column of a step: from its file, from what was just computed, or from both."""
+    if fresh is None:
+        assert old is not None
+        return old.column(own)
+    return Joined(old.column(own) if old is not None else None, fresh["row"].to_pylist(), fresh[own])
 
 
 class Store:
     """The tar of the bytes that a step's op brings for a shard: begun with the first, committed before the columns."""
 
-    def __init__(self, pool: Pool, step: Resolved, shard: int, done: pa.Table | None) -> None:
+    def __init__(self, pool: Pool, step: Resolved, shard: int, done: ColumnsFile | None) -> None:
         self._columns = step.spec.stored
-        named = {tar for name in self._columns for tar in _tars(done, name)} if done is not None else set()
+        blocks = done.blocks(self._columns) if done is not None else ()
+        named = {tar for block in blocks for name in self._columns for tar in _tars(block, name)}
         # One more than any that rows name: a retry forgets rows, and with them perhaps all of an earlier tar.
         mine = [int(tar.rsplit(".", 2)[1]) for tar in named if Path(tar).parent.name == step.key]
         self._path = pool.stored(step.key, shard, max(mine, default=-1) + 1)
@@ -217,9 +237,3 @@ def _tars(table: pa.Table, column: str) -> set[str]:
     if values.type != BLOB:
         values = values.flatten()
     return {tar for tar in pc.unique(pc.struct_field(values, "tar")).to_pylist() if tar is not None}
-
-
-def _between(table: pa.Table, start: int, stop: int) -> pa.Table:
-    """The part of a table, sorted by row, that is of these rows; the cost of a chunk does not grow with its shard."""
-    first, last = np.searchsorted(table["row"].to_numpy(), (start, stop))
-    return table.slice(first, last - first)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import ColumnsFile
 from curate.pool import Pool, read_table
 from curate.remedies import remedy
 from curate.settings import unknown
@@ -27,7 +28,7 @@ def explain(uid: str, out: Path) -> list[dict[str, Any]]:
     Raises ValueError when there are none.
     """
     summary = read_summary(out)
-    pool = Pool(out, summary["pool"].removeprefix("pool-"))
+    pool = Pool(out, **summary["pool"])
     folder = out / "decisions" / summary["key"]
     steps = list(dict.fromkeys(key for key, _ in summary["columns"].values()))
     found: list[dict[str, Any]] = []
@@ -69,11 +70,11 @@ def column(out: Path, name: str) -> pa.Table:
     if name not in summary["columns"]:
         raise ValueError(f"{out}: {unknown('column', name, summary['columns'])}")
     key, own = summary["columns"][name]
-    pool = Pool(out, summary["pool"].removeprefix("pool-"))
+    pool = Pool(out, **summary["pool"])
     tables = []
-    for path in sorted((pool.folder / "columns" / key).glob("*.parquet")):
-        values = read_table(path, ["row", own])
-        rows = read_table(pool.rows(int(path.stem)), ["uid", "meta"]).take(values["row"])
+    for shard in range(len(pool.shards)):
+        values = read_table(pool.columns(key, shard), ["row", own])
+        rows = read_table(pool.rows(shard), ["uid", "meta"]).take(values["row"])
         tables.append(rows.append_column(name, values[own]))
     return pa.concat_tables(tables)
 
@@ -108,10 +109,9 @@ def _columns(pool: Pool, shard: int, number: int, steps: list[str]) -> dict[str,
         path = pool.columns(step, shard)
         if not path.exists():
             continue
-        table = read_table(path)
-        hits = table.filter(pc.equal(table["row"], number)).to_pylist()
+        hits = ColumnsFile(path).between(number, number + 1).to_pylist()
         if hits:
-            found[step] = {k: _short(v) for k, v in hits[0].items() if k != "row" and v is not None}
+            found[step] = {k: _short(v) for k, v in hits[0].items() if k not in ("row", "inputs") and v is not None}
     return found
 
 

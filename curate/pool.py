@@ -1,20 +1,27 @@
 """The pool: what was ingested, and the columns that ops computed, as committed files below one folder.
 
-    {out}/pool-{fp}/plan.json, plan/00000.parquet   the source, cut into shards, before anything is fetched
-    {out}/pool-{fp}/00000.tar, rows/00000.parquet   original bytes, and one row a sample; the rows commit the shard
-    {out}/pool-{fp}/columns/{op}-{fp}/00000.parquet an op's columns: a row of values for each pool row it saw
-    {out}/pool-{fp}/columns/{op}-{fp}/00000.0.tar   the bytes that an op made or fetched, where its columns name some
-    {out}/stages/, {out}/decisions/                 what was decided (see curate.run)
+    {out}/pool-{fp}/plans/{fp}/plan.json      the source as its files were, cut into shards; their names in order
+    {out}/pool-{fp}/planned/{shard}.parquet   what the source says of a shard's samples before anything is fetched
+    {out}/pool-{fp}/{shard}.tar               original bytes
+    {out}/pool-{fp}/rows/{shard}.parquet      one row a sample; that they are there commits the shard
+    {out}/pool-{fp}/columns/{op}-{fp}/{shard}.parquet  an op's columns: values for each pool row it saw
+    {out}/pool-{fp}/columns/{op}-{fp}/{shard}.0.tar    the bytes that an op made or fetched, where columns name some
+    {out}/stages/, {out}/decisions/           what was decided (see curate.run), by the shards' numbers in the plan
+
+A shard is named by what the source says of it. When a source grows, the shards that stay the same are the same files:
+nothing of them is fetched or computed again.
 
 Every file appears whole or not at all. A row keeps its number in its shard for ever: columns refer to it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,7 +59,7 @@ PLAN = pa.schema([("uid", pa.string()), ("origin", pa.string()), ("text", pa.str
 
 
 def shard_name(number: int) -> str:
-    """Shards are numbered from 00000."""
+    """What the run says of a shard, and the shards that it publishes, are numbered from 00000."""
     return f"{number:05d}"
 
 
@@ -85,40 +92,60 @@ def rows_in(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Pool:
-    """Where one pool and its columns lie. `out` is the recipe's folder, `key` the source's fingerprint."""
+    """Where a source's shards and their columns lie, by their numbers in the plan.
+
+    `out` is the recipe's folder; `key` the fingerprint of what changes the rows that a source gives; `source` that of
+    the source's files as they are.
+    """
 
     out: Path
     key: str
+    source: str
 
     @property
     def folder(self) -> Path:
         """The pool's own folder."""
         return self.out / f"pool-{self.key}"
 
-    def plan(self, shard: int) -> Path:
-        """The planned rows of a shard."""
-        return self.folder / "plan" / f"{shard_name(shard)}.parquet"
+    @property
+    def plan(self) -> Path:
+        """The plan of the source as it is."""
+        return self.folder / "plans" / self.source / "plan.json"
+
+    @property
+    def taken_in(self) -> Path:
+        """The counts of the ingest step; no file before all of the plan's shards are there."""
+        return self.plan.with_name("ingest.json")
+
+    @cached_property
+    def shards(self) -> tuple[str, ...]:
+        """The names of the plan's shards, in order. Raises OSError where nothing is planned yet."""
+        return tuple(json.loads(self.plan.read_text())["shards"])
+
+    def planned(self, name: str) -> Path:
+        """The planned rows of a shard, by its name."""
+        return self.folder / "planned" / f"{name}.parquet"
 
     def rows(self, shard: int) -> Path:
         """The rows of a shard; that the file exists means that the shard is committed."""
-        return self.folder / "rows" / f"{shard_name(shard)}.parquet"
+        return self.folder / "rows" / f"{self.shards[shard]}.parquet"
 
     def tar(self, shard: int, attempt: int = 0) -> Path:
         """The shard's tar; a retry of its failed URLs writes the next attempt's tar beside it."""
         suffix = f".retry{attempt}" if attempt else ""
-        return self.folder / f"{shard_name(shard)}{suffix}.tar"
+        return self.folder / f"{self.shards[shard]}{suffix}.tar"
 
     def repeats(self, shard: int) -> Path:
-        """The numbers of the rows whose uid an earlier row of the pool has; no file where there are none."""
-        return self.folder / "repeats" / f"{shard_name(shard)}.parquet"
+        """The numbers of the rows whose uid an earlier row of the plan has; no file where there are none."""
+        return self.plan.with_name("repeats") / f"{shard_name(shard)}.parquet"
 
     def columns(self, step: str, shard: int) -> Path:
         """An op's columns for a shard; `step` is op and fingerprint."""
-        return self.folder / "columns" / step / f"{shard_name(shard)}.parquet"
+        return self.folder / "columns" / step / f"{self.shards[shard]}.parquet"
 
     def stored(self, step: str, shard: int, attempt: int) -> Path:
         """The tar of the bytes that an op brought for a shard: one more each time rows are added to its columns."""
-        return self.folder / "columns" / step / f"{shard_name(shard)}.{attempt}.tar"
+        return self.folder / "columns" / step / f"{self.shards[shard]}.{attempt}.tar"
 
     def locate(self, tar: str) -> Path:
         """The path of the tar that a row names."""

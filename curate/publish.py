@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,49 @@ KEPT = ("uid", "origin", "meta", "tar", "ext", "offset", "nbytes", "sha256")
 
 MEMORY_LIMIT = "256MB"
 
+CODEC = "zstd"
+"""What packs the content of kept rows until they are published."""
+
 
 def shuffle_key(seed: int, uid: str) -> int:
     """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
 
 
-def write_content(rows: Iterable[Mapping[str, Any]], path: Path) -> dict[str, pa.Array]:
-    """Commit what kept rows consist of as a JSON line each; the columns that say where each lies."""
-    sizes: list[int] = []
-    with commit_file(path) as temporary, open(temporary, "wb") as file:
-        for row in rows:
-            sizes.append(file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n"))
-    ends = np.cumsum(np.array([0, *sizes], np.int64))
-    # Relative to the pool, as a row's tar is: `out` may be moved between two runs.
-    name = Path("..", path.parent.parent.name, path.parent.name, path.name).as_posix()
-    return {"content": pa.array([name] * len(sizes), pa.string()), "content_at": pa.array(ends[:-1]),
-            "content_bytes": pa.array(sizes, pa.int64())}  # fmt: skip
+class Content:
+    """The file of what kept rows consist of, each a compressed JSON object; committed where the `with` ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stack = path, ExitStack()
+        self._packed: list[int] = []
+        self._sizes: list[int] = []
+
+    def __enter__(self) -> Content:
+        self._file = self._stack.enter_context(open(self._stack.enter_context(commit_file(self._path)), "wb"))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """The next row's content."""
+        said = json.dumps(row, ensure_ascii=False).encode()
+        self._sizes.append(len(said))
+        self._packed.append(self._file.write(pa.compress(said, CODEC, asbytes=True)))
+
+    def columns(self) -> dict[str, pa.Array]:
+        """The columns that say where each row's content lies."""
+        ends = np.cumsum(np.array([0, *self._packed], np.int64))
+        # Relative to the pool, as a row's tar is: `out` may be moved between two runs.
+        name = Path("..", self._path.parent.parent.name, self._path.parent.name, self._path.name).as_posix()
+        return {"content": pa.array([name] * len(self._sizes), pa.string()), "content_at": pa.array(ends[:-1]),
+                "content_bytes": pa.array(self._packed, pa.int64()),
+                "content_size": pa.array(self._sizes, pa.int64())}  # fmt: skip
+
+
+def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
+    packed = blobs.read(row["content"], row["content_at"], row["content_bytes"])
+    return dict(json.loads(pa.decompress(packed, row["content_size"], CODEC, asbytes=True)))
 
 
 def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:
@@ -74,7 +101,7 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
     with ShardWriter(tar, kind=kind, columns=carried) as writer:
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
-            row |= json.loads(blobs.read(row["content"], row["content_at"], row["content_bytes"]))
+            row |= _content(row, blobs)
             writer.add(row["uid"], formats.parts(kind, row, values, blobs.read), values)
     blobs.close()
     info = vars(writer.info)

@@ -179,7 +179,9 @@ class Resolved:
     """A step that was checked: the op, the knobs it was given, its columns' names in the recipe, its conditions.
 
     `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
-    `chain` is the fingerprint of every decision up to and with this step. Both are set by `chained`.
+    `chain` is the fingerprint of every decision up to and with this step. `kin` is that of the op and its knobs alone,
+    where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All three
+    are set by `chained`.
     """
 
     label: str
@@ -189,6 +191,7 @@ class Resolved:
     conditions: tuple[Condition, ...]
     key: str = ""
     chain: str = ""
+    kin: str | None = None
 
     @property
     def spec(self) -> Spec:
@@ -217,7 +220,8 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
         again = [attempts] if attempts and step.fetches else []
         chain = fingerprint([chain, key, dict(step.columns), rules, *again])
-        found.append(replace(step, key=key, chain=chain))
+        kin = fingerprint([identity[0], [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
+        found.append(replace(step, key=key, chain=chain, kin=kin))
         written |= {shown: (key, own) for own, shown in step.columns.items()}
     return found
 

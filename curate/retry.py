@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import engine, sources, tasks
 from curate.blob import BLOB
-from curate.pool import Pool, is_group, read_table, write_table
+from curate.columns import ColumnsFile, write_columns
+from curate.pool import Pool, is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
 from curate.run import Progress, RunError, Watch, attempts, locked, start_of
 from curate.sample import commit_text, dump_json
@@ -36,7 +38,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         fetching = [n for n, step in enumerate(steps) if step.fetches]
         if not sources.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        planned = sources.plan(recipe, pool).shards if (pool.folder / "plan.json").exists() else 0
+        planned = sources.plan(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
@@ -47,8 +49,9 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
         if not sources.fetches(recipe):
             return Retried(0, 0, documents)
-        (pool.folder / "ingest.json").unlink(missing_ok=True)
-        shutil.rmtree(pool.folder / "repeats", ignore_errors=True)
+        for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
+            (plan / pool.taken_in.name).unlink(missing_ok=True)
+            shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
         for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
@@ -67,21 +70,23 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     own = pool.columns(steps[number].key, shard)
     if not own.exists():
         return 0
-    rows = _with_absent(read_table(own), steps[number], lost)
+    rows = _with_absent(ColumnsFile(own), steps[number], lost)
     before = {pool.columns(step.key, shard) for step in steps[:number]}
     others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()} - before - {own}
     for path in (*sorted(others), own) if len(rows) else ():
         if path.exists() and not is_group(path):
-            table = read_table(path)
-            write_table(table.filter(pc.invert(pc.is_in(table["row"], value_set=rows))), path)
+            file = ColumnsFile(path)
+            left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
+            write_columns(left, file.schema, path)
     return len(rows)
 
 
-def _with_absent(table: pa.Table, step: Resolved, lost: Sequence[str]) -> pa.Array:
+def _with_absent(file: ColumnsFile, step: Resolved, lost: Sequence[str]) -> pa.Array:
     """The numbers of the rows with an image that trying again may bring."""
-    lists = [table[name].to_pylist() for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
+    lists = [name for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
     wanted = [
-        any(blob is not None and blob["error"] not in (None, *lost) for blobs in row for blob in blobs or ())
-        for row in zip(*lists, strict=True)
+        any(blob is not None and blob["error"] not in (None, *lost) for blobs in row.values() for blob in blobs or ())
+        for block in file.blocks(lists)
+        for row in block.to_pylist()
     ]
-    return table["row"].combine_chunks().filter(pa.array(wanted, pa.bool_()))
+    return pa.array(file.rows[np.array(wanted, bool)], pa.int32())

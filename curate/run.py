@@ -76,7 +76,7 @@ class Summary:
         return {
             "name": self.recipe.name,
             "key": self.key,
-            "pool": self.pool.folder.name,
+            "pool": {"key": self.pool.key, "source": self.pool.source},
             "dataset": "dataset",
             "samples": self.dataset.samples,
             "bytes": self.dataset.bytes,
@@ -144,7 +144,7 @@ class _Runner:
 
     def ingest(self) -> StepCount:
         """Commit every shard of the pool, then find rows whose uid came before."""
-        done = self.pool.folder / "ingest.json"
+        done = self.pool.taken_in
         if done.exists():
             return _reused(StepCount.from_json(json.loads(done.read_text())))
         blocks = tasks.cut(self.shards, self.workers)
@@ -257,7 +257,8 @@ class _Runner:
     def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount], int]:
         """Every row's end, from columns alone: what `explain` reads and what is published, and how many samples."""
         recipe = self.recipe
-        choice = [steps[-1].chain if steps else self.pool.key, recipe.publish.columns, recipe.seed, self.version()]
+        start, _ = start_of(recipe, self.pool)
+        choice = [steps[-1].chain if steps else start, recipe.publish.columns, recipe.seed, self.version()]
         key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split])
         folder = decisions_folder(recipe, key)
         done = folder.with_suffix(".json")
@@ -327,7 +328,7 @@ def decisions_folder(recipe: Recipe, key: str) -> Path:
 def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
     """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
     tried = attempts(pool)
-    return fingerprint([pool.key, tried if sources.fetches(recipe) else 0]), tried
+    return fingerprint([pool.key, pool.source, tried if sources.fetches(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:
@@ -365,20 +366,20 @@ def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:
     import duckdb
 
     scratch.mkdir(parents=True, exist_ok=True)
-    query = """WITH rows AS (SELECT uid, filename || ':' || lpad(file_row_number::VARCHAR, 12, '0') AS place
-                             FROM read_parquet(?, file_row_number=true, filename=true) WHERE status = 'success'),
-                    firsts AS (SELECT uid, min(place) AS first FROM rows GROUP BY uid HAVING count(*) > 1)
-               SELECT place FROM rows JOIN firsts USING (uid) WHERE place > first ORDER BY place"""
+    query = """WITH rows AS (SELECT uid, number, file_row_number AS row
+                             FROM read_parquet(?, file_row_number=true, filename=true) JOIN files USING (filename)
+                             WHERE status = 'success'),
+                    firsts AS (SELECT uid, min((number, row)) AS first FROM rows GROUP BY uid HAVING count(*) > 1)
+               SELECT number, row FROM rows JOIN firsts USING (uid) WHERE (number, row) > first ORDER BY number, row"""
+    paths = [str(pool.rows(shard)) for shard in shards]
     total = 0
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit='{publish.MEMORY_LIMIT}'; SET threads=2")
         db.execute("SET temp_directory=?", [str(scratch)])
-        places = (
-            place.rpartition(":") for (place,) in _fetched(db.execute(query, [[str(pool.rows(s)) for s in shards]]))
-        )
-        for name, found in groupby(places, key=lambda place: Path(place[0]).stem):
-            numbers = [int(number) for _, _, number in found]
-            write_table(pa.table({"row": pa.array(numbers, pa.int32())}), pool.repeats(int(name)))
+        db.register("files", pa.table({"filename": paths, "number": pa.array(list(shards), pa.int64())}))
+        for shard, found in groupby(_fetched(db.execute(query, [paths])), key=lambda place: place[0]):
+            numbers = [row for _, row in found]
+            write_table(pa.table({"row": pa.array(numbers, pa.int32())}), pool.repeats(shard))
             total += len(numbers)
     return total
 

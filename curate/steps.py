@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -19,14 +19,18 @@ import numpy as np
 import pyarrow as pa
 
 from curate.chunk import Chunk, Store
+from curate.columns import ColumnsFile, Grown, Values, in_order
 from curate.ops import Columns, Failed
-from curate.pool import Blobs, Pool, read_table, write_table
+from curate.pool import Blobs, Pool, read_table
 from curate.recipe import Resolved
 from curate.rules import Bools, Cut, StepCount, passes
 from curate.tables import printable
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
+
+KIN = b"kin"
+"""In the metadata of a step's columns: the op and its knobs (`Resolved.kin`)."""
 
 Cuts = Mapping[tuple[int, str], Cut]
 """The cuts of shares that are known, by the step's number and the condition's name."""
@@ -47,13 +51,12 @@ class End(NamedTuple):
 
 @dataclass
 class ShardState:
-    """The rows of one shard on their way through the steps; what each wanted column holds so far, one entry a row."""
+    """The rows of one shard on their way through the steps, and the columns of the steps so far."""
 
     rows: pa.Table
     alive: Bools
     ends: list[End | None]
-    wanted: Set[str]
-    columns: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+    columns: dict[str, Values] = field(default_factory=dict)
 
     def fail(self, step: str, errors: Sequence[str | None], details: Sequence[str | None]) -> Counter[str]:
         """End the live rows that have an error; the errors counted."""
@@ -74,10 +77,10 @@ class ShardState:
         self.alive[number] = False
 
 
-def open_shard(pool: Pool, shard: int, wanted: Set[str]) -> ShardState:
-    """The rows of a committed shard, after the ingest step; of the steps' columns, those that are wanted are held."""
+def open_shard(pool: Pool, shard: int) -> ShardState:
+    """The rows of a committed shard, after the ingest step."""
     rows = read_table(pool.rows(shard))
-    state = ShardState(rows, np.ones(rows.num_rows, dtype=bool), [None] * rows.num_rows, wanted)
+    state = ShardState(rows, np.ones(rows.num_rows, dtype=bool), [None] * rows.num_rows)
     state.fail("ingest", rows["error"].to_pylist(), rows["detail"].to_pylist())
     if pool.repeats(shard).exists():
         repeated = np.zeros(rows.num_rows, dtype=bool)
@@ -86,37 +89,52 @@ def open_shard(pool: Pool, shard: int, wanted: Set[str]) -> ShardState:
     return state
 
 
-def ruled(steps: Sequence[Resolved]) -> set[str]:
-    """The columns that rules of these steps are on."""
-    return {condition.column for step in steps for condition in step.conditions}
-
-
 def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapping[str, Cut]) -> StepCount:
     """Apply a step whose columns are committed: join them, end rows that failed or break a rule."""
     count = StepCount(step.label, int(state.alive.sum()))
-    held = {name: shown for name, shown in step.columns.items() if shown in state.wanted}
-    for shown in held.values():
-        state.columns.pop(shown, None)  # content that this step makes anew is not held twice
-    table = read_table(pool.columns(step.key, shard), ["row", "error", "detail", *held])
-    numbers = table["row"].to_numpy()
-    place = _by_row(table, state.rows.num_rows)
-    assert (place[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
-    take = pa.array(np.where(place < 0, 0, place), mask=place < 0)
-    is_whole = np.array_equal(numbers, np.arange(state.rows.num_rows))
-    for name, shown in held.items():
-        column = table[name]
-        state.columns[shown] = column if is_whole else pa.chunked_array([column.combine_chunks().take(take)])
-    error, detail = (table[c].combine_chunks().take(take).to_pylist() for c in ("error", "detail"))
+    file = ColumnsFile(pool.columns(step.key, shard))
+    state.columns |= {shown: file.column(own) for own, shown in step.columns.items()}
+    rows = np.arange(state.rows.num_rows)
+    assert (file.places(rows)[state.alive] >= 0).all(), f"{step.label}: rows without columns in shard {shard}"
+    error, detail = (file.column(name).take(rows).to_pylist() for name in ("error", "detail"))
     count.failed = state.fail(step.label, error, detail)
     for condition in step.conditions:
         if condition.is_global and condition.name not in cuts:
             continue
-        column = state.columns[condition.column]
+        column = state.columns[condition.column].take(rows)
         broken = ~passes(column, condition, state.rows["uid"], cuts.get(condition.name))
         if dropped := state.drop(step.label, broken, condition.name, column):
             count.dropped[condition.name] = dropped
     count.kept = int(state.alive.sum())
     return count
+
+
+class Earlier:
+    """What an op made of the same values before: for another recipe, or for the source as it was.
+
+    A group op's columns are new with every decision before it, and so are the columns of all steps that read what it
+    made; but most rows' values are what they were, and what was computed or fetched for them is taken over.
+    """
+
+    def __init__(self, pool: Pool, step: Resolved, shard: int) -> None:
+        own = pool.columns(step.key, shard)
+        others = sorted(own.parent.parent.glob(f"{step.spec.name}-*/{own.name}")) if step.kin else []
+        found = [ColumnsFile(path) for path in others if path != own]
+        kin = (step.kin or "").encode()
+        self._files = [file for file in found if (file.schema.metadata or {}).get(KIN) == kin]
+
+    def find(self, start: int, stop: int, inputs: Mapping[int, bytes]) -> pa.Table | None:
+        """The rows numbered from `start` to before `stop` whose op has read the same; None where there is none."""
+        left = dict(inputs)
+        found = []
+        for file in self._files:
+            table = file.between(start, stop)
+            pairs = zip(table["row"].to_pylist(), table["inputs"].to_pylist(), strict=True)
+            same = [row in left and left[row] == read for row, read in pairs]
+            found.append(table.filter(pa.array(same, pa.bool_())))
+            for row in found[-1]["row"].to_pylist():
+                del left[row]
+        return in_order([table for table in found if table.num_rows])
 
 
 class Annotator:
@@ -128,25 +146,12 @@ class Annotator:
 
     def run(self, shard: int, state: ShardState) -> list[StepCount]:
         """Compute what is missing, commit it, and settle each step; a share at the end waits for its cut."""
-        done = [self._existing(step, shard) for step in self._steps]
-        fresh = self._compute(shard, state, done)
-        state.wanted = ruled(self._steps)  # nothing else is read of them any more
+        computed = self._compute(shard, state)
         counts = []
-        for number, step in enumerate(self._steps):
-            parts, before = fresh[number], done[number]
-            computed = sum(t.num_rows for t in parts)
-            fresh[number] = []
-            if computed:
-                table = pa.concat_tables(parts if before is None else [before, *parts])
-                table = table if before is None else table.sort_by("row")
-                write_table(table, self._pool.columns(step.key, shard))
-                del table
-            elif before is None:
-                write_table(_empty(step), self._pool.columns(step.key, shard))
-            del parts, before
+        for step, fresh in zip(self._steps, computed, strict=True):
             count = settle(state, self._pool, shard, step, {})
-            count.computed = computed
-            count.reused = count.rows_in - count.computed
+            count.computed = fresh
+            count.reused = count.rows_in - fresh
             counts.append(count)
         return counts
 
@@ -156,38 +161,48 @@ class Annotator:
             if close := getattr(function, "close", None):
                 close()
 
-    def _existing(self, step: Resolved, shard: int) -> pa.Table | None:
-        path = self._pool.columns(step.key, shard)
-        return read_table(path) if path.exists() else None
-
-    def _compute(self, shard: int, state: ShardState, done: Sequence[pa.Table | None]) -> list[list[pa.Table]]:
-        """For each step, the tables of values that were missing. Chunk by chunk, so that images decode once."""
-        fresh: list[list[pa.Table]] = [[] for _ in self._steps]
-        seen = [_by_row(table, state.rows.num_rows) for table in done]
+    def _compute(self, shard: int, state: ShardState) -> list[int]:
+        """Commit the values that were missing, how many rows a step. Chunk by chunk, so that images decode once."""
+        paths = [self._pool.columns(step.key, shard) for step in self._steps]
+        done = [ColumnsFile(path) if path.exists() else None for path in paths]
+        earlier = [Earlier(self._pool, step, shard) for step in self._steps]
+        computed = [0] * len(self._steps)
         blobs = Blobs(self._pool)
         with ExitStack() as stack:
+            grown = [
+                stack.enter_context(Grown(p, _empty(s).schema, d))
+                for s, p, d in zip(self._steps, paths, done, strict=True)
+            ]
+            # Left first: the bytes that columns name are committed before the columns.
             stores = [
-                stack.enter_context(Store(self._pool, s, shard, t)) for s, t in zip(self._steps, done, strict=True)
+                stack.enter_context(Store(self._pool, s, shard, d)) for s, d in zip(self._steps, done, strict=True)
             ]
             for start in range(0, state.rows.num_rows, CHUNK_ROWS):
                 chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
                 for number, step in enumerate(self._steps):
-                    missing = [n for n in chunk.alive if seen[number][n] < 0]
-                    table = self._annotate(step, chunk, missing, stores[number]) if missing else None
-                    if table is not None:
-                        fresh[number].append(table)
-                    chunk.settle(step, [t for t in (done[number], table) if t is not None])
+                    missing = grown[number].missing(chunk.alive)
+                    inputs = chunk.inputs(step, missing) if step.kin else {}
+                    known = earlier[number].find(start, start + CHUNK_ROWS, inputs) if inputs else None
+                    if known is not None:
+                        missing = sorted(set(missing).difference(known["row"].to_pylist()))
+                    table = self._annotate(step, chunk, missing, inputs, stores[number]) if missing else None
+                    computed[number] += len(missing)
+                    table = in_order([part for part in (known, table) if part is not None])
+                    grown[number].add(start, start + CHUNK_ROWS, table)
+                    chunk.settle(step, done[number], table)
         blobs.close()
-        return fresh
+        return computed
 
-    def _annotate(self, step: Resolved, chunk: Chunk, missing: list[int], store: Store) -> pa.Table:
+    def _annotate(
+        self, step: Resolved, chunk: Chunk, missing: list[int], inputs: Mapping[int, bytes], store: Store
+    ) -> pa.Table:
         answers: dict[int, Failed | dict[str, Any]] = {}
         for batch, failed in chunk.batches(step, missing):
             answers |= failed
             if batch:
                 found = self._call(step, chunk, batch)
                 answers |= store.keep(chunk, found) if step.spec.stores else found
-        return _table(step, missing, answers)
+        return _table(step, missing, answers, inputs)
 
     def _call(self, step: Resolved, chunk: Chunk, batch: list[int]) -> dict[int, Failed | dict[str, Any]]:
         """The op's answer for these rows. An exception fails only the rows that cause it: each is tried alone."""
@@ -229,7 +244,9 @@ def _answers(step: Resolved, batch: list[int], columns: Columns) -> dict[int, Fa
     return answers
 
 
-def _table(step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[str, Any]]) -> pa.Table:
+def _table(
+    step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[str, Any]], inputs: Mapping[int, bytes]
+) -> pa.Table:
     failed = [answer if isinstance(answer := answers[n], Failed) else None for n in numbers]
     columns: dict[str, pa.Array] = {"row": pa.array(numbers, pa.int32())}
     for name, kind in step.spec.writes.items():
@@ -237,12 +254,15 @@ def _table(step: Resolved, numbers: list[int], answers: dict[int, Failed | dict[
         try:
             columns[name] = pa.array(values, kind)
         except UnicodeEncodeError:
-            return _table(step, numbers, answers | _unreadable(name, kind, answers))
+            return _table(step, numbers, answers | _unreadable(name, kind, answers), inputs)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
             raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
     columns["detail"] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
-    return pa.table(columns)
+    if step.kin is None:
+        return pa.table(columns)
+    columns["inputs"] = pa.array([inputs[n] for n in numbers], pa.binary(16))
+    return pa.table(columns).replace_schema_metadata({KIN: step.kin})
 
 
 def _unreadable(
@@ -259,15 +279,7 @@ def _unreadable(
 
 
 def _empty(step: Resolved) -> pa.Table:
-    return _table(step, [], {})
-
-
-def _by_row(table: pa.Table | None, rows: int) -> Any:
-    place = np.full(rows, -1, dtype=np.int64)
-    if table is not None:
-        numbers = table["row"].to_numpy()
-        place[numbers] = np.arange(len(numbers))
-    return place
+    return _table(step, [], {}, {})
 
 
 def _as_json(value: Any) -> str:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import engine, formats, publish, sources
+from curate.columns import ColumnsFile, Values, write_columns
 from curate.download import Downloader
-from curate.pool import Pool, read_table, shard_name, write_table
-from curate.recipe import Condition, Recipe, Resolved, read_columns
+from curate.pool import Pool, shard_name, write_table
+from curate.recipe import Condition, Recipe, Resolved
 from curate.rules import Cut, StepCount, has_value, rank_words
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE
-from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, ruled, settle
+from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
+
+KEYS = ("uid", "nbytes", "sha256")
+"""What a group op is told of every sample, besides what its row op made."""
+
+WITH_IMAGE = ("caption", "ocr")
+"""The kinds of sample that are one image and its text."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,7 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
     share = next((c for c in steps[last].conditions if c.is_global), None)
 
     def task(shard: int) -> list[dict[str, Any]]:
-        read = {name for step in steps[first : last + 1] for name in read_columns(step.spec)}
-        state = _settled(pool, shard, steps[:first], cuts, read | ruled(steps[: last + 1]))
+        state = _settled(pool, shard, steps[:first], cuts)
         counts = annotator.run(shard, state)
         if share is not None:
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
@@ -84,32 +91,35 @@ def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, 
     before = next(s for s in reversed(steps[:number]) if s.function is after)
 
     def task(shard: int) -> int:
-        state = _settled(pool, shard, steps[:number], cuts, ())
-        rows = np.flatnonzero(state.alive)
+        state = _settled(pool, shard, steps[:number], cuts)
         # From its own file: a step between may have written content of the same name.
-        made = read_table(pool.columns(before.key, shard), ["row", *before.columns])
-        place = pc.index_in(pa.array(rows, pa.int32()), value_set=made["row"])
-        columns = {c: state.rows[c].take(pa.array(rows)) for c in ("uid", "nbytes", "sha256")}
-        columns |= {own: made[own].take(place) for own in before.columns}
-        table = pa.table(columns | {"row": pa.array(rows, pa.int32())})
-        write_table(table, folder / f"in-{shard_name(shard)}.parquet")
-        return len(rows)
+        made = ColumnsFile(pool.columns(before.key, shard))
+        shown = {own: before.spec.writes[own] for own in before.columns}
+        schema = pa.schema([(c, state.rows.schema.field(c).type) for c in KEYS] + [*shown.items(), ("row", pa.int32())])
+        blocks = (_admitted(block, state, schema) for block in made.blocks(["row", *shown]))
+        write_columns(blocks, schema, folder / f"in-{shard_name(shard)}.parquet")
+        return int(state.alive.sum())
 
     return task
+
+
+def _admitted(block: pa.Table, state: ShardState, schema: pa.Schema) -> pa.Table:
+    """The rows of a block that are still there, with what a group op is told of every sample."""
+    block = block.filter(pa.array(state.alive[block["row"].to_numpy()]))
+    of_rows = state.rows.select(KEYS).take(block["row"])
+    return pa.table({c: (of_rows if c in KEYS else block)[c] for c in schema.names}, schema)
 
 
 def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
     """The task that writes a shard's decisions and kept rows."""
 
     def task(shard: int) -> dict[str, Any]:
-        split = recipe.publish.split
-        content = ("text", "image", *formats.CONTENT[recipe.kind], *recipe.publish.columns, *([split] if split else []))
-        state = open_shard(pool, shard, ruled(steps) | set(content))
+        state = open_shard(pool, shard)
         counts = [_ingest_count(state)]
         for number, step in enumerate(steps):
             counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
         write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
-        kept = _kept(recipe, state, shard, folder / f"content-{shard_name(shard)}.jsonl")
+        kept = _kept(recipe, state, shard, folder / f"content-{shard_name(shard)}.zst")
         write_table(kept, folder / f"kept-{shard_name(shard)}.parquet")
         return {"counts": [c.to_json() for c in counts], "samples": kept.num_rows}
 
@@ -121,9 +131,9 @@ def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> engine.Task:
     return lambda number: publish.write_shard(pool, folder, number, recipe.kind, recipe.publish.columns)
 
 
-def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts, read: Iterable[str]) -> ShardState:
-    """The shard after these steps; of their columns, those that are read are held."""
-    state = open_shard(pool, shard, ruled(steps) | set(read))
+def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
+    """The shard after these steps."""
+    state = open_shard(pool, shard)
     for number, step in enumerate(steps):
         settle(state, pool, shard, step, _mine(cuts, number))
     return state
@@ -134,7 +144,7 @@ def _mine(cuts: Cuts, number: int) -> dict[str, Cut]:
 
 
 def _candidates(state: ShardState, share: Condition) -> pa.Table:
-    column = state.columns[share.column]
+    column = state.columns[share.column].take(range(len(state.alive)))
     alive = pa.array(state.alive & has_value(column))
     words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
     return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
@@ -158,59 +168,72 @@ def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Ta
     Texts and documents go through a file and not the table: what is sorted over all shards must be small.
     """
     rows = np.flatnonzero(state.alive)
-    mine = pa.array(rows)
-    columns = {c: state.rows[c].take(mine) for c in publish.KEPT}
-    columns |= {c: state.columns[c].take(mine) for c in recipe.publish.columns}
-    said = _content(recipe.kind, state, mine)
-    columns |= _payload(recipe.kind, state, mine, said)
+    columns = {c: state.rows[c].take(pa.array(rows)) for c in publish.KEPT}
+    columns |= {c: state.columns[c].take(rows) for c in recipe.publish.columns}
+    columns |= _place_of_image(recipe.kind, state, rows)
     table = pa.table(columns | {"row": pa.array((shard << 32) + rows, pa.uint64())})
-    batches = said.to_batches(max_chunksize=CHUNK_ROWS)
-    contents: Iterable[dict[str, Any]] = (row for batch in batches for row in batch.to_pylist())
-    if recipe.publish.split is not None:
-        table, contents = _split(table, state.columns[recipe.publish.split].take(mine))
-    for name, values in publish.write_content(contents, content).items():
+    with publish.Content(content) as written:
+        if recipe.publish.split is not None:
+            table = _split(table, state.columns[recipe.publish.split], rows, written)
+        else:
+            sizes = [_write(recipe.kind, one, written) for one in _content(recipe.kind, state, rows)]
+            if recipe.kind not in WITH_IMAGE:
+                table = _with(table, "nbytes", pa.array(sizes, pa.int64()))
+    for name, values in written.columns().items():
         table = table.append_column(name, values)
     if recipe.publish.shuffle:
         order = [publish.shuffle_key(recipe.seed, uid) for uid in table["uid"].to_pylist()]
-        table = table.set_column(table.schema.get_field_index("row"), "row", pa.array(order, pa.uint64()))
+        table = _with(table, "row", pa.array(order, pa.uint64()))
     return table.rename_columns({"row": "order"})
 
 
-def _content(kind: Kind, state: ShardState, mine: pa.Array) -> pa.Table:
-    """What a kind of sample consists of, its bytes aside: the steps' own where they made it."""
-    text = state.columns.get("text", state.rows["text"]).take(mine)
-    made = {c: state.columns[c].take(mine) for c in formats.CONTENT[kind] if c in state.columns}
-    return pa.table({"text": pc.fill_null(text, ""), **made})
+def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, values)
 
 
-def _payload(kind: Kind, state: ShardState, mine: pa.Array, said: pa.Table) -> dict[str, Any]:
-    """The place of the bytes, if an op made the image; and how large a sample is, by which shards are cut."""
-    if kind in ("caption", "ocr"):
-        if "image" not in state.columns:
-            return {}
-        image = state.columns["image"].take(mine).combine_chunks()
-        place = {name: pc.struct_field(image, name) for name in PLACE}
-        if place["tar"].null_count:
-            lost = state.rows["uid"].take(mine)[pc.index(pc.is_null(place["tar"]), True).as_py()]
-            raise StepError(f"sample {lost} is kept without its image; let the op that makes it fail such rows")
-        return place
-    size = pc.cast(pc.binary_length(said["text"]), pa.int64())
-    if kind == "interleaved" and "images" in said.column_names:
-        images = [sum(b["nbytes"] or 0 for b in one.as_py() or () if b is not None) for one in said["images"]]
-        size = pc.add(size, pa.array(images, pa.int64()))
-    return {"nbytes": size}
+def _content(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """What each row consists of, its image's bytes aside: the steps' own where they made it."""
+    made = {c: state.columns[c] for c in formats.CONTENT[kind] if c in state.columns}
+    for start in range(0, len(rows), CHUNK_ROWS):
+        mine = rows[start : start + CHUNK_ROWS]
+        text = state.columns["text"].take(mine) if "text" in state.columns else state.rows["text"].take(pa.array(mine))
+        yield from pa.table({"text": pc.fill_null(text, ""), **{c: v.take(mine) for c, v in made.items()}}).to_pylist()
 
 
-def _split(table: pa.Table, parts: pa.ChunkedArray) -> tuple[pa.Table, Iterable[dict[str, Any]]]:
-    """A row for each text of each row's list that is not empty, with a uid of its own, and these texts.
+def _write(kind: Kind, content: Mapping[str, Any], written: publish.Content) -> int:
+    """Write what a sample consists of; its bytes, by which output shards are cut: of its text and its images."""
+    written.add(content)
+    images = sum(blob["nbytes"] or 0 for blob in content.get("images") or () if blob is not None)
+    return len(content["text"].encode()) + images
+
+
+def _place_of_image(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """The place of the bytes, if an op made the image."""
+    if kind not in WITH_IMAGE or "image" not in state.columns:
+        return {}
+    image = state.columns["image"].take(rows).combine_chunks()
+    place = {name: pc.struct_field(image, name) for name in PLACE}
+    if place["tar"].null_count:
+        lost = state.rows["uid"][int(rows[pc.index(pc.is_null(place["tar"]), True).as_py()])]
+        raise StepError(f"sample {lost} is kept without its image; let the op that makes it fail such rows")
+    return place
+
+
+def _split(table: pa.Table, parts: Values, rows: npt.NDArray[np.int64], written: publish.Content) -> pa.Table:
+    """A row for each text of each row's list that is not empty, with a uid of its own; the texts are written.
 
     The meta of each names the text that it is a part of, and its number in the list.
     """
-    lists = parts.to_pylist()
-    places = [(n, at, text) for n, texts in enumerate(lists) for at, text in enumerate(texts or ()) if text]
-    split = table.take(pa.array([n for n, _, _ in places], pa.int64())).to_pylist()
-    for row, (_, number, text) in zip(split, places, strict=True):
-        meta = json.loads(row["meta"] or "{}") | {"part": number, "part_of": row["uid"]}
-        row |= {"uid": uid_of("text", row["uid"], str(number)), "nbytes": len(text.encode())}
-        row["meta"] = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-    return pa.Table.from_pylist(split, schema=table.schema), ({"text": text} for _, _, text in places)
+    found = []
+    for start in range(0, len(rows), CHUNK_ROWS):
+        of_rows = table.slice(start, CHUNK_ROWS).to_pylist()
+        texts = parts.take(rows[start : start + CHUNK_ROWS]).to_pylist()
+        for row, number, text in (
+            (r, n, t) for r, ts in zip(of_rows, texts, strict=True) for n, t in enumerate(ts or ())
+        ):
+            if text:
+                meta = json.loads(row["meta"] or "{}") | {"part": number, "part_of": row["uid"]}
+                said = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+                uid = uid_of("text", row["uid"], str(number))
+                found.append(row | {"uid": uid, "nbytes": _write("text", {"text": text}, written), "meta": said})
+    return pa.Table.from_pylist(found, schema=table.schema)

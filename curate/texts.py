@@ -33,7 +33,8 @@ def kind_of(path: Path, is_split: bool = False) -> str:
         name = name.removesuffix(suffix)
     kind = Path(name).suffix.lower()
     if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
-        raise TableError(f"{path}: {unknown('kind of text file', kind, (*TEXT_SUFFIXES, *TABLE_SUFFIXES))}")
+        known = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
+        raise TableError(f"{path}: {unknown('kind of text file', kind, known)}")
     return kind
 
 

@@ -12,8 +12,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,11 +21,13 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from curate.html.images import resolve
+from curate.opt_out import RESERVATION
 
 MAX_LINKS = 10_000
 """The most image links that are taken from one page of a WAT file."""
 
 _HTML = re.compile(r"\s*(text/html|application/xhtml\+xml)\b", re.I)
+_NOTICES = ("x-robots-tag", RESERVATION)
 _CHUNK = re.compile(rb"\s*[0-9a-fA-F]{1,8}[ \t]*(;[^\r\n]*)?\r?\n")
 _LINK = re.compile(r"IMG@/(src|data-src)", re.I)
 
@@ -33,13 +35,15 @@ _LINK = re.compile(r"IMG@/(src|data-src)", re.I)
 @dataclass(frozen=True)
 class WarcPage:
     """A page as a crawler got it. `date` is the record's (ISO 8601), `content_type` HTTP's header, `offset` the place
-    in the file, of the compressed record where it is compressed."""
+    in the file, of the compressed record where it is compressed, `notices` HTTP's headers that speak of the page's use
+    (`x_robots_tag`, `tdm_reservation`), those that there are."""
 
     url: str
     date: str
     content_type: str | None
     data: bytes
     offset: int
+    notices: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,15 @@ def _page(record: WarcRecord, max_record_bytes: int) -> WarcPage | WarcFault:
     if isinstance(body, WarcFault):
         return body
     date, said = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
-    return WarcPage(_url(record), date, said, body, record.stream_pos)
+    return WarcPage(_url(record), date, said, body, record.stream_pos, _notices(record))
+
+
+def _notices(record: WarcRecord) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in record.http_headers.items() if record.is_http_parsed else ():
+        if name.lower() in _NOTICES:
+            found.setdefault(name.lower().replace("-", "_"), []).append(value)
+    return found
 
 
 def _body(record: WarcRecord, most: int) -> bytes | WarcFault:

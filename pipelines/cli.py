@@ -6,17 +6,16 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. NO_COLOR is honoured
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
-from typer.core import TyperGroup
 
 from curate.sample import Kind
+from pipelines.cli_mix import mix_app
+from pipelines.guard import guarded
+from pipelines.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -25,24 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set steps.clip_score.keep...=")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="Ray workers. Results do not depend on it.")]
-InlineOption = Annotated[bool, typer.Option("--inline", help="Run everything in this process, for a debugger.")]
-
-CPUS = os.cpu_count() or 1
-INTERRUPTED = 130
-# Typer carries its own click, so the class is taken from where typer shows it.
-USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-
-def example(*lines: str) -> str:
-    """The end of a command's help."""
-    return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 @app.command(epilog=example("curate run recipes/demo.yaml --set steps.clip_score.keep.clip_score.top=0.5"))
@@ -198,110 +179,7 @@ def attach(
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
 
 
-class DefaultsToWrite(TyperGroup):
-    """`curate mix PATH=WEIGHT ...` without a command's name writes a mixture."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the name in where it is left out."""
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["write", *args]
-        return super().parse_args(ctx, args)
-
-
-mix_app = typer.Typer(cls=DefaultsToWrite, no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
-
-ManifestArgument = Annotated[Path, typer.Argument(help="A mixture manifest.", metavar="MANIFEST")]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, where the manifest does not say it.")]
-
-
-@mix_app.command(
-    epilog=example(
-        "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
-        "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
-        "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
-        "curate mix recipes/mm1.yaml --set sources.documents.weight=0.3 -o work/mixture.json",
-    )
-)
-def write(  # noqa: PLR0913 - a command's options
-    datasets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Published datasets and weights, or one specification.", metavar="PATH=WEIGHT... | SPEC.yaml"
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("mixture.json"),
-    seed: Annotated[int | None, typer.Option(min=0, help="The seed of every shuffle.")] = None,
-    onto: Annotated[
-        str | None, typer.Option("--continue", metavar="MANIFEST@STEP", help="Go on from a manifest at a step of it.")
-    ] = None,
-    skip_steps: Annotated[list[str] | None, typer.Option(metavar="A-B", help="Leave these steps out.")] = None,
-    set_: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a mixture of datasets and weights.
-
-    The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
-    shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
-    """
-    from pipelines import mixtures, runs
-
-    if not datasets and onto is None:
-        raise typer.BadParameter("give datasets with weights, or a specification")
-    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []), set_ or [])
-    if as_json:
-        runs.print_json(built.manifest.model_dump(mode="json"))
-        return
-    mixtures.show(built, out)
-
-
-@mix_app.command(
-    epilog=example("curate mix at work/mixture.json --step 4000", "curate mix at m.json --step 0 | cut -f5")
-)
-def at(
-    manifest: ManifestArgument,
-    step: Annotated[int, typer.Option(min=0, help="The step, counted from 0.")],
-    batch: BatchOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the samples of a step, reading no data.
-
-    Source, epoch, row, uid and tar of each, from the manifest and the indexes alone; what else holds at the step, its
-    stage and resolution for example, goes to stderr.
-    """
-    from pipelines import mixtures, runs
-
-    rows = mixtures.at(manifest, step, batch)
-    runs.print_json(rows) if as_json else mixtures.show_at(rows)
-    mixtures.show_stage(mixtures.stage(manifest, step, batch))
-
-
-@mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
-def simulate(
-    manifest: ManifestArgument,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps.")],
-    batch: BatchOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell what a run would draw: shares, epochs, first repeats.
-
-    By arithmetic: nothing is drawn, a million steps take no longer than one.
-    """
-    from pipelines import mixtures, runs
-
-    found = mixtures.simulate(manifest, steps, batch)
-    runs.print_json(found) if as_json else mixtures.show_simulated(found)
-
-
-@mix_app.command("schema", epilog=example("curate mix schema > mixture.schema.json"))
-def mix_schema(
-    of_specification: Annotated[bool, typer.Option("--spec", help="Of the specification, not the manifest.")] = False,
-) -> None:
-    """Print the JSON Schema of a mixture manifest."""
-    from curate import mix
-
-    schema_ = mix.MixtureSpec.model_json_schema() if of_specification else mix.json_schema()
-    typer.echo(json.dumps(schema_, indent=2))
 
 
 @app.command(epilog=example("curate verify work/demo/dataset"))
@@ -395,7 +273,9 @@ def convert(
     runs.show_prepared(done, out, as_json)
 
 
-@app.command(epilog=example("curate quality --positive good/*.jsonl --negative crawl/*.jsonl --out work/quality.bin"))
+@app.command(
+    epilog=example('curate quality --positive "good/*.jsonl" --negative "crawl/*.jsonl" --out work/quality.bin')
+)
 def quality(
     positive: Annotated[list[str], typer.Option(help="Texts to like: files, globs of them, or a dataset.")],
     negative: Annotated[list[str], typer.Option(help="Texts as a crawl has them.")],
@@ -450,58 +330,3 @@ def _root(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     return guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))
-
-
-def guarded(call: Callable[[], Any]) -> int:
-    """Call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
-    from curate.settings import SettingsError
-
-    try:
-        found = call()
-        if found == INTERRUPTED:  # typer turns Ctrl-C into this number
-            return _stopped()
-        return found if isinstance(found, int) else 0
-    except (typer.Abort, KeyboardInterrupt):
-        return _stopped()
-    except USAGE_ERROR as err:
-        err.show()
-        return 2
-    except typer.Exit as done:
-        return int(done.exit_code)
-    except SettingsError as err:
-        return _say(err, 2)
-    except BrokenPipeError:
-        # The reader has gone; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception as err:
-        if isinstance(err, _mendable()):
-            return _say(err, 1)
-        raise
-
-
-def _stopped() -> int:
-    typer.echo("stopped; run the same command to go on", err=True)
-    return INTERRUPTED
-
-
-def _say(err: Exception, code: int) -> int:
-    typer.echo(f"error: {_plainly(err) if isinstance(err, OSError) else err}", err=True)
-    return code
-
-
-def _plainly(err: OSError) -> str:
-    """What the system said, without its number, and where."""
-    if err.errno is None:
-        return str(err)
-    where = "" if err.filename is None else f"{err.filename}: "
-    full = "; make room and run again: what was committed is kept" if err.errno in (ENOSPC, EDQUOT) else ""
-    return f"{where}{err.strerror or err}{full}"
-
-
-def _mendable() -> tuple[type[Exception], ...]:
-    from curate.engine import WorkerError
-    from curate.run import RunError
-    from curate.steps import StepError
-
-    return (ValueError, OSError, RunError, WorkerError, StepError)

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from curate import tables, texts
+from curate.document import is_image, text_of
 from curate.models import load_fasttext_label
 from curate.ops.text import one_line
 from curate.sample import commit_file, commit_text, dump_json, file_sha256
 from curate.shards import ShardReader, load_dataset
-from curate.shards.info import dataset_file
+from curate.shards.info import DATASET_FILE
 from pipelines.demo_truth import roc_auc
 
 HELD_OUT_ONE_IN = 10
@@ -54,7 +55,8 @@ class Training:
 def train(positives: Sequence[str], negatives: Sequence[str], out: Path, how: Training | None = None) -> dict[str, Any]:
     """Train, write the model to `out` (.bin, or .ftz compressed) and what is known of it to `out`.json; returns that.
 
-    `positives` and `negatives`: files of texts (see curate.texts), patterns of such, or datasets. Raises QualityError.
+    `positives` and `negatives`: files of texts (see curate.texts), patterns or folders of such, or datasets of texts,
+    pages or documents. Raises QualityError.
     """
     how = how or Training()
     if out.suffix not in (".bin", ".ftz"):
@@ -82,6 +84,7 @@ def train(positives: Sequence[str], negatives: Sequence[str], out: Path, how: Tr
             _fit(lines, temporary, out.suffix == ".ftz", how)
     known = {
         "model_sha256": file_sha256(out),
+        "model_bytes": out.stat().st_size,
         "sources": {how.positive_label: _named(positives), how.negative_label: _named(negatives)},
         "texts": counts,
         "held_out": _judged(out, held, how),
@@ -139,26 +142,55 @@ def _texts(source: str) -> Iterator[str]:
         info, folder = load_dataset(dataset), dataset.parent
         for shard in info.shards:
             with ShardReader(folder / shard.tar, folder / shard.index) as reader:
-                for row in range(len(reader)):
-                    if any(part.name == "txt" for part in reader.parts(row)):
-                        yield reader.read_part(row, "txt").decode("utf-8", "replace")
+                yield from (text for row in range(len(reader)) if (text := _text(reader, row)))
         return
-    for path in tables.expand(source):
+    for path in _files(source):
         for found in texts.read(path):
             if not isinstance(found, tables.BadRow):
                 yield found["text"]
 
 
+def _text(reader: ShardReader, row: int) -> str:
+    """The text of a sample, of a document its blocks; empty for none."""
+    names = {part.name for part in reader.parts(row)}
+    if "txt" in names:
+        return reader.read_part(row, "txt").decode("utf-8", "replace")
+    segments = json.loads(reader.read_part(row, "json")).get("segments", ()) if "json" in names else ()
+    return text_of([segment for segment in segments if not is_image(segment)])
+
+
 def _named(sources: Sequence[str]) -> list[dict[str, str]]:
     """File names and digests, no paths: the same texts elsewhere make the same card."""
-    files = [[dataset] if (dataset := _dataset(source)) else tables.expand(source) for source in sources]
+    files = [[dataset] if (dataset := _dataset(source)) else _files(source) for source in sources]
     return [{"name": path.name, "sha256": file_sha256(path)} for paths in files for path in paths]
 
 
 def _dataset(source: str) -> Path | None:
-    """The dataset.json that a source is or holds."""
+    """The dataset.json that a source is or holds, or would hold if it were not below, in `dataset`."""
     path = Path(source)
-    return dataset_file(path) if path.is_dir() or path.name == "dataset.json" else None
+    if path.name == DATASET_FILE:
+        return path
+    is_one = any((folder / DATASET_FILE).is_file() for folder in (path, path / "dataset"))
+    return path / DATASET_FILE if is_one else None
+
+
+def _files(source: str) -> list[Path]:
+    """The files that a source means; of a folder, those right in it that hold texts. Raises QualityError."""
+    path = Path(source)
+    if not path.is_dir():
+        return tables.expand(source)
+    found = sorted(file for file in path.iterdir() if file.is_file() and _holds_texts(file))
+    if not found:
+        raise QualityError(f"{source}: the folder holds neither a dataset.json nor files of text (txt, md, jsonl, ...)")
+    return found
+
+
+def _holds_texts(path: Path) -> bool:
+    """Whether its name says so; a file without a suffix might be anything."""
+    try:
+        return texts.kind_of(path) != ""
+    except tables.TableError:
+        return False
 
 
 def _judged(model: Path, held: dict[str, list[str]], how: Training) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Shelf:
     """A pool's tar of images; `blob` gives what a later op reads of one."""
 
     def __init__(self, folder: Path) -> None:
-        self._pool = Pool(folder, "test")
+        self._pool = Pool(folder, "test", "once")
         self._count = 0
 
     def blobs(self, *files: bytes | str) -> list[Blob]:

@@ -36,7 +36,7 @@ class Store:
     """Kept rows and their bytes, as publishing has them: the sample formats are the project's own."""
 
     def __init__(self, folder: Path) -> None:
-        self._pool = Pool(folder, "store")
+        self._pool = Pool(folder, "store", "once")
         self._pool.folder.mkdir(parents=True)
         self._count = 0
 

@@ -62,6 +62,18 @@ def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workpla
     assert one["meta"] == {"content_type": "text/html; charset=utf-8", "date": "2024-01-02T03:04:05Z"}
 
 
+def test_a_page_of_an_archive_whose_server_opted_out_is_dropped_by_name(place: Workplace) -> None:
+    page = b"<html><body><p>The harbour was quiet in the morning.</p></body></html>"
+    notices = ("X-Robots-Tag: noai", "TDM-Reservation: 1", "X-Robots-Tag: otherbot: noai", "Server: x")
+    records = [record(http(page, "200 OK", "text/html", notice), url=f"{URL}/{n}") for n, notice in enumerate(notices)]
+    (place.src / "a.warc").write_bytes(b"".join(records))
+    steps = [{"op": "page_opt_out", "keep": {"page_opt_out": {"is": None}}}, {"op": "html_document"}]
+    source = {"type": "warc", "path": str(place.src / "a.warc")}
+    found = place.run(place.recipe(kind="interleaved", source=source, steps=steps))
+    assert found.code == 0, found.stderr
+    assert found.steps["page_opt_out"]["dropped"] == {"page_opt_out.is": 2}
+
+
 def test_links_of_a_wat_become_pairs_to_fetch(place: Workplace) -> None:
     links = [{"path": "IMG@/src", "url": "http://127.0.0.1:1/a.jpg", "alt": "a picture"}] * 2
     (place.src / "a.wat").write_bytes(record(wat(links), kind="metadata"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from typing import Any
 
 import pytest
 from conftest import ROOT, Workplace
 from documents import picture
+
+from curate import recipe as recipes
 
 STORIES = [
     "When the morning came, the old man walked down to the river and sat on the stone where his father had sat before"
@@ -43,6 +46,20 @@ def test_the_recipe_keeps_the_pages_with_prose_and_photographs(site: Workplace, 
     run = site.run(ROOT / "recipes" / f"{name}.yaml", *said)
     assert run.code == 0, run.stderr
     assert sorted(images(site)) == [["photo0.jpg"], ["photo1.jpg"], ["photo2.jpg"]], run.steps
+
+
+@pytest.mark.parametrize(("name", "mark"), [("mmc4", r" +# (?:core|ff)"), ("obelics", "")])
+def test_what_a_recipe_has_as_a_comment_can_be_uncommented(place: Workplace, name: str, mark: str) -> None:
+    said = (ROOT / "recipes" / f"{name}.yaml").read_text()
+    head, steps = said.split("steps:", 1)
+    path = place.root / f"{name}.yaml"
+    path.write_text(f"{head}steps:" + re.sub(rf"(?m)^( *)# (.*?){mark}$", r"\1\2", steps))
+    more = {s.op for s in recipes.load(path).steps} - {
+        s.op for s in recipes.load(ROOT / "recipes" / f"{name}.yaml").steps
+    }
+    assert more == (
+        {"document_faces", "drop_face_images"} if mark else {"host_opt_out", "drop_opted_out_links", "document_nsfw"}
+    )
 
 
 def images(place: Workplace) -> list[list[str]]:

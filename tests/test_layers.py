@@ -12,16 +12,16 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words words reading_order characters bidi",
-        "text_stats page_words sentences image_structure blob document files remedies clip_tokens fonts",
-        "images tables shards lines",
+        "settings sample function_words words reading_order characters phone_numbers bidi",
+        "text_stats page_words sentences image_structure blob document files remedies clip_tokens opt_out fonts",
+        "images tables shards personal_data lines",
         "html pdf typeset ocr",
         "download texts models llm mix interchange warc",
         "text_tokens",
         "ops",
         "source",
         "recipe",
-        "rules pool",
+        "rules pool columns",
         "chunk sources formats",
         "steps",
         "publish explain",

@@ -167,11 +167,11 @@ def test_positions_and_draws_before_the_start_are_refused() -> None:
         schedule((0, 0), [1])
 
 
-def test_a_period_of_a_hundred_sources_is_laid_out_in_half_a_second() -> None:
-    slots = shares(list(np.random.default_rng(time.time_ns()).dirichlet([0.3] * 100)))
+def test_a_position_among_a_hundred_sources_is_found_without_laying_out_what_is_before_it() -> None:
+    slots = shares(list(np.random.default_rng(7).dirichlet([0.3] * 100)))
     start = time.process_time()
-    schedule(slots, [0])
-    assert time.process_time() - start < 0.5
+    schedule(slots, [10**12])
+    assert time.process_time() - start < 10  # laid out, it would be days
 
 
 # --- draws to rows ---

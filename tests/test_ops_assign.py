@@ -76,7 +76,10 @@ def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Pa
             assert image is not None
             score = row(clip_score(precision="float32")([image], [following[start:end]]))["clip_score"]
             assert similarity == pytest.approx(score, abs=1e-6)
-    assert found["max_similarity"] == max(s for s in found["similarities"] if s is not None)
+    known = [s for s in found["similarities"] if s is not None]
+    assert found["max_similarity"] == max(known)
+    assert found["similarity_of_75"] == min(known), "of three images all must reach it, for two are fewer than 75 %"
+    assert (found["images_matched"], found["sentences"]) == (3, 6)
 
 
 def test_in_document_order_nothing_moves_and_the_similarities_are_the_same(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_text_made_to_be_slow_is_measured_in_little_time(text: str) -> None:
     start = time.process_time()
     for op in (gopher_quality, gopher_repetition, fineweb, c4_lines, obelics_text()):
         one(op, text) if op.spec.reads == ("text",) else op([text], ["en"])
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 30
 
 
 def test_a_measure_does_not_depend_on_the_other_texts_of_its_batch() -> None:

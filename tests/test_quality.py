@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from curate.document import image_segment, text_segment
 from curate.models import ModelError
 from curate.ops.text import fasttext_quality
+from curate.sample import uid_of
+from curate.shards import DatasetInfo, ShardWriter, save_dataset
+from curate.tables import TableError
 from pipelines.quality import QualityError, Training, train
 
 SMALL = Training(dimensions=8, buckets=1000, epochs=20)
@@ -81,6 +85,41 @@ def test_what_cannot_be_trained_or_used_is_refused_with_a_reason(sources: tuple[
         fasttext_quality(model=str(tmp_path / "q.bin"), label="high")
     with pytest.raises(ModelError, match="is not a fastText model"):
         fasttext_quality(model=str(ROOT / "README.md"))
+
+
+def test_a_folder_of_texts_is_taken_file_by_file_and_one_without_is_named(
+    sources: tuple[str, str], tmp_path: Path
+) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    for n, text in enumerate(texts(GOOD, 40, 0)):
+        (good / f"{n}.txt").write_text(text)
+    (good / "prepared.json").write_text("{}")
+    known = train([str(good)], [sources[1]], tmp_path / "q.bin", SMALL)
+    assert known["texts"]["hq"] + known["held_out"]["texts"]["hq"] == 40
+    assert known["model_bytes"] == (tmp_path / "q.bin").stat().st_size
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(QualityError, match=r"empty: the folder holds neither a dataset\.json nor files of text"):
+        train([str(tmp_path / "empty")], [sources[1]], tmp_path / "q.bin", SMALL)
+    (tmp_path / "page.html").write_text("<p>")
+    with pytest.raises(TableError, match=r"unknown kind of text file '\.html'.*no suffix"):
+        train([str(tmp_path / "page.html")], [sources[1]], tmp_path / "q.bin", SMALL)
+
+
+def test_documents_that_were_published_are_liked_for_their_texts(sources: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    with ShardWriter(folder / "00000.tar", kind="interleaved") as writer:
+        for n, text in enumerate(texts(GOOD, 40, 0)):
+            document = [text_segment(text[:60]), image_segment("http://a/1.jpg"), text_segment(text[60:])]
+            uid = uid_of("interleaved", str(n))
+            writer.add(uid, {"json": json.dumps({"uid": uid, "segments": document}).encode()})
+    shard = writer.info
+    size = {"samples": shard.samples, "bytes": shard.bytes}
+    save_dataset(DatasetInfo(name="x", kind="interleaved", recipe="test", shards=(shard,), **size), folder)
+    known = train([str(folder)], [sources[1]], tmp_path / "q.bin", SMALL)
+    assert known["texts"]["hq"] + known["held_out"]["texts"]["hq"] == 40
+    assert known["held_out"]["auc"] == 1.0
 
 
 def test_the_classifier_is_named_by_its_content(sources: tuple[str, str], tmp_path: Path) -> None:

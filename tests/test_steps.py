@@ -230,11 +230,11 @@ def test_a_group_op_that_shuffles_its_rows_is_refused(own: Workplace) -> None:
 
 def test_a_pool_that_cannot_be_read_stops_the_run_and_is_no_verdict_on_its_rows(own: Workplace) -> None:
     own.run(own.recipe())
-    tar = next(own.out.glob("pool-*/00001.tar"))
+    tar = next(own.out.glob("pool-*/*.tar"))
     tar.rename(own.root / "away.tar")
     path = own.recipe(steps=[{"op": "image_size"}])
     found = own.run(path)
-    assert found.code == 1 and "00001.tar" in found.stderr
+    assert found.code == 1 and tar.name in found.stderr
     (own.root / "away.tar").rename(tar)
     assert own.run(path).steps["image_size"]["kept"] == 25
 

@@ -141,10 +141,10 @@ def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> No
 
 
 def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
     tokens.text_code("simple").encode("y" * 1_000_000)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 30  # quadratic, it would be hours
 
 
 def test_words_outside_the_vocabulary_share_one_id() -> None:

@@ -46,6 +46,13 @@ def test_a_page_comes_with_its_address_date_and_type() -> None:
     assert found == WarcPage("https://a.example/1", DATE, "text/html; charset=koi8-r", PAGE, 0)
 
 
+def test_what_the_headers_say_of_the_page_s_use_comes_with_it() -> None:
+    headers = "Content-Type: text/html\r\nX-Robots-Tag: otherbot: noindex\r\nx-robots-tag: noai\r\nTDM-Reservation: 1"
+    (found,) = read(response("https://a.example/1", headers=headers))
+    assert isinstance(found, WarcPage)
+    assert found.notices == {"x_robots_tag": ["otherbot: noindex", "noai"], "tdm_reservation": ["1"]}
+
+
 def test_the_header_s_charset_reads_the_page() -> None:
     word = "прилив"
     data = response("https://a.example/1", f"<p>{word}".encode("koi8-r"), "Content-Type: text/html; charset=koi8-r")

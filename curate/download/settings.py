@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curate import __version__
+from curate.opt_out import OPT_OUT
 from curate.settings import Settings
 
-OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex")
 USER_AGENT = f"curate-mm/{__version__} (multimodal dataset curation; honours X-Robots-Tag)"
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -48,9 +48,10 @@ class DownloadSettings(Settings):
     the connection. `retries` further attempts follow a timeout, a broken connection, 429 or 5xx, after
     `backoff_s` doubled each time with a jitter keyed by the URL, or after the server's Retry-After if that is at most
     `retry_after_max_s`. After `host_failures` such failures of a host in a row its other rows fail at once, as
-    host_down, for a minute. `allow_private` names the private hosts, addresses or networks that may be fetched.
-    `window` is how many rows may be ahead of the next one to be handed over, and `buffer_bytes` how much of
-    them stays in memory (the rest waits in an unnamed temporary file).
+    host_down, for a minute. `respect_opt_out`: words of the header X-Robots-Tag by which a file is not taken, and
+    `tdm-reservation` for the header of that name (of which img2dataset knows nothing). `allow_private` names the
+    private hosts, addresses or networks that may be fetched. `window` is how many rows may be ahead of the next one to
+    be handed over, and `buffer_bytes` how much of them stays in memory (the rest waits in an unnamed temporary file).
     """
 
     engine: Literal["curate", "img2dataset"] = "curate"

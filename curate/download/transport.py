@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -20,6 +20,7 @@ from curate.download.client import Answer, Client, FetchError, Head
 from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
+from curate.opt_out import RESERVATION, forbidding, is_reserved
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 DOWN_S = 60
@@ -192,14 +193,19 @@ class Transport:
         return 0 if self._opt_out(head) else self.settings.max_bytes
 
     def _opt_out(self, head: Head) -> str | None:
-        return opted_out(head.all("x-robots-tag"), self.settings.user_agent_token, self.settings.respect_opt_out)
+        """The header by which this answer may not be used, if any."""
+        words, token = self.settings.respect_opt_out, self.settings.user_agent_token
+        for value in head.all("x-robots-tag"):
+            if forbidding(value, (token,), words):
+                return f"X-Robots-Tag: {value[:200]}"
+        reserved = RESERVATION in words and is_reserved(head.get(RESERVATION))
+        return f"{RESERVATION}: 1" if reserved else None
 
     def _ext(self, answer: Answer) -> str | None:
         """The extension of a body that is what was wanted. Raises FetchError for any other, or one not to be used."""
         head = answer.head
-        words = self._opt_out(head)
-        if words:
-            raise FetchError("opt_out", f"X-Robots-Tag: {words}")
+        if forbidden := self._opt_out(head):
+            raise FetchError("opt_out", forbidden)
         if answer.is_cut:
             raise FetchError("body_too_large", f"more than {self.settings.max_bytes} bytes")
         ext, error = (sniff if self.wants == "image" else sniff_page)(answer.body)
@@ -235,14 +241,3 @@ def seconds_to_wait(value: str | None) -> float | None:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except (ValueError, OverflowError):
         return None
-
-
-def opted_out(values: Iterable[str], token: str, disallowed: tuple[str, ...]) -> str | None:
-    """The X-Robots-Tag value that forbids the use, if any: `noai, noindex`, or the same for one agent by its name."""
-    for value in values:
-        addressee, colon, rest = value.partition(":")
-        if colon and addressee.strip().lower() not in (token, "*"):
-            continue
-        if any(word.strip().lower() in disallowed for word in (rest if colon else value).split(",")):
-            return value[:200]
-    return None

@@ -34,11 +34,11 @@ CONTENT: Mapping[str, pa.DataType | None] = {
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
 the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
 
-OWN = ("row", "error", "detail")
+OWN = ("row", "error", "detail", "inputs")
 """Names in every file of columns, which no op may give one of its own."""
 
 TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
-         "order", "image_name", "content", "content_at", "content_bytes")  # fmt: skip
+         "order", "image_name", "content", "content_at", "content_bytes", "content_size")  # fmt: skip
 """What a row is read by and published from: no step's column takes the place of one."""
 
 GIVEN = ("download", "folder")
@@ -66,6 +66,8 @@ OPS: Mapping[str, str] = {
     "mask_pii": "curate.ops.pii:mask_pii",
     "contamination": "curate.ops.decontaminate:contamination",
     "perplexity": "curate.ops.perplexity:perplexity",
+    "paragraph_perplexity": "curate.ops.perplexity:paragraph_perplexity",
+    "drop_unlikely_paragraphs": "curate.ops.perplexity:drop_unlikely_paragraphs",
     "fasttext_quality": "curate.ops.text:fasttext_quality",
     "line_digests": "curate.ops.text_repeats:line_digests",
     "repeated_lines": "curate.ops.text_repeats:repeated_lines",
@@ -78,9 +80,19 @@ OPS: Mapping[str, str] = {
     "drop_foreign_paragraphs": "curate.ops.interleaved:drop_foreign_paragraphs",
     "image_links": "curate.ops.interleaved:image_links",
     "document_images": "curate.ops.interleaved:document_images",
+    "image_hashes": "curate.ops.image_copies:image_hashes",
+    "image_copies": "curate.ops.image_copies:image_copies",
+    "drop_copied_images": "curate.ops.image_copies:drop_copied_images",
     "nsfw": "curate.ops.nsfw:nsfw",
     "document_nsfw": "curate.ops.nsfw:document_nsfw",
+    "drop_nsfw_images": "curate.ops.nsfw:drop_nsfw_images",
+    "faces": "curate.ops.faces:faces",
+    "document_faces": "curate.ops.faces:document_faces",
+    "drop_face_images": "curate.ops.faces:drop_face_images",
     "assign_images": "curate.ops.assign:assign_images",
+    "page_opt_out": "curate.ops.opt_out:page_opt_out",
+    "host_opt_out": "curate.ops.opt_out:host_opt_out",
+    "drop_opted_out_links": "curate.ops.opt_out:drop_opted_out_links",
     "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
     "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
     "drop_common_links": "curate.ops.pages_dedup:drop_common_links",

@@ -101,3 +101,50 @@ def write(
     schema = pa.schema([("uid", pa.string()), *columns.items()])
     for path, table in zip(outputs, by_shard(db, query, sizes), strict=True):
         pq.write_table(table.cast(schema), path)
+
+
+def gather(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
+    """Fill `table` (shard, row, `columns`) from the inputs, in one transaction: a commit a shard would cost more."""
+    db.execute("BEGIN")
+    for shard, path in enumerate(inputs):
+        make = f"CREATE TABLE {table} AS" if shard == 0 else f"INSERT INTO {table}"
+        found = f"SELECT {shard} AS shard, file_row_number AS row, {columns}"
+        db.execute(f"{make} {found} FROM read_parquet(?, file_row_number = true)", [str(path)])
+    db.execute("COMMIT")
+
+
+def write_lists(
+    db: DuckDBPyConnection,
+    query: str,
+    inputs: Sequence[Path],
+    outputs: Sequence[Path],
+    lists: str,
+    names: tuple[str, str],
+) -> None:
+    """One file a shard: the numbers `n` of the answer as lists as long as those of the column `lists`, and the largest.
+
+    The answer is ordered by shard, row and place in the list. The largest of none, or of nulls alone, is null.
+    """
+    sizes = [int(_lengths(path, lists).sum()) for path in inputs]
+    for path, target, table in zip(inputs, outputs, by_shard(db, query, sizes), strict=True):
+        numbers = table.column("n").combine_chunks()
+        pq.write_table(_listed(path, _lengths(path, lists), numbers, names), target)
+
+
+def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    found = pq.read_table(path, columns=[keys]).column(0)
+    lengths: np.ndarray[Any, np.dtype[np.int64]] = found.combine_chunks().value_lengths().fill_null(0).to_numpy()
+    return lengths
+
+
+def _listed(
+    path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
+) -> pa.Table:
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), counts)
+    most = np.full(len(lengths), -1, np.int32)
+    filled = lengths > 0
+    if filled.any():
+        most[filled] = np.maximum.reduceat(counts.fill_null(-1).to_numpy(), starts[:-1][filled])
+    largest = pa.array(most, mask=most < 0)
+    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: largest})

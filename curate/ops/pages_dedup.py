@@ -11,20 +11,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.blob import BLOB, Blob
 from curate.document import DOCUMENT, Segment, image_urls, is_image, text_of
-from curate.ops import Columns, Failed, _groups, group_op, op
-from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from curate.ops import Columns, _groups, group_op, op
+from curate.ops._segments import chosen, columns_of, out_of_step, stale, without_images, without_texts
 
 KEY_BYTES = 16
 
@@ -104,7 +99,7 @@ def drop_common_links(
     OBELICS and MM1 keep up to 10 occurrences, whatever the size of the corpus. Error: counts_out_of_step.
     """
     rows = [
-        _stale(image_urls(document), count) or _uncommon_links(document, count, max_occurrences)
+        stale(image_urls(document), count) or _uncommon_links(document, count, max_occurrences)
         for document, count in zip(documents, counts, strict=True)
     ]
     return columns_of(rows, drop_common_links)
@@ -114,12 +109,6 @@ def _uncommon_links(document: list[Segment], counts: Sequence[int], most: int) -
     keep = [count <= most for count in counts]
     left = {"document": without_images(document, keep), "links_left": sum(keep)}
     return left | {"links_dropped_by_count": len(keep) - sum(keep)}
-
-
-def _stale(parts: Sequence[object], counts: Sequence[object]) -> Failed | None:
-    if len(parts) == len(counts):
-        return None
-    return Failed("counts_out_of_step", f"{len(parts)} parts, {len(counts)} counts: a step in between changed them")
 
 
 @op(reads="images", writes={"image_keys": _KEYS}, version=1, batch_size=1024)
@@ -157,7 +146,7 @@ def drop_common_images(
     `images_left`: those that are there. Errors: images_out_of_step, counts_out_of_step.
     """
     rows = [
-        out_of_step(document, blobs) or _stale(blobs, count) or _uncommon(document, blobs, count, max_occurrences)
+        out_of_step(document, blobs) or stale(blobs, count) or _uncommon(document, blobs, count, max_occurrences)
         for document, blobs, count in zip(documents, images, counts, strict=True)
     ]
     return columns_of(rows, drop_common_images)
@@ -212,7 +201,7 @@ def drop_repeated_paragraphs(
     Error: counts_out_of_step.
     """
     rows = [
-        _stale(_texts(document), count) or _unrepeated(document, count, max_occurrences)
+        stale(_texts(document), count) or _unrepeated(document, count, max_occurrences)
         for document, count in zip(documents, counts, strict=True)
     ]
     return columns_of(rows, drop_repeated_paragraphs)
@@ -260,7 +249,7 @@ def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Pat
 def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
     """How many pages the host of a page has; null for a page without one."""
     with _groups.database(scratch) as db:
-        _gather(db, "listed", inputs, "uid, page_host")
+        _groups.gather(db, "listed", inputs, "uid, page_host")
         query = (
             "SELECT uid, pages AS host_pages FROM listed LEFT JOIN"
             " (SELECT page_host, count(*) AS pages FROM listed WHERE page_host IS NOT NULL GROUP BY ALL)"
@@ -308,23 +297,13 @@ def duplicate_image_sets(inputs: Sequence[Path], outputs: Sequence[Path], scratc
 # Out of core.
 
 
-def _gather(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
-    """Fill `table` (shard, row, `columns`) from the inputs, in one transaction: a commit a shard would cost more."""
-    db.execute("BEGIN")
-    for shard, path in enumerate(inputs):
-        make = f"CREATE TABLE {table} AS" if shard == 0 else f"INSERT INTO {table}"
-        found = f"SELECT {shard} AS shard, file_row_number AS row, {columns}"
-        db.execute(f"{make} {found} FROM read_parquet(?, file_row_number = true)", [str(path)])
-    db.execute("COMMIT")
-
-
 def _name_latest(
     inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path, by: tuple[str, str], name: str
 ) -> None:
     """Writes, for every row whose key another row has with a later date, the uid of the latest row of the key."""
     key, date = by
     with _groups.database(scratch) as db:
-        _gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
+        _groups.gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
         db.execute(
             "CREATE TABLE latest AS SELECT key, uid AS kept FROM listed WHERE key IN"
             " (SELECT key FROM listed WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1)"
@@ -339,7 +318,7 @@ def _count_lists(
 ) -> None:
     """Writes for each row the list of how often each of its keys occurs in all rows, and the largest of them."""
     with _groups.database(scratch) as db:
-        _gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
+        _groups.gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
         db.execute(
             "CREATE TABLE repeated AS SELECT key, count(*) AS n FROM places WHERE key IS NOT NULL"
             " GROUP BY key HAVING n > 1"
@@ -348,26 +327,4 @@ def _count_lists(
             f"SELECT CASE WHEN key IS NULL THEN NULL ELSE least(coalesce(n, 1), {_MOST}) END::INTEGER AS n"
             " FROM places LEFT JOIN repeated USING (key) ORDER BY shard, row, place"
         )
-        sizes = [int(_lengths(path, keys).sum()) for path in inputs]
-        tables = _groups.by_shard(db, query, sizes)
-        for path, target, table in zip(inputs, outputs, tables, strict=True):
-            counts = table.column("n").combine_chunks()
-            pq.write_table(_counted(path, _lengths(path, keys), counts, names), target)
-
-
-def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    found = pq.read_table(path, columns=[keys]).column(0)
-    lengths: np.ndarray[Any, np.dtype[np.int64]] = found.combine_chunks().value_lengths().fill_null(0).to_numpy()
-    return lengths
-
-
-def _counted(
-    path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
-) -> pa.Table:
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), counts)
-    most = np.zeros(len(lengths), np.int32)
-    filled = lengths > 0
-    most[filled] = np.maximum.reduceat(counts.fill_null(0).to_numpy(), starts[:-1][filled]) if filled.any() else 0
-    largest = pa.array(most, mask=most == 0)
-    return pa.table({"uid": pq.read_table(path, columns=["uid"]).column(0), names[0]: lists, names[1]: largest})
+        _groups.write_lists(db, query, inputs, outputs, keys, names)

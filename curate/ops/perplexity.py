@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.document import DOCUMENT, Block, Segment, is_image, text_of
 from curate.models import ModelError, file_digest
-from curate.ops import Columns, op
+from curate.ops import Columns, Failed, op
+from curate.ops._segments import columns_of, stale, without_texts
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -30,10 +32,7 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         self, *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:  # fmt: skip
-        if not 0 <= overlap_tokens < context_tokens:
-            raise ValueError(f"perplexity: overlap_tokens {overlap_tokens} must be less than {context_tokens}")
-        self._net, self._tokenizer, self._device = _load(model, precision)
-        self._context, self._overlap, self._most = context_tokens, overlap_tokens, max_tokens
+        self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
 
     @staticmethod
     def identity(
@@ -41,16 +40,105 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> str:  # fmt: skip
         """Digests of the model's files; of a hub's model, its name alone is known."""
-        path = Path(model)
-        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        return " ".join(f"{p.name}:{file_digest(p)}" for p in files if p.is_file())
+        return _digest(model)
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One perplexity a text."""
-        rows = [self._of(text) for text in texts]
+        rows = [self._scorer.of(text) for text in texts]
         return {"perplexity": [value for value, _ in rows], "perplexity_tokens": [count for _, count in rows]}
 
-    def _of(self, text: str) -> tuple[float | None, int]:
+
+@op(
+    reads="document",
+    writes={"paragraph_perplexities": pa.list_(pa.float32()), "max_paragraph_perplexity": pa.float32()},
+    version=1,
+    batch_size=8,
+)
+class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
+    """`perplexity` of each paragraph of a document by itself (null: one token or none), and the largest.
+
+    A heading gives a model nothing to expect its words by, so that bounds on prose fit it badly. OBELICS has one of
+    1500 in its configuration, by a KenLM of its own, and switched it off for paragraphs.
+    """
+
+    def __init__(
+        self, *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:  # fmt: skip
+        self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
+
+    @staticmethod
+    def identity(
+        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> str:  # fmt: skip
+        """As of `perplexity`."""
+        return _digest(model)
+
+    def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
+        """One list a document, an entry a paragraph."""
+        rows = [[self._scorer.of(s["text"])[0] for s in document if not is_image(s)] for document in documents]
+        most = [max((value for value in values if value is not None), default=None) for values in rows]
+        return {"paragraph_perplexities": rows, "max_paragraph_perplexity": most}
+
+
+@op(
+    reads=("document", "paragraph_perplexities"),
+    writes={
+        "document": DOCUMENT,
+        "text": pa.string(),
+        "paragraphs_likely": pa.int32(),
+        "dropped_by_perplexity": pa.int32(),
+    },
+    version=1,
+    batch_size=256,
+)
+def drop_unlikely_paragraphs(
+    documents: Sequence[list[Segment]],
+    perplexities: Sequence[list[float | None]],
+    *,
+    max_perplexity: float,
+    spare: tuple[Block, ...] = ("heading",),
+) -> Columns:
+    """The document without paragraphs above `max_perplexity`, its text, and how many are left; those without a value
+    stay.
+
+    `spare`: blocks (heading, list, table, code, quote) that stay whatever they have. The bound is the model's own: look
+    at the column's quantiles first. Error: counts_out_of_step.
+    """
+    rows = [
+        _likely(document, values, max_perplexity, spare)
+        for document, values in zip(documents, perplexities, strict=True)
+    ]
+    return columns_of(rows, drop_unlikely_paragraphs)
+
+
+def _likely(
+    document: list[Segment], values: Sequence[float | None], most: float, spare: Sequence[str]
+) -> Failed | dict[str, Any]:
+    paragraphs = [segment for segment in document if not is_image(segment)]
+    if failure := stale(paragraphs, values):
+        return failure
+    keep = [
+        value is None or value <= most or segment["block"] in spare
+        for segment, value in zip(paragraphs, values, strict=True)
+    ]
+    left = without_texts(document, keep)
+    counts = {"paragraphs_likely": sum(keep), "dropped_by_perplexity": len(keep) - sum(keep)}
+    return {"document": left, "text": text_of(left), **counts}
+
+
+class _Scorer:
+    """A model, and the perplexity of one text under it."""
+
+    def __init__(self, model: str, context: int, overlap: int, most: int, precision: str) -> None:
+        if not 0 <= overlap < context:
+            raise ValueError(f"perplexity: overlap_tokens {overlap} must be less than {context}")
+        self._net, self._tokenizer, self._device = _load(model, precision)
+        self._context, self._overlap, self._most = context, overlap, most
+
+    def of(self, text: str) -> tuple[float | None, int]:
+        """Its perplexity, and how many tokens were scored."""
         readable = text[: self._most * _CHARACTERS_A_TOKEN].encode("utf-8", "replace").decode()
         ids = self._tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"][: self._most]
         if len(ids) < 2:
@@ -71,6 +159,12 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
                 losses = torch.nn.functional.cross_entropy(logits, window[0, scored - begin :], reduction="sum")
             total, scored = total + float(losses), end
         return total
+
+
+def _digest(model: str) -> str:
+    path = Path(model)
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return " ".join(f"{p.name}:{file_digest(p)}" for p in files if p.is_file())
 
 
 def _load(model: str, precision: str) -> tuple[Any, Any, Any]:

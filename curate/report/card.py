@@ -34,6 +34,7 @@ _GUARDS: dict[Kind, tuple[tuple[str, str], ...]] = {
         ("duplicate_image_sets", "Pages with the same images were not looked for."),
         ("repeated_paragraphs", "Paragraphs that a host repeats were not looked for."),
         ("language", "The pages' language was not looked at."),
+        ("page_opt_out", "Whether a page says that it is not to be used was not looked at."),
     ),
     "ocr": (("text_agreement", "Whether the text is what the page shows was not checked."),),
     "text": (

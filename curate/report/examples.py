@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
 from curate import images
+from curate.columns import ColumnsFile
 from curate.ops import CONTENT
 from curate.pool import Blobs, Pool, read_table, rows_in
 from curate.recipe import Resolved
@@ -227,10 +228,7 @@ def _column(scan: _Scan, shard: int, column: str, rows: int) -> pa.Array | None:
     kind = step.spec.writes[own]
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         return None
-    table = read_table(scan.pool.columns(step.key, shard), ["row", own])
-    place = np.full(rows, -1, dtype=np.int64)
-    place[table["row"].to_numpy()] = np.arange(table.num_rows)
-    return table[own].combine_chunks().take(pa.array(np.where(place < 0, 0, place), mask=place < 0))
+    return ColumnsFile(scan.pool.columns(step.key, shard)).column(own).take(range(rows)).combine_chunks()
 
 
 def _values(column: str, values: pa.Array, ended: npt.NDArray[np.bool_]) -> Values:
@@ -319,9 +317,8 @@ def _content(scan: _Scan, pick: _Pick, row: Row) -> Row:
             if shown_as not in ("text", "image", "images"):
                 continue
             path = scan.pool.columns(step.key, pick.shard)
-            table = read_table(path, ["row", own]) if path.exists() else None
-            hit = table.filter(pc.equal(table["row"], pick.row)) if table is not None else None
-            if hit is not None and hit.num_rows and (value := hit[own][0].as_py()) is not None:
+            value = ColumnsFile(path).column(own).take([pick.row])[0].as_py() if path.exists() else None
+            if value is not None:
                 made[shown_as] = value
     row = row | {"text": made.get("text", row["text"])}
     pictures = [made["image"]] if "image" in made else made.get("images", [])
@@ -343,11 +340,11 @@ def _notes(scan: _Scan, group: Group, pick: _Pick) -> Iterator[str]:
         return
     columns = [c for c, kind in step.spec.writes.items() if pa.types.is_string(kind) and step.columns[c] not in CONTENT]
     rule = group.rule.rpartition(".")[0]
-    table = read_table(scan.pool.columns(step.key, pick.shard), ["row", *columns])
-    hit = table.filter(pc.equal(table["row"], pick.row)).to_pylist()
+    file = ColumnsFile(scan.pool.columns(step.key, pick.shard))
     for own in columns:
-        if hit and hit[0][own] and step.columns[own] != rule:
-            yield str(hit[0][own])
+        said = file.column(own).take([pick.row])[0].as_py()
+        if said and step.columns[own] != rule:
+            yield str(said)
 
 
 def plain(value: Any) -> str:

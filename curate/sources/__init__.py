@@ -1,7 +1,8 @@
 """How a source enters the pool: planned once, then taken in shard by shard, each committed whole.
 
 Planning streams over what lists samples (a table, a folder) and cuts it into shards; of files that hold many samples
-each (tars, WARCs, PDFs) it cuts the list of files. Taking in a shard fetches or reads its bytes and commits a tar of
+each (tars, WARCs, PDFs) it cuts the list of files. A shard is named by what it will be made of, so that of a source
+that has grown only what is new is taken in. Taking in a shard fetches or reads its bytes and commits a tar of
 the originals and one row a sample; what cannot be had is a row with a named error.
 """
 
@@ -31,7 +32,7 @@ from curate.sources.rows import Row, SourceError, bad_name, failed, store
 
 __all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
 
-VERSION = 2
+VERSION = 3
 
 SHARD_TEXT = 64 << 20
 """Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""
@@ -39,16 +40,23 @@ SHARD_TEXT = 64 << 20
 
 @dataclass(frozen=True)
 class Listed:
-    """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes."""
+    """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes.
+
+    `beside` says what else, that the rows do not tell, the samples are made of: files, by size and time.
+    """
 
     identity: Callable[[Any], Any]
     rows: Callable[[Any], Iterator[Row]]
     take: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
+    beside: Callable[[Any, list[Row]], Any] = lambda source, rows: None
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`."""
+    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
+
+    `identity` tells of each file, in the order of `files`.
+    """
 
     identity: Callable[[Any], Any]
     files: Callable[[Any], list[Path]]
@@ -58,13 +66,13 @@ class Packed:
 
 HOW: dict[str, Listed | Packed] = {
     "urls": Listed(urls.identity, urls.rows, urls.take),
-    "folder": Listed(folder.identity, folder.rows, folder.take),
+    "folder": Listed(folder.identity, folder.rows, folder.take, folder.beside),
     "webdataset": Packed(tars.identity, tars.files, tars.read),
-    "html": Listed(html.identity, html.rows, html.take),
+    "html": Listed(html.identity, html.rows, html.take, html.beside),
     "pages": Listed(pages.identity, pages.rows, pages.take),
     "warc": Packed(warc.identity, warc.files, warc.read),
     "wat": Listed(wat.identity, wat.rows, urls.take),
-    "records": Listed(records.identity, records.rows, records.take),
+    "records": Listed(records.identity, records.rows, records.take, records.beside),
     "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
     "text": Listed(texts.identity, texts.rows, texts.take),
 }
@@ -80,7 +88,7 @@ class Plan:
 
 
 def pool_of(recipe: Recipe) -> Pool:
-    """The pool that the recipe's source makes: named by the source's files and by what changes the bytes kept."""
+    """The pool of the recipe's source: named by what changes the rows and the bytes kept, not by the files there."""
     source = recipe.source
     for name in ("path", "folder"):
         path = getattr(source, name, None)
@@ -88,9 +96,9 @@ def pool_of(recipe: Recipe) -> Pool:
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
     spec = source.model_dump(mode="json", exclude=WHERE)
-    files = HOW[source.type].identity(source)
-    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "files": files, "rows": recipe.shard_samples}
-    return Pool(Path(recipe.out), fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {})))
+    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
+    key = fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {}))
+    return Pool(Path(recipe.out), key, fingerprint(HOW[source.type].identity(source)))
 
 
 def fetches(recipe: Recipe) -> bool:
@@ -108,21 +116,22 @@ def downloader(recipe: Recipe) -> Downloader | None:
 
 def plan(recipe: Recipe, pool: Pool) -> Plan:
     """Cut the source into shards, once; a plan that is committed is only read."""
-    done = pool.folder / "plan.json"
-    if done.exists():
-        data = json.loads(done.read_text())
-        return Plan(data["shards"], data["rows"], tuple(tuple(files) for files in data["files"]))
-    how = HOW[recipe.source.type]
+    if pool.plan.exists():
+        data = json.loads(pool.plan.read_text())
+        return Plan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
+    how, source = HOW[recipe.source.type], recipe.source
+    rows, files = None, list[list[str]]()
     if isinstance(how, Packed):
-        groups = tuple(_grouped(how.files(recipe.source), how.shard_bytes))
-        found = Plan(len(groups), None, groups)
+        told = dict(zip(map(os.path.abspath, how.files(source)), how.identity(source), strict=True))
+        files = list(_grouped(list(told), how.shard_bytes))
+        names = [fingerprint([[path, told[path]] for path in group]) for group in files]
     else:
-        found = _write_plan(how.rows(recipe.source), recipe.shard_samples, pool)
-    if not found.shards:
-        raise SourceError(f"source {recipe.source.type!r}: empty: no row was found; look at source.path")
+        names, rows = _write_plan(how, source, recipe.shard_samples, pool)
+    if not names:
+        raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path")
     # In ASCII, so that names of files that are no UTF-8 are there again when it is read.
-    commit_text(done, json.dumps({"shards": found.shards, "rows": found.rows, "files": found.files}, indent=2) + "\n")
-    return found
+    commit_text(pool.plan, json.dumps({"shards": names, "rows": rows, "files": files}, indent=2) + "\n")
+    return plan(recipe, pool)
 
 
 def ingest(
@@ -148,7 +157,7 @@ def _taken(
     how: Listed, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
 ) -> Iterator[list[Row]]:
     """The rows of each shard with their bytes stored; what needs no server is read when its turn comes."""
-    parts = (read_table(pool.plan(shard)).to_pylist() for shard in missing)
+    parts = (read_table(pool.planned(pool.shards[shard])).to_pylist() for shard in missing)
     if downloader is None:
         for shard, part in zip(missing, parts, strict=True):
             yield store(how.take(source, part, None), pool.tar(shard))
@@ -200,19 +209,19 @@ def _repeats(pool: Pool, shard: int) -> int:
     return read_table(path).num_rows if path.exists() else 0
 
 
-def _grouped(files: Sequence[Path], shard_bytes: int) -> Iterator[tuple[str, ...]]:
+def _grouped(files: Sequence[str], shard_bytes: int) -> Iterator[list[str]]:
     """Consecutive files, each group of about so many bytes (a larger file stands alone)."""
     group: list[str] = []
     size = 0
     for path in files:
-        nbytes = path.stat().st_size
+        nbytes = os.stat(path).st_size
         if group and size + nbytes > shard_bytes:
-            yield tuple(group)
+            yield group
             group, size = [], 0
-        group.append(os.path.abspath(path))
+        group.append(path)
         size += nbytes
     if group:
-        yield tuple(group)
+        yield group
 
 
 def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
@@ -223,12 +232,19 @@ def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> 
             yield from how.read(recipe.source, Path(name), pool)
 
 
-def _write_plan(rows: Iterable[Row], shard_rows: int, pool: Pool) -> Plan:
-    shards = total = 0
-    for chunk in _cut(rows, shard_rows):
-        write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.plan(shards))
-        shards, total = shards + 1, total + len(chunk)
-    return Plan(shards, total)
+def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
+    """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
+    names: list[str] = []
+    same: Counter[str] = Counter()
+    total = 0
+    for chunk in _cut(how.rows(source), shard_rows):
+        said = fingerprint([chunk, how.beside(source, chunk)])
+        names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
+        same[said] += 1
+        if not pool.planned(names[-1]).exists():
+            write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.planned(names[-1]))
+        total += len(chunk)
+    return names, total
 
 
 def _cut(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from curate.sources.rows import (
     expand,
     failed,
     listed,
+    stat,
     walk_identity,
     with_body,
 )
@@ -46,6 +48,14 @@ def rows(source: Folder) -> Iterator[Row]:
             else:
                 text, meta = as_text(row[source.text]), as_meta(row, source.keep)
                 yield {"origin": as_text(row[source.image]), "text": text, "meta": meta}
+
+
+def beside(source: Folder, rows: list[Row]) -> Any:
+    """The images of these rows and, without a table, what lies beside them: size and time of each."""
+    images = [Path(source.path, row["origin"]) for row in rows if not row.get("error")]
+    sidecars = () if source.captions else (".txt", ".json")
+    files = [path for image in images for path in (image, *map(image.with_suffix, sidecars))]
+    return [stat(path) if os.path.lexists(path) else None for path in files]
 
 
 def take(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:

@@ -26,6 +26,11 @@ def rows(source: HtmlFiles) -> Iterator[Row]:
     return listed("interleaved", Path(source.path), SUFFIXES)
 
 
+def beside(source: HtmlFiles, rows: list[Row]) -> Any:
+    """All of the folder: which pictures a page shows is known when it is read."""
+    return identity(source)
+
+
 def take(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
     """The rows with their pages."""
     return (_read(source, row) for row in rows)

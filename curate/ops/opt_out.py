@@ -1,0 +1,145 @@
+"""Owners who opt out: what a page says of its use, and hosts that a list names.
+
+Files whose server opts out by a header are not even taken in (`download.respect_opt_out`). Here are the rest: the
+elements in a page, the headers that an archive or a table kept beside it, and hosts that are known from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.document import DOCUMENT, Segment, image_urls
+from curate.html.decode import decode
+from curate.models import file_digest
+from curate.ops import Columns, op
+from curate.ops._segments import columns_of, without_images
+from curate.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
+
+AGENTS = ("curate-mm",)
+"""The name by which a page may address this package alone: `<meta name="curate-mm" content="noai">`."""
+
+_OF_IMAGES = ("noimageai", "noimageindex")
+_NEEDLES = (b"robots", RESERVATION.encode())
+
+Reasons = tuple[str | None, str | None]
+"""Why a page may not be used, and why its images may not."""
+
+
+@op(
+    reads=("bytes", "meta"),
+    writes={"page_opt_out": pa.string(), "images_opt_out": pa.string()},
+    version=1,
+    batch_size=64,
+)
+def page_opt_out(
+    pages: Sequence[bytes],
+    metas: Sequence[Mapping[str, Any]],
+    *,
+    respect: tuple[str, ...] = OPT_OUT,
+    agents: tuple[str, ...] = AGENTS,
+) -> Columns:
+    """The words by which a page, or its images alone, are not to be used (`robots: noai`, `tdm-reservation: 1`); null
+    where nothing forbids it.
+
+    Of `<meta name="robots">`, of one named like one of `agents`, of `<meta name="tdm-reservation">` (TDM Reservation
+    Protocol), and of the headers `x_robots_tag` and `tdm_reservation` where `meta` has them. `respect`: words that
+    count. `noimageai` and `noimageindex` forbid the images; what forbids the page forbids them too.
+    """
+    names = frozenset(agent.lower() for agent in agents)
+    words = tuple(word.strip().lower() for word in respect)
+    rows = [_reasons(page, meta, words, names) for page, meta in zip(pages, metas, strict=True)]
+    return {"page_opt_out": [row[0] for row in rows], "images_opt_out": [row[0] or row[1] for row in rows]}
+
+
+def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents: frozenset[str]) -> Reasons:
+    own = [word for word in words if word not in _OF_IMAGES]
+    images = [word for word in words if word in _OF_IMAGES]
+    found: list[Reasons] = []
+    for name, value in _said(page, meta, agents):
+        if name == RESERVATION:
+            reserved = RESERVATION in words and is_reserved(value)
+            found.append((f"{name}: 1" if reserved else None, None))
+            continue
+        asked = [forbidding(value, agents, each) for each in (own, images)]
+        found.append((f"{name}: {asked[0]}" if asked[0] else None, f"{name}: {asked[1]}" if asked[1] else None))
+    return next((a for a, _ in found if a), None), next((b for _, b in found if b), None)
+
+
+def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
+    """What the headers and the page say of its use: names and values."""
+    found: list[tuple[str, str]] = []
+    for name in ("x-robots-tag", RESERVATION):
+        said = meta.get(name.replace("-", "_"))
+        found += [(name, str(value)) for value in (said if isinstance(said, list) else [said]) if value is not None]
+    small = page.lower()
+    needles = (*_NEEDLES, *(agent.encode() for agent in agents))
+    if b"\0" not in page[:64] and not any(needle in small for needle in needles):
+        return found  # most pages: they need not be decoded twice
+    kind = meta.get("content_type")
+    text, _ = decode(page, kind if isinstance(kind, str) else None)
+    wanted = {"robots", "x-robots-tag", RESERVATION, *agents}
+    return found + [(name, content) for name, content in elements(text) if name in wanted]
+
+
+@op(reads=("origin", "meta"), writes={"host_opt_out": pa.string()}, version=1, batch_size=1024)
+class host_opt_out:  # noqa: N801 - ops are named as recipes name them
+    """The entry of the list by which a sample's host has opted out, null where it has not.
+
+    `hosts`: a file with a host or a domain a line (`curate.opt_out.HostList`; a million lines take 8 MB): it stands for
+    itself and everything below it. Looked up are the sample's URL (`origin`, or `meta.url`) and the page that it was
+    found on (`meta.page`, of WAT files): pages, texts, and the images of pairs alike.
+    """
+
+    def __init__(self, *, hosts: str) -> None:
+        self._list = HostList(Path(hosts))
+
+    @staticmethod
+    def identity(*, hosts: str) -> str:
+        """Digest of the list."""
+        return file_digest(list_file(Path(hosts)))
+
+    def __call__(self, origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
+        """One entry a sample."""
+        rows = [
+            self._entry((origin, meta.get("url"), meta.get("page")))
+            for origin, meta in zip(origins, metas, strict=True)
+        ]
+        return {"host_opt_out": rows}
+
+    def _entry(self, urls: Sequence[object]) -> str | None:
+        hosts = dict.fromkeys(filter(None, map(host_of, urls)))
+        return next((entry for host in hosts if (entry := self._list.entry(host))), None)
+
+
+@op(
+    reads="document",
+    writes={"document": DOCUMENT, "links_open": pa.int32(), "links_dropped_by_host": pa.int32()},
+    version=1,
+    batch_size=256,
+)
+class drop_opted_out_links:  # noqa: N801 - ops are named as recipes name them
+    """The document without images of hosts that have opted out, before any is fetched, and how many are left.
+
+    `hosts`: as of `host_opt_out`. The images of a page often lie on another host than the page.
+    """
+
+    def __init__(self, *, hosts: str) -> None:
+        self._list = HostList(Path(hosts))
+
+    @staticmethod
+    def identity(*, hosts: str) -> str:
+        """Digest of the list."""
+        return file_digest(list_file(Path(hosts)))
+
+    def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
+        """One document a row."""
+        return columns_of([self._row(document) for document in documents], drop_opted_out_links)
+
+    def _row(self, document: list[Segment]) -> dict[str, Any]:
+        keep = [self._list.entry(host_of(url)) is None for url in image_urls(document)]
+        left = without_images(document, keep)
+        return {"document": left, "links_open": sum(keep), "links_dropped_by_host": len(keep) - sum(keep)}

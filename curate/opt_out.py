@@ -1,0 +1,142 @@
+"""How owners say that their pages and images are not to be used: words for robots, the reservation of text and data
+mining, and lists of hosts.
+
+Robots are addressed by the header `X-Robots-Tag` and the element `<meta name="robots">` (Google's specification; the
+words `noai` and `noimageai` are DeviantArt's, 2022); a reservation is the header or the element `tdm-reservation` with
+the value 1 (TDM Reservation Protocol, report of a W3C community group, 2024). `/robots.txt` and
+`/.well-known/tdmrep.json` are not asked for: what they say can be given as a list of hosts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+RESERVATION = "tdm-reservation"
+
+OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex", RESERVATION)
+"""What is honoured unless a recipe says otherwise."""
+
+_VALUED = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))
+"""Words with a colon behind them that address nobody."""
+
+_ADDRESSEE = re.compile(r"\s*([\w*-]+)\s*:")
+
+_META = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|textarea|title|noscript)\b.*?(?:</\1|\Z)|<meta\b([^<>]{0,4096})",
+    re.IGNORECASE | re.DOTALL,
+)
+_ATTRIBUTE = re.compile(r"""\b(name|http-equiv|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
+
+
+def forbidding(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
+    """The first of `words` in the value of a robots header or element, if it is meant for all or for one of `agents`.
+
+    `noai, noindex`, or the same behind one agent's name and a colon; `none` means noindex as well.
+    """
+    addressed = _ADDRESSEE.match(value)
+    if addressed and addressed[1].lower() not in _VALUED:
+        if addressed[1].lower() not in {"*", *agents}:
+            return None
+        value = value[addressed.end() :]
+    said = {word.strip().lower() for word in re.split(r"[,\s]", value)}
+    said |= {"noindex"} if "none" in said else set()
+    return next((word for word in words if word in said and word != RESERVATION), None)
+
+
+def is_reserved(value: str | None) -> bool:
+    """Whether the value of `tdm-reservation` reserves the rights; anything but 1 does not."""
+    return value is not None and value.strip() == "1"
+
+
+def elements(page: str) -> Iterator[tuple[str, str]]:
+    """Name, in small letters, and content of the `<meta>` of a page, whoever wrote it; in time linear in its length."""
+    for found in _META.finditer(page):
+        if found[2] is not None:
+            said = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
+            name = said.get("name") or said.get("http-equiv")
+            if name:
+                yield name.strip().lower(), said.get("content", "")
+
+
+def host_of(url: object) -> str:
+    """The host of an http(s) URL in small letters and ASCII; empty where there is none."""
+    if not isinstance(url, str) or not url[:8].lower().startswith(("http://", "https://")):
+        return ""
+    try:
+        return _plain(urlsplit(url).hostname or "")
+    except ValueError:
+        return ""
+
+
+def _plain(host: str) -> str:
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return ""
+    return host.strip().rstrip(".").lower()
+
+
+_BEFORE = re.compile(r"^(?:https?://)?(?:\*?\.)?", re.IGNORECASE)
+_HOST = re.compile(r"[a-z0-9_.:\[\]-]{1,253}")
+
+
+class HostListError(ValueError):
+    """A list of hosts that cannot be read; the message says which line and what to write instead."""
+
+
+def list_file(path: Path) -> Path:
+    """The path, if there is a file. Raises HostListError."""
+    if not path.is_file():
+        raise HostListError(f"list of hosts: no file {path}; it has a host or a domain a line")
+    return path
+
+
+class HostList:
+    """Hosts and domains from a file, eight bytes each: a million lines are 8 MB.
+
+    A line is a host or a domain, with or without `*.` or `http://` before it, and stands for itself and all below it;
+    empty lines, and what follows a `#`, count for nothing. Lines are kept as 64-bit digests: that a host which is not
+    listed is taken for one of a million happens once in 2 * 10**13. Raises HostListError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with list_file(path).open(encoding="utf-8-sig", errors="replace") as lines:
+            digests = (_digest(host) for number, line in enumerate(lines, 1) if (host := _listed(line, path, number)))
+            self._digests: npt.NDArray[np.uint64] = np.unique(np.fromiter(digests, np.uint64))
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def entry(self, host: str) -> str | None:
+        """The longest listed name that is the host itself or a domain above it; None where there is none."""
+        labels = host.split(".") if host else []
+        for start in range(len(labels)):
+            name = ".".join(labels[start:])
+            digest = np.uint64(_digest(name))
+            at = int(np.searchsorted(self._digests, digest))
+            if at < len(self._digests) and self._digests[at] == digest:
+                return name
+        return None
+
+
+def _listed(line: str, path: Path, number: int) -> str:
+    """The host that a line names; empty for none."""
+    said = line.partition("#")[0].strip()
+    if not said:
+        return ""
+    host = _plain(_BEFORE.sub("", said).removesuffix("/"))
+    if not _HOST.fullmatch(host):
+        raise HostListError(f"list of hosts: {path}:{number}: {said[:100]!r} is no host; write example.org, no path")
+    return host
+
+
+def _digest(host: str) -> int:
+    return int.from_bytes(hashlib.blake2b(host.encode(), digest_size=8).digest(), "little")

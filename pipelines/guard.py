@@ -1,0 +1,70 @@
+"""Errors that a user can mend become a sentence and an exit code; bugs keep their traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from errno import EDQUOT, ENOSPC
+from typing import Any
+
+import typer
+
+INTERRUPTED = 130
+# Typer carries its own click, so the class is taken from where typer shows it.
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def guarded(call: Callable[[], Any]) -> int:
+    """Call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
+    from curate.settings import SettingsError
+
+    try:
+        found = call()
+        if found == INTERRUPTED:  # typer turns Ctrl-C into this number
+            return _stopped()
+        return found if isinstance(found, int) else 0
+    except (typer.Abort, KeyboardInterrupt):
+        return _stopped()
+    except USAGE_ERROR as err:
+        err.show()
+        return 2
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except SettingsError as err:
+        return _say(err, 2)
+    except BrokenPipeError:
+        # The reader has gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as err:
+        if isinstance(err, _mendable()):
+            return _say(err, 1)
+        raise
+
+
+def _stopped() -> int:
+    typer.echo("stopped; run the same command to go on", err=True)
+    return INTERRUPTED
+
+
+def _say(err: Exception, code: int) -> int:
+    typer.echo(f"error: {_plainly(err) if isinstance(err, OSError) else err}", err=True)
+    return code
+
+
+def _plainly(err: OSError) -> str:
+    """What the system said, without its number, and where."""
+    if err.errno is None:
+        return str(err)
+    where = "" if err.filename is None else f"{err.filename}: "
+    full = "; make room and run again: what was committed is kept" if err.errno in (ENOSPC, EDQUOT) else ""
+    return f"{where}{err.strerror or err}{full}"
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    from curate.engine import WorkerError
+    from curate.run import RunError
+    from curate.steps import StepError
+
+    return (ValueError, OSError, RunError, WorkerError, StepError)

