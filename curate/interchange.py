@@ -179,7 +179,8 @@ def to_mmc4(sample: Record) -> dict[str, Any]:
 def to_llava(sample: Record, paths: Mapping[str, str]) -> dict[str, Any]:
     """A published sample of questions and answers as a LLaVA entry; `paths`: where each image part was written.
 
-    Raises RecordError: `not_a_conversation` for text that is neither, `absent_image` where a picture is missing.
+    Raises RecordError: `not_a_conversation` for text that is neither, `absent_image` where a picture is missing,
+    `image_mark_in_text` where a text holds the mark of an image.
     """
     speakers = {block: speaker for speaker, block in reversed(TURNS.items())}
     turns: list[dict[str, str]] = []
@@ -191,6 +192,8 @@ def to_llava(sample: Record, paths: Mapping[str, str]) -> dict[str, Any]:
             marks += f"{IMAGE_TOKEN}\n"
             continue
         speaker = speakers.get(segment.get("block") or "")
+        if IMAGE_TOKEN in segment["text"]:
+            raise RecordError("image_mark_in_text", f"a text holds {IMAGE_TOKEN}, which would stand for an image")
         if speaker is None:
             raise RecordError("not_a_conversation", f"a {segment.get('block')} is neither question nor answer")
         turns.append({"from": speaker, "value": marks + segment["text"]})

@@ -29,6 +29,8 @@ Engine = Literal["rapidocr", "tesseract"]
 
 SECONDS: Final = 300.0
 _LARGEST_PX: Final = 4096
+_WITHOUT_SPACES: Final = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))
+_NEAR: Final = 0.5  # of the height of a line's letters: what stands closer has no space between
 _TESSERACT_WORD: Final = "5"  # the level of a word in its table
 
 
@@ -212,12 +214,25 @@ def _from_table(table: str) -> Iterator[list[_Word]]:
     written = (row for row in rows if row[0] == _TESSERACT_WORD and row[11].strip())
     for _, line in groupby(written, key=lambda row: row[1:5]):
         words: list[_Word] = []
-        for row in line:
+        said = list(line)
+        near = _NEAR * float(np.median([int(row[9]) for row in said]))
+        for row in said:
             text, confidence = row[11].strip(), float(row[10]) / 100
             left, top, width, height = map(int, row[6:10])
             for first, end in split(text):
                 share = [left + width * at / len(text) for at in (first, end)]
-                beside = words and (is_whole_word(words[-1].text[-1]) or is_whole_word(text[first]))
+                beside = words and _beside(words[-1], text[first], share[0] - words[-1].box[2] < near)
                 box = (share[0], float(top), share[1], float(top + height))
                 words.append(_Word(text[first:end], box, confidence, not first and not beside))
         yield words
+
+
+def _beside(word: _Word, character: str, near: bool) -> bool:
+    """Whether no space parts a word from what Tesseract takes for the next.
+
+    Han and kana stand by themselves; of Thai, Lao, Burmese and Khmer it makes words of letters, and a gap is a space.
+    """
+    before = word.text[-1]
+    if is_whole_word(before) or is_whole_word(character):
+        return True
+    return near and all(any(first <= ord(c) <= last for first, last in _WITHOUT_SPACES) for c in (before, character))

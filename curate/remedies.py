@@ -86,8 +86,9 @@ REMEDIES = {
     "too_many_bytes": "the first 64 MB of a page's images are kept",
     "ocr_timeout": "the engine takes too long on this picture: lower render_page's long_side_px",
     "ocr_failed": "the engine gave up on this picture: look at it, or set another engine",
-    "no_glyph": "give render_text fonts that have the characters that the detail names",
-    "needs_shaping": "render_text cannot draw this script as it is written: drop such languages before it",
+    "no_glyph": "give render_text fonts with the characters that the detail names; `curate prepare fonts` has many",
+    "needs_shaping": "Pillow draws such scripts with the library FriBiDi: install it (Debian: libfribidi0; Homebrew:"
+    " fribidi), or drop such languages before render_text",
 }
 
 

@@ -1,4 +1,4 @@
-"""Tables as strangers wrote them: csv, tsv, jsonl and parquet, compressed or not, read in a stream.
+"""Tables as strangers wrote them: csv, tsv, jsonl, JSON lists and parquet, compressed or not, read in a stream.
 
 A row that cannot be read is not lost and stops nothing: it comes out as a `BadRow` with a named error. A table
 that cannot be opened, or without a wanted column, is a TableError that says what to do.
@@ -10,6 +10,7 @@ import csv
 import glob
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from curate.settings import nearest, unknown
 
 MAX_ROW_BYTES = 16 << 20
 BATCH_BYTES = 32 << 20
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_GAP = re.compile(r"[\s,\[]*")
+_READ_CHARACTERS = 1 << 20
 _COMPRESSED = (".gz", ".zst", ".bz2")
 
 
@@ -66,6 +69,8 @@ def read(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
         rows = _read_parquet(path, columns)
     elif kind in (".csv", ".tsv"):
         rows = _read_csv(path, columns, "\t" if kind == ".tsv" else ",")
+    elif kind == ".json":
+        rows = _read_json(path, columns)
     else:
         rows = _read_jsonl(path, columns)
     return _undamaged(path, rows)
@@ -191,6 +196,41 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
             yield _decoded({c: value.get(c) for c in columns}, columns, where, line)
     if good:
         _require(columns, sorted(seen), path)
+
+
+def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
+    seen: set[str] = set()
+    for number, value in enumerate(objects(path)):
+        if isinstance(value, BadRow):
+            yield value
+            continue
+        seen.update(value)
+        raw = json.dumps(value, ensure_ascii=False)
+        yield _decoded({c: value.get(c) for c in columns}, columns, f"{path.name}#{number}", raw)
+    if seen:
+        _require(columns, sorted(seen), path)
+
+
+def objects(path: Path) -> Iterator[Row | BadRow]:
+    """The objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
+    decoder = json.JSONDecoder()
+    waiting, at, number = "", 0, 0
+    with _text(path) as file:
+        while True:
+            at = _GAP.match(waiting, at).end()  # type: ignore[union-attr]
+            try:
+                value, at = decoder.raw_decode(waiting, at)
+            except (ValueError, RecursionError) as err:
+                more = file.read(_READ_CHARACTERS) if len(waiting) - at < MAX_ROW_BYTES else ""
+                if not more and waiting[at:].strip("] \t\r\n"):
+                    raise TableError(f"{path}: damaged or cut short after entry {number}: {err}; is it JSON?") from None
+                if not more:
+                    return
+                waiting, at = waiting[at:] + more, 0
+                continue
+            number += 1
+            where = f"{path.name}#{number - 1}: a JSON {type(value).__name__}, expected an object"
+            yield value if isinstance(value, dict) else BadRow("bad_row", where, printable(str(value)))
 
 
 def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | BadRow:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from io import BytesIO
 from random import Random
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageFilter
 
-from curate.characters import LEFTWARDS, codes_of, flags_of
-from curate.page_words import split
+from curate.characters import codes_of, script_of
+from curate.fonts import Box, Run, Typeface, TypesetError, needs_shaping, shaping
+from curate.lines import Word, lines
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -33,19 +32,17 @@ _MOST_DEGREES: Final = 3.0
 _MOST_BLUR_PX: Final = 1.0
 _MOST_NOISE: Final = 40.0
 _BLOTCHES: Final = 9  # a side, of the grid that they are blown up from
-_JOINED_UP: Final = ((0x0900, 0x109F), (0x1780, 0x17FF), (0x1800, 0x18AF))  # of India, south-east Asia and Mongolia
-_NARROWEST: Final = 0.35  # of the font's size: letters are wider on average, which bounds what a page can hold
-_MISSING: Final = "\U0010ffff"  # in no font, so that it shows what a font draws for what it lacks
-_DASHES: Final = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
-
-
-class TypesetError(ValueError):
-    """A text that cannot be drawn; `error` is its name: empty_text, needs_shaping, no_glyph."""
-
-    def __init__(self, error: str, detail: str) -> None:
-        super().__init__(f"{error}: {detail}")
-        self.error = error
-        self.detail = detail
+_NARROWEST: Final = 0.25  # of the font's size: letters are wider on average, which bounds what a page can hold
+_UNSEEN: Final = dict.fromkeys(
+    code
+    for first, last in (
+        *((0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F)),
+        *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x200B, 0x200B), (0x200E, 0x200F), (0x202A, 0x202E)),
+        *((0x2060, 0x206F), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xE0000, 0xE0FFF)),
+    )
+    for code in range(first, last + 1)
+)
+"""Controls, soft hyphens, marks of direction and of how a character is drawn; those that join or part letters stay."""
 
 
 @dataclass(frozen=True)
@@ -82,56 +79,14 @@ class Sheet:
     share: float
 
 
-class _Placed(NamedTuple):
+class _Drawn(NamedTuple):
+    """A word on the page: what stands before it in the text, its line, its box and the places of its runs."""
+
     text: str
-    x: int
+    lead: str
     line: int
-    spaced: bool
-
-
-class Fonts:
-    """Typefaces from the bytes of TrueType or OpenType files; without any, Pillow's own (ASCII letters)."""
-
-    def __init__(self, files: Sequence[bytes] = ()) -> None:
-        self._files = list(files) or [_bundled()]
-        self._known: dict[tuple[int, str], bool] = {}
-
-    def sized(self, number: int, size_px: int) -> ImageFont.FreeTypeFont:
-        """A typeface at a size."""
-        return _loaded(self._files[number], size_px)
-
-    def fitting(self, text: str) -> tuple[str, list[int]]:
-        """The typefaces that have every character of a text, dashes made plain if need be, and the text for them.
-
-        Raises TypesetError no_glyph when there is none.
-        """
-        for said in (text, text.translate(_DASHES)):
-            lacking = [[c for c in sorted(set(said)) if not self._has(n, c)] for n in range(len(self._files))]
-            if found := [number for number, missing in enumerate(lacking) if not missing]:
-                return said, found
-        raise TypesetError("no_glyph", f"no font has all of: {' '.join(min(lacking, key=len)[:20])}")
-
-    def _has(self, number: int, character: str) -> bool:
-        if character.isspace():
-            return True
-        key = number, character
-        if key not in self._known:
-            font = self.sized(number, 24)
-            self._known[key] = bytes(font.getmask(character)) != bytes(font.getmask(_MISSING))
-        return self._known[key]
-
-
-@cache
-def _bundled() -> bytes:
-    typeface = ImageFont.load_default(24)
-    assert isinstance(typeface, ImageFont.FreeTypeFont) and isinstance(typeface.path, BytesIO), "Pillow lacks FreeType"
-    return typeface.path.getvalue()
-
-
-@lru_cache(maxsize=64)
-def _loaded(file: bytes, size_px: int) -> ImageFont.FreeTypeFont:
-    # The basic layout is the same on every machine; the other needs libraries that may be there or not.
-    return ImageFont.truetype(BytesIO(file), size_px, layout_engine=ImageFont.Layout.BASIC)
+    box: Box
+    runs: tuple[tuple[tuple[int, int], Run], ...]
 
 
 def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
@@ -152,93 +107,86 @@ def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
     )
 
 
-def prepared(text: str, style: Style, page_px: tuple[int, int]) -> str:
+def cleaned(text: str) -> str:
+    """A text as it is drawn: composed, without what only tells a program how to draw it."""
+    return unicodedata.normalize("NFC", text).translate(_UNSEEN)
+
+
+def fits_columns(text: str) -> bool:
+    """Whether a text may run from top to bottom: Chinese and Japanese."""
+    return script_of(codes_of(text)) in ("Hani", "Jpan")
+
+
+def prepared(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
     """As much of a text as a page could hold. Raises TypesetError empty_text, needs_shaping.
 
-    needs_shaping: scripts that are written from right to left or whose letters change their shape, which Pillow alone
-    does not draw as they are written.
+    needs_shaping: scripts that are written from right to left or whose letters change their shape, and `columns`, on a
+    machine where Pillow cannot lay them out.
     """
     room = page_px[0] * page_px[1] // (_NARROWEST * style.font_px * style.line_px)
-    fit = unicodedata.normalize("NFC", text[: math.ceil(room)])
-    codes = codes_of(fit)
-    if (flags_of(codes) & LEFTWARDS).any() or any(((codes >= a) & (codes <= b)).any() for a, b in _JOINED_UP):
-        raise TypesetError("needs_shaping", f"the text begins {fit[:40]!r}")
+    fit = text[: math.ceil(room)]
+    if (columns or needs_shaping(fit)) and not shaping():
+        raise TypesetError("needs_shaping", f"Pillow finds no FriBiDi here; the text begins {fit[:40]!r}")
     if not fit.strip():
         raise TypesetError("empty_text", "nothing to draw")
     return fit
 
 
-def typeset(text: str, font: ImageFont.FreeTypeFont, style: Style, page_px: tuple[int, int]) -> Sheet:
-    """Draw as much of `text` as one page holds; lines of the text begin new lines, empty ones leave one free."""
-    width, height = page_px
+def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -> Sheet:
+    """Draw as much of `text` as one page holds; lines of the text begin new lines, empty ones leave one free.
+
+    Columns are lines of a page that lies on its side: they run from top to bottom, the first at the right.
+    """
+    width, height = laid_px = page_px[::-1] if face.columns else page_px
     turned = math.sin(math.radians(abs(style.degrees)))
     margin = round(_MARGIN * min(page_px) + turned * max(page_px) / 2)
-    rows = max(0, (height - 2 * margin) // style.line_px)
-    placed = list(_wrapped(text, font, width - 2 * margin, rows))
-    mask = Image.new("L", page_px)
-    pen = ImageDraw.Draw(mask)
-    boxes = np.zeros((len(placed), 4))
-    for number, word in enumerate(placed):
-        place = (margin + word.x, margin + round((word.line + 0.8) * style.line_px))
-        pen.text(place, word.text, fill=255, font=font, anchor="ls")
-        boxes[number] = np.array(_ink(word.text, font)) + np.array(place * 2)
+    words = list(_stacked(lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
+    mask = Image.new("L", laid_px)
+    for word in words:
+        for place, run in word.runs:
+            face.draw(mask, (margin + place[0], margin + place[1]), run)
+    boxes = np.array([word.box for word in words], float).reshape(-1, 4) + margin
+    if face.columns:
+        mask = mask.transpose(Image.Transpose.ROTATE_270)
+        boxes = np.stack([height - boxes[:, 3], boxes[:, 0], height - boxes[:, 1], boxes[:, 2]], axis=1)
     if style.degrees:
         mask = mask.rotate(style.degrees, Image.Resampling.BICUBIC)
     fractions = _turned(boxes, style.degrees, page_px) / (page_px * 2)
-    numbers = {line: n for n, line in enumerate(dict.fromkeys(word.line for word in placed))}
     return Sheet(
         _inked(mask, style),
-        _text_of(placed),
-        [word.text for word in placed],
+        "".join(word.lead + word.text for word in words),
+        [word.text for word in words],
         np.clip(fractions, 0, 1).astype(np.float32),
-        [numbers[word.line] for word in placed],
-        sum(len(word.text) for word in placed) / max(1, sum(not c.isspace() for c in text)),
+        [word.line for word in words],
+        sum(len(word.text) for word in words) / max(1, sum(not c.isspace() for c in text)),
     )
 
 
-def _ink(word: str, font: ImageFont.FreeTypeFont) -> tuple[int, int, int, int]:
-    """The box of a word's ink, from its left end on the line; the font's own box reaches to the next word."""
-    mask, (left, top) = font.getmask2(word, "L", anchor="ls")
-    x0, y0, x1, y1 = mask.getbbox() or (0, 0, 0, 0)
-    return x0 + left, y0 + top, x1 + left, y1 + top
+def _stacked(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, height: int) -> Iterator[_Drawn]:
+    """The words of line after line until the page is full; lines stand further apart where letters are tall."""
+    base = round(0.8 * style.line_px) - style.line_px
+    lowest, number = 0, -1
+    for words in rows:
+        inks = [[_moved(ink, round(x), 0) for run, x in word.runs if (ink := face.ink(run))] for word in words]
+        top = min((box[1] for boxes in inks for box in boxes), default=0)
+        base = max(base + style.line_px, lowest - top)
+        lowest = base + max((box[3] for boxes in inks for box in boxes), default=0)
+        if max(lowest, base + round(0.2 * style.line_px)) > height:
+            return
+        number += bool(words)
+        for place, (word, boxes) in enumerate(zip(words, inks, strict=True)):
+            lead = " " if word.spaced else "" if place or not number else "\n"
+            runs = tuple(((round(x), base), run) for run, x in word.runs)
+            yield _Drawn(word.text, lead, number, _moved(_around(boxes or [(0, 0, 0, 0)]), 0, base), runs)
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int, rows: int) -> Iterator[_Placed]:
-    """Words with the places of their left ends, line after line, until the page is full."""
-    space = font.getlength(" ")
-    row = 0
-    for paragraph in text.split("\n"):
-        right = 0.0
-        for first, end in split(paragraph):
-            spaced = first > 0 and paragraph[first - 1].isspace()
-            for piece in _broken(paragraph[first:end], font, width):
-                advance = font.getlength(piece)
-                at = right + (space if spaced and right else 0)
-                if right and at + advance > width:
-                    row, at = row + 1, 0.0
-                if row >= rows:
-                    return
-                yield _Placed(piece, round(at), row, spaced and at > 0)
-                right, spaced = round(at) + advance, False
-        row += 1
+def _moved(box: Box, right: int, down: int) -> Box:
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
-def _broken(word: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
-    """A word, in pieces where it is longer than a line."""
-    while len(word) > 1 and font.getlength(word) > width:
-        fits = next((n for n in range(len(word) - 1, 1, -1) if font.getlength(word[:n]) <= width), 1)
-        yield word[:fits]
-        word = word[fits:]
-    yield word
-
-
-def _text_of(words: Sequence[_Placed]) -> str:
-    parts = []
-    for number, word in enumerate(words):
-        if number and word.line != words[number - 1].line:
-            parts.append("\n")
-        parts.append(f" {word.text}" if word.spaced else word.text)
-    return "".join(parts)
+def _around(boxes: Sequence[Box]) -> Box:
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
 
 
 def _turned(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles:

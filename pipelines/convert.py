@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
+from curate.report.readme import is_picture, part_names
 from curate.sample import Kind
 from curate.settings import unknown
-from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset
-from curate.sources.folder import IMAGE_SUFFIXES
+from curate.shards import DatasetInfo, ShardReader, load_dataset
 
 if TYPE_CHECKING:
     import datasets
@@ -34,13 +34,16 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {
     "obelics": ("interleaved",),
     "mmc4": ("interleaved",),
     "llava": ("caption", "interleaved"),
-    "energon": ("caption", "interleaved", "text"),
+    "energon": ("caption", "interleaved", "ocr", "text"),
     "datasets": ("caption", "interleaved", "ocr", "text"),
 }
 """The kinds of sample that each format has room for."""
 
 PROMPT = "Describe the image in one sentence."
 """What a LLaVA entry asks of a captioned image."""
+
+OWN_KEY = "json"
+"""Where a Parquet row and a LLaVA entry hold the sample's own JSON, as text, from which it comes back as it was."""
 
 KIND_KEY = b"curate.kind"
 """Where a Parquet file's schema notes the kind of its samples."""
@@ -70,11 +73,6 @@ class _Sample:
     def pictures(self) -> dict[str, bytes]:
         """The parts that are images, by the ends of their names."""
         return {name: data for name, data in self.parts.items() if is_picture(name)}
-
-
-def is_picture(part: str) -> bool:
-    """Whether a part is an image by its name: `jpg`, `0.png`."""
-    return part.rsplit(".", 1)[-1] in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,17 @@ def _samples(dataset: Path, tar: str, index: str) -> Iterator[_Sample]:
         for row, uid in enumerate(reader.uids.to_pylist()):
             parts = reader.read(row)
             try:
-                said = json.loads(parts.pop("json", b"{}"))
+                said = storable(json.loads(parts.pop("json", b"{}")))
             except (ValueError, RecursionError):
                 said = None
             if not isinstance(said, dict):
                 raise ConvertError(f"{dataset / tar}: sample {uid}: not_json: its JSON cannot be read")
             yield _Sample(uid, parts, said)
+
+
+def storable(value: Any) -> Any:
+    """JSON's value without lone surrogates, which JSON may spell and no file can hold: they become question marks."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 @contextmanager
@@ -185,6 +188,7 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT)
                 paths = {part: f"images/{sample.uid[:2]}/{sample.uid}.{part}" for part in sample.pictures}
                 with _named(sample):
                     entry = to_llava(_conversation(sample, prompt) if info.kind == "caption" else sample.said, paths)
+                entry[OWN_KEY] = _own(sample.said)
                 for part, path in paths.items():
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (folder / path).write_bytes(sample.parts[part])
@@ -193,53 +197,79 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT)
         file.write("[]\n" if lead == "[\n" else "\n]\n")
 
 
+def _own(said: Mapping[str, Any]) -> str:
+    return json.dumps(said, ensure_ascii=False, sort_keys=True)
+
+
 def _conversation(sample: _Sample, prompt: str) -> dict[str, Any]:
     images = [{"type": "image", "part": part} for part in sample.pictures]
     turns = [{"type": "text", "block": b, "text": t} for b, t in (("question", prompt), ("answer", sample.text))]
     return {"uid": sample.uid, "segments": images + turns}
 
 
-ENERGON_LOADER = '''"""Makes an interleaved sample of the images and texts that a sample's JSON puts in order."""
+ENERGON_LOADERS: Mapping[str, str] = {
+    "interleaved": '''"""Makes an interleaved sample of the segments that a sample's JSON puts in order."""
 
 
 def sample_loader(raw):
-    order = zip(raw["json"]["images"], raw["json"]["texts"])
-    return {"__key__": raw["__key__"], "sequence": [raw[image] if text is None else text for image, text in order]}
+    sequence = []
+    for segment in raw["json"]["segments"]:
+        if segment["type"] != "text":
+            sequence += [raw[segment["part"]]] if "part" in segment else []
+        elif sequence and isinstance(sequence[-1], str):
+            sequence[-1] += "\\n\\n" + segment["text"]
+        else:
+            sequence.append(segment["text"])
+    return {"__key__": raw["__key__"], "sequence": sequence}
 
 
 def part_filter(part):
     return True
-'''
+''',
+    "ocr": '''"""Makes an OCR sample of a page; boxes are x, y, width and height in pixels, as Energon has them."""
+
+import torch
+
+
+def sample_loader(raw):
+    words = raw["json"].get("words", [])
+    boxes = [[left, top, right - left, bottom - top] for left, top, right, bottom in (word["box"] for word in words)]
+    return {
+        "__key__": raw["__key__"],
+        "image": next(raw[name] for name in raw if name not in ("txt", "json") and not name.startswith("__")),
+        "text": raw["txt"],
+        "words_boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "words_text": [word["text"] for word in words],
+    }
+
+
+def part_filter(part):
+    return True
+''',
+}
 
 
 def _energon(info: DatasetInfo, dataset: Path, folder: Path) -> None:
-    """Tars without our index: `energon prepare` makes Energon's own, and keeps the dataset.yaml that is there."""
-    names: set[str] = set()
-    for shard in info.shards:
-        with ShardWriter(folder / shard.tar, kind=info.kind, indexed=False) as writer:
-            for sample in _samples(dataset, shard.tar, shard.index):
-                with _named(sample):
-                    said = to_energon(sample.said) if info.kind == "interleaved" else dict(sample.said)
-                names |= set(sample.pictures) if info.kind == "caption" else set()
-                body = json.dumps(said, ensure_ascii=False).encode("utf-8", "replace")
-                writer.add(sample.uid, {"json": body, **sample.parts})
+    """The tars as they are, without our index: `energon prepare` makes Energon's own, and keeps the dataset.yaml."""
+    names = {name for name in part_names(dataset, info) if is_picture(name)} if info.kind == "caption" else set()
     if len(names) > 1:
         raise ConvertError(f"{dataset}: images are called {', '.join(sorted(names))}; publish with `image_name: one`")
+    for shard in info.shards:
+        shutil.copyfile(dataset / shard.tar, folder / shard.tar)
     beside = folder / ".nv-meta"
     beside.mkdir()
     (beside / "dataset.yaml").write_text(_energon_yaml(info.kind, next(iter(names), "jpg")), encoding="utf-8")
-    if info.kind == "interleaved":
-        (beside / "sample_loader.py").write_text(ENERGON_LOADER, encoding="utf-8")
+    if info.kind in ENERGON_LOADERS:
+        (beside / "sample_loader.py").write_text(ENERGON_LOADERS[info.kind], encoding="utf-8")
 
 
 def _energon_yaml(kind: Kind, image: str) -> str:
+    loader = "sample_loader: sample_loader.py:sample_loader\npart_filter: sample_loader.py:part_filter\n"
     sample, rest = {
         "caption": ("CaptioningSample", f"field_map:\n  image: {image}\n  caption: txt\n"),
         "text": ("TextSample", "field_map:\n  text: txt\n"),
-        "interleaved": (
-            "InterleavedSample",
-            "sample_loader: sample_loader.py:sample_loader\npart_filter: sample_loader.py:part_filter\n",
-        ),
+        "ocr": ("OCRSample", loader),
+        "interleaved": ("InterleavedSample", loader),
     }[kind]
     return f"sample_type:\n  __module__: megatron.energon\n  __class__: {sample}\n{rest}"
 
@@ -275,7 +305,7 @@ def parquet_features(kind: Kind) -> datasets.Features:
 
 
 def _parquet_row(kind: Kind, sample: _Sample) -> dict[str, Any]:
-    row: dict[str, Any] = {"uid": sample.uid, "json": json.dumps(sample.said, ensure_ascii=False, sort_keys=True)}
+    row: dict[str, Any] = {"uid": sample.uid, OWN_KEY: _own(sample.said)}
     if kind == "interleaved":
         order = to_energon(sample.said)
         images = [name and {"bytes": sample.parts.get(name), "path": name} for name in order["images"]]
@@ -291,16 +321,11 @@ def _parquet_row(kind: Kind, sample: _Sample) -> dict[str, Any]:
 def webdataset_features(dataset: Path) -> datasets.Features:
     """The `features` with which `datasets.load_dataset("webdataset", ...)` opens a dataset's tars as they stand.
 
-    By itself `datasets` takes the first five samples for a pattern, which documents with different numbers of images
-    do not share. Reads the indexes alone.
+    For tars without the README.md that a run writes beside them. Reads the indexes alone.
     """
     from datasets import Features, Image, Json, Value
 
-    names: set[str] = set()
-    for shard in load_dataset(dataset).shards:
-        with ShardReader(dataset / shard.tar, dataset / shard.index) as reader:
-            column = reader.table.column("parts").combine_chunks()
-            names |= set(column.flatten().field("name").unique().to_pylist())
     known: dict[str, Any] = {"json": Json(), "txt": Value("string")}
-    parts = {name: known.get(name) or (Image() if is_picture(name) else Value("binary")) for name in sorted(names)}
+    names = part_names(dataset, load_dataset(dataset))
+    parts = {name: known.get(name) or (Image() if is_picture(name) else Value("binary")) for name in names}
     return Features(parts | {"__key__": Value("string"), "__url__": Value("string")})

@@ -184,6 +184,34 @@ MATERIALS = {
         "173f5a4f6fc209706aa99b579201180440e06c0ab94e4355e33a53a72dfb705b",
         "GPL-3.0-or-later",
     ),
+    "fonts-noto-core": Material(
+        "debian",
+        "fonts-noto-core",
+        "20201225-1",
+        "58f4f0bb6720f919f92096b3508e1412a0f1544424ade6c5b5bf1eb694dd64ba",
+        "OFL-1.1",
+    ),
+    "fonts-noto-cjk": Material(
+        "debian",
+        "fonts-noto-cjk",
+        "1:20220127+repack1-1",
+        "4a2515eb6db3978b897fef9709ed0d2b1f4c6c4df4d83d6c4ef65f71f1b1f502",
+        "OFL-1.1",
+    ),
+    "nautilus-data": Material(
+        "debian",
+        "nautilus-data",
+        "43.2-1",
+        "2b0ba8ce95bbd9007ab4ff34070f67c2d41ca5c0b155bf8a12776f2ebb9b1481",
+        "GPL-3.0-or-later",
+    ),
+    "gedit-common": Material(
+        "debian",
+        "gedit-common",
+        "44.2-1",
+        "3d9446b4ddcc7db0df41d9ee7f71b60a1d29ad688b6acbe04fe6fbea3461d5ef",
+        "GPL-2.0-or-later",
+    ),
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import re
 import tarfile
@@ -17,111 +15,17 @@ import pytest
 from conftest import ROOT
 from documents import picture, row, shown
 from PIL import Image
+from published import MAKERS, Store, interleaved, made, ocr, parts_of, published, tarred
 
-from curate import formats
 from curate.ops.records import llava_document, mmc4_document, obelics_document
-from curate.pool import Blobs, Pool
-from curate.sample import Kind, uid_of
-from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset, save_dataset, verify
+from curate.shards import load_dataset, verify
 from pipelines import convert_in
 from pipelines.convert import ConvertError, export, webdataset_features
-
-
-def published(folder: Path, kind: Kind, samples: list[dict[str, bytes]], per_shard: int = 4) -> Path:
-    """A dataset of these samples' parts, as a run publishes it."""
-    folder.mkdir(parents=True)
-    shards = []
-    for number in range(0, len(samples), per_shard):
-        with ShardWriter(folder / f"{number // per_shard:05d}.tar", kind=kind) as writer:
-            for sample in samples[number : number + per_shard]:
-                writer.add(json.loads(sample["json"])["uid"], sample)
-        shards.append(writer.info)
-    count, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
-    save_dataset(DatasetInfo(name="d", kind=kind, samples=count, bytes=size, recipe="r", shards=tuple(shards)), folder)
-    return folder
-
-
-class Store:
-    """Kept rows and their bytes, as publishing has them: the sample formats are the project's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._pool = Pool(folder, "store", "once")
-        self._pool.folder.mkdir(parents=True)
-        self._count = 0
-
-    def place(self, data: bytes) -> dict[str, Any]:
-        self._count += 1
-        name = f"{self._count:05d}.tar"
-        with ShardWriter(self._pool.folder / name, indexed=False) as writer:
-            (part,) = writer.add("x", {"bin": data})
-        width, height = Image.open(io.BytesIO(data)).size
-        ext = "png" if data[:4] == b"\x89PNG" else "jpg"
-        size = {"width": width, "height": height, "error": None, "detail": None}
-        digest = hashlib.sha256(data).hexdigest()
-        return {"tar": name, "offset": part.offset, "nbytes": part.size, "ext": ext, "sha256": digest, **size}
-
-    def sample(self, kind: Kind, number: int, **more: Any) -> dict[str, bytes]:
-        kept = {"uid": uid_of(kind, str(number)), "origin": f"http://a.org/{number}", "meta": json.dumps({"n": number})}
-        return formats.parts(kind, kept | more, {}, Blobs(self._pool).read)
-
-
-def interleaved(store: Store, number: int) -> dict[str, bytes]:
-    """Documents of none, one, two or three images; every fourth has a dead one."""
-    document, images = [], []
-    for n in range(number % 4):
-        url = f"http://a.org/{number}-{n}.png"
-        document += [_image(url, f"alt {n}"), _text(f"Paragraph {n} of document {number}.")]
-        images.append(store.place(picture(20 + n, 20, seed=number, kind="PNG" if n % 2 else "JPEG")))
-    if number % 4 == 3:
-        document.append(_image("http://a.org/dead.png"))
-        images.append({"error": "not_found"})
-    document.append(_text(f"The end of document {number}. It is “over”."))
-    title = {"title": f"Page {number}"} if number % 2 else {"title": None}
-    return store.sample("interleaved", number, document=document, images=images, text="", **title)
-
-
-def _image(url: str, alt: str | None = None) -> dict[str, Any]:
-    return {"type": "image", "text": None, "block": None, "url": url, "alt": alt, "caption": None}
-
-
-def _text(text: str, block: str = "paragraph") -> dict[str, Any]:
-    return {"type": "text", "text": text, "block": block, "url": None, "alt": None, "caption": None}
-
-
-def caption(store: Store, number: int) -> dict[str, bytes]:
-    place = store.place(picture(24, 20, seed=number))
-    return store.sample("caption", number, text=f"Caption {number}, für alle.", image_name="png", **place)
-
-
-def ocr(store: Store, number: int) -> dict[str, bytes]:
-    words = [{"text": "Wort", "box": [0.1, 0.1, 0.5, 0.2], "confidence": 0.9, "line": 0}]
-    place = store.place(picture(40, 30, seed=number)) | {"meta": json.dumps({"page": number, "pages": 12})}
-    return store.sample("ocr", number, text="Wort", image_name="png", words=words, **place)
-
-
-def text(store: Store, number: int) -> dict[str, bytes]:
-    return store.sample("text", number, text=f"Text number {number}.\nA second line." + " more" * (number % 3))
-
-
-MAKERS = {"interleaved": interleaved, "caption": caption, "ocr": ocr, "text": text}
 
 
 @pytest.fixture(params=sorted(MAKERS))
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-def made(folder: Path, kind: Any, count: int = 10) -> Path:
-    store = Store(folder)
-    return published(folder / "dataset", kind, [MAKERS[kind](store, n) for n in range(count)])
-
-
-def parts_of(dataset: Path) -> dict[str, dict[str, bytes]]:
-    found = {}
-    for shard in load_dataset(dataset).shards:
-        with ShardReader(dataset / shard.tar) as reader:
-            found |= {uid: reader.read(n) for n, uid in enumerate(reader.uids.to_pylist())}
-    return found
 
 
 def test_a_dataset_of_each_kind_goes_to_datasets_parquet_and_comes_back_byte_for_byte(
@@ -252,16 +156,6 @@ def test_documents_go_to_energons_format_and_come_back(tmp_path: Path) -> None:
         assert {n: b for n, b in parts.items() if n != "json"} == {n: b for n, b in before[uid].items() if n != "json"}
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("caption", "CaptioningSample"), ("text", "TextSample")])
-def test_captions_and_texts_go_to_energon_as_tars_with_a_field_map(tmp_path: Path, kind: Any, sample: str) -> None:
-    dataset = made(tmp_path, kind)
-    export(dataset, tmp_path / "out", "energon")
-    said = (tmp_path / "out" / ".nv-meta" / "dataset.yaml").read_text()
-    assert sample in said and ("image: png" in said) == (kind == "caption")
-    with tarfile.open(tmp_path / "out" / "00000.tar") as tar:
-        assert len(tar.getnames()) == 4 * (3 if kind == "caption" else 2)
-
-
 def test_foreign_parquet_with_images_inside_becomes_documents(tmp_path: Path) -> None:
     rows = [
         {"images": [{"bytes": picture(20, 30), "path": "x.png"}, None], "texts": [None, "One.\n\nTwo."]},
@@ -295,15 +189,10 @@ def test_rows_that_only_pretend_to_be_ours_are_counted_and_write_nothing_strange
 
 
 def test_a_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
-    tar = tmp_path / "in.tar"
-    with tarfile.open(tar, "w") as file:
-        for name, body in {
-            "good.0.png": picture(20, 20), "good.json": b'{"images": ["0.png", "gone.png"], "texts": [null, null]}',
-            "bad.json": b"{", "bare.0.png": picture(20, 20), "odd.json": b'{"images": [1], "texts": [2]}',
-        }.items():  # fmt: skip
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            file.addfile(member, io.BytesIO(body))
+    tar = tarred(tmp_path / "in.tar", {
+        "good.0.png": picture(20, 20), "good.json": b'{"images": ["0.png", "gone.png"], "texts": [null, null]}',
+        "bad.json": b"{", "bare.0.png": picture(20, 20), "odd.json": b'{"images": [1], "texts": [2]}',
+    })  # fmt: skip
     back = convert_in.bring_in(tar, tmp_path / "back", "energon")
     assert (back.samples, back.failed) == (1, {"bad_record": 1, "missing_json": 1, "not_json": 1})
     (parts,) = parts_of(tmp_path / "back").values()

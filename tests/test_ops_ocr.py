@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from curate import ocr as engines
+from curate.fonts import Fonts
 from curate.ocr import EngineMissingError, _from_table, _reading
 from curate.ops import spec_of
 from curate.ops.ocr import ocr, page_text, text_agreement
 from curate.page_words import as_column, compared, mended, noise_of, recall
 from curate.pdf import open_pdf, read_text, render
-from curate.typeset import Fonts, Sheet, Style, typeset
+from curate.typeset import Sheet, Style, typeset
 from pipelines.materials import MaterialUnavailableError, fetch
 
 LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"
@@ -40,7 +41,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 def sheet(text: str = TEXT, size: tuple[int, int] = (900, 300)) -> Sheet:
     """A clean page on which a text is printed."""
     style = Style(24, 36, (0, 0, 0), (255, 255, 255), "plain", 0.0, 0.0, 0.0, 0)
-    return typeset(text, Fonts().sized(0, 24), style, size)
+    return typeset(text, Fonts().typeface(text, 24)[1], style, size)
 
 
 def overlap(one: list[float], other: list[float]) -> float:
@@ -147,6 +148,14 @@ def test_han_words_of_tesseract_come_apart_into_characters_and_stay_together_in_
     assert found.boxes[:2].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.5, 0.4])
 
 
+def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> None:
+    head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
+    rows = ["1\t10\t20\t10\t20\t90\tน้ำ", "2\t24\t20\t10\t20\t90\tดี",
+            "3\t50\t20\t10\t20\t80\tมา", "4\t64\t20\t20\t20\t80\tRAM"]  # fmt: skip
+    table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
+    assert _reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
+
+
 # How two readings are compared, and what mends a line
 
 
@@ -194,7 +203,7 @@ def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(en
 def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(engine: str) -> None:
     text = next(at_150_dpi(guide("en"), [45]))[0].encode("ascii", "ignore").decode()
     style = Style(20, 27, (20, 20, 20), (250, 248, 240), "plain", 0.0, 0.3, 8.0, 1)
-    printed = typeset(text, Fonts().sized(0, 20), style, (1240, 1754))
+    printed = typeset(text, Fonts().typeface(text, 20)[1], style, (1240, 1754))
     found = page_text(engine=engine)([printed.image], [""], [[]], [0.0])
     assert found["text_source"] == ["ocr"]
     assert recall(printed.text, found["text"][0]) >= 0.95

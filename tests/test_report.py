@@ -281,7 +281,14 @@ def test_the_snippets_of_the_card_work(made: tuple[Summary, str, str]) -> None:
     command = [sys.executable, "-c", counted]
     done = subprocess.run(command, cwd=summary.folder.parent, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(summary.dataset.samples)], done.stderr
-    compile(second, "card", "exec")
+    counted = f"{second}\nprint(sum(1 for row in rows if row['txt'] and row['json']['uid'] == row['__key__']))"
+    command = [sys.executable, "-c", counted]
+    done = subprocess.run(command, cwd=summary.folder.parent, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(summary.dataset.samples)], done.stderr
+    head, beside = (
+        yaml.safe_load(text.split("---\n")[1]) for text in (card, (summary.folder / "README.md").read_text())
+    )
+    assert beside.items() <= head.items() and beside["dataset_info"]["features"]
 
 
 def test_a_copy_stands_beside_what_it_is_a_copy_of(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from curate.blob import Stored
+from curate.fonts import Fonts
 from curate.images import decode
 from curate.ops import Failed, spec_of
 from curate.ops.typeset import render_text
-from curate.typeset import Fonts, Style, drawn_from, key_of, prepared, typeset
+from curate.sample import file_sha256
+from curate.typeset import Style, drawn_from, key_of, prepared, typeset
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen.\n\nA second paragraph (of 7 words)."
 LONG = " ".join(f"word{n}" for n in range(3000))
@@ -33,7 +35,7 @@ def ink(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0.0, 2.5, -3.0])
 def test_every_box_holds_the_ink_of_its_word_and_no_ink_lies_outside(degrees: float) -> None:
-    sheet = typeset(TEXT, Fonts().sized(0, 20), clean(degrees), PAGE)
+    sheet = typeset(TEXT, Fonts().typeface(TEXT, 20)[1], clean(degrees), PAGE)
     dark = ink(sheet.image)
     left_over = dark.copy()
     for left, top, right, bottom in (sheet.boxes * (PAGE * 2)).tolist():
@@ -44,14 +46,14 @@ def test_every_box_holds_the_ink_of_its_word_and_no_ink_lies_outside(degrees: fl
 
 
 def test_without_a_turn_the_boxes_are_tight() -> None:
-    sheet = typeset("word", Fonts().sized(0, 40), clean(font_px=40, line_px=50), PAGE)
+    sheet = typeset("word", Fonts().typeface(TEXT, 40)[1], clean(font_px=40, line_px=50), PAGE)
     rows, columns = np.nonzero(ink(sheet.image))
     edges = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(sheet.boxes[0] * (PAGE * 2) - edges).max() <= 1.5
 
 
 def test_the_text_is_what_stands_on_the_page_line_by_line() -> None:
-    sheet = typeset(TEXT, Fonts().sized(0, 20), clean(), PAGE)
+    sheet = typeset(TEXT, Fonts().typeface(TEXT, 20)[1], clean(), PAGE)
     assert sheet.text.split() == sheet.words == TEXT.split()
     assert [len(line.split()) for line in sheet.text.split("\n")] == np.bincount(sheet.lines).tolist()
     assert sheet.share == 1
@@ -60,14 +62,14 @@ def test_the_text_is_what_stands_on_the_page_line_by_line() -> None:
 def test_what_finds_no_room_is_cut_and_the_share_says_how_much() -> None:
     style = clean()
     fit = prepared(LONG, style, PAGE)
-    sheet = typeset(fit, Fonts().sized(0, 20), style, PAGE)
+    sheet = typeset(fit, Fonts().typeface(TEXT, 20)[1], style, PAGE)
     assert sheet.words == LONG.split()[: len(sheet.words)]
     assert 0 < sheet.share < 1
     assert (sheet.boxes >= 0).all() and (sheet.boxes <= 1).all()
 
 
 def test_a_word_longer_than_a_line_goes_on_in_the_next() -> None:
-    sheet = typeset("a" * 200, Fonts().sized(0, 20), clean(), PAGE)
+    sheet = typeset("a" * 200, Fonts().typeface(TEXT, 20)[1], clean(), PAGE)
     assert "".join(sheet.words) == "a" * 200 and len(set(sheet.lines)) > 1
     assert sheet.text.replace("\n", "") == "a" * 200
 
@@ -101,8 +103,6 @@ def test_columns_fit_their_types_and_the_picture_its_size() -> None:
 UNDRAWABLE = {
     "": "empty_text",
     " \n": "empty_text",
-    "مرحبا": "needs_shaping",
-    "नमस्ते": "needs_shaping",
     "漢字": "no_glyph",
 }
 
@@ -121,7 +121,7 @@ def test_dashes_that_the_font_lacks_become_plain_ones() -> None:
 def test_a_font_that_has_the_characters_is_taken_and_enters_the_identity() -> None:
     op = render_text(fonts=(str(DEJAVU.parent / "DejaVuSans*.ttf"),))
     assert op(["u"], ["Съешь же ещё — этих"])["text"] == ["Съешь же ещё — этих"]
-    assert len(render_text.identity(fonts=(str(DEJAVU),))) == 64
+    assert render_text.identity(fonts=(str(DEJAVU),)).startswith(file_sha256(DEJAVU))
 
 
 def test_a_font_that_is_not_there_is_said_before_anything_runs() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate.blob import BLOB, Stored
+from curate.fonts import Fonts, TypesetError, shaping
 from curate.images import encoded
 from curate.ops import Columns, Failed, op
 from curate.page_words import WORDS, as_column
 from curate.sample import file_sha256
-from curate.typeset import Fonts, TypesetError, drawn_from, key_of, prepared, typeset
+from curate.typeset import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
 
 _QUALITY = 90
 _DRAWN = {
@@ -28,15 +29,18 @@ _DRAWN = {
 }
 
 
-@op(reads=("uid", "text"), writes=_DRAWN, version=1, batch_size=16)
+@op(reads=("uid", "text"), writes=_DRAWN, version=2, batch_size=16)
 class render_text:  # noqa: N801 - ops are named as recipes name them
     """A page drawn from each text, as a JPEG: `text` and `words` are what stands on it, `words` with exact boxes.
 
-    fonts: files or globs of TrueType and OpenType fonts, of which one that has all the characters is taken by chance;
-    without any the one that Pillow brings, for ASCII letters. page_px: width and height. font_px: the least and the
-    largest size. wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1.
-    drawn_share: of the text's characters, those that found room. All chance is of `seed` and the uid. Errors:
-    empty_text, no_glyph, needs_shaping (scripts written from right to left, or whose letters change their shape).
+    fonts: files or globs of TrueType and OpenType fonts. One that lacks the fewest of the text's characters is taken,
+    of several by chance, and others for what it lacks; without any the one that Pillow brings, for ASCII letters.
+    `curate prepare fonts` lays down some for 140 scripts. Paragraphs run from the side where their script begins, and
+    words stand in the order in which they are read. page_px: width and height. font_px: the least and the largest size.
+    wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1. vertical: of
+    the Chinese and Japanese pages, the share whose lines run from top to bottom. drawn_share: of the
+    text's characters, those that found room. All chance is of `seed` and the uid. Errors: empty_text, no_glyph (in no
+    font), needs_shaping (scripts from right to left or with joined letters, on a machine without FriBiDi).
     """
 
     def __init__(
@@ -46,15 +50,19 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         page_px: tuple[int, int] = (1000, 1400),
         font_px: tuple[int, int] = (16, 34),
         wear: float = 0.5,
+        vertical: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._fonts = Fonts([path.read_bytes() for path in _files(fonts)])
+        if not 0 <= vertical <= 1:
+            raise ValueError(f"op render_text: vertical: {vertical}, expected a share of pages, 0 to 1")
         self._page_px, self._font_px, self._wear, self._seed = page_px, font_px, wear, seed
+        self._vertical = vertical
 
     @staticmethod
     def identity(*, fonts: Sequence[str], **others: Any) -> str:
-        """The digests of the fonts."""
-        return " ".join(file_sha256(path) for path in _files(fonts))
+        """The digests of the fonts, and whether scripts that need it can be shaped."""
+        return " ".join([*(file_sha256(path) for path in _files(fonts)), *(["shaped"] if shaping() else [])])
 
     def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
         """One page a text."""
@@ -65,8 +73,11 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         try:
             chance = key_of(self._seed, uid)
             style = drawn_from(chance, self._font_px, self._wear)
-            fit, able = self._fonts.fitting(prepared(text, style, self._page_px))
-            sheet = typeset(fit, self._fonts.sized(chance.choice(able), style.font_px), style, self._page_px)
+            whole = cleaned(text)
+            columns = chance.random() < self._vertical and fits_columns(whole)
+            fit = prepared(whole, style, self._page_px, columns)
+            fit, face = self._fonts.typeface(fit, style.font_px, chance, columns)
+            sheet = typeset(fit, face, style, self._page_px)
         except TypesetError as error:
             return Failed(error.error, error.detail)
         return {
@@ -74,7 +85,7 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
             "text": sheet.text,
             "words": as_column(sheet.words, sheet.boxes, sheet.lines),
             "word_count": len(sheet.words),
-            "drawn_share": sheet.share * len(fit) / len(text),
+            "drawn_share": sheet.share * len(fit) / len(whole),
             "font_px": style.font_px,
             "skew_degrees": style.degrees,
         }

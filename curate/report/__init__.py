@@ -8,23 +8,26 @@ from pathlib import Path
 from curate.recipe import chained, resolve
 from curate.report import card, page
 from curate.report.examples import survey
+from curate.report.readme import README, plain
 from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
 
-VERSION = 3
+VERSION = 4
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
 def write(summary: Summary) -> list[Path]:
     """Write `report.html` and `data_card.md` below the run's `out` folder, unless they are there; returns both.
 
-    The same run gives the same bytes. `reported.json` holds the key of the run they tell of, and is written last.
+    A README.md beside the tars says what lies in them, for `datasets`. The same run gives the same bytes.
+    `reported.json` holds the key of the run they tell of, and is written last.
     """
     out = Path(summary.recipe.out)
     paths = [out / "report.html", out / "data_card.md"]
     done, key = out / "reported.json", _key(summary)
-    if all(p.exists() for p in (done, *paths)) and json.loads(done.read_text())["key"] == key:
+    beside = summary.folder / README
+    if all(p.exists() for p in (done, beside, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
     steps = chained(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
@@ -32,6 +35,7 @@ def write(summary: Summary) -> list[Path]:
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))
     commit_text(paths[1], card.render(summary, steps, seen))
+    commit_text(beside, plain(summary.folder, summary.dataset, summary.recipe.license))
     commit_text(done, dump_json({"key": key}))
     return paths
 

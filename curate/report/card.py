@@ -1,6 +1,6 @@
 """The data card of a run: what the dataset is, how it was made, how to read it, and what to be careful about.
 
-Markdown with the front matter that dataset hubs read, so that it can be uploaded as the README beside the tars.
+Markdown with the front matter that dataset hubs read; it can take the place of the README.md beside the tars.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import yaml
 
 from curate.recipe import Recipe, Resolved
 from curate.report.examples import Survey, shown
 from curate.report.page import human_bytes, percent, rule_words
+from curate.report.readme import described, front
 from curate.run import Summary
 from curate.sample import Kind
 from curate.shards import ShardReader
@@ -96,9 +96,8 @@ def _front(summary: Summary) -> str:
         "task_categories": list(_KINDS[summary.recipe.kind].tasks),
         "size_categories": [size_category(summary.dataset.samples)],
         "tags": [_KINDS[summary.recipe.kind].tag, "webdataset", "curate"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}],
     }
-    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+    return front(fields | described(summary.folder, summary.dataset))
 
 
 def size_category(samples: int) -> str:
@@ -241,18 +240,10 @@ def _loading(summary: Summary) -> Iterator[str]:
     else:
         yield f'for sample in samples: print(sample["{first}"])'
     yield "```\n"
-    yield from _by_datasets(summary.recipe.kind == "interleaved")
-    yield "To share it, put this card as `README.md` beside the tars.\n"
-
-
-def _by_datasets(documents: bool) -> Iterator[str]:
-    """`datasets` takes the parts of the first samples for those of all; documents differ in their images."""
-    yield "```python\nimport datasets"
-    if documents:
-        yield "from pathlib import Path\nfrom pipelines.convert import webdataset_features  # reads the indexes"
-    yield '\ntars = {"train": "dataset/*.tar"}'
-    features = ', features=webdataset_features(Path("dataset"))' if documents else ""
-    yield f'rows = datasets.load_dataset("webdataset", data_files=tars, split="train", streaming=True{features})\n```\n'
+    yield "```python\nimport datasets\n"
+    yield 'rows = datasets.load_dataset("dataset", split="train", streaming=True)\n```\n'
+    yield "`datasets` reads what lies in the tars from the head of the `README.md` beside them. This card has the same"
+    yield "head and says more: to share the dataset, put it in that one's place.\n"
 
 
 def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:

@@ -1,0 +1,65 @@
+"""What Hugging Face's `datasets` reads of the README.md beside a dataset's tars: which files, and what lies in them.
+
+Without it `datasets` takes the members of the first five samples for those of all, and refuses or loses what others
+have: documents differ in how many images they have, pictures in their format, what a source said in its fields.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.shards import DatasetInfo, ShardReader
+from curate.sources.folder import IMAGE_SUFFIXES
+
+README = "README.md"
+
+
+def described(folder: Path, info: DatasetInfo) -> dict[str, Any]:
+    """The fields of a card's head by which `datasets.load_dataset(folder)` opens the tars (it needs version 5)."""
+    found: dict[str, Any] = {
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}]
+    }
+    if info.samples:
+        names = part_names(folder, info)
+        columns = [{"name": name, "dtype": _type(name)} for name in (*names, "__key__", "__url__")]
+        found["dataset_info"] = {"features": columns}
+    return found
+
+
+def front(fields: dict[str, Any]) -> str:
+    """The head of a card."""
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def plain(folder: Path, info: DatasetInfo, license_of: str = "unknown") -> str:
+    """The README.md beside a dataset's tars: of what lies in them alone, so that the same dataset has the same."""
+    fields = {"pretty_name": info.name, "license": license_of} | described(folder, info)
+    return (
+        f"{front(fields)}\n# {info.name}\n\n"
+        f"{info.samples:,} samples of kind `{info.kind}`: webdataset tars, an index beside each.\n\n"
+        "```python\nimport datasets\n\n"
+        'rows = datasets.load_dataset("the/path/of/this/folder", split="train", streaming=True)\n```\n'
+    )
+
+
+def part_names(folder: Path, info: DatasetInfo) -> list[str]:
+    """The names of all parts that samples have, from the indexes alone."""
+    names: set[str] = set()
+    for shard in info.shards:
+        with ShardReader(folder / shard.tar, folder / shard.index) as reader:
+            column = reader.table.column("parts").combine_chunks()
+            names |= set(column.flatten().field("name").unique().to_pylist())
+    return sorted(names)
+
+
+def is_picture(part: str) -> bool:
+    """Whether a part is an image by its name: `jpg`, `0.png`."""
+    return part.rsplit(".", 1)[-1] in IMAGE_SUFFIXES
+
+
+def _type(name: str) -> str:
+    known = {"json": "json", "txt": "string", "__key__": "string", "__url__": "string"}
+    return known.get(name) or ("image" if is_picture(name) else "binary")
