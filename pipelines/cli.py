@@ -214,7 +214,7 @@ def train(context: typer.Context) -> None:
     )
 )
 def prepare(
-    what: Annotated[str, typer.Argument(help="`openclipart`, `documents` or `plain-texts`.", metavar="WHAT")],
+    what: Annotated[str, typer.Argument(help="`openclipart`, `documents`, `plain-texts` or `fonts`.", metavar="WHAT")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -222,15 +222,17 @@ def prepare(
 
     `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
-    `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB).
+    `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
+    scripts, for render_text, from two packages (69 MB).
     """
     from curate.settings import unknown
-    from pipelines import documents, openclipart, plain_texts, runs
+    from pipelines import documents, fonts, openclipart, plain_texts, runs
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
         "documents": documents.prepare,
         "plain-texts": plain_texts.prepare,
+        "fonts": fonts.prepare,
     }
     if what not in makers:
         raise ValueError(unknown("material", what, makers))
@@ -248,14 +250,14 @@ def convert(
     data: Annotated[Path, typer.Argument(help="A dataset of ours, or with --from another project's.", metavar="DATA")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make; it appears whole or not at all.")],
     to: Annotated[str | None, typer.Option("--to", help="obelics, mmc4, llava, energon or datasets.")] = None,
-    origin: Annotated[str | None, typer.Option("--from", help="energon or datasets, with the images inside.")] = None,
+    origin: Annotated[str | None, typer.Option("--from", help="energon, datasets or llava, with the images.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What is asked of each image (captions to llava).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset as another project reads it, or make one of another's.
 
-    docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4, LLaVA) come in through a recipe:
-    `source: {type: records, ...}` with the step `obelics_document`, `mmc4_document` or `llava_document`.
+    docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4) come in through a recipe:
+    `source: {type: records, ...}` with the step `obelics_document` or `mmc4_document`.
     """
     from curate.settings import unknown
     from pipelines import convert as outwards
