@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from train import model, prepare
 from train.config import Config
 from train.data import Batch, Reading, Share, Stream, StreamError
 from train.prepare import Prepared
+from train.realised import Realised
 
 
 def settings(**objective: Any) -> Config:
@@ -140,6 +142,49 @@ def test_a_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
     for state in (streams[1].state_dict(), Stream(manifest, 4, share=Share()).state_dict()):
         with pytest.raises(StreamError, match="of rows, or of packs with other limits"):
             streams[0].load_state_dict(state)
+
+
+IN_TOKENS = """seed: 3
+unit: text_tokens
+batch: 16
+sources: [{path: caption, weight: 2}, {path: interleaved}, {path: text, weight: 3}]
+"""
+
+
+def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacements_do_not(tmp_path: Path) -> None:
+    path = composed(of_every_kind(tmp_path).parent, IN_TOKENS, "tokens.json")
+
+    def served(count: int) -> list[Realised]:
+        prepared, found = made(path), []
+        reading = Reading(threads=1, max_unreadable=1)
+        stream = Stream(path, 4, prepared.prepare, Share(), reading, prepared.packing)
+        for batch in itertools.islice(stream, count):
+            found.append(copy.deepcopy(found[-1]) if found else Realised(stream.manifest, path))
+            found[-1].add(batch)
+        stream.close()
+        return found
+
+    whole = served(50)
+    for realised in whole:
+        assert realised.alarms() == []
+        off = [abs(figures["units_off"]) for figures in realised.report().values()]
+        assert max(off) < 2 * MULTIMODAL["pack"]["tokens"]
+    assert whole[0].course.stray < MULTIMODAL["pack"]["tokens"]
+    (tmp_path / "text" / "00001.tar").unlink()
+    lost = served(50)[-1]
+    assert {(alarm.source, alarm.promise) for alarm in lost.alarms()} == {("text", "unit"), ("text", "readable")}
+    now, then = lost.report()["text"], whole[-1].report()["text"]
+    assert now["samples"] == then["samples"]
+    assert now["units"] < then["units"]
+    assert now["text_tokens"] < then["text_tokens"]
+    assert lost.report()["caption"] == whole[-1].report()["caption"] | {
+        name: lost.report()["caption"][name] for name in ("text_tokens_share", "images_share", "units_share")
+    }
+
+
+def test_a_state_of_packs_is_of_the_unit_that_they_are_ordered_by(manifest: Path) -> None:
+    tokens = composed(manifest.parent, IN_TOKENS, "tokens.json")
+    assert made(tokens).packing.name != made(manifest).packing.name
 
 
 def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from train_samples import MULTIMODAL, TINY, dataset, mixture, of_every_kind, settings_file
+from train_samples import MULTIMODAL, TINY, composed, dataset, mixture, of_every_kind, settings_file
 
 from curate.sample import file_sha256
 from pipelines.lengths import add_text_tokens
@@ -297,6 +297,22 @@ def test_an_alarm_is_said_once_and_stands_in_every_line_from_then_on(
     assert said.err.count("alarm at step") == 1
     assert f"alarm at step {first + 1}: {alarmed[first][0]}" in said.err
     assert json.loads(said.out)["alarms"] == alarmed[-1]
+
+
+def test_a_share_of_tokens_that_leaves_its_bound_is_an_alarm_in_the_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = mixture(tmp_path / "mixture").parent
+    for name in ("many", "few"):
+        add_text_tokens(home / name, "words")
+    path = composed(home, "seed: 2\nunit: text_tokens\nsources: [{path: many, weight: 3}, {path: few}]", "tokens.json")
+    add_text_tokens(home / "few", "bytes")  # its texts are longer than the mixture was told
+    assert main([str(path), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]) == 0
+    alarms = lines(tmp_path / "out")[-1]["alarms"]
+    assert len(alarms) == 2 and alarms[0].startswith("many: 720 text tokens, ")
+    assert capsys.readouterr().err.count("alarm at step") == 2
+    served = lines(tmp_path / "out")[-1]["served"]
+    assert served["few"]["units_share"] == served["few"]["text_tokens_share"] > 0.5
 
 
 def test_text_tokens_and_images_are_in_the_metrics_where_indexes_tell_them(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from curate.sample import commit_text
 from train import checkpoint, model, optim, prepare
 from train.checkpoint import Progress
-from train.config import Config, Contrastive, Multimodal, digest, trained
+from train.config import Config, Contrastive, digest, trained
 from train.data import Reading, Share, Stream
 from train.model import Clip
 from train.objectives import MultimodalObjective, Objective, set_trained
@@ -91,8 +91,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        slack = config.objective.pack.window / 4 if isinstance(config.objective, Multimodal) else 0.0
-        self.realised = Realised(stream.manifest, stream.path, slack)
+        self.realised = Realised(stream.manifest, stream.path)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -223,9 +222,6 @@ class Trainer:
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
         self.realised.load_state_dict(progress.served)
-        if not self.ranks.first:  # the checkpoint's replacements are those of all ranks
-            for served in self.realised.served.values():
-                served.replaced = 0
 
     def _save(self) -> None:
         served = self.realised.over_ranks(self.ranks.total).state_dict()

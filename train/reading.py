@@ -57,14 +57,20 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Replaced:
-    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and the uid that took its place."""
+    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and what took its place.
+
+    `tried`: 0 for one that was planned here, else the how manyeth that was drawn in its stead. `by` is the uid of the
+    sample that came, `by_row` its row.
+    """
 
     position: int
     source: str
     shard: str
     row: int
     error: str
+    tried: int
     by: str
+    by_row: int
 
 
 @dataclass(frozen=True)
@@ -255,8 +261,10 @@ class Reader:
             if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
                 tensors = None
-            name = self.shelves[place[0]].name
-            replaced = tuple(Replaced(start, name, *fault, by=drawn.uid) for fault in faults)
+            replaced = tuple(
+                Replaced(start, drawn.source, *fault, tried, drawn.uid, self._tried(place, len(faults)))
+                for tried, fault in enumerate(faults)
+            )
             ready.append(Ready(drawn.uid, replaced, None if self.prepare else drawn, tensors))
         return ready
 
@@ -281,10 +289,10 @@ class Reader:
         self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
     ) -> tuple[Drawn, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
-        source, epoch, row = place
+        source, epoch, _ = place
         shelf = self.shelves[source]
         for number in range(MAX_TRIES):
-            at = row if number == 0 else self._another(shelf, epoch, row, number)
+            at = self._tried(place, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
                 drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, stage)
@@ -299,8 +307,12 @@ class Reader:
             " drawn in its place; check the shards with `curate verify`, or publish them again"
         )
 
-    def _another(self, shelf: Shelf, epoch: int, row: int, number: int) -> int:
-        """The `number`-th row drawn in place of `row`: any but `row` itself, unless there is no other."""
+    def _tried(self, place: Place, number: int) -> int:
+        """The row at a place, or the `number`-th drawn in its stead: any but that row, unless there is no other."""
+        source, epoch, row = place
+        if number == 0:
+            return row
+        shelf = self.shelves[source]
         key = f"{self.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
         drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
         return (row + 1 + drawn % max(shelf.rows - 1, 1)) % shelf.rows
