@@ -347,7 +347,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     shutil.rmtree(folder)
     with pytest.raises(ShardError, match="FileNotFoundError"):
         mix.load(out)
-    with pytest.raises(ShardError, match=r"oci://a: cannot be read here: .*ocifs"):  # a library that is not there
+    with pytest.raises(ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"):  # a library that is not there
         described("oci://a")
 
 
