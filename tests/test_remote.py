@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +45,7 @@ from pipelines import lengths
 from pipelines.cli import main
 from train.data import Reading, Stream, StreamError
 from train.fit import Fit
+from train.reading import Readers, Shelf
 
 pytest.importorskip("s3fs")
 QUICK = remote.Patience(attempts=7, first_s=0.02)
@@ -347,7 +351,9 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     shutil.rmtree(folder)
     with pytest.raises(ShardError, match="FileNotFoundError"):
         mix.load(out)
-    with pytest.raises(ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"):  # a library that is not there
+    with pytest.raises(
+        ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"
+    ):  # a library that is not there
         described("oci://a")
 
 
@@ -385,6 +391,110 @@ def test_the_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path
     fourth = kept(cache, tmp_path, 3)
     assert fourth and cache.used_bytes() == 3000
     assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+
+
+def test_what_is_fetched_ahead_of_its_use_takes_room_only_from_what_is_idle_or_needed_later(tmp_path: Path) -> None:
+    cache = ShardCache(tmp_path / "cache", 2500)
+
+    def fetched_ahead(number: int, later: set[str]) -> Path | None:
+        content = f"{number}".encode().ljust(1000, b".")
+        sha256 = hashlib.sha256(content).hexdigest()
+        return cache.get(f"{number}.tar", 1000, sha256, lambda part: _write(part, content), later)
+
+    first, second = (kept(cache, tmp_path, number) for number in range(2))
+    assert first and second
+    assert fetched_ahead(2, set()) is None and first.exists() and second.exists()
+    assert fetched_ahead(2, {second.stem}) and first.exists() and not second.exists()
+    os.utime(first, (0, 0))  # not used since 1970
+    assert fetched_ahead(3, set()) and not first.exists()
+    assert cache.used_bytes() == 2000
+
+
+@pytest.fixture
+def in_six(store: tuple[Path, Proxy], tmp_path: Path) -> Iterator[Path]:
+    """A manifest of one dataset in S3, in six shards of ten samples that are read one after another."""
+    folder = dataset(store[0] / f"six{time.time_ns()}", 60, seed=9, shards=6)
+    attach(f"s3://bucket/{folder.name}", tmp_path / "six")
+    spec = validate({"seed": 7, "open_shards": 1, "sources": [{"path": "six"}]}, mix.MixtureSpec, "spec.yaml")
+    mix.compose(spec, tmp_path, tmp_path / "six.json")
+    yield tmp_path / "six.json"
+    shutil.rmtree(folder)
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    give_up = time.monotonic() + 60
+    while not met() and time.monotonic() < give_up:
+        time.sleep(0.005)
+    assert met()
+
+
+def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_batches(
+    store: tuple[Path, Proxy], in_six: Path
+) -> None:
+    cache = ShardCache(in_six.parent / "cache", 1 << 30)
+    stream = Stream(in_six, 4, reading=Reading(cache=cache.folder))
+    given = [next(stream).uids]
+    until(lambda: len(list(cache.folder.glob("*.tar"))) == 6)
+    store[1].asked.clear()
+    given += [next(stream).uids for _ in range(14)]
+    stream.close()
+    assert store[1].asked == []
+    alone = Stream(in_six, 4)
+    assert [next(alone).uids for _ in range(15)] == given
+    alone.close()
+
+
+def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tuple[Path, Proxy], in_six: Path) -> None:
+    alone = Stream(in_six, 4)
+    expected = [next(alone).uids for _ in range(15)]
+    alone.close()
+    store[1].fault = lambda number, path: ("", "503", "cut")[number % 3] if path.endswith(".tar") else ""
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    assert [next(stream).uids for _ in range(15)] == expected
+    stream.close()
+    store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "empty"))
+    with pytest.raises(StreamError, match=r"\.tar: could not be read in 7 tries"):
+        next(stream)
+    stream.close()
+
+
+def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there(
+    store: tuple[Path, Proxy], attached: Path
+) -> None:
+    cache = ShardCache(attached.parent / "cache", 0)
+    shelf = Shelf("few", attached.parent / "few", cache)
+    first = shelf.read_many([1, 4])
+    assert cache.used_bytes() == 0
+    cache.budget_bytes = 1 << 30
+    remote.fetch_ahead(shelf.folder, shelf.shards[0], cache, (), lambda: True)
+    store[1].asked.clear()
+    assert shelf.read_many([1, 4]) == first and store[1].asked == []
+    shelf.close()
+
+
+def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
+    before = threading.active_count()
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    next(stream)
+    assert threading.active_count() > before
+    del stream
+    gc.collect()
+    until(lambda: not any(thread.name == "ahead" for thread in threading.enumerate()))
+
+
+def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
+    store: tuple[Path, Proxy], attached: Path
+) -> None:
+    cache, readers = ShardCache(attached.parent / "cache", 1 << 30), Readers(9)
+    shelf = Shelf("many", attached.parent / "many", cache, readers)
+    shelf.read_many([0, 40])
+    for file in cache.folder.glob("*.tar"):
+        file.unlink()
+    readers.sweep({("many", 1)})
+    assert [readers.get("many", shard) is None for shard in range(2)] == [True, False]
+    shelf.close()
 
 
 def test_a_shard_larger_than_the_budget_is_not_kept(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ shard.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.sample import file_sha256
 from curate.shards import ShardCache, UnreachableError
+from train.ahead import Ahead
 from train.courses import Packed, Packing, Packs, Planned, Rows
 from train.lengths import Ints
 from train.packing import Document, PackingError, assembled
@@ -160,6 +162,8 @@ class Stream(IterableDataset[Batch]):
         work, others = self._working(), self._worker[1] - 1
         try:
             start = self.course.after(work.ahead[-1].planned.following, others) if work.ahead else self.position
+            if work.fetching is not None:
+                work.fetching.stands(start)
             while len(work.ahead) < self.reading.prefetch + 1 and (planned := self.course.batch(start)) is not None:
                 work.ahead.append(self._submit(work, planned))
                 start = self.course.after(planned.following, others)
@@ -209,6 +213,8 @@ class Stream(IterableDataset[Batch]):
         self._forget()
         if self._at_work is not None:
             self._at_work.pool.shutdown(cancel_futures=True)
+            if self._at_work.fetching is not None:
+                self._at_work.fetching.close()
             for shelf in self._at_work.shelves:
                 shelf.close()
         self._at_work = None
@@ -222,7 +228,10 @@ class Stream(IterableDataset[Batch]):
             reader = Reader(shelves, self.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(shelf.far for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)
-            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque())
+            fetching = Ahead(self.manifest, shelves, cache, readers) if cache and any(s.far for s in shelves) else None
+            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque(), fetching)
+            if fetching is not None:  # a stream in someone's loader is dropped rather than closed
+                weakref.finalize(self._at_work, fetching.close)
         return self._at_work
 
     def _forget(self) -> None:
@@ -301,3 +310,4 @@ class _AtWork:
     reader: Reader
     pool: ThreadPoolExecutor
     ahead: deque[_Pending]
+    fetching: Ahead | None

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -115,6 +115,12 @@ class Readers:
             while len(self._open) > self.most:
                 self._open.popitem(last=False)
 
+    def sweep(self, needed: Collection[tuple[str, int]]) -> None:
+        """Let go of shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
+        with self._lock:
+            for key in [key for key, reader in self._open.items() if key not in needed and reader.dropped]:
+                del self._open[key]
+
     def close(self) -> None:
         """Close every open shard."""
         with self._lock:
@@ -171,10 +177,10 @@ class Shelf:
         self._readers.close()
 
     def _reader(self, shard: int) -> ShardReader:
-        if (found := self._readers.get(self.name, shard)) is not None:
+        if (found := self._opened(shard)) is not None:
             return found
         with self._opening:
-            if (found := self._readers.get(self.name, shard)) is not None:
+            if (found := self._opened(shard)) is not None:
                 return found
             if shard in self._broken:
                 raise self._broken[shard]
@@ -186,6 +192,13 @@ class Shelf:
             self._same(shard, reader)
             self._readers.put(self.name, shard, reader)
             return reader
+
+    def _opened(self, shard: int) -> ShardReader | None:
+        """The reader of a shard, if it is open; not one that reads in ranges what has come into the cache by now."""
+        found = self._readers.get(self.name, shard)
+        if found is None or self.cache is None or not found.far:
+            return found
+        return None if self.cache.used(self.shards[shard].sha256) else found
 
     def _same(self, shard: int, reader: ShardReader) -> None:
         """Raise StreamError where the index is of another tar than dataset.json: its rows are then other samples."""

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +162,22 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
     return ShardReader(tar, index, ranges_of(path))
 
 
+def fetch_ahead(
+    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], going: Callable[[], bool]
+) -> bool:
+    """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
+
+    Those `later` (SHA-256) make room. It is given up when `going` says so. Raises ShardError, UnreachableError.
+    """
+    origin = read_json(folder / ORIGIN_FILE, "attach the dataset again")
+    path = f"{origin.get('url')}/{shard.tar}"
+
+    def fetch(part: Path) -> None:
+        _download(path, shard.bytes, part, going)
+
+    return cache.get(shard.tar, shard.bytes, shard.sha256, fetch, later) is not None
+
+
 def ranges_of(path: str) -> Ranges:
     """The function that brings ranges of the file at `path`, a URL."""
     return lambda spans: brought(path, spans)
@@ -262,11 +278,13 @@ def _size(path: str, patience: Patience) -> int:
     raise _unreachable(path, patience, said)
 
 
-def _download(path: str, size: int, part: Path) -> None:
-    """Fetch a whole file into `part`, a few blocks at a time."""
+def _download(path: str, size: int, part: Path, going: Callable[[], bool] = lambda: True) -> None:
+    """Fetch a whole file into `part`, a few blocks at a time. Raises UnreachableError where it is given up."""
     spans = [(at, min(at + BLOCK_BYTES, size)) for at in range(0, size, BLOCK_BYTES)]
     with part.open("r+b") as file:
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
+            if not going():
+                raise UnreachableError(f"{path}: was given up")
             for data in brought(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
 
