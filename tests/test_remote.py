@@ -474,6 +474,18 @@ def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there
     shelf.close()
 
 
+def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
+    cache = attached.parent / "cache"
+    for name in ("many", "few"):
+        for shard in load_dataset(attached.parent / name).shards:
+            (cache / f"{shard.sha256}.part").mkdir(parents=True)  # a file cannot be made of that name
+    stream = Stream(attached, 16, Fit(16), reading=Reading(cache=cache))
+    given = [next(stream) for _ in range(4)]
+    stream.close()
+    assert [batch.uids for batch in given] == batches(store[0] / "mixture.json")
+    assert not any(batch.replaced for batch in given)
+
+
 def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
     before = threading.active_count()
     stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))

@@ -189,6 +189,12 @@ class Stream(IterableDataset[Batch]):
             planned.packed,
         )
 
+    def holds(self, batches: int) -> bool:
+        """Whether the mixture has so many more batches."""
+        if self.manifest.end is None:
+            return True
+        return self.course.batch(self.course.after(self.position, batches - 1)) is not None
+
     def at(self, positions: Sequence[int]) -> list[Drawn]:
         """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
 

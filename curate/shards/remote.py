@@ -146,7 +146,10 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
     origin = read_json(folder / ORIGIN_FILE, "attach the dataset again")
     path = f"{origin.get('url')}/{shard.tar}"
     while cache is not None:
-        kept = cache.get(shard.tar, shard.bytes, shard.sha256, lambda part: _download(path, shard.bytes, part))
+        try:
+            kept = cache.get(shard.tar, shard.bytes, shard.sha256, lambda part: _download(path, shard.bytes, part))
+        except OSError:  # of the disk here: it is full, say, before the budget is
+            break
         if kept is None:
             break
         try:
