@@ -204,6 +204,37 @@ def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: 
     assert sum(drawn["text"] for drawn in late) > 5 * sum(drawn["caption"] for drawn in late)
 
 
+@pytest.mark.parametrize("how", ["weights", "skips"])
+def test_packs_do_not_go_on_with_a_mixture_that_takes_over_within_their_window(manifest: Path, how: str) -> None:
+    home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
+    old = composed(home, spec % 1, "old.json")
+    states = [batch.state for batch in batches(old, 40, size=1)]
+
+    def later(position: int) -> Stream:
+        onto = mix.Onto(mix.load(old), old, position)
+        if how == "weights":
+            path = composed(home, spec % 9, "later.json", onto)
+        else:
+            path = home / "later.json"
+            mix.skip(onto, path, [(position // 16, position // 16 + 1)])
+        prepared = made(path)
+        return Stream(path, 1, prepared.prepare, Share(), packing=prepared.packing)
+
+    within = [state for state in states if 0 < state["position"] < 48]
+    assert within
+    for state in within:
+        with pytest.raises(StreamError, match="continue the old one at 64 or later"):
+            later(48).load_state_dict(state)
+        with pytest.raises(StreamError, match="continue the old one at 64 or later"):
+            later(48).load_state_dict({name: value for name, value in state.items() if name != "window"})
+        stream = later(64)
+        stream.load_state_dict(state)
+        follows = next(new for new in states if new["position"] > state["position"])
+        assert next(stream).state["position"] == follows["position"]
+        stream.close()
+    later(48).load_state_dict({**states[0], "position": 0, "window": [0, 64]})
+
+
 def test_packs_of_homogeneous_batches_are_refused(manifest: Path) -> None:
     spec = "mode: homogeneous\nbatch: 4\nsources: [{path: caption}, {path: text}]"
     with pytest.raises(mix.MixtureError, match="mode is homogeneous"):

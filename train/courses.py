@@ -162,10 +162,18 @@ class Packs:
             taken.following,
             positions,
             list(zip(*(column.tolist() for column in mix.locate(self.manifest, own)), strict=True)),
-            [self._bounds(position)[0] for position in own.tolist()],
+            [self.bounds(position)[0] for position in own.tolist()],
             tuple(np.bincount(source, minlength=len(self.manifest.datasets)).tolist()),
             Packed(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
         )
+
+    def goes_on(self, position: int, window: tuple[int, int], takes_over: int) -> bool:
+        """Whether packs go on at `position` of a mixture that this one continues, begun in that `window` of it.
+
+        They do at its start, and within it where all of it lies before this mixture takes over: else some of its
+        samples would come twice, and others never.
+        """
+        return position == window[0] or (window[1] <= takes_over and self.bounds(position) == window)
 
     def after(self, start: int, batches: int) -> int:
         """Where the stream stands that many batches later."""
@@ -199,7 +207,7 @@ class Packs:
 
     def _window(self, position: int) -> _Window | None:
         """The window that holds `position`, packed; None where the mixture ends."""
-        first, last = self._bounds(position)
+        first, last = self.bounds(position)
         if position >= last:
             return None
         if first not in self._windows:
@@ -208,7 +216,7 @@ class Packs:
                 self._windows.popitem(last=False)
         return self._windows[first]
 
-    def _bounds(self, position: int) -> tuple[int, int]:
+    def bounds(self, position: int) -> tuple[int, int]:
         """The window of a position: its first position, and the one after its last."""
         stage, size = self.stages.number(position), self.limits.window
         first = max(position // size * size, self.stages.starts[stage])

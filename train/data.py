@@ -123,8 +123,10 @@ class Stream(IterableDataset[Batch]):
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def _state(self, position: int) -> dict[str, Any]:
-        state = {"position": position, "manifest": self.digest}
-        return state | {"packs": self.packs} if self.packs else state
+        state: dict[str, Any] = {"position": position, "manifest": self.digest}
+        if isinstance(self.course, Packs):
+            state |= {"packs": self.packs, "window": list(self.course.bounds(position))}
+        return state
 
     def knows(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
@@ -148,8 +150,23 @@ class Stream(IterableDataset[Batch]):
                 f"this is the state of worker {state['worker']}, loaded in {list(self._worker)}; to go on with another"
                 " number of workers, load the last batch's `state` before the loader is made"
             )
+        if isinstance(self.course, Packs) and state["manifest"] != self.digest:
+            self._check_window(self.course, state)
         self._forget()
         self.position = int(state["position"])
+
+    def _check_window(self, course: Packs, state: Mapping[str, Any]) -> None:
+        """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
+        position, size, continued = int(state["position"]), course.limits.window, self.manifest.continued
+        start = position // size * size
+        first, last = state.get("window", (start, start + size))
+        assert continued is not None
+        if not course.goes_on(position, (first, last), continued.position):
+            raise StreamError(
+                f"this mixture takes over at position {continued.position}, within samples {first} to {last}, which are"
+                f" packed together and of which {position - first} have been given; continue the old one at {last} or"
+                " later, at the end of such a window"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
