@@ -102,6 +102,8 @@ class Stream(IterableDataset[Batch]):
                 f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
             )
         self.path, self.manifest = Path(manifest), mix.load(manifest)
+        if packing is None and self.manifest.mode in ("homogeneous", "accumulate"):
+            _check_batch(self.manifest, batch_size)
         self.digest = file_sha256(self.path)
         self.batch_size, self.prepare = batch_size, prepare
         self.course = Packs(packing, batch_size, self.share) if packing else Rows(self.manifest, batch_size, self.share)
@@ -287,6 +289,15 @@ class Stream(IterableDataset[Batch]):
             f"{self.unreadable.total()} of {self._seen} samples could not be read, more than data.max_unreadable"
             f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last}); check that shard"
             " with `curate verify`, or raise the limit"
+        )
+
+
+def _check_batch(manifest: mix.Manifest, batch_size: int) -> None:
+    """Raise StreamError for batches that are no whole part of a step, in whose source or sources its mode consists."""
+    if (manifest.batch or 1) % batch_size:
+        raise StreamError(
+            f"the mixture's mode is {manifest.mode}, with steps of {manifest.batch} samples, and batches of"
+            f" {batch_size} would run across them; take as many, or a part of them, or change `batch` in the specification"
         )
 
 
