@@ -297,7 +297,7 @@ def _check_batch(manifest: mix.Manifest, batch_size: int) -> None:
     if (manifest.batch or 1) % batch_size:
         raise StreamError(
             f"the mixture's mode is {manifest.mode}, with steps of {manifest.batch} samples, and batches of"
-            f" {batch_size} would run across them; take as many, or a part of them, or change the specification's `batch`"
+            f" {batch_size} would run across them; take as many, or a whole part of them, or change the specification"
         )
 
 
