@@ -100,7 +100,7 @@ def test_a_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: 
     assert batches(out, Reading(cache=tmp_path / "cache")) == batches(store.local / "mixture.json")
 
 
-@pytest.mark.parametrize("fault", ["503", "cut", "slow"])
+@pytest.mark.parametrize("fault", ["503", "cut", pytest.param("slow", marks=pytest.mark.slow)])
 def test_what_befalls_requests_changes_no_batch(store: Store, tmp_path: Path, fault: str) -> None:
     out = mixed(store, tmp_path / "mixture.json")
     store.befalls(fault)
