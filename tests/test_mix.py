@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -164,6 +165,13 @@ def test_positions_and_draws_before_the_start_are_refused() -> None:
         order([-1], 5, 0, "x")
     with pytest.raises(MixtureError, match="slots"):
         schedule((0, 0), [1])
+
+
+def test_a_period_of_a_hundred_sources_is_laid_out_in_half_a_second() -> None:
+    slots = shares(list(np.random.default_rng(time.time_ns()).dirichlet([0.3] * 100)))
+    start = time.process_time()
+    schedule(slots, [0])
+    assert time.process_time() - start < 0.5
 
 
 # --- draws to rows ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -140,9 +141,10 @@ def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> No
 
 
 def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
-    # Spelled as one word, either would take hours.
-    assert tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000]).count_nonzero() == 77
-    assert len(tokens.text_code("simple").encode("y" * 1_000_000)) > 1_000_000 / 64
+    started = time.monotonic()
+    tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
+    tokens.text_code("simple").encode("y" * 1_000_000)
+    assert time.monotonic() - started < 5
 
 
 def test_words_outside_the_vocabulary_share_one_id() -> None:
