@@ -119,7 +119,7 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, behind: int) -> None:
         super().__init__(("127.0.0.1", 0), Passing)
-        self.behind = behind
+        self.behind, self.slow_s = behind, 0.3
         self.fault: Fault = lambda number, path: ""
         self.asked: list[tuple[str, str | None, str]] = []
         self.signed: set[str | None] = set()
@@ -161,7 +161,7 @@ class Passing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         if fault == "slow":
-            time.sleep(0.3)
+            time.sleep(self.server.slow_s)
         self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
         if fault == "cut":
             self.close_connection = True
