@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and a proxy before it that is slow, breaks off, answers 503 or cannot be reached."""
+"""Real servers of S3, GCS, the web and the Hub on loopback, and a proxy that is slow, breaks off, or answers 503."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -60,6 +61,57 @@ def rclone(root: Path, *what: str) -> Iterator[int]:
         server.wait()
 
 
+@contextmanager
+def gcs_server(root: Path) -> Iterator[int]:
+    """A server of Google's storage with a bucket that holds the files below `root`; yields its port."""
+    from gcp_storage_emulator.server import create_server
+    from gcsfs.core import GCSFileSystem
+
+    server = create_server("127.0.0.1", port := free_port(), in_memory=True, default_bucket="bucket")
+    server.start()
+    try:
+        system = GCSFileSystem(token="anon", endpoint_url=f"http://127.0.0.1:{port}", skip_instance_cache=True)
+        for file in root.rglob("*"):
+            if file.is_file():
+                system.pipe_file(f"bucket/{file.relative_to(root)}", file.read_bytes())
+        yield port
+    finally:
+        server.stop()
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers for the files of one repository of datasets, for those who have the token: it says where they lie."""
+
+    daemon_threads = True
+
+    def __init__(self, repository: str, token: str, store: str) -> None:
+        super().__init__(("127.0.0.1", 0), Pointing)
+        self.repository, self.token, self.store = repository, token, store
+        self.revisions: list[str] = []
+
+
+class Pointing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_GET(self) -> None:
+        _, of, rest = self.path.partition(f"/datasets/{self.server.repository}/resolve/")
+        revision, _, inner = rest.partition("/")
+        if not of or self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self.send_response(401)
+        else:
+            self.server.revisions.append(revision)
+            self.send_response(302)
+            self.send_header("Location", f"{self.server.store}/{inner}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 - the server's name for it
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged."""
+
+
 class Proxy(ThreadingHTTPServer):
     """Passes requests on, and does to the answers what `fault` says."""
 
@@ -67,9 +119,10 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, behind: int) -> None:
         super().__init__(("127.0.0.1", 0), Passing)
-        self.behind = behind
+        self.behind, self.slow_s = behind, 0.3
         self.fault: Fault = lambda number, path: ""
         self.asked: list[tuple[str, str | None, str]] = []
+        self.signed: set[str | None] = set()
         self.lock = threading.Lock()
 
     @property
@@ -89,6 +142,7 @@ class Passing(BaseHTTPRequestHandler):
             asked = (f"{self.command} {self.path}", self.headers.get("Range"))
             fault = self.server.fault([earlier[:2] for earlier in self.server.asked].count(asked), self.path)
             self.server.asked.append((*asked, fault))
+            self.server.signed.add(self.headers.get("Authorization"))
         if fault == "503":
             self.send_response(503)
             self.send_header("Content-Length", "0")
@@ -107,7 +161,7 @@ class Passing(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         if fault == "slow":
-            time.sleep(0.3)
+            time.sleep(self.server.slow_s)
         self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
         if fault == "cut":
             self.close_connection = True
@@ -118,9 +172,17 @@ class Passing(BaseHTTPRequestHandler):
         """Nothing is logged."""
 
 
+def proxy(behind: int) -> AbstractContextManager[Proxy]:
+    """A proxy before the server at that port."""
+    return serving(Proxy(behind))
+
+
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
+
+
 @contextmanager
-def proxy(behind: int) -> Iterator[Proxy]:
-    made = Proxy(behind)
+def serving(made: Server) -> Iterator[Server]:
+    """A server at work."""
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     try:

@@ -167,6 +167,26 @@ def test_a_position_far_out_needs_no_history(home: Path) -> None:
         assert np.array_equal(now, then)
 
 
+FAR = """batch: 8
+open_shards: 3
+sources: [{path: pages, weight: 0.123456789}, {path: captions, weight: 3}, {path: one}]
+"""
+
+
+@pytest.mark.parametrize("how", ["mode: interleave", "mode: homogeneous", "unit: text_tokens"])
+@pytest.mark.parametrize("far", [10**12 + 7, 1 << 53, 1 << 60])
+def test_nothing_overflows_at_positions_however_far(tmp_path: Path, how: str, far: int) -> None:
+    measured(tmp_path, {"pages": pages(1, 700), "captions": captions(2, 300), "one": np.array([7])}, 50)
+    manifest = composed(tmp_path, f"{how}\n{FAR}").manifest
+    source, epoch, row = mix.locate(manifest, np.arange(far, far + 4000))
+    drawn = manifest.plan.counts(far + 4000) - manifest.plan.counts(far)
+    assert np.bincount(source, minlength=3).tolist() == drawn.tolist()
+    for number, data in enumerate(manifest.datasets):
+        for turn in set(epoch[source == number].tolist()):
+            rows = row[(source == number) & (epoch == turn)]
+            assert len(set(rows.tolist())) == len(rows) and 0 <= rows.min() <= rows.max() < data.samples
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(tmp_path: Path) -> None:
     mixture(tmp_path)

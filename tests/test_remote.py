@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
-import os
 import shutil
-import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,13 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from storage import KEY, SECRET, Proxy, free_port, http_server, proxy, s3_server
 from torch.utils.data import DataLoader
 from train_samples import dataset, mixture
 
 from curate import mix
-from curate.sample import file_sha256
 from curate.settings import validate
 from curate.shards import (
     ShardCache,
@@ -37,11 +33,11 @@ from curate.shards import (
     remote,
     verify_shard,
 )
-from curate.shards.ranges import merged
 from pipelines import lengths
 from pipelines.cli import main
 from train.data import Reading, Stream, StreamError
 from train.fit import Fit
+from train.reading import Readers, Shelf
 
 pytest.importorskip("s3fs")
 QUICK = remote.Patience(attempts=7, first_s=0.02)
@@ -347,7 +343,9 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     shutil.rmtree(folder)
     with pytest.raises(ShardError, match="FileNotFoundError"):
         mix.load(out)
-    with pytest.raises(ShardError, match=r"oci://a: cannot be read here: .*ocifs"):  # a library that is not there
+    with pytest.raises(
+        ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"
+    ):  # a library that is not there
         described("oci://a")
 
 
@@ -361,74 +359,100 @@ def test_many_that_want_a_dataset_at_once_fetch_it_once(
     assert len(got) == 2
 
 
-def test_ranges_join_across_small_gaps_only() -> None:
-    assert merged([(50, 60), (0, 10), (11, 20), (5, 8)], gap=5) == ([(0, 20), (50, 60)], [1, 0, 0, 0])
-    assert merged([(0, 10), (10, 20)], gap=0, most=15) == ([(0, 10), (10, 20)], [0, 1])
+@pytest.fixture
+def in_six(store: tuple[Path, Proxy], tmp_path: Path) -> Iterator[Path]:
+    """A manifest of one dataset in S3, in six shards of ten samples that are read one after another."""
+    folder = dataset(store[0] / f"six{time.time_ns()}", 60, seed=9, shards=6)
+    attach(f"s3://bucket/{folder.name}", tmp_path / "six")
+    spec = validate({"seed": 7, "open_shards": 1, "sources": [{"path": "six"}]}, mix.MixtureSpec, "spec.yaml")
+    mix.compose(spec, tmp_path, tmp_path / "six.json")
+    yield tmp_path / "six.json"
+    shutil.rmtree(folder)
 
 
-def kept(cache: ShardCache, tmp_path: Path, number: int) -> Path | None:
-    """A shard of 1,000 bytes, fetched through the cache."""
-    content = f"{number}".encode().ljust(1000, b".")
-    (tmp_path / "source").write_bytes(content)
-    return cache.get(f"{number}.tar", 1000, file_sha256(tmp_path / "source"), lambda part: _write(part, content))
+def until(met: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    give_up = time.monotonic() + 60
+    while not met() and time.monotonic() < give_up:
+        time.sleep(0.005)
+    assert met()
 
 
-def _write(part: Path, content: bytes) -> None:
-    part.write_bytes(content)
+def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_batches(
+    store: tuple[Path, Proxy], in_six: Path
+) -> None:
+    cache = ShardCache(in_six.parent / "cache", 1 << 30)
+    stream = Stream(in_six, 4, reading=Reading(cache=cache.folder))
+    given = [next(stream).uids]
+    until(lambda: len(list(cache.folder.glob("*.tar"))) == 6)
+    store[1].asked.clear()
+    given += [next(stream).uids for _ in range(14)]
+    stream.close()
+    assert store[1].asked == []
+    alone = Stream(in_six, 4)
+    assert [next(alone).uids for _ in range(15)] == given
+    alone.close()
 
 
-def test_the_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
-    cache = ShardCache(tmp_path / "cache", 3500)
-    first, second, third = (kept(cache, tmp_path, number) for number in range(3))
-    assert first and second and third and cache.used_bytes() == 3000
-    kept(cache, tmp_path, 0)
-    fourth = kept(cache, tmp_path, 3)
-    assert fourth and cache.used_bytes() == 3000
-    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tuple[Path, Proxy], in_six: Path) -> None:
+    alone = Stream(in_six, 4)
+    expected = [next(alone).uids for _ in range(15)]
+    alone.close()
+    store[1].fault = lambda number, path: ("", "503", "cut")[number % 3] if path.endswith(".tar") else ""
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    assert [next(stream).uids for _ in range(15)] == expected
+    stream.close()
+    store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "empty"))
+    with pytest.raises(StreamError, match=r"\.tar: could not be read in 7 tries"):
+        next(stream)
+    stream.close()
 
 
-def test_a_shard_larger_than_the_budget_is_not_kept(tmp_path: Path) -> None:
-    assert kept(ShardCache(tmp_path / "cache", 999), tmp_path, 0) is None
+def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there(
+    store: tuple[Path, Proxy], attached: Path
+) -> None:
+    cache = ShardCache(attached.parent / "cache", 0)
+    shelf = Shelf("few", attached.parent / "few", cache)
+    first = shelf.read_many([1, 4])
+    assert cache.used_bytes() == 0
+    cache.budget_bytes = 1 << 30
+    remote.fetch_ahead(shelf.folder, shelf.shards[0], cache, (), lambda: True)
+    store[1].asked.clear()
+    assert shelf.read_many([1, 4]) == first and store[1].asked == []
+    shelf.close()
 
 
-def test_one_of_many_that_ask_at_once_fetches(tmp_path: Path) -> None:
-    content, fetched = b"x" * 1000, []
-    (tmp_path / "source").write_bytes(content)
-    sha256 = file_sha256(tmp_path / "source")
-
-    def fetch(part: Path) -> None:
-        fetched.append(part)
-        time.sleep(0.1)
-        part.write_bytes(content)
-
-    caches = [ShardCache(tmp_path / "cache", 5000) for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        paths = set(pool.map(lambda cache: cache.get("a.tar", 1000, sha256, fetch), caches))
-    assert len(fetched) == len(paths) == 1
+def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
+    cache = attached.parent / "cache"
+    for name in ("many", "few"):
+        for shard in load_dataset(attached.parent / name).shards:
+            (cache / f"{shard.sha256}.part").mkdir(parents=True)  # a file cannot be made of that name
+    stream = Stream(attached, 16, Fit(16), reading=Reading(cache=cache))
+    given = [next(stream) for _ in range(4)]
+    stream.close()
+    assert [batch.uids for batch in given] == batches(store[0] / "mixture.json")
+    assert not any(batch.replaced for batch in given)
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from curate.shards import ShardCache
-
-def fetch(part):
-    part.open("r+b").write(b"half")
-    print("fetching", flush=True)
-    time.sleep(60)
-
-ShardCache(Path(sys.argv[1]), 2500).get("a.tar", 2000, "a" * 64, fetch)
-"""
+def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
+    before = threading.active_count()
+    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    next(stream)
+    assert threading.active_count() > before
+    del stream
+    gc.collect()
+    until(lambda: not any(thread.name == "ahead" for thread in threading.enumerate()))
 
 
-@pytest.mark.slow
-def test_a_killed_download_leaves_neither_a_lock_nor_its_bytes(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "cache")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert running.stdout is not None and running.stdout.readline() == b"fetching\n"
-    cache = ShardCache(tmp_path / "cache", 2500)
-    assert cache.used_bytes() == 2000 and kept(cache, tmp_path, 0) is None  # a living download keeps its room
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    running.stdout.close()
-    assert kept(cache, tmp_path, 0) and cache.used_bytes() == 1000
+def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
+    store: tuple[Path, Proxy], attached: Path
+) -> None:
+    cache, readers = ShardCache(attached.parent / "cache", 1 << 30), Readers(9)
+    shelf = Shelf("many", attached.parent / "many", cache, readers)
+    shelf.read_many([0, 40])
+    for file in cache.folder.glob("*.tar"):
+        file.unlink()
+    readers.sweep({("many", 1)})
+    assert [readers.get("many", shard) is None for shard in range(2)] == [True, False]
+    shelf.close()

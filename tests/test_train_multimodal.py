@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from train import model, prepare
 from train.config import Config
 from train.data import Batch, Reading, Share, Stream, StreamError
 from train.prepare import Prepared
+from train.realised import Realised
 
 
 def settings(**objective: Any) -> Config:
@@ -142,6 +144,49 @@ def test_a_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
             streams[0].load_state_dict(state)
 
 
+IN_TOKENS = """seed: 3
+unit: text_tokens
+batch: 16
+sources: [{path: caption, weight: 2}, {path: interleaved}, {path: text, weight: 3}]
+"""
+
+
+def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacements_do_not(tmp_path: Path) -> None:
+    path = composed(of_every_kind(tmp_path).parent, IN_TOKENS, "tokens.json")
+
+    def served(count: int) -> list[Realised]:
+        prepared, found = made(path), []
+        reading = Reading(threads=1, max_unreadable=1)
+        stream = Stream(path, 4, prepared.prepare, Share(), reading, prepared.packing)
+        for batch in itertools.islice(stream, count):
+            found.append(copy.deepcopy(found[-1]) if found else Realised(stream.manifest, path))
+            found[-1].add(batch)
+        stream.close()
+        return found
+
+    whole = served(50)
+    for realised in whole:
+        assert realised.alarms() == []
+        off = [abs(figures["units_off"]) for figures in realised.report().values()]
+        assert max(off) < 2 * MULTIMODAL["pack"]["tokens"]
+    assert whole[0].course.stray < MULTIMODAL["pack"]["tokens"]
+    (tmp_path / "text" / "00001.tar").unlink()
+    lost = served(50)[-1]
+    assert {(alarm.source, alarm.promise) for alarm in lost.alarms()} == {("text", "unit"), ("text", "readable")}
+    now, then = lost.report()["text"], whole[-1].report()["text"]
+    assert now["samples"] == then["samples"]
+    assert now["units"] < then["units"]
+    assert now["text_tokens"] < then["text_tokens"]
+    assert lost.report()["caption"] == whole[-1].report()["caption"] | {
+        name: lost.report()["caption"][name] for name in ("text_tokens_share", "images_share", "units_share")
+    }
+
+
+def test_a_state_of_packs_is_of_the_unit_that_they_are_ordered_by(manifest: Path) -> None:
+    tokens = composed(manifest.parent, IN_TOKENS, "tokens.json")
+    assert made(tokens).packing.name != made(manifest).packing.name
+
+
 def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: Path) -> None:
     home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
     old = composed(home, spec % 1, "old.json")
@@ -157,6 +202,37 @@ def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: 
     assert len(set(positions)) == len(positions)
     late = [batch.drawn for batch in after if batch.positions.size and batch.positions.min() >= 64]
     assert sum(drawn["text"] for drawn in late) > 5 * sum(drawn["caption"] for drawn in late)
+
+
+@pytest.mark.parametrize("how", ["weights", "skips"])
+def test_packs_do_not_go_on_with_a_mixture_that_takes_over_within_their_window(manifest: Path, how: str) -> None:
+    home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
+    old = composed(home, spec % 1, "old.json")
+    states = [batch.state for batch in batches(old, 40, size=1)]
+
+    def later(position: int) -> Stream:
+        onto = mix.Onto(mix.load(old), old, position)
+        if how == "weights":
+            path = composed(home, spec % 9, "later.json", onto)
+        else:
+            path = home / "later.json"
+            mix.skip(onto, path, [(position // 16, position // 16 + 1)])
+        prepared = made(path)
+        return Stream(path, 1, prepared.prepare, Share(), packing=prepared.packing)
+
+    within = [state for state in states if 0 < state["position"] < 48]
+    assert within
+    for state in within:
+        with pytest.raises(StreamError, match="continue the old one at 64 or later"):
+            later(48).load_state_dict(state)
+        with pytest.raises(StreamError, match="continue the old one at 64 or later"):
+            later(48).load_state_dict({name: value for name, value in state.items() if name != "window"})
+        stream = later(64)
+        stream.load_state_dict(state)
+        follows = next(new for new in states if new["position"] > state["position"])
+        assert next(stream).state["position"] == follows["position"]
+        stream.close()
+    later(48).load_state_dict({**states[0], "position": 0, "window": [0, 64]})
 
 
 def test_packs_of_homogeneous_batches_are_refused(manifest: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, waste
+from train.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, stray, waste
 
 LIMITS = Limits(tokens=64, images=3, visual_tokens=9, window=32)
 
@@ -33,11 +33,9 @@ def test_padding_is_a_few_per_cent_where_documents_are_short() -> None:
     assert waste(packs, limits.tokens) < 0.02
 
 
-def strays(packs: list[Pack], source: np.ndarray) -> float:
-    """The most documents by which any source is off its share of the window, after any pack."""
-    counts = np.array([np.bincount(source[list(p.positions)], minlength=source.max() + 1) for p in packs])
-    share = counts.sum(0) / counts.sum()
-    return float(np.abs(counts.cumsum(0) - counts.sum(1).cumsum()[:, None] * share).max())
+def documents_of(packs: list[Pack], source: np.ndarray) -> np.ndarray:
+    """How many documents of each source each pack holds."""
+    return np.array([np.bincount(source[list(p.positions)], minlength=source.max() + 1) for p in packs])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -46,10 +44,36 @@ def test_at_every_pack_each_source_has_its_share_to_within_a_quarter_of_the_larg
     source = rng.choice(3, 1024, p=[0.6, 0.3, 0.1])  # many short ones, longer ones, few that fill a pack
     tokens = np.minimum(rng.geometric(1 / np.array([30, 300, 900])[source]), 1000)
     packs = plan(range(1024), tokens, np.zeros(1024, np.int64), Limits(tokens=1024, images=4, window=1024))
-    counts = np.array([np.bincount(source[list(p.positions)], minlength=3) for p in packs])
-    ordered = spread(packs, counts)
+    ordered = spread(packs, documents_of(packs, source))
     assert sorted(ordered, key=lambda p: p.positions) == packs
-    assert strays(ordered, source) <= max(len(p.positions) for p in packs) / 4 < strays(packs, source)
+    fullest = max(len(p.positions) for p in packs)
+    assert stray(documents_of(ordered, source)) <= fullest / 4 < stray(documents_of(packs, source))
+
+
+@pytest.mark.parametrize(("seed", "sources"), [(0, 2), (1, 5), (2, 8), (3, 40)])
+def test_where_shares_are_of_tokens_each_source_has_its_share_at_every_pack_to_within_a_pack(
+    seed: int, sources: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    source = rng.choice(sources, 2048, p=rng.dirichlet(np.ones(sources)))
+    tokens = np.clip(rng.lognormal(rng.uniform(1, 7, sources)[source], 1), 3, 512).astype(np.int64)
+    packs = plan(range(2048), tokens, np.zeros(2048, np.int64), Limits(tokens=512, images=4, window=2048))
+    rows = [list(pack.positions) for pack in packs]
+    held = np.array([np.bincount(source[mine], tokens[mine], minlength=sources) for mine in rows]).astype(np.int64)
+    ordered = spread(packs, held)
+    assert sorted(ordered, key=lambda p: p.positions) == packs
+    place = {pack.positions: number for number, pack in enumerate(packs)}
+    assert stray(held[[place[pack.positions] for pack in ordered]]) < 512 < stray(held)
+
+
+def test_lengths_that_are_large_do_not_overflow_where_packs_are_put_in_order() -> None:
+    rng = np.random.default_rng(5)
+    held = rng.integers(0, 1 << 22, (600, 4))
+    packs = [Pack((n,), (1,), (0,)) for n in range(600)]
+    ordered = held[[pack.positions[0] for pack in spread(packs, held)]]
+    assert np.array_equal(np.sort(ordered, axis=0), np.sort(held, axis=0))
+    assert stray(ordered) < 1 << 22
+    assert stray(np.zeros((3, 2), np.int64)) == 0
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from train_samples import mixture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mixtures import composed, measured
+from train_samples import mixture, prose, published
 
 from curate import mix
 from pipelines.cli import main as curate
 from pipelines.lengths import add_text_tokens
-from train.data import Batch, Share, Stream
+from train.alarms import Alarm
+from train.data import Batch, Reading, Share, Stream
 from train.fit import Fit
 from train.realised import Realised
 
@@ -115,3 +122,150 @@ def test_ramps_and_skipped_steps_are_no_alarms(tmp_path: Path) -> None:
 def test_indexes_without_lengths_leave_tokens_unknown(tmp_path: Path) -> None:
     found = tally(mixture(tmp_path), first(tmp_path / "mixture.json", 1)).report()
     assert (found["many"]["text_tokens"], found["many"]["images"], found["many"]["samples"]) == (None, 12, 12)
+
+
+LAWS = st.sampled_from(["even", "log-normal", "a few long", "sorted"])
+
+
+def lengths_of(law: str, rows: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    if law == "even":
+        return np.full(rows, int(rng.integers(1, 50)))
+    if law == "a few long":
+        return np.where(rng.random(rows) < 0.03, 4000, 3)
+    found = np.clip(rng.lognormal(4, 1, rows), 2, 4096).astype(np.int64)
+    return np.sort(found) if law == "sorted" else found
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    st.lists(st.tuples(LAWS, st.integers(1, 600), st.integers(1, 9)), min_size=1, max_size=4),
+    st.sampled_from(["interleave", "homogeneous"]),
+    st.sampled_from(["", "stages: [{name: one, steps: 37}, {name: two, ramp: 20, weights: {s0: 7}}]\n"]),
+    st.integers(1, 12),
+    st.integers(0, 99),
+)
+def test_a_mixture_in_tokens_that_is_served_as_it_is_never_alarms(
+    sources: list[tuple[str, int, int]], mode: str, stages: str, open_shards: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        home, per_shard = Path(folder), int(rng.integers(10, 200))
+        measured(home, {f"s{n}": lengths_of(law, rows, rng) for n, (law, rows, _) in enumerate(sources)}, per_shard)
+        entries = ", ".join(f"{{path: s{n}, weight: {weight}}}" for n, (_, _, weight) in enumerate(sources))
+        spec = f"unit: text_tokens\nmode: {mode}\nbatch: 8\nopen_shards: {open_shards}\nsources: [{entries}]\n{stages}"
+        manifest = composed(home, spec).manifest
+        realised = Realised(manifest, home / "mixture.json")
+        for step in range(100):
+            positions = mix.positions_of(manifest, step)
+            drawn = np.bincount(mix.locate(manifest, positions)[0], minlength=len(sources))
+            names = [source.name for source in manifest.datasets]
+            realised.add(Batch({}, (), (), dict(zip(names, drawn.tolist(), strict=True)), {}, positions=positions))
+            assert realised.alarms() == []
+        for source, figures in zip(manifest.datasets, realised.report().values(), strict=True):
+            assert figures["units"] == figures["text_tokens"]
+            if not stages:
+                assert figures["due"] == pytest.approx(
+                    source.share * sum(s.units or 0 for s in realised.served.values())
+                )
+
+
+def of_two_lengths(home: Path) -> Path:
+    """A mixture in text tokens of `few` and `uneven`, whose first shard has long texts, its second short ones."""
+    books = [({"txt": b" ".join([b"word"] * (60 if n < 100 else 6))}, {}) for n in range(200)]
+    published(home / "uneven", "text", books)
+    published(home / "few", "text", [prose(n) for n in range(90)])
+    for name in ("uneven", "few"):
+        add_text_tokens(home / name, "words")
+    composed(home, "seed: 2\nunit: text_tokens\nbatch: 16\nsources: [{path: uneven}, {path: few}]")
+    return home / "mixture.json"
+
+
+def served(path: Path, steps: int, share: Share | None = None) -> Realised:
+    """What so many steps of 16 samples are, whatever cannot be read."""
+    stream, realised = Stream(path, 16, share=share, reading=Reading(max_unreadable=1)), Realised(mix.load(path), path)
+    for batch in itertools.islice(stream, steps):
+        realised.add(batch)
+    stream.close()
+    return realised
+
+
+def test_a_share_of_tokens_that_replacements_change_is_counted_as_it_came_and_is_an_alarm(tmp_path: Path) -> None:
+    path = of_two_lengths(tmp_path)
+    whole = served(path, 20)
+    assert whole.alarms() == []
+    (tmp_path / "uneven" / "00000.tar").unlink()  # all that is long is lost, and short texts take its place
+    lost = served(path, 20)
+    assert {alarm.promise for alarm in lost.alarms()} == {"unit", "readable"}
+    [alarm] = [alarm for alarm in lost.alarms() if alarm.promise == "unit"]
+    report = lost.report()
+    assert alarm.text.startswith(f"uneven: {report['uneven']['units']} text tokens, ")
+    assert report["uneven"]["units"] == report["uneven"]["text_tokens"] == 6 * report["uneven"]["samples"]
+    assert report["uneven"]["due"] == whole.report()["uneven"]["due"]
+    assert report["few"]["units"] == whole.report()["few"]["units"]
+    assert report["uneven"]["units_share"] < 0.3
+
+
+def test_what_replacements_change_is_added_up_over_ranks_and_kept_by_a_checkpoint(tmp_path: Path) -> None:
+    path = of_two_lengths(tmp_path)
+    (tmp_path / "uneven" / "00000.tar").unlink()
+    alone = served(path, 12)
+    ranks = [served(path, 12, Share(rank, 2)) for rank in range(2)]
+    asked: list[list[float]] = []
+    for rank in ranks:
+        rank.over_ranks(lambda values: asked.append(values) or values)
+    total = [float(sum(values)) for values in zip(*asked, strict=True)]
+    together = [rank.over_ranks(lambda _: total) for rank in ranks]
+    assert together[0].report() == together[1].report() == alone.report()
+    again = Realised(mix.load(path), path)
+    again.load_state_dict(json.loads(json.dumps(together[1].state_dict())))
+    assert again.report() == alone.report()
+    assert again.alarms() == alone.alarms()
+
+
+def promised(alarms: list[Alarm]) -> set[tuple[str, str]]:
+    return {(alarm.source, alarm.promise) for alarm in alarms}
+
+
+def test_an_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path: Path) -> None:
+    made = mixture(tmp_path)  # every text has five words
+    for name in ("many", "few"):
+        add_text_tokens(tmp_path / name, "words")
+    composed(tmp_path, "seed: 2\nunit: text_tokens\nbatch: 16\nsources: [{path: many, weight: 3}, {path: few}]")
+    assert served(made, 12).alarms() == []
+    add_text_tokens(tmp_path / "few", "bytes")
+    found = served(made, 12)
+    assert promised(found.alarms()) == {("many", "unit"), ("few", "unit")}
+    assert found.report()["few"]["units_share"] > 0.5
+
+
+def test_a_source_whose_order_does_not_keep_shares_of_tokens_is_not_held_to_them(tmp_path: Path) -> None:
+    measured(tmp_path, {"a": np.sort(np.arange(500)) + 1, "b": np.full(100, 5)}, 100)
+    composed(tmp_path, "unit: text_tokens\nbatch: 16\nsources: [{path: a, rotate: 5}, {path: b}]")
+    manifest = mix.read(tmp_path / "mixture.json")
+    realised = Realised(manifest, tmp_path / "mixture.json")
+    for step in range(30):
+        positions = mix.positions_of(manifest, step)
+        drawn = np.bincount(mix.locate(manifest, positions)[0], minlength=2).tolist()
+        realised.add(Batch({}, (), (), {"a": drawn[0], "b": drawn[1]}, {}, positions=positions))
+        assert realised.alarms() == []
+
+
+def test_a_run_that_goes_on_weighed_in_tokens_counts_them_from_there(tmp_path: Path) -> None:
+    path = of_two_lengths(tmp_path)
+    spec = "seed: 2\n{}batch: 16\nsources: [{{path: uneven}}, {{path: few}}]"
+    old = composed(tmp_path, spec.format(""), out="old.json").manifest
+    first = served(tmp_path / "old.json", 10).state_dict()
+    onto = mix.Onto(old, tmp_path / "old.json", 160)
+    composed(tmp_path, spec.format("unit: text_tokens\n"), onto, "new.json")
+    later = Realised(mix.load(tmp_path / "new.json"), tmp_path / "new.json")
+    later.load_state_dict(first)
+    stream = Stream(tmp_path / "new.json", 16)
+    stream.load_state_dict({"position": 160, "manifest": stream.digest})
+    for batch in itertools.islice(stream, 5):
+        later.add(batch)
+    stream.close()
+    report = later.report()
+    assert sum(figures["samples"] for figures in report.values()) == 240
+    assert sum(f["due"] for f in report.values()) == pytest.approx(sum(f["units"] for f in report.values()))
+    assert sum(f["units"] for f in report.values()) < sum(f["text_tokens"] for f in report.values())
+    assert path.exists()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from train_samples import MULTIMODAL, TINY, dataset, mixture, of_every_kind, settings_file
+from conftest import ROOT
+from train_samples import MULTIMODAL, TINY, composed, dataset, mixture, of_every_kind, settings_file
 
 from curate.sample import file_sha256
 from pipelines.lengths import add_text_tokens
@@ -299,6 +300,22 @@ def test_an_alarm_is_said_once_and_stands_in_every_line_from_then_on(
     assert json.loads(said.out)["alarms"] == alarmed[-1]
 
 
+def test_a_share_of_tokens_that_leaves_its_bound_is_an_alarm_in_the_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = mixture(tmp_path / "mixture").parent
+    for name in ("many", "few"):
+        add_text_tokens(home / name, "words")
+    path = composed(home, "seed: 2\nunit: text_tokens\nsources: [{path: many, weight: 3}, {path: few}]", "tokens.json")
+    add_text_tokens(home / "few", "bytes")  # its texts are longer than the mixture was told
+    assert main([str(path), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]) == 0
+    alarms = lines(tmp_path / "out")[-1]["alarms"]
+    assert len(alarms) == 2 and alarms[0].startswith("many: 720 text tokens, ")
+    assert capsys.readouterr().err.count("alarm at step") == 2
+    served = lines(tmp_path / "out")[-1]["served"]
+    assert served["few"]["units_share"] == served["few"]["text_tokens_share"] > 0.5
+
+
 def test_text_tokens_and_images_are_in_the_metrics_where_indexes_tell_them(tmp_path: Path) -> None:
     manifest = mixture(tmp_path / "mixture")
     for name in ("many", "few"):
@@ -308,6 +325,55 @@ def test_text_tokens_and_images_are_in_the_metrics_where_indexes_tell_them(tmp_p
     served = lines(out)[-1]["served"]["few"]
     assert (served["samples"], served["text_tokens"], served["images"]) == (48, 48 * 5, 48)
     assert (served["epochs"], served["off"], served["text_tokens_share"]) == (48 / 21, 0.0, 0.25)
+
+
+@pytest.mark.parametrize(("accumulate", "last"), [(1, 5), (2, 5), (4, 5)])
+def test_a_run_ends_where_its_mixture_does_and_says_so(
+    tmp_path: Path, accumulate: int, last: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = mixture(tmp_path / "mixture").parent
+    spec = "seed: 7\nbatch: 16\nat_limit: stop\nmax_epochs: 1\nsources: [{path: many, weight: 3}, {path: few}]"
+    arguments = [
+        str(composed(home, spec, "ends.json")),
+        "--config",
+        str(settings(tmp_path)),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    arguments += ["--set", f"optim.accumulate={accumulate}"]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    assert (summary["steps"], summary["position"], summary["alarms"]) == (last, 80, [])
+    assert "the mixture ends at position 80: step 5 was the last" in said.err
+    assert Path(summary["checkpoint"]).name == "00000005"
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["steps_now"] == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == files
+
+
+SMALL_DISK = """
+import resource, sys
+from train.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before_and_a_sentence(
+    manifest: Path, tmp_path: Path
+) -> None:
+    config, out = settings(tmp_path), tmp_path / "out"
+    assert main(command(manifest, config, out, "--set", "optim.steps=12")[2:]) == 0
+    shutil.rmtree(out / "checkpoints" / "00000012")
+    limited = [sys.executable, "-c", SMALL_DISK, "300000", *command(manifest, config, out)[2:]]
+    done = subprocess.run(limited, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1
+    assert "00000012: the checkpoint could not be written" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["00000010"]
+    assert main(command(manifest, config, out)[2:]) == 0
 
 
 def test_a_checkpoint_of_an_older_version_is_refused(

@@ -160,6 +160,14 @@ def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losse
     assert losses[1][0] == pytest.approx(means[0] + 0.2 * means[1], rel=1e-4)
 
 
+def test_in_mode_accumulate_a_step_is_the_mixtures(tmp_path: Path) -> None:
+    mixture(tmp_path)
+    settings = config({"type": "caption", "text_length": 24})
+    made = composed(tmp_path, FLAMINGO.replace("batch: 4", "batch: 20"))
+    with pytest.raises(mix.MixtureError, match=r"every step of 32 samples, and data\.batch_size is 16"):
+        prepare.build(settings, model.build(settings.model), made)
+
+
 def test_the_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
     mixture(tmp_path)
     settings = config({"type": "contrastive"})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_samples import mixture
+from train_samples import composed, mixture
 
 from curate import mix
 from curate.shards import index_tar
@@ -204,6 +204,17 @@ def test_a_state_of_another_manifest_is_refused(manifest: Path) -> None:
 def test_a_batch_that_the_ranks_cannot_share_is_refused(manifest: Path) -> None:
     with pytest.raises(StreamError, match="choose a multiple"):
         Stream(manifest, 16, pairs(manifest), Share(0, 3))
+
+
+def test_batches_that_run_across_the_steps_of_a_mixture_of_whole_steps_are_refused(tmp_path: Path) -> None:
+    home = mixture(tmp_path).parent
+    made = composed(home, "mode: homogeneous\nbatch: 8\nsources: [{path: many}, {path: few}]", "homogeneous.json")
+    for batch in first(Stream(made, 4), 6):
+        assert sorted(batch.drawn.values()) == [0, 4]
+    every = composed(home, "mode: accumulate\nsources: [{path: many, batch: 5}, {path: few, batch: 3}]")
+    for path, size in itertools.product((made, every), (16, 3)):
+        with pytest.raises(StreamError, match=f"steps of 8 samples, and batches of {size} would run across them"):
+            Stream(path, size)
 
 
 def _png() -> bytes:

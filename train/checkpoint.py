@@ -57,24 +57,28 @@ def save(
     trained: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Commit the checkpoint of `progress.step` below `folder`, keep only the last `keep`; returns the new folder."""
+    """Commit the checkpoint of `progress.step` below `folder`, keep only the last `keep`; returns the new folder.
+
+    Raises OSError where it cannot be written; the one before is then still whole.
+    """
     final, temporary = folder / f"{progress.step:08d}", folder / f".{progress.step:08d}.tmp"
     sweep(folder)
-    temporary.mkdir(parents=True)
-    save_file(_plain(module.state_dict()), temporary / WEIGHTS)
-    save_file(_moments(module, optimizer), temporary / MOMENTS)
-    state = {
-        "version": VERSION,
-        "step": progress.step,
-        "stream": progress.stream,
-        "served": progress.served,
-        "trained": trained,
-    }
-    (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
-    for path in (*sorted(temporary.iterdir()), temporary):
-        _sync(path)
-    temporary.rename(final)
-    _sync(folder)
+    state = {"version": VERSION, **vars(progress), "trained": trained}
+    try:
+        temporary.mkdir(parents=True)
+        save_file(_plain(module.state_dict()), temporary / WEIGHTS)
+        save_file(_moments(module, optimizer), temporary / MOMENTS)
+        (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
+        for path in (*sorted(temporary.iterdir()), temporary):
+            _sync(path)
+        temporary.rename(final)
+        _sync(folder)
+    except (OSError, SafetensorError) as err:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(
+            f"{final}: the checkpoint could not be written ({err}); make room and run the same command again, which"
+            " goes on from the one before"
+        ) from err
     for old in sorted(p for p in folder.glob("[0-9]*") if p.name.isdigit())[:-keep]:
         shutil.rmtree(old)
     return final

@@ -19,7 +19,7 @@ import numpy as np
 from curate import mix
 from curate.sample import fingerprint
 from train.lengths import Ints
-from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread
+from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread, stray
 from train.reading import Place, Share
 from train.sequences import MARKS, Sizes
 from train.stages import Stages
@@ -33,7 +33,8 @@ WINDOWS_KEPT = 4
 class Packed:
     """The packs of a batch: those of this rank, and of the whole batch tokens used, tokens in all, images.
 
-    `text_tokens` and `images` are those of each source.
+    `text_tokens` and `images` are those of each source; `stray` is how much of the mixture's unit a source is off its
+    share at most in the windows that the batch is of.
     """
 
     mine: tuple[Pack, ...]
@@ -42,6 +43,7 @@ class Packed:
     room: int
     text_tokens: tuple[int, ...]
     images: tuple[int, ...]
+    stray: float
 
 
 @dataclass(frozen=True)
@@ -101,26 +103,41 @@ class Packing:
 
     @property
     def name(self) -> str:
-        """Names the limits: a state of packs is of these."""
-        return fingerprint(vars(self.limits))
+        """Names the limits, and what packs are ordered by: a state of packs is of these."""
+        unit = self.stages.manifest.unit
+        return fingerprint(vars(self.limits) | ({} if unit == "samples" else {"shares": unit}))
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Packed positions of one stage; `ends`: where the stream stands before each pack, and after the last."""
+    """Packed positions of one stage; `ends`: where the stream stands before each pack, and after the last.
+
+    `stray`: how much of the mixture's unit a source is off its share at most, after any of the packs.
+    """
 
     stage: int
     limits: Limits
     packs: Sequence[Pack]
     ends: list[int]
+    stray: float
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The packs of a batch, where the stream stands after it, their limits, and how far a window of them strays."""
+
+    packs: list[Pack]
+    following: int
+    limits: Limits
+    stray: float
 
 
 class Packs:
     """Batches of packs, dealt to the ranks by their cost; a window ends where a stage does.
 
-    Within a window packs come so that each source has about its share at any moment. The last packs of a window may be
-    fewer than a batch: it is filled from the next window, at the end of a stage with empty packs. Raises PackingError
-    for a position at which no pack starts.
+    Within a window packs come so that each source has about its share of the mixture's unit at any moment. The last
+    packs of a window may be fewer than a batch: it is filled from the next window, at the end of a stage with empty
+    packs. Raises PackingError for a position at which no pack starts.
     """
 
     def __init__(self, packing: Packing, batch_size: int, share: Share) -> None:
@@ -130,48 +147,48 @@ class Packs:
 
     def batch(self, start: int) -> Planned | None:
         """The batch at `start`; None where the mixture ends before it is full."""
-        packs, following, limits = self._taken(start)
+        taken = self._taken(start)
+        packs, limits = taken.packs, taken.limits
         if not packs:
             return None
         costs = [cost(pack, limits) for pack in packs]
         mine = [packs[n] for n in balanced(costs, self.share.world)[self.share.rank]]
-        positions = np.array([p for pack in packs for p in pack.positions], np.int64)
+        positions, own = _column(packs, "positions"), _column(mine, "positions")
         source, _, _ = mix.locate(self.manifest, positions)
-        tokens, images = _column(packs, "tokens"), _column(packs, "images")
-        kinds = len(self.manifest.datasets)
-        text = np.bincount(source, tokens - images * limits.visual_tokens - MARKS, kinds).astype(np.int64)
-        own = np.array([p for pack in mine for p in pack.positions], np.int64)
+        text_S, images_S = contents(self.manifest, packs, limits)
+        used, room = int(_column(packs, "tokens").sum()), limits.tokens * len(packs)
         return Planned(
             start,
-            following,
+            taken.following,
             positions,
             list(zip(*(column.tolist() for column in mix.locate(self.manifest, own)), strict=True)),
-            [self._bounds(position)[0] for position in own.tolist()],
-            tuple(np.bincount(source, minlength=kinds).tolist()),
-            Packed(
-                tuple(mine),
-                limits,
-                int(tokens.sum()),
-                limits.tokens * len(packs),
-                tuple(text.tolist()),
-                tuple(np.bincount(source, images, kinds).astype(np.int64).tolist()),
-            ),
+            [self.bounds(position)[0] for position in own.tolist()],
+            tuple(np.bincount(source, minlength=len(self.manifest.datasets)).tolist()),
+            Packed(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
         )
+
+    def goes_on(self, position: int, window: tuple[int, int], takes_over: int) -> bool:
+        """Whether packs go on at `position` of a mixture that this one continues, begun in that `window` of it.
+
+        They do at its start, and within it where all of it lies before this mixture takes over: else some of its
+        samples would come twice, and others never.
+        """
+        return position == window[0] or (window[1] <= takes_over and self.bounds(position) == window)
 
     def after(self, start: int, batches: int) -> int:
         """Where the stream stands that many batches later."""
         for _ in range(batches):
-            start = self._taken(start)[1]
+            start = self._taken(start).following
         return start
 
-    def _taken(self, start: int) -> tuple[list[Pack], int, Limits]:
-        """(the packs of the batch at `start`, what follows, their limits); none and `start` itself at the end."""
+    def _taken(self, start: int) -> _Taken:
+        """The batch at `start`; without packs, followed by `start` itself, at the end."""
         packs: list[Pack] = []
-        at, begun = start, self._window(start)
+        at, begun, off = start, self._window(start), 0.0
         while len(packs) < self.batch_size:
             window = self._window(at)
             if window is None or begun is None:
-                return [], start, self.limits
+                return _Taken([], start, self.limits, off)
             if window.stage != begun.stage:
                 packs += [EMPTY] * (self.batch_size - len(packs))
                 break
@@ -184,13 +201,13 @@ class Packs:
                 )
             found = window.packs[first : first + self.batch_size - len(packs)]
             packs += found
-            at = window.ends[first + len(found)]
+            at, off = window.ends[first + len(found)], max(off, window.stray)
         assert begun is not None
-        return packs, at, begun.limits
+        return _Taken(packs, at, begun.limits, off)
 
     def _window(self, position: int) -> _Window | None:
         """The window that holds `position`, packed; None where the mixture ends."""
-        first, last = self._bounds(position)
+        first, last = self.bounds(position)
         if position >= last:
             return None
         if first not in self._windows:
@@ -199,7 +216,7 @@ class Packs:
                 self._windows.popitem(last=False)
         return self._windows[first]
 
-    def _bounds(self, position: int) -> tuple[int, int]:
+    def bounds(self, position: int) -> tuple[int, int]:
         """The window of a position: its first position, and the one after its last."""
         stage, size = self.stages.number(position), self.limits.window
         first = max(position // size * size, self.stages.starts[stage])
@@ -210,12 +227,28 @@ class Packs:
         limits = replace(self.limits, tokens=self.stages.pack(first, self.limits.tokens))
         positions = np.arange(first, last, dtype=np.int64)
         packs = plan(positions.tolist(), *self.sizes.of(positions, first), limits)
-        source, _, _ = mix.locate(self.manifest, positions)
-        kinds = len(self.manifest.datasets)
-        counts_PS = np.array([np.bincount(source[np.array(p.positions) - first], minlength=kinds) for p in packs])
-        packs = spread(packs, counts_PS)
-        return _Window(stage, limits, packs, list(accumulate((len(p.positions) for p in packs), initial=first)))
+        packs = spread(packs, self._held(packs, positions))
+        ends = list(accumulate((len(pack.positions) for pack in packs), initial=first))
+        return _Window(stage, limits, packs, ends, stray(self._held(packs, positions)))
+
+    def _held(self, packs: Sequence[Pack], positions: Ints) -> Ints:
+        """How much of the mixture's unit packs of a window hold of each source, P x S."""
+        source, _, row = mix.locate(self.manifest, positions)
+        units = self.sizes.held.of(source, row, self.manifest.unit)
+        out_PS = np.zeros((len(packs), len(self.manifest.datasets)), np.int64)
+        number = np.repeat(np.arange(len(packs)), [len(pack.positions) for pack in packs])
+        at = _column(packs, "positions") - int(positions[0])
+        np.add.at(out_PS, (number, source[at]), units[at])
+        return out_PS
 
 
-def _column(packs: Sequence[Pack], name: Literal["tokens", "images"]) -> Ints:
+def contents(manifest: mix.Manifest, packs: Sequence[Pack], limits: Limits) -> tuple[Ints, Ints]:
+    """(text tokens, images) of each source that packs are planned to hold."""
+    source, _, _ = mix.locate(manifest, _column(packs, "positions"))
+    tokens, images = _column(packs, "tokens"), _column(packs, "images")
+    text, kinds = tokens - images * limits.visual_tokens - MARKS, len(manifest.datasets)
+    return np.bincount(source, text, kinds).astype(np.int64), np.bincount(source, images, kinds).astype(np.int64)
+
+
+def _column(packs: Sequence[Pack], name: Literal["positions", "tokens", "images"]) -> Ints:
     return np.array([number for pack in packs for number in getattr(pack, name)], np.int64)

@@ -18,6 +18,7 @@ shard.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.sample import file_sha256
 from curate.shards import ShardCache, UnreachableError
+from train.ahead import Ahead
 from train.courses import Packed, Packing, Packs, Planned, Rows
 from train.lengths import Ints
 from train.packing import Document, PackingError, assembled
@@ -100,6 +102,8 @@ class Stream(IterableDataset[Batch]):
                 f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
             )
         self.path, self.manifest = Path(manifest), mix.load(manifest)
+        if packing is None and self.manifest.mode in ("homogeneous", "accumulate"):
+            _check_batch(self.manifest, batch_size)
         self.digest = file_sha256(self.path)
         self.batch_size, self.prepare = batch_size, prepare
         self.course = Packs(packing, batch_size, self.share) if packing else Rows(self.manifest, batch_size, self.share)
@@ -121,8 +125,10 @@ class Stream(IterableDataset[Batch]):
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def _state(self, position: int) -> dict[str, Any]:
-        state = {"position": position, "manifest": self.digest}
-        return state | {"packs": self.packs} if self.packs else state
+        state: dict[str, Any] = {"position": position, "manifest": self.digest}
+        if isinstance(self.course, Packs):
+            state |= {"packs": self.packs, "window": list(self.course.bounds(position))}
+        return state
 
     def knows(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
@@ -146,8 +152,23 @@ class Stream(IterableDataset[Batch]):
                 f"this is the state of worker {state['worker']}, loaded in {list(self._worker)}; to go on with another"
                 " number of workers, load the last batch's `state` before the loader is made"
             )
+        if isinstance(self.course, Packs) and state["manifest"] != self.digest:
+            self._check_window(self.course, state)
         self._forget()
         self.position = int(state["position"])
+
+    def _check_window(self, course: Packs, state: Mapping[str, Any]) -> None:
+        """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
+        position, size, continued = int(state["position"]), course.limits.window, self.manifest.continued
+        start = position // size * size
+        first, last = state.get("window", (start, start + size))
+        assert continued is not None
+        if not course.goes_on(position, (first, last), continued.position):
+            raise StreamError(
+                f"this mixture takes over at position {continued.position}, within samples {first} to {last}, which are"
+                f" packed together and of which {position - first} have been given; continue the old one at {last} or"
+                " later, at the end of such a window"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
@@ -160,6 +181,8 @@ class Stream(IterableDataset[Batch]):
         work, others = self._working(), self._worker[1] - 1
         try:
             start = self.course.after(work.ahead[-1].planned.following, others) if work.ahead else self.position
+            if work.fetching is not None:
+                work.fetching.stands(start)
             while len(work.ahead) < self.reading.prefetch + 1 and (planned := self.course.batch(start)) is not None:
                 work.ahead.append(self._submit(work, planned))
                 start = self.course.after(planned.following, others)
@@ -185,6 +208,12 @@ class Stream(IterableDataset[Batch]):
             planned.packed,
         )
 
+    def holds(self, batches: int) -> bool:
+        """Whether the mixture has so many more batches."""
+        if self.manifest.end is None:
+            return True
+        return self.course.batch(self.course.after(self.position, batches - 1)) is not None
+
     def at(self, positions: Sequence[int]) -> list[Drawn]:
         """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
 
@@ -209,6 +238,8 @@ class Stream(IterableDataset[Batch]):
         self._forget()
         if self._at_work is not None:
             self._at_work.pool.shutdown(cancel_futures=True)
+            if self._at_work.fetching is not None:
+                self._at_work.fetching.close()
             for shelf in self._at_work.shelves:
                 shelf.close()
         self._at_work = None
@@ -222,7 +253,10 @@ class Stream(IterableDataset[Batch]):
             reader = Reader(shelves, self.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(shelf.far for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)
-            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque())
+            fetching = Ahead(self.manifest, shelves, cache, readers) if cache and any(s.far for s in shelves) else None
+            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque(), fetching)
+            if fetching is not None:  # a stream in someone's loader is dropped rather than closed
+                weakref.finalize(self._at_work, fetching.close)
         return self._at_work
 
     def _forget(self) -> None:
@@ -255,6 +289,15 @@ class Stream(IterableDataset[Batch]):
             f"{self.unreadable.total()} of {self._seen} samples could not be read, more than data.max_unreadable"
             f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last}); check that shard"
             " with `curate verify`, or raise the limit"
+        )
+
+
+def _check_batch(manifest: mix.Manifest, batch_size: int) -> None:
+    """Raise StreamError for batches that are no whole part of a step, in whose source or sources its mode consists."""
+    if (manifest.batch or 1) % batch_size:
+        raise StreamError(
+            f"the mixture's mode is {manifest.mode}, with steps of {manifest.batch} samples, and batches of"
+            f" {batch_size} would run across them; take as many, or a whole part of them, or change the specification"
         )
 
 
@@ -301,3 +344,4 @@ class _AtWork:
     reader: Reader
     pool: ThreadPoolExecutor
     ahead: deque[_Pending]
+    fetching: Ahead | None

@@ -22,9 +22,10 @@ SHARDS_KEPT = 1024
 
 
 class Lengths:
-    """Text tokens or images of the samples of a mixture, from the indexes alone."""
+    """Text tokens, images, or another unit of the samples of a mixture, from the indexes alone."""
 
     def __init__(self, manifest: mix.Manifest, path: Path) -> None:
+        self.visual_tokens = manifest.visual_tokens
         self.folders = [mix.folder_of(manifest, path, number) for number in range(len(manifest.datasets))]
         self.infos = [load_dataset(folder) for folder in self.folders]
         self.ends = [np.cumsum([shard.samples for shard in info.shards]) for info in self.infos]
@@ -68,6 +69,11 @@ class Lengths:
                 out[mine[here]] = self._shard(number, shard, unit)[inner]
         return out
 
+    def longest(self, source: int, row: Ints, unit: str) -> int:
+        """The length in `unit` of the longest sample of the shards that hold these rows of a source."""
+        of_shards = (self._shard(source, shard, unit).max(initial=0) for shard, _, _ in self._by_shard(source, row))
+        return int(max(of_shards, default=0))
+
     def values(self, source: int, row: Ints, column: str) -> list[Any]:
         """What the indexes of one source hold in any column, for each row. Raises MixtureError if they lack it."""
         out: list[Any] = [None] * len(row)
@@ -89,7 +95,7 @@ class Lengths:
 
     def _column(self, source: int, shard: int, unit: str) -> Ints:
         info = self.infos[source]
-        return lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, 0)
+        return lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, self.visual_tokens)
 
     def _index(self, source: int, shard: int) -> pa.Table:
         return read_index(self.folders[source] / self.infos[source].shards[shard].index)

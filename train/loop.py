@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from curate.sample import commit_text
 from train import checkpoint, model, optim, prepare
 from train.checkpoint import Progress
-from train.config import Config, Contrastive, Multimodal, digest, trained
+from train.config import Config, Contrastive, digest, trained
 from train.data import Reading, Share, Stream
 from train.model import Clip
 from train.objectives import MultimodalObjective, Objective, set_trained
@@ -91,8 +91,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        slack = config.objective.pack.window / 4 if isinstance(config.objective, Multimodal) else 0.0
-        self.realised = Realised(stream.manifest, stream.path, slack)
+        self.realised = Realised(stream.manifest, stream.path)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -103,7 +102,7 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """All remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
-        if first < self.config.optim.steps:
+        if not self._over():
             self._go()
         return self._summary(first, time.perf_counter() - started)
 
@@ -111,11 +110,12 @@ class Trainer:
         steps, how = self.config.optim.steps, self.config.run
         metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.first else None
         self.ranks.wait()
-        logged, since = time.perf_counter(), self.samples
-        while self.step < steps:
+        logged, since, over = time.perf_counter(), self.samples, False
+        while not over:
             loss, norm, rate = self.advance()
-            logs = self.step % how.log_every == 0 or self.step in (1, steps)
-            saves = self.step % how.checkpoint_every == 0 or self.step == steps
+            over = self._over()
+            logs = self.step % how.log_every == 0 or self.step == 1 or over
+            saves = self.step % how.checkpoint_every == 0 or over
             if logs or saves:
                 self._check(loss, norm)
             if logs:
@@ -128,6 +128,14 @@ class Trainer:
                 self._save()
         if metrics:
             metrics.close()
+            if self.step < steps:
+                sys.stderr.write(
+                    f"the mixture ends at position {self.stream.manifest.end}: step {self.step} was the last\n"
+                )
+
+    def _over(self) -> bool:
+        """Whether the last step is done: of the run, or the last for which the mixture has samples."""
+        return self.step >= self.config.optim.steps or not self.stream.holds(self.settings.accumulate)
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
         """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
@@ -223,9 +231,6 @@ class Trainer:
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
         self.realised.load_state_dict(progress.served)
-        if not self.ranks.first:  # the checkpoint's replacements are those of all ranks
-            for served in self.realised.served.values():
-                served.replaced = 0
 
     def _save(self) -> None:
         served = self.realised.over_ranks(self.ranks.total).state_dict()

@@ -50,6 +50,10 @@ class Pack:
 
 EMPTY = Pack((), (), ())
 NEVER = np.iinfo(np.int64).max
+COMPARED = 512
+"""Kinds of packs that are compared at each step of an order."""
+MOST_STRAY = 1 << 27
+"""What a pack may stray by in the arithmetic of an order: squares of several times as much still fit 64 bits."""
 
 
 def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
@@ -82,27 +86,50 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -
     ]
 
 
-def spread(packs: Sequence[Pack], counts_PS: Ints) -> list[Pack]:
-    """A window's packs in an order in which each source has about its share of the documents at every prefix.
+def spread(packs: Sequence[Pack], held_PS: Ints) -> list[Pack]:
+    """A window's packs in an order in which each source has about its share at every prefix.
 
-    `counts_PS`: how many documents of each of S sources a pack holds. Always next comes the kind of pack after which
-    the squares of what the sources stray by are least, and of one kind the earliest: in whole numbers, so that it is
-    the same everywhere.
+    `held_PS`: how much a pack holds of each of S sources, documents or another unit. Always next comes the kind of pack
+    after which the squares of what the sources stray by are least, and of one kind the earliest: in whole numbers, so
+    that it is the same everywhere. Of very many kinds a part is compared at a time.
     """
-    kinds_KS, kind_P = np.unique(counts_PS, axis=0, return_inverse=True)
+    kinds_KS, kind_P = np.unique(held_PS, axis=0, return_inverse=True)
     waiting = [deque(np.flatnonzero(kind_P == kind).tolist()) for kind in range(len(kinds_KS))]
-    totals_S = counts_PS.sum(axis=0)
-    documents = int(totals_S.sum())
-    # What a source strays by, times all documents: of n that have come, n / documents of each source are due.
-    strays_KS = kinds_KS * documents - kinds_KS.sum(axis=1, keepdims=True) * totals_S
-    gone, off_S, order = np.zeros(len(kinds_KS), bool), np.zeros(len(totals_S), np.int64), list[Pack]()
+    strays_KS, parts = _strays(kinds_KS, held_PS.sum(axis=0)), -(-len(kinds_KS) // COMPARED)
+    turn = [kind for part in range(parts) for kind in range(part, len(kinds_KS), parts)]  # neighbours lie apart
+    slots, later = turn[:COMPARED], iter(turn[COMPARED:])
+    mine_CS = strays_KS[slots]
+    squares_C = np.square(mine_CS).sum(axis=1)
+    off_S, order = np.zeros(held_PS.shape[1], np.int64), list[Pack]()
     for _ in packs:
-        costs_K = np.where(gone, NEVER, np.square(off_S + strays_KS).sum(axis=1))
-        kind = int(np.argmin(costs_K))
+        slot = int(np.argmin(squares_C + 2 * (mine_CS @ off_S)))
+        kind = slots[slot]
         order.append(packs[waiting[kind].popleft()])
         off_S = off_S + strays_KS[kind]
-        gone[kind] = not waiting[kind]
+        if waiting[kind]:
+            continue
+        if (following := next(later, None)) is None:
+            squares_C[slot], mine_CS[slot] = NEVER, 0
+        else:
+            slots[slot], mine_CS[slot] = following, strays_KS[following]
+            squares_C[slot] = np.square(mine_CS[slot]).sum()
     return order
+
+
+def _strays(kinds_KS: Ints, totals_S: Ints) -> Ints:
+    """What each kind of pack holds above what is due to its sources, times all that the window holds.
+
+    Of n that have come, n / all of each source are due. Cut to numbers whose squares can be added up.
+    """
+    found_KS = kinds_KS * int(totals_S.sum()) - kinds_KS.sum(axis=1, keepdims=True) * totals_S
+    cut_KS: Ints = found_KS // max(-(-int(np.abs(found_KS).max(initial=0)) // MOST_STRAY), 1)
+    return cut_KS
+
+
+def stray(packs_PS: Ints) -> float:
+    """The most by which any source is off its share of what packs hold, `packs_PS` in their order, after any one."""
+    due_PS = packs_PS.sum(axis=1).cumsum()[:, None] * (packs_PS.sum(axis=0) / max(int(packs_PS.sum()), 1))
+    return float(np.abs(packs_PS.cumsum(axis=0) - due_PS).max(initial=0))
 
 
 def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:

@@ -112,6 +112,11 @@ def build(config: Config, clip: Clip, path: Path) -> Prepared:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive):
             _refuse_unpaired(manifest, path)
+        if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
+            raise mix.MixtureError(
+                f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
+                f" data.batch_size is {config.data.batch_size}; make both the same"
+            )
         found = _rows(config.objective, clip, wording, pixels)
     for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)

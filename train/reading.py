@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -57,14 +57,20 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Replaced:
-    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and the uid that took its place."""
+    """An unreadable sample: the batch it was met in, where it lies, what was wrong, and what took its place.
+
+    `tried`: 0 for one that was planned here, else the how manyeth that was drawn in its stead. `by` is the uid of the
+    sample that came, `by_row` its row.
+    """
 
     position: int
     source: str
     shard: str
     row: int
     error: str
+    tried: int
     by: str
+    by_row: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,12 @@ class Readers:
             self._open[source, shard] = reader
             while len(self._open) > self.most:
                 self._open.popitem(last=False)
+
+    def sweep(self, needed: Collection[tuple[str, int]]) -> None:
+        """Let go of shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
+        with self._lock:
+            for key in [key for key, reader in self._open.items() if key not in needed and reader.dropped]:
+                del self._open[key]
 
     def close(self) -> None:
         """Close every open shard."""
@@ -165,10 +177,10 @@ class Shelf:
         self._readers.close()
 
     def _reader(self, shard: int) -> ShardReader:
-        if (found := self._readers.get(self.name, shard)) is not None:
+        if (found := self._opened(shard)) is not None:
             return found
         with self._opening:
-            if (found := self._readers.get(self.name, shard)) is not None:
+            if (found := self._opened(shard)) is not None:
                 return found
             if shard in self._broken:
                 raise self._broken[shard]
@@ -180,6 +192,13 @@ class Shelf:
             self._same(shard, reader)
             self._readers.put(self.name, shard, reader)
             return reader
+
+    def _opened(self, shard: int) -> ShardReader | None:
+        """The reader of a shard, if it is open; not one that reads in ranges what has come into the cache by now."""
+        found = self._readers.get(self.name, shard)
+        if found is None or self.cache is None or not found.far:
+            return found
+        return None if self.cache.used(self.shards[shard].sha256) else found
 
     def _same(self, shard: int, reader: ShardReader) -> None:
         """Raise StreamError where the index is of another tar than dataset.json: its rows are then other samples."""
@@ -255,8 +274,10 @@ class Reader:
             if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
                 tensors = None
-            name = self.shelves[place[0]].name
-            replaced = tuple(Replaced(start, name, *fault, by=drawn.uid) for fault in faults)
+            replaced = tuple(
+                Replaced(start, drawn.source, *fault, tried, drawn.uid, self._tried(place, len(faults)))
+                for tried, fault in enumerate(faults)
+            )
             ready.append(Ready(drawn.uid, replaced, None if self.prepare else drawn, tensors))
         return ready
 
@@ -281,10 +302,10 @@ class Reader:
         self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
     ) -> tuple[Drawn, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
-        source, epoch, row = place
+        source, epoch, _ = place
         shelf = self.shelves[source]
         for number in range(MAX_TRIES):
-            at = row if number == 0 else self._another(shelf, epoch, row, number)
+            at = self._tried(place, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
                 drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, stage)
@@ -299,8 +320,12 @@ class Reader:
             " drawn in its place; check the shards with `curate verify`, or publish them again"
         )
 
-    def _another(self, shelf: Shelf, epoch: int, row: int, number: int) -> int:
-        """The `number`-th row drawn in place of `row`: any but `row` itself, unless there is no other."""
+    def _tried(self, place: Place, number: int) -> int:
+        """The row at a place, or the `number`-th drawn in its stead: any but that row, unless there is no other."""
+        source, epoch, row = place
+        if number == 0:
+            return row
+        shelf = self.shelves[source]
         key = f"{self.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
         drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
         return (row + 1 + drawn % max(shelf.rows - 1, 1)) % shelf.rows

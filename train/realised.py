@@ -1,106 +1,101 @@
-"""What a run has really been served, source by source, and an alarm where that is not what the manifest promised.
+"""What a run has really been served, source by source, and whether that is what the manifest promised.
 
-Counts are of global batches, the same on every rank; replacements are those this rank met (`over_ranks` adds them up).
-What is wanted are the shares of the manifest's segments, in which ramps and limits on epochs are worked out. The state
-is plain JSON, so that a checkpoint carries the counts along.
+Counts are of global batches, the same on every rank; replacements, and what they change, are those this rank met
+(`over_ranks` adds them up). What is wanted are the shares of the manifest's segments, in which ramps and limits on
+epochs are worked out. The state is plain JSON, so that a checkpoint carries the counts along.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.mix.plan import stream_position
+from train.alarms import Alarm, Course, Served, alarms
+from train.courses import Packed, contents
 from train.data import Batch
 from train.lengths import Ints, Lengths
+from train.packing import PADDING
+from train.reading import Replaced
+from train.sequences import IMAGE, MARKS
 
-SAMPLES_OFF = 2.0
-"""Samples a source may be off from its wanted share, for each segment and skipped range of the manifest."""
-REPLACED_SHARE = 0.01
-"""Share of a source's samples that may have been replaced before that is an alarm."""
-ENOUGH = 100
-"""Samples of a source from which on replacements are judged."""
-
-
-@dataclass
-class Served:
-    """One source so far: samples drawn and wanted, their text tokens and images, passes over it, replacements.
-
-    Tokens and images are None where its indexes do not tell them.
-    """
-
-    samples: int = 0
-    wanted: float = 0.0
-    text_tokens: int | None = 0
-    images: int | None = 0
-    epochs: float = 0.0
-    replaced: int = 0
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A promise that is broken: which source, which promise, and the sentence that says by how much."""
-
-    source: str
-    promise: Literal["share", "readable"]
-    text: str
+MET = ("replaced", TEXT_TOKENS, IMAGES, "units")
+"""The figures that a rank's own replacements change."""
 
 
 @dataclass
 class Realised:
     """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time.
 
-    `slack`: samples that a source may be off besides, where batches are packs: a quarter of their window, for within
-    one they come in another order. Of packs, `used` tokens of their `room` are counted, and what of a long document was
-    left out is not.
+    Of packs, `used` tokens of their `room` are counted, and what of a long document was left out is not. Shares of the
+    mixture's unit are told by the indexes, of packs too.
     """
 
     manifest: mix.Manifest
     path: Path
-    slack: float = 0.0
     served: dict[str, Served] = field(init=False)
     used: int = 0
     room: int = 0
+    course: Course = field(init=False)
+    _units: list[str] = field(init=False)
+    _weighed: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._lengths = Lengths(self.manifest, self.path)
-        self._units = [unit for unit in (TEXT_TOKENS, IMAGES) if self._known(unit)]
         self._starts = [stream_position(s.start, self.manifest.skips) for s in self.manifest.segments]
+        means = [source.units / source.samples for source in self.manifest.datasets]
+        drawn = [np.array(segment.slots, np.float64) for segment in self.manifest.segments]
+        self._shares = [slots / slots.sum() for slots in drawn]
+        self._shares_of_unit = [slots * means / (slots * means).sum() for slots in drawn]
         self.load_state_dict({})
 
     def add(self, batch: Batch) -> None:
         """Count a global batch; any rank's part of it says which."""
-        for data, wanted in zip(self.manifest.datasets, self._wanted(batch.positions), strict=True):
+        source, epoch, row = mix.locate(self.manifest, batch.positions)
+        segment = np.searchsorted(self._starts, batch.positions, side="right") - 1
+        wanted = self._due(segment, np.ones(len(segment)), self._shares)
+        for data, more in zip(self.manifest.datasets, wanted, strict=True):
             served = self.served[data.name]
             served.samples += batch.drawn[data.name]
-            served.wanted += wanted
+            served.wanted += more
             served.epochs = served.samples / data.samples
+        for unit in self._units:
+            self._count(unit, self._measured(batch, unit, source, row))
+        if self._weighed:
+            lengths = self._lengths.of(source, row, self.manifest.unit)
+            self._count("units", np.bincount(source, lengths, len(self.served)))
+            for served, due in zip(
+                self.served.values(), self._due(segment, lengths, self._shares_of_unit), strict=True
+            ):
+                served.due += due
+            self._bounds(source, epoch, row)
         if batch.packed is not None:
             self.used, self.room = self.used + batch.packed.used, self.room + batch.packed.room
-        for unit in self._units:
-            for served, count in zip(self.served.values(), self._measured(batch, unit), strict=True):
-                setattr(served, unit, getattr(served, unit) + count)
-        for replaced in batch.replaced:
-            self.served[replaced.source].replaced += 1
+            self.course = replace(self.course, packed=True, stray=max(self.course.stray, batch.packed.stray))
+        self._meet(batch)
 
     @property
     def padding_waste(self) -> float:
-        """The share of padding in all packs, 0 to 1."""
+        """The share of padding in all packs as planned, 0 to 1."""
         return 1 - self.used / self.room if self.room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Each source's figures, how many samples it is off, and its share of all samples, text tokens and images."""
-        out: dict[str, dict[str, Any]] = {name: vars(served).copy() for name, served in self.served.items()}
+        """Each source's figures, how much it is off, and its share of all samples, text tokens, images and units."""
+        out: dict[str, dict[str, Any]] = {name: vars(served).copy() for name, served in self._told().items()}
         for figures in out.values():
             figures["off"] = round(figures["samples"] - figures["wanted"], 6)
-        for unit in ("samples", *self._units):
+            figures["units_off"] = round(figures["units"] - figures["due"], 6) if self._weighed else None
+        for unit in ("samples", *self._units, *(["units"] if self._weighed else [])):
             whole = sum(figures[unit] for figures in out.values())
             for figures in out.values():
                 figures[f"{unit}_share"] = figures[unit] / whole if whole else 0.0
@@ -108,62 +103,120 @@ class Realised:
 
     def alarms(self) -> list[Alarm]:
         """What is amiss: each source that is off its share, or of which too many samples were replaced."""
-        quantum = (self.manifest.batch or 1) if self.manifest.mode == "homogeneous" else 1
-        bound = SAMPLES_OFF * quantum * (len(self.manifest.segments) + len(self.manifest.skips)) + self.slack
-        found = []
-        for name, served in self.served.items():
-            if self.manifest.mode in ("interleave", "homogeneous") and abs(served.samples - served.wanted) > bound:
-                text = f"{name}: {served.samples} samples, {served.wanted:.1f} wanted: off by more than {bound:g}"
-                found.append(Alarm(name, "share", text))
-            if served.samples >= ENOUGH and served.replaced > REPLACED_SHARE * served.samples:
-                text = f"{name}: {served.replaced} of {served.samples} samples were unreadable and replaced"
-                found.append(Alarm(name, "readable", text))
-        return found
+        return list(alarms(self.manifest, self._told(), self.course))
 
     def over_ranks(self, total: Callable[[list[float]], list[float]]) -> Realised:
         """This tally with the replacements of all ranks; `total` sums a list over them, and every rank must ask."""
-        sums = total([float(served.replaced) for served in self.served.values()])
+        sums = iter(total([float(count) for met in self._met.values() for count in met.values()]))
         whole = copy.copy(self)
-        whole.served = {
-            name: replace(served, replaced=int(count))
-            for (name, served), count in zip(self.served.items(), sums, strict=True)
-        }
+        whole._met = {name: {figure: int(next(sums)) for figure in met} for name, met in self._met.items()}
         return whole
 
     def state_dict(self) -> dict[str, Any]:
         """The counts as plain data."""
-        sources = {name: vars(served).copy() for name, served in self.served.items()}
-        return {"sources": sources, "used": self.used, "room": self.room}
+        return {
+            "sources": {name: vars(served).copy() for name, served in self._told().items()},
+            "used": self.used,
+            "room": self.room,
+            "unit": self.manifest.unit,
+            "stray": self.course.stray,
+            "late": self.course.late,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the counts of a checkpoint, of this manifest or of the one that it continues.
 
-        A unit is told only where it has been counted from the beginning and still is: lengths that came or went since
-        would make a sum of a part of the run.
+        Tokens and images are told only where they have been counted from the beginning and still are: lengths that came
+        or went since would make a sum of a part of the run. The mixture's unit is counted since it is the unit.
         """
         sources: Mapping[str, Any] = state.get("sources", {})
         self.used, self.room = int(state.get("used", 0)), int(state.get("room", 0))
-        self._units = [unit for unit in self._units if all(s[unit] is not None for s in sources.values())]
+        since = not sources or state.get("unit") == self.manifest.unit
+        late = bool(state.get("late", False)) or (not since and self.manifest.unit != "samples")
+        self.course = Course(self.room > 0, float(state.get("stray", 0.0)) if since else 0.0, late)
+        known = [unit for unit in (TEXT_TOKENS, IMAGES) if self._known(unit)]
+        self._units = [unit for unit in known if all(s[unit] is not None for s in sources.values())]
+        self._weighed = self.manifest.unit != "samples" and self._known(self.manifest.unit)
         unknown: dict[str, Any] = {unit: None for unit in (TEXT_TOKENS, IMAGES) if unit not in self._units}
-        begun = {d.name: Served(**sources.get(d.name, {})) for d in self.manifest.datasets}
+        if not self._weighed or not since:
+            unknown |= {"units": 0 if self._weighed else None, "due": 0.0, "longest": 0, "between": 0}
+        begun = {d.name: Served(**sources.get(d.name, {"units": 0})) for d in self.manifest.datasets}
         self.served = {name: replace(served, **unknown) for name, served in begun.items()}
+        self._met = {name: dict.fromkeys(MET, 0) for name in self.served}
+        self._passes: set[tuple[int, int]] = set()
 
-    def _wanted(self, positions: Ints) -> list[float]:
-        """Samples of each source that the shares of the segments make of `positions`."""
+    def _told(self) -> dict[str, Served]:
+        """The counts with what replacements changed."""
+        out = {}
+        for name, served in self.served.items():
+            met = {figure: count for figure, count in self._met[name].items() if getattr(served, figure) is not None}
+            changed: dict[str, Any] = {figure: getattr(served, figure) + count for figure, count in met.items()}
+            out[name] = replace(served, **changed)
+        return out
+
+    def _count(self, figure: str, counts: Iterable[float]) -> None:
+        for served, count in zip(self.served.values(), counts, strict=True):
+            setattr(served, figure, getattr(served, figure) + int(count))
+
+    def _due(self, segment: Ints, of: npt.NDArray[Any], shares: Sequence[npt.NDArray[np.float64]]) -> list[float]:
+        """What each source's shares in the segments make of `of`, a number a position."""
         out = np.zeros(len(self.manifest.datasets))
-        segment = np.searchsorted(self._starts, positions, side="right") - 1
-        for number, count in zip(*np.unique(segment, return_counts=True), strict=True):
-            slots = np.array(self.manifest.segments[number].slots, np.float64)
-            out += count * slots / slots.sum()
-        return [float(wanted) for wanted in out]
+        for number in np.unique(segment).tolist():
+            out += of[segment == number].sum() * shares[number]
+        return [float(due) for due in out]
 
-    def _measured(self, batch: Batch, unit: str) -> list[int]:
+    def _bounds(self, source: npt.NDArray[np.int32], epoch: Ints, row: Ints) -> None:
+        """The longest samples of the shards met, and what the orders are off between ranges of them."""
+        for number, turn in set(zip(source.tolist(), epoch.tolist(), strict=True)):
+            served = self.served[self.manifest.datasets[number].name]
+            mine = (source == number) & (epoch == turn)
+            served.longest = max(served.longest, self._lengths.longest(number, row[mine], self.manifest.unit))
+            order = self.manifest.plan.orders.each[number].strata
+            if order is not None and (number, turn) not in self._passes:
+                served.between = max(served.between, order.off(turn))
+                self._passes.add((number, turn))
+
+    def _measured(self, batch: Batch, unit: str, source: npt.NDArray[np.int32], row: Ints) -> Sequence[int]:
         """Text tokens or images of each source in a batch: as packed, or as the indexes say."""
         if batch.packed is not None:
-            return list(batch.packed.text_tokens if unit == TEXT_TOKENS else batch.packed.images)
-        source, _, row = mix.locate(self.manifest, batch.positions)
-        totals = np.bincount(source, self._lengths.of(source, row, unit), len(self.served))
-        return [int(total) for total in totals]
+            return batch.packed.text_tokens if unit == TEXT_TOKENS else batch.packed.images
+        return [int(n) for n in np.bincount(source, self._lengths.of(source, row, unit), len(self.served))]
+
+    def _meet(self, batch: Batch) -> None:
+        """Count replacements, and by how much they are longer or shorter than what was planned in their places."""
+        for replaced in batch.replaced:
+            self._met[replaced.source]["replaced"] += 1
+        found = [replaced for replaced in batch.replaced if replaced.tried == 0]
+        if batch.packed is None:
+            changes = {unit: self._longer(found, unit) for unit in self._units if found}
+        else:
+            changes = self._cut(batch.packed, batch.tensors) if found and batch.tensors else {}
+        if self._weighed and found:
+            longer = self._longer(found, self.manifest.unit)
+            changes["units"] = longer if batch.packed is None else np.minimum(longer, 0)
+        for figure, counts in changes.items():
+            for met, count in zip(self._met.values(), counts.tolist(), strict=True):
+                met[figure] += count
+
+    def _longer(self, found: Sequence[Replaced], unit: str) -> Ints:
+        """By how much the samples that came are longer than those planned, of each source."""
+        numbers = {name: number for number, name in enumerate(self.served)}
+        source = np.array([numbers[r.source] for r in found], np.int32)
+        planned, came = (np.array(rows, np.int64) for rows in zip(*((r.row, r.by_row) for r in found), strict=True))
+        longer = self._lengths.of(source, came, unit) - self._lengths.of(source, planned, unit)
+        return np.bincount(source, longer, len(self.served)).astype(np.int64)
+
+    def _cut(self, packed: Packed, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
+        """By how much this rank's packs hold more than was planned, where replacements did not fill their places."""
+        kinds, used, picture = len(self.served), tensors["segments"] != PADDING, tensors["ids"] == IMAGE
+
+        def of_source(those: Tensor) -> Ints:
+            return torch.bincount(tensors["source"][those], minlength=kinds).numpy()
+
+        text = of_source(used & ~picture) - MARKS * of_source(used & (tensors["positions"] == 0))
+        images = of_source(used & picture) // packed.limits.visual_tokens
+        planned = contents(self.manifest, packed.mine, packed.limits)
+        return {TEXT_TOKENS: text - planned[0], IMAGES: images - planned[1]}
 
     def _known(self, unit: str) -> bool:
         try:

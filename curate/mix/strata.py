@@ -144,9 +144,9 @@ class Strata:
             out[mine] = self._rows(self._range(epoch, number), place[mine] - cuts.bounds[number])
         return out
 
-    def off(self) -> int:
-        """The most units that the first epoch is off where a range of shards ends and another begins."""
-        cuts = self._cuts(0)
+    def off(self, epoch: int = 0) -> int:
+        """The most units that an epoch is off where a range of shards ends and another begins."""
+        cuts = self._cuts(epoch)
         return int(np.abs(np.cumsum(self._above[cuts.turn])[cuts.firsts[1:] - 1]).max()) // PARTS
 
     @cached_property

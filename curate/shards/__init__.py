@@ -8,7 +8,7 @@ reads the table of where each part lies, `write` makes a shard, `remote` and `ca
 from curate.shards.cache import ShardCache
 from curate.shards.index import ShardReader, index_tar
 from curate.shards.info import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from curate.shards.remote import UnreachableError, attach, described, fetched, is_url, open_shard
+from curate.shards.remote import UnreachableError, attach, described, fetch_ahead, fetched, is_url, open_shard
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 from curate.shards.verification import verify, verify_shard
 from curate.shards.write import ShardWriter
@@ -27,6 +27,7 @@ __all__ = [
     "UnreachableError",
     "attach",
     "described",
+    "fetch_ahead",
     "fetched",
     "index_tar",
     "is_url",

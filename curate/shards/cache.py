@@ -3,14 +3,16 @@
 A shard is kept under its SHA-256, checked when it comes, and appears at once by a rename: a reader sees none or all of
 it. Each download holds a lock of the operating system's on its shard, so that no two processes fetch the same one and a
 killed one leaves no lock behind; its part file is swept by whoever next needs room. What was used longest ago goes
-first; an open file stays readable after that.
+first; an open file stays readable after that. Fetching ahead of use drops nothing that is needed sooner, here or by
+another process.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from curate.sample import file_sha256
 from curate.shards.info import ShardError
 
 ROOM = "room.lock"
+IDLE_S = 30.0
+"""What was used within this time may be in use by another process, and makes no room for what is fetched ahead."""
 
 
 class ShardCache:
@@ -27,20 +31,23 @@ class ShardCache:
         self.folder, self.budget_bytes = Path(folder), budget_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str, size: int, sha256: str, fetch: Callable[[Path], None]) -> Path | None:
+    def get(
+        self, name: str, size: int, sha256: str, fetch: Callable[[Path], None], later: Collection[str] | None = None
+    ) -> Path | None:
         """The shard's file; None if there is no room. `fetch` fills the file it is given, of the shard's full size.
 
-        Raises ShardError for other content than `sha256` says, and what `fetch` raises.
+        Ahead of its use, `later` are the shards (SHA-256) that are needed later than this one: besides what is idle
+        only they make room, and a shard that is being fetched is not waited for. Raises ShardError for other content
+        than `sha256` says, and what `fetch` raises.
         """
         path = self.folder / f"{sha256}.tar"
-        if _touched(path):
+        if self.used(sha256):
             return path
-        with locked(self.folder / f"{sha256}.lock") as held:
-            assert held
-            if _touched(path):
+        with locked(self.folder / f"{sha256}.lock", wait=later is None) as held:
+            if not held or self.used(sha256):
                 return path
             part = path.with_suffix(".part")
-            if not self._room_for(part, size):
+            if not self._room_for(part, size, later):
                 return None
             try:
                 fetch(part)
@@ -56,18 +63,31 @@ class ShardCache:
                 part.unlink(missing_ok=True)
         return path
 
+    def used(self, sha256: str) -> bool:
+        """Mark a shard as used now; False if it is not kept."""
+        try:
+            os.utime(self.folder / f"{sha256}.tar")
+        except FileNotFoundError:
+            return False
+        return True
+
     def used_bytes(self) -> int:
         """Bytes of all shards kept or being fetched."""
         return sum(size for _, size, _ in self._kept())
 
-    def _room_for(self, part: Path, size: int) -> bool:
+    def _room_for(self, part: Path, size: int, later: Collection[str] | None) -> bool:
         """Drop what was used longest ago until `size` more bytes fit, and take them; False if they cannot fit."""
+        until = time.time_ns() - round(IDLE_S * 1e9)
         with locked(self.folder / ROOM):
             for other in self.folder.glob("*.part"):
                 self._sweep(other, part)
             kept = sorted(self._kept())
             free = self.budget_bytes - sum(held for _, held, _ in kept)
-            droppable = [(held, path) for _, held, path in kept if path.suffix == ".tar"]
+            droppable = [
+                (held, path)
+                for used, held, path in kept
+                if path.suffix == ".tar" and (later is None or used < until or path.stem in later)
+            ]
             if size > free + sum(held for held, _ in droppable):
                 return False
             while size > free:
@@ -111,12 +131,3 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
-
-
-def _touched(path: Path) -> bool:
-    """Mark the file as used now; False if it is not there."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        return False
-    return True

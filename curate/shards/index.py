@@ -96,6 +96,16 @@ class ShardReader:
         self._fd = -1  # the number may name another file soon
 
     @property
+    def far(self) -> bool:
+        """Whether the tar is read where it lies, in ranges."""
+        return self._ranges is not None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the tar is no longer in its folder, and takes room on the disk only because it is open here."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
+    @property
     def uids(self) -> pa.StringArray:
         """The uids in row order, zero-copy."""
         return whole(self.table.column("uid"))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ FINAL = (FileNotFoundError, PermissionError, NotImplementedError)
 """What another try would not mend."""
 GONE = (401, 403, 404, 410)
 """HTTP statuses that another try would not mend."""
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""Which of our extras brings the library for a kind of URL."""
+HUB = re.compile(r"hf://(?:(datasets|spaces)/)?([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?/(.+)")
+"""A file of a repository on the Hugging Face Hub: its type, name, revision, and the path in it."""
 
 
 class UnreachableError(Exception):
@@ -63,7 +68,7 @@ def attach(url: str, folder: Path) -> DatasetInfo:
     """Make `folder` stand for the dataset at `url`: its dataset.json and indexes are copied, its tars stay there.
 
     Its dataset.json comes last: a folder that has one has all. Raises ShardError (an index of another tar than
-    dataset.json says included), UnreachableError, and ImportError where fsspec lacks the library for that kind of URL.
+    dataset.json says included, and a kind of URL whose library is not installed) and UnreachableError.
     """
     return _attached(url.rstrip("/"), folder, _small(f"{url.rstrip('/')}/{DATASET_FILE}"))
 
@@ -92,10 +97,7 @@ def fetched(url: str, digest: str | None = None, fresh: bool = False) -> Path:
 
 def described(url: str) -> bytes:
     """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
-    try:
-        return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
-    except ImportError as err:
-        raise ShardError(f"{url}: cannot be read here: {err}") from err
+    return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
 
 
 def _cached(url: str, digest: str) -> Path:
@@ -144,7 +146,10 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
     origin = read_json(folder / ORIGIN_FILE, "attach the dataset again")
     path = f"{origin.get('url')}/{shard.tar}"
     while cache is not None:
-        kept = cache.get(shard.tar, shard.bytes, shard.sha256, lambda part: _download(path, shard.bytes, part))
+        try:
+            kept = cache.get(shard.tar, shard.bytes, shard.sha256, lambda part: _download(path, shard.bytes, part))
+        except OSError:  # of the disk here: it is full, say, before the budget is
+            break
         if kept is None:
             break
         try:
@@ -158,6 +163,22 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
             f"{path}: has {found} bytes, its index was made for {shard.bytes}; it was changed: attach again"
         )
     return ShardReader(tar, index, ranges_of(path))
+
+
+def fetch_ahead(
+    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], going: Callable[[], bool]
+) -> bool:
+    """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
+
+    Those `later` (SHA-256) make room. It is given up when `going` says so. Raises ShardError, UnreachableError.
+    """
+    origin = read_json(folder / ORIGIN_FILE, "attach the dataset again")
+    path = f"{origin.get('url')}/{shard.tar}"
+
+    def fetch(part: Path) -> None:
+        _download(path, shard.bytes, part, going)
+
+    return cache.get(shard.tar, shard.bytes, shard.sha256, fetch, later) is not None
 
 
 def ranges_of(path: str) -> Ranges:
@@ -176,9 +197,9 @@ def brought(path: str, spans: Sequence[Span], patience: Patience | None = None) 
             break
         _pause(attempt, patience)
         for number, answer in zip(waiting, _asked(path, [spans[n] for n in waiting]), strict=True):
-            if _is_final(answer):
-                raise _refused(path, answer)
             if isinstance(answer, Exception):
+                if _is_final(answer):
+                    raise _refused(path, answer)
                 said = answer
             elif len(answer) == spans[number][1] - spans[number][0]:
                 out[number] = bytes(answer)
@@ -192,30 +213,62 @@ def brought(path: str, spans: Sequence[Span], patience: Patience | None = None) 
 
 def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
     """One try at each range: its bytes, or what was raised instead."""
-    from fsspec.core import url_to_fs
-
     try:
-        system, inner = url_to_fs(path)
+        system, inner = _system(path)
         starts, ends = zip(*spans, strict=True)
         return list(system.cat_ranges([inner] * len(spans), list(starts), list(ends), on_error="return"))
-    except ImportError:
+    except ShardError:
         raise
     except Exception as err:  # noqa: BLE001 - every library below fsspec raises its own
         return [err] * len(spans)
 
 
-def _size(path: str, patience: Patience) -> int:
-    """Bytes of the file at `path`, as its storage says now."""
+def _system(path: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. Raises ShardError where its library is not installed."""
     from fsspec.core import url_to_fs
 
+    found: tuple[Any, str]
+    try:
+        if path.startswith(("gs://", "gcs://")) and "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT" not in os.environ:
+            # The library's other class asks by gRPC what kind of bucket it is, without credentials at every request.
+            from gcsfs.core import GCSFileSystem
+
+            return GCSFileSystem(), GCSFileSystem._strip_protocol(path)
+        if of_hub := HUB.fullmatch(path):
+            return _on_hub(*of_hub.groups())
+        found = url_to_fs(path)
+        return found
+    except ImportError as err:
+        extra = EXTRAS.get(path.partition("://")[0])
+        remedy = f"; pip install 'curate-mm[{extra}]'" if extra else ""
+        raise ShardError(f"{path}: cannot be read here: {err}{remedy}") from err
+
+
+def _on_hub(kind: str | None, name: str, revision: str | None, inner: str) -> tuple[Any, str]:
+    """A file of the Hub as what it is, a file on a web server; the token is for the Hub alone, not where it points to.
+
+    The Hub's own file system lists the whole folder to tell one file's size, and fetches 5 MB for every range.
+    """
+    from fsspec.core import url_to_fs
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    endpoint, repo_type = os.environ.get("HF_ENDPOINT"), kind.removesuffix("s") if kind else None
+    url = hf_hub_url(name, inner, repo_type=repo_type, revision=revision, endpoint=endpoint)
+    found: tuple[Any, str] = url_to_fs(url, client_kwargs={"headers": build_hf_headers()})
+    return found
+
+
+def _size(path: str, patience: Patience) -> int:
+    """Bytes of the file at `path`, as its storage says now."""
     said: Exception = OSError("no answer")
     for attempt in range(patience.attempts):
         _pause(attempt, patience)
         try:
-            system, inner = url_to_fs(path)
+            system, inner = _system(path)
             system.invalidate_cache()
             found: Any = system.info(inner)["size"]
-        except ImportError:
+        except ShardError:
             raise
         except Exception as err:
             if _is_final(err):
@@ -228,11 +281,13 @@ def _size(path: str, patience: Patience) -> int:
     raise _unreachable(path, patience, said)
 
 
-def _download(path: str, size: int, part: Path) -> None:
-    """Fetch a whole file into `part`, a few blocks at a time."""
+def _download(path: str, size: int, part: Path, going: Callable[[], bool] = lambda: True) -> None:
+    """Fetch a whole file into `part`, a few blocks at a time. Raises UnreachableError where it is given up."""
     spans = [(at, min(at + BLOCK_BYTES, size)) for at in range(0, size, BLOCK_BYTES)]
     with part.open("r+b") as file:
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
+            if not going():
+                raise UnreachableError(f"{path}: was given up")
             for data in brought(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
 
@@ -241,15 +296,16 @@ def _is_final(answer: object) -> bool:
     """Whether asking again is of no use. fsspec calls every failure of a web server to tell a file's size
     FileNotFoundError, a 503 or a cut line too; the cause tells what it was."""
     if not isinstance(answer, FINAL):
-        return False
+        return getattr(answer, "status", None) in GONE
     from aiohttp import ClientError  # here: a dataset in S3 never needs it
 
     of_web = isinstance(answer.__cause__, (ClientError, TimeoutError))
     return not of_web or getattr(answer.__cause__, "status", None) in GONE
 
 
-def _refused(path: str, answer: object) -> ShardError:
-    return ShardError(f"{path}: {type(answer).__name__}: {answer}")
+def _refused(path: str, answer: Exception) -> ShardError:
+    why = f" ({answer.__cause__})" if answer.__cause__ else ""
+    return ShardError(f"{path}: {type(answer).__name__}: {answer}{why}")
 
 
 def _pause(attempt: int, patience: Patience) -> None:
