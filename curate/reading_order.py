@@ -6,6 +6,7 @@ engine. Lines are runs of words: L x (first word, end), in the order in which th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -17,17 +18,33 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_BINS: Final = 300
+_BINS: Final = 240
+_MOST_ROWS: Final = 400
+_TRIES: Final = 4
+_CROSSED: Final = 2  # white beside words that makes up for as much ink in a gutter
+_AS_GOOD: Final = 0.9
+_SHRUNK: Final = 0.1  # of a word's height, above and below: lines that touch leave white between them
+_WHITE_ROWS: Final = 2  # half lines of white below a running title
+_TITLE_ROWS: Final = 5  # half lines that it is high at most
 _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
 _CENTRED: Final = 0.05  # of the text's width: a line about the gutter's middle belongs to neither side
-_WHITE: Final = 0.34  # of the usual ink: what crosses a gutter (headings, wide captions) is less
-_FILLED: Final = 0.55  # of its column's width, in a line of prose; cells of tables fill less
-_WORDS: Final = 3  # in a line of prose; in cells fewer
+_CELLS: Final = 1.2  # of a line's height: spaces in prose are narrower
+_LONG: Final = 0.9  # of a column's lines are shorter than one that is as wide as the column
+_FILLED: Final = 0.5  # of that width is under words, in a line of prose
+_NARROWEST: Final = 8  # times its height, a line of prose
+_WORDS: Final = 3  # in a line of prose; in cells of tables fewer
 _PROSE: Final = 0.5  # of a column's words are in such lines
 _BESIDE: Final = 0.3  # of the shorter column's height is beside the other one
 _GAP: Final = 0.7  # of a line's height: words nearer than this stand in one column
-_DEEPEST: Final = 3
+_DEEPEST: Final = 5
+
+
+class _Gutter(NamedTuple):
+    left: float
+    right: float
+    top: float
+    bottom: float
 
 
 class Order(NamedTuple):
@@ -63,10 +80,10 @@ def reading_order(
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
-        return _in_columns(turned, lines, said, leftwards=False, depth=0)
+        return _in_columns(turned, lines, said, leftwards=False)
     if drawn and not _may_have_columns(words, lines, boxes, said):
         return Order(_as_drawn(lines, boxes), 1)
-    return _in_columns(words, lines, said, leftwards=leftwards, depth=0)
+    return _in_columns(words, lines, said, leftwards=leftwards)
 
 
 def joined(words: Floats, runs: Ints) -> Floats:
@@ -105,51 +122,104 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int) -> Order:
-    gutter = _gutter(words, lines) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
-    sides = _cut(words, lines, gutter) if gutter is not None else None
-    if sides is None or not _are_columns(said, sides):
+def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> Order:
+    """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
+    found = _columns(words, lines, said, depth) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
+    if found is None:
         return Order(_as_drawn(lines, joined(words, lines)), 1)
+    above, sides, below = found
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
     band = np.searchsorted(across, middle, side="left")  # a run across is the last of its band
     rank = np.where(sides.side == 2, 2, sides.side ^ 1 if leftwards else sides.side)
     place = 3 * band + rank
-    runs, beside = [], np.zeros(len(across) + 1, np.int64)
+    orders, beside = [], np.zeros(len(across) + 1, np.int64)
     for part in np.unique(place).tolist():
-        chosen = sides.runs[place == part]
-        found = _in_columns(words, chosen, said, leftwards=leftwards, depth=depth + 1) if len(chosen) > 1 else None
-        runs.append(found.runs if found else chosen)
-        beside[part // 3] += part % 3 < 2 and (found.columns if found else 1)
-    return Order(np.concatenate(runs), int(beside.max()))
+        orders.append(_in_columns(words, sides.runs[place == part], said, leftwards=leftwards, depth=depth + 1))
+        beside[part // 3] += part % 3 < 2 and orders[-1].columns
+    ends = [
+        _in_columns(words, part, said, leftwards=leftwards, depth=depth + 1) if len(part) else Order(part, 0)
+        for part in (above, below)
+    ]
+    runs = [order.runs for order in (ends[0], *orders, ends[1])]
+    return Order(np.concatenate(runs), max(int(beside.max()), ends[0].columns, ends[1].columns))
 
 
-def _gutter(words: Floats, lines: Ints) -> tuple[float, float] | None:
-    """The widest strip from top to bottom that is nearly white, away from the edges: its left and right end."""
-    own = words[members(lines)]
-    left, right = float(own[:, 0].min()), float(own[:, 2].max())
-    if right <= left:
-        return None
-    scale = _BINS / (right - left)
-    first = ((own[:, 0] - left) * scale).astype(np.int64).clip(0, _BINS)
-    end = np.ceil((own[:, 2] - left) * scale).astype(np.int64).clip(0, _BINS)
-    heights = own[:, 3] - own[:, 1]
-    ink = np.cumsum(np.bincount(first, heights, _BINS + 1) - np.bincount(end, heights, _BINS + 1))[:_BINS]
-    usual = np.sort(ink)[_BINS // 2]
+def _columns(words: Floats, lines: Ints, said: Bools, depth: int) -> tuple[Ints, _Sides, Ints] | None:
+    """The largest part of a page where prose stands beside prose, between what is above and below it."""
+    middle = joined(words, lines)[:, [1, 3]].mean(axis=1)
+    for gutter in _gutters(words[members(lines)], running=depth == 0):
+        inside = (middle > gutter.top) & (middle < gutter.bottom)
+        sides = _cut(words, lines[inside], gutter) if inside.any() else None
+        if sides is not None and _are_columns(words, said, sides):
+            return lines[middle <= gutter.top], sides, lines[middle >= gutter.bottom]
+    return None
+
+
+def _gutters(words: Floats, *, running: bool) -> Iterator[_Gutter]:
+    """Strips with words on both sides that little runs across, those beside most words first.
+
+    `running`: there may be running titles at the top and at the bottom, that belong to no column.
+    """
+    left, top = words[:, :2].min(axis=0).tolist()
+    right, bottom = words[:, 2:].max(axis=0).tolist()
+    row = max(float(np.median(words[:, 3] - words[:, 1])) / 2, (bottom - top) / _MOST_ROWS)
+    if right <= left or row <= 0:
+        return
+    ink = _ink(words, (left, top), ((right - left) / _BINS, row), int(np.ceil((bottom - top) / row)))
+    between = np.logical_or.accumulate(ink, axis=1) & np.logical_or.accumulate(ink[:, ::-1], axis=1)[:, ::-1]
+    total = np.zeros((len(ink) + 1, _BINS), np.int32)
+    np.cumsum(np.where(ink, -_CROSSED, between), axis=0, out=total[1:])
+    gain = total - np.minimum.accumulate(total, axis=0)
+    most = gain.max(axis=0)
     edge = int(_MARGIN * _BINS)
-    white = np.zeros(_BINS + 1, np.int8)
-    white[edge : _BINS - edge] = ink[edge : _BINS - edge] <= _WHITE * usual
-    steps = np.flatnonzero(np.diff(white, prepend=0))
-    if not len(steps):
-        return None
-    strips = steps.reshape(-1, 2)
-    best = strips[np.argmax(strips[:, 1] - strips[:, 0])]
-    return left + best[0] / scale, left + best[1] / scale
+    most[:edge] = most[_BINS - edge :] = 0
+    for _ in range(_TRIES):
+        best = int(most.argmax())
+        if most[best] < 2 * _FEWEST_LINES:
+            return
+        end = int(gain[:, best].argmax())
+        rows = _rows(ink, best, int(total[: end + 1, best].argmin()), end, running=running)
+        less = np.flatnonzero(most < _AS_GOOD * most[best])
+        first, last = int(less[less < best].max()) + 1, int(less[less > best].min())
+        most[first:last] = 0
+        sides = (left + (right - left) * bin / _BINS for bin in (first, last))
+        yield _Gutter(*sides, *(top + row * n for n in rows))
 
 
-def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides | None:
+def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], rows: int) -> Bools:
+    """Where words are: rows x _BINS cells, words a little wider than they are: spaces are no white."""
+    heights = words[:, 3] - words[:, 1]
+    about = _GAP / 2 * float(np.median(heights))
+    first = ((words[:, 0] - about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
+    last = np.ceil((words[:, 2] + about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
+    top = ((words[:, 1] + _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
+    bottom = np.ceil((words[:, 3] - _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
+    size, wide = (rows + 1) * (_BINS + 1), _BINS + 1
+    corners = [np.bincount(y * wide + x, minlength=size) for y in (top, bottom) for x in (first, last)]
+    change = (corners[0] - corners[1] - corners[2] + corners[3]).reshape(rows + 1, wide)
+    ink: Bools = change.cumsum(axis=0).cumsum(axis=1)[:rows, :_BINS] > 0
+    return ink
+
+
+def _rows(ink: Bools, column: int, start: int, end: int, *, running: bool) -> tuple[int, int]:
+    """The rows of a gutter, as far as it is white; without running titles where these are the first and last rows."""
+    inked = np.flatnonzero(ink[:, column])
+    start, end = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=len(ink)))
+    if not running:
+        return start, end
+    full = np.flatnonzero(ink.any(axis=1))
+    wide = np.flatnonzero(np.diff(full) > _WHITE_ROWS)  # white from edge to edge lies behind these
+    if start == 0 and len(wide) and wide[0] < _TITLE_ROWS:
+        start = int(full[wide[0]]) + 1
+    if end == len(ink) and len(wide) and len(full) - wide[-1] - 1 <= _TITLE_ROWS:
+        end = int(full[wide[-1] + 1])
+    return start, max(start, end)
+
+
+def _cut(words: Floats, lines: Ints, gutter: _Gutter) -> _Sides | None:
     """Cut at the gutter the lines that leave it white; tell on which side each run is. None where hardly any is."""
-    middle = sum(gutter) / 2
+    middle = (gutter.left + gutter.right) / 2
     on_it = np.append(0, np.cumsum((words[:, 0] < middle) & (words[:, 2] > middle)))
     whole = joined(words, lines)
     across = (whole[:, 0] < middle) & (whole[:, 2] > middle) & (on_it[lines[:, 1]] == on_it[lines[:, 0]])
@@ -170,7 +240,7 @@ def _cut(words: Floats, lines: Ints, gutter: tuple[float, float]) -> _Sides | No
     width = boxes[:, 2].max() - boxes[:, 0].min()
     reach = np.minimum(middle - boxes[:, 0], boxes[:, 2] - middle)
     centre = (boxes[:, 0] + boxes[:, 2]) / 2
-    centred = (np.abs(centre - middle) < _CENTRED * width) & (boxes[:, 0] < gutter[0]) & (boxes[:, 2] > gutter[1])
+    centred = (np.abs(centre - middle) < _CENTRED * width) & (boxes[:, 0] < gutter.left) & (boxes[:, 2] > gutter.right)
     across = (reach > _MARGIN * width) | centred
     return _Sides(cut, boxes, np.where(across, 2, (centre > middle).astype(np.int64)))
 
@@ -184,24 +254,31 @@ def _halves(words: Floats, start: int, middle: float, gap: float) -> list[tuple[
     return [(start + a, start + b) for a, b in pairwise(edges)]
 
 
-def _are_columns(said: Bools, sides: _Sides) -> bool:
+def _are_columns(words: Floats, said: Bools, sides: _Sides) -> bool:
     """Whether both sides are mostly prose, next to each other; cells of a table and dots before a number are not."""
-    before = np.append(0, np.cumsum(said))
-    counts = before[sides.runs[:, 1]] - before[sides.runs[:, 0]]
-    extents = []
-    for side in (0, 1):
-        own = sides.side == side
-        boxes, words = sides.boxes[own], counts[own]
-        if len(boxes) < _FEWEST_LINES:
-            return False
-        column = boxes[:, 2].max() - boxes[:, 0].min()
-        prose = (boxes[:, 2] - boxes[:, 0] > _FILLED * column) & (words >= _WORDS)
-        if np.count_nonzero(prose) < _FEWEST_LINES or words[prose].sum() < _PROSE * words.sum():
-            return False
-        extents.append((boxes[:, 1].min(), boxes[:, 3].max()))
-    (top, bottom), (other_top, other_bottom) = extents
-    beside = min(bottom, other_bottom) - max(top, other_top)
-    return bool(beside > _BESIDE * min(bottom - top, other_bottom - other_top))
+    runs = np.repeat(np.arange(len(sides.runs)), sides.runs[:, 1] - sides.runs[:, 0])
+    own = members(sides.runs)
+    words, said = words[own], said[own]
+    apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
+    cuts = (np.diff(runs) > 0) | (apart > _CELLS * (words[1:, 3] - words[1:, 1]))
+    first = np.append(0, np.flatnonzero(cuts) + 1)
+    boxes = joined(words, np.stack([first, np.append(first[1:], len(words))], axis=1))
+    ink, counts = np.add.reduceat(words[:, 2] - words[:, 0], first), np.add.reduceat(said, first, dtype=np.int64)
+    side = sides.side[runs[first]]
+    if not all(_is_prose(boxes[side == one], ink[side == one], counts[side == one]) for one in (0, 1)):
+        return False
+    tops, bottoms = zip(*((boxes[side == one, 1].min(), boxes[side == one, 3].max()) for one in (0, 1)), strict=True)
+    return bool(min(bottoms) - max(tops) > _BESIDE * min(np.subtract(bottoms, tops)))
+
+
+def _is_prose(pieces: Floats, ink: Floats, counts: Ints) -> bool:
+    """Whether pieces of lines are those of a column: long, as long as others, full of words."""
+    if len(pieces) < _FEWEST_LINES:
+        return False
+    widths = pieces[:, 2] - pieces[:, 0]
+    usual = np.sort(widths)[int(_LONG * len(widths))]
+    prose = (ink > _FILLED * usual) & (counts >= _WORDS) & (widths > _NARROWEST * (pieces[:, 3] - pieces[:, 1]))
+    return bool(np.count_nonzero(prose) >= _FEWEST_LINES and counts[prose].sum() >= _PROSE * counts.sum())
 
 
 def _as_drawn(lines: Ints, boxes: Floats) -> Ints:
