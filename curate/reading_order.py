@@ -18,25 +18,28 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_BINS: Final = 240
+_BINS: Final = 300
 _MOST_ROWS: Final = 400
 _TRIES: Final = 4
 _CROSSED: Final = 2  # white beside words that makes up for as much ink in a gutter
 _AS_GOOD: Final = 0.9
 _SHRUNK: Final = 0.1  # of a word's height, above and below: lines that touch leave white between them
-_WHITE_ROWS: Final = 2  # half lines of white below a running title
-_TITLE_ROWS: Final = 5  # half lines that it is high at most
+_APART: Final = 1.0  # of a line's height: white from edge to edge below a running title
+_HELD: Final = 3  # one line of so many begins where its column does and fills it, in all but titles
 _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
 _CENTRED: Final = 0.05  # of the text's width: a line about the gutter's middle belongs to neither side
 _CELLS: Final = 1.2  # of a line's height: spaces in prose are narrower
+_RETURNS: Final = 3  # from the foot of the left column to the head of the right one, at most, as a page is drawn
+_CELL_LINES: Final = 12  # in cells of tables fewer
 _LONG: Final = 0.9  # of a column's lines are shorter than one that is as wide as the column
 _FILLED: Final = 0.5  # of that width is under words, in a line of prose
 _NARROWEST: Final = 8  # times its height, a line of prose
 _WORDS: Final = 3  # in a line of prose; in cells of tables fewer
 _PROSE: Final = 0.5  # of a column's words are in such lines
 _BESIDE: Final = 0.3  # of the shorter column's height is beside the other one
-_GAP: Final = 0.7  # of a line's height: words nearer than this stand in one column
+_GAP: Final = 0.6  # of a line's height: words nearer than this stand in one column
+_SPACE: Final = 0.4  # of a line's height: white between words that is no gutter
 _DEEPEST: Final = 5
 
 
@@ -45,6 +48,7 @@ class _Gutter(NamedTuple):
     right: float
     top: float
     bottom: float
+    beside: int
 
 
 class Order(NamedTuple):
@@ -124,7 +128,7 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
 
 def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> Order:
     """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
-    found = _columns(words, lines, said, depth) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
+    found = _columns(words, lines, said) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
     if found is None:
         return Order(_as_drawn(lines, joined(words, lines)), 1)
     above, sides, below = found
@@ -145,22 +149,47 @@ def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, dep
     return Order(np.concatenate(runs), max(int(beside.max()), ends[0].columns, ends[1].columns))
 
 
-def _columns(words: Floats, lines: Ints, said: Bools, depth: int) -> tuple[Ints, _Sides, Ints] | None:
+def _columns(words: Floats, lines: Ints, said: Bools) -> tuple[Ints, _Sides, Ints] | None:
     """The largest part of a page where prose stands beside prose, between what is above and below it."""
     middle = joined(words, lines)[:, [1, 3]].mean(axis=1)
-    for gutter in _gutters(words[members(lines)], running=depth == 0):
+    found: list[tuple[int, _Gutter, _Sides]] = []
+    for gutter in _gutters(words[members(lines)]):
+        if found and gutter.beside < _AS_GOOD * found[0][1].beside:
+            break
         inside = (middle > gutter.top) & (middle < gutter.bottom)
         sides = _cut(words, lines[inside], gutter) if inside.any() else None
         if sides is not None and _are_columns(words, said, sides):
-            return lines[middle <= gutter.top], sides, lines[middle >= gutter.bottom]
-    return None
+            found.append((len(sides.runs) - int(np.count_nonzero(inside)), gutter, sides))
+    if not found:
+        return None
+    _, gutter, sides = min(found, key=lambda one: one[0])  # numbers of a list stay with what they are drawn with
+    before, sides, after = _without_titles(sides)
+    above = np.concatenate([lines[middle <= gutter.top], before])
+    below = np.concatenate([lines[middle >= gutter.bottom], after])
+    return above[np.argsort(above[:, 0])], sides, below[np.argsort(below[:, 0])]
 
 
-def _gutters(words: Floats, *, running: bool) -> Iterator[_Gutter]:
-    """Strips with words on both sides that little runs across, those beside most words first.
+def _without_titles(sides: _Sides) -> tuple[Ints, _Sides, Ints]:
+    """Columns without what stands above and below them apart: running titles, names of authors side by side."""
+    boxes = sides.boxes
+    height = float(np.median(boxes[:, 3] - boxes[:, 1]))
+    down = np.argsort(boxes[:, 1], kind="stable")
+    white = boxes[down[1:], 1] - np.maximum.accumulate(boxes[down, 3])[:-1] > _APART * height
+    group = np.empty(len(boxes), np.int64)
+    group[down] = np.append(0, np.cumsum(white))
+    in_place = np.zeros(len(boxes), np.bool_)
+    for side in (0, 1):
+        own = sides.side == side
+        left, wide = np.median(boxes[own, 0]), np.quantile(boxes[own, 2] - boxes[own, 0], _LONG)
+        in_place |= own & (np.abs(boxes[:, 0] - left) < 2 * height) & (boxes[:, 2] - boxes[:, 0] > _FILLED * wide)
+    held = np.flatnonzero(np.bincount(group, in_place) * _HELD >= np.bincount(group))
+    first, last = (held[0], held[-1]) if len(held) else (0, len(boxes))
+    kept = (group >= first) & (group <= last)
+    return sides.runs[group < first], _Sides(sides.runs[kept], boxes[kept], sides.side[kept]), sides.runs[group > last]
 
-    `running`: there may be running titles at the top and at the bottom, that belong to no column.
-    """
+
+def _gutters(words: Floats) -> Iterator[_Gutter]:
+    """Strips with words on both sides that little runs across, those beside most words first."""
     left, top = words[:, :2].min(axis=0).tolist()
     right, bottom = words[:, 2:].max(axis=0).tolist()
     row = max(float(np.median(words[:, 3] - words[:, 1])) / 2, (bottom - top) / _MOST_ROWS)
@@ -176,21 +205,23 @@ def _gutters(words: Floats, *, running: bool) -> Iterator[_Gutter]:
     most[:edge] = most[_BINS - edge :] = 0
     for _ in range(_TRIES):
         best = int(most.argmax())
-        if most[best] < 2 * _FEWEST_LINES:
+        beside = int(most[best])
+        if beside < 2 * _FEWEST_LINES:
             return
         end = int(gain[:, best].argmax())
-        rows = _rows(ink, best, int(total[: end + 1, best].argmin()), end, running=running)
-        less = np.flatnonzero(most < _AS_GOOD * most[best])
+        inked, start = np.flatnonzero(ink[:, best]), int(total[: end + 1, best].argmin())
+        rows = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=len(ink)))
+        less = np.flatnonzero(most < _AS_GOOD * beside)
         first, last = int(less[less < best].max()) + 1, int(less[less > best].min())
         most[first:last] = 0
-        sides = (left + (right - left) * bin / _BINS for bin in (first, last))
-        yield _Gutter(*sides, *(top + row * n for n in rows))
+        at, end_at = (left + (right - left) * bin / _BINS for bin in (first, last))
+        yield _Gutter(at, end_at, top + row * rows[0], top + row * rows[1], beside)
 
 
 def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], rows: int) -> Bools:
     """Where words are: rows x _BINS cells, words a little wider than they are: spaces are no white."""
     heights = words[:, 3] - words[:, 1]
-    about = _GAP / 2 * float(np.median(heights))
+    about = _SPACE / 2 * float(np.median(heights))
     first = ((words[:, 0] - about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     last = np.ceil((words[:, 2] + about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     top = ((words[:, 1] + _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
@@ -200,21 +231,6 @@ def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], r
     change = (corners[0] - corners[1] - corners[2] + corners[3]).reshape(rows + 1, wide)
     ink: Bools = change.cumsum(axis=0).cumsum(axis=1)[:rows, :_BINS] > 0
     return ink
-
-
-def _rows(ink: Bools, column: int, start: int, end: int, *, running: bool) -> tuple[int, int]:
-    """The rows of a gutter, as far as it is white; without running titles where these are the first and last rows."""
-    inked = np.flatnonzero(ink[:, column])
-    start, end = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=len(ink)))
-    if not running:
-        return start, end
-    full = np.flatnonzero(ink.any(axis=1))
-    wide = np.flatnonzero(np.diff(full) > _WHITE_ROWS)  # white from edge to edge lies behind these
-    if start == 0 and len(wide) and wide[0] < _TITLE_ROWS:
-        start = int(full[wide[0]]) + 1
-    if end == len(ink) and len(wide) and len(full) - wide[-1] - 1 <= _TITLE_ROWS:
-        end = int(full[wide[-1] + 1])
-    return start, max(start, end)
 
 
 def _cut(words: Floats, lines: Ints, gutter: _Gutter) -> _Sides | None:
@@ -268,7 +284,15 @@ def _are_columns(words: Floats, said: Bools, sides: _Sides) -> bool:
     if not all(_is_prose(boxes[side == one], ink[side == one], counts[side == one]) for one in (0, 1)):
         return False
     tops, bottoms = zip(*((boxes[side == one, 1].min(), boxes[side == one, 3].max()) for one in (0, 1)), strict=True)
-    return bool(min(bottoms) - max(tops) > _BESIDE * min(np.subtract(bottoms, tops)))
+    return not _is_drawn_in_cells(sides) and bool(min(bottoms) - max(tops) > _BESIDE * min(np.subtract(bottoms, tops)))
+
+
+def _is_drawn_in_cells(sides: _Sides) -> bool:
+    """Whether the writer went from left to right and up again so often as only from cell to cell of a table."""
+    boxes = sides.boxes
+    up = boxes[:-1, 1] - boxes[1:, 1] > (boxes[1:, 3] - boxes[1:, 1]) / 2
+    returns = int(np.count_nonzero(up & (sides.side[:-1] == 0) & (sides.side[1:] == 1)))
+    return bool(returns > max(_RETURNS + int(np.count_nonzero(sides.side == 2)), len(boxes) / _CELL_LINES))
 
 
 def _is_prose(pieces: Floats, ink: Floats, counts: Ints) -> bool:

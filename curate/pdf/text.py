@@ -15,9 +15,10 @@ import pypdfium2.raw as pdfium
 from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
-from curate.reading_order import Floats, Ints, Order, members, reading_order
+from curate.reading_order import Floats, Ints, members, reading_order
 
 _SAMPLED_ANGLES: Final = 16
+_OWN_LINE: Final = 0.3  # of a word's height: so much lower or higher than the last word, and back, is another line
 _BROKEN: Final = "\ufffe"
 """What pdfium writes for the hyphen at the end of a line whose word goes on in the next."""
 
@@ -74,8 +75,11 @@ def _read(page: Page, layer: Any) -> PageText:
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
     skew = _skew_degrees(page, handle, spans_N3[:, 0])
-    lines = _lines(spans_N3)
-    runs, columns = _order(page, flags, spans_N3, boxes, lines)
+    leftwards = is_leftwards(flags)
+    lines = _lines(spans_N3, boxes, leftwards)
+    points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
+    said = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
+    runs, columns = reading_order(points, lines, leftwards=leftwards, said=said)
     if runs is not lines:
         order = members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
@@ -100,17 +104,17 @@ def _blanked(text: str, spans: Ints) -> str:
     return "".join(characters)
 
 
-def _lines(spans: Ints) -> Ints:
-    """The runs of words that are on one line: L x (first word, end)."""
-    first = (np.flatnonzero(spans[1:, 2] != spans[:-1, 2]) + 1).tolist()
+def _lines(spans: Ints, boxes: Floats, leftwards: bool) -> Ints:
+    """The runs of words that are on one line: L x (first word, end).
+
+    pdfium goes on in the same line where a writer went back to begin the next one a little lower; here it ends.
+    """
+    before, after = boxes[:-1], boxes[1:]
+    back = after[:, 0] > before[:, 2] if leftwards else after[:, 2] < before[:, 0]
+    shift = np.abs(after[:, [1, 3]].sum(axis=1) - before[:, [1, 3]].sum(axis=1))
+    lower = shift > 2 * _OWN_LINE * (before[:, 3] - before[:, 1])
+    first = (np.flatnonzero((spans[1:, 2] != spans[:-1, 2]) | (back & lower)) + 1).tolist()
     return np.array([[0, *first], [*first, len(spans)]]).T
-
-
-def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats, lines: Ints) -> Order:
-    """The runs of words in the order of reading: `lines` itself where that is it."""
-    points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
-    said = flags[spans[:, 0]] & flags[spans[:, 1] - 1] & DOT == 0
-    return reading_order(points, lines, leftwards=is_leftwards(flags), said=said)
 
 
 def _characters(page: Page, layer: Any, handle: int | None) -> str:
