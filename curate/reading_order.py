@@ -25,6 +25,7 @@ _CROSSED: Final = 2  # white beside words that makes up for as much ink in a gut
 _AS_GOOD: Final = 0.9
 _SHRUNK: Final = 0.1  # of a word's height, above and below: lines that touch leave white between them
 _APART: Final = 1.0  # of a line's height: white from edge to edge below a running title
+_TITLE_LINES: Final = 3  # at most
 _HELD: Final = 3  # one line of so many begins where its column does and fills it, in all but titles
 _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
@@ -107,7 +108,7 @@ def members(lines: Ints) -> Ints:
 
 
 def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
-    """Whether lines hold gaps as between columns, or begin away from the edge while a later one is drawn above."""
+    """Whether lines hold gaps as between columns, or begin away from the edge, one of them beside or above the last."""
     left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
     edge = left + _MARGIN * (right - left)
     apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
@@ -115,8 +116,11 @@ def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) ->
     wide[lines[1:, 0] - 1] = False  # between the last word of a line and the first of the next
     if np.count_nonzero(wide) >= _FEWEST_LINES:
         return True
-    inside = np.count_nonzero(boxes[:, 0] > edge)
-    return bool(inside >= _FEWEST_LINES and (boxes[1:, 3] < boxes[:-1, 1]).any())
+    if np.count_nonzero(boxes[:, 0] > edge) < _FEWEST_LINES:
+        return False
+    apart = np.maximum(boxes[1:, 0] - boxes[:-1, 2], boxes[:-1, 0] - boxes[1:, 2])
+    beside = (apart > 0) & (boxes[1:, 1] < boxes[:-1, [1, 3]].mean(axis=1))
+    return bool(beside.any())
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
@@ -169,14 +173,19 @@ def _columns(words: Floats, lines: Ints, said: Bools) -> tuple[Ints, _Sides, Int
     return above[np.argsort(above[:, 0])], sides, below[np.argsort(below[:, 0])]
 
 
+def _groups(boxes: Floats) -> Ints:
+    """For each box the number of its group from above; groups lie apart, with white from edge to edge between them."""
+    down = np.argsort(boxes[:, 1], kind="stable")
+    white = boxes[down[1:], 1] - np.maximum.accumulate(boxes[down, 3])[:-1]
+    groups = np.empty(len(boxes), np.int64)
+    groups[down] = np.append(0, np.cumsum(white > _APART * np.median(boxes[:, 3] - boxes[:, 1])))
+    return groups
+
+
 def _without_titles(sides: _Sides) -> tuple[Ints, _Sides, Ints]:
     """Columns without what stands above and below them apart: running titles, names of authors side by side."""
     boxes = sides.boxes
-    height = float(np.median(boxes[:, 3] - boxes[:, 1]))
-    down = np.argsort(boxes[:, 1], kind="stable")
-    white = boxes[down[1:], 1] - np.maximum.accumulate(boxes[down, 3])[:-1] > _APART * height
-    group = np.empty(len(boxes), np.int64)
-    group[down] = np.append(0, np.cumsum(white))
+    group, height = _groups(boxes), np.median(boxes[:, 3] - boxes[:, 1])
     in_place = np.zeros(len(boxes), np.bool_)
     for side in (0, 1):
         own = sides.side == side
@@ -290,8 +299,7 @@ def _are_columns(words: Floats, said: Bools, sides: _Sides) -> bool:
 def _is_drawn_in_cells(sides: _Sides) -> bool:
     """Whether the writer went from left to right and up again so often as only from cell to cell of a table."""
     boxes = sides.boxes
-    up = boxes[:-1, 1] - boxes[1:, 1] > (boxes[1:, 3] - boxes[1:, 1]) / 2
-    returns = int(np.count_nonzero(up & (sides.side[:-1] == 0) & (sides.side[1:] == 1)))
+    returns = int(np.count_nonzero(_upwards(boxes) & (sides.side[:-1] == 0) & (sides.side[1:] == 1)))
     return bool(returns > max(_RETURNS + int(np.count_nonzero(sides.side == 2)), len(boxes) / _CELL_LINES))
 
 
@@ -306,14 +314,31 @@ def _is_prose(pieces: Floats, ink: Floats, counts: Ints) -> bool:
 
 
 def _as_drawn(lines: Ints, boxes: Floats) -> Ints:
-    """The drawn order, its downward passages sorted by their tops where they do not stand beside each other."""
+    """The drawn order, but for titles at the top and at the bottom, and for what stands wholly above the rest."""
+    if not _upwards(boxes).any():
+        return lines
+    group = _groups(boxes)
+    few = np.bincount(group)[group] <= _TITLE_LINES
+    first, last = few & (group == 0), few & (group == group.max())
+    body = ~(first | last)
+    return np.concatenate([lines[first], _passages(lines[body], boxes[body]), lines[last & ~first]])
+
+
+def _upwards(boxes: Floats) -> Bools:
+    """After which lines the writer went up."""
     middle = (boxes[:, 1] + boxes[:, 3]) / 2
-    upwards = middle[:-1] - middle[1:] > (boxes[1:, 3] - boxes[1:, 1]) / 2
+    up: Bools = middle[:-1] - middle[1:] > (boxes[1:, 3] - boxes[1:, 1]) / 2
+    return up
+
+
+def _passages(lines: Ints, boxes: Floats) -> Ints:
+    """Downward passages sorted by their tops, where none of them stand beside each other; else as they were drawn."""
+    upwards = _upwards(boxes)
     if not upwards.any():
         return lines
-    starts = np.concatenate([[0], np.flatnonzero(upwards) + 1])
-    tops = np.minimum.reduceat(middle, starts)
-    bottoms = np.maximum.reduceat(middle, starts)
+    middle = (boxes[:, 1] + boxes[:, 3]) / 2
+    starts = np.append(0, np.flatnonzero(upwards) + 1)
+    tops, bottoms = np.minimum.reduceat(middle, starts), np.maximum.reduceat(middle, starts)
     order = np.argsort(tops, kind="stable")
     if (tops[order][1:] <= bottoms[order][:-1]).any():
         return lines
