@@ -26,7 +26,7 @@ _AS_GOOD: Final = 0.9
 _SHRUNK: Final = 0.1  # of a word's height, above and below: lines that touch leave white between them
 _APART: Final = 1.0  # of a line's height: white from edge to edge below a running title
 _TITLE_LINES: Final = 3  # at most
-_HELD: Final = 3  # one line of so many begins where its column does and fills it, in all but titles
+_HELD: Final = 2  # one line of so many begins where its column does and fills it, in all but titles
 _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
 _CENTRED: Final = 0.05  # of the text's width: a line about the gutter's middle belongs to neither side
@@ -318,10 +318,10 @@ def _as_drawn(lines: Ints, boxes: Floats) -> Ints:
     if not _upwards(boxes).any():
         return lines
     group = _groups(boxes)
-    few = np.bincount(group)[group] <= _TITLE_LINES
+    few = (np.bincount(group)[group] <= _TITLE_LINES) & (group.max() > 0)
     first, last = few & (group == 0), few & (group == group.max())
     body = ~(first | last)
-    return np.concatenate([lines[first], _passages(lines[body], boxes[body]), lines[last & ~first]])
+    return np.concatenate([lines[first], _passages(lines[body], boxes[body]), lines[last]])
 
 
 def _upwards(boxes: Floats) -> Bools:
