@@ -167,7 +167,7 @@ def _columns(words: Floats, lines: Ints, said: Bools) -> tuple[Ints, _Sides, Int
     if not found:
         return None
     _, gutter, sides = min(found, key=lambda one: one[0])  # numbers of a list stay with what they are drawn with
-    before, sides, after = _without_titles(sides)
+    before, sides, after = _without_titles(sides, followed=bool((middle >= gutter.bottom).any()))
     above = np.concatenate([lines[middle <= gutter.top], before])
     below = np.concatenate([lines[middle >= gutter.bottom], after])
     return above[np.argsort(above[:, 0])], sides, below[np.argsort(below[:, 0])]
@@ -182,8 +182,11 @@ def _groups(boxes: Floats) -> Ints:
     return groups
 
 
-def _without_titles(sides: _Sides) -> tuple[Ints, _Sides, Ints]:
-    """Columns without what stands above and below them apart: running titles, names of authors side by side."""
+def _without_titles(sides: _Sides, *, followed: bool) -> tuple[Ints, _Sides, Ints]:
+    """Columns without what stands above and below them apart: running titles, names of authors side by side.
+
+    `followed`: something across is below, which a few lines alone on their side, the last of all, are the title of.
+    """
     boxes = sides.boxes
     group, height = _groups(boxes), np.median(boxes[:, 3] - boxes[:, 1])
     in_place = np.zeros(len(boxes), np.bool_)
@@ -191,10 +194,15 @@ def _without_titles(sides: _Sides) -> tuple[Ints, _Sides, Ints]:
         own = sides.side == side
         left, wide = np.median(boxes[own, 0]), np.quantile(boxes[own, 2] - boxes[own, 0], _LONG)
         in_place |= own & (np.abs(boxes[:, 0] - left) < 2 * height) & (boxes[:, 2] - boxes[:, 0] > _FILLED * wide)
-    held = np.flatnonzero(np.bincount(group, in_place) * _HELD >= np.bincount(group))
+    counts = np.bincount(group)
+    kept = np.bincount(group, in_place) * _HELD >= counts
+    if followed and counts[-1] <= _TITLE_LINES and len(np.unique(sides.side[group == group.max()])) == 1:
+        kept[-1] = False
+    held = np.flatnonzero(kept)
     first, last = (held[0], held[-1]) if len(held) else (0, len(boxes))
-    kept = (group >= first) & (group <= last)
-    return sides.runs[group < first], _Sides(sides.runs[kept], boxes[kept], sides.side[kept]), sides.runs[group > last]
+    inside = (group >= first) & (group <= last)
+    columns = _Sides(sides.runs[inside], boxes[inside], sides.side[inside])
+    return sides.runs[group < first], columns, sides.runs[group > last]
 
 
 def _gutters(words: Floats) -> Iterator[_Gutter]:
