@@ -20,6 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 _BINS: Final = 300
 _MOST_ROWS: Final = 400
+_HIGHEST: Final = 24  # rows that a word covers at most
 _TRIES: Final = 4
 _CROSSED: Final = 2  # white beside words that makes up for as much ink in a gutter
 _AS_GOOD: Final = 0.9
@@ -86,9 +87,7 @@ def reading_order(
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
         return _in_columns(turned, lines, said, leftwards=False)
-    if drawn and not _may_have_columns(words, lines, boxes, said):
-        return Order(_as_drawn(lines, boxes), 1)
-    return _in_columns(words, lines, said, leftwards=leftwards)
+    return _in_columns(words, lines, said, leftwards=leftwards, drawn=drawn)
 
 
 def joined(words: Floats, runs: Ints) -> Floats:
@@ -108,19 +107,45 @@ def members(lines: Ints) -> Ints:
 
 
 def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
-    """Whether lines hold gaps as between columns, or begin away from the edge, one of them beside or above the last."""
-    left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
-    edge = left + _MARGIN * (right - left)
-    apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
-    wide = (apart > _GAP * (words[1:, 3] - words[1:, 1])) & (words[1:, 0] > edge) & said[1:] & said[:-1]
-    wide[lines[1:, 0] - 1] = False  # between the last word of a line and the first of the next
-    if np.count_nonzero(wide) >= _FEWEST_LINES:
-        return True
-    if np.count_nonzero(boxes[:, 0] > edge) < _FEWEST_LINES:
+    """Whether lines hold gaps as between columns, or stand beside each other: a glance that spares most pages more."""
+    left, right = boxes[:, 0].min(), boxes[:, 2].max()
+    edges = left + _MARGIN * (right - left), right - _MARGIN * (right - left)
+    return _hold_gaps(words, lines, said, edges) or _are_beside(lines, boxes, edges)
+
+
+def _hold_gaps(words: Floats, lines: Ints, said: Bools, edges: tuple[float, float]) -> bool:
+    """Whether some lines hold gaps in one place, with several words before and after."""
+    own = members(lines)
+    words, said = words[own], said[own]
+    starts, ends = np.minimum(words[1:, 2], words[:-1, 2]), np.maximum(words[1:, 0], words[:-1, 0])
+    gap = (ends - starts > _GAP * (words[1:, 3] - words[1:, 1])) & said[1:] & said[:-1]
+    over = np.zeros(len(gap), np.bool_)
+    over[np.cumsum(lines[:-1, 1] - lines[:-1, 0]) - 1] = True  # between the last word of a line and the next one
+    breaks = np.flatnonzero(gap | over)
+    enough = np.diff(breaks, prepend=-1, append=len(gap)) >= _WORDS
+    places = breaks[enough[1:] & enough[:-1] & ~over[breaks]]
+    starts, ends = np.maximum(starts[places], edges[0]), np.minimum(ends[places], edges[1])
+    within = starts < ends
+    return _most_open(starts[within], ends[within]) >= _FEWEST_LINES
+
+
+def _are_beside(lines: Ints, boxes: Floats, edges: tuple[float, float]) -> bool:
+    """Whether lines that leave an edge free follow others that stand beside them, or far down beside them."""
+    several = lines[:, 1] - lines[:, 0] >= _WORDS
+    if any(
+        np.count_nonzero(several & free) < _FEWEST_LINES for free in (boxes[:, 0] > edges[0], boxes[:, 2] < edges[1])
+    ):
         return False
     apart = np.maximum(boxes[1:, 0] - boxes[:-1, 2], boxes[:-1, 0] - boxes[1:, 2])
-    beside = (apart > 0) & (boxes[1:, 1] < boxes[:-1, [1, 3]].mean(axis=1))
-    return bool(beside.any())
+    height = boxes[1:, 3] - boxes[1:, 1]
+    up = np.where(apart > 0, boxes[:-1, 3] - boxes[1:, 1], 0)
+    return bool((up > _FEWEST_LINES * height).any() or np.count_nonzero(up > _SHRUNK * height) >= _FEWEST_LINES)
+
+
+def _most_open(starts: Floats, ends: Floats) -> int:
+    """How many of these spans, at most, share a place."""
+    order = np.argsort(np.concatenate([ends, starts]), kind="stable")
+    return int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
@@ -130,11 +155,17 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> Order:
+def _in_columns(
+    words: Floats, lines: Ints, said: Bools, *, leftwards: bool, drawn: bool = True, depth: int = 0
+) -> Order:
     """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
-    found = _columns(words, lines, said) if len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST else None
+    boxes = joined(words, lines)
+    may_be = len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST
+    found = None
+    if may_be and not (drawn and not _may_have_columns(words, lines, boxes, said)):
+        found = _columns(words, lines, said)
     if found is None:
-        return Order(_as_drawn(lines, joined(words, lines)), 1)
+        return Order(_as_drawn(lines, boxes), 1)
     above, sides, below = found
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
@@ -213,11 +244,12 @@ def _gutters(words: Floats) -> Iterator[_Gutter]:
     if right <= left or row <= 0:
         return
     ink = _ink(words, (left, top), ((right - left) / _BINS, row), int(np.ceil((bottom - top) / row)))
-    between = np.logical_or.accumulate(ink, axis=1) & np.logical_or.accumulate(ink[:, ::-1], axis=1)[:, ::-1]
-    total = np.zeros((len(ink) + 1, _BINS), np.int32)
-    np.cumsum(np.where(ink, -_CROSSED, between), axis=0, out=total[1:])
-    gain = total - np.minimum.accumulate(total, axis=0)
-    most = gain.max(axis=0)
+    bins = np.arange(_BINS)[:, None]
+    between = (bins > ink.argmax(axis=0)) & (bins < _BINS - ink[::-1].argmax(axis=0)) & ink.any(axis=0)
+    total = np.zeros((_BINS, ink.shape[1] + 1), np.int16)
+    np.cumsum(np.where(ink, np.int8(-_CROSSED), between), axis=1, out=total[:, 1:])
+    gain = total - np.minimum.accumulate(total, axis=1)
+    most = gain.max(axis=1)
     edge = int(_MARGIN * _BINS)
     most[:edge] = most[_BINS - edge :] = 0
     for _ in range(_TRIES):
@@ -225,9 +257,9 @@ def _gutters(words: Floats) -> Iterator[_Gutter]:
         beside = int(most[best])
         if beside < 2 * _FEWEST_LINES:
             return
-        end = int(gain[:, best].argmax())
-        inked, start = np.flatnonzero(ink[:, best]), int(total[: end + 1, best].argmin())
-        rows = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=len(ink)))
+        end = int(gain[best].argmax())
+        inked, start = np.flatnonzero(ink[best]), int(total[best, : end + 1].argmin())
+        rows = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=ink.shape[1]))
         less = np.flatnonzero(most < _AS_GOOD * beside)
         first, last = int(less[less < best].max()) + 1, int(less[less > best].min())
         most[first:last] = 0
@@ -236,17 +268,19 @@ def _gutters(words: Floats) -> Iterator[_Gutter]:
 
 
 def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], rows: int) -> Bools:
-    """Where words are: rows x _BINS cells, words a little wider than they are: spaces are no white."""
+    """Where words are: _BINS x rows cells, words a little wider than they are: spaces are no white."""
     heights = words[:, 3] - words[:, 1]
     about = _SPACE / 2 * float(np.median(heights))
     first = ((words[:, 0] - about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     last = np.ceil((words[:, 2] + about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     top = ((words[:, 1] + _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
     bottom = np.ceil((words[:, 3] - _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
-    size, wide = (rows + 1) * (_BINS + 1), _BINS + 1
-    corners = [np.bincount(y * wide + x, minlength=size) for y in (top, bottom) for x in (first, last)]
-    change = (corners[0] - corners[1] - corners[2] + corners[3]).reshape(rows + 1, wide)
-    ink: Bools = change.cumsum(axis=0).cumsum(axis=1)[:rows, :_BINS] > 0
+    high = (bottom - top).clip(0, _HIGHEST)
+    wide, size = _BINS + 1, (_BINS + 1) * rows
+    row = wide * members(np.stack([top, top + high], axis=1))
+    change = np.bincount(row + np.repeat(first, high), minlength=size)
+    change -= np.bincount(row + np.repeat(last, high), minlength=size)
+    ink: Bools = np.ascontiguousarray((change.cumsum().reshape(rows, wide)[:, :_BINS] > 0).T)
     return ink
 
 

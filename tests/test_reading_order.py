@@ -123,11 +123,18 @@ def test_numbers_of_a_list_stay_with_what_they_number() -> None:
 
 def test_columns_of_a_right_to_left_page_are_read_from_the_right() -> None:
     words = ["שלום", "לכל", "הקוראים", "של", "הדף", "הזה", "אשר", "כתוב", "בעברית", "מימין", "לשמאל"] * 5
-    right = [(300, 700 - 14 * n, "א" + " ".join(words[n : n + 5])) for n in range(20)]
-    left = [(60, 700 - 14 * n, "ת" + " ".join(words[n + 7 : n + 12])) for n in range(20)]
-    across = [one for pair in zip(left, right, strict=True) for one in pair]
-    for order in (left + right, across):
-        found = layer(pdf("".join(wide(text[::-1], x + 220 - 8 * len(text), y, 8) for x, y, text in order)))
+
+    def leftwards(first: str, x: float, y: float, count: int) -> str:
+        shown = ""
+        for word in [first, *words[count : count + 5]]:
+            shown += wide(word[::-1], x - 8 * len(word), y, 8)
+            x -= 8 * len(word) + 3
+        return shown
+
+    right = [leftwards("א", 540, 700 - 14 * n, n) for n in range(20)]
+    left = [leftwards("ת", 290, 700 - 14 * n, n + 7) for n in range(20)]
+    for order in (left + right, [one for pair in zip(left, right, strict=True) for one in pair]):
+        found = layer(pdf("".join(order)))
         assert [one[0] for one in found.text.split("\n")] == ["א"] * 20 + ["ת"] * 20
 
 
