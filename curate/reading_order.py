@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 _BINS: Final = 300
 _MOST_ROWS: Final = 400
 _HIGHEST: Final = 24  # rows that a word covers at most
-_TRIES: Final = 4
+_TRIES: Final = 2
 _CROSSED: Final = 2  # white beside words that makes up for as much ink in a gutter
 _AS_GOOD: Final = 0.9
 _SHRUNK: Final = 0.1  # of a word's height, above and below: lines that touch leave white between them
@@ -30,6 +30,7 @@ _TITLE_LINES: Final = 3  # at most
 _HELD: Final = 2  # one line of so many begins where its column does and fills it, in all but titles
 _FEWEST_LINES: Final = 5  # on each side of a gutter
 _MARGIN: Final = 0.15  # of the text's width: no gutter lies nearer to its edge, nor reaches a heading less far across
+_EDGE: Final = int(_MARGIN * _BINS)
 _CENTRED: Final = 0.05  # of the text's width: a line about the gutter's middle belongs to neither side
 _CELLS: Final = 1.2  # of a line's height: spaces in prose are narrower
 _RETURNS: Final = 3  # from the foot of the left column to the head of the right one, at most, as a page is drawn
@@ -81,22 +82,27 @@ def reading_order(
     """
     if len(lines) < 2:
         return Order(lines, len(lines))
+    gaps, up = _at_a_glance(words, leftwards)
+    if drawn and not (gaps or up):
+        return Order(lines, 1)
     said = np.ones(len(words), np.bool_) if said is None else said
     boxes = joined(words, lines)
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
         return _in_columns(turned, lines, said, leftwards=False)
-    return _in_columns(words, lines, said, leftwards=leftwards, drawn=drawn)
+    if drawn and not (_hold_gaps(words, lines, said) or _are_beside(lines, boxes)):
+        return Order(_as_drawn(lines, boxes) if up else lines, 1)
+    return _in_columns(words, lines, said, leftwards=leftwards)
 
 
 def joined(words: Floats, runs: Ints) -> Floats:
     """The boxes around runs of words, one a run."""
     ends = runs.ravel()
     padded = np.vstack([words, words[-1:]])  # a run may end where the words end
-    least_R2 = np.minimum.reduceat(padded[:, :2], ends, axis=0)[::2]
-    most_R2 = np.maximum.reduceat(padded[:, 2:], ends, axis=0)[::2]
-    boxes: Floats = np.hstack([least_R2, most_R2])
+    padded[:, 2:] *= -1
+    boxes: Floats = np.minimum.reduceat(padded, ends, axis=0)[::2]
+    boxes[:, 2:] *= -1
     return boxes
 
 
@@ -106,63 +112,77 @@ def members(lines: Ints) -> Ints:
     return np.repeat(lines[:, 0] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
-def _may_have_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
-    """Whether lines hold gaps as between columns, or stand beside each other: a glance that spares most pages more."""
-    left, right = boxes[:, 0].min(), boxes[:, 2].max()
-    edges = left + _MARGIN * (right - left), right - _MARGIN * (right - left)
-    return _hold_gaps(words, lines, said, edges) or _are_beside(lines, boxes, edges)
+def _at_a_glance(words: Floats, leftwards: bool) -> tuple[bool, bool]:
+    """Whether there are gaps between words, as between columns, and whether a word is above the one before."""
+    x0, y0, x1, y1 = words.T
+    height = y1[1:] - y0[1:]
+    gap = x0[:-1] - x1[1:] if leftwards else x0[1:] - x1[:-1]
+    gaps = bool(np.count_nonzero(gap > _GAP * height) >= _FEWEST_LINES)
+    return gaps, bool((y0[:-1] - y0[1:] > height).any())
 
 
-def _hold_gaps(words: Floats, lines: Ints, said: Bools, edges: tuple[float, float]) -> bool:
+def _hold_gaps(words: Floats, lines: Ints, said: Bools) -> bool:
     """Whether some lines hold gaps in one place, with several words before and after."""
-    own = members(lines)
-    words, said = words[own], said[own]
-    starts, ends = np.minimum(words[1:, 2], words[:-1, 2]), np.maximum(words[1:, 0], words[:-1, 0])
-    gap = (ends - starts > _GAP * (words[1:, 3] - words[1:, 1])) & said[1:] & said[:-1]
-    over = np.zeros(len(gap), np.bool_)
-    over[np.cumsum(lines[:-1, 1] - lines[:-1, 0]) - 1] = True  # between the last word of a line and the next one
-    breaks = np.flatnonzero(gap | over)
-    enough = np.diff(breaks, prepend=-1, append=len(gap)) >= _WORDS
-    places = breaks[enough[1:] & enough[:-1] & ~over[breaks]]
-    starts, ends = np.maximum(starts[places], edges[0]), np.minimum(ends[places], edges[1])
-    within = starts < ends
-    return _most_open(starts[within], ends[within]) >= _FEWEST_LINES
-
-
-def _are_beside(lines: Ints, boxes: Floats, edges: tuple[float, float]) -> bool:
-    """Whether lines that leave an edge free follow others that stand beside them, or far down beside them."""
-    several = lines[:, 1] - lines[:, 0] >= _WORDS
-    if any(
-        np.count_nonzero(several & free) < _FEWEST_LINES for free in (boxes[:, 0] > edges[0], boxes[:, 2] < edges[1])
-    ):
+    counts = lines[:, 1] - lines[:, 0]
+    if len(words) != counts.sum():
+        own = members(lines)
+        words, said = words[own], said[own]
+    x0, y0, x1, y1 = words.T
+    starts, ends = np.minimum(x1[1:], x1[:-1]), np.maximum(x0[1:], x0[:-1])
+    gap = ends - starts > _GAP * (y1[1:] - y0[1:])
+    over = counts.cumsum() - 1  # between the last word of a line and the next one
+    gap[over[:-1]] = False
+    at = np.flatnonzero(gap)
+    if len(at) < _FEWEST_LINES:
         return False
-    apart = np.maximum(boxes[1:, 0] - boxes[:-1, 2], boxes[:-1, 0] - boxes[1:, 2])
-    height = boxes[1:, 3] - boxes[1:, 1]
-    up = np.where(apart > 0, boxes[:-1, 3] - boxes[1:, 1], 0)
-    return bool((up > _FEWEST_LINES * height).any() or np.count_nonzero(up > _SHRUNK * height) >= _FEWEST_LINES)
+    breaks = np.sort(np.concatenate([[-1], at, over]))
+    place = np.searchsorted(breaks, at)
+    at = at[(at - breaks[place - 1] >= _WORDS) & (breaks[place + 1] - at >= _WORDS) & said[at] & said[at + 1]]
+    if len(at) < _FEWEST_LINES:
+        return False
+    left, right = float(x0.min()), float(x1.max())
+    aside = _MARGIN * (right - left)
+    return _most_open(np.maximum(starts[at], left + aside), np.minimum(ends[at], right - aside)) >= _FEWEST_LINES
+
+
+def _are_beside(lines: Ints, boxes: Floats) -> bool:
+    """Whether lines that leave an edge free follow others that stand beside them, or far down beside them."""
+    x0, y0, x1, y1 = boxes.T
+    height = y1[1:] - y0[1:]
+    up = np.where(np.maximum(x0[1:] - x1[:-1], x0[:-1] - x1[1:]) > 0, y1[:-1] - y0[1:], 0)
+    if not (up > _FEWEST_LINES * height).any() and np.count_nonzero(up > _SHRUNK * height) < _FEWEST_LINES:
+        return False
+    left, right = float(x0.min()), float(x1.max())
+    aside, several = _MARGIN * (right - left), lines[:, 1] - lines[:, 0] >= _WORDS
+    sides = several & (x0 > left + aside), several & (x1 < right - aside)
+    return bool(min(np.count_nonzero(side) for side in sides) >= _FEWEST_LINES)
 
 
 def _most_open(starts: Floats, ends: Floats) -> int:
-    """How many of these spans, at most, share a place."""
-    order = np.argsort(np.concatenate([ends, starts]), kind="stable")
-    return int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
+    """How many of these spans, at most, share a place; those that end before they start count for nothing."""
+    open_now = most = 0
+    whole = ((start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if start < end)
+    for _, change in sorted(event for start, end in whole for event in ((start, 1), (end, -1))):
+        open_now += change
+        most = max(most, open_now)
+    return most
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
     """Whether most words are in lines that are higher than wide."""
-    counts = lines[:, 1] - lines[:, 0]
     higher = (boxes[:, 3] - boxes[:, 1]) > 2 * (boxes[:, 2] - boxes[:, 0])
+    if not higher.any():
+        return False
+    counts = lines[:, 1] - lines[:, 0]
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(
-    words: Floats, lines: Ints, said: Bools, *, leftwards: bool, drawn: bool = True, depth: int = 0
-) -> Order:
+def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> Order:
     """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
     boxes = joined(words, lines)
-    may_be = len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST
+    enough = len(lines) >= 2 * _FEWEST_LINES and depth < _DEEPEST
     found = None
-    if may_be and not (drawn and not _may_have_columns(words, lines, boxes, said)):
+    if enough and (depth == 0 or _hold_gaps(words, lines, said) or _are_beside(lines, boxes)):
         found = _columns(words, lines, said)
     if found is None:
         return Order(_as_drawn(lines, boxes), 1)
@@ -204,12 +224,22 @@ def _columns(words: Floats, lines: Ints, said: Bools) -> tuple[Ints, _Sides, Int
     return above[np.argsort(above[:, 0])], sides, below[np.argsort(below[:, 0])]
 
 
+def _middle(values: Floats) -> float:
+    """The median, or the next above it: in a fraction of the time that numpy's own takes."""
+    return float(np.sort(values)[len(values) // 2])
+
+
+def _usual(widths: Floats) -> float:
+    """How wide a column is that has lines of these widths."""
+    return float(np.sort(widths)[int(_LONG * len(widths))])
+
+
 def _groups(boxes: Floats) -> Ints:
     """For each box the number of its group from above; groups lie apart, with white from edge to edge between them."""
     down = np.argsort(boxes[:, 1], kind="stable")
     white = boxes[down[1:], 1] - np.maximum.accumulate(boxes[down, 3])[:-1]
     groups = np.empty(len(boxes), np.int64)
-    groups[down] = np.append(0, np.cumsum(white > _APART * np.median(boxes[:, 3] - boxes[:, 1])))
+    groups[down] = np.append(0, np.cumsum(white > _APART * _middle(boxes[:, 3] - boxes[:, 1])))
     return groups
 
 
@@ -219,11 +249,11 @@ def _without_titles(sides: _Sides, *, followed: bool) -> tuple[Ints, _Sides, Int
     `followed`: something across is below, which a few lines alone on their side, the last of all, are the title of.
     """
     boxes = sides.boxes
-    group, height = _groups(boxes), np.median(boxes[:, 3] - boxes[:, 1])
+    group, height = _groups(boxes), _middle(boxes[:, 3] - boxes[:, 1])
     in_place = np.zeros(len(boxes), np.bool_)
     for side in (0, 1):
         own = sides.side == side
-        left, wide = np.median(boxes[own, 0]), np.quantile(boxes[own, 2] - boxes[own, 0], _LONG)
+        left, wide = _middle(boxes[own, 0]), _usual(boxes[own, 2] - boxes[own, 0])
         in_place |= own & (np.abs(boxes[:, 0] - left) < 2 * height) & (boxes[:, 2] - boxes[:, 0] > _FILLED * wide)
     counts = np.bincount(group)
     kept = np.bincount(group, in_place) * _HELD >= counts
@@ -240,18 +270,18 @@ def _gutters(words: Floats) -> Iterator[_Gutter]:
     """Strips with words on both sides that little runs across, those beside most words first."""
     left, top = words[:, :2].min(axis=0).tolist()
     right, bottom = words[:, 2:].max(axis=0).tolist()
-    row = max(float(np.median(words[:, 3] - words[:, 1])) / 2, (bottom - top) / _MOST_ROWS)
+    row = max(_middle(words[:, 3] - words[:, 1]) / 2, (bottom - top) / _MOST_ROWS)
     if right <= left or row <= 0:
         return
     ink = _ink(words, (left, top), ((right - left) / _BINS, row), int(np.ceil((bottom - top) / row)))
-    bins = np.arange(_BINS)[:, None]
-    between = (bins > ink.argmax(axis=0)) & (bins < _BINS - ink[::-1].argmax(axis=0)) & ink.any(axis=0)
-    total = np.zeros((_BINS, ink.shape[1] + 1), np.int16)
-    np.cumsum(np.where(ink, np.int8(-_CROSSED), between), axis=1, out=total[:, 1:])
+    from_left, from_right = ink.argmax(axis=1), (_BINS - ink[:, ::-1].argmax(axis=1)) * ink.any(axis=1)
+    ink = np.ascontiguousarray(ink.T[_EDGE : _BINS - _EDGE])
+    bins = np.arange(_EDGE, _BINS - _EDGE)[:, None]
+    between = (bins > from_left) & (bins < from_right)
+    total = np.zeros((len(ink), ink.shape[1] + 1), np.int16)
+    np.cumsum(np.where(ink, np.int8(-_CROSSED), between), axis=1, dtype=np.int16, out=total[:, 1:])
     gain = total - np.minimum.accumulate(total, axis=1)
     most = gain.max(axis=1)
-    edge = int(_MARGIN * _BINS)
-    most[:edge] = most[_BINS - edge :] = 0
     for _ in range(_TRIES):
         best = int(most.argmax())
         beside = int(most[best])
@@ -261,16 +291,16 @@ def _gutters(words: Floats) -> Iterator[_Gutter]:
         inked, start = np.flatnonzero(ink[best]), int(total[best, : end + 1].argmin())
         rows = int(inked[inked < start].max(initial=-1)) + 1, int(inked[inked >= end].min(initial=ink.shape[1]))
         less = np.flatnonzero(most < _AS_GOOD * beside)
-        first, last = int(less[less < best].max()) + 1, int(less[less > best].min())
+        first, last = int(less[less < best].max(initial=-1)) + 1, int(less[less > best].min(initial=len(most)))
         most[first:last] = 0
-        at, end_at = (left + (right - left) * bin / _BINS for bin in (first, last))
+        at, end_at = (left + (right - left) * (_EDGE + bin) / _BINS for bin in (first, last))
         yield _Gutter(at, end_at, top + row * rows[0], top + row * rows[1], beside)
 
 
 def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], rows: int) -> Bools:
-    """Where words are: _BINS x rows cells, words a little wider than they are: spaces are no white."""
+    """Where words are: rows x _BINS cells, words a little wider than they are: spaces are no white."""
     heights = words[:, 3] - words[:, 1]
-    about = _SPACE / 2 * float(np.median(heights))
+    about = _SPACE / 2 * _middle(heights)
     first = ((words[:, 0] - about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     last = np.ceil((words[:, 2] + about - start[0]) / cell[0]).astype(np.int64).clip(0, _BINS)
     top = ((words[:, 1] + _SHRUNK * heights - start[1]) / cell[1]).astype(np.int64).clip(0, rows)
@@ -280,7 +310,7 @@ def _ink(words: Floats, start: tuple[float, float], cell: tuple[float, float], r
     row = wide * members(np.stack([top, top + high], axis=1))
     change = np.bincount(row + np.repeat(first, high), minlength=size)
     change -= np.bincount(row + np.repeat(last, high), minlength=size)
-    ink: Bools = np.ascontiguousarray((change.cumsum().reshape(rows, wide)[:, :_BINS] > 0).T)
+    ink: Bools = change.cumsum().reshape(rows, wide)[:, :_BINS] > 0
     return ink
 
 
@@ -350,8 +380,9 @@ def _is_prose(pieces: Floats, ink: Floats, counts: Ints) -> bool:
     if len(pieces) < _FEWEST_LINES:
         return False
     widths = pieces[:, 2] - pieces[:, 0]
-    usual = np.sort(widths)[int(_LONG * len(widths))]
-    prose = (ink > _FILLED * usual) & (counts >= _WORDS) & (widths > _NARROWEST * (pieces[:, 3] - pieces[:, 1]))
+    prose = (
+        (ink > _FILLED * _usual(widths)) & (counts >= _WORDS) & (widths > _NARROWEST * (pieces[:, 3] - pieces[:, 1]))
+    )
     return bool(np.count_nonzero(prose) >= _FEWEST_LINES and counts[prose].sum() >= _PROSE * counts.sum())
 
 

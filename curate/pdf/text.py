@@ -27,8 +27,13 @@ _UNKNOWN: Final = "\ufffd"
 
 _get_text = direct(pdfium.FPDFText_GetText, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int] * 2, ctypes.c_void_p)
 _get_unicode = direct(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
-_get_box = direct(pdfium.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_get_box = direct(pdfium.FPDFText_GetLooseCharBox, None)  # without types of arguments, which cost half of each call
 _get_angle = direct(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
+
+_FOUND_P4: Final = np.zeros((4096, 4), np.float32)
+_PLACES: Final = [ctypes.byref(ctypes.c_float.from_address(_FOUND_P4.ctypes.data + 16 * n)) for n in range(4096)]
+"""Where boxes are written by pdfium, in which one thread at a time may be: made once, for that takes as long as asking
+for a box."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,17 @@ def _read(page: Page, layer: Any) -> PageText:
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
     said = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
     runs, columns = reading_order(points, lines, leftwards=leftwards, said=said)
+    words = _printed(text, spans_N3)
     if runs is not lines:
         order = members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
+        words = [words[n] for n in order.tolist()]
     counts = runs[:, 1] - runs[:, 0]
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
     return PageText(
         mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, ""),
-        _printed(text, spans_N3),
+        words,
         boxes,
         np.repeat(np.arange(len(runs)), counts),
         columns,
@@ -109,11 +116,13 @@ def _lines(spans: Ints, boxes: Floats, leftwards: bool) -> Ints:
 
     pdfium goes on in the same line where a writer went back to begin the next one a little lower; here it ends.
     """
-    before, after = boxes[:-1], boxes[1:]
-    back = after[:, 0] > before[:, 2] if leftwards else after[:, 2] < before[:, 0]
-    shift = np.abs(after[:, [1, 3]].sum(axis=1) - before[:, [1, 3]].sum(axis=1))
-    lower = shift > 2 * _OWN_LINE * (before[:, 3] - before[:, 1])
-    first = (np.flatnonzero((spans[1:, 2] != spans[:-1, 2]) | (back & lower)) + 1).tolist()
+    ends = spans[1:, 2] != spans[:-1, 2]
+    back = boxes[1:, 0] > boxes[:-1, 2] if leftwards else boxes[1:, 2] < boxes[:-1, 0]
+    back &= ~ends
+    if back.any():
+        shift = np.abs(boxes[1:, [1, 3]].sum(axis=1) - boxes[:-1, [1, 3]].sum(axis=1))
+        ends |= back & (shift > 2 * _OWN_LINE * (boxes[:-1, 3] - boxes[:-1, 1]))
+    first = (np.flatnonzero(ends) + 1).tolist()
     return np.array([[0, *first], [*first, len(spans)]]).T
 
 
@@ -155,8 +164,12 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
     longer = starts != lasts
     asked = np.concatenate([starts, lasts[longer]])
     sides_M4 = np.zeros((len(asked), 4), np.float32)  # left, top, right, bottom
-    place = sides_M4.ctypes.data
-    deque(map(_get_box, repeat(handle), asked.tolist(), range(place, place + 16 * len(asked), 16)), maxlen=0)
+    page, at = ctypes.c_void_p(handle), asked.tolist()
+    for start in range(0, len(at), len(_PLACES)):
+        part = at[start : start + len(_PLACES)]
+        _FOUND_P4[: len(part)] = 0  # pdfium writes nothing for a character that it does not know
+        deque(map(_get_box, repeat(page), part, _PLACES), maxlen=0)
+        sides_M4[start : start + len(part)] = _FOUND_P4[: len(part)]
     boxes = sides_M4[:, [0, 3, 2, 1]]
     found, last = boxes[: len(spans)], boxes[len(spans) :]
     found[longer, :2] = np.minimum(found[longer, :2], last[:, :2])
@@ -167,7 +180,9 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
 def _printed(text: str, spans: Ints) -> list[str]:
     """The words as they are seen."""
     shown = text.replace(_BROKEN, "-")
-    words = [shown[first:end] for first, end in zip(spans[:, 0].tolist(), spans[:, 1].tolist(), strict=True)]
+    words = shown.split()
+    if len(words) < len(spans):  # some are not set apart by spaces
+        words = [shown[first:end] for first, end in zip(spans[:, 0].tolist(), spans[:, 1].tolist(), strict=True)]
     return [word.replace(_SOFT_HYPHEN, "") for word in words] if _SOFT_HYPHEN in text else words
 
 
