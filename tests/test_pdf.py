@@ -144,7 +144,26 @@ def test_ligatures_come_apart_into_their_letters() -> None:
 
 
 def test_a_glyph_without_a_character_stands_as_the_replacement_character() -> None:
-    assert layer(pdf(wide("a\0c", 72, 700))).text == "a\ufffdc"
+    assert layer(pdf(wide("a\0c d\x08e \x93f", 72, 700))).text == "a\ufffdc d\ufffde \ufffdf"
+
+
+def test_a_page_without_a_size_is_named() -> None:
+    beside = pdf(line("unseen", 72, 700), page="/CropBox [700 900 800 1000]")
+    with open_pdf(beside) as opened, opened.page(0) as page, pytest.raises(PdfError, match="damaged_page"):
+        render(page, 500)
+    assert layer(beside).words == []
+
+
+def test_boxes_are_right_to_half_a_point() -> None:
+    sizes = (6, 10, 24)
+    found = layer(pdf("".join(wide("one two2 x", 72, 700 - 50 * n, size) for n, size in enumerate(sizes))))
+    points = found.boxes * np.array([612, 792] * 2)
+    wanted = [
+        (72 + start * size, 792 - (700 - 50 * n) - 0.8 * size, 72 + end * size, 792 - (700 - 50 * n) + 0.2 * size)
+        for n, size in enumerate(sizes)
+        for start, end in ((0, 3), (4, 8), (9, 10))
+    ]
+    assert np.abs(points - wanted).max() < 0.5
 
 
 @pytest.mark.parametrize("text", ["שלום עולם", "مرحبا بالعالم"])

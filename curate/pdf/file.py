@@ -208,11 +208,13 @@ def _load(data: bytes, limits: PdfLimits) -> Any:
 def render(page: Page, long_side_px: int) -> Image.Image:
     """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
 
-    Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
+    Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit; damaged_page.
     """
     limits = page.limits
     longest = max(page.width_pt, page.height_pt)
-    if not 0 < longest <= limits.max_side_pt:
+    if min(page.width_pt, page.height_pt) <= 0:
+        raise PdfError("damaged_page", "it has no size")
+    if longest > limits.max_side_pt:
         size = f"{page.width_pt:g} x {page.height_pt:g} points"
         raise PdfError("page_too_large", f"{size}; at most {limits.max_side_pt:g} a side are drawn")
     width, height = (max(1, round(side / longest * long_side_px)) for side in (page.width_pt, page.height_pt))

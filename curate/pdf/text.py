@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pypdfium2.raw as pdfium
 
-from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
+from curate.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
 from curate.reading_order import Floats, Ints, members, reading_order
@@ -70,6 +70,7 @@ def _read(page: Page, layer: Any) -> PageText:
     text = _characters(page, layer, handle)
     codes = codes_of(text)
     flags = flags_of(codes)
+    text = _without_controls(text, codes, flags)
     spans_N3 = _words(codes, flags)
     boxes = page.to_fractions(_boxes(handle, spans_N3))
     if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
@@ -101,6 +102,14 @@ def _read(page: Page, layer: Any) -> PageText:
         columns,
         skew,
     )
+
+
+def _without_controls(text: str, codes: Codes, flags: Flags) -> str:
+    """The text with U+FFFD for control characters, which in a text layer are glyphs whose font does not say more."""
+    controls = (flags & UNREADABLE != 0) & (codes < 0xA0)
+    if not controls.any():
+        return text
+    return np.where(controls, ord(_UNKNOWN), codes).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def _blanked(text: str, spans: Ints) -> str:
