@@ -12,9 +12,9 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words words reading_order characters",
-        "text_stats page_words sentences image_structure blob document files remedies clip_tokens",
-        "images tables shards",
+        "settings sample function_words words word_runs characters",
+        "text_stats page_words page_columns sentences image_structure blob document files remedies clip_tokens",
+        "images tables shards reading_order",
         "html pdf typeset ocr",
         "download texts models llm mix interchange warc",
         "text_tokens",

@@ -105,7 +105,11 @@ class Pdf:
         handle = pdfium.FPDF_LoadPage(self._handle, number)
         if not handle:
             raise PdfError("damaged_page", f"page {number} cannot be read")
-        return Page(handle, self)
+        page = Page(handle, self)
+        if min(page.width_pt, page.height_pt) <= 0:
+            page.close()
+            raise PdfError("damaged_page", f"page {number} has no size")
+        return page
 
     def form(self) -> Any:
         """What draws the file's form, opened once; None where it has none."""
@@ -208,12 +212,10 @@ def _load(data: bytes, limits: PdfLimits) -> Any:
 def render(page: Page, long_side_px: int) -> Image.Image:
     """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
 
-    Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit; damaged_page.
+    Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
     """
     limits = page.limits
     longest = max(page.width_pt, page.height_pt)
-    if min(page.width_pt, page.height_pt) <= 0:
-        raise PdfError("damaged_page", "it has no size")
     if longest > limits.max_side_pt:
         size = f"{page.width_pt:g} x {page.height_pt:g} points"
         raise PdfError("page_too_large", f"{size}; at most {limits.max_side_pt:g} a side are drawn")

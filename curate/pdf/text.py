@@ -15,7 +15,8 @@ import pypdfium2.raw as pdfium
 from curate.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
-from curate.reading_order import Floats, Ints, members, reading_order
+from curate.reading_order import reading_order
+from curate.word_runs import Floats, Ints, members
 
 _SAMPLED_ANGLES: Final = 16
 _OWN_LINE: Final = 0.3  # of a word's height: so much lower or higher than the last word, and back, is another line
@@ -70,7 +71,9 @@ def _read(page: Page, layer: Any) -> PageText:
     text = _characters(page, layer, handle)
     codes = codes_of(text)
     flags = flags_of(codes)
-    text = _without_controls(text, codes, flags)
+    odd = bool((flags & UNREADABLE).any())
+    if odd:
+        text = _without_controls(text, codes)
     spans_N3 = _words(codes, flags)
     boxes = page.to_fractions(_boxes(handle, spans_N3))
     if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
@@ -94,8 +97,11 @@ def _read(page: Page, layer: Any) -> PageText:
     counts = runs[:, 1] - runs[:, 0]
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
+    whole = mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, "")
+    if odd:
+        whole, words = _paired(whole), list(map(_paired, words))
     return PageText(
-        mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, ""),
+        whole,
         words,
         boxes,
         np.repeat(np.arange(len(runs)), counts),
@@ -104,12 +110,16 @@ def _read(page: Page, layer: Any) -> PageText:
     )
 
 
-def _without_controls(text: str, codes: Codes, flags: Flags) -> str:
+def _without_controls(text: str, codes: Codes) -> str:
     """The text with U+FFFD for control characters, which in a text layer are glyphs whose font does not say more."""
-    controls = (flags & UNREADABLE != 0) & (codes < 0xA0)
-    if not controls.any():
-        return text
-    return np.where(controls, ord(_UNKNOWN), codes).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    controls = ((codes < 0x20) & (flags_of(codes) & SPACE == 0)) | ((codes >= 0x7F) & (codes < 0xA0) & (codes != 0x85))
+    shown = np.where(controls, ord(_UNKNOWN), codes).astype("<u4")
+    return shown.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _paired(text: str) -> str:
+    """The text with one character for each surrogate pair, which pdfium counts as two, and U+FFFD for single ones."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _blanked(text: str, spans: Ints) -> str:
@@ -136,14 +146,17 @@ def _lines(spans: Ints, boxes: Floats, leftwards: bool) -> Ints:
 
 
 def _characters(page: Page, layer: Any, handle: int | None) -> str:
-    """One character for each of pdfium's; U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word."""
+    """One character for each of pdfium's, which may be half of a surrogate pair.
+
+    U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word.
+    """
     count = int(pdfium.FPDFText_CountChars(layer))
     if count > page.limits.max_characters:
         raise PdfError("too_many_characters", f"{count} on the page; at most {page.limits.max_characters} are read")
     units = np.zeros(2 * count + 2, np.uint16)  # a character may be two of them, and a zero ends them
     written = _get_text(handle, 0, count, units.ctypes.data)
     text = units[: max(written - 1, 0)].tobytes().decode("utf-16-le", "replace")
-    if len(text) != count:  # pdfium left characters out, so that places no longer agree
+    if len(text) != count:  # pairs, or characters that pdfium left out, so that places do not agree
         text = "".join(map(_character, map(_get_unicode, repeat(handle), range(count))))
     return text.replace(f"{_SOFT_HYPHEN}\r\n", f"{_BROKEN}\r\n")
 
@@ -151,7 +164,7 @@ def _characters(page: Page, layer: Any, handle: int | None) -> str:
 def _character(code: int) -> str:
     if code == 2:  # how pdfium keeps the hyphen that it writes as `_BROKEN`
         return _BROKEN
-    return _UNKNOWN if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF else chr(code)
+    return chr(code) if 0 < code <= 0x10FFFF else _UNKNOWN
 
 
 def _words(codes: Codes, flags: Flags) -> Ints:
