@@ -65,12 +65,14 @@ def may_be(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
 
 
 def at_a_glance(words: Floats, leftwards: bool) -> tuple[bool, bool]:
-    """Whether there are gaps between words, as between columns, and whether a word is above the one before."""
+    """Whether there are gaps between words, as between columns, and whether a word is above the one before it."""
     x0, y0, x1, y1 = words.T
     height = y1[1:] - y0[1:]
-    gap = x0[:-1] - x1[1:] if leftwards else x0[1:] - x1[:-1]
-    gaps = bool(np.count_nonzero(gap > _GAP * height) >= _FEWEST_LINES)
-    return gaps, bool((y0[:-1] - y0[1:] > height).any())
+    starts, ends = (x1[1:], x0[:-1]) if leftwards else (x1[:-1], x0[1:])
+    left, right = float(x0.min()), float(x1.max())
+    aside = _MARGIN * (right - left)
+    gap = (ends - starts > _GAP * height) & (ends > left + aside) & (starts < right - aside)
+    return bool(np.count_nonzero(gap) >= _FEWEST_LINES), bool((y0[:-1] - y0[1:] > height).any())
 
 
 def _hold_gaps(words: Floats, lines: Ints, said: Bools) -> bool:
