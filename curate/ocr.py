@@ -22,8 +22,9 @@ from PIL import Image
 
 from curate.characters import codes_of, flags_of, is_leftwards, is_whole_word
 from curate.page_words import mended, split
-from curate.reading_order import Floats, members, reading_order
+from curate.reading_order import reading_order
 from curate.sample import file_sha256
+from curate.word_runs import Floats, members
 
 Engine = Literal["rapidocr", "tesseract"]
 

@@ -204,7 +204,7 @@ def train(context: typer.Context) -> None:
     """
     from train.__main__ import main as train_main
 
-    raise typer.Exit(train_main(context.args))
+    raise typer.Exit(train_main(context.args, "curate train"))
 
 
 @app.command(

@@ -12,9 +12,10 @@ from conftest import ROOT
 FLOORS = [
     set(floor.split())
     for floor in (
-        "settings sample function_words words reading_order characters phone_numbers bidi",
-        "text_stats page_words sentences image_structure blob document files remedies clip_tokens opt_out fonts",
-        "images tables shards personal_data lines",
+        "settings sample function_words words word_runs characters phone_numbers bidi",
+        "text_stats page_words page_columns sentences image_structure blob document files remedies clip_tokens"
+        " opt_out fonts",
+        "images tables shards reading_order personal_data lines",
         "html pdf typeset ocr",
         "download texts models llm mix interchange warc",
         "text_tokens",

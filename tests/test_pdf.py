@@ -144,7 +144,34 @@ def test_ligatures_come_apart_into_their_letters() -> None:
 
 
 def test_a_glyph_without_a_character_stands_as_the_replacement_character() -> None:
-    assert layer(pdf(wide("a\0c", 72, 700))).text == "a\ufffdc"
+    assert layer(pdf(wide("a\0c d\x08e \x93f", 72, 700))).text == "a\ufffdc d\ufffde \ufffdf"
+
+
+def test_characters_beyond_the_first_plane_are_read_whole() -> None:
+    table = b"1 begincodespacerange <0000> <FFFF> endcodespacerange 3 beginbfchar\n<0061> <0061>\n<0062> <D83DDE03>\n"
+    head = b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
+    tail = b"<0063> <D83D>\nendbfchar endcmap CMapName currentdict /CMap defineresource pop end end"
+    found = layer(pdf(wide("aba cb", 72, 700), more={6: stream(head + table + tail)}))
+    assert found.words[0] == "a\U0001f603a" and len(found.boxes) == len(found.words)
+    assert found.text.encode() and "\U0001f603" in found.words[-1]
+
+
+def test_a_page_without_a_size_is_named() -> None:
+    data = pdf(line("unseen", 72, 700), page="/CropBox [700 900 800 1000]")
+    with open_pdf(data) as opened, pytest.raises(PdfError, match="damaged_page"):
+        opened.page(0)
+
+
+def test_boxes_are_right_to_half_a_point() -> None:
+    sizes = (6, 10, 24)
+    found = layer(pdf("".join(wide("one two2 x", 72, 700 - 50 * n, size) for n, size in enumerate(sizes))))
+    points = found.boxes * np.array([612, 792] * 2)
+    wanted = [
+        (72 + start * size, 792 - (700 - 50 * n) - 0.8 * size, 72 + end * size, 792 - (700 - 50 * n) + 0.2 * size)
+        for n, size in enumerate(sizes)
+        for start, end in ((0, 3), (4, 8), (9, 10))
+    ]
+    assert np.abs(points - wanted).max() < 0.5
 
 
 @pytest.mark.parametrize("text", ["שלום עולם", "مرحبا بالعالم"])
@@ -192,14 +219,6 @@ def test_a_heading_in_the_middle_parts_what_is_above_it_from_what_is_below() -> 
     found = layer(pdf("".join("".join(drawn) for _, drawn in parts) + heading))
     order = [*above_left[0], *above_right[0], "Here", *below_left[0], *below_right[0]]
     assert [text if not text.startswith("Here") else "Here" for text in found.text.split("\n")] == order
-
-
-def test_three_columns_are_found() -> None:
-    drawn = []
-    for number, x in enumerate((40, 220, 400)):
-        texts = [" ".join(PROSE[60 * number + 5 * n :][:5]) for n in range(12)]
-        drawn += [line(text, x, 650 - 12 * n, 9) for n, text in enumerate(texts)]
-    assert layer(pdf("".join(sorted(drawn, key=lambda one: -float(one.split()[5]))))).columns == 3
 
 
 def test_a_table_is_read_row_by_row() -> None:

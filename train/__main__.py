@@ -100,10 +100,10 @@ def _said(message: str, code: int) -> int:
     return code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m train") -> int:
     """Run the command line; returns the exit code."""
     try:
-        app(list(sys.argv[1:] if argv is None else argv), prog_name="python -m train")
+        app(list(sys.argv[1:] if argv is None else argv), prog_name=prog)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

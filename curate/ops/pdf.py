@@ -39,7 +39,7 @@ _LAYER = {
 }
 
 
-@op(reads=("bytes", "meta"), writes=_LAYER, version=1)
+@op(reads=("bytes", "meta"), writes=_LAYER, version=2)
 def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],

@@ -105,7 +105,11 @@ class Pdf:
         handle = pdfium.FPDF_LoadPage(self._handle, number)
         if not handle:
             raise PdfError("damaged_page", f"page {number} cannot be read")
-        return Page(handle, self)
+        page = Page(handle, self)
+        if min(page.width_pt, page.height_pt) <= 0:
+            page.close()
+            raise PdfError("damaged_page", f"page {number} has no size")
+        return page
 
     def form(self) -> Any:
         """What draws the file's form, opened once; None where it has none."""
@@ -212,7 +216,7 @@ def render(page: Page, long_side_px: int) -> Image.Image:
     """
     limits = page.limits
     longest = max(page.width_pt, page.height_pt)
-    if not 0 < longest <= limits.max_side_pt:
+    if longest > limits.max_side_pt:
         size = f"{page.width_pt:g} x {page.height_pt:g} points"
         raise PdfError("page_too_large", f"{size}; at most {limits.max_side_pt:g} a side are drawn")
     width, height = (max(1, round(side / longest * long_side_px)) for side in (page.width_pt, page.height_pt))

@@ -12,12 +12,14 @@ from typing import Any, Final
 import numpy as np
 import pypdfium2.raw as pdfium
 
-from curate.characters import DOT, SPACE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
+from curate.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page_words import mended
 from curate.pdf.file import Page, PdfError, direct
-from curate.reading_order import Floats, Ints, Order, members, reading_order
+from curate.reading_order import reading_order
+from curate.word_runs import Floats, Ints, members
 
 _SAMPLED_ANGLES: Final = 16
+_OWN_LINE: Final = 0.3  # of a word's height: so much lower or higher than the last word, and back, is another line
 _BROKEN: Final = "\ufffe"
 """What pdfium writes for the hyphen at the end of a line whose word goes on in the next."""
 
@@ -26,8 +28,13 @@ _UNKNOWN: Final = "\ufffd"
 
 _get_text = direct(pdfium.FPDFText_GetText, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int] * 2, ctypes.c_void_p)
 _get_unicode = direct(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
-_get_box = direct(pdfium.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_get_box = direct(pdfium.FPDFText_GetLooseCharBox, None)  # without types of arguments, which cost half of each call
 _get_angle = direct(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
+
+_FOUND_P4: Final = np.zeros((4096, 4), np.float32)
+_PLACES: Final = [ctypes.byref(ctypes.c_float.from_address(_FOUND_P4.ctypes.data + 16 * n)) for n in range(4096)]
+"""Where boxes are written by pdfium, in which one thread at a time may be: made once, for that takes as long as asking
+for a box."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ def _read(page: Page, layer: Any) -> PageText:
     text = _characters(page, layer, handle)
     codes = codes_of(text)
     flags = flags_of(codes)
+    odd = bool((flags & UNREADABLE).any())
+    if odd:
+        text = _without_controls(text, codes)
     spans_N3 = _words(codes, flags)
     boxes = page.to_fractions(_boxes(handle, spans_N3))
     if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
@@ -74,22 +84,42 @@ def _read(page: Page, layer: Any) -> PageText:
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
     skew = _skew_degrees(page, handle, spans_N3[:, 0])
-    lines = _lines(spans_N3)
-    runs, columns = _order(page, flags, spans_N3, boxes, lines)
+    leftwards = is_leftwards(flags)
+    lines = _lines(spans_N3, boxes, leftwards)
+    points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
+    said = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
+    runs, columns = reading_order(points, lines, leftwards=leftwards, said=said)
+    words = _printed(text, spans_N3)
     if runs is not lines:
         order = members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
+        words = [words[n] for n in order.tolist()]
     counts = runs[:, 1] - runs[:, 0]
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
+    whole = mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, "")
+    if odd:
+        whole, words = _paired(whole), list(map(_paired, words))
     return PageText(
-        mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, ""),
-        _printed(text, spans_N3),
+        whole,
+        words,
         boxes,
         np.repeat(np.arange(len(runs)), counts),
         columns,
         skew,
     )
+
+
+def _without_controls(text: str, codes: Codes) -> str:
+    """The text with U+FFFD for control characters, which in a text layer are glyphs whose font does not say more."""
+    controls = ((codes < 0x20) & (flags_of(codes) & SPACE == 0)) | ((codes >= 0x7F) & (codes < 0xA0) & (codes != 0x85))
+    shown = np.where(controls, ord(_UNKNOWN), codes).astype("<u4")
+    return shown.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _paired(text: str) -> str:
+    """The text with one character for each surrogate pair, which pdfium counts as two, and U+FFFD for single ones."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _blanked(text: str, spans: Ints) -> str:
@@ -100,28 +130,33 @@ def _blanked(text: str, spans: Ints) -> str:
     return "".join(characters)
 
 
-def _lines(spans: Ints) -> Ints:
-    """The runs of words that are on one line: L x (first word, end)."""
-    first = (np.flatnonzero(spans[1:, 2] != spans[:-1, 2]) + 1).tolist()
+def _lines(spans: Ints, boxes: Floats, leftwards: bool) -> Ints:
+    """The runs of words that are on one line: L x (first word, end).
+
+    pdfium goes on in the same line where a writer went back to begin the next one a little lower; here it ends.
+    """
+    ends = spans[1:, 2] != spans[:-1, 2]
+    back = boxes[1:, 0] > boxes[:-1, 2] if leftwards else boxes[1:, 2] < boxes[:-1, 0]
+    back &= ~ends
+    if back.any():
+        shift = np.abs(boxes[1:, [1, 3]].sum(axis=1) - boxes[:-1, [1, 3]].sum(axis=1))
+        ends |= back & (shift > 2 * _OWN_LINE * (boxes[:-1, 3] - boxes[:-1, 1]))
+    first = (np.flatnonzero(ends) + 1).tolist()
     return np.array([[0, *first], [*first, len(spans)]]).T
 
 
-def _order(page: Page, flags: Flags, spans: Ints, boxes: Floats, lines: Ints) -> Order:
-    """The runs of words in the order of reading: `lines` itself where that is it."""
-    points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
-    said = flags[spans[:, 0]] & flags[spans[:, 1] - 1] & DOT == 0
-    return reading_order(points, lines, leftwards=is_leftwards(flags), said=said)
-
-
 def _characters(page: Page, layer: Any, handle: int | None) -> str:
-    """One character for each of pdfium's; U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word."""
+    """One character for each of pdfium's, which may be half of a surrogate pair.
+
+    U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word.
+    """
     count = int(pdfium.FPDFText_CountChars(layer))
     if count > page.limits.max_characters:
         raise PdfError("too_many_characters", f"{count} on the page; at most {page.limits.max_characters} are read")
     units = np.zeros(2 * count + 2, np.uint16)  # a character may be two of them, and a zero ends them
     written = _get_text(handle, 0, count, units.ctypes.data)
     text = units[: max(written - 1, 0)].tobytes().decode("utf-16-le", "replace")
-    if len(text) != count:  # pdfium left characters out, so that places no longer agree
+    if len(text) != count:  # pairs, or characters that pdfium left out, so that places do not agree
         text = "".join(map(_character, map(_get_unicode, repeat(handle), range(count))))
     return text.replace(f"{_SOFT_HYPHEN}\r\n", f"{_BROKEN}\r\n")
 
@@ -129,7 +164,7 @@ def _characters(page: Page, layer: Any, handle: int | None) -> str:
 def _character(code: int) -> str:
     if code == 2:  # how pdfium keeps the hyphen that it writes as `_BROKEN`
         return _BROKEN
-    return _UNKNOWN if code == 0 or 0xD800 <= code <= 0xDFFF or code > 0x10FFFF else chr(code)
+    return chr(code) if 0 < code <= 0x10FFFF else _UNKNOWN
 
 
 def _words(codes: Codes, flags: Flags) -> Ints:
@@ -151,8 +186,12 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
     longer = starts != lasts
     asked = np.concatenate([starts, lasts[longer]])
     sides_M4 = np.zeros((len(asked), 4), np.float32)  # left, top, right, bottom
-    place = sides_M4.ctypes.data
-    deque(map(_get_box, repeat(handle), asked.tolist(), range(place, place + 16 * len(asked), 16)), maxlen=0)
+    page, at = ctypes.c_void_p(handle), asked.tolist()
+    for start in range(0, len(at), len(_PLACES)):
+        part = at[start : start + len(_PLACES)]
+        _FOUND_P4[: len(part)] = 0  # pdfium writes nothing for a character that it does not know
+        deque(map(_get_box, repeat(page), part, _PLACES), maxlen=0)
+        sides_M4[start : start + len(part)] = _FOUND_P4[: len(part)]
     boxes = sides_M4[:, [0, 3, 2, 1]]
     found, last = boxes[: len(spans)], boxes[len(spans) :]
     found[longer, :2] = np.minimum(found[longer, :2], last[:, :2])
@@ -163,7 +202,9 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
 def _printed(text: str, spans: Ints) -> list[str]:
     """The words as they are seen."""
     shown = text.replace(_BROKEN, "-")
-    words = [shown[first:end] for first, end in zip(spans[:, 0].tolist(), spans[:, 1].tolist(), strict=True)]
+    words = shown.split()
+    if len(words) < len(spans):  # some are not set apart by spaces
+        words = [shown[first:end] for first, end in zip(spans[:, 0].tolist(), spans[:, 1].tolist(), strict=True)]
     return [word.replace(_SOFT_HYPHEN, "") for word in words] if _SOFT_HYPHEN in text else words
 
 
