@@ -20,6 +20,9 @@ from curate.html.walk import Walker
 __all__ = ["Limits", "Page", "PageError", "parse"]
 
 _MAX_TITLE_CHARS = 1000
+_FOR_SCRIPTS_ONLY = 4
+"""A page with so many times its words in `<noscript>` is written for readers without scripts."""
+
 _DEFAULT_LIMITS = Limits()
 
 
@@ -55,8 +58,12 @@ def parse(
     body = tree.body
     if body is None:
         raise PageError("empty_page", "no body")
-    title, found = _title(tree), Walker(url, _base(tree), limits).walk(body)
+    title, base = _title(tree), _base(tree)
+    found = Walker(url, base, limits).walk(body)
     kept = main_pieces(found.containers, found.pieces, title or "")
+    if found.words_unscripted > _FOR_SCRIPTS_ONLY * sum(piece.words for piece in kept):
+        found = Walker(url, base, limits, scripted=False).walk(body)
+        kept = main_pieces(found.containers, found.pieces, title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)

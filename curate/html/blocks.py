@@ -47,6 +47,8 @@ class Piece:
     url: str = ""
     alt: str | None = None
     caption: str | None = None
+    aside: int = 0
+    """What `names` says of it that is beside the text."""
 
 
 @dataclass
@@ -56,4 +58,6 @@ class Found:
     containers: list[Container] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     words_left_out: int = 0
+    words_unscripted: int = 0
+    """Words in `<noscript>`: for a reader without scripts."""
     images_left_out: int = 0

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
+from curate.html.names import ASIDE, COMMENT, HIDDEN
 
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
 _ROW_WORDS = 3  # and so is an item of a list or a row of a table
@@ -28,6 +29,7 @@ _NEARLY_ALL = 0.85
 _HARDLY_MORE = 0.05
 _SOMEWHAT_MORE = 1.3
 _MAIN_SHARE = 0.5
+_IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
 
 
@@ -35,13 +37,14 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
+    _settle_asides(pieces)
     _count(containers, pieces)
     weights = _weights(containers, pieces)
     root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
     links = _link_parts(containers, root)
     inside = _below(containers, root)
     around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
-    likely = [not (links[piece.inside] or _is_navigation(piece)) for piece in pieces]
+    likely = [not (piece.aside or links[piece.inside] or _is_navigation(piece)) for piece in pieces]
     begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
     heading = _heading(pieces, begin, title.casefold())
     kept = []
@@ -52,6 +55,23 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
     return _without_repeats(kept)
+
+
+def _settle_asides(pieces: Sequence[Piece]) -> None:
+    """What is beside the text is less than the text: a page of comments is a discussion, a hidden one shows itself."""
+    running = Counter[int]()
+    for piece in pieces:
+        if piece.words >= _RUNNING_WORDS and piece.link_words < piece.words / 2:
+            running[piece.aside] += piece.words
+    for bit in (HIDDEN, COMMENT, ASIDE):
+        beside = sum(words for aside, words in running.items() if aside & bit)
+        if beside > _IS_THE_TEXT * running[0]:
+            for piece in pieces:
+                piece.aside &= ~bit
+            shown = Counter[int]()
+            for aside, words in running.items():
+                shown[aside & ~bit] += words
+            running = shown
 
 
 def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
@@ -117,6 +137,8 @@ def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
 def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
     """Words and linked words of each container, with all in it: a child always stands after its parent."""
     for piece in pieces:
+        if piece.aside:
+            continue
         holder = containers[piece.inside]
         holder.words += piece.words
         holder.link_words += piece.link_words
@@ -135,7 +157,7 @@ def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[i
         weights = [0] * len(containers)
         for piece in pieces:
             enough = piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least)
-            if enough and piece.block != "heading" and piece.link_words < piece.words / 2:
+            if enough and not piece.aside and piece.block != "heading" and piece.link_words < piece.words / 2:
                 weights[piece.inside] += piece.words - piece.link_words
         for at in range(len(containers) - 1, 0, -1):
             weights[containers[at].parent] += weights[at]

@@ -61,13 +61,14 @@ class _Context(NamedTuple):
     unscripted: bool = False
     caption: bool = False
     figure: _Figure | None = None
+    aside: int = 0
 
 
 class Walker:
     """One page's walk; `page` and `base` are what links are relative to."""
 
-    def __init__(self, page: str | None, base: str | None, limits: Limits) -> None:
-        self.page, self.base, self.limits = page, base, limits
+    def __init__(self, page: str | None, base: str | None, limits: Limits, scripted: bool = True) -> None:
+        self.page, self.base, self.limits, self.scripted = page, base, limits, scripted
         self.found = Found()
         self.now = _Context()
         self.text: list[str] = []
@@ -91,7 +92,7 @@ class Walker:
                 self._leave(tag, before)
                 node = node.next if above else None
                 continue
-            tag = node.tag or ""
+            tag = node.tag or "-"  # a processing instruction has none
             if tag == "-text":
                 text = node.text_content or ""
                 if self.text or not text.isspace() or self.now.kind == "code":
@@ -107,7 +108,10 @@ class Walker:
         return self.found
 
     def _say(self, text: str) -> None:
-        if self.now.unscripted or (self.now.linked and text.strip() in _ANCHOR_MARKS):
+        if self.now.unscripted and self.scripted:
+            self.found.words_unscripted += len(text.split())
+            return
+        if self.now.linked and text.strip() in _ANCHOR_MARKS:
             return
         self.text.append(text)
         if self.now.linked:
@@ -126,11 +130,13 @@ class Walker:
             return None
         attributes = node.attributes
         said = names.said(tag, attributes)
-        if attributes and tag != "body" and (names.is_hidden(attributes) or (said.noise and self._is_noise(node, tag))):
+        aside = self._aside(node, tag, attributes, said) if attributes and tag != "body" else 0
+        if aside is None or (tag == "button" and self.now.kind != "heading"):
             self._leave_out(node)
             return None
         if tag in _BLOCKS:
-            return self._block(node, tag, said)
+            inner = self._block(node, tag, said)
+            return inner._replace(aside=aside) if inner is not None and aside not in (0, inner.aside) else inner
         if tag in ("a", "x-a") and attributes.get("href"):
             if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
                 self.text.append(" ")
@@ -143,13 +149,22 @@ class Walker:
     def _leave_out(self, node: LexborNode) -> None:
         self.found.words_left_out += words_in(node.text(separator=" "))
 
-    def _is_noise(self, node: LexborNode, tag: str) -> bool:
-        return tag not in _NEVER_NOISE and not self._is_most(node)
+    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.Said) -> int | None:
+        """What the element is beside the text, with all around it; None for what is left out unread."""
+        aside, noise = (said.aside, said.noise) if tag not in _NEVER_NOISE else (0, False)
+        hidden = names.is_hidden(attributes)
+        if not (aside or noise or hidden):
+            return self.now.aside
+        if self._is_most(node, hidden):
+            return self.now.aside
+        if noise or tag not in _BLOCKS:
+            return None
+        return self.now.aside | aside | (names.HIDDEN if hidden else 0)
 
-    def _is_most(self, node: LexborNode) -> bool:
-        """A name such as `page-with-sidebar` on what holds the page itself says nothing."""
+    def _is_most(self, node: LexborNode, hidden: bool) -> bool:
+        """A name such as `page-with-sidebar` on what holds the page itself says nothing; hidden, it waits for a script."""
         assert self.body is not None
-        if node.css_first("main, article, [role=main]") is not None:
+        if not hidden and node.css_first("main, article, [role=main]") is not None:
             return True
         self.body_words = self.body_words or len(self.body.text().split())
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
@@ -230,7 +245,7 @@ class Walker:
         if not text:
             return
         if figure is not None:
-            piece = Piece(self.now.inside, "paragraph", text, words_in(text))
+            piece = Piece(self.now.inside, "paragraph", text, words_in(text), aside=self.now.aside)
             figure.captions.append((len(figure.pictures), len(pieces), piece))
         elif pieces and pieces[-1].url and pieces[-1].caption is None:
             pieces[-1].caption = text
@@ -264,7 +279,8 @@ class Walker:
         if not self.now.caption:
             self._flush()
         if not self._is_fallback(node, url):
-            piece = Piece(self.now.inside, url=url, alt=" ".join((attributes.get("alt") or "").split()) or None)
+            alt = " ".join((attributes.get("alt") or "").split()) or None
+            piece = Piece(self.now.inside, url=url, alt=alt, aside=self.now.aside)
             self.found.pieces.append(piece)
             if self.now.figure is not None:
                 self.now.figure.pictures.append(piece)
@@ -312,7 +328,7 @@ class Walker:
             indent = "  " * (now.level - 1)
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
-        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group))
+        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group, aside=now.aside))
 
 
 def _form_parts(body: LexborNode) -> set[int]:
