@@ -44,6 +44,8 @@ class Piece:
     link_words: int = 0
     links: int = 0
     group: int = -1
+    tag: str = ""
+    """The element that it ends with."""
     url: str = ""
     alt: str | None = None
     caption: str | None = None

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
+from curate.html.evidence import Rules, evidence
 from curate.html.names import ASIDE, COMMENT, HIDDEN
+from curate.html.score import scores
 
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
 _ROW_WORDS = 3  # and so is an item of a list or a row of a table
@@ -29,6 +31,7 @@ _NEARLY_ALL = 0.85
 _HARDLY_MORE = 0.05
 _SOMEWHAT_MORE = 1.3
 _MAIN_SHARE = 0.5
+_LINKS_TO_PROSE = 1.5
 _IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
 
@@ -37,24 +40,78 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
-    _settle_asides(pieces)
-    _count(containers, pieces)
-    weights = _weights(containers, pieces)
-    root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
-    links = _link_parts(containers, root)
-    inside = _below(containers, root)
-    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
-    likely = [not (piece.aside or links[piece.inside] or _is_navigation(piece)) for piece in pieces]
-    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
-    heading = _heading(pieces, begin, title.casefold())
-    kept = []
-    for at, piece in enumerate(pieces):
-        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
-        if at == heading or (likely[at] and (inside[piece.inside] or near)):
-            kept.append(piece)
+    title = title.casefold()
+    rules = by_rules(containers, pieces, title)
+    kept = _kept(pieces, rules, _wanted(containers, pieces, rules, title))
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
     return _without_repeats(kept)
+
+
+def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rules, title: str) -> dict[int, bool]:
+    """Of each text, by its place, whether it is of the main part; where nothing would be, the rules decide."""
+    texts = [at for at, piece in enumerate(pieces) if not piece.url]
+    if not texts:
+        return {}
+    found = scores(evidence(containers, pieces, texts, rules, title)) > 0
+    is_prose = _is_prose(pieces, rules)
+    wanted = {
+        at: bool(keep) and not (is_prose and rules.linked[at]) and not _is_hidden_line(pieces[at])
+        for at, keep in zip(texts, found, strict=True)
+    }
+    return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
+
+
+def _is_prose(pieces: Sequence[Piece], rules: Rules) -> bool:
+    """Whether a page is for reading: others are lists of links, which are then what they are about."""
+    kept = sum(piece.words - piece.link_words for piece, keep in zip(pieces, rules.kept, strict=True) if keep)
+    links = sum(piece.link_words for piece, linked in zip(pieces, rules.linked, strict=True) if linked)
+    return _LINKS_TO_PROSE * kept >= links
+
+
+def _is_hidden_line(piece: Piece) -> bool:
+    """Text may wait for a click; what is hidden and short is for machines, or a message for a case."""
+    return bool(piece.aside & HIDDEN) and piece.words < _RUNNING_WORDS
+
+
+def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:
+    """Texts that are wanted; images that the rules keep beside one, or at an end; the headings of both."""
+    following = [True] * len(pieces)
+    for at in range(len(pieces) - 2, -1, -1):
+        following[at] = wanted.get(at + 1, following[at + 1])
+    keep, before = [False] * len(pieces), True
+    for at, piece in enumerate(pieces):
+        before = wanted.get(at, before)
+        keep[at] = rules.kept[at] and (before or following[at]) if piece.url else before
+    below: bool | None = None  # whether anything is kept down to the next heading; None where nothing stands there
+    for at in range(len(pieces) - 1, -1, -1):
+        if pieces[at].block == "heading" and not pieces[at].url:
+            keep[at] = at == rules.heading or (keep[at] if below is None else below and (keep[at] or rules.kept[at]))
+            below = None
+        else:
+            below = bool(below) or keep[at]
+    return [piece for piece, each in zip(pieces, keep, strict=True) if each]
+
+
+def by_rules(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> Rules:
+    """What is kept by rules alone."""
+    _settle_asides(pieces)
+    _count(containers, pieces)
+    weights = _weights(containers, pieces)
+    deepest = _deepest(containers, weights, _main_root(containers, weights))
+    root = _climbed(containers, weights, deepest)
+    links = _link_parts(containers, root)
+    inside = _below(containers, root)
+    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
+    linked = [links[piece.inside] or _is_navigation(piece) for piece in pieces]
+    likely = [not (piece.aside or only_links) for piece, only_links in zip(pieces, linked, strict=True)]
+    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
+    heading = _heading(pieces, begin, title)
+    kept = []
+    for at, piece in enumerate(pieces):
+        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
+        kept.append(at == heading or (likely[at] and (inside[piece.inside] or near)))
+    return Rules(weights, root, _below(containers, deepest), linked, kept, heading)
 
 
 def _settle_asides(pieces: Sequence[Piece]) -> None:

@@ -37,6 +37,7 @@ _MAX_CONTROLS = 32
 _FORM_WORDS = 50
 _FORM_HOLDERS = listed("form div section fieldset p span aside")
 _FEW_WORDS = 5
+_HOLDS_LITTLE = 8  # so many times its words, and they are fewer than the page's
 _LINE_WORDS = 60
 
 
@@ -162,13 +163,16 @@ class Walker:
         return self.now.aside | aside | (names.HIDDEN if hidden else 0)
 
     def _is_most(self, node: LexborNode, hidden: bool) -> bool:
-        """A name such as `page-with-sidebar` on what holds the page itself says nothing; hidden, it waits for a script."""
+        """A name such as `page-with-sidebar` on what holds the page says nothing; what is hidden waits for a script."""
         assert self.body is not None
+        self.body_words = self.body_words or len(self.body.text().split())
+        words = len(node.text().split())
+        if _HOLDS_LITTLE * words < self.body_words:
+            return False
         if not hidden and node.css_first("main, article, [role=main]") is not None:
             return True
-        self.body_words = self.body_words or len(self.body.text().split())
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
-        return 2 * (len(node.text().split()) - linked) > self.body_words
+        return 2 * (words - linked) > self.body_words
 
     def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
@@ -232,7 +236,7 @@ class Walker:
             if now.in_table and tag in ("td", "th"):
                 self.text.append(_CELL)
             elif not now.in_table or tag in ("tr", "table"):
-                self._flush()
+                self._flush(tag)
             else:
                 self.text.append(" ")
         self.now = before
@@ -303,7 +307,7 @@ class Walker:
         self.anchors = 0
         return text
 
-    def _flush(self) -> None:
+    def _flush(self, tag: str = "") -> None:
         if not self.text:
             return
         linked, anchors = words_in(" ".join(self.links)) if self.links else 0, self.anchors
@@ -315,9 +319,9 @@ class Walker:
         else:
             text = _plain(text)
         if text:
-            self._add(text, kind, linked, anchors)
+            self._add(text, kind, linked, anchors, tag)
 
-    def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0) -> None:
+    def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0, tag: str = "") -> None:
         words = words_in(text)
         if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
             words -= sum(not any(map(str.isalnum, word)) for word in text.split())
@@ -328,7 +332,8 @@ class Walker:
             indent = "  " * (now.level - 1)
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
-        self.found.pieces.append(Piece(now.inside, kind, text, words, linked, anchors, now.group, aside=now.aside))
+        piece = Piece(now.inside, kind, text, words, linked, anchors, now.group, tag, aside=now.aside)
+        self.found.pieces.append(piece)
 
 
 def _form_parts(body: LexborNode) -> set[int]:
