@@ -1,11 +1,12 @@
 """Folders of real pages whose main text is known, as others publish them, and how near a text comes to it.
 
-Four layouts are read, none is part of this project:
+Five layouts are read, none is part of this project:
 
 - `NAME.html` beside `NAME.txt` (and, if images count, `NAME.images`: one link a line);
 - `ground-truth.json` (`articleBody` by name) and `html/NAME.html.gz`: scrapinghub/article-extraction-benchmark;
 - `ground-truth/NAME.json` (`ground_truth.main_content`) and `html/NAME.html.gz`: WCXB's `dev` and `test`;
-- `NAME/source.html` and `NAME/expected.html`: mozilla/readability's `test/test-pages`, its images expected too.
+- `NAME/source.html` and `NAME/expected.html`: mozilla/readability's `test/test-pages`, its images expected too;
+- `evaldata.json` and pages in `cache` and `eval`: adbar/trafilatura's `tests`; of each, some snippets alone are known.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
@@ -28,12 +30,14 @@ _BLOCKS = re.compile(r"(?:p|div|h\d|li|[ou]l|t(?:able|r|d|h)|blockquote|pre|sect
 
 @dataclass(frozen=True)
 class Labelled:
-    """A page, its main text, and the images that belong to it: of each the names its file may have."""
+    """A page, its main text, the images that belong to it (of each the names its file may have), or known snippets."""
 
     name: str
     html: bytes
     text: str
     images: tuple[frozenset[str], ...] = ()
+    within: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Iterator[Labelled]:
@@ -45,6 +49,8 @@ def read(folder: Path) -> Iterator[Labelled]:
     elif (folder / "ground-truth").is_dir():
         truths = ((path, json.loads(path.read_text("utf-8"))) for path in (folder / "ground-truth").glob("*.json"))
         yield from _zipped(folder, {path.stem: each["ground_truth"].get("main_content") or "" for path, each in truths})
+    elif (folder / "evaldata.json").is_file():
+        yield from _snippets(folder, json.loads((folder / "evaldata.json").read_text("utf-8")))
     elif any(folder.glob("*/expected.html")):
         for path in sorted(folder.glob("*/expected.html")):
             text, images = _expected(path.read_text("utf-8"))
@@ -74,6 +80,13 @@ def _zipped(folder: Path, texts: dict[str, str]) -> Iterator[Labelled]:
         path = folder / "html" / f"{name}.html.gz"
         if text and path.is_file():
             yield Labelled(name, gzip.decompress(path.read_bytes()), text)
+
+
+def _snippets(folder: Path, found: dict[str, Any]) -> Iterator[Labelled]:
+    for each in found.values():
+        path = next((p for p in (folder / "cache" / each["file"], folder / "eval" / each["file"]) if p.is_file()), None)
+        if path:
+            yield Labelled(path.stem, path.read_bytes(), "", (), tuple(each["with"]), tuple(each["without"]))
 
 
 def _plain(path: Path) -> Labelled:

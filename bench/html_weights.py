@@ -1,12 +1,14 @@
 """Learn `curate/weights/html-trees.json`, by which `curate.html` tells a page's main part, from labelled pages.
 
-    python bench/html_weights.py --pages wcxb/dev readability/test/test-pages tests/pages [--check]
+    python bench/html_weights.py --pages wcxb/dev readability/test/test-pages trafilatura/tests \\
+        tests/pages [--check]
 
 Each --pages is a folder of pages in a layout of `bench/html_sets.py`. A text counts as wanted by the share of its runs
-of three words that the known text has; all texts of a page together weigh one, however long it is, on tests/pages
-four. Pages of two manuals (materials) are learned as the rules alone read them. Oblivious trees are boosted on the
-logistic loss; all that is written is whole numbers. The same pages give the same file. --check writes nothing: it
-holds out a third in turn, and prints the word F1 of what was held out beside that of the rules.
+of three words that the known text has; where snippets alone are known, the texts that have one count, and no others.
+All texts of a page together weigh one, however long it is, on tests/pages four. Pages of two manuals (materials) are
+learned as the rules alone read them. Oblivious trees are boosted on the logistic loss; all that is written is whole
+numbers. The same pages give the same file. --check writes nothing: it holds out a third in turn, and prints the word
+F1 of what was held out beside that of the rules.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SHARE_OF_ROWS, SHARE_OF_COLUMNS = 0.7, 0.5
 MANUALS = {"gimp-help-en": 7, "installation-guide-amd64": 25}
 """Of so many of their pages one is learned."""
 OWN, OWN_WEIGHT = "pages", 4.0
+SNIPPET_WEIGHT = 0.1
 
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +52,7 @@ class Example:
     kept: Array
     tokens: list[list[str]]
     known: list[str]
-    weight: float
+    weights: Array
 
 
 def main() -> None:
@@ -97,7 +100,20 @@ def example(page: Labelled, weight: float) -> Example | None:
     kept = np.array([rules.kept[n] for n in at])
     known = words(page.text) or [word for said, keep in zip(tokens, kept, strict=True) if keep for word in said]
     rows = evidence(found.containers, found.pieces, at, rules, title)
-    return Example(rows, wanted(tokens, known), kept, tokens, known, weight)
+    sizes = np.array([len(said) for said in tokens]) ** 0.75
+    weights = weight * sizes / (sizes.sum() + 20)
+    if not page.without:
+        return Example(rows, wanted(tokens, known), kept, tokens, known, weights)
+    within, without = having(tokens, page.within), having(tokens, page.without)
+    weights *= SNIPPET_WEIGHT * (within | without)
+    return Example(rows, within.astype(float), kept, tokens, known, weights)
+
+
+def having(tokens: Sequence[Sequence[str]], snippets: Sequence[str]) -> Array:
+    """Which texts have a snippet, or are a part of one."""
+    found = [" ".join(words(each)) for each in snippets]
+    texts = [" ".join(said) for said in tokens]
+    return np.array([any(s and (s in t or (len(t.split()) > 2 and t in s)) for s in found) for t in texts])
 
 
 def wanted(tokens: Sequence[Sequence[str]], known: Sequence[str]) -> Array:
@@ -118,7 +134,7 @@ def learn(pages: Sequence[Example]) -> list[tuple[list[int], list[int], list[int
     """Boosted trees: of each the columns it asks for, the limits, and the values of its leaves."""
     rng = np.random.default_rng(0)
     rows, y = np.concatenate([each.rows for each in pages]), np.concatenate([each.wanted for each in pages])
-    weights = np.concatenate([weights_of(each) for each in pages])
+    weights = np.concatenate([each.weights for each in pages])
     weights /= weights.mean()
     limits = [limits_of(column) for column in rows.T]
     binned = [np.searchsorted(cuts, column) for cuts, column in zip(limits, rows.T, strict=True)]
@@ -136,12 +152,6 @@ def learn(pages: Sequence[Example]) -> list[tuple[list[int], list[int], list[int
         score += values[leaf] / UNIT
         trees.append(([int(n) for n, _ in asked], [int(limits[n][cut]) for n, cut in asked], values.tolist()))
     return trees
-
-
-def weights_of(page: Example) -> Array:
-    sizes = np.array([len(said) for said in page.tokens]) ** 0.75
-    found: Array = page.weight * sizes / (sizes.sum() + 20)
-    return found
 
 
 def limits_of(column: Array) -> Array:

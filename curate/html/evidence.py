@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from curate.html.blocks import Container, Piece
-from curate.html.names import COMMENT
 
 _BLOCKS = {"paragraph": 0, "heading": 1, "list": 2, "table": 3, "code": 4, "quote": 5}
 _TAGS = {"p": 1, "h1": 2, "h2": 3, "h3": 4, "h4": 5, "h5": 5, "h6": 5, "li": 6, "tr": 7, "div": 8, "dd": 9, "dt": 9}
@@ -45,15 +44,16 @@ def evidence(
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
     """One row a text, `pieces[at[n]]`; one column a feature. `title` is in small letters."""
     own = np.array([_own(pieces[n], title) for n in at], np.int64).T
-    words, linked, block, inside, aside = own[:5]
+    words, share, block, inside = own[:4]
     kept = np.array([rules.kept[n] for n in at])
-    share = _share(linked, words)
+    running = (words >= _RUNNING_WORDS) & (share < 500)
+    total = max(int(words.sum()), 1)
     columns = [
-        words, share, block, aside, kept, *own[5:],
+        *own[:3], *own[4:],
         *_holders(containers, rules, inside),
-        *_places(words, kept & (words >= _RUNNING_WORDS) & (share < 500), block),
-        *_kinds(containers, block, inside, words),
-        *_page(words, share, kept, aside),
+        *_places(words, running & kept, block, total),
+        *_kinds(containers, block, inside, words, total),
+        *_page(words, running, kept, total),
     ]  # fmt: skip
     table = np.empty((len(columns), len(at)), np.int32)
     for n, column in enumerate(columns):
@@ -62,55 +62,39 @@ def evidence(
 
 
 def _own(piece: Piece, title: str) -> tuple[int, ...]:
-    """Words, linked words, block, holder, what it is beside; how it ends, letters a word, tag, words of the title."""
+    """Words, share of links, block, holder; how it ends, the tag that it ends with, the share that the title has."""
     text, words = piece.text, piece.words
     named = 0
     if words < _TITLE_WORDS and title:
         named = 1000 * sum(len(word) for word in text.casefold().split() if word in title) // len(text)
-    end, letters = _ENDS.get(text[-1:], 0), 10 * len(text) // max(words, 1)
-    block, tag = _BLOCKS.get(piece.block, 0), _TAGS.get(piece.tag, 0)
-    return words, piece.link_words, block, piece.inside, piece.aside, end, letters, tag, named
+    share = 1000 * piece.link_words // (words or 1)
+    end, tag = _ENDS.get(text[-1:], 0), _TAGS.get(piece.tag, 0)
+    return words, share, _BLOCKS.get(piece.block, 0), piece.inside, end, tag, named
 
 
-def _share(part: Any, whole: Any) -> Any:
-    """In thousandths."""
-    return 1000 * part // np.maximum(whole, 1)
+def _holders(containers: Sequence[Container], rules: Rules, inside: Ints) -> Ints:
+    """Of the container of each text, and of the one two above: words, links, share of the page's running text."""
+    all_words = rules.weights[0] or 1
+    shares = [1000 * weight // all_words for weight in rules.weights]
+    rows = []
+    for each, share, deepest in zip(containers, shares, rules.deepest, strict=True):
+        up = max(each.parent, 0)
+        upper = max(containers[up].parent, 0)
+        links = 1000 * containers[upper].link_words // (containers[upper].words or 1)
+        rows.append((deepest, each.words, links, share, shares[upper]))
+    found: Ints = np.array(rows).T[:, inside]
+    return found
 
 
-def _holders(containers: Sequence[Container], rules: Rules, inside: Ints) -> list[Ints]:
-    """Of the container of each text, the one around it, and the one around that."""
-    depth, main = [0] * len(containers), [False] * len(containers)
-    for n, each in enumerate(containers):
-        if each.parent >= 0:
-            depth[n], main[n] = depth[each.parent] + 1, main[each.parent]
-        main[n] = main[n] or each.main
-    parents, words, linked, plain, deepest, named, deep, weights = np.array(
-        [
-            (max(each.parent, 0), each.words, each.link_words, each.plain_words, *rest)
-            for each, *rest in zip(containers, rules.deepest, main, depth, rules.weights, strict=True)
-        ]
-    ).T
-    up = parents[inside]
-    upper = parents[up]
-    shares = _share(weights, weights[0])
-    return [
-        deepest[inside], named[inside], deep[inside] - deep[rules.root],
-        np.bincount(inside, minlength=len(containers))[inside], _share(plain, plain[rules.root])[inside],
-        words[inside], words[upper], _share(linked, words)[upper], shares[inside], shares[up], shares[upper],
-    ]  # fmt: skip
-
-
-def _places(words: Ints, spine: Any, block: Ints) -> list[Any]:
-    """Where in the page, where to the first and the last running text that the rules keep, how far below a heading."""
+def _places(words: Ints, spine: Any, block: Ints, total: int) -> list[Any]:
+    """Where in the page, how far from the first running text that the rules keep, how far below a heading."""
     n = np.arange(len(words))
-    running = np.flatnonzero(spine)
-    first, last = (running[0], running[-1]) if len(running) else (0, len(words))
+    first = int(spine.argmax())
     headed = n - np.maximum.accumulate(np.where(block == _BLOCKS["heading"], n, -_FAR))
-    before = np.cumsum(words) - words
-    return [_share(before, words.sum()), _share(n, len(words)), n - first, last - n, np.minimum(headed, _FAR)]
+    return [1000 * (words.cumsum() - words) // total, n - first, np.minimum(headed, _FAR)]
 
 
-def _kinds(containers: Sequence[Container], block: Ints, inside: Ints, words: Ints) -> list[Ints]:
+def _kinds(containers: Sequence[Container], block: Ints, inside: Ints, words: Ints, total: int) -> list[Ints]:
     """How much there is of a text's kind: the same block in parts of the same tag and class, twice up."""
     known: dict[tuple[int, str, str], int] = {}
     names = [(each.kind, containers[max(each.parent, 0)].kind) for each in containers]
@@ -118,12 +102,10 @@ def _kinds(containers: Sequence[Container], block: Ints, inside: Ints, words: In
     kinds = np.array(found)
     count = np.bincount(kinds)
     sums = np.bincount(kinds, words).astype(np.int64)
-    return [_share(sums, words.sum())[kinds], count[kinds], (sums // count)[kinds]]
+    return [(1000 * sums // total)[kinds], count[kinds], (sums // count)[kinds]]
 
 
-def _page(words: Ints, share: Ints, kept: Any, aside: Ints) -> list[Any]:
-    """Words that the rules keep, and the share of them, of running text and of comments; how many texts there are."""
-    total, keeps = words.sum(), words[kept].sum()
-    running = words[(words >= _RUNNING_WORDS) & (share < 500)].sum()
-    comments = words[aside & COMMENT > 0].sum()
-    return [keeps, _share(keeps, total), _share(running, total), _share(comments, total), len(words)]
+def _page(words: Ints, running: Any, kept: Any, total: int) -> list[int]:
+    """Words that the rules keep, the share of them and that of running text, and how many texts there are."""
+    keeps = int(words[kept].sum())
+    return [keeps, 1000 * keeps // total, 1000 * int(words[running].sum()) // total, len(words)]

@@ -30,6 +30,9 @@ _NAMED_BY_ID = listed("div ul ol dl form table td")
 _ROLES = listed("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip")
 _ASIDE_ROLES = listed("complementary")
 HIDDEN, COMMENT, ASIDE = 1, 2, 4
+SHORT_ASIDE = 15
+"""Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
+
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -126,9 +129,12 @@ def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
     if not attributes:
         return _said(tag, "", "", "")
-    get = attributes.get
-    role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
-    return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
+    role = ""
+    if "role" in attributes:
+        role = (attributes["role"] or "")[:40].lower()
+    if not role and attributes.get("itemprop") == "articleBody":
+        role = "article"
+    return _said(tag, (attributes.get("class") or "")[:400], (attributes.get("id") or "")[:60], role)
 
 
 @lru_cache(maxsize=4096)

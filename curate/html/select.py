@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
 from curate.html.evidence import Rules, evidence
-from curate.html.names import ASIDE, COMMENT, HIDDEN
+from curate.html.names import ASIDE, COMMENT, HIDDEN, SHORT_ASIDE
 from curate.html.score import scores
 
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
@@ -43,6 +43,7 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     title = title.casefold()
     rules = by_rules(containers, pieces, title)
     kept = _kept(pieces, rules, _wanted(containers, pieces, rules, title))
+    kept = kept or [piece for piece, keep in zip(pieces, rules.kept, strict=True) if keep]
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
     return _without_repeats(kept)
@@ -56,7 +57,7 @@ def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rul
     found = scores(evidence(containers, pieces, texts, rules, title)) > 0
     is_prose = _is_prose(pieces, rules)
     wanted = {
-        at: bool(keep) and not (is_prose and rules.linked[at]) and not _is_hidden_line(pieces[at])
+        at: bool(keep) and not (is_prose and rules.linked[at]) and not _is_label(pieces[at])
         for at, keep in zip(texts, found, strict=True)
     }
     return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
@@ -66,12 +67,12 @@ def _is_prose(pieces: Sequence[Piece], rules: Rules) -> bool:
     """Whether a page is for reading: others are lists of links, which are then what they are about."""
     kept = sum(piece.words - piece.link_words for piece, keep in zip(pieces, rules.kept, strict=True) if keep)
     links = sum(piece.link_words for piece, linked in zip(pieces, rules.linked, strict=True) if linked)
-    return _LINKS_TO_PROSE * kept >= links
+    return _LINKS_TO_PROSE * kept >= links or links < _RUNNING_WORDS
 
 
-def _is_hidden_line(piece: Piece) -> bool:
-    """Text may wait for a click; what is hidden and short is for machines, or a message for a case."""
-    return bool(piece.aside & HIDDEN) and piece.words < _RUNNING_WORDS
+def _is_label(piece: Piece) -> bool:
+    """What is beside the text, and short: a name, a date, a message for a case."""
+    return bool(piece.aside & ~COMMENT) and piece.words < SHORT_ASIDE
 
 
 def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:

@@ -37,6 +37,7 @@ _MAX_CONTROLS = 32
 _FORM_WORDS = 50
 _FORM_HOLDERS = listed("form div section fieldset p span aside")
 _FEW_WORDS = 5
+_PLACE_ALONE = {"inside"}
 _HOLDS_LITTLE = 8  # so many times its words, and they are fewer than the page's
 _LINE_WORDS = 60
 
@@ -130,6 +131,8 @@ class Walker:
             self._leave_out(node)
             return None
         attributes = node.attributes
+        if not attributes and tag not in _BLOCKS and tag not in ("noscript", "button"):
+            return self.now
         said = names.said(tag, attributes)
         aside = self._aside(node, tag, attributes, said) if attributes and tag != "body" else 0
         if aside is None or (tag == "button" and self.now.kind != "heading"):
@@ -156,17 +159,18 @@ class Walker:
         hidden = names.is_hidden(attributes)
         if not (aside or noise or hidden):
             return self.now.aside
-        if self._is_most(node, hidden):
+        text = node.text()
+        if self._is_most(node, len(text.split()), hidden):
             return self.now.aside
-        if noise or tag not in _BLOCKS:
+        short = aside != names.COMMENT and words_in(text) < names.SHORT_ASIDE
+        if noise or short or tag not in _BLOCKS:
             return None
         return self.now.aside | aside | (names.HIDDEN if hidden else 0)
 
-    def _is_most(self, node: LexborNode, hidden: bool) -> bool:
+    def _is_most(self, node: LexborNode, words: int, hidden: bool) -> bool:
         """A name such as `page-with-sidebar` on what holds the page says nothing; what is hidden waits for a script."""
         assert self.body is not None
         self.body_words = self.body_words or len(self.body.text().split())
-        words = len(node.text().split())
         if _HOLDS_LITTLE * words < self.body_words:
             return False
         if not hidden and node.css_first("main, article, [role=main]") is not None:
@@ -195,6 +199,8 @@ class Walker:
         elif tag == "table" and _is_data(node):
             self.groups += 1
             changes |= {"kind": "table", "group": self.groups, "in_table": True}
+        if changes.keys() == _PLACE_ALONE:  # of most parts; five times as fast
+            return _Context(changes["inside"], *now[1:])
         return now._replace(**changes) if changes else now
 
     def _is_site_header(self, node: LexborNode) -> bool:
