@@ -91,15 +91,15 @@ def example(page: Labelled, weight: float) -> Example | None:
         page_of = walked(page.html, "https://example.org/x/")
     except PageError:
         return None
-    found, title = page_of.found, (page_of.title or "").casefold()
+    found = page_of.found
     at = [n for n, piece in enumerate(found.pieces) if not piece.url]
     if not at:
         return None
-    rules = by_rules(found.containers, found.pieces, title)
+    rules = by_rules(found.containers, found.pieces, (page_of.title or "").casefold())
     tokens = [words(found.pieces[n].text) for n in at]
     kept = np.array([rules.kept[n] for n in at])
     known = words(page.text) or [word for said, keep in zip(tokens, kept, strict=True) if keep for word in said]
-    rows = evidence(found.containers, found.pieces, at, rules, title)
+    rows = evidence(found.containers, found.pieces, at, rules)
     sizes = np.array([len(said) for said in tokens]) ** 0.75
     weights = weight * sizes / (sizes.sum() + 20)
     if not page.without:

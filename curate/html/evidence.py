@@ -18,7 +18,6 @@ _BLOCKS = {"paragraph": 0, "heading": 1, "list": 2, "table": 3, "code": 4, "quot
 _TAGS = {"p": 1, "h1": 2, "h2": 3, "h3": 4, "h4": 5, "h5": 5, "h6": 5, "li": 6, "tr": 7, "div": 8, "dd": 9, "dt": 9}
 _ENDS = {**dict.fromkeys('.!?…。！？"”»', 2), **dict.fromkeys(":：", 1)}
 _RUNNING_WORDS = 15
-_TITLE_WORDS = 30
 _FAR = 999
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -40,16 +39,16 @@ class Rules:
 
 
 def evidence(
-    containers: Sequence[Container], pieces: Sequence[Piece], at: Sequence[int], rules: Rules, title: str
+    containers: Sequence[Container], pieces: Sequence[Piece], at: Sequence[int], rules: Rules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """One row a text, `pieces[at[n]]`; one column a feature. `title` is in small letters."""
-    own = np.array([_own(pieces[n], title) for n in at], np.int64).T
-    words, share, block, inside = own[:4]
+    """One row a text, `pieces[at[n]]`; one column a feature."""
+    own = np.array([_own(pieces[n]) for n in at], np.int64).T
+    words, share, block, _, _, inside = own
     kept = np.array([rules.kept[n] for n in at])
     running = (words >= _RUNNING_WORDS) & (share < 500)
     total = max(int(words.sum()), 1)
     columns = [
-        *own[:3], *own[4:],
+        *own[:5],
         *_holders(containers, rules, inside),
         *_places(words, running & kept, block, total),
         *_kinds(containers, block, inside, words, total),
@@ -61,15 +60,11 @@ def evidence(
     return table.T
 
 
-def _own(piece: Piece, title: str) -> tuple[int, ...]:
-    """Words, share of links, block, holder; how it ends, the tag that it ends with, the share that the title has."""
-    text, words = piece.text, piece.words
-    named = 0
-    if words < _TITLE_WORDS and title:
-        named = 1000 * sum(len(word) for word in text.casefold().split() if word in title) // len(text)
+def _own(piece: Piece) -> tuple[int, ...]:
+    """Words, share of links, block, how it ends, the tag that it ends with; its holder."""
+    words, end = piece.words, _ENDS.get(piece.text[-1:], 0)
     share = 1000 * piece.link_words // (words or 1)
-    end, tag = _ENDS.get(text[-1:], 0), _TAGS.get(piece.tag, 0)
-    return words, share, _BLOCKS.get(piece.block, 0), piece.inside, end, tag, named
+    return words, share, _BLOCKS.get(piece.block, 0), end, _TAGS.get(piece.tag, 0), piece.inside
 
 
 def _holders(containers: Sequence[Container], rules: Rules, inside: Ints) -> Ints:

@@ -33,6 +33,7 @@ HIDDEN, COMMENT, ASIDE = 1, 2, 4
 SHORT_ASIDE = 15
 """Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
 
+HIDES = listed("style hidden aria-hidden")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")

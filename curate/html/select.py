@@ -40,24 +40,23 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
-    title = title.casefold()
-    rules = by_rules(containers, pieces, title)
-    kept = _kept(pieces, rules, _wanted(containers, pieces, rules, title))
+    rules = by_rules(containers, pieces, title.casefold())
+    kept = _kept(pieces, rules, _wanted(containers, pieces, rules))
     kept = kept or [piece for piece, keep in zip(pieces, rules.kept, strict=True) if keep]
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
     return _without_repeats(kept)
 
 
-def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rules, title: str) -> dict[int, bool]:
+def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rules) -> dict[int, bool]:
     """Of each text, by its place, whether it is of the main part; where nothing would be, the rules decide."""
     texts = [at for at, piece in enumerate(pieces) if not piece.url]
     if not texts:
         return {}
-    found = scores(evidence(containers, pieces, texts, rules, title)) > 0
+    found = scores(evidence(containers, pieces, texts, rules)) > 0
     is_prose = _is_prose(pieces, rules)
     wanted = {
-        at: bool(keep) and not (is_prose and rules.linked[at]) and not _is_label(pieces[at])
+        at: at == rules.heading or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_label(pieces[at]))
         for at, keep in zip(texts, found, strict=True)
     }
     return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
@@ -76,21 +75,22 @@ def _is_label(piece: Piece) -> bool:
 
 
 def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:
-    """Texts that are wanted; images that the rules keep beside one, or at an end; the headings of both."""
-    following = [True] * len(pieces)
-    for at in range(len(pieces) - 2, -1, -1):
-        following[at] = wanted.get(at + 1, following[at + 1])
-    keep, before = [False] * len(pieces), True
-    for at, piece in enumerate(pieces):
-        before = wanted.get(at, before)
-        keep[at] = rules.kept[at] and (before or following[at]) if piece.url else before
-    below: bool | None = None  # whether anything is kept down to the next heading; None where nothing stands there
+    """Texts that are wanted; images that the rules keep next to one, or at an end; the headings of both."""
+    near = {at: keep or (pieces[at].block == "heading" and rules.kept[at]) for at, keep in wanted.items()}
+    keep = [rules.kept[at] if piece.url else wanted[at] for at, piece in enumerate(pieces)]
+    above, last = [], True  # whether the nearest text above stays
+    for at in range(len(pieces)):
+        above.append(last)
+        last = near.get(at, last)
+    below = True
+    stands: bool | None = None  # whether anything does down to the next heading; None where nothing was there
     for at in range(len(pieces) - 1, -1, -1):
-        if pieces[at].block == "heading" and not pieces[at].url:
-            keep[at] = at == rules.heading or (keep[at] if below is None else below and (keep[at] or rules.kept[at]))
-            below = None
-        else:
-            below = bool(below) or keep[at]
+        if pieces[at].url:
+            keep[at] = keep[at] and (above[at] or below)
+        below = near.get(at, below)
+        if pieces[at].block == "heading":
+            keep[at] = at == rules.heading or (keep[at] if stands is None else stands and (keep[at] or rules.kept[at]))
+        stands = None if pieces[at].block == "heading" else bool(stands) or keep[at]
     return [piece for piece, each in zip(pieces, keep, strict=True) if each]
 
 

@@ -134,7 +134,7 @@ class Walker:
         if not attributes and tag not in _BLOCKS and tag not in ("noscript", "button"):
             return self.now
         said = names.said(tag, attributes)
-        aside = self._aside(node, tag, attributes, said) if attributes and tag != "body" else 0
+        aside = self._aside(node, tag, attributes, said) if attributes else 0
         if aside is None or (tag == "button" and self.now.kind != "heading"):
             self._leave_out(node)
             return None
@@ -155,6 +155,8 @@ class Walker:
 
     def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.Said) -> int | None:
         """What the element is beside the text, with all around it; None for what is left out unread."""
+        if tag == "body" or (not (said.noise or said.aside) and names.HIDES.isdisjoint(attributes)):
+            return self.now.aside
         aside, noise = (said.aside, said.noise) if tag not in _NEVER_NOISE else (0, False)
         hidden = names.is_hidden(attributes)
         if not (aside or noise or hidden):
@@ -236,9 +238,12 @@ class Walker:
 
     def _leave(self, tag: str, before: _Context) -> None:
         now = self.now
-        if now.caption and not before.caption:
+        if now is before:
+            if tag not in _BLOCKS:
+                return
+        elif now.caption and not before.caption:
             self._captioned()
-        elif tag in _BLOCKS and not now.caption:
+        if tag in _BLOCKS and not now.caption:
             if now.in_table and tag in ("td", "th"):
                 self.text.append(_CELL)
             elif not now.in_table or tag in ("tr", "table"):
