@@ -35,7 +35,7 @@ BINS = 48
 UNIT = 1000  # of a leaf's value, so that it is a whole number
 LEAST = -200
 SHARE_OF_ROWS, SHARE_OF_COLUMNS = 0.7, 0.5
-MANUALS = {"gimp-help-en": 7, "installation-guide-amd64": 25}
+MANUALS = {"gimp-help-en": 5, "installation-guide-amd64": 7}
 """Of so many of their pages one is learned."""
 OWN, OWN_WEIGHT = "pages", 4.0
 SNIPPET_WEIGHT = 0.1
