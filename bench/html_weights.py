@@ -33,7 +33,7 @@ OUT = Path(__file__).resolve().parent.parent / "curate" / "weights" / "html-tree
 TREES, DEPTH, RATE, SMOOTHING = 80, 3, 0.2, 1e-4
 BINS = 48
 UNIT = 1000  # of a leaf's value, so that it is a whole number
-LEAST = -200
+LEAST = 0
 SHARE_OF_ROWS, SHARE_OF_COLUMNS = 0.7, 0.5
 MANUALS = {"gimp-help-en": 5, "installation-guide-amd64": 7}
 """Of so many of their pages one is learned."""

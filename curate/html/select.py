@@ -56,7 +56,7 @@ def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rul
     found = scores(evidence(containers, pieces, texts, rules)) > 0
     is_prose = _is_prose(pieces, rules)
     wanted = {
-        at: at == rules.heading or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_label(pieces[at]))
+        at: at == rules.heading or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_beside(pieces[at]))
         for at, keep in zip(texts, found, strict=True)
     }
     return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
@@ -69,9 +69,9 @@ def _is_prose(pieces: Sequence[Piece], rules: Rules) -> bool:
     return _LINKS_TO_PROSE * kept >= links or links < _RUNNING_WORDS
 
 
-def _is_label(piece: Piece) -> bool:
-    """What is beside the text, and short: a name, a date, a message for a case."""
-    return bool(piece.aside & ~COMMENT) and piece.words < SHORT_ASIDE
+def _is_beside(piece: Piece) -> bool:
+    """Comments on a text; and what is beside it and short: a name, a date, a message for a case."""
+    return bool(piece.aside & COMMENT or (piece.aside and piece.words < SHORT_ASIDE))
 
 
 def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:
