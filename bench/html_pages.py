@@ -76,7 +76,7 @@ def compare_on(home: Path, folders: list[Path]) -> None:
             found = json.loads(ask(worker, f"given-{number}"))
             worker.communicate()
             for metric, value in found.items():
-                say(who, f"{metric}, {folder}", value, "1/s" if metric == "pages_per_cpu_s" else "share", count)
+                say(who, f"{metric}, {folder}", value, unit_of(metric), count)
         for metric, value in images(home / f"given-{number}").items():
             say("curate", f"{metric}, {folder}", value, "share", count)
 
@@ -111,10 +111,14 @@ def report(
             say(who, f"pages_per_cpu_s, {name}", rates[who, name], "1/s", given.runs)
     for who, found in scores.items():
         for metric, value in found.items():
-            say(who, metric, value, "share", len(pages_of(given.home, "labelled")))
+            say(who, metric, value, unit_of(metric), len(pages_of(given.home, "labelled")))
     for (who, name), rate in rates.items():
         if who != "curate":
             say(f"curate/{who}", f"pages_per_cpu_s, {name}", rates["curate", name] / rate, "ratio", given.runs)
+
+
+def unit_of(metric: str) -> str:
+    return "1/s" if metric == "pages_per_cpu_s" else "share"
 
 
 def say(who: str, metric: str, value: float, unit: str, n: int) -> None:

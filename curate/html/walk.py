@@ -207,7 +207,7 @@ class Walker:
 
     def _is_site_header(self, node: LexborNode) -> bool:
         """One without a heading of its own: the name of a site is a link to it."""
-        return all(_has_link(heading) for heading in node.css("h1, h2, h3, h4"))
+        return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
         now = self.now
@@ -359,10 +359,6 @@ def _form_parts(body: LexborNode) -> set[int]:
         if part is not None:
             found.add(part.mem_id)
     return found
-
-
-def _has_link(node: LexborNode) -> bool:
-    return node.css_first("a[href], x-a[href]") is not None
 
 
 def _line(text: str) -> str:
