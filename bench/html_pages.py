@@ -1,6 +1,7 @@
 """HTML pages made into documents, beside trafilatura: pages a second, quality on labelled pages, memory over many.
 
     python bench/html_pages.py --home /tmp/bench-html [--runs 5] [--manual gimp-help-en] [--memory-pages 100000]
+    python bench/html_pages.py --home /tmp/bench-html --pages DIR [DIR ...]
 
 Two sets of pages, the same bytes for everybody: `labelled`, tests/pages with the main text that is known of each, ten
 times over, and `manual`, 200 pages of a real manual (a material, fetched once). Contenders have a process each and
@@ -9,6 +10,11 @@ what is kept against the known text, and the share of kept words that are not of
 trafilatura has an environment of its own, made at the first run below --home; `trafilatura` is its default,
 `trafilatura-recall` its favor_recall. Memory: the resident set of a process that parses --memory-pages pages, cycling
 over both sets, at a tenth of them and at the end, in MB.
+
+With --pages, folders of real pages are measured instead, which a user has: in one of the layouts of
+`bench/html_sets.py`, which reads the public benchmarks as they are published. Word F1, precision and recall are means
+over pages, and so is the shingle F1 of the article benchmark; where images are expected too, the share of them that
+was found, that of those kept that were not expected, and that of pages on which they stand in order.
 """
 
 from __future__ import annotations
@@ -16,17 +22,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from html_sets import against, file_name, means, read, write
 from peers import isolated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +42,6 @@ TIMES = {"labelled": 10, "manual": 1}
 MANUAL_PAGES = 200
 TARGET = 5.0
 URL = "https://example.org/x/"
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 
 Extract = Callable[[bytes], str]
 
@@ -49,15 +53,32 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--manual", default="gimp-help-en", help="a material with HTML pages; '' for none")
     parser.add_argument("--memory-pages", type=int, default=100_000)
+    parser.add_argument("--pages", type=Path, nargs="+", help="folders of real pages whose main text is known")
     parser.add_argument("--worker", choices=(*WHO, "memory"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker == "memory":
         memory(given.home, given.memory_pages)
     elif given.worker:
         work(given.worker, given.home)
+    elif given.pages:
+        compare_on(given.home, given.pages)
     else:
         lay_out(given.home, given.manual)
         compare(given)
+
+
+def compare_on(home: Path, folders: list[Path]) -> None:
+    """Real pages, one folder after the other."""
+    for number, folder in enumerate(folders):
+        count = write(read(folder), home / f"given-{number}")
+        for who in WHO:
+            worker = start(who, home)
+            found = json.loads(ask(worker, f"given-{number}"))
+            worker.communicate()
+            for metric, value in found.items():
+                say(who, f"{metric}, {folder}", value, unit_of(metric), count)
+        for metric, value in images(home / f"given-{number}").items():
+            say("curate", f"{metric}, {folder}", value, "share", count)
 
 
 def compare(given: argparse.Namespace) -> None:
@@ -90,10 +111,14 @@ def report(
             say(who, f"pages_per_cpu_s, {name}", rates[who, name], "1/s", given.runs)
     for who, found in scores.items():
         for metric, value in found.items():
-            say(who, metric, value, "share", len(pages_of(given.home, "labelled")))
+            say(who, metric, value, unit_of(metric), len(pages_of(given.home, "labelled")))
     for (who, name), rate in rates.items():
         if who != "curate":
             say(f"curate/{who}", f"pages_per_cpu_s, {name}", rates["curate", name] / rate, "ratio", given.runs)
+
+
+def unit_of(metric: str) -> str:
+    return "1/s" if metric == "pages_per_cpu_s" else "share"
 
 
 def say(who: str, metric: str, value: float, unit: str, n: int) -> None:
@@ -162,8 +187,9 @@ def work(who: str, home: Path) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         what = line.strip()
-        if what == "quality":
-            print(json.dumps(quality(extract, home / "labelled")), flush=True)
+        if what == "quality" or what.startswith("given"):
+            folder = home / ("labelled" if what == "quality" else what)
+            print(json.dumps(quality(extract, folder)), flush=True)
             continue
         begin = time.process_time()
         for _ in range(TIMES[what]):
@@ -173,10 +199,13 @@ def work(who: str, home: Path) -> None:
 
 
 def with_curate() -> Extract:
-    from curate.html import parse
+    from curate.html import PageError, parse
 
     def extract(page: bytes) -> str:
-        return "\n".join(each["text"] or each["caption"] or "" for each in parse(page, URL).segments)
+        try:
+            return "\n".join(each["text"] or each["caption"] or "" for each in parse(page, URL).segments)
+        except PageError:
+            return ""
 
     return extract
 
@@ -194,16 +223,53 @@ def with_trafilatura_recall() -> Extract:
 
 
 def quality(extract: Extract, folder: Path) -> dict[str, float]:
-    """Means over the labelled pages: word F1, recall, and the share of kept words that are not of the main text."""
-    scores = []
-    for path in sorted(folder.glob("*.html")):
-        wanted = Counter(_WORD.findall(path.with_suffix(".txt").read_text("utf-8").lower()))
-        found = Counter(_WORD.findall(extract(path.read_bytes()).lower()))
-        hit = sum((found & wanted).values())
-        kept, known = sum(found.values()), sum(wanted.values())
-        scores.append((2 * hit / max(1, kept + known), hit / known, 1 - hit / max(1, kept)))
-    means = [statistics.fmean(column) for column in zip(*scores, strict=True)]
-    return dict(zip(("word_f1", "word_recall", "boilerplate_left"), means, strict=True))
+    """Means over labelled pages, and how many a second there were; a page that cannot be read has no text."""
+    scores, seconds = [], 0.0
+    for page in read(folder):
+        begin = time.process_time()
+        found = extract(page.html)
+        seconds += time.process_time() - begin
+        scores.append(against(found, page.text))
+    found_means = means(scores)
+    left = {"boilerplate_left": 1 - found_means["word_precision"], "pages_per_cpu_s": len(scores) / seconds}
+    return found_means | left
+
+
+def images(folder: Path) -> dict[str, float]:
+    """Shares of the expected images found, of those kept that were not expected, and of pages on which order holds."""
+    from curate.html import PageError, parse
+
+    expected = kept = 0
+    orders: list[list[int]] = []
+    for page in read(folder):
+        if not page.images:
+            continue
+        try:
+            names = [file_name(each["url"]) for each in parse(page.html, URL).segments if each["type"] == "image"]
+        except PageError:
+            names = []
+        expected, kept = expected + len(page.images), kept + len(names)
+        orders.append(places(names, page.images))
+    found = sum(map(len, orders))
+    if not expected:
+        return {}
+    in_order = statistics.fmean(order == sorted(order) for order in orders)
+    return {
+        "images_found": found / expected,
+        "images_unexpected": 1 - found / max(1, kept),
+        "images_in_order": in_order,
+    }
+
+
+def places(names: list[str], expected: Sequence[frozenset[str]]) -> list[int]:
+    """Where the expected images stand among those kept, each taken once; those that are missing have no place."""
+    free, found = dict(enumerate(names)), []
+    for wanted in expected:
+        at = next((n for n, name in free.items() if name in wanted), None)
+        if at is not None:
+            del free[at]
+            found.append(at)
+    return found
 
 
 def memory(home: Path, pages: int) -> None:

@@ -111,6 +111,31 @@ def test_a_name_like_sidebar_on_what_holds_the_whole_page_drops_nothing() -> Non
     assert shown(page(f"<div class='page-sidebar'>{STORY}</div>")) == shown(page(STORY))
 
 
+def test_a_page_of_comments_is_a_discussion_and_elsewhere_comments_are_left_out() -> None:
+    says = [
+        f"Skipper {n} says that the {n} o'clock ferry was late again because of fog and a missing crew."
+        for n in range(9)
+    ]
+    comments = "".join(f"<div class=comment><p>{each}</p></div>" for each in says)
+    assert shown(page(f"<h1>Late?</h1><div class=comments>{comments}</div>"))[1:] == says
+    assert shown(page(STORY * 20 + f"<div class=comments>{comments}</div>")) == shown(page(STORY * 20))
+
+
+def test_what_waits_for_a_script_to_be_shown_is_read_when_it_is_the_page() -> None:
+    for holder in ("<div hidden>{}</div>", "<div style='visibility:hidden'>{}</div>", "<noscript>{}</noscript>"):
+        assert shown(page("<p>Loading</p>" + holder.format(f"<p>{STORY * 9}</p>")))[-1] == STORY[3:-4]
+
+
+def test_the_heading_of_a_part_that_is_left_out_goes_with_it() -> None:
+    links = "".join(f"<li><a href=/{n}>Pier {n} and what it costs</a></li>" for n in range(4))
+    body = f"<h1>Harbour</h1>{STORY}<h2>Also read</h2><ul>{links}</ul><h2>Fares</h2>{STORY.replace('seven', 'six')}"
+    assert shown(page(body))[2:] == ["Fares", STORY.replace("seven", "six")[3:-4]]
+
+
+def test_a_server_s_instruction_left_in_the_page_breaks_nothing() -> None:
+    assert shown(page(f"<?php if (is_category('5')) {{ ?>{STORY}")) == shown(page(STORY))
+
+
 def test_the_page_s_heading_stays_wherever_it_stands() -> None:
     for holder in ("<div class=banner>{}</div>", "<header>{}</header>", "<div class=x><h2>{}</h2></div>"):
         heading = holder.format("<h1>Harbour</h1>") if "h2" not in holder else holder.format("Harbour")
@@ -283,6 +308,13 @@ def test_characters_are_read_by_mark_then_header_then_declaration_then_look(
 ) -> None:
     found = parse(data, URL, content_type)
     assert (shown(found), found.encoding) == (["naïve"], encoding)
+
+
+def test_a_page_that_was_saved_as_utf_8_is_read_so_whatever_it_once_declared() -> None:
+    sentence = "Паром уходит из старой гавани в семь утра."
+    found = parse(f"<meta charset=windows-1251><p>{sentence}".encode())
+    assert (shown(found), found.encoding) == ([sentence], "utf-8")
+    assert shown(parse(f"<meta charset=windows-1251><p>{sentence}".encode("cp1251"))) == [sentence]
 
 
 def test_broken_characters_and_nuls_break_nothing() -> None:

@@ -1,7 +1,8 @@
 """A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
 
 `decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
-`names` knows what a page calls its own parts, `images` which file an image stands for, `select` what the page is about.
+`names` knows what a page calls its own parts, `images` which file an image stands for. What the page is about is
+decided in `select`: by rules, and by `score`, whose weights were learned, on the `evidence` for each text.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from dataclasses import dataclass
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from curate.document import Segment, image_segment, text_segment
-from curate.html.blocks import Piece
+from curate.html.blocks import Found, Piece
 from curate.html.guard import Limits, PageError, characters
 from curate.html.select import main_pieces
 from curate.html.walk import Walker
 
-__all__ = ["Limits", "Page", "PageError", "parse"]
+__all__ = ["Limits", "Page", "PageError", "Walked", "parse", "walked"]
 
 _MAX_TITLE_CHARS = 1000
+_UNSCRIPTED = 4
+"""A page with so many times its words in `<noscript>` shows nothing else before its scripts have run."""
+
 _DEFAULT_LIMITS = Limits()
 
 
@@ -42,6 +46,17 @@ class Page:
     drawings: int
 
 
+@dataclass(frozen=True)
+class Walked:
+    """A page before it is decided what it is about."""
+
+    title: str | None
+    language: str | None
+    encoding: str
+    drawings: int
+    found: Found
+
+
 def parse(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: Limits = _DEFAULT_LIMITS
 ) -> Page:
@@ -50,27 +65,39 @@ def parse(
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
     not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
     """
-    text, encoding, drawings = characters(data, content_type, limits)
-    tree = LexborHTMLParser(text)
-    body = tree.body
-    if body is None:
-        raise PageError("empty_page", "no body")
-    title, found = _title(tree), Walker(url, _base(tree), limits).walk(body)
-    kept = main_pieces(found.containers, found.pieces, title or "")
+    page = walked(data, url, content_type, limits)
+    found = page.found
+    kept = main_pieces(found.containers, found.pieces, page.title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
     return Page(
-        title=title,
-        language=_language(tree),
-        encoding=encoding,
+        title=page.title,
+        language=page.language,
+        encoding=page.encoding,
         segments=_segments(kept),
         words=words,
         all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
         images=sum(1 for piece in kept if piece.url),
         images_left_out=found.images_left_out,
-        drawings=drawings,
+        drawings=page.drawings,
     )
+
+
+def walked(
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: Limits = _DEFAULT_LIMITS
+) -> Walked:
+    """All that stands in a page; arguments and errors as for `parse`."""
+    text, encoding, drawings = characters(data, content_type, limits)
+    tree = LexborHTMLParser(text)
+    body = tree.body
+    if body is None:
+        raise PageError("empty_page", "no body")
+    base = _base(tree)
+    found = Walker(url, base, limits).walk(body)
+    if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
+        found = Walker(url, base, limits, scripted=False).walk(body)
+    return Walked(_title(tree), _language(tree), encoding, drawings, found)
 
 
 def _segments(pieces: Sequence[Piece]) -> list[Segment]:

@@ -44,9 +44,13 @@ class Piece:
     link_words: int = 0
     links: int = 0
     group: int = -1
+    tag: str = ""
+    """The element that it ends with."""
     url: str = ""
     alt: str | None = None
     caption: str | None = None
+    aside: int = 0
+    """What `names` says of it that is beside the text."""
 
 
 @dataclass
@@ -56,4 +60,6 @@ class Found:
     containers: list[Container] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     words_left_out: int = 0
+    words_unscripted: int = 0
+    """Words in `<noscript>`: for a reader without scripts."""
     images_left_out: int = 0

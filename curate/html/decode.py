@@ -13,6 +13,8 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codec
 _SEEN = 4096
 """The first bytes of a file, in which an encoding is looked for; browsers look at 1024."""
 
+_ODD = bytes(range(0x80, 0x100))
+_MANY_ODD = 32
 _DECLARED = re.compile(rb"""<(?:meta\b[^>]*?\bcharset|\?xml\b[^>]*?\bencoding)\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I)
 _HINT = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I)
 
@@ -54,7 +56,9 @@ _CODECS = {
 
 def decode(data: bytes, content_type: str | None = None) -> tuple[str, str]:
     """The characters and the encoding's name; `content_type` is HTTP's header, or the bare name of an encoding."""
-    encoding = _marked(data) or _said(content_type) or _declared(data)
+    encoding = _marked(data) or _said(content_type)
+    if encoding is None:
+        encoding = "utf-8" if _is_surely_utf8(data) else _declared(data)
     if encoding is None:
         encoding = "utf-8" if _is_utf8(data) else "cp1252"
     text = data.decode(encoding, "replace")
@@ -78,6 +82,12 @@ def _said(content_type: str | None) -> str | None:
 def _declared(data: bytes) -> str | None:
     found = _DECLARED.search(data[:_SEEN])
     return _CODECS.get(found[1].decode("ascii", "replace").lower()) if found else None
+
+
+def _is_surely_utf8(data: bytes) -> bool:
+    """Saved pages keep the `<meta>` of the encoding that they had; so many bytes are not UTF-8 by chance."""
+    odd = len(data) - len(data.translate(None, _ODD))
+    return odd >= _MANY_ODD and _is_utf8(data)
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -89,7 +89,7 @@ def characters(data: bytes, content_type: str | None, limits: Limits) -> tuple[s
     _check_attributes(text, limits)
     if text.count("</") + len(opened) > _MANY_TAGS:
         return _REOPENED.sub(r"<\1x-\2", _matched(text)), encoding, drawings
-    if sum(name in _FORMATTING for name in map(str.lower, opened)) > _MANY_FORMATTING:
+    if sum(map(_FORMATTING.__contains__, map(str.lower, opened))) > _MANY_FORMATTING:
         text = _REOPENED.sub(r"<\1x-\2", text)
     return text, encoding, drawings
 

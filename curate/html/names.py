@@ -16,7 +16,7 @@ def listed(words: str) -> frozenset[str]:
 
 
 SKIPPED = listed(
-    "nav footer button select option optgroup input textarea datalist dialog object embed canvas audio"
+    "nav footer select option optgroup input textarea datalist dialog object embed canvas audio"
     " video map head title link meta base param source track col colgroup rt rp progress meter menuitem label legend"
     " address frameset"
 )
@@ -27,8 +27,15 @@ _PARTS = listed("article section")
 _NAMED_BY_ID = listed("div ul ol dl form table td")
 """Elsewhere an id is mostly made of a heading's words, for links to it."""
 
-_ROLES = listed("navigation banner contentinfo complementary search dialog alertdialog menu menubar toolbar tooltip")
+_ROLES = listed("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip")
+_ASIDE_ROLES = listed("complementary")
+HIDDEN, COMMENT, ASIDE = 1, 2, 4
+SHORT_ASIDE = 15
+"""Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
+
+HIDES = listed("style hidden aria-hidden")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 _ENDS = (
@@ -39,34 +46,44 @@ _ENDS = (
 _NOISE = (
     # getting around
     "nav|navbar|navigation|docnav|navheader|navfooter|subnav|topnav|sidenav|mainnav|breadcrumbs?|crumbs?|path|pagination"
-    "|pager|paging|menu|mainmenu|submenu|dropdown|mega-?menu|toc|table-of-contents|skip|skip-?links?|skip-to-content"
-    "|jump-?links|prev-?next|next-?prev|post-navigation|page-numbers|back-?to-?top|site-?map|sphinxsidebar|related"
+    "|pager|paging|menu|mainmenu|submenu|mega-?menu|skip-?links?|skip-to-content"
+    "|prev-?next|next-?prev|post-navigation|page-numbers|back-?to-?top|site-?map"
     "|headerlink|mw-editsection|editsection|catlinks|navbox"
     # head and foot of a site
     "|footer|site-?footer|page-?footer|foot|colophon|masthead|site-?header|top-?bar|header-?bar|global-?header"
-    "|copyright|legal|disclaimer|imprint|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col|toolbar|utility"
+    "|copyright|imprint|toolbar|utility"
     # consent and offers
     "|cookies?|cookie-?(?:banner|notice|consent|bar|law|policy)|consent|gdpr|ccpa|privacy-?(?:banner|notice)"
-    "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall|popup|pop-?up|modal|lightbox"
-    "|interstitial|app-?banner|announcements?|promo|promotion|promos|advert|adverts|advertisement|advertising|ads"
+    "|newsletter|subscribe|subscription|sign-?up|log-?in|register|paywall"
+    "|interstitial|app-?banner|advert|adverts|advertisement|advertising|ads"
     "|ad(?=[-_])|adslot|adsense|ad-?slot|ad-?unit|dfp|sponsor|sponsored|sponsors|video-?(?:embed|player)|jwplayer|taboola|outbrain"
-    # what else there is
-    "|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?"
-    "|suggested|suggestions|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next"
-    "|most-?(?:read|popular)|popular|trending|latest|recent|recent-?posts|teasers?|cross-?sell|upsell"
-    "|recently-?viewed"
     # people around a text
     "|share|sharing|share-?(?:buttons|bar|links)|social|social-?(?:media|links|share|icons)|sharedaddy|addthis"
-    "|addtoany|follow-?us|likes|comments?|comment-?(?:list|section|form)|commentlist|disqus|respond|reply-?form"
-    "|trackbacks?|pingbacks?|author-?(?:bio|box)|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?"
-    "|tag-?(?:list|cloud)|tagcloud|categories|post-?tags|signature|author|author-?(?:name|info|card|line)|dateline"
-    "|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published|topic-actions"
-    "|linklist|navlinks|user-?info|userinfo|profile|avatar|postprofile|rating|votes?|voting|printonly|noprint"
-    "|no-print|screen-reader-text|sr-only|visually-?hidden|visuallyhidden|assistive-text|a11y-hidden|search"
-    "|search-?(?:form|box|bar)|feedback|survey"
+    "|addtoany|follow-?us|likes|disqus|respond|reply-?form|comment-?form|trackbacks?|pingbacks?|tag-?cloud|topic-actions"
+    "|linklist|navlinks|avatar|voting|screen-reader-text|sr-only|visually-?hidden|assistive-text|a11y-hidden"
+    "|search-?(?:form|box|bar)|survey"
 )
+_ASIDE = (
+    "skip|jump-?links|toc|table-of-contents|dropdown|sphinxsidebar"
+    "|legal|disclaimer|sidebar|side-?bar|rail|right-?rail|left-?rail|right-?col"
+    "|popup|pop-?up|modal|lightbox|announcements?|promo|promotion|promos"
+    # what else there is
+    "|related|related-?(?:posts?|articles?|products?|stories|links|content|topics|questions)|recommend(?:ed|ations?)?"
+    "|suggested|suggestions|similar|also-?like|you-?may|more-?from|read-?more|read-?next|up-?next"
+    "|most-?(?:read|popular)|popular|trending|latest|recent|recent-?posts|teasers?|cross-?sell|upsell"
+    "|recently-?viewed|search|feedback|noprint|no-print|printonly"
+    # who wrote it, and when
+    "|author-?(?:bio|box)|about-?author|bio|byline|post-?meta|entry-?meta|meta|metadata|tags?"
+    "|tag-?list|categories|post-?tags|signature|author|author-?(?:name|info|card|line)|dateline"
+    "|timestamp|post-?date|post-?(?:footer|labels?|timestamp)|date-?header|vcard|entry-?date|published"
+    "|user-?info|userinfo|profile|postprofile|rating|votes?"
+)
+_COMMENT = "comments?|comment-?(?:list|section|body|text|content|area|thread|tree|item|wrapper)|commentlist"
 _BEFORE = "site|page|main|global|primary|secondary|top|bottom|left|right|js|c|m|l|widget|post|article|entry|user|blog"
-_NOISE_NAME = re.compile(rf"(?:(?:{_BEFORE})[-_]+)*(?:{_NOISE})(?:[-_]+(?:{_ENDS}|\d+|left|right|top|bottom))*", re.I)
+_AFTER = rf"(?:[-_]+(?:{_ENDS}|\d+|left|right|top|bottom))*"
+_NOISE_NAME = re.compile(
+    rf"(?:(?:{_BEFORE})[-_]+)*(?:(?P<noise>{_NOISE})|(?P<aside>{_ASIDE})|(?P<comment>{_COMMENT})){_AFTER}", re.I
+)
 _KEPT_ASIDE = re.compile(
     r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
 )
@@ -88,7 +105,7 @@ def is_hidden(attributes: Attributes) -> bool:
     if "style" in attributes and _HIDING.search(attributes["style"] or ""):
         return True
     if "hidden" in attributes and attributes["hidden"] != "until-found":
-        return True
+        return not _STREAMED.match(attributes.get("id") or "")
     return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
 
 
@@ -99,6 +116,9 @@ class Said:
     kind: str
     """Tag and class; empty where they say nothing."""
     noise: bool = False
+    """Navigation, head and foot of a site, consent, offers: never text of the page."""
+    aside: int = 0
+    """What may be: HIDDEN, COMMENT, ASIDE, added up."""
     main: bool = False
     figure: bool = False
     caption: bool = False
@@ -110,9 +130,12 @@ def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
     if not attributes:
         return _said(tag, "", "", "")
-    get = attributes.get
-    role = (get("role") or "")[:40].lower() or ("article" if get("itemprop") == "articleBody" else "")
-    return _said(tag, (get("class") or "")[:400], (get("id") or "")[:60], role)
+    role = ""
+    if "role" in attributes:
+        role = (attributes["role"] or "")[:40].lower()
+    if not role and attributes.get("itemprop") == "articleBody":
+        role = "article"
+    return _said(tag, (attributes.get("class") or "")[:400], (attributes.get("id") or "")[:60], role)
 
 
 @lru_cache(maxsize=4096)
@@ -121,14 +144,14 @@ def _said(tag: str, classes: str, name: str, role: str) -> Said:
     if tag in _NAMED_BY_ID and "section" not in words:
         words += name.split()[:1]
     known = set(words)
-    noise = (
-        role in _ROLES or classes.lower() == "ad" or any(_NOISE_NAME.fullmatch(_CAMEL.sub("-", word)) for word in words)
-    )
+    groups = {found.lastgroup for word in words if (found := _NOISE_NAME.fullmatch(_CAMEL.sub("-", word)))}
+    aside = (COMMENT if "comment" in groups else 0) | (ASIDE if "aside" in groups or role in _ASIDE_ROLES else 0)
     if tag == "aside":
-        noise = not _KEPT_ASIDE.search(classes)
+        aside = 0 if _KEPT_ASIDE.search(classes) else ASIDE
     return Said(
         kind=f"{tag} {classes}" if classes or tag in _PARTS else "",
-        noise=noise,
+        noise=role in _ROLES or classes.lower() == "ad" or "noise" in groups,
+        aside=aside,
         main=tag in _MAIN or role in _MAIN or any(_MAIN_NAME.fullmatch(word) for word in words),
         figure=tag == "figure" or not _FIGURE.isdisjoint(known),
         caption=tag == "figcaption" or not _CAPTION.isdisjoint(known),

@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, Piece
+from curate.html.evidence import Rules, evidence
+from curate.html.names import ASIDE, COMMENT, HIDDEN, SHORT_ASIDE
+from curate.html.score import scores
 
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
 _ROW_WORDS = 3  # and so is an item of a list or a row of a table
@@ -28,6 +31,8 @@ _NEARLY_ALL = 0.85
 _HARDLY_MORE = 0.05
 _SOMEWHAT_MORE = 1.3
 _MAIN_SHARE = 0.5
+_LINKS_TO_PROSE = 1.5
+_IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
 
 
@@ -35,23 +40,96 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
-    _count(containers, pieces)
-    weights = _weights(containers, pieces)
-    root = _climbed(containers, weights, _deepest(containers, weights, _main_root(containers, weights)))
-    links = _link_parts(containers, root)
-    inside = _below(containers, root)
-    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
-    likely = [not (links[piece.inside] or _is_navigation(piece)) for piece in pieces]
-    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
-    heading = _heading(pieces, begin, title.casefold())
-    kept = []
-    for at, piece in enumerate(pieces):
-        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
-        if at == heading or (likely[at] and (inside[piece.inside] or near)):
-            kept.append(piece)
+    rules = by_rules(containers, pieces, title.casefold())
+    kept = _kept(pieces, rules, _wanted(containers, pieces, rules))
+    kept = kept or [piece for piece, keep in zip(pieces, rules.kept, strict=True) if keep]
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
     return _without_repeats(kept)
+
+
+def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rules) -> dict[int, bool]:
+    """Of each text, by its place, whether it is of the main part; where nothing would be, the rules decide."""
+    texts = [at for at, piece in enumerate(pieces) if not piece.url]
+    if not texts:
+        return {}
+    found = scores(evidence(containers, pieces, texts, rules)) > 0
+    is_prose = _is_prose(pieces, rules)
+    wanted = {
+        at: at == rules.heading or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_beside(pieces[at]))
+        for at, keep in zip(texts, found, strict=True)
+    }
+    return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
+
+
+def _is_prose(pieces: Sequence[Piece], rules: Rules) -> bool:
+    """Whether a page is for reading: others are lists of links, which are then what they are about."""
+    kept = sum(piece.words - piece.link_words for piece, keep in zip(pieces, rules.kept, strict=True) if keep)
+    links = sum(piece.link_words for piece, linked in zip(pieces, rules.linked, strict=True) if linked)
+    return _LINKS_TO_PROSE * kept >= links or links < _RUNNING_WORDS
+
+
+def _is_beside(piece: Piece) -> bool:
+    """Comments on a text; and what is beside it and short: a name, a date, a message for a case."""
+    return bool(piece.aside & COMMENT or (piece.aside and piece.words < SHORT_ASIDE))
+
+
+def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:
+    """Texts that are wanted; images that the rules keep next to one, or at an end; the headings of both."""
+    near = {at: keep or (pieces[at].block == "heading" and rules.kept[at]) for at, keep in wanted.items()}
+    keep = [rules.kept[at] if piece.url else wanted[at] for at, piece in enumerate(pieces)]
+    above, last = [], True  # whether the nearest text above stays
+    for at in range(len(pieces)):
+        above.append(last)
+        last = near.get(at, last)
+    below = True
+    stands: bool | None = None  # whether anything does down to the next heading; None where nothing was there
+    for at in range(len(pieces) - 1, -1, -1):
+        if pieces[at].url:
+            keep[at] = keep[at] and (above[at] or below)
+        below = near.get(at, below)
+        if pieces[at].block == "heading":
+            keep[at] = at == rules.heading or (keep[at] if stands is None else stands and (keep[at] or rules.kept[at]))
+        stands = None if pieces[at].block == "heading" else bool(stands) or keep[at]
+    return [piece for piece, each in zip(pieces, keep, strict=True) if each]
+
+
+def by_rules(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> Rules:
+    """What is kept by rules alone."""
+    _settle_asides(pieces)
+    _count(containers, pieces)
+    weights = _weights(containers, pieces)
+    deepest = _deepest(containers, weights, _main_root(containers, weights))
+    root = _climbed(containers, weights, deepest)
+    links = _link_parts(containers, root)
+    inside = _below(containers, root)
+    around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
+    linked = [links[piece.inside] or _is_navigation(piece) for piece in pieces]
+    likely = [not (piece.aside or only_links) for piece, only_links in zip(pieces, linked, strict=True)]
+    begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
+    heading = _heading(pieces, begin, title)
+    kept = []
+    for at, piece in enumerate(pieces):
+        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
+        kept.append(at == heading or (likely[at] and (inside[piece.inside] or near)))
+    return Rules(weights, root, _below(containers, deepest), linked, kept, heading)
+
+
+def _settle_asides(pieces: Sequence[Piece]) -> None:
+    """What is beside the text is less than the text: a page of comments is a discussion, a hidden one shows itself."""
+    running = Counter[int]()
+    for piece in pieces:
+        if piece.words >= _RUNNING_WORDS and piece.link_words < piece.words / 2:
+            running[piece.aside] += piece.words
+    for bit in (HIDDEN, COMMENT, ASIDE):
+        beside = sum(words for aside, words in running.items() if aside & bit)
+        if beside > _IS_THE_TEXT * running[0]:
+            for piece in pieces:
+                piece.aside &= ~bit
+            shown = Counter[int]()
+            for aside, words in running.items():
+                shown[aside & ~bit] += words
+            running = shown
 
 
 def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
@@ -117,6 +195,8 @@ def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
 def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
     """Words and linked words of each container, with all in it: a child always stands after its parent."""
     for piece in pieces:
+        if piece.aside:
+            continue
         holder = containers[piece.inside]
         holder.words += piece.words
         holder.link_words += piece.link_words
@@ -135,7 +215,7 @@ def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[i
         weights = [0] * len(containers)
         for piece in pieces:
             enough = piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least)
-            if enough and piece.block != "heading" and piece.link_words < piece.words / 2:
+            if enough and not piece.aside and piece.block != "heading" and piece.link_words < piece.words / 2:
                 weights[piece.inside] += piece.words - piece.link_words
         for at in range(len(containers) - 1, 0, -1):
             weights[containers[at].parent] += weights[at]

@@ -25,7 +25,7 @@ _WRITES = {
 }
 
 
-@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=1)
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=2)
 def html_document(
     pages: Sequence[bytes],
     origins: Sequence[str],

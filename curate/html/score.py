@@ -1,0 +1,41 @@
+"""Whether a text is of its page's main part: sums of small decision trees over its evidence, in whole numbers.
+
+All trees have one depth and ask the same questions of every row (oblivious trees, as in Prokhorenkova et al. 2018,
+CatBoost), so a page is a handful of array operations, and equal on every processor. `bench/html_weights.py` made them.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+_DEPTH = 3
+_ROWS = 256
+"""So many at once: memory stays flat however long the page."""
+
+
+def scores(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
+    """One number a row: above zero where it is rather of the main part than not."""
+    columns, limits, values, least = _trees()
+    parts = [evidence.T[:, at : at + _ROWS] for at in range(0, len(evidence), _ROWS)]
+    found = []
+    for part in parts:
+        above = (part[columns] > limits).view(np.int8).reshape(_DEPTH, len(values), -1)
+        leaves = 4 * above[0] + 2 * above[1] + above[2]
+        found.append(np.take_along_axis(values, leaves.astype(np.int64), axis=1).sum(axis=0))
+    return np.concatenate(found) - least
+
+
+@cache
+def _trees() -> tuple[Ints, Ints, Ints, int]:
+    """The columns that the trees ask for and the limits they compare them with, by level; each tree's leaves."""
+    found = json.loads((files("curate") / "weights" / "html-trees.json").read_text("utf-8"))
+    columns, limits, values = (np.array(found[name], np.int64) for name in ("columns", "limits", "values"))
+    assert columns.shape[1] == _DEPTH
+    return columns.T.ravel(), limits.T.reshape(-1, 1).astype(np.int32), values, int(found["least"])
