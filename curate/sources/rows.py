@@ -90,10 +90,12 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
 
 
 def table_identity(source: Table) -> Any:
-    """What names a table's content: its files' names and hashes."""
-    if source.path is None:
-        return [source.huggingface, source.split]
-    return hashed(source.path)
+    """What names a table's content: its files' names and hashes; of a dataset that is a folder, what lies in it."""
+    if source.path is not None:
+        return hashed(source.path)
+    assert source.huggingface is not None
+    folder = Path(source.huggingface)
+    return [source.huggingface, source.split, walk_identity(folder) if folder.is_dir() else None]
 
 
 def hashed(pattern: str) -> Any:
@@ -119,8 +121,10 @@ def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
 
 
 def walk_identity(root: Path) -> Any:
-    """What names a folder's content: every file's name, size and time."""
-    return [[name, *stat(root / name)] for name in walk(root)]
+    """What names a folder's content: every file's name, size and time, and where links to folders lead."""
+    links = [path for folder, names, _ in os.walk(root) for name in names if (path := Path(folder, name)).is_symlink()]
+    led = sorted([path.relative_to(root).as_posix(), os.readlink(path)] for path in links)
+    return [[[name, *stat(root / name)] for name in walk(root)], led]
 
 
 def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
