@@ -23,7 +23,7 @@ from curate.sources.rows import (
     failed,
     hashed,
     listed,
-    stat,
+    stat_if_there,
     walk_identity,
     with_body,
 )
@@ -55,9 +55,9 @@ def beside(source: Folder) -> Callable[[list[Row]], Any]:
     sidecars = () if source.captions else (".txt", ".json")
 
     def files(rows: list[Row]) -> Any:
-        images = [Path(source.path, row["origin"]) for row in rows if not row.get("error")]
-        paths = [path for image in images for path in (image, *map(image.with_suffix, sidecars))]
-        return [stat(path) if os.path.lexists(path) else None for path in paths]
+        images = [os.path.join(source.path, row["origin"]) for row in rows if not row.get("error")]
+        paths = [path for image in images for path in (image, *(Path(image).with_suffix(s) for s in sidecars))]
+        return [stat_if_there(path) for path in paths]
 
     return files
 

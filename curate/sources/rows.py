@@ -103,13 +103,21 @@ def hashed(pattern: str) -> Any:
     return [[p.name, file_sha256(p)] for p in expand(pattern)]
 
 
-def stat(path: Path) -> tuple[int, int]:
+def stat(path: Path | str) -> tuple[int, int]:
     """Size and time of change of a file, or of what a link leads to: what names it without reading it."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:  # a link that leads nowhere, or in a circle
-        found = path.lstat()
+        found = os.lstat(path)
     return found.st_size, found.st_mtime_ns
+
+
+def stat_if_there(path: Path | str) -> tuple[int, int] | None:
+    """The same of a path that a stranger wrote; None where there is nothing."""
+    try:
+        return stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in it
+        return None
 
 
 def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
