@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import tarfile
 import threading
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_archives import http as http_answer
 from test_archives import record
-from test_kinds import Pictures
+from test_kinds import OWN, Pictures
 
 STEPS: list[dict[str, Any]] = [
     {"op": "text_basic", "keep": {"words": {"min": 2}}},
@@ -256,3 +257,31 @@ def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplac
         place.curate("run", recipe(14, 3), "--inline", "--set", f"out={place.out}")
         assert place.published() == grown
         server.shutdown()
+
+
+def test_pictures_that_other_columns_took_over_are_not_written_over_though_their_own_columns_are_gone(
+    place: Workplace,
+) -> None:
+    place.write_module("own_ops", OWN)
+    rows = [json.dumps({"text": "word " * (n % 4 + 1) + chr(97 + n) * 5}) + "\n" for n in range(12)]
+    (place.root / "texts.jsonl").write_text("".join(rows))
+
+    def recipe(words: int, **more: Any) -> Path:
+        steps = [
+            {"op": "text_basic", "name": "of", "keep": {"of.words": {"min": words}}},
+            {"op": "repeated_lines"},
+            {"op": "without_repeated_lines"},
+            {"op": "own_ops:drawn"},
+        ]
+        source = {"type": "text", "path": str(place.root / "texts.jsonl")}
+        return place.recipe(kind="ocr", source=source, steps=steps, shard_samples=12, **more)
+
+    assert place.run(recipe(2)).steps["drawn"]["computed"] == 12
+    (first,) = place.out.glob("pool-*/columns/drawn-*/*.parquet")
+    assert place.run(recipe(3)).steps["drawn"]["computed"] == 0  # the pictures are those of the first columns
+    pictures = place.published()["00000.tar"]
+    first.unlink()
+    shutil.rmtree(place.out / "stages")
+    assert place.run(recipe(2)).steps["drawn"]["computed"] == 3  # what the second had not let in
+    assert place.run(recipe(3)).steps["drawn"]["computed"] == 0
+    assert place.published()["00000.tar"] == pictures

@@ -28,6 +28,9 @@ from curate.sources.rows import (
     with_body,
 )
 
+SIDECARS = (".txt", ".json")
+"""What a caption beside an image ends in; the first that is there is read."""
+
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
 
@@ -52,12 +55,11 @@ def rows(source: Folder) -> Iterator[Row]:
 
 def beside(source: Folder) -> Callable[[list[Row]], Any]:
     """The images of rows and, without a table, what lies beside them: size and time of each."""
-    sidecars = () if source.captions else (".txt", ".json")
 
     def files(rows: list[Row]) -> Any:
         images = [os.path.join(source.path, row["origin"]) for row in rows if not row.get("error")]
-        paths = [path for image in images for path in (image, *(Path(image).with_suffix(s) for s in sidecars))]
-        return [stat_if_there(path) for path in paths]
+        sidecars = [] if source.captions else [Path(image).with_suffix(s) for image in images for s in SIDECARS]
+        return [*map(stat_if_there, images), *map(stat_if_there, sidecars)]
 
     return files
 
@@ -95,9 +97,8 @@ def image_row(origin: str, text: str, meta: str, body: bytes) -> Row:
 def _sidecar(image: Path, source: Folder) -> tuple[str, str]:
     """The caption and meta beside an image. Raises UnreadableError."""
     where = "look at the .txt or .json beside the image"
-    txt, sidecar = image.with_suffix(".txt"), image.with_suffix(".json")
-    path = txt if txt.is_file() else sidecar
-    if not path.is_file():
+    path = next((path for path in map(image.with_suffix, SIDECARS) if path.is_file()), None)
+    if path is None:
         raise UnreadableError("missing_caption", where)
     if not lies_in(path, source.path):
         raise UnreadableError("unsafe_name", where)
