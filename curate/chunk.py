@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +53,7 @@ class Chunk:
         self._decoded: dict[int, images.Decoded] = {}
         self._pixels = 0
         self._values: dict[str, Values] = {}
+        self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
 
     def read(self, name: str, batch: Sequence[int]) -> list[Any]:
         """One argument of an op: what `name` is for these rows; a column of that name goes before the source's own."""
@@ -72,13 +72,20 @@ class Chunk:
         return [self._rows[n][name] for n in batch]
 
     def _of_column(self, name: str, batch: Sequence[int]) -> list[Any]:
-        values = self._column(name).take(batch)
-        found = values.to_pylist()
-        if values.type == BLOB:
+        kind, ahead = self._ahead.get(name, (pa.null(), {}))
+        if all(n in ahead for n in batch):
+            found = [ahead.pop(n) for n in batch]  # given once: an op may change what it is given
+        else:
+            kind, found = self._plain(name, batch)
+        if kind == BLOB:
             return [self._blob(value) for value in found]
-        if values.type == pa.list_(BLOB):
+        if kind == pa.list_(BLOB):
             return [None if row is None else [self._blob(value) for value in row] for row in found]
-        return list(found)
+        return found
+
+    def _plain(self, name: str, batch: Sequence[int]) -> tuple[pa.DataType, list[Any]]:
+        values = self._column(name).take(batch)
+        return values.type, list(values.to_pylist())
 
     def _blob(self, value: dict[str, Any] | None) -> Blob | None:
         return None if value is None else Blob(**value, reader=self._blobs.read)
@@ -91,10 +98,13 @@ class Chunk:
         return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
 
     def inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
-        """A digest of the values, made by earlier steps, that an op reads of each of these rows."""
+        """A digest of the values, made by earlier steps, that an op reads of each of these rows; it reads them next."""
         names = sorted(name for name in read_columns(step.spec) if name in self._values or name in self._columns)
-        rows = zip(*(self._column(name).take(batch).to_pylist() for name in names), strict=True)
-        return {n: _digest(row) for n, row in zip(batch, rows, strict=True)}
+        found = {name: self._plain(name, batch) for name in names}
+        rows = zip(*(values for _, values in found.values()), strict=True)
+        digests = {n: _digest(row) for n, row in zip(batch, rows, strict=True)}
+        self._ahead = {name: (kind, dict(zip(batch, values, strict=True))) for name, (kind, values) in found.items()}
+        return digests
 
     def decoded(self, number: int) -> images.Decoded:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
@@ -149,6 +159,7 @@ class Chunk:
         """
         if not self.alive:
             return
+        self._ahead = {}
         values = {own: _values(own, old, fresh) for own in (*step.columns, "error")}
         self._values |= {shown: values[own] for own, shown in step.columns.items()}
         if "image" in step.columns.values():
@@ -164,9 +175,11 @@ class Chunk:
         return self._values[shown] if shown in self._values else self._columns[shown]
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
+
 def _digest(values: Sequence[Any]) -> Digest:
-    said = json.dumps(values, ensure_ascii=False, default=lambda v: v.hex() if isinstance(v, bytes) else str(v))
-    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(_as_json(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> Values:
@@ -180,13 +193,11 @@ def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> Values
 class Store:
     """The tar of the bytes that a step's op brings for a shard: begun with the first, committed before the columns."""
 
-    def __init__(self, pool: Pool, step: Resolved, shard: int, done: ColumnsFile | None) -> None:
+    def __init__(self, pool: Pool, step: Resolved, shard: int) -> None:
         self._columns = step.spec.stored
-        blocks = done.blocks(self._columns) if done is not None else ()
-        named = {tar for block in blocks for name in self._columns for tar in _tars(block, name)}
-        # One more than any that rows name: a retry forgets rows, and with them perhaps all of an earlier tar.
-        mine = [int(tar.rsplit(".", 2)[1]) for tar in named if Path(tar).parent.name == step.key]
-        self._path = pool.stored(step.key, shard, max(mine, default=-1) + 1)
+        paths = (pool.stored(step.key, shard, attempt) for attempt in itertools.count())
+        # Never one that is there: rows of other columns, which took these over, may name what is in it.
+        self._path = next(path for path in paths if not path.exists())
         self._name = self._path.relative_to(pool.folder).as_posix()
         self._stack = ExitStack()
         self._writer: ShardWriter | None = None
@@ -229,11 +240,3 @@ class Store:
             | {"tar": self._name, "offset": part.offset, "nbytes": part.size, "ext": value.ext, "sha256": digest}
             | size
         )
-
-
-def _tars(table: pa.Table, column: str) -> set[str]:
-    """The tars that a column of bytes names."""
-    values = table[column].combine_chunks()
-    if values.type != BLOB:
-        values = values.flatten()
-    return {tar for tar in pc.unique(pc.struct_field(values, "tar")).to_pylist() if tar is not None}

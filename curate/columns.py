@@ -81,17 +81,20 @@ def in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
 
 
 class ColumnsFile:
-    """Committed columns of a shard. Holds the numbers of its rows, and the block that was read last."""
+    """Committed columns of a shard. Holds the numbers of its rows, and the block that was read last.
+
+    The file stays open, so that what is read is what was there, though it be written anew meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with pq.ParquetFile(path, memory_map=True) as file:
-            self._meta = file.metadata
-            self.rows: npt.NDArray[np.int32] = file.read(["row"], use_threads=False)["row"].to_numpy()
-            self.schema: pa.Schema = file.schema_arrow
+        self.path = path
+        self._file = pq.ParquetFile(path)  # not mapped: pages of a file that stays open would count as memory held
+        self.rows: npt.NDArray[np.int32] = self._file.read(["row"], use_threads=False)["row"].to_numpy()
+        self.schema: pa.Schema = self._file.schema_arrow
         self._held: tuple[int, pa.Table] | None = None
         self._columns: dict[str, Column] = {}
-        sizes = [self._meta.row_group(n).num_rows for n in range(self._meta.num_row_groups)]
+        meta = self._file.metadata
+        sizes = [meta.row_group(n).num_rows for n in range(meta.num_row_groups)]
         self.starts: Ints = np.cumsum(np.array([0, *sizes], np.int64))[:-1]
 
     def blocks(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -130,8 +133,7 @@ class ColumnsFile:
 
     def read(self, number: int, columns: Sequence[str] | None) -> pa.Table:
         """A block; all columns, or some."""
-        with pq.ParquetFile(self._path, memory_map=True, metadata=self._meta) as file:
-            return file.read_row_group(number, list(columns) if columns is not None else None, use_threads=False)
+        return self._file.read_row_group(number, list(columns) if columns is not None else None, use_threads=False)
 
 
 class Column:
@@ -213,11 +215,12 @@ class Joined:
         self._old, self._place, self._fresh = old, {number: at for at, number in enumerate(rows)}, fresh
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:
-        """The values of these rows, in their order."""
+        """The values of these rows, in their order; null where a row has none."""
         wanted = [int(n) for n in numbers]
         earlier = [n for n in wanted if n not in self._place]
-        before = self._old.take(earlier).chunks if self._old is not None else []
-        both = pa.chunked_array([*before, *self._fresh.chunks], self._fresh.type)
+        kind = self._fresh.type
+        before = self._old.take(earlier).chunks if self._old is not None else [pa.nulls(len(earlier), kind)]
+        both = pa.chunked_array([*before, *self._fresh.chunks], kind)
         place = {n: at for at, n in enumerate(earlier)}
         return both.take(
             pa.array([place[n] if n in place else len(earlier) + self._place[n] for n in wanted], pa.int64())

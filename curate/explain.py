@@ -57,11 +57,14 @@ def _whole_of(folder: Path, uid: str) -> str | None:
 
 
 def read_summary(out: Path) -> dict[str, Any]:
-    """The funnel and keys of the last finished run in `out`. Raises ValueError when there is none."""
+    """The funnel and keys of the last finished run in `out`. Raises ValueError when there is none that can be read."""
     path = out / "funnel.json"
     if not path.exists():
         raise ValueError(f"{out}: no finished run here; give the `out` folder of a recipe that was run")
-    return dict(json.loads(path.read_text()))
+    found = dict(json.loads(path.read_text()))
+    if not isinstance(found["pool"], dict):
+        raise ValueError(f"{out}: its last run was made by an earlier version of curate; run the recipe again")
+    return found
 
 
 def column(out: Path, name: str) -> pa.Table:

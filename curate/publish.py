@@ -31,6 +31,9 @@ MEMORY_LIMIT = "256MB"
 CODEC = "zstd"
 """What packs the content of kept rows until they are published."""
 
+SHORT = 512
+"""Bytes of content below which packing costs more than it saves: a caption's."""
+
 
 def shuffle_key(seed: int, uid: str) -> int:
     """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
@@ -38,7 +41,7 @@ def shuffle_key(seed: int, uid: str) -> int:
 
 
 class Content:
-    """The file of what kept rows consist of, each a compressed JSON object; committed where the `with` ends."""
+    """The file of what kept rows consist of: JSON objects, packed if that is smaller; committed where `with` ends."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._stack = path, ExitStack()
@@ -55,8 +58,9 @@ class Content:
     def add(self, row: Mapping[str, Any]) -> None:
         """The next row's content."""
         said = json.dumps(row, ensure_ascii=False).encode()
+        packed = said if len(said) < SHORT else min(pa.compress(said, CODEC, asbytes=True), said, key=len)
         self._sizes.append(len(said))
-        self._packed.append(self._file.write(pa.compress(said, CODEC, asbytes=True)))
+        self._packed.append(self._file.write(packed))
 
     def columns(self) -> dict[str, pa.Array]:
         """The columns that say where each row's content lies."""
@@ -69,8 +73,10 @@ class Content:
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    packed = blobs.read(row["content"], row["content_at"], row["content_bytes"])
-    return dict(json.loads(pa.decompress(packed, row["content_size"], CODEC, asbytes=True)))
+    said = blobs.read(row["content"], row["content_at"], row["content_bytes"])
+    if len(said) < row["content_size"]:
+        said = pa.decompress(said, row["content_size"], CODEC, asbytes=True)
+    return dict(json.loads(said))
 
 
 def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:

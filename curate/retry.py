@@ -19,6 +19,7 @@ from curate.pool import Pool, is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
 from curate.run import Progress, RunError, Watch, attempts, locked, start_of
 from curate.sample import commit_text, dump_json
+from curate.steps import kindred
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,17 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     """Take the rows whose images did not all come out of a step's columns and all that may hang on it; how many.
 
     That is every folder of columns but those of the steps before it: an earlier recipe's too, to which one may come
-    back. The step's own go last: killed in between, they still say which rows are meant. Columns of group ops are made
-    anew for every attempt and need nothing.
+    back. The step's own go last, and those that it may take values over from: killed in between, they still say which
+    rows are meant, though the step's name is another by then. Columns of group ops are made anew for every attempt and
+    need nothing.
     """
     own = pool.columns(steps[number].key, shard)
-    if not own.exists():
-        return 0
-    rows = _with_absent(ColumnsFile(own), steps[number], lost)
+    asked = [*kindred(pool, steps[number], shard), *([ColumnsFile(own)] if own.exists() else [])]
+    rows = pc.unique(pa.chunked_array([_with_absent(file, steps[number], lost) for file in asked], pa.int32()))
     before = {pool.columns(step.key, shard) for step in steps[:number]}
-    others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()} - before - {own}
-    for path in (*sorted(others), own) if len(rows) else ():
+    last = [file.path for file in asked]
+    others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()}
+    for path in (*sorted(others.difference(before, last)), *last) if len(rows) else ():
         if path.exists() and not is_group(path):
             file = ColumnsFile(path)
             left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())

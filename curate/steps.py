@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.chunk import Chunk, Store
 from curate.columns import ColumnsFile, Grown, Values, in_order
@@ -117,24 +118,39 @@ class Earlier:
     """
 
     def __init__(self, pool: Pool, step: Resolved, shard: int) -> None:
-        own = pool.columns(step.key, shard)
-        others = sorted(own.parent.parent.glob(f"{step.spec.name}-*/{own.name}")) if step.kin else []
-        found = [ColumnsFile(path) for path in others if path != own]
-        kin = (step.kin or "").encode()
-        self._files = [file for file in found if (file.schema.metadata or {}).get(KIN) == kin]
+        self._opened: list[ColumnsFile] = []
+        self._further = kindred(pool, step, shard)
 
-    def find(self, start: int, stop: int, inputs: Mapping[int, bytes]) -> pa.Table | None:
-        """The rows numbered from `start` to before `stop` whose op has read the same; None where there is none."""
-        left = dict(inputs)
+    def find(self, inputs: Mapping[int, bytes]) -> pa.Table | None:
+        """Those of these rows of which the op has read the same; None where there is none."""
+        left = sorted(inputs)
         found = []
-        for file in self._files:
-            table = file.between(start, stop)
-            pairs = zip(table["row"].to_pylist(), table["inputs"].to_pylist(), strict=True)
-            same = [row in left and left[row] == read for row, read in pairs]
-            found.append(table.filter(pa.array(same, pa.bool_())))
-            for row in found[-1]["row"].to_pylist():
-                del left[row]
-        return in_order([table for table in found if table.num_rows])
+        for file in self._files():
+            read = zip(left, file.column("inputs").take(left).to_pylist(), strict=True)
+            if same := [row for row, digest in read if digest == inputs[row]]:
+                table = file.between(same[0], same[-1] + 1)
+                found.append(table.filter(pc.is_in(table["row"], pa.array(same, pa.int32()))))
+                left = sorted(set(left).difference(same))
+            if not left:
+                break
+        return in_order(found)
+
+    def _files(self) -> Iterator[ColumnsFile]:
+        """The files, each opened when those before it did not have all."""
+        yield from self._opened
+        for file in self._further:
+            self._opened.append(file)
+            yield file
+
+
+def kindred(pool: Pool, step: Resolved, shard: int) -> Iterator[ColumnsFile]:
+    """A shard's other columns of the step's op and knobs (see `Resolved.kin`), newest first: it has most of them."""
+    own = pool.columns(step.key, shard)
+    paths = [path for path in own.parent.parent.glob(f"{step.spec.name}-*/{own.name}") if path != own and step.kin]
+    for path in sorted(paths, key=lambda path: (-path.stat().st_mtime_ns, path)):
+        file = ColumnsFile(path)
+        if (file.schema.metadata or {}).get(KIN) == str(step.kin).encode():
+            yield file
 
 
 class Annotator:
@@ -174,15 +190,13 @@ class Annotator:
                 for s, p, d in zip(self._steps, paths, done, strict=True)
             ]
             # Left first: the bytes that columns name are committed before the columns.
-            stores = [
-                stack.enter_context(Store(self._pool, s, shard, d)) for s, d in zip(self._steps, done, strict=True)
-            ]
+            stores = [stack.enter_context(Store(self._pool, step, shard)) for step in self._steps]
             for start in range(0, state.rows.num_rows, CHUNK_ROWS):
                 chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
                 for number, step in enumerate(self._steps):
                     missing = grown[number].missing(chunk.alive)
                     inputs = chunk.inputs(step, missing) if step.kin else {}
-                    known = earlier[number].find(start, start + CHUNK_ROWS, inputs) if inputs else None
+                    known = earlier[number].find(inputs) if inputs else None
                     if known is not None:
                         missing = sorted(set(missing).difference(known["row"].to_pylist()))
                     table = self._annotate(step, chunk, missing, inputs, stores[number]) if missing else None

@@ -270,3 +270,10 @@ def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> Non
     (place.root / "taken").write_text("")
     found = place.run(place.recipe(), "--set", f"out={place.root / 'taken'}")
     assert found.code == 1 and "Errno" not in found.stderr and f"{place.root / 'taken'}: File exists" in found.stderr
+
+
+def test_what_an_earlier_version_made_is_said_to_be_of_an_earlier_version(place: Workplace) -> None:
+    place.out.mkdir()
+    (place.out / "funnel.json").write_text('{"pool": "pool-0123", "key": "4567", "columns": {}}')
+    found = place.curate("explain", "ab", "--out", place.out)
+    assert found.code != 0 and "earlier version" in found.stderr and "Traceback" not in found.stderr

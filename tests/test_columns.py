@@ -83,6 +83,18 @@ def test_rows_let_in_later_join_those_that_were_there_as_if_all_had_been_compute
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
 
 
+def test_what_has_just_been_computed_is_null_where_no_row_is() -> None:
+    assert Joined(None, [5, 9], table([5, 9])["said"]).take([9, 7, 5]).to_pylist() == [["9"] * 0, None, None]
+    assert Joined(None, [7, 8], table([7, 8])["said"]).take([8, 6, 7]).to_pylist() == [["8"] * 2, None, ["7"]]
+
+
+def test_columns_that_are_written_anew_are_read_to_the_end_as_they_were(tmp_path: Path) -> None:
+    write_columns([table([*range(40)])], SCHEMA, path := tmp_path / "c.parquet")
+    file = ColumnsFile(path)
+    write_columns([table([1])], SCHEMA, path)
+    assert pa.concat_tables(file.blocks()).equals(table([*range(40)]))
+
+
 def test_columns_that_were_not_finished_are_not_there(tmp_path: Path) -> None:
     stopped = pytest.raises(ZeroDivisionError)
     with stopped, Grown(tmp_path / "c.parquet", SCHEMA, None) as grown:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import io
 import json
+import os
+import shutil
 import tarfile
 import threading
 from pathlib import Path
@@ -17,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_archives import http as http_answer
 from test_archives import record
-from test_kinds import Pictures
+from test_kinds import OWN, Pictures
 
 STEPS: list[dict[str, Any]] = [
     {"op": "text_basic", "keep": {"words": {"min": 2}}},
@@ -121,6 +124,78 @@ def test_a_caption_beside_a_picture_that_was_written_anew_is_read_anew(place: Wo
     assert b"another caption" in said and len(said) == 3
 
 
+def captions_published(place: Workplace) -> set[str]:
+    """The captions of the dataset."""
+    with tarfile.open(place.dataset / "00000.tar") as tar:
+        return {file.read().decode() for m in tar if m.name.endswith("txt") and (file := tar.extractfile(m))}
+
+
+def test_of_several_tables_of_captions_each_counts(place: Workplace) -> None:
+    place.images(2)
+    for number, name in enumerate(("a", "b")):
+        (place.root / f"captions-{name}.csv").write_text(f"image,text\n{number:05d}.png,by {name}\n")
+    source = {"type": "folder", "path": str(place.src), "captions": str(place.root / "captions-*.csv")}
+    assert place.run(place.recipe(source=source)).json["samples"] == 2
+    (place.root / "captions-b.csv").write_text("image,text\n00001.png,said anew\n")
+    place.run(place.recipe(source=source))
+    assert captions_published(place) == {"by a", "said anew"}
+
+
+def test_a_link_to_another_folder_of_pictures_is_another_source(place: Workplace) -> None:
+    for number, name in enumerate(("old", "new")):
+        (place.src / name).mkdir()
+        (place.src / name / "a.png").write_bytes(place.png(20 + number, 20))
+    (place.src / "current").symlink_to("old")
+    (place.root / "captions.csv").write_text("image,text\ncurrent/a.png,a picture\n")
+    source = {"type": "folder", "path": str(place.src), "captions": str(place.root / "captions.csv")}
+    recipe = place.recipe(source=source, steps=[{"op": "image_size", "keep": {"width": {"min": 21}}}])
+    assert place.run(recipe).json["samples"] == 0
+    (place.src / "current").unlink()
+    (place.src / "current").symlink_to("new")
+    assert place.run(recipe).json["samples"] == 1
+
+
+def test_a_dataset_in_a_folder_of_ones_own_that_changed_is_read_anew(place: Workplace) -> None:
+    (folder := place.root / "hub").mkdir()
+    recipe = place.recipe(kind="text", source={"type": "text", "huggingface": str(folder)})
+    for texts in (["one", "two"], ["one", "two", "three"]):
+        (folder / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        assert place.run(recipe).json["samples"] == len(texts)
+
+
+def test_tars_that_were_moved_are_found_where_they_lie_now(place: Workplace) -> None:
+    with tarfile.open(place.src / "a.tar", "w") as tar:
+        for name, body in (("0.png", place.png()), ("0.txt", b"a picture")):
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    assert place.run(place.recipe(source={"type": "webdataset", "path": str(place.src / "*.tar")})).code == 0
+    once = place.published()
+    place.src.rename(moved := place.root / "moved")
+    publish = {"shard_samples": 7}  # another choice, so that the bytes are read again
+    found = place.run(place.recipe(source={"type": "webdataset", "path": str(moved / "*.tar")}, publish=publish))
+    assert found.code == 0, found.stderr
+    assert place.published()["00000.tar"] == once["00000.tar"]
+
+
+def test_planning_pages_looks_at_their_folder_as_often_for_many_shards_as_for_few(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        (place.src / f"{number}.html").write_text(f"<p>Page {number} tells of the tide.</p>")
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(str(path)), scandir(path))[1])
+    looks = []
+    for rows in (12, 1):
+        listed.clear()
+        out = str(place.root / f"out-{rows}")
+        source = {"type": "html", "path": str(place.src)}
+        assert place.run(place.recipe(kind="text", source=source, shard_samples=rows, out=out, steps=[])).code == 0
+        looks.append(listed.count(str(place.src)))
+    assert looks[0] == looks[1]
+
+
 def test_of_a_list_of_urls_that_grew_only_the_new_are_asked_for_and_a_retry_asks_again_for_all_that_failed(
     place: Workplace,
 ) -> None:
@@ -182,3 +257,31 @@ def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplac
         place.curate("run", recipe(14, 3), "--inline", "--set", f"out={place.out}")
         assert place.published() == grown
         server.shutdown()
+
+
+def test_pictures_that_other_columns_took_over_are_not_written_over_though_their_own_columns_are_gone(
+    place: Workplace,
+) -> None:
+    place.write_module("own_ops", OWN)
+    rows = [json.dumps({"text": "word " * (n % 4 + 1) + chr(97 + n) * 5}) + "\n" for n in range(12)]
+    (place.root / "texts.jsonl").write_text("".join(rows))
+
+    def recipe(words: int, **more: Any) -> Path:
+        steps = [
+            {"op": "text_basic", "name": "of", "keep": {"of.words": {"min": words}}},
+            {"op": "repeated_lines"},
+            {"op": "without_repeated_lines"},
+            {"op": "own_ops:drawn"},
+        ]
+        source = {"type": "text", "path": str(place.root / "texts.jsonl")}
+        return place.recipe(kind="ocr", source=source, steps=steps, shard_samples=12, **more)
+
+    assert place.run(recipe(2)).steps["drawn"]["computed"] == 12
+    (first,) = place.out.glob("pool-*/columns/drawn-*/*.parquet")
+    assert place.run(recipe(3)).steps["drawn"]["computed"] == 0  # the pictures are those of the first columns
+    pictures = place.published()["00000.tar"]
+    first.unlink()
+    shutil.rmtree(place.out / "stages")
+    assert place.run(recipe(2)).steps["drawn"]["computed"] == 3  # what the second had not let in
+    assert place.run(recipe(3)).steps["drawn"]["computed"] == 0
+    assert place.published()["00000.tar"] == pictures

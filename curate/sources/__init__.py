@@ -42,13 +42,13 @@ SHARD_TEXT = 64 << 20
 class Listed:
     """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes.
 
-    `beside` says what else, that the rows do not tell, the samples are made of: files, by size and time.
+    `beside`, asked once a plan, says what else samples are made of that rows do not tell: files, by size and time.
     """
 
     identity: Callable[[Any], Any]
     rows: Callable[[Any], Iterator[Row]]
     take: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
-    beside: Callable[[Any, list[Row]], Any] = lambda source, rows: None
+    beside: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
 
 
 @dataclass(frozen=True)
@@ -236,9 +236,10 @@ def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[
     """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
     names: list[str] = []
     same: Counter[str] = Counter()
+    beside = how.beside(source)
     total = 0
     for chunk in _cut(how.rows(source), shard_rows):
-        said = fingerprint([chunk, how.beside(source, chunk)])
+        said = fingerprint([chunk, beside(chunk)])
         names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
         same[said] += 1
         if not pool.planned(names[-1]).exists():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from curate import tables
 from curate.download import Downloader, sniff
 from curate.files import UnreadableError, lies_in, read_file
-from curate.sample import file_sha256, uid_of
+from curate.sample import uid_of
 from curate.source import Folder
 from curate.sources.rows import (
     MAX_TEXT_BYTES,
@@ -21,19 +21,22 @@ from curate.sources.rows import (
     bad_row,
     expand,
     failed,
+    hashed,
     listed,
-    stat,
+    stat_if_there,
     walk_identity,
     with_body,
 )
+
+SIDECARS = (".txt", ".json")
+"""What a caption beside an image ends in; the first that is there is read."""
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
 
 def identity(source: Folder) -> Any:
-    """The table's hash, and every file's name, size and time."""
-    table = [file_sha256(expand(source.captions)[0])] if source.captions else []
-    return table + walk_identity(Path(source.path))
+    """The tables' names and hashes, and every file's name, size and time."""
+    return [hashed(source.captions) if source.captions else None, walk_identity(Path(source.path))]
 
 
 def rows(source: Folder) -> Iterator[Row]:
@@ -50,12 +53,15 @@ def rows(source: Folder) -> Iterator[Row]:
                 yield {"origin": as_text(row[source.image]), "text": text, "meta": meta}
 
 
-def beside(source: Folder, rows: list[Row]) -> Any:
-    """The images of these rows and, without a table, what lies beside them: size and time of each."""
-    images = [Path(source.path, row["origin"]) for row in rows if not row.get("error")]
-    sidecars = () if source.captions else (".txt", ".json")
-    files = [path for image in images for path in (image, *map(image.with_suffix, sidecars))]
-    return [stat(path) if os.path.lexists(path) else None for path in files]
+def beside(source: Folder) -> Callable[[list[Row]], Any]:
+    """The images of rows and, without a table, what lies beside them: size and time of each."""
+
+    def files(rows: list[Row]) -> Any:
+        images = [os.path.join(source.path, row["origin"]) for row in rows if not row.get("error")]
+        sidecars = [] if source.captions else [Path(image).with_suffix(s) for image in images for s in SIDECARS]
+        return [*map(stat_if_there, images), *map(stat_if_there, sidecars)]
+
+    return files
 
 
 def take(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
@@ -91,9 +97,8 @@ def image_row(origin: str, text: str, meta: str, body: bytes) -> Row:
 def _sidecar(image: Path, source: Folder) -> tuple[str, str]:
     """The caption and meta beside an image. Raises UnreadableError."""
     where = "look at the .txt or .json beside the image"
-    txt, sidecar = image.with_suffix(".txt"), image.with_suffix(".json")
-    path = txt if txt.is_file() else sidecar
-    if not path.is_file():
+    path = next((path for path in map(image.with_suffix, SIDECARS) if path.is_file()), None)
+    if path is None:
         raise UnreadableError("missing_caption", where)
     if not lies_in(path, source.path):
         raise UnreadableError("unsafe_name", where)

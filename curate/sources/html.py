@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from curate.download import Downloader
 from curate.files import UnreadableError, read_file
-from curate.sample import uid_of
+from curate.sample import fingerprint, uid_of
 from curate.source import HtmlFiles
 from curate.sources.rows import Row, failed, listed, walk_identity, with_body
 
@@ -26,9 +26,10 @@ def rows(source: HtmlFiles) -> Iterator[Row]:
     return listed("interleaved", Path(source.path), SUFFIXES)
 
 
-def beside(source: HtmlFiles, rows: list[Row]) -> Any:
+def beside(source: HtmlFiles) -> Callable[[list[Row]], Any]:
     """All of the folder: which pictures a page shows is known when it is read."""
-    return identity(source)
+    all_of_it = fingerprint(identity(source))
+    return lambda rows: all_of_it
 
 
 def take(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:

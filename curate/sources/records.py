@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from curate import tables
 from curate.download import Downloader
 from curate.interchange import page_url
-from curate.sample import uid_of
+from curate.sample import fingerprint, uid_of
 from curate.source import Records
 from curate.sources.rows import (
     Row,
@@ -49,9 +49,10 @@ def rows(source: Records) -> Iterator[Row]:
         yield {"uid": uid, "origin": origin, "text": record, "meta": as_meta(row, source.keep)}
 
 
-def beside(source: Records, rows: list[Row]) -> Any:
+def beside(source: Records) -> Callable[[list[Row]], Any]:
     """All of the folder of images: which of them a record shows is known when it is read."""
-    return _images(source)
+    all_of_it = fingerprint(_images(source))
+    return lambda rows: all_of_it
 
 
 def take(source: Records, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:

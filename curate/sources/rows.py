@@ -90,10 +90,12 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
 
 
 def table_identity(source: Table) -> Any:
-    """What names a table's content: its files' names and hashes."""
-    if source.path is None:
-        return [source.huggingface, source.split]
-    return hashed(source.path)
+    """What names a table's content: its files' names and hashes; of a dataset that is a folder, what lies in it."""
+    if source.path is not None:
+        return hashed(source.path)
+    assert source.huggingface is not None
+    folder = Path(source.huggingface)
+    return [source.huggingface, source.split, walk_identity(folder) if folder.is_dir() else None]
 
 
 def hashed(pattern: str) -> Any:
@@ -101,13 +103,21 @@ def hashed(pattern: str) -> Any:
     return [[p.name, file_sha256(p)] for p in expand(pattern)]
 
 
-def stat(path: Path) -> tuple[int, int]:
+def stat(path: Path | str) -> tuple[int, int]:
     """Size and time of change of a file, or of what a link leads to: what names it without reading it."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:  # a link that leads nowhere, or in a circle
-        found = path.lstat()
+        found = os.lstat(path)
     return found.st_size, found.st_mtime_ns
+
+
+def stat_if_there(path: Path | str) -> tuple[int, int] | None:
+    """The same of a path that a stranger wrote; None where there is nothing."""
+    try:
+        return stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in it
+        return None
 
 
 def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
@@ -119,8 +129,10 @@ def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
 
 
 def walk_identity(root: Path) -> Any:
-    """What names a folder's content: every file's name, size and time."""
-    return [[name, *stat(root / name)] for name in walk(root)]
+    """What names a folder's content: every file's name, size and time, and where links to folders lead."""
+    links = [path for folder, names, _ in os.walk(root) for name in names if (path := Path(folder, name)).is_symlink()]
+    led = sorted([path.relative_to(root).as_posix(), os.readlink(path)] for path in links)
+    return [[[name, *stat(root / name)] for name in walk(root)], led]
 
 
 def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from curate.sources.rows import MAX_TEXT_BYTES, Row, expand, failed, stat
 
 
 def identity(source: Tars) -> Any:
-    """Every tar's name, size and time."""
-    return [[p.name, *stat(p)] for p in expand(source.path)]
+    """Every tar's path, size and time: rows point into it, so that elsewhere it is another."""
+    return [[os.path.abspath(p), *stat(p)] for p in expand(source.path)]
 
 
 def files(source: Tars) -> list[Path]:
