@@ -345,6 +345,8 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
         needed["image"] = "render_text"
     elif recipe.kind == "ocr":  # the row's own bytes may be a whole PDF
         needed |= {"text": "pdf_page, and page_text for scans", "image": "render_page, or render_text"}
+    if recipe.kind == "ocr" and not pa.types.is_list(types.get("words", pa.list_(pa.null()))):
+        raise SettingsError(f"{where}: kind: ocr publishes `words` with their boxes; `name:` the step that counts them")
     for column, ways in needed.items():
         if column not in types:
             raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")

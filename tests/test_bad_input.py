@@ -326,3 +326,25 @@ def test_a_pool_that_was_damaged_is_found_by_verify(place: Workplace) -> None:
         tar.write_bytes(data)
     found = place.curate("verify", place.dataset)
     assert found.code == 1 and "00000.tar" in found.stderr
+
+
+def test_an_out_that_is_a_pattern_is_refused(place: Workplace) -> None:
+    place.images(1)
+    found = place.run(place.recipe(out=str(place.root / "run[1]")))
+    assert found.code == 1 and "run[1] is a pattern" in found.stderr
+
+
+def test_two_ops_of_one_s_own_with_the_same_name_share_no_values(place: Workplace) -> None:
+    place.images(3)
+    for name, value in (("mine", 1), ("yours", 2)):
+        text = f"""
+import pyarrow as pa
+from curate.ops import op
+
+@op(reads="text", writes={{"score": pa.int64()}}, version=1)
+def score(texts):
+    return {{"score": [{value}] * len(texts)}}
+"""
+        place.write_module(f"{name}_scores", text)
+        keep = {"score": {"is": value}}
+        assert place.run(place.recipe(steps=[{"op": f"{name}_scores:score", "keep": keep}])).json["samples"] == 3

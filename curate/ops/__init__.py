@@ -239,7 +239,8 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
-    return {"op": spec.name} | said
+    mine = getattr(function, "__module__", "").startswith("curate.")
+    return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
 
 
 def _said(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ the originals and one row a sample; what cannot be had is a row with a named err
 from __future__ import annotations
 
 import functools
+import glob
 import json
 import os
 from collections import Counter
@@ -90,6 +91,8 @@ class Plan:
 def pool_of(recipe: Recipe) -> Pool:
     """The pool of the recipe's source: named by what changes the rows and the bytes kept, not by the files there."""
     source = recipe.source
+    if glob.has_magic(recipe.out):
+        raise SourceError(f"out: {recipe.out} is a pattern (`*`, `?` or `[`); name the folder without")
     for name in ("path", "folder"):
         path = getattr(source, name, None)
         if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
