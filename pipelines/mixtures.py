@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -258,9 +259,12 @@ def _weighted(text: str) -> tuple[str, float]:
     if not equals:
         return text, 1.0
     try:
-        return path, float(weight)
+        found = float(weight)
     except ValueError:
-        raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{text}: expected PATH=WEIGHT with a number of 0 or more, for example work/demo/dataset=0.9")
+    return path, found
 
 
 def ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:

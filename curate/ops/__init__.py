@@ -193,7 +193,7 @@ def _declare(
     def declare(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        summary = (inspect.getdoc(function) or "").split("\n", 1)[0]
+        summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
         spec = Spec(function.__name__, reads, dict(writes), version, batch_size, after, summary, knobs)
         function.spec = spec  # type: ignore[attr-defined]
         return function
