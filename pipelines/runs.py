@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from curate import explain, recipe, report, source
 from curate import ops as ops_table
@@ -118,9 +118,8 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
         print_json(found)
         return
     for sample in found:
-        table = Table(show_header=False, title=sample["uid"], title_justify="left")
-        table.add_column(overflow="fold")
-        table.add_column(overflow="fold")
+        folded = (Column(overflow="fold"), Column(overflow="fold"))
+        table = Table(*folded, show_header=False, title=sample["uid"], title_justify="left")
         for name, value in sample.items():
             if value is not None and name not in ("uid", "columns"):
                 table.add_row(name, _cell(value))
@@ -148,7 +147,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         print_json(said)
         return
     if name is None:
-        table = Table("op", "what it is", "writes", padding=(0, 1, 1, 1))
+        table = Table("op", "what it is", Column("writes", overflow="fold"), padding=(0, 1, 1, 1))
         for op in said:
             table.add_row(f"[bold]{op['op']}[/]", op["summary"], ", ".join(op["writes"]))
         out_console.print(table)

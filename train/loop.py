@@ -102,6 +102,8 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """All remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
+        if first and self.ranks.first:
+            sys.stderr.write(f"going on after step {first}, from its checkpoint in {self.checkpoints}\n")
         if not self._over():
             self._go()
         return self._summary(first, time.perf_counter() - started)
