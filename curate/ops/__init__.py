@@ -234,12 +234,20 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
     said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
-    own = getattr(function, "identity", None)
-    files = own(**full) if own else ""
+    files = _files_of(function, spec.name, full)
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     return {"op": spec.name} | said
+
+
+def _files_of(function: Callable[..., Any], name: str, knobs: Mapping[str, Any]) -> str:
+    """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
+    own = getattr(function, "identity", None)
+    try:
+        return str(own(**knobs)) if own else ""
+    except ValueError as err:
+        raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 
 
 def _said(name: str, value: Any) -> Any:
