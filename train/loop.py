@@ -103,7 +103,8 @@ class Trainer:
         """All remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
         if first and self.ranks.first:
-            sys.stderr.write(f"going on after step {first}, from its checkpoint in {self.checkpoints}\n")
+            over = f"step {first} was the last: nothing is left to do"
+            sys.stderr.write(f"{over if self._over() else f'going on after step {first}, from {self.checkpoints}'}\n")
         if not self._over():
             self._go()
         return self._summary(first, time.perf_counter() - started)
