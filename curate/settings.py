@@ -162,7 +162,9 @@ def _position(here: list[Any], part: str, override: str) -> int:
         return names.index(part)
     if names.count(part) > 1:
         raise SettingsError(f"--set {override!r}: {part!r} stands {names.count(part)} times; give its number (from 0)")
-    raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{nearest(part, names)}")
+    known = [name for name in names if name]
+    hint = nearest(part, known) or "; give its number (from 0)"
+    raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{hint}")
 
 
 def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]) -> str:

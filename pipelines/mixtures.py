@@ -20,6 +20,8 @@ from curate.settings import load as load_settings
 console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 SPECIFICATIONS = (".yaml", ".yml")
+MOST_POSITIONS = 1 << 48
+"""Of a run that is worked out: more than any will have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,8 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
     manifest = read(path)
     size = mix.step_size(manifest, batch)
     plan, last = manifest.plan, steps * size
+    if last > MOST_POSITIONS:
+        raise ValueError(f"--steps {steps}: at most {MOST_POSITIONS // size:,} steps of {size:,} samples")
     if plan.end is not None:
         last = min(last, plan.end)
     drawn = plan.served(last)

@@ -289,3 +289,5 @@ def test_a_step_beyond_every_position_is_refused_in_words(done: Workplace) -> No
     assert done.command("mix", done.out / "dataset", "-o", manifest).code == 0
     found = done.command("mix", "at", manifest, "--step", 10**20, "--batch", 4)
     assert found.code == 1 and "positions end at 2**63" in found.stderr
+    found = done.command("mix", "simulate", manifest, "--steps", 10**20, "--batch", 4)
+    assert found.code == 1 and f"at most {2**46:,} steps" in found.stderr

@@ -146,7 +146,7 @@ def test_set_of_an_op_that_stands_twice_asks_for_its_number(tmp_path: Path) -> N
         ("inner.size_pix=3", "did you mean 'size_px'"),
         ("inner.size_px=many", "integer"),
         ("steps.aa.inner.size_px=3", "no entry 'aa' in a list of 1"),
-        ("steps.7.inner.size_px=3", "no entry '7' in a list of 1"),
+        ("steps.7.inner.size_px=3", "no entry '7' in a list of 1; give its number"),
         ("name.below=3", "no keys"),
         ("inner.size_px=[", "not valid YAML"),
     ],
