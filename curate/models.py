@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.clip_tokens import Tokens, described_tokens, open_clip_tokens
@@ -313,8 +314,9 @@ def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens, int]:
         net = open_clip.create_model(model, pretrained=pretrained or None, require_pretrained=True, weights_only=True)
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # the hub's client raises its own, requests' and open_clip's errors
+        said = shorten(str(error), 160, placeholder=" ...")
         raise ModelError(
-            f"CLIP model {model} {pretrained}: cannot be had from the hub ({type(error).__name__}: {str(error)[:200]});"
+            f"CLIP model {model} {pretrained}: cannot be had from the hub ({type(error).__name__}: {said});"
             " connect, set HF_ENDPOINT to a mirror, fill the cache (HF_HOME) beforehand, or give a local file"
         ) from error
     return net, open_clip_tokens(tokenizer, net.context_length), net.context_length

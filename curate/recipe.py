@@ -330,7 +330,8 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     readable = {*ops.READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        makers = ops.writers(unreadable[0])
+        writers = ops.writers(unreadable[0])
+        makers = [name for name in writers if set(unreadable) <= set(ops.spec_of(ops.find(name)).writes)] or writers
         hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 

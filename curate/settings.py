@@ -62,18 +62,30 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], i
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise SettingsError(f"{path}: no such file{nearest(path.name, siblings)}") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{path}: is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as err:
-        raise SettingsError(f"{path}: cannot be read: {err}") from None
+        said = err.strerror if isinstance(err, OSError) else err
+        raise SettingsError(f"{path}: cannot be read: {said}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.YAMLError as err:
-        raise SettingsError(f"{path}: not valid YAML: {err}") from None
+        raise SettingsError(f"{path}{_fault_of_yaml(err)}") from None
     if not isinstance(data, dict) or node is None:
         raise SettingsError(f"{path}: expected `key: value` lines at the top, found {_kind(data)}")
     lines: dict[tuple[str | int, ...], int] = {}
     _walk(node, (), lines, path)
     return data, lines
+
+
+def _fault_of_yaml(err: yaml.YAMLError) -> str:
+    """Where in a file and why it is no YAML: what the parser says, in one line."""
+    mark = getattr(err, "problem_mark", None)
+    if mark is None:
+        return f": not valid YAML: {err}"
+    said = ", ".join(part for part in (getattr(err, "context", None), getattr(err, "problem", None)) if part)
+    return f":{mark.line + 1}: not valid YAML at column {mark.column + 1}: {said}; look at this line and the one before"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -150,14 +162,17 @@ def _position(here: list[Any], part: str, override: str) -> int:
         return names.index(part)
     if names.count(part) > 1:
         raise SettingsError(f"--set {override!r}: {part!r} stands {names.count(part)} times; give its number (from 0)")
-    raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{nearest(part, names)}")
+    known = [name for name in names if name]
+    hint = nearest(part, known) or "; give its number (from 0)"
+    raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{hint}")
 
 
 def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]) -> str:
     at = _path_in_file(tuple(fault["loc"]), data)
     line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
     where = f":{line}: " if line else ": "
-    where += ".".join(map(str, at)) or "the file"
+    where += ".".join(map(str, at))
+    where = where.removesuffix(": ")
     kind, found = fault["type"], fault.get("input")
     if kind == "extra_forbidden":
         allowed = _fields_at(model, tuple(fault["loc"][:-1]))
@@ -198,7 +213,7 @@ def _fields_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
         # In a union the member is named first, and a field of another member may have that very name.
         here = members[0] if members and (len(models) > 1 or not fields) else fields[0] if fields else here
-    return sorted({name for found in _models_in(here) for name in found.model_fields})
+    return sorted({f.alias or name for found in _models_in(here) for name, f in found.model_fields.items()})
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:

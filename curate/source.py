@@ -14,7 +14,7 @@ from curate.settings import Settings
 class Table(Settings):
     """Rows with columns: files, or a Hugging Face dataset."""
 
-    path: str | None = Field(None, description="A file or a glob of csv, tsv, jsonl or parquet files.")
+    path: str | None = Field(None, description="A file or a glob: csv, tsv, jsonl or parquet, gz or zst as well.")
     huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`, streamed.")
     split: str = Field("train", description="The split of the Hugging Face dataset.")
 

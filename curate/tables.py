@@ -11,6 +11,7 @@ import glob
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _GAP = re.compile(r"[\s,\[]*")
 _READ_CHARACTERS = 1 << 20
 _COMPRESSED = (".gz", ".zst", ".bz2")
+_GLOBBED = (*_SUFFIXES, *_COMPRESSED, ".tar", ".txt", ".md", ".warc", ".wat")
 
 
 class TableError(ValueError):
@@ -49,7 +51,9 @@ def expand(pattern: str) -> list[Path]:
     """The files that a path or glob names, sorted. Raises TableError when there are none."""
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths and Path(pattern).is_dir():
-        raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / '*.jsonl'} for example")
+        held = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
+        usual = next((suffix for suffix, _ in held.most_common(1)), ".jsonl")
+        raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / f'*{usual}'} for example")
     if not paths:
         folder = Path(pattern).parent
         near = nearest(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""

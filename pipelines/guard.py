@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from errno import EDQUOT, ENOSPC
+from errno import EDQUOT, EEXIST, ENOSPC, ENOTDIR
 from typing import Any
 
 import typer
@@ -58,6 +58,8 @@ def _plainly(err: OSError) -> str:
     if err.errno is None:
         return str(err)
     where = "" if err.filename is None else f"{err.filename}: "
+    if err.errno in (EEXIST, ENOTDIR):
+        return f"{where}a file lies where a folder should be; name another, or move the file"
     full = "; make room and run again: what was committed is kept" if err.errno in (ENOSPC, EDQUOT) else ""
     return f"{where}{err.strerror or err}{full}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from curate.settings import load as load_settings
 console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 SPECIFICATIONS = (".yaml", ".yml")
+MOST_POSITIONS = 1 << 48
+"""Of a run that is worked out: more than any will have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +159,8 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
     manifest = read(path)
     size = mix.step_size(manifest, batch)
     plan, last = manifest.plan, steps * size
+    if last > MOST_POSITIONS:
+        raise ValueError(f"--steps {steps}: at most {MOST_POSITIONS // size:,} steps of {size:,} samples")
     if plan.end is not None:
         last = min(last, plan.end)
     drawn = plan.served(last)
@@ -258,9 +263,12 @@ def _weighted(text: str) -> tuple[str, float]:
     if not equals:
         return text, 1.0
     try:
-        return path, float(weight)
+        found = float(weight)
     except ValueError:
-        raise ValueError(f"{text}: expected PATH=WEIGHT with a number, for example work/demo/dataset=0.9") from None
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise ValueError(f"{text}: expected PATH=WEIGHT with a number of 0 or more, for example work/demo/dataset=0.9")
+    return path, found
 
 
 def ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:

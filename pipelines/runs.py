@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from curate import explain, recipe, report, source
 from curate import ops as ops_table
@@ -66,8 +66,10 @@ def retry(checked: recipe.Recipe, workers: int) -> None:
         done = retrying.retry(checked, workers, watch)
     if done.documents:
         out_console.print(f"{done.documents:,} documents lack images; `curate run` fetches these again")
-    if done.tried or not done.documents:
+    if done.tried:
         out_console.print(f"{done.tried:,} failed URLs tried again, {done.came:,} came; `curate run` takes them in")
+    elif not done.documents:
+        out_console.print("nothing to try again: no URL failed that another attempt could bring")
 
 
 def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
@@ -90,10 +92,10 @@ def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
         print_json({"rows": planned.rows, "shards": planned.shards, "shards_ingested": there, "steps": lines})
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
-    out_console.print(f"source: {rows} in {planned.shards} shards, {there} of them ingested")
+    out_console.print(f"source: {rows} in {_shards(planned.shards)}, {there} of them ingested")
     table = Table("step", "reads", "keeps rows whose", "columns there")
     for line in lines:
-        there_now = f"{line['shards_there']} of {planned.shards} shards"
+        there_now = f"{line['shards_there']} of {_shards(planned.shards)}"
         table.add_row(line["step"], ", ".join(line["reads"]), "\n".join(line["rules"]) or "(all)", there_now)
     out_console.print(table)
     out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
@@ -116,7 +118,8 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
         print_json(found)
         return
     for sample in found:
-        table = Table(show_header=False, title=sample["uid"], title_justify="left")
+        folded = (Column(overflow="fold"), Column(overflow="fold"))
+        table = Table(*folded, show_header=False, title=sample["uid"], title_justify="left")
         for name, value in sample.items():
             if value is not None and name not in ("uid", "columns"):
                 table.add_row(name, _cell(value))
@@ -144,7 +147,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         print_json(said)
         return
     if name is None:
-        table = Table("op", "what it is", "writes", padding=(0, 1, 1, 1))
+        table = Table("op", "what it is", Column("writes", overflow="fold"), padding=(0, 1, 1, 1))
         for op in said:
             table.add_row(f"[bold]{op['op']}[/]", op["summary"], ", ".join(op["writes"]))
         out_console.print(table)
@@ -219,7 +222,8 @@ def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
         print_json(counts)
         return
     for name, value in counts.items():
-        out_console.print(f"{name.replace('_', ' '):<18} {value}", soft_wrap=True)
+        told = ", ".join(f"{n:,} {error}" for error, n in value.items()) if isinstance(value, dict) else f"{value:,}"
+        out_console.print(f"{name.replace('_', ' '):<18} {told or 'none'}", soft_wrap=True)
     out_console.print(f"laid down in       {out}", soft_wrap=True)
 
 
@@ -229,7 +233,7 @@ def verify(dataset: Path) -> None:
     problems = [p for s in info.shards for p in verify_shard(dataset, s)]
     if problems:
         raise ValueError("\n".join(problems))
-    out_console.print(f"{dataset}: {len(info.shards)} shards, {info.samples:,} samples: all as they should be")
+    out_console.print(f"{dataset}: {_shards(len(info.shards))}, {info.samples:,} samples: all as they should be")
 
 
 def funnel_table(funnel: Sequence[StepCount]) -> Table:
@@ -269,8 +273,13 @@ def progress_bars() -> Iterator[engine_run.Watch]:
 
 def _plain_progress(at: engine_run.Progress) -> None:
     if at.done == at.total:
+        computed = f", {at.computed:,} rows computed" if at.computed else ""
         failed = f", {at.failed:,} failed" if at.failed else ""
-        print(f"{at.what}: {at.total} shards done, {at.computed:,} rows computed{failed}", file=sys.stderr, flush=True)
+        print(f"{at.what}: {_shards(at.total)} done{computed}{failed}", file=sys.stderr, flush=True)
+
+
+def _shards(number: int) -> str:
+    return f"{number:,} shard{'' if number == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:
@@ -280,7 +289,9 @@ def print_json(value: Any) -> None:
 
 def _what_was_done(summary: engine_run.Summary) -> str:
     if summary.computed:
-        return f"computed {summary.computed:,} rows"
+        new = summary.funnel[0].computed
+        came = f"; {new:,} rows of the source are new" if new else "; the source has no new rows"
+        return f"computed {summary.computed:,} rows over all steps{came}"
     if summary.published_now:
         return "computed nothing: every column was there; decided anew and published"
     return "computed nothing: all of it was committed by an earlier run"

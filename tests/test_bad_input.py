@@ -118,6 +118,8 @@ def test_a_run_that_gave_up_is_mended_by_a_setting_and_a_retry(place: Workplace,
     again = place.curate("retry", path, *allowed, "--inline")
     assert again.code == 0 and "1 failed URLs tried again, 1 came" in again.stdout, again.stderr
     assert conserved(place.run(path, *allowed))["ingest"]["failed"] == {"forbidden_scheme": 1}
+    nothing = place.curate("retry", path, *allowed, "--inline")
+    assert nothing.code == 0 and nothing.stdout.startswith("nothing to try again"), nothing.stdout
 
 
 def test_a_run_whose_failures_pass_the_limit_stops_and_says_what_to_do(place: Workplace, site: Site) -> None:

@@ -269,7 +269,28 @@ def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> Non
     place.images(1)
     (place.root / "taken").write_text("")
     found = place.run(place.recipe(), "--set", f"out={place.root / 'taken'}")
-    assert found.code == 1 and "Errno" not in found.stderr and f"{place.root / 'taken'}: File exists" in found.stderr
+    assert found.code == 1 and "[Errno" not in found.stderr
+    assert f"{place.root / 'taken'}: a file lies where a folder should be" in found.stderr
+
+
+def test_what_an_op_says_of_itself_is_a_whole_sentence(done: Workplace) -> None:
+    said = json.loads(done.command("ops", "--json").stdout)
+    assert [op["op"] for op in said if not op["summary"].endswith(".")] == []
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "much"])
+def test_a_weight_that_is_none_is_named_with_its_dataset(done: Workplace, weight: str) -> None:
+    found = done.command("mix", f"{done.out / 'dataset'}={weight}", "-o", done.root / "none.json")
+    assert found.code == 1 and f"dataset={weight}: expected PATH=WEIGHT" in found.stderr
+
+
+def test_a_step_beyond_every_position_is_refused_in_words(done: Workplace) -> None:
+    manifest = done.root / "far.json"
+    assert done.command("mix", done.out / "dataset", "-o", manifest).code == 0
+    found = done.command("mix", "at", manifest, "--step", 10**20, "--batch", 4)
+    assert found.code == 1 and "positions end at 2**63" in found.stderr
+    found = done.command("mix", "simulate", manifest, "--steps", 10**20, "--batch", 4)
+    assert found.code == 1 and f"at most {2**46:,} steps" in found.stderr
 
 
 def test_what_an_earlier_version_made_is_said_to_be_of_an_earlier_version(place: Workplace) -> None:

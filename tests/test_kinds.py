@@ -338,6 +338,12 @@ def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) 
     errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images before it"])
 
 
+def test_of_the_ops_that_make_what_a_step_lacks_only_those_that_make_all_of_it_are_named(own: Workplace) -> None:
+    source = {"type": "pdf", "path": str(own.src)}
+    recipe = own.recipe(kind="ocr", source=source, steps=[{"op": "render_page"}, {"op": "page_text"}])
+    errors(own.run(recipe), ["steps.1", "'words'", ": put pdf_page before it"])
+
+
 def test_explain_tells_of_documents_of_any_length(own: Workplace) -> None:
     (own.src / "long.html").write_text("\n".join(f"line {n}" for n in range(500)))
     source = {"type": "html", "path": str(own.src)}

@@ -356,6 +356,14 @@ def test_a_turned_photograph_is_shown_upright() -> None:
     assert Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size == (24, 96)
 
 
+def test_a_page_is_shown_so_large_that_its_layout_can_be_seen() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (1000, 1400), "white").save(out, "JPEG")
+    source, _ = examples.thumbnail(out.getvalue(), examples.PAGE_SIDE_PX)
+    assert source is not None
+    assert max(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size) == 240
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.one_of(st.integers(-(2**63), 2**63), st.floats()), min_size=1, max_size=60),

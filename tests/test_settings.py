@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import Field
 
 from curate.settings import Settings, SettingsError, load
 
@@ -24,6 +25,11 @@ class Outer(Settings):
     name: str
     inner: Inner = Inner()
     steps: tuple[Entry, ...] = ()
+
+
+class Aliased(Settings):
+    name: str = ""
+    in_: int = Field(0, alias="in")
 
 
 def read(tmp_path: Path, text: str, *overrides: str) -> Outer:
@@ -76,6 +82,23 @@ def test_what_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path, text: str) -> 
     assert str(tmp_path / "a.yaml") in refusal(tmp_path, text)
 
 
+def test_broken_yaml_is_told_in_one_line_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"a\.yaml:3: not valid YAML at column 11: .*; look at this") as refused:
+        read(tmp_path, "name: a\nsteps:\n  inner: x: y\n")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is a folder; name a YAML file in it"):
+        load(tmp_path, Outer)
+
+
+def test_allowed_keys_are_named_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("inn: 1")
+    with pytest.raises(SettingsError, match=r"unknown key 'inn' .*allowed: in, name"):
+        load(tmp_path / "a.yaml", Aliased)
+
+
 def test_yaml_that_expands_without_end_is_refused(tmp_path: Path) -> None:
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     for one, two in zip("abcdefgh", "bcdefghi", strict=True):
@@ -123,7 +146,7 @@ def test_set_of_an_op_that_stands_twice_asks_for_its_number(tmp_path: Path) -> N
         ("inner.size_pix=3", "did you mean 'size_px'"),
         ("inner.size_px=many", "integer"),
         ("steps.aa.inner.size_px=3", "no entry 'aa' in a list of 1"),
-        ("steps.7.inner.size_px=3", "no entry '7' in a list of 1"),
+        ("steps.7.inner.size_px=3", "no entry '7' in a list of 1; give its number"),
         ("name.below=3", "no keys"),
         ("inner.size_px=[", "not valid YAML"),
     ],

@@ -119,3 +119,7 @@ def test_another_kind_of_file_is_refused_with_the_kinds_there_are(tmp_path: Path
 def test_a_folder_where_files_are_wanted_is_told_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"a folder; name its files by a glob, .*\*\.jsonl"):
         tables.expand(str(tmp_path))
+    for name in ("0.tar", "1.tar", "0.arrow", "dataset.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(TableError, match=r"\*\.tar for example"):
+        tables.expand(str(tmp_path))

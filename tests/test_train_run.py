@@ -196,6 +196,9 @@ def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
     assert curate(["mix", str(home / "new.yaml"), "--continue", f"{old}@{step}", "-o", str(later)]) == 0
     capsys.readouterr()
     assert main([str(later), "--config", str(config), "--out", str(out)]) == 0
+    assert f"going on after step {step}, from {out / 'checkpoints'}" in capsys.readouterr().err
+    assert main([str(later), "--config", str(config), "--out", str(out)]) == 0
+    assert "step 12 was the last: nothing is left to do" in capsys.readouterr().err
     before, after = lines(out)[step - 1]["served"], lines(out)[-1]["served"]
     many, few = (after[name]["samples"] - before[name]["samples"] for name in ("many", "few"))
     assert before["many"]["samples"] > 2 * before["few"]["samples"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,15 @@ def test_a_font_that_has_the_characters_is_taken_and_enters_the_identity() -> No
     assert render_text.identity(fonts=(str(DEJAVU),)).startswith(file_sha256(DEJAVU))
 
 
+@pytest.mark.skipif(not DEJAVU.exists(), reason="DejaVu Sans is not installed")
+def test_a_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    shutil.copy(DEJAVU, tmp_path / "source" / "one.ttf")
+    (tmp_path / "source" / "fonts.json").write_text("{}")
+    for named in (tmp_path, tmp_path / "*"):
+        assert render_text.identity(fonts=(str(named),)) == render_text.identity(fonts=(str(DEJAVU),))
+
+
 def test_a_font_that_is_not_there_is_said_before_anything_runs() -> None:
-    with pytest.raises(ValueError, match="no file is named"):
+    with pytest.raises(ValueError, match="no font lies at"):
         render_text(fonts=("/nowhere/*.ttf",))

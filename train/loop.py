@@ -102,6 +102,9 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """All remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
+        if first and self.ranks.first:
+            over = f"step {first} was the last: nothing is left to do"
+            sys.stderr.write(f"{over if self._over() else f'going on after step {first}, from {self.checkpoints}'}\n")
         if not self._over():
             self._go()
         return self._summary(first, time.perf_counter() - started)

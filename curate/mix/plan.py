@@ -211,6 +211,8 @@ def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
 def positions_of(manifest: Manifest, step: int, batch: int | None = None) -> Ints:
     """The positions of a step of the stream."""
     size = step_size(manifest, batch)
+    if (step + 1) * size > np.iinfo(np.int64).max:
+        raise MixtureError(f"step {step}: positions end at 2**63, which is {2**63 // size:,} steps of {size:,} samples")
     return np.arange(step * size, (step + 1) * size, dtype=np.int64)
 
 

@@ -193,7 +193,7 @@ def _declare(
     def declare(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        summary = (inspect.getdoc(function) or "").split("\n", 1)[0]
+        summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
         spec = Spec(function.__name__, reads, dict(writes), version, batch_size, after, summary, knobs)
         function.spec = spec  # type: ignore[attr-defined]
         return function
@@ -234,13 +234,21 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
     said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
-    own = getattr(function, "identity", None)
-    files = own(**full) if own else ""
+    files = _files_of(function, spec.name, full)
     before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     mine = getattr(function, "__module__", "").startswith("curate.")
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
+
+
+def _files_of(function: Callable[..., Any], name: str, knobs: Mapping[str, Any]) -> str:
+    """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
+    own = getattr(function, "identity", None)
+    try:
+        return str(own(**knobs)) if own else ""
+    except ValueError as err:
+        raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 
 
 def _said(name: str, value: Any) -> Any:

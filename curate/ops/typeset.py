@@ -18,6 +18,7 @@ from curate.sample import file_sha256
 from curate.typeset import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
 
 _QUALITY = 90
+_SUFFIXES = (".ttf", ".otf", ".ttc")
 _DRAWN = {
     "image": BLOB,
     "text": pa.string(),
@@ -33,12 +34,12 @@ _DRAWN = {
 class render_text:  # noqa: N801 - ops are named as recipes name them
     """A page drawn from each text, as a JPEG: `text` and `words` are what stands on it, `words` with exact boxes.
 
-    fonts: files or globs of TrueType and OpenType fonts. One that lacks the fewest of the text's characters is taken,
-    of several by chance, and others for what it lacks; without any the one that Pillow brings, for ASCII letters.
-    `curate prepare fonts` lays down some for 140 scripts. Paragraphs run from the side where their script begins, and
-    words stand in the order in which they are read. page_px: width and height. font_px: the least and the largest size.
-    wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white) to 1. vertical: of
-    the Chinese and Japanese pages, the share whose lines run from top to bottom. drawn_share: of the
+    fonts: TrueType and OpenType files, folders of them, or globs. One that lacks the fewest of the text's characters is
+    taken, of several by chance, and others for what it lacks; without any the one that Pillow brings, for ASCII
+    letters. `curate prepare fonts` lays down some for 140 scripts in work/fonts. Paragraphs run from the side where
+    their script begins, and words stand in the order in which they are read. page_px: width and height. font_px: the
+    least and the largest size. wear: how far pages are turned, blurred, tinted, stained and noisy, 0 (black on white)
+    to 1. vertical: of the Chinese and Japanese pages, the share whose lines run from top to bottom. drawn_share: of the
     text's characters, those that found room. All chance is of `seed` and the uid. Errors: empty_text, no_glyph (in no
     font), needs_shaping (scripts from right to left or with joined letters, on a machine without FriBiDi).
     """
@@ -92,11 +93,16 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
 
 
 def _files(fonts: Sequence[str]) -> list[Path]:
-    """The files that paths and globs name, in the order of their digests, which no machine's folders change."""
-    found = [Path(name) for pattern in fonts for name in glob.glob(pattern, recursive=True)]
-    missing = [pattern for pattern in fonts if not glob.glob(pattern, recursive=True)]
-    if missing:
-        raise ValueError(
-            f"op render_text: fonts: no file is named {missing[0]}; give paths or globs of .ttf or .otf files"
-        )
+    """The files that paths, folders and globs name, by their digests, whose order no machine's folders change."""
+    found: set[Path] = set()
+    for pattern in fonts:
+        named = [Path(name) for name in glob.glob(pattern, recursive=True)]
+        inside = [path for folder in named if folder.is_dir() for path in folder.rglob("*")]
+        fitting = [path for path in inside if path.suffix.lower() in _SUFFIXES]
+        files = [path for path in (*named, *fitting) if path.is_file()]
+        if not files:
+            raise ValueError(
+                f"op render_text: fonts: no font lies at {pattern}; give .ttf, .otf or .ttc files, folders or globs"
+            )
+        found.update(files)
     return sorted(found, key=file_sha256)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from curate.recipe import chained, resolve
 from curate.report import card, page
-from curate.report.examples import survey
+from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
 from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
 from curate.sample import commit_text, dump_json, fingerprint
 
-VERSION = 4
+VERSION = 5
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
@@ -31,7 +31,8 @@ def write(summary: Summary) -> list[Path]:
         return paths
     check_funnel(summary.funnel)
     steps = chained(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
-    seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel)
+    side_px = PAGE_SIDE_PX if summary.recipe.kind == "ocr" else SIDE_PX
+    seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel, side_px)
     done.unlink(missing_ok=True)
     commit_text(paths[0], page.render(summary, steps, seen))
     commit_text(paths[1], card.render(summary, steps, seen))

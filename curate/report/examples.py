@@ -37,6 +37,9 @@ SCAN_ROWS = 50_000
 
 EXAMPLES = 8
 SIDE_PX = 96
+PAGE_SIDE_PX = 240
+"""Of a page, whose layout is to be seen."""
+
 DRAW_PIXELS = 40_000_000
 """Larger images are named, not drawn: a page of them would take minutes."""
 
@@ -116,14 +119,17 @@ class _Scan:
     pool: Pool
     steps: Sequence[Resolved]
     picks: dict[Group, list[_Pick]]
+    side_px: int
     parts: dict[tuple[str, str], list[Values]] = field(default_factory=dict)
     hosts: Counter[str] = field(default_factory=Counter)
 
 
-def survey(pool: Pool, decisions: Path, steps: Sequence[Resolved], funnel: Sequence[StepCount]) -> Survey:
+def survey(
+    pool: Pool, decisions: Path, steps: Sequence[Resolved], funnel: Sequence[StepCount], side_px: int = SIDE_PX
+) -> Survey:
     """Look at the rows of a finished run. `decisions` is its folder of decisions, `steps` have their keys."""
     paths = _in_order(decisions)
-    scan = _Scan(pool, steps, {group: [] for group in groups(funnel)})
+    scan = _Scan(pool, steps, {group: [] for group in groups(funnel)}, side_px)
     rows = 0
     for path in paths:
         full = rows < SCAN_ROWS
@@ -156,20 +162,20 @@ def shown(text: str, most: int = CAPTION_CHARACTERS) -> str:
     return "".join(_shown_character(c) for c in text[:most]) + ("…" if len(text) > most else "")
 
 
-def thumbnail(data: bytes) -> tuple[str | None, str]:
-    """A WebP of at most `SIDE_PX` a side as a data URI; or None and why there is none."""
+def thumbnail(data: bytes, side_px: int = SIDE_PX) -> tuple[str | None, str]:
+    """A WebP of at most `side_px` a side as a data URI; or None and why there is none."""
     found = images.header(data)
     if found.error is not None:
         return None, found.error
     if found.width * found.height > DRAW_PIXELS:
         return None, f"{found.width} × {found.height} pixels, not drawn"
-    picture = _reduced_jpeg(data) if found.format == "JPEG" else None
+    picture = _reduced_jpeg(data, side_px) if found.format == "JPEG" else None
     if picture is None:
         found = images.decode(data)
         if found.image is None:
             return None, found.error or "decode_error"
         picture = found.image
-    picture.thumbnail((SIDE_PX, SIDE_PX))
+    picture.thumbnail((side_px, side_px))
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=75, method=4)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), ""
@@ -262,7 +268,7 @@ def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:
             found[group].append((pick, row | {"uid": end["uid"], "value": value}))
     blobs = Blobs(scan.pool)
     twins = _twins(scan, decisions, {r["value"] for ones in found.values() for _, r in ones if is_uid(r["value"])})
-    pictures = {uid: _picture(row, blobs)[0] for uid, row in twins.items()}
+    pictures = {uid: _picture(row, blobs, scan.side_px)[0] for uid, row in twins.items()}
     told = {group: [_example(scan, group, *one, pictures, blobs) for one in sorted(ones, key=lambda one: one[0])]
             for group, ones in found.items()}  # fmt: skip
     blobs.close()
@@ -292,7 +298,7 @@ def _example(
     row = _content(scan, pick, row)
     picture, missing = None, group.rule if group.outcome == "failed" else ""
     if row["tar"] is not None and row["ext"] not in _NO_PICTURE:
-        picture, missing = _picture(row, blobs)
+        picture, missing = _picture(row, blobs, scan.side_px)
     text, value = row["text"] or "", row["value"]
     most = TEXT_CHARACTERS if picture is None and not missing else CAPTION_CHARACTERS
     notes = _notes(scan, group, pick) if group.outcome == "dropped" else ()
@@ -326,9 +332,9 @@ def _content(scan: _Scan, pick: _Pick, row: Row) -> Row:
     return row | {name: first[name] for name in (*_PLACE, "ext")} if first is not None else row
 
 
-def _picture(row: Row, blobs: Blobs) -> tuple[str | None, str]:
+def _picture(row: Row, blobs: Blobs, side_px: int) -> tuple[str | None, str]:
     try:
-        return thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]))
+        return thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]), side_px)
     except OSError:
         return None, "the tar is gone or was changed"
 
@@ -363,11 +369,11 @@ def is_uid(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
 
 
-def _reduced_jpeg(data: bytes) -> Image.Image | None:
+def _reduced_jpeg(data: bytes, side_px: int) -> Image.Image | None:
     """A JPEG decoded at an eighth of its size where that is enough; None when the whole decoder should look at it."""
     try:
         stored = images.PLUGINS["JPEG"](io.BytesIO(data))
-        stored.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))
+        stored.draft("RGB", (2 * side_px, 2 * side_px))
         return ImageOps.exif_transpose(stored.convert("RGB"))
     except Exception:  # noqa: BLE001 - hostile bytes make decoders raise nearly anything
         return None

@@ -123,7 +123,7 @@ def stat_if_there(path: Path | str) -> tuple[int, int] | None:
 def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
     """The files below a folder, as sorted relative paths; those with one of these suffixes, or all."""
     if not root.is_dir():
-        raise SourceError(f"{root}: no such folder")
+        raise SourceError(f"source.path: {root}: no such folder")
     found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
     return sorted(n for n in found if suffixes is None or n.rsplit(".", 1)[-1].lower() in suffixes)
 
