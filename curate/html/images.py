@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 from curate.html.names import Attributes
@@ -13,8 +14,11 @@ LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-origina
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
+_PLAIN = re.compile(r"/?[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
+"""A path in which nothing has to be unquoted, and no part leads up."""
+
 _STAND_IN = re.compile(
-    r"(?:^|/)(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
+    r"(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
     r"|grey|gray)"
     r"(?:[-_.]\d+)?\.(?:gif|png|svg|jpe?g|webp)$",
     re.I,
@@ -49,7 +53,7 @@ def is_stand_in(link: str) -> bool:
     """Whether a link names what a page shows until the picture comes, by its name or its size."""
     if link.startswith("data:"):
         return len(link) < _TINY_DATA_URL
-    return bool(_STAND_IN.search(link.partition("?")[0][-200:]))
+    return bool(_STAND_IN.match(link.partition("?")[0][-200:].rpartition("/")[2]))
 
 
 def largest(srcset: str) -> tuple[float, str]:
@@ -88,8 +92,22 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
     link = re.sub(r"[\t\n\r]", "", link).strip()
     if not link:
         return None
+    if _PLAIN.fullmatch(link):
+        folder = _folder(page, base, link[0] == "/")
+        return folder + link if folder is not None else None
     if link[:5].lower() == "data:":
         return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
+    return _joined(link, page, base)
+
+
+@lru_cache(maxsize=64)
+def _folder(page: str | None, base: str | None, root: bool) -> str | None:
+    """What is put before plain links of a page, those from the root on or the others: they need no parsing each."""
+    found = _joined("/x" if root else "x", page, base)
+    return found[: -2 if root else -1] if found is not None else None
+
+
+def _joined(link: str, page: str | None, base: str | None) -> str | None:
     try:
         parts, root, under = urlsplit(link), urlsplit(page or ""), urlsplit(base or "")
         if parts.scheme or parts.netloc or root.scheme or under.netloc:
