@@ -116,19 +116,19 @@ def _segments(pieces: Sequence[Piece]) -> list[Segment]:
 
 
 def _base(tree: LexborHTMLParser) -> str | None:
-    node = tree.css_first("base[href]")
-    return node.attributes.get("href") if node is not None else None
+    links = (node.attributes for node in tree.tags("base"))
+    return next((link["href"] for link in links if "href" in link), None)
 
 
 def _title(tree: LexborHTMLParser) -> str | None:
-    node: LexborNode | None = tree.css_first("head > title")
+    parts = tree.head.iter() if tree.head is not None else ()
+    node = next((part for part in parts if part.tag == "title"), None)
     text = " ".join(node.text().split())[:_MAX_TITLE_CHARS] if node is not None else ""
     return text or None
 
 
 def _language(tree: LexborHTMLParser) -> str | None:
-    node = tree.css_first("html")
-    attributes = node.attributes if node is not None else {}
+    attributes = tree.root.attributes if tree.root is not None else {}
     said = attributes.get("lang") or attributes.get("xml:lang") or ""
     if not said:
         meta = tree.css_first('meta[http-equiv="content-language" i]')

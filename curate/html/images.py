@@ -14,8 +14,11 @@ LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-origina
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
-_PLAIN = re.compile(r"/?[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
-"""A path in which nothing has to be unquoted, and no part leads up."""
+_QUIET = r"[\w./%,@=:&+~!-]"
+_PLAIN = re.compile(
+    rf"(https?://|//)[\w.-]+(?:/{_QUIET}*)?(?:\?{_QUIET}+)?|(/?)[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII
+)
+"""A link in which nothing has to be unquoted, taken out or resolved but for what comes before it."""
 
 _STAND_IN = re.compile(
     r"(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
@@ -92,19 +95,20 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
     link = re.sub(r"[\t\n\r]", "", link).strip()
     if not link:
         return None
-    if _PLAIN.fullmatch(link):
-        folder = _folder(page, base, link[0] == "/")
-        return folder + link if folder is not None else None
+    if plain := _PLAIN.fullmatch(link):
+        start = plain[1] or plain[2]
+        before = _before(start, page, base)
+        return before + link[len(start) :] if before is not None else None
     if link[:5].lower() == "data:":
         return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
     return _joined(link, page, base)
 
 
-@lru_cache(maxsize=64)
-def _folder(page: str | None, base: str | None, root: bool) -> str | None:
-    """What is put before plain links of a page, those from the root on or the others: they need no parsing each."""
-    found = _joined("/x" if root else "x", page, base)
-    return found[: -2 if root else -1] if found is not None else None
+@lru_cache(maxsize=4)
+def _before(start: str, page: str | None, base: str | None) -> str | None:
+    """What stands in place of `start`, once a link that begins with it is resolved: parsed once a page."""
+    found = _joined(f"{start}x", page, base)
+    return found[:-1] if found is not None else None
 
 
 def _joined(link: str, page: str | None, base: str | None) -> str | None:
