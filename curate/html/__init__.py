@@ -1,8 +1,9 @@
 """A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
 
 `decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
-`names` knows what a page calls its own parts, `images` which file an image stands for. What the page is about is
-decided in `select`: by rules, and by `score`, whose weights were learned, on the `evidence` for each text.
+`nodes` tells it of single places there, `names` what a page calls its own parts, `images` which file an image stands
+for. What the page is about is decided in `select`: by rules, and by `score`, whose weights were learned, on the
+`evidence` for each text.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborHTMLParser
 
 from curate.document import Segment, image_segment, text_segment
 from curate.html.blocks import Found, Piece

@@ -20,8 +20,6 @@ _ENDS = {**dict.fromkeys('.!?…。！？"”»', 2), **dict.fromkeys(":：", 1)
 _RUNNING_WORDS = 15
 _FAR = 999
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -71,14 +69,15 @@ def _holder(containers: Sequence[Container], rules: Rules, at: int) -> tuple[int
     """Of a text's container, and of the one two above: words, links, share of the page's running text."""
     upper = max(containers[max(containers[at].parent, 0)].parent, 0)
     links = 1000 * containers[upper].link_words // (containers[upper].words or 1)
-    weights = rules.weights
-    share, upper_share = (1000 * weight // (weights[0] or 1) for weight in (weights[at], weights[upper]))
-    return rules.deepest[at], containers[at].words, links, share, upper_share
+    weights, whole = rules.weights, rules.weights[0] or 1
+    shares = 1000 * weights[at] // whole, 1000 * weights[upper] // whole
+    return rules.deepest[at], containers[at].words, links, *shares
 
 
 def _kinds(containers: Sequence[Container], texts: Sequence[Piece], total: int) -> list[tuple[int, ...]]:
     """How much there is of each text's kind: the same block in parts of the same tag and class, twice up."""
-    names, sizes = [], {}
+    names: list[tuple[str, str, str]] = []
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
     for piece in texts:
         holder = containers[piece.inside]
         name = (piece.block, holder.kind, containers[max(holder.parent, 0)].kind)

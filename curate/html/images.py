@@ -12,6 +12,7 @@ from curate.html.names import Attributes
 
 LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-original-src", "data-hi-res-src", "data-url")
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
+_SETS = (*LAZY_SETS, "srcset")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
 _QUIET = r"[\w./%,@=:&+~!-]"
@@ -36,16 +37,18 @@ def source_of(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None
 
     None where it names none. A lazy attribute counts before `src`, which then holds a stand-in.
     """
-    sets = [each.get(name) for each in (img, *sources) for name in (*LAZY_SETS, "srcset")]
-    best = max((largest(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
+    sets = [each[name] for each in (img, *sources) for name in _SETS if name in each]
     plain = _plain(img)
+    if not sets:
+        return plain
+    best = max((largest(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
     if best[1] and (best[0] > 1 or not plain or is_stand_in(plain)):
         return best[1]
     return plain
 
 
 def _plain(img: Attributes) -> str | None:
-    lazy = next((link for name in LAZY if (link := (img.get(name) or "").strip())), None)
+    lazy = next((link for name in LAZY if name in img and (link := (img[name] or "").strip())), None)
     src = (img.get("src") or "").strip()
     if lazy and (not src or not src.startswith("data:") or len(src) < _TINY_DATA_URL):
         return lazy
@@ -82,7 +85,7 @@ def _number(text: str) -> float:
 
 def is_tiny(img: Attributes, side_px: int = 3) -> bool:
     """Whether the page itself says that the picture is at most `side_px` wide or high: counters, spacers."""
-    sides = [_PIXEL.fullmatch(img.get(name) or "") for name in ("width", "height")]
+    sides = [_PIXEL.fullmatch(img[name] or "") for name in ("width", "height") if name in img]
     return any(side is not None and int(side[1]) <= side_px for side in sides)
 
 

@@ -12,6 +12,7 @@ from curate.html import images, names
 from curate.html.blocks import Container, Found, Piece, words_in
 from curate.html.guard import Limits
 from curate.html.names import listed
+from curate.html.nodes import element_before, form_parts, is_data, noscript_around
 
 _HOLDERS = listed(
     "div section article main ul ol dl table td th center form fieldset details figure blockquote header"
@@ -32,10 +33,6 @@ _KINDS: dict[str, Block] = {
 }
 _BREAK, _CELL = "\0", "\1"
 _ANCHOR_MARKS = ("¶", "#", "§", "🔗")
-_DATA_CELL_WORDS = 25
-_MAX_CONTROLS = 32
-_FORM_WORDS = 50
-_FORM_HOLDERS = listed("form div section fieldset p span aside")
 _FEW_WORDS = 5
 _HOLDS_LITTLE = 8  # so many times its words, and they are fewer than the page's
 _LINE_WORDS = 60
@@ -51,14 +48,13 @@ class _Figure:
 class _Context(NamedTuple):
     """What holds for the text at a point of the tree; leaving an element brings the one before it back.
 
-    The container, which most blocks change and nothing else, is kept apart from it.
+    The container, which most blocks change, and whether it is a link are kept apart: a copy costs more than they do.
     """
 
     kind: Block = "paragraph"
     group: int = -1
     level: int = 0
     numbered: bool = False
-    linked: bool = False
     in_table: bool = False
     in_main: bool = False
     unscripted: bool = False
@@ -75,6 +71,7 @@ class Walker:
         self.found = Found()
         self.now = _Context()
         self.inside = -1
+        self.linked = False
         self.text: list[str] = []
         self.links: list[str] = []
         self.anchors = 0
@@ -87,12 +84,12 @@ class Walker:
 
     def walk(self, body: LexborNode) -> Found:
         """Everything below `body`. No recursion: a page decides how deep it is."""
-        self.body, self.forms = body, _form_parts(body)
-        above: list[tuple[LexborNode, str, _Context, int]] = []
+        self.body, self.forms = body, form_parts(body)
+        above: list[tuple[LexborNode, str, _Context, int, bool]] = []
         node: LexborNode | None = body
         while node is not None or above:
             if node is None:
-                node, tag, before, inside = above.pop()
+                node, tag, before, inside, self.linked = above.pop()
                 if self.now is not before or tag in _BLOCKS:
                     self._leave(tag, before)
                     self.inside = inside
@@ -104,10 +101,10 @@ class Walker:
                 if self.text or not text.isspace() or self.now.kind == "code":
                     self._say(text)
             elif tag[0] not in "-!":
-                now, inside = self.now, self.inside
+                now, inside, linked = self.now, self.inside, self.linked
                 inner = self._enter(node, tag)
                 if inner is not None:
-                    above.append((node, tag, now, inside))
+                    above.append((node, tag, now, inside, linked))
                     self.now = inner
                     node = node.child
                     continue
@@ -118,10 +115,10 @@ class Walker:
         if self.now.unscripted and self.scripted:
             self.found.words_unscripted += len(text.split())
             return
-        if self.now.linked and text.strip() in _ANCHOR_MARKS:
+        if self.linked and text.strip() in _ANCHOR_MARKS:
             return
         self.text.append(text)
-        if self.now.linked:
+        if self.linked:
             self.links.append(text)
 
     def _enter(self, node: LexborNode, tag: str) -> _Context | None:
@@ -149,13 +146,17 @@ class Walker:
             inner = self._block(node, tag, said)
             return inner._replace(aside=aside) if inner is not None and aside not in (0, inner.aside) else inner
         if tag in ("a", "x-a") and attributes.get("href"):
-            if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
-                self.text.append(" ")
-            self.anchors += 1
-            return self.now._replace(linked=True)
+            return self._link()
         if tag == "noscript":
             return self.now._replace(unscripted=True)
         return self._caption() if said.caption else self.now
+
+    def _link(self) -> _Context:
+        if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
+            self.text.append(" ")
+        self.anchors += 1
+        self.linked = True
+        return self.now
 
     def _leave_out(self, node: LexborNode) -> None:
         self.found.words_left_out += words_in(node.text(separator=" "))
@@ -205,7 +206,7 @@ class Walker:
             changes |= self._list(tag)
         elif tag == "li":
             changes |= self._item()
-        elif tag == "table" and _is_data(node):
+        elif tag == "table" and is_data(node):
             self.groups += 1
             changes |= {"kind": "table", "group": self.groups, "in_table": True}
         return now._replace(**changes) if changes else now
@@ -311,9 +312,9 @@ class Walker:
         if last is None or not last.url:
             return False
         if self.now.unscripted:
-            before = _element_before(_noscript(node))
+            before = element_before(noscript_around(node))
             return last.url == url or (before is not None and before.tag in ("img", "picture"))
-        before = _element_before(node)
+        before = element_before(node)
         return before is not None and before.tag == "noscript"
 
     def _taken(self) -> str:
@@ -340,7 +341,7 @@ class Walker:
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0, tag: str = "") -> None:
         words = words_in(text)
         if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
-            words -= sum(not any(map(str.isalnum, word)) for word in text.split())
+            words -= len([1 for word in text.split() if not (word[0].isalnum() or any(map(str.isalnum, word)))])
         if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
             return
         now = self.now
@@ -352,26 +353,6 @@ class Walker:
         self.found.pieces.append(piece)
 
 
-def _form_parts(body: LexborNode) -> set[int]:
-    """The outermost parts of few words around each form that one can write into: letters to order, searches, logins."""
-    found = set()
-    for control in _controls(body)[:_MAX_CONTROLS]:
-        part, above = None, control.parent
-        while above is not None and above.tag in _FORM_HOLDERS and len(above.text().split()) <= _FORM_WORDS:
-            if above.css_first("h1, img, pre, table") is not None:
-                break
-            part, above = above, above.parent
-        if part is not None:
-            found.add(part.mem_id)
-    return found
-
-
-def _controls(body: LexborNode) -> list[LexborNode]:
-    """Asked for by tag, which costs next to nothing; in document order only where there are too many."""
-    found = [*body.parser.tags("input"), *body.parser.tags("textarea")]
-    return body.css("input, textarea") if len(found) > _MAX_CONTROLS else found
-
-
 def _line(text: str) -> str:
     return " ".join(text.replace(_BREAK, " ").split())
 
@@ -381,29 +362,3 @@ def _plain(text: str) -> str:
         return " ".join(text.split())
     lines = (" ".join(line.split()) for line in text.replace(_CELL, " ").split(_BREAK))
     return "\n".join(line for line in lines if line)
-
-
-def _element_before(node: LexborNode | None) -> LexborNode | None:
-    node = node.prev if node is not None else None
-    while node is not None and node.is_text_node and not (node.text_content or "").strip():
-        node = node.prev
-    return node
-
-
-def _noscript(node: LexborNode) -> LexborNode | None:
-    found: LexborNode | None = node
-    while found is not None and found.tag != "noscript":
-        found = found.parent
-    return found
-
-
-def _is_data(table: LexborNode) -> bool:
-    """Whether a table holds data, and not the layout of a page."""
-    if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
-        return False
-    if any(part.css_first("table") is not None for part in table.iter()):
-        return False
-    rows, cells = len(table.css("tr")), len(table.css("td, th"))
-    if rows < 2 or cells < 4 or 2 * cells < 3 * rows:
-        return False
-    return len(table.text().split()) <= _DATA_CELL_WORDS * cells
