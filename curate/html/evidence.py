@@ -6,8 +6,9 @@ the rules in `select` say. Nothing of it knows a language.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -39,23 +40,35 @@ class Rules:
 def evidence(
     containers: Sequence[Container], pieces: Sequence[Piece], at: Sequence[int], rules: Rules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """One row a text, `pieces[at[n]]`; one column a feature. Pages are small: in plain Python it is done before numpy
-    has been asked for as many arrays."""
-    texts = [pieces[n] for n in at]
-    kept = [rules.kept[n] for n in at]
+    """One row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few for arrays."""
+    texts, kept = [pieces[n] for n in at], [rules.kept[n] for n in at]
+    rows = chain.from_iterable(_rows(containers, texts, kept, rules))
+    return np.fromiter(rows, np.int64).astype(np.int32).reshape(len(at), -1)
+
+
+def _rows(
+    containers: Sequence[Container], texts: Sequence[Piece], kept: Sequence[bool], rules: Rules
+) -> Iterator[tuple[int, ...]]:
+    """Of itself; of what holds it; where in the page, how far from the first running text that the rules keep, how far
+    below a heading; of its kind; of the page."""
     running = [each.words >= _RUNNING_WORDS and 1000 * each.link_words // each.words < 500 for each in texts]
-    total = max(sum(each.words for each in texts), 1)
-    holders = {n: _holder(containers, rules, n) for n in {each.inside for each in texts}}
+    total = sum(each.words for each in texts) or 1
+    holders = {at: _holder(containers, rules, at) for at in {each.inside for each in texts}}
     kinds = _kinds(containers, texts, total)
     page = _page(texts, running, kept, total)
     first = next((n for n, (runs, keep) in enumerate(zip(running, kept, strict=True)) if runs and keep), 0)
-    rows, before, heading = [], 0, -_FAR
+    before, heading = 0, -_FAR
     for n, (piece, kind) in enumerate(zip(texts, kinds, strict=True)):
-        heading = n if piece.block == "heading" else heading
-        place = (1000 * before // total, n - first, min(n - heading, _FAR))
-        rows.append((*_own(piece), *holders[piece.inside], *place, *kind, *page))
+        if piece.block == "heading":
+            heading = n
+        yield (
+            *_own(piece),
+            *holders[piece.inside],
+            1000 * before // total, n - first, min(n - heading, _FAR),
+            *kind,
+            *page,
+        )  # fmt: skip
         before += piece.words
-    return np.array(rows, np.int64).astype(np.int32)
 
 
 def _own(piece: Piece) -> tuple[int, ...]:
