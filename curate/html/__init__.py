@@ -1,8 +1,9 @@
 """A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
 
 `decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
-`names` knows what a page calls its own parts, `images` which file an image stands for. What the page is about is
-decided in `select`: by rules, and by `score`, whose weights were learned, on the `evidence` for each text.
+`nodes` tells it of single places there, `names` what a page calls its own parts, `images` which file an image stands
+for. What the page is about is decided in `select`: by rules, and by `score`, whose weights were learned, on the
+`evidence` for each text.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborHTMLParser
 
 from curate.document import Segment, image_segment, text_segment
 from curate.html.blocks import Found, Piece
@@ -116,19 +117,19 @@ def _segments(pieces: Sequence[Piece]) -> list[Segment]:
 
 
 def _base(tree: LexborHTMLParser) -> str | None:
-    node = tree.css_first("base[href]")
-    return node.attributes.get("href") if node is not None else None
+    links = (node.attributes for node in tree.tags("base"))
+    return next((link["href"] for link in links if "href" in link), None)
 
 
 def _title(tree: LexborHTMLParser) -> str | None:
-    node: LexborNode | None = tree.css_first("head > title")
+    parts = tree.head.iter() if tree.head is not None else ()
+    node = next((part for part in parts if part.tag == "title"), None)
     text = " ".join(node.text().split())[:_MAX_TITLE_CHARS] if node is not None else ""
     return text or None
 
 
 def _language(tree: LexborHTMLParser) -> str | None:
-    node = tree.css_first("html")
-    attributes = node.attributes if node is not None else {}
+    attributes = tree.root.attributes if tree.root is not None else {}
     said = attributes.get("lang") or attributes.get("xml:lang") or ""
     if not said:
         meta = tree.css_first('meta[http-equiv="content-language" i]')

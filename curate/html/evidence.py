@@ -6,8 +6,9 @@ the rules in `select` say. Nothing of it knows a language.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,6 @@ _TAGS = {"p": 1, "h1": 2, "h2": 3, "h3": 4, "h4": 5, "h5": 5, "h6": 5, "li": 6, 
 _ENDS = {**dict.fromkeys('.!?…。！？"”»', 2), **dict.fromkeys(":：", 1)}
 _RUNNING_WORDS = 15
 _FAR = 999
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -41,66 +40,69 @@ class Rules:
 def evidence(
     containers: Sequence[Container], pieces: Sequence[Piece], at: Sequence[int], rules: Rules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """One row a text, `pieces[at[n]]`; one column a feature."""
-    own = np.array([_own(pieces[n]) for n in at], np.int64).T
-    words, share, block, _, _, inside = own
-    kept = np.array([rules.kept[n] for n in at])
-    running = (words >= _RUNNING_WORDS) & (share < 500)
-    total = max(int(words.sum()), 1)
-    columns = [
-        *own[:5],
-        *_holders(containers, rules, inside),
-        *_places(words, running & kept, block, total),
-        *_kinds(containers, block, inside, words, total),
-        *_page(words, running, kept, total),
-    ]  # fmt: skip
-    table = np.empty((len(columns), len(at)), np.int32)
-    for n, column in enumerate(columns):
-        table[n] = column
-    return table.T
+    """One row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few for arrays."""
+    texts, kept = [pieces[n] for n in at], [rules.kept[n] for n in at]
+    rows = chain.from_iterable(_rows(containers, texts, kept, rules))
+    return np.fromiter(rows, np.int64).astype(np.int32).reshape(len(at), -1)
+
+
+def _rows(
+    containers: Sequence[Container], texts: Sequence[Piece], kept: Sequence[bool], rules: Rules
+) -> Iterator[tuple[int, ...]]:
+    """Of itself; of what holds it; where in the page, how far from the first running text that the rules keep, how far
+    below a heading; of its kind; of the page."""
+    running = [each.words >= _RUNNING_WORDS and 1000 * each.link_words // each.words < 500 for each in texts]
+    total = sum(each.words for each in texts) or 1
+    holders = {at: _holder(containers, rules, at) for at in {each.inside for each in texts}}
+    kinds = _kinds(containers, texts, total)
+    page = _page(texts, running, kept, total)
+    first = next((n for n, (runs, keep) in enumerate(zip(running, kept, strict=True)) if runs and keep), 0)
+    before, heading = 0, -_FAR
+    for n, (piece, kind) in enumerate(zip(texts, kinds, strict=True)):
+        if piece.block == "heading":
+            heading = n
+        yield (
+            *_own(piece),
+            *holders[piece.inside],
+            1000 * before // total, n - first, min(n - heading, _FAR),
+            *kind,
+            *page,
+        )  # fmt: skip
+        before += piece.words
 
 
 def _own(piece: Piece) -> tuple[int, ...]:
-    """Words, share of links, block, how it ends, the tag that it ends with; its holder."""
-    words, end = piece.words, _ENDS.get(piece.text[-1:], 0)
+    """Words, share of links, block, how it ends, the tag that it ends with."""
+    words = piece.words
     share = 1000 * piece.link_words // (words or 1)
-    return words, share, _BLOCKS.get(piece.block, 0), end, _TAGS.get(piece.tag, 0), piece.inside
+    return words, share, _BLOCKS.get(piece.block, 0), _ENDS.get(piece.text[-1:], 0), _TAGS.get(piece.tag, 0)
 
 
-def _holders(containers: Sequence[Container], rules: Rules, inside: Ints) -> Ints:
-    """Of the container of each text, and of the one two above: words, links, share of the page's running text."""
-    all_words = rules.weights[0] or 1
-    shares = [1000 * weight // all_words for weight in rules.weights]
-    rows = []
-    for each, share, deepest in zip(containers, shares, rules.deepest, strict=True):
-        up = max(each.parent, 0)
-        upper = max(containers[up].parent, 0)
-        links = 1000 * containers[upper].link_words // (containers[upper].words or 1)
-        rows.append((deepest, each.words, links, share, shares[upper]))
-    found: Ints = np.array(rows).T[:, inside]
-    return found
+def _holder(containers: Sequence[Container], rules: Rules, at: int) -> tuple[int, ...]:
+    """Of a text's container, and of the one two above: words, links, share of the page's running text."""
+    upper = max(containers[max(containers[at].parent, 0)].parent, 0)
+    links = 1000 * containers[upper].link_words // (containers[upper].words or 1)
+    weights, whole = rules.weights, rules.weights[0] or 1
+    shares = 1000 * weights[at] // whole, 1000 * weights[upper] // whole
+    return rules.deepest[at], containers[at].words, links, *shares
 
 
-def _places(words: Ints, spine: Any, block: Ints, total: int) -> list[Any]:
-    """Where in the page, how far from the first running text that the rules keep, how far below a heading."""
-    n = np.arange(len(words))
-    first = int(spine.argmax())
-    headed = n - np.maximum.accumulate(np.where(block == _BLOCKS["heading"], n, -_FAR))
-    return [1000 * (words.cumsum() - words) // total, n - first, np.minimum(headed, _FAR)]
+def _kinds(containers: Sequence[Container], texts: Sequence[Piece], total: int) -> list[tuple[int, ...]]:
+    """How much there is of each text's kind: the same block in parts of the same tag and class, twice up."""
+    names: list[tuple[str, str, str]] = []
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for piece in texts:
+        holder = containers[piece.inside]
+        name = (piece.block, holder.kind, containers[max(holder.parent, 0)].kind)
+        count, words = sizes.get(name, (0, 0))
+        sizes[name] = count + 1, words + piece.words
+        names.append(name)
+    found = {name: (1000 * words // total, count, words // count) for name, (count, words) in sizes.items()}
+    return [found[name] for name in names]
 
 
-def _kinds(containers: Sequence[Container], block: Ints, inside: Ints, words: Ints, total: int) -> list[Ints]:
-    """How much there is of a text's kind: the same block in parts of the same tag and class, twice up."""
-    known: dict[tuple[int, str, str], int] = {}
-    names = [(each.kind, containers[max(each.parent, 0)].kind) for each in containers]
-    found = [known.setdefault((b, *names[n]), len(known)) for b, n in zip(block.tolist(), inside.tolist(), strict=True)]
-    kinds = np.array(found)
-    count = np.bincount(kinds)
-    sums = np.bincount(kinds, words).astype(np.int64)
-    return [(1000 * sums // total)[kinds], count[kinds], (sums // count)[kinds]]
-
-
-def _page(words: Ints, running: Any, kept: Any, total: int) -> list[int]:
+def _page(texts: Sequence[Piece], running: Sequence[bool], kept: Sequence[bool], total: int) -> tuple[int, ...]:
     """Words that the rules keep, the share of them and that of running text, and how many texts there are."""
-    keeps = int(words[kept].sum())
-    return [keeps, 1000 * keeps // total, 1000 * int(words[running].sum()) // total, len(words)]
+    keeps = sum(each.words for each, keep in zip(texts, kept, strict=True) if keep)
+    runs = sum(each.words for each, long in zip(texts, running, strict=True) if long)
+    return keeps, 1000 * keeps // total, 1000 * runs // total, len(texts)

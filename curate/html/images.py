@@ -5,16 +5,24 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 from curate.html.names import Attributes
 
 LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-original-src", "data-hi-res-src", "data-url")
 LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
+_SETS = (*LAZY_SETS, "srcset")
 _CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
+_QUIET = r"[\w./%,@=:&+~!-]"
+_PLAIN = re.compile(
+    rf"(https?://|//)[\w.-]+(?:/{_QUIET}*)?(?:\?{_QUIET}+)?|(/?)[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII
+)
+"""A link in which nothing has to be unquoted, taken out or resolved but for what comes before it."""
+
 _STAND_IN = re.compile(
-    r"(?:^|/)(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
+    r"(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
     r"|grey|gray)"
     r"(?:[-_.]\d+)?\.(?:gif|png|svg|jpe?g|webp)$",
     re.I,
@@ -29,16 +37,18 @@ def source_of(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None
 
     None where it names none. A lazy attribute counts before `src`, which then holds a stand-in.
     """
-    sets = [each.get(name) for each in (img, *sources) for name in (*LAZY_SETS, "srcset")]
-    best = max((largest(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
+    sets = [each[name] for each in (img, *sources) for name in _SETS if name in each]
     plain = _plain(img)
+    if not sets:
+        return plain
+    best = max((largest(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
     if best[1] and (best[0] > 1 or not plain or is_stand_in(plain)):
         return best[1]
     return plain
 
 
 def _plain(img: Attributes) -> str | None:
-    lazy = next((link for name in LAZY if (link := (img.get(name) or "").strip())), None)
+    lazy = next((link for name in LAZY if name in img and (link := (img[name] or "").strip())), None)
     src = (img.get("src") or "").strip()
     if lazy and (not src or not src.startswith("data:") or len(src) < _TINY_DATA_URL):
         return lazy
@@ -49,7 +59,7 @@ def is_stand_in(link: str) -> bool:
     """Whether a link names what a page shows until the picture comes, by its name or its size."""
     if link.startswith("data:"):
         return len(link) < _TINY_DATA_URL
-    return bool(_STAND_IN.search(link.partition("?")[0][-200:]))
+    return bool(_STAND_IN.match(link.partition("?")[0][-200:].rpartition("/")[2]))
 
 
 def largest(srcset: str) -> tuple[float, str]:
@@ -75,7 +85,7 @@ def _number(text: str) -> float:
 
 def is_tiny(img: Attributes, side_px: int = 3) -> bool:
     """Whether the page itself says that the picture is at most `side_px` wide or high: counters, spacers."""
-    sides = [_PIXEL.fullmatch(img.get(name) or "") for name in ("width", "height")]
+    sides = [_PIXEL.fullmatch(img[name] or "") for name in ("width", "height") if name in img]
     return any(side is not None and int(side[1]) <= side_px for side in sides)
 
 
@@ -88,8 +98,23 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
     link = re.sub(r"[\t\n\r]", "", link).strip()
     if not link:
         return None
+    if plain := _PLAIN.fullmatch(link):
+        start = plain[1] or plain[2]
+        before = _before(start, page, base)
+        return before + link[len(start) :] if before is not None else None
     if link[:5].lower() == "data:":
         return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
+    return _joined(link, page, base)
+
+
+@lru_cache(maxsize=4)
+def _before(start: str, page: str | None, base: str | None) -> str | None:
+    """What stands in place of `start`, once a link that begins with it is resolved: parsed once a page."""
+    found = _joined(f"{start}x", page, base)
+    return found[:-1] if found is not None else None
+
+
+def _joined(link: str, page: str | None, base: str | None) -> str | None:
     try:
         parts, root, under = urlsplit(link), urlsplit(page or ""), urlsplit(base or "")
         if parts.scheme or parts.netloc or root.scheme or under.netloc:

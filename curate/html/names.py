@@ -33,6 +33,7 @@ HIDDEN, COMMENT, ASIDE = 1, 2, 4
 SHORT_ASIDE = 15
 """Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
 
+_SPOKEN = listed("class id role itemprop")
 HIDES = listed("style hidden aria-hidden")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
@@ -128,7 +129,7 @@ class Said:
 
 def said(tag: str, attributes: Attributes) -> Said:
     """What the element calls itself."""
-    if not attributes:
+    if _SPOKEN.isdisjoint(attributes):
         return _said(tag, "", "", "")
     role = ""
     if "role" in attributes:
@@ -138,13 +139,20 @@ def said(tag: str, attributes: Attributes) -> Said:
     return _said(tag, (attributes.get("class") or "")[:400], (attributes.get("id") or "")[:60], role)
 
 
+@lru_cache(maxsize=8192)
+def _group(word: str) -> str | None:
+    """Which kind of part a word in `class` or `id` names; pages of one site share words, and many sites do."""
+    found = _NOISE_NAME.fullmatch(_CAMEL.sub("-", word))
+    return found.lastgroup if found else None
+
+
 @lru_cache(maxsize=4096)
 def _said(tag: str, classes: str, name: str, role: str) -> Said:
     words = classes.split()[:31]
     if tag in _NAMED_BY_ID and "section" not in words:
         words += name.split()[:1]
     known = set(words)
-    groups = {found.lastgroup for word in words if (found := _NOISE_NAME.fullmatch(_CAMEL.sub("-", word)))}
+    groups = set(map(_group, words))
     aside = (COMMENT if "comment" in groups else 0) | (ASIDE if "aside" in groups or role in _ASIDE_ROLES else 0)
     if tag == "aside":
         aside = 0 if _KEPT_ASIDE.search(classes) else ASIDE

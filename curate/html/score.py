@@ -22,20 +22,21 @@ _ROWS = 256
 
 def scores(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
     """One number a row: above zero where it is rather of the main part than not."""
-    columns, limits, values, least = _trees()
-    parts = [evidence.T[:, at : at + _ROWS] for at in range(0, len(evidence), _ROWS)]
+    columns, limits, values, first, least = _trees()
     found = []
-    for part in parts:
-        above = (part[columns] > limits).view(np.int8).reshape(_DEPTH, len(values), -1)
-        leaves = 4 * above[0] + 2 * above[1] + above[2]
-        found.append(np.take_along_axis(values, leaves.astype(np.int64), axis=1).sum(axis=0))
+    for at in range(0, len(evidence), _ROWS):
+        asked = evidence[at : at + _ROWS].T.take(columns, axis=0) > limits
+        above = asked.view(np.int8).reshape(_DEPTH, len(first), -1)
+        found.append(values.take(4 * above[0] + 2 * above[1] + above[2] + first).sum(axis=0))
     return np.concatenate(found) - least
 
 
 @cache
-def _trees() -> tuple[Ints, Ints, Ints, int]:
-    """The columns that the trees ask for and the limits they compare them with, by level; each tree's leaves."""
+def _trees() -> tuple[Ints, Ints, Ints, Ints, int]:
+    """The columns that the trees ask for and the limits they compare them with, by level; all leaves, and where each
+    tree's begin."""
     found = json.loads((files("curate") / "weights" / "html-trees.json").read_text("utf-8"))
     columns, limits, values = (np.array(found[name], np.int64) for name in ("columns", "limits", "values"))
     assert columns.shape[1] == _DEPTH
-    return columns.T.ravel(), limits.T.reshape(-1, 1).astype(np.int32), values, int(found["least"])
+    first = np.arange(0, values.size, 1 << _DEPTH).reshape(-1, 1)
+    return columns.T.ravel(), limits.T.reshape(-1, 1).astype(np.int32), values.ravel(), first, int(found["least"])

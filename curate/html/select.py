@@ -117,6 +117,8 @@ def by_rules(containers: Sequence[Container], pieces: Sequence[Piece], title: st
 
 def _settle_asides(pieces: Sequence[Piece]) -> None:
     """What is beside the text is less than the text: a page of comments is a discussion, a hidden one shows itself."""
+    if not any(piece.aside for piece in pieces):
+        return
     running = Counter[int]()
     for piece in pieces:
         if piece.words >= _RUNNING_WORDS and piece.link_words < piece.words / 2:
@@ -202,7 +204,7 @@ def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
         holder.link_words += piece.link_words
         holder.plain_words += 0 if piece.block == "heading" else piece.words - piece.link_words
     for child in reversed(containers):
-        if child.parent >= 0:
+        if child.parent >= 0 and (child.words or child.link_words):
             parent = containers[child.parent]
             parent.words += child.words
             parent.link_words += child.link_words
@@ -214,8 +216,9 @@ def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[i
     for least in (_RUNNING_WORDS, 1):
         weights = [0] * len(containers)
         for piece in pieces:
-            enough = piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least)
-            if enough and not piece.aside and piece.block != "heading" and piece.link_words < piece.words / 2:
+            if piece.aside or piece.block == "heading" or 2 * piece.link_words >= piece.words:
+                continue
+            if piece.words >= (min(least, _ROW_WORDS) if piece.block in ("list", "table", "code") else least):
                 weights[piece.inside] += piece.words - piece.link_words
         for at in range(len(containers) - 1, 0, -1):
             weights[containers[at].parent] += weights[at]

@@ -12,6 +12,7 @@ from curate.html import images, names
 from curate.html.blocks import Container, Found, Piece, words_in
 from curate.html.guard import Limits
 from curate.html.names import listed
+from curate.html.nodes import element_before, form_parts, is_data, noscript_around
 
 _HOLDERS = listed(
     "div section article main ul ol dl table td th center form fieldset details figure blockquote header"
@@ -32,12 +33,7 @@ _KINDS: dict[str, Block] = {
 }
 _BREAK, _CELL = "\0", "\1"
 _ANCHOR_MARKS = ("¶", "#", "§", "🔗")
-_DATA_CELL_WORDS = 25
-_MAX_CONTROLS = 32
-_FORM_WORDS = 50
-_FORM_HOLDERS = listed("form div section fieldset p span aside")
 _FEW_WORDS = 5
-_PLACE_ALONE = {"inside"}
 _HOLDS_LITTLE = 8  # so many times its words, and they are fewer than the page's
 _LINE_WORDS = 60
 
@@ -50,14 +46,15 @@ class _Figure:
 
 
 class _Context(NamedTuple):
-    """What holds for the text at a point of the tree; leaving an element brings the one before it back."""
+    """What holds for the text at a point of the tree; leaving an element brings the one before it back.
 
-    inside: int = -1
+    The container, which most blocks change, and whether it is a link are kept apart: a copy costs more than they do.
+    """
+
     kind: Block = "paragraph"
     group: int = -1
     level: int = 0
     numbered: bool = False
-    linked: bool = False
     in_table: bool = False
     in_main: bool = False
     unscripted: bool = False
@@ -73,6 +70,8 @@ class Walker:
         self.page, self.base, self.limits, self.scripted = page, base, limits, scripted
         self.found = Found()
         self.now = _Context()
+        self.inside = -1
+        self.linked = False
         self.text: list[str] = []
         self.links: list[str] = []
         self.anchors = 0
@@ -85,13 +84,15 @@ class Walker:
 
     def walk(self, body: LexborNode) -> Found:
         """Everything below `body`. No recursion: a page decides how deep it is."""
-        self.body, self.forms = body, _form_parts(body)
-        above: list[tuple[LexborNode, str, _Context]] = []
+        self.body, self.forms = body, form_parts(body)
+        above: list[tuple[LexborNode, str, _Context, int, bool]] = []
         node: LexborNode | None = body
         while node is not None or above:
             if node is None:
-                node, tag, before = above.pop()
-                self._leave(tag, before)
+                node, tag, before, inside, self.linked = above.pop()
+                if self.now is not before or tag in _BLOCKS:
+                    self._leave(tag, before)
+                    self.inside = inside
                 node = node.next if above else None
                 continue
             tag = node.tag or "-"  # a processing instruction has none
@@ -100,9 +101,10 @@ class Walker:
                 if self.text or not text.isspace() or self.now.kind == "code":
                     self._say(text)
             elif tag[0] not in "-!":
+                now, inside, linked = self.now, self.inside, self.linked
                 inner = self._enter(node, tag)
                 if inner is not None:
-                    above.append((node, tag, self.now))
+                    above.append((node, tag, now, inside, linked))
                     self.now = inner
                     node = node.child
                     continue
@@ -113,10 +115,10 @@ class Walker:
         if self.now.unscripted and self.scripted:
             self.found.words_unscripted += len(text.split())
             return
-        if self.now.linked and text.strip() in _ANCHOR_MARKS:
+        if self.linked and text.strip() in _ANCHOR_MARKS:
             return
         self.text.append(text)
-        if self.now.linked:
+        if self.linked:
             self.links.append(text)
 
     def _enter(self, node: LexborNode, tag: str) -> _Context | None:
@@ -134,7 +136,9 @@ class Walker:
         if not attributes and tag not in _BLOCKS and tag not in ("noscript", "button"):
             return self.now
         said = names.said(tag, attributes)
-        aside = self._aside(node, tag, attributes, said) if attributes else 0
+        aside: int | None = self.now.aside
+        if attributes and (said.noise or said.aside or not names.HIDES.isdisjoint(attributes)):
+            aside = self._aside(node, tag, attributes, said)
         if aside is None or (tag == "button" and self.now.kind != "heading"):
             self._leave_out(node)
             return None
@@ -142,20 +146,24 @@ class Walker:
             inner = self._block(node, tag, said)
             return inner._replace(aside=aside) if inner is not None and aside not in (0, inner.aside) else inner
         if tag in ("a", "x-a") and attributes.get("href"):
-            if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
-                self.text.append(" ")
-            self.anchors += 1
-            return self.now._replace(linked=True)
+            return self._link()
         if tag == "noscript":
             return self.now._replace(unscripted=True)
         return self._caption() if said.caption else self.now
+
+    def _link(self) -> _Context:
+        if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
+            self.text.append(" ")
+        self.anchors += 1
+        self.linked = True
+        return self.now
 
     def _leave_out(self, node: LexborNode) -> None:
         self.found.words_left_out += words_in(node.text(separator=" "))
 
     def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.Said) -> int | None:
         """What the element is beside the text, with all around it; None for what is left out unread."""
-        if tag == "body" or (not (said.noise or said.aside) and names.HIDES.isdisjoint(attributes)):
+        if tag == "body":
             return self.now.aside
         aside, noise = (said.aside, said.noise) if tag not in _NEVER_NOISE else (0, False)
         hidden = names.is_hidden(attributes)
@@ -164,8 +172,7 @@ class Walker:
         text = node.text()
         if self._is_most(node, len(text.split()), hidden):
             return self.now.aside
-        short = aside != names.COMMENT and words_in(text) < names.SHORT_ASIDE
-        if noise or short or tag not in _BLOCKS:
+        if noise or tag not in _BLOCKS or (aside != names.COMMENT and words_in(text) < names.SHORT_ASIDE):
             return None
         return self.now.aside | aside | (names.HIDDEN if hidden else 0)
 
@@ -184,7 +191,8 @@ class Walker:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
             self.text.append(" ")
             return self.now
-        self._flush()
+        if self.text:
+            self._flush()
         now = self.now
         if tag == "header" and not now.in_main and self._is_site_header(node):
             self._leave_out(node)
@@ -198,11 +206,9 @@ class Walker:
             changes |= self._list(tag)
         elif tag == "li":
             changes |= self._item()
-        elif tag == "table" and _is_data(node):
+        elif tag == "table" and is_data(node):
             self.groups += 1
             changes |= {"kind": "table", "group": self.groups, "in_table": True}
-        if changes.keys() == _PLACE_ALONE:  # of most parts; five times as fast
-            return _Context(changes["inside"], *now[1:])
         return now._replace(**changes) if changes else now
 
     def _is_site_header(self, node: LexborNode) -> bool:
@@ -210,10 +216,11 @@ class Walker:
         return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
     def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
-        now = self.now
-        self.found.containers.append(Container(now.inside, said.kind, said.main))
-        changes: dict[str, Any] = {"inside": len(self.found.containers) - 1}
-        if said.main:
+        now, containers = self.now, self.found.containers
+        containers.append(Container(self.inside, said.kind, said.main))
+        self.inside = len(containers) - 1
+        changes: dict[str, Any] = {}
+        if said.main and not now.in_main:
             changes["in_main"] = True
         if said.figure and (now.figure is None or tag == "figure"):
             changes["figure"] = _Figure()
@@ -221,14 +228,15 @@ class Walker:
 
     def _list(self, tag: str) -> dict[str, Any]:
         self.groups += 1
-        self.numbers[len(self.found.containers) - 1] = 0
+        self.numbers[self.inside] = 0
         now = self.now
         group = now.group if now.level else self.groups
         return {"kind": "list", "group": group, "level": now.level + 1, "numbered": tag == "ol"}
 
     def _item(self) -> dict[str, Any]:
         now = self.now
-        self.numbers[now.inside] = number = self.numbers.get(now.inside, 0) + 1
+        holder = self.found.containers[self.inside].parent
+        self.numbers[holder] = number = self.numbers.get(holder, 0) + 1
         self.marker = f"{number}. " if now.numbered else "- "
         return {} if now.level else {"kind": "list", "level": 1}
 
@@ -238,16 +246,14 @@ class Walker:
 
     def _leave(self, tag: str, before: _Context) -> None:
         now = self.now
-        if now is before:
-            if tag not in _BLOCKS:
-                return
-        elif now.caption and not before.caption:
+        if now.caption and not before.caption:
             self._captioned()
         if tag in _BLOCKS and not now.caption:
             if now.in_table and tag in ("td", "th"):
                 self.text.append(_CELL)
             elif not now.in_table or tag in ("tr", "table"):
-                self._flush(tag)
+                if self.text:
+                    self._flush(tag)
             else:
                 self.text.append(" ")
         self.now = before
@@ -260,7 +266,7 @@ class Walker:
         if not text:
             return
         if figure is not None:
-            piece = Piece(self.now.inside, "paragraph", text, words_in(text), aside=self.now.aside)
+            piece = Piece(self.inside, "paragraph", text, words_in(text), aside=self.now.aside)
             figure.captions.append((len(figure.pictures), len(pieces), piece))
         elif pieces and pieces[-1].url and pieces[-1].caption is None:
             pieces[-1].caption = text
@@ -295,7 +301,7 @@ class Walker:
             self._flush()
         if not self._is_fallback(node, url):
             alt = " ".join((attributes.get("alt") or "").split()) or None
-            piece = Piece(self.now.inside, url=url, alt=alt, aside=self.now.aside)
+            piece = Piece(self.inside, url=url, alt=alt, aside=self.now.aside)
             self.found.pieces.append(piece)
             if self.now.figure is not None:
                 self.now.figure.pictures.append(piece)
@@ -306,9 +312,9 @@ class Walker:
         if last is None or not last.url:
             return False
         if self.now.unscripted:
-            before = _element_before(_noscript(node))
+            before = element_before(noscript_around(node))
             return last.url == url or (before is not None and before.tag in ("img", "picture"))
-        before = _element_before(node)
+        before = element_before(node)
         return before is not None and before.tag == "noscript"
 
     def _taken(self) -> str:
@@ -335,7 +341,7 @@ class Walker:
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0, tag: str = "") -> None:
         words = words_in(text)
         if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
-            words -= sum(not any(map(str.isalnum, word)) for word in text.split())
+            words -= len([1 for word in text.split() if not (word[0].isalnum() or any(map(str.isalnum, word)))])
         if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):
             return
         now = self.now
@@ -343,22 +349,8 @@ class Walker:
             indent = "  " * (now.level - 1)
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
-        piece = Piece(now.inside, kind, text, words, linked, anchors, now.group, tag, aside=now.aside)
+        piece = Piece(self.inside, kind, text, words, linked, anchors, now.group, tag, aside=now.aside)
         self.found.pieces.append(piece)
-
-
-def _form_parts(body: LexborNode) -> set[int]:
-    """The outermost parts of few words around each form that one can write into: letters to order, searches, logins."""
-    found = set()
-    for control in body.css("input, textarea")[:_MAX_CONTROLS]:
-        part, above = None, control.parent
-        while above is not None and above.tag in _FORM_HOLDERS and len(above.text().split()) <= _FORM_WORDS:
-            if above.css_first("h1, img, pre, table") is not None:
-                break
-            part, above = above, above.parent
-        if part is not None:
-            found.add(part.mem_id)
-    return found
 
 
 def _line(text: str) -> str:
@@ -370,29 +362,3 @@ def _plain(text: str) -> str:
         return " ".join(text.split())
     lines = (" ".join(line.split()) for line in text.replace(_CELL, " ").split(_BREAK))
     return "\n".join(line for line in lines if line)
-
-
-def _element_before(node: LexborNode | None) -> LexborNode | None:
-    node = node.prev if node is not None else None
-    while node is not None and node.is_text_node and not (node.text_content or "").strip():
-        node = node.prev
-    return node
-
-
-def _noscript(node: LexborNode) -> LexborNode | None:
-    found: LexborNode | None = node
-    while found is not None and found.tag != "noscript":
-        found = found.parent
-    return found
-
-
-def _is_data(table: LexborNode) -> bool:
-    """Whether a table holds data, and not the layout of a page."""
-    if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
-        return False
-    if any(part.css_first("table") is not None for part in table.iter()):
-        return False
-    rows, cells = len(table.css("tr")), len(table.css("td, th"))
-    if rows < 2 or cells < 4 or 2 * cells < 3 * rows:
-        return False
-    return len(table.text().split()) <= _DATA_CELL_WORDS * cells
