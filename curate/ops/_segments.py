@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.blob import Blob
 from curate.document import Segment, is_image
+from curate.images import decode
 from curate.ops import Columns, Failed, spec_of
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 T = TypeVar("T")
+
+
+def of_images(images: Sequence[Sequence[Blob]], value: Callable[[Image], T]) -> list[list[T | None]]:
+    """A value of each image of each document; None of one that is absent or does not decode."""
+    return [[_of_image(blob, value) for blob in blobs] for blobs in images]
+
+
+def _of_image(blob: Blob, value: Callable[[Image], T]) -> T | None:
+    image = decode(blob.read()).image if blob.error is None else None
+    return None if image is None else value(image)
+
+
+def largest(lists: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """The largest value of each list; None where it holds none."""
+    return [max((value for value in values if value is not None), default=None) for values in lists]
 
 
 def without_images(document: Sequence[Segment], keep: Sequence[bool]) -> list[Segment]:

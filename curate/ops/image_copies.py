@@ -18,9 +18,8 @@ from PIL import Image
 
 from curate.blob import BLOB, Blob
 from curate.document import DOCUMENT, Segment
-from curate.images import decode
 from curate.ops import Columns, _groups, group_op, op
-from curate.ops._segments import chosen, columns_of, out_of_step, stale, without_images
+from curate.ops._segments import chosen, columns_of, of_images, out_of_step, stale, without_images
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,12 +40,7 @@ def image_hashes(images: Sequence[list[Blob]]) -> Columns:
     3.2.1). Re-encoded and resized copies differ in some bits of 64, other pictures in some 32. An image that is absent
     or does not decode has none.
     """
-    return {"image_hashes": [[_hash_of(blob) for blob in blobs] for blobs in images]}
-
-
-def _hash_of(blob: Blob) -> int | None:
-    image = decode(blob.read()).image if blob.error is None else None
-    return None if image is None else perceptual_hash(image)
+    return {"image_hashes": of_images(images, perceptual_hash)}
 
 
 def perceptual_hash(image: Image.Image) -> int:

@@ -14,10 +14,9 @@ from PIL import Image
 
 from curate.blob import BLOB, Blob
 from curate.document import DOCUMENT, Segment
-from curate.images import decode
 from curate.models import ModelError, file_digest, load_onnx, packaged_file
 from curate.ops import Columns, op
-from curate.ops._segments import columns_of, without_scored
+from curate.ops._segments import columns_of, largest, of_images, without_scored
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -73,13 +72,8 @@ class document_nsfw:  # noqa: N801 - ops are named as recipes name them
 
     def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
         """One list of probabilities a document."""
-        found = [[self._of(blob) for blob in blobs] for blobs in images]
-        most = [max((score for score in scores if score is not None), default=None) for scores in found]
-        return {"nsfw_images": found, "max_nsfw": most}
-
-    def _of(self, blob: Blob) -> float | None:
-        image = decode(blob.read()).image if blob.error is None else None
-        return None if image is None else self._score(image)
+        found = of_images(images, self._score)
+        return {"nsfw_images": found, "max_nsfw": largest(found)}
 
 
 @op(

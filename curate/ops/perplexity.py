@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate.document import DOCUMENT, Block, Segment, is_image, text_of
 from curate.models import ModelError, file_digest
 from curate.ops import Columns, Failed, op
-from curate.ops._segments import columns_of, stale, without_texts
+from curate.ops._segments import columns_of, largest, stale, without_texts
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -78,8 +78,7 @@ class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One list a document, an entry a paragraph."""
         rows = [[self._scorer.of(s["text"])[0] for s in document if not is_image(s)] for document in documents]
-        most = [max((value for value in values if value is not None), default=None) for values in rows]
-        return {"paragraph_perplexities": rows, "max_paragraph_perplexity": most}
+        return {"paragraph_perplexities": rows, "max_paragraph_perplexity": largest(rows)}
 
 
 @op(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -32,6 +32,8 @@ from curate.sources import folder, html, pages, pdf, records, tars, texts, urls,
 from curate.sources.rows import Row, SourceError, bad_name, failed, store
 
 __all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
+
+T = TypeVar("T")
 
 VERSION = 3
 
@@ -126,7 +128,7 @@ def plan(recipe: Recipe, pool: Pool) -> Plan:
     rows, files = None, list[list[str]]()
     if isinstance(how, Packed):
         told = dict(zip(map(os.path.abspath, how.files(source)), how.identity(source), strict=True))
-        files = list(_grouped(list(told), how.shard_bytes))
+        files = list(_cut(told, lambda path: os.stat(path).st_size, how.shard_bytes))
         names = [fingerprint([[path, told[path]] for path in group]) for group in files]
     else:
         names, rows = _write_plan(how, source, recipe.shard_samples, pool)
@@ -212,21 +214,6 @@ def _repeats(pool: Pool, shard: int) -> int:
     return read_table(path).num_rows if path.exists() else 0
 
 
-def _grouped(files: Sequence[str], shard_bytes: int) -> Iterator[list[str]]:
-    """Consecutive files, each group of about so many bytes (a larger file stands alone)."""
-    group: list[str] = []
-    size = 0
-    for path in files:
-        nbytes = os.stat(path).st_size
-        if group and size + nbytes > shard_bytes:
-            yield group
-            group, size = [], 0
-        group.append(path)
-        size += nbytes
-    if group:
-        yield group
-
-
 def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
     for name in files:
         if (bad := bad_name(recipe.kind, name)) is not None:
@@ -241,7 +228,7 @@ def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[
     same: Counter[str] = Counter()
     beside = how.beside(source)
     total = 0
-    for chunk in _cut(how.rows(source), shard_rows):
+    for chunk in _cut(how.rows(source), _characters, SHARD_TEXT, shard_rows):
         said = fingerprint([chunk, beside(chunk)])
         names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
         same[said] += 1
@@ -251,16 +238,20 @@ def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[
     return names, total
 
 
-def _cut(rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
-    """Consecutive rows, at most so many, and as many as SHARD_TEXT holds (a larger one stands alone)."""
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        length = len(row.get("text") or "") + len(row.get("meta") or "")
-        if chunk and (len(chunk) == most or size + length > SHARD_TEXT):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += length
-    if chunk:
-        yield chunk
+def _characters(row: Row) -> int:
+    return len(row.get("text") or "") + len(row.get("meta") or "")
+
+
+def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:
+    """Consecutive items, as many as `size` holds (a larger one stands alone), and at most so many."""
+    part: list[T] = []
+    held = 0
+    for item in items:
+        more = size_of(item)
+        if part and (len(part) == most or held + more > size):
+            yield part
+            part, held = [], 0
+        part.append(item)
+        held += more
+    if part:
+        yield part
