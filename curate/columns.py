@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.sample import commit_file
+from curate.commit import commit_file
 
 BLOCK_BYTES = 4 << 20
 """Bytes of a block in memory, or the part that passes them: what a reader of one row has to read."""

@@ -18,7 +18,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.clip_tokens import Tokens, described_tokens, open_clip_tokens
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.settings import unknown
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 
 from curate.characters import codes_of, flags_of, is_leftwards, is_whole_word
+from curate.commit import file_sha256
 from curate.page_words import mended, split
 from curate.reading_order import reading_order
-from curate.sample import file_sha256
 from curate.word_runs import Floats, members
 
 Engine = Literal["rapidocr", "tesseract"]

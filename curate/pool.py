@@ -27,7 +27,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.sample import commit_file
+from curate.commit import commit_file
 
 ROWS = pa.schema(
     [

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from curate import formats
+from curate.commit import commit_file, commit_text, dump_json
 from curate.pool import Blobs, Pool, read_table, shard_name, write_table
 from curate.recipe import Publish, Recipe
-from curate.sample import Kind, commit_file, commit_text, dump_json
+from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 
 KEPT = ("uid", "origin", "meta", "tar", "ext", "offset", "nbytes", "sha256")

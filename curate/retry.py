@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from curate import engine, sources, tasks
 from curate.blob import BLOB
 from curate.columns import ColumnsFile, write_columns
+from curate.commit import commit_text, dump_json
 from curate.pool import Pool, is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
 from curate.run import Progress, RunError, Watch, attempts, locked, start_of
-from curate.sample import commit_text, dump_json
 from curate.steps import kindred
 
 

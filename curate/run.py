@@ -23,11 +23,12 @@ import numpy as np
 import pyarrow as pa
 
 from curate import engine, publish, sources, tasks
+from curate.commit import commit_text, dump_json, remove_leftovers
 from curate.pool import GROUP, Pool, read_table, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved, chained, resolve
 from curate.remedies import remedy
 from curate.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
-from curate.sample import commit_text, dump_json, fingerprint, remove_leftovers
+from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
 from curate.source import WHERE
 from curate.steps import Cuts

@@ -1,18 +1,12 @@
-"""What a sample is: its kind, its uid, and how a file of samples is committed whole or not at all."""
+"""What a sample is: its kind, its uid, and the fingerprint of plain data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["caption", "interleaved", "ocr", "text"]
-
-BLOCK = 1 << 20
 
 
 def uid_of(kind: str, *parts: str | bytes) -> str:
@@ -32,58 +26,3 @@ def fingerprint(value: Any) -> str:
     """16 hex digits that name plain data (what JSON can hold): equal data, equal name."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def dump_json(value: Any) -> str:
-    """The project's one JSON layout: sorted keys, two spaces, a newline at the end; the same data, the same bytes."""
-    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes as hex, read in blocks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@contextmanager
-def commit_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed, on an error removed.
-
-    A reader sees the old file, no file, or the whole new one. The temporary name holds the process id, so
-    processes do not tread on each other; what a killed process leaves is swept by `remove_leftovers`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def commit_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with commit_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def remove_leftovers(folder: Path) -> int:
-    """Delete the temporary files that killed processes left anywhere below `folder`; returns how many."""
-    leftovers = list(folder.rglob(".*.tmp")) if folder.is_dir() else []
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return len(leftovers)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

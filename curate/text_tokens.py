@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from curate.commit import file_sha256
 from curate.mix.content import RULES, counting, encoder
-from curate.sample import file_sha256
 
 Count = Callable[[str], int]
 

@@ -16,9 +16,10 @@ from typing import Any, Literal, cast, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.commit import commit_text, file_sha256
 from curate.interchange import RecordError, from_obelics, parse
 from curate.report.readme import README, plain
-from curate.sample import Kind, commit_text, file_sha256, uid_of
+from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.convert import KIND_KEY, ConvertError, new_folder
 from pipelines.convert_entries import from_entries, kind_of_entries

@@ -19,9 +19,9 @@ from shutil import which
 from rich.table import Table
 
 from curate import engine, explain
+from curate.commit import file_sha256
 from curate.mix import build as build_mixture
 from curate.run import Summary
-from curate.sample import file_sha256
 from pipelines import demo_truth, demo_web, runs
 from pipelines.demo_server import serve
 

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.sample import commit_text, dump_json
+from curate.commit import commit_text, dump_json
 from pipelines import demo_copies
 from pipelines.drawings import FRAMES, LANGUAGES, Drawing, has_tone, held_out, twemoji
 from pipelines.materials import fetch

@@ -18,9 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.commit import commit_file
 from curate.mix.content import PICTURE, Picture, Segment, content, texts_under, words
 from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
-from curate.sample import Kind, commit_file
+from curate.sample import Kind
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
 from curate.text_tokens import Count, token_counter

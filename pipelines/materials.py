@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from curate.commit import commit_text, dump_json, file_sha256
 from curate.run import locked
-from curate.sample import commit_text, dump_json, file_sha256, fingerprint
+from curate.sample import fingerprint
 
 Registry = Literal["pypi", "npm", "debian"]
 Member = tuple[str, int, IO[bytes]]

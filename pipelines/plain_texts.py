@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate import tables, texts
-from curate.sample import commit_text
+from curate.commit import commit_text
 from pipelines.materials import MATERIALS, laid_down
 
 MANUALS = tuple(sorted(name for name in MATERIALS if name.startswith("debian-reference-")))

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from curate import mix
+from curate.commit import dump_json
 from curate.mix.spec import Entry
-from curate.sample import dump_json, uid_of
+from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.drawings import FRAMES, has_tone, held_out, is_flag, plain_code
 from pipelines.materials import MATERIALS, fetch

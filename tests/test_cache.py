@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards import ShardCache
 from curate.shards.ranges import merged
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from pipelines import materials
 from pipelines.materials import Material, MaterialUnavailableError, MaterialUnsafeError, fetch, unpack
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.sample import dump_json
+from curate.commit import dump_json
 from pipelines.demo_server import PortTakenError, serve
 from pipelines.demo_web import Answer, DemoWeb
 

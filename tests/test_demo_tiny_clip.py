@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards import ShardReader
 from pipelines import tiny_clip
 from pipelines.drawings import FRAMES, held_out

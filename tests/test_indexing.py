@@ -12,7 +12,7 @@ import pytest
 from train_samples import square
 
 from curate import mix
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards import ShardError, load_dataset
 from pipelines import indexing
 from pipelines.cli import main

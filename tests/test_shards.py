@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curate.sample import remove_leftovers
+from curate.commit import remove_leftovers
 from curate.shards import (
     DatasetInfo,
     Part,

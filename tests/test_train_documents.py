@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from train_samples import MULTIMODAL, TINY, composed, dataset, every_kind, page, published, square
 
 from curate import mix
+from curate.commit import commit_file
 from curate.mix.content import PICTURE
-from curate.sample import commit_file
 from curate.shards import load_dataset
 from pipelines.lengths import add_text_tokens
 from train import model, prepare

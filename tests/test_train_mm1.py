@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from train_samples import every_kind
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from pipelines.cli import main as curate
 
 SPEC = """seed: 3

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from curate.sample import Kind, file_sha256
+from curate.commit import file_sha256
+from curate.sample import Kind
 from curate.settings import Settings, SettingsError, load, unknown
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

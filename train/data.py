@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from curate import mix
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards import ShardCache, UnreachableError
 from train.ahead import Ahead
 from train.courses import Packed, Packing, Packs, Planned, Rows

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from curate.sample import commit_text
+from curate.commit import commit_text
 from train import checkpoint, model, optim, prepare
 from train.checkpoint import Progress
 from train.config import Config, Contrastive, digest, trained

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from curate.sample import commit_file
+from curate.commit import commit_file
 from curate.settings import unknown
 from train import tokens
 from train.config import Model

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
+from curate.commit import file_sha256
 from curate.mix.leaves import leaves_of, unused
 from curate.mix.manifest import Continued, Lengths, Manifest, Mode, Segment, Source, Spread, Stage, save
 from curate.mix.order import runs
@@ -19,7 +20,6 @@ from curate.mix.spec import Entry, MixtureSpec, StageSpec
 from curate.mix.spread import tables, write
 from curate.mix.strata import Table
 from curate.mix.weights import Leaf, Shares, resolve
-from curate.sample import file_sha256
 from curate.settings import validate
 from curate.shards import is_url
 

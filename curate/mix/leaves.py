@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from curate.commit import file_sha256
 from curate.mix.manifest import changed_shard, same_content
 from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
 from curate.mix.weights import Leaf, taken
-from curate.sample import file_sha256
 from curate.shards import DatasetInfo, UnreachableError, fetched, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, dataset_file
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.commit import commit_file
 from curate.mix.order import order_key, sizes_of
 from curate.mix.schedule import Ints, MixtureError
 from curate.mix.strata import LINE, Strata, Table, cut, line
-from curate.sample import commit_file
 from curate.shards import DatasetInfo, load_dataset
 
 if TYPE_CHECKING:

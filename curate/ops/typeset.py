@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from curate.blob import BLOB, Stored
+from curate.commit import file_sha256
 from curate.fonts import Fonts, TypesetError, shaping
 from curate.images import encoded
 from curate.ops import Columns, Failed, op
 from curate.page_words import WORDS, as_column
-from curate.sample import file_sha256
 from curate.typeset import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
 
 _QUALITY = 90

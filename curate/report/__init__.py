@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from curate.commit import commit_text, dump_json
 from curate.recipe import chained, resolve
 from curate.report import card, page
 from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
 from curate.rules import check_funnel
 from curate.run import Summary, decisions_folder, start_of
-from curate.sample import commit_text, dump_json, fingerprint
+from curate.sample import fingerprint
 
 VERSION = 5
 """Raised when the page or the card changes, so that a finished run gets the new ones."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards.info import ShardError
 
 ROOM = "room.lock"

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from curate.sample import commit_file, file_sha256
+from curate.commit import commit_file, file_sha256
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.ranges import Ranges, Span, merged
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar

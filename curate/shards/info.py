@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curate.sample import Kind, commit_text, dump_json
+from curate.commit import commit_text, dump_json
+from curate.sample import Kind
 from curate.settings import Settings, validate
 
 DATASET_FILE = "dataset.json"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.sample import commit_file, commit_text, dump_json, file_sha256
+from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.shards.cache import ShardCache, locked
 from curate.shards.index import ShardReader, check_index
 from curate.shards.info import (

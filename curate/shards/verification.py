@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curate.sample import file_sha256
+from curate.commit import file_sha256
 from curate.shards.index import ShardReader, index_path, shown
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.remote import ORIGIN_FILE, UnreachableError, open_shard

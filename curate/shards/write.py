@@ -18,7 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.sample import Kind, commit_file
+from curate.commit import commit_file
+from curate.sample import Kind
 from curate.shards.index import CHECK, SCHEMA, check_of, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.scan import BLOCK, Part

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curate import tables
+from curate.commit import file_sha256
 from curate.pool import ROWS
-from curate.sample import file_sha256, uid_of
+from curate.sample import uid_of
 from curate.settings import unknown
 from curate.shards import Part, ShardWriter
 from curate.source import Table
