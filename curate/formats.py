@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from curate import images
-from curate.document import is_image
+from curate.document.segments import is_image
 from curate.sample import Kind
 
 Row = Mapping[str, Any]

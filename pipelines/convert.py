@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
+from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
 from curate.report.readme import is_picture, part_names
 from curate.sample import Kind
 from curate.settings import unknown

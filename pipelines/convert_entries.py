@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from curate import tables
-from curate.document import is_image
+from curate.document.interchange import RecordError, from_llava, parse
+from curate.document.segments import is_image
 from curate.files import UnreadableError, read_file
-from curate.interchange import RecordError, from_llava, parse
 from curate.sample import Kind, uid_of
 from pipelines.convert import OWN_KEY
 from pipelines.convert_samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_text, file_sha256
-from curate.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse
 from curate.report.readme import README, plain
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset

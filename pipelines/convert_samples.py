@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curate.document import Segment, is_image
+from curate.document.interchange import RecordError, segments_of
+from curate.document.segments import Segment, is_image
 from curate.download import sniff
 from curate.images import header
-from curate.interchange import RecordError, segments_of
 
 _UID = re.compile(r"[0-9a-f]{32}")
 _PICTURE = re.compile(r"[0-9]{1,6}\.[a-z]{3,5}")

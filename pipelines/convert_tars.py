@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from curate.document import is_image
-from curate.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse
+from curate.document.segments import is_image
 from curate.report.readme import is_picture
 from curate.sample import Kind, uid_of
 from curate.shards import Part, TarFault, TarLimits, TarSample, scan_tar

@@ -21,7 +21,7 @@ from curate import ops as ops_table
 from curate import retry as retrying
 from curate import run as engine_run
 from curate.blob import BLOB
-from curate.document import DOCUMENT
+from curate.document.segments import DOCUMENT
 from curate.rules import StepCount
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from curate.blob import Blob
-from curate.document import Segment, image_segment, is_image, text_segment
+from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.ops import Failed, spec_of
 from curate.pool import Blobs, Pool
 from curate.sample import uid_of

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from published import parts_of, published
 
-from curate.interchange import (
+from curate.document.interchange import (
     IMAGE_TOKEN,
     RecordError,
     from_llava,

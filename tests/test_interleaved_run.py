@@ -16,7 +16,7 @@ from pipelines.convert import export
 
 READER = """
 import pyarrow as pa
-from curate.document import DOCUMENT, image_segment, text_of, text_segment
+from curate.document.segments import DOCUMENT, image_segment, text_of, text_segment
 from curate.ops import op
 
 @op(reads="bytes", writes={"document": DOCUMENT, "text": pa.string()}, version=1)

@@ -19,7 +19,7 @@ OWN = '''
 import json, re
 import pyarrow as pa
 from curate.blob import BLOB, Absent, Stored
-from curate.document import DOCUMENT, image_segment, text_segment
+from curate.document.segments import DOCUMENT, image_segment, text_segment
 from curate.ops import op
 
 @op(reads=("bytes", "origin"), writes={"document": DOCUMENT, "text": pa.string(), "size": pa.int32()}, version=1)
@@ -374,7 +374,7 @@ def test_records_of_ready_documents_are_kept_as_they_came(own: Workplace) -> Non
     source = {"type": "records", "path": str(own.root / "ready.parquet"), "columns": ["images", "texts"]}
     own.write_module(
         "records_op",
-        "import json\nfrom curate.document import DOCUMENT, text_segment\nfrom curate.ops import op\n"
+        "import json\nfrom curate.document.segments import DOCUMENT, text_segment\nfrom curate.ops import op\n"
         "@op(reads='bytes', writes={'document': DOCUMENT}, version=1)\ndef records(rows):\n    'As texts.'\n"
         "    return {'document': [[text_segment(t) for t in json.loads(r)['texts'] if t] for r in rows]}\n",
     )

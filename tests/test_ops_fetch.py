@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from curate.blob import Absent, Stored
-from curate.document import image_segment, text_segment
+from curate.document.segments import image_segment, text_segment
 from curate.download import DownloadSettings
 from curate.ops import fetch
 from curate.ops.fetch import fetch_images

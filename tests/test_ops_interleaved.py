@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from documents import Shelf, blank, failed_with, page, picture, row, shown
 
-from curate.document import Segment, text_segment
+from curate.document.segments import Segment, text_segment
 from curate.ops import spec_of
 from curate.ops.interleaved import clean_paragraphs, document_images, drop_foreign_paragraphs, image_links
 

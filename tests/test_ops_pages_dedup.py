@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from documents import Shelf, failed_with, grouped, page, picture, row, shown
 
-from curate.document import image_urls
+from curate.document.segments import image_urls
 from curate.ops import pages_dedup as ops
 
 

@@ -11,8 +11,8 @@ from documents import failed_with, row, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import interchange
-from curate.document import is_image
+from curate.document import interchange
+from curate.document.segments import is_image
 from curate.ops.records import llava_document, mmc4_document, obelics_document
 from curate.sentences import spans
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from curate.document import image_segment, text_segment
+from curate.document.segments import image_segment, text_segment
 from curate.models import ModelError
 from curate.ops.text import fasttext_quality
 from curate.sample import uid_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from selectolax.lexbor import LexborHTMLParser
 
-from curate.document import Segment, image_segment, text_segment
+from curate.document.segments import Segment, image_segment, text_segment
 from curate.html.blocks import Found, Piece
 from curate.html.guard import Limits, PageError, characters
 from curate.html.select import main_pieces

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from selectolax.lexbor import LexborNode
 
-from curate.document import Block
+from curate.document.segments import Block
 from curate.html import images, names
 from curate.html.blocks import Container, Found, Piece, words_in
 from curate.html.guard import Limits

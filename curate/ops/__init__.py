@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from curate.blob import BLOB
-from curate.document import DOCUMENT
+from curate.document.segments import DOCUMENT
 from curate.settings import unknown
 
 Columns = Mapping[str, Sequence[Any]]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.blob import Blob
-from curate.document import Segment, is_image
+from curate.document.segments import Segment, is_image
 from curate.images import decode
 from curate.ops import Columns, Failed, spec_of
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curate import models
 from curate.blob import BLOB, Absent, Blob
-from curate.document import DOCUMENT, Segment, is_image
+from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.images import decode
 from curate.models import Precision
 from curate.ops import Columns, Failed, op

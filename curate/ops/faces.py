@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.blob import BLOB, Blob
-from curate.document import DOCUMENT, Segment
+from curate.document.segments import DOCUMENT, Segment
 from curate.models import ModelError, file_digest, load_onnx, packaged_file
 from curate.ops import Columns, op
 from curate.ops._segments import columns_of, largest, of_images, without_scored

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate import images
 from curate.blob import BLOB, Absent, Stored
-from curate.document import Segment, image_urls
+from curate.document.segments import Segment, image_urls
 from curate.download import Downloader, DownloadSettings, sniff
 from curate.files import UnreadableError, read_file
 from curate.ops import Columns, op

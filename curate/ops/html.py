@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document import DOCUMENT, text_of
+from curate.document.segments import DOCUMENT, text_of
 from curate.html import Limits, PageError, parse
 from curate.ops import Columns, Failed, op
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.blob import BLOB, Blob
-from curate.document import DOCUMENT, Segment
+from curate.document.segments import DOCUMENT, Segment
 from curate.ops import Columns, _groups, group_op, op
 from curate.ops._segments import chosen, columns_of, of_images, out_of_step, stale, without_images
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document import DOCUMENT, Segment, image_urls
+from curate.document.segments import DOCUMENT, Segment, image_urls
 from curate.html.decode import decode
 from curate.models import file_digest
 from curate.ops import Columns, op

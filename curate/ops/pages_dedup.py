@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 
 from curate.blob import BLOB, Blob
-from curate.document import DOCUMENT, Segment, image_urls, is_image, text_of
+from curate.document.segments import DOCUMENT, Segment, image_urls, is_image, text_of
 from curate.ops import Columns, _groups, group_op, op
 from curate.ops._segments import chosen, columns_of, out_of_step, stale, without_images, without_texts
 

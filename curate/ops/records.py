@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document import DOCUMENT, Segment, is_image, text_of
-from curate.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse
+from curate.document.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse
+from curate.document.segments import DOCUMENT, Segment, is_image, text_of
 from curate.ops import Columns, Failed, op
 from curate.ops._segments import columns_of
 

@@ -1,6 +1,7 @@
 """Records of interleaved documents as other projects write them, read and written: OBELICS, MMC4, LLaVA, Energon.
 
-Reading gives a document (`curate.document`); writing starts from a published sample, the object in its `{uid}.json`.
+Reading gives a document (`curate.document.segments`); writing starts from a published sample, the object in its
+`{uid}.json`.
 A record is a stranger's: whatever is in it, reading ends in a document or in a RecordError with a name.
 """
 
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from curate.document import Segment, image_segment, is_image, text_segment
+from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.sentences import spans
 
 MAX_SEGMENTS = 20_000
