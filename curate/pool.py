@@ -6,7 +6,7 @@
     {out}/pool-{fp}/rows/{shard}.parquet      one row a sample; that they are there commits the shard
     {out}/pool-{fp}/columns/{op}-{fp}/{shard}.parquet  an op's columns: values for each pool row it saw
     {out}/pool-{fp}/columns/{op}-{fp}/{shard}.0.tar    the bytes that an op made or fetched, where columns name some
-    {out}/stages/, {out}/decisions/           what was decided (see curate.run), by the shards' numbers in the plan
+    {out}/stages/, {out}/decisions/           what was decided (see curate.engine), by the shards' numbers in the plan
 
 A shard is named by what the source says of it. When a source grows, the shards that stay the same are the same files:
 nothing of them is fetched or computed again.

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
-from curate.report.readme import is_picture, part_names
+from curate.engine.formats import is_picture, part_names
 from curate.sample import Kind
 from curate.settings import unknown
 from curate.shards import DatasetInfo, ShardReader, load_dataset

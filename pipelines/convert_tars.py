@@ -9,7 +9,7 @@ from typing import IO
 
 from curate.document.interchange import RecordError, from_obelics, parse
 from curate.document.segments import is_image
-from curate.report.readme import is_picture
+from curate.engine.formats import is_picture
 from curate.sample import Kind, uid_of
 from curate.shards import Part, TarFault, TarLimits, TarSample, scan_tar
 from pipelines.convert import ConvertError

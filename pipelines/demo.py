@@ -18,10 +18,11 @@ from shutil import which
 
 from rich.table import Table
 
-from curate import engine, explain
 from curate.commit import file_sha256
+from curate.engine import explain
+from curate.engine.run import Summary
+from curate.engine.workers import stop
 from curate.mix import build as build_mixture
-from curate.run import Summary
 from pipelines import demo_truth, demo_web, runs
 from pipelines.demo_server import serve
 
@@ -38,7 +39,7 @@ def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     own = [f"source.path={web.table}", f"out={out / 'run'}"]
     with serve(web):
         summary = runs.run(runs.load(recipe, [*own, *overrides]), workers)
-    engine.stop()
+    stop()
     _show_scores(summary)
     manifest = out / "mixture.json"
     build_mixture([(summary.folder, 1.0)], 0, manifest)

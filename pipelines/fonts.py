@@ -31,7 +31,7 @@ class Prepared:
 def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     """Fetch Debian's packages and lay down `folder`/source/*.tt?. Done once, then found.
 
-    Raises pipelines.materials.MaterialUnavailableError where the packages cannot be had, and curate.run.RunError while
+    Raises MaterialUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     return Prepared(**laid_down(folder, PACKAGES, _VERSION, _lay_down, cache))

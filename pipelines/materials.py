@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from curate.commit import commit_text, dump_json, file_sha256
-from curate.run import locked
+from curate.engine.run import locked
 from curate.sample import fingerprint
 
 Registry = Literal["pypi", "npm", "debian"]
@@ -297,7 +297,7 @@ def laid_down(
 
     It is given the packages' folders by name, and the folder to make. The source appears whole or not at all; other
     packages, or a raised `version` of how they are laid down, make it anew. Raises what `fetch` raises, and
-    curate.run.RunError while another command is at work in the folder.
+    RunError while another command is at work in the folder.
     """
     target = folder / "source"
     made_of = fingerprint([version, *(MATERIALS[name].sha256 for name in names)])

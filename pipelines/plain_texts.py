@@ -40,7 +40,7 @@ class Prepared:
 def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     """Fetch Debian's packages and lay down a table each in `folder`/source. Done once, then found.
 
-    Raises pipelines.materials.MaterialUnavailableError where the packages cannot be had, and curate.run.RunError while
+    Raises MaterialUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     return Prepared(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from curate import explain, recipe, report, source
 from curate import ops as ops_table
-from curate import retry as retrying
-from curate import run as engine_run
+from curate import recipe, report, source
 from curate.blob import BLOB
 from curate.document.segments import DOCUMENT
-from curate.rules import StepCount
+from curate.engine import explain
+from curate.engine import retry as retrying
+from curate.engine import run as engine_run
+from curate.engine.rules import StepCount
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of

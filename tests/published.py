@@ -12,7 +12,7 @@ from typing import Any
 from documents import picture
 from PIL import Image
 
-from curate import formats
+from curate.engine import formats
 from curate.pool import Blobs, Pool
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset, save_dataset

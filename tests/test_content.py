@@ -329,7 +329,7 @@ def test_a_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
 
 
 def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.chunk.BATCH_BYTES", 1000)
+    monkeypatch.setattr("curate.engine.chunk.BATCH_BYTES", 1000)
     rows = [{"text": "x" * 400} for _ in range(9)]
     rows = [{"text": f"{n} {r['text']}"} for n, r in enumerate(rows)]
     (odd.root / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))

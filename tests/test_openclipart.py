@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate import recipe, run
-from curate.explain import explain
+from curate import recipe
+from curate.engine import run
+from curate.engine.explain import explain
+from curate.engine.rules import check_funnel
 from curate.ops.text import text_copies, text_digest
-from curate.rules import check_funnel
 from pipelines.materials import MaterialUnavailableError
 from pipelines.openclipart import (
     MAX_DEPTH,

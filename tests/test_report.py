@@ -25,11 +25,11 @@ from PIL import Image
 
 from curate import recipe as recipes
 from curate import report
+from curate.engine.run import Summary, run
 from curate.recipe import Condition
 from curate.report import examples
 from curate.report.card import size_category
 from curate.report.page import BINS, HEIGHT, WIDTH, histogram, human_bytes, percent
-from curate.run import Summary, run
 
 EVIL = "<script>alert(1)</script> & \"quoted\" <img src=x onerror='alert(2)'>"
 BIDI = "before\0\x07\x1b[31m \u202eevil\u202c \u2066x\u2069 after"

@@ -12,9 +12,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curate import rules
+from curate.engine import rules
+from curate.engine.rules import (
+    ConservationError,
+    StepCount,
+    check_funnel,
+    merge,
+    passes,
+    rank_words,
+    share_cut,
+    value_of_key,
+)
 from curate.recipe import Condition
-from curate.rules import ConservationError, StepCount, check_funnel, merge, passes, rank_words, share_cut, value_of_key
 from curate.sample import uid_of
 
 FLOATS = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 1e-320, 2.0**53])

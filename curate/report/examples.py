@@ -27,10 +27,10 @@ from PIL import Image, ImageOps
 
 from curate import images
 from curate.columns import ColumnsFile
+from curate.engine.rules import StepCount
 from curate.ops import CONTENT
 from curate.pool import Blobs, Pool, read_table, rows_in
 from curate.recipe import Resolved
-from curate.rules import StepCount
 
 SCAN_ROWS = 50_000
 """Rows whose values are drawn; a larger run is sampled by shards."""

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.engine.remedies import remedy
+from curate.engine.rules import StepCount
+from curate.engine.run import Summary
 from curate.recipe import Condition, Resolved
-from curate.remedies import remedy
 from curate.report.examples import KEPT, Group, Survey, Values, is_uid, plain, shown
-from curate.rules import StepCount
-from curate.run import Summary
 
 WIDTH, HEIGHT = 360, 120
 """A histogram's drawing area, in its own units."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from curate.shards import DatasetInfo, ShardReader
-from curate.sources.folder import IMAGE_SUFFIXES
+from curate.engine.formats import is_picture, part_names
+from curate.shards import DatasetInfo
 
 README = "README.md"
 
@@ -43,21 +43,6 @@ def plain(folder: Path, info: DatasetInfo, license_of: str = "unknown") -> str:
         "```python\nimport datasets\n\n"
         'rows = datasets.load_dataset("the/path/of/this/folder", split="train", streaming=True)\n```\n'
     )
-
-
-def part_names(folder: Path, info: DatasetInfo) -> list[str]:
-    """The names of all parts that samples have, from the indexes alone."""
-    names: set[str] = set()
-    for shard in info.shards:
-        with ShardReader(folder / shard.tar, folder / shard.index) as reader:
-            column = reader.table.column("parts").combine_chunks()
-            names |= set(column.flatten().field("name").unique().to_pylist())
-    return sorted(names)
-
-
-def is_picture(part: str) -> bool:
-    """Whether a part is an image by its name: `jpg`, `0.png`."""
-    return part.rsplit(".", 1)[-1] in IMAGE_SUFFIXES
 
 
 def _type(name: str) -> str:

@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from curate.commit import commit_text
 from curate.download import Downloader
+from curate.engine.rules import StepCount
 from curate.files import lies_in
 from curate.pool import PLAN, ROWS, Pool, read_table, write_table
 from curate.recipe import Recipe
-from curate.rules import StepCount
 from curate.sample import fingerprint
 from curate.source import FETCHED, WHERE, Pages
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import formats
 from curate.commit import commit_file, commit_text, dump_json
+from curate.engine import formats
 from curate.pool import Blobs, Pool, read_table, shard_name, write_table
 from curate.recipe import Publish, Recipe
 from curate.sample import Kind

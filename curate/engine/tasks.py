@@ -1,4 +1,4 @@
-"""What a worker does with a shard in each part of a run: one maker of tasks a part (see curate.engine.run_tasks)."""
+"""What a worker does with a shard in each part of a run: one maker of tasks a part (see `workers.run_tasks`)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import engine, formats, publish, sources
+from curate import sources
 from curate.columns import ColumnsFile, Values, write_columns
 from curate.download import Downloader
+from curate.engine import formats, publish
+from curate.engine.rules import Cut, StepCount, has_value, rank_words
+from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
+from curate.engine.workers import Task
 from curate.pool import Pool, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved
-from curate.rules import Cut, StepCount, has_value, rank_words
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE
-from curate.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
 
 KEYS = ("uid", "nbytes", "sha256")
 """What a group op is told of every sample, besides what its row op made."""
@@ -35,7 +37,7 @@ WITH_IMAGE = ("caption", "ocr")
 class Holding:
     """A task that holds something which closes, connections for one; the engine closes it."""
 
-    call: engine.Task
+    call: Task
     held: Downloader | Annotator
 
     def __call__(self, shard: int) -> Any:
@@ -53,7 +55,7 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
     return [shards[at : at + size] for at in range(0, len(shards), size)]
 
 
-def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> engine.Task:
+def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> Task:
     """The task that commits a block of pool shards."""
     downloader = sources.downloader(recipe)
 
@@ -63,14 +65,14 @@ def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Seque
     return Holding(task, downloader) if downloader else task
 
 
-def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> engine.Task:
+def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
     """The task that tries a shard's failed URLs again."""
     downloader = sources.downloader(recipe)
     assert downloader is not None
     return Holding(lambda shard: sources.retry(recipe, pool, shard, downloader, attempt), downloader)
 
 
-def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> engine.Task:
+def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> Task:
     """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
     annotator = Annotator(pool, steps[first : last + 1])
     share = next((c for c in steps[last].conditions if c.is_global), None)
@@ -85,7 +87,7 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
     return Holding(task, annotator)
 
 
-def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> engine.Task:
+def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:
     """The task that writes a shard's admitted rows for a group op."""
     after = steps[number].spec.after
     before = next(s for s in reversed(steps[:number]) if s.function is after)
@@ -110,7 +112,7 @@ def _admitted(block: pa.Table, state: ShardState, schema: pa.Schema) -> pa.Table
     return pa.table({c: (of_rows if c in KEYS else block)[c] for c in schema.names}, schema)
 
 
-def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> engine.Task:
+def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> Task:
     """The task that writes a shard's decisions and kept rows."""
 
     def task(shard: int) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cut
     return task
 
 
-def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> engine.Task:
+def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> Task:
     """The task that writes an output shard."""
     return lambda number: publish.write_shard(pool, folder, number, recipe.kind, recipe.publish.columns)
 

@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import engine, sources, tasks
+from curate import sources
 from curate.blob import BLOB
 from curate.columns import ColumnsFile, write_columns
 from curate.commit import commit_text, dump_json
+from curate.engine import tasks
+from curate.engine.run import Progress, RunError, Watch, attempts, locked, start_of
+from curate.engine.steps import kindred
+from curate.engine.workers import run_tasks
 from curate.pool import Pool, is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
-from curate.run import Progress, RunError, Watch, attempts, locked, start_of
-from curate.steps import kindred
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(engine.run_tasks(task, shards, workers), 1):
+        for number, (asked, got) in enumerate(run_tasks(task, shards, workers), 1):
             tried, came = tried + asked, came + got
             watch(Progress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents)

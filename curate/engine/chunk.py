@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from curate import images
 from curate.blob import BLOB, Absent, Blob, Stored
 from curate.columns import ColumnsFile, Joined, Values
+from curate.engine.rules import Bools, passes
 from curate.ops import Failed
 from curate.pool import Blobs, Pool
 from curate.recipe import Resolved, read_columns
-from curate.rules import Bools, passes
 from curate.shards import ShardWriter
 
 PIXELS = 64 << 20

@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.chunk import Chunk, Store
 from curate.columns import ColumnsFile, Grown, Values, in_order
+from curate.engine.chunk import Chunk, Store
+from curate.engine.rules import Bools, Cut, StepCount, passes
 from curate.ops import Columns, Failed
 from curate.pool import Blobs, Pool, read_table
 from curate.recipe import Resolved
-from curate.rules import Bools, Cut, StepCount, passes
 from curate.tables import printable
 
 CHUNK_ROWS = 64

@@ -13,11 +13,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from curate import images
 from curate.document.segments import is_image
 from curate.sample import Kind
+from curate.shards import DatasetInfo, ShardReader
+from curate.sources.folder import IMAGE_SUFFIXES
 
 Row = Mapping[str, Any]
 """A kept row: `uid`, `origin`, `text`, `meta` (JSON), the place of its bytes, and the content of its kind."""
@@ -89,3 +92,18 @@ def _filled(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
     return [_filled(v) for v in value] if isinstance(value, list) else value
+
+
+def part_names(folder: Path, info: DatasetInfo) -> list[str]:
+    """The names of all parts that samples have, from the indexes alone."""
+    names: set[str] = set()
+    for shard in info.shards:
+        with ShardReader(folder / shard.tar, folder / shard.index) as reader:
+            column = reader.table.column("parts").combine_chunks()
+            names |= set(column.flatten().field("name").unique().to_pylist())
+    return sorted(names)
+
+
+def is_picture(part: str) -> bool:
+    """Whether a part is an image by its name: `jpg`, `0.png`."""
+    return part.rsplit(".", 1)[-1] in IMAGE_SUFFIXES

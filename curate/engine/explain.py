@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.columns import ColumnsFile
+from curate.engine.remedies import remedy
 from curate.pool import Pool, read_table
-from curate.remedies import remedy
 from curate.settings import unknown
 
 LONG = 16

@@ -22,16 +22,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import engine, publish, sources, tasks
+from curate import sources
 from curate.commit import commit_text, dump_json, remove_leftovers
+from curate.engine import publish, tasks
+from curate.engine.remedies import remedy
+from curate.engine.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
+from curate.engine.steps import Cuts
+from curate.engine.workers import run_tasks
 from curate.pool import GROUP, Pool, read_table, shard_name, write_table
 from curate.recipe import Condition, Recipe, Resolved, chained, resolve
-from curate.remedies import remedy
-from curate.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
 from curate.source import WHERE
-from curate.steps import Cuts
 
 
 class RunError(RuntimeError):
@@ -152,7 +154,7 @@ class _Runner:
         task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
-        for result in engine.run_tasks(task, range(len(blocks)), self.workers):
+        for result in run_tasks(task, range(len(blocks)), self.workers):
             for count in result:
                 total.add(StepCount.from_json(count))
             shards += len(result)
@@ -207,7 +209,7 @@ class _Runner:
         folder = done.with_suffix("")
         task = functools.partial(tasks.make_stage, self.pool, steps, first, last, cuts, folder)
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
+        for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge(parts))]
             for c in parts[0]:
@@ -246,7 +248,7 @@ class _Runner:
         scratch = Path(self.recipe.out) / "scratch" / step.key
         shutil.rmtree(scratch, ignore_errors=True)
         gather = functools.partial(tasks.make_gather, self.pool, steps, number, cuts, scratch)
-        for done, _ in enumerate(engine.run_tasks(gather, self.shards, self.workers), 1):
+        for done, _ in enumerate(run_tasks(gather, self.shards, self.workers), 1):
             self.watch(Progress(f"{step.label}: gather", done, len(self.shards)))
         inputs, outputs = ([scratch / f"{k}-{shard_name(s)}.parquet" for s in self.shards] for k in ("in", "out"))
         step.function(inputs, outputs, scratch / "work", **step.knobs)
@@ -267,7 +269,7 @@ class _Runner:
             task = functools.partial(tasks.make_decide, recipe, self.pool, steps, cuts, folder)
             parts: list[list[StepCount]] = []
             samples = 0
-            for number, result in enumerate(engine.run_tasks(task, self.shards, self.workers), 1):
+            for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
                 parts = [list(merge([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
                 self.watch(Progress("decide", number, len(self.shards)))
@@ -302,7 +304,7 @@ class _Runner:
         shards = publish.plan_shards(kept, recipe.publish, building, out / "scratch" / "sort")
         task = functools.partial(tasks.make_publish, recipe, self.pool, building)
         infos = []
-        for number, info in enumerate(engine.run_tasks(task, range(shards), self.workers), 1):
+        for number, info in enumerate(run_tasks(task, range(shards), self.workers), 1):
             infos.append(info)
             self.watch(Progress("publish", number, shards))
         publish.seal(building, recipe, choices(recipe), infos)

@@ -1,0 +1,1 @@
+"""The engine: a recipe planned, run shard by shard, decided, published, tried again and explained."""
