@@ -161,7 +161,7 @@ def cpu_s() -> float:
 
 def with_curate(home: Path, threads: int) -> Score:
     """Decode and score batch by batch, as the engine does."""
-    from curate.images import decode
+    from curate.image.files import decode
     from curate.ops.clip import clip_score
 
     op = clip_score(model="ViT-B-32", pretrained=str(home / "ViT-B-32.safetensors"))

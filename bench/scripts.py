@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from curate import ocr
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops import Failed
 from curate.ops.typeset import render_text
 from curate.page_words import recall

@@ -138,7 +138,8 @@ def index_(
     get columns text_tokens and images, by which a mixture can be weighed (`unit: text_tokens`) and sequences packed.
     Several folders are a dataset each.
     """
-    from pipelines import indexing, lengths, runs
+    from curate.mix.count_tokens import add_text_tokens
+    from pipelines import indexing, runs
 
     if kind not in get_args(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
@@ -147,7 +148,7 @@ def index_(
     for paths in datasets:
         folder, info, new = indexing.index(paths, cast(Kind, kind), workers)
         told.append({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new})
-        told[-1] |= lengths.add_text_tokens(folder, tokenizer, texts or ()) if tokenizer else {}
+        told[-1] |= add_text_tokens(folder, tokenizer, texts or ()) if tokenizer else {}
         if not as_json:
             tokens = f", {told[-1]['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
             shards = f"{len(info.shards):,} shards ({new:,} indexed now)"

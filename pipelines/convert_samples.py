@@ -11,7 +11,7 @@ from typing import Any
 from curate.document.interchange import RecordError, segments_of
 from curate.document.segments import Segment, is_image
 from curate.download import sniff
-from curate.images import header
+from curate.image.files import header
 
 _UID = re.compile(r"[0-9a-f]{32}")
 _PICTURE = re.compile(r"[0-9]{1,6}\.[a-z]{3,5}")

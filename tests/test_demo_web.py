@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.commit import file_sha256
-from curate.images import decode
+from curate.image.files import decode
 from pipelines import demo_copies, demo_web
 from pipelines.demo_web import DemoWeb
 from pipelines.drawings import has_tone, held_out, twemoji, without_tone

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from mixtures import a_dataset, composed, drawn_shares, listed
 
 from curate import mix
+from curate.mix.count_tokens import add_text_tokens
 from curate.mix.schedule import apportion, counts
 from curate.mix.segments import RAMP_PIECES
 from curate.settings import SettingsError
 from curate.shards import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from pipelines import cli, lengths, mixtures
+from pipelines import cli, mixtures
 
 THREE = {"a": 1000, "b": 400, "c": 90}
 ALL = "{path: a}, {path: b}, {path: c}"
@@ -78,16 +79,16 @@ def test_a_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_p
     with pytest.raises(mix.MixtureError, match=r"no column 'text_tokens'.*curate index .* --tokenizer"):
         composed(tmp_path, "unit: text_tokens\nsources: [{path: a}]")
     before = (tmp_path / "a" / "dataset.json").read_bytes(), (tmp_path / "a" / "00000.tar").read_bytes()
-    assert lengths.add_text_tokens(tmp_path / "a", "bytes") == {"samples": 5, "text_tokens": 5}
+    assert add_text_tokens(tmp_path / "a", "bytes") == {"samples": 5, "text_tokens": 5}
     index = (tmp_path / "a" / "00000.arrow").read_bytes()
-    assert lengths.add_text_tokens(tmp_path / "a", "bytes") == {"samples": 5, "text_tokens": 5}
+    assert add_text_tokens(tmp_path / "a", "bytes") == {"samples": 5, "text_tokens": 5}
     assert ((tmp_path / "a" / "dataset.json").read_bytes(), (tmp_path / "a" / "00000.tar").read_bytes()) == before
     assert (tmp_path / "a" / "00000.arrow").read_bytes() == index
     assert composed(tmp_path, "unit: text_tokens\nsources: [{path: a}]").manifest.datasets[0].units == 5
     with pytest.raises(mix.MixtureError, match="holds none"):
         composed(tmp_path, "unit: images\nsources: [{path: a}, {path: b}]") if _empty(tmp_path / "b") else None
     with pytest.raises(ValueError, match="unknown tokenizer"):
-        lengths.add_text_tokens(tmp_path / "a", "gpt")
+        add_text_tokens(tmp_path / "a", "gpt")
 
 
 def _empty(folder: Path) -> Path:

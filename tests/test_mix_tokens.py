@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from train_samples import mixture
 
 from curate import mix
+from curate.mix.count_tokens import add_text_tokens
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
 from pipelines import mixtures
-from pipelines.lengths import add_text_tokens
 from train.data import Share, Stream
 
 Lengths = npt.NDArray[np.int64]

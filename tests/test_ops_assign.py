@@ -12,7 +12,7 @@ from documents import Shelf, failed_with, page, picture, row, shown
 
 from curate.blob import Absent, Blob
 from curate.document.segments import Segment, image_segment, is_image, text_segment
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops.assign import assign_images, assignment
 from curate.ops.clip import clip_score
 from curate.sentences import spans

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops import _lookalike as look
 from curate.ops.dedup import DUPLICATE, SIGNATURE, duplicate_images, image_signature
 

@@ -10,7 +10,7 @@ import pytest
 from documents import Shelf, blank, failed_with, page, picture, row, shown
 from PIL import Image, ImageDraw, ImageFilter
 
-from curate.images import decode
+from curate.image.files import decode
 from curate.models import ModelError
 from curate.ops.faces import document_faces, drop_face_images, faces
 from curate.ops.nsfw import drop_nsfw_images

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops import Failed, spec_of
 from curate.ops.image import image_ok, image_size
 

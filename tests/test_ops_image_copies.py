@@ -12,7 +12,7 @@ import pytest
 from documents import Shelf, blank, failed_with, grouped, page, picture, row, shown
 from PIL import Image
 
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops import image_copies as ops
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from documents import Shelf, picture, row
 
-from curate.images import decode
+from curate.image.files import decode
 from curate.models import ModelError
 from curate.ops.nsfw import document_nsfw, nsfw
 

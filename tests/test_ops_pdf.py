@@ -11,7 +11,7 @@ from pdfs import line, lines, pdf, wide
 from PIL import Image
 
 from curate.blob import Stored
-from curate.images import decode
+from curate.image.files import decode
 from curate.ops import Failed, spec_of
 from curate.ops.pdf import pdf_page, render_page, script
 from curate.page_words import noise_of

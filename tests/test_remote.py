@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from train_samples import dataset, mixture
 
 from curate import mix
+from curate.mix.count_tokens import add_text_tokens
 from curate.settings import validate
 from curate.shards import (
     ShardCache,
@@ -33,7 +34,6 @@ from curate.shards import (
     remote,
     verify_shard,
 )
-from pipelines import lengths
 from pipelines.cli import main
 from train.data import Reading, Stream, StreamError
 from train.fit import Fit
@@ -308,7 +308,7 @@ def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_rea
     spec = validate(yaml.safe_load(tokens.replace("PATH", folder.name)), mix.MixtureSpec, "spec.yaml")
     with pytest.raises(mix.MixtureError, match="no column 'text_tokens'"):
         mix.compose(spec, tmp_path, out)
-    lengths.add_text_tokens(folder, "words")
+    add_text_tokens(folder, "words")
     assert mix.compose(spec, tmp_path, out).manifest.datasets[0].units == 20 * 5
     shutil.rmtree(folder)
 

@@ -6,7 +6,7 @@ import json
 
 from conftest import Workplace, errors
 
-from curate import images
+from curate.image.files import header
 from curate.shards import ShardReader, load_dataset
 
 
@@ -22,7 +22,7 @@ def test_texts_become_printed_pages_with_the_boxes_of_their_words(place: Workpla
             parts = reader.read(row)
             said, text = json.loads(parts["json"]), parts["txt"].decode()
             assert [w["text"] for w in said["words"]] == text.split() and words.split()[3] in text
-            page = images.header(next(data for name, data in parts.items() if name not in ("txt", "json")))
+            page = header(next(data for name, data in parts.items() if name not in ("txt", "json")))
             assert (page.width, page.height) == (said["width"], said["height"])
             assert all(0 <= w["box"][0] < w["box"][2] <= said["width"] for w in said["words"])
 

@@ -16,8 +16,8 @@ from train_samples import MULTIMODAL, TINY, composed, dataset, every_kind, page,
 from curate import mix
 from curate.commit import commit_file
 from curate.mix.content import PICTURE
+from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
-from pipelines.lengths import add_text_tokens
 from train import model, prepare
 from train.config import Config
 from train.data import Reading, Share, Stream, StreamError

@@ -17,8 +17,8 @@ from mixtures import composed, measured
 from train_samples import mixture, prose, published
 
 from curate import mix
+from curate.mix.count_tokens import add_text_tokens
 from pipelines.cli import main as curate
-from pipelines.lengths import add_text_tokens
 from train.alarms import Alarm
 from train.data import Batch, Reading, Share, Stream
 from train.fit import Fit

@@ -18,7 +18,7 @@ from conftest import ROOT
 from train_samples import MULTIMODAL, TINY, composed, dataset, mixture, of_every_kind, settings_file
 
 from curate.commit import file_sha256
-from pipelines.lengths import add_text_tokens
+from curate.mix.count_tokens import add_text_tokens
 from train import model
 from train.__main__ import main
 

@@ -13,10 +13,10 @@ import yaml
 from PIL import Image
 
 from curate import mix
+from curate.mix.count_tokens import add_text_tokens
 from curate.sample import Kind, uid_of
 from curate.settings import validate
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
-from pipelines.lengths import add_text_tokens
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "black": (10, 10, 10)}
 

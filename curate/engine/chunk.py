@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import images
 from curate.blob import BLOB, Absent, Blob, Stored
 from curate.columns import ColumnsFile, Joined, Values
 from curate.engine.rules import Bools, passes
+from curate.image.files import Decoded, decode
 from curate.ops import Failed
 from curate.pool import Blobs, Pool
 from curate.recipe import Resolved, read_columns
@@ -50,7 +50,7 @@ class Chunk:
         self._columns, self._blobs = state.columns, blobs
         self.alive = [n for n in range(start, stop) if state.alive[n]]
         self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
-        self._decoded: dict[int, images.Decoded] = {}
+        self._decoded: dict[int, Decoded] = {}
         self._pixels = 0
         self._values: dict[str, Values] = {}
         self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
@@ -106,11 +106,11 @@ class Chunk:
         self._ahead = {name: (kind, dict(zip(batch, values, strict=True))) for name, (kind, values) in found.items()}
         return digests
 
-    def decoded(self, number: int) -> images.Decoded:
+    def decoded(self, number: int) -> Decoded:
         """The decoded image, kept for the next op while the chunk's pixels fit."""
         if number in self._decoded:
             return self._decoded[number]
-        found = images.decode(self._image_bytes(number))
+        found = decode(self._image_bytes(number))
         if self._pixels + found.width * found.height <= PIXELS:
             self._decoded[number] = found
             self._pixels += found.width * found.height

@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate import images
 from curate.document.segments import is_image
+from curate.image.files import IMAGE_SUFFIXES, header
 from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardReader
-from curate.sources.folder import IMAGE_SUFFIXES
 
 Row = Mapping[str, Any]
 """A kept row: `uid`, `origin`, `text`, `meta` (JSON), the place of its bytes, and the content of its kind."""
@@ -54,7 +53,7 @@ def parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str,
 
 def _page(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any]:
     """Size, page number and words of a page image; boxes are left, top, right and bottom in pixels."""
-    found = images.header(image)
+    found = header(image)
     size = (found.width, found.height) * 2
     there = [dict(w) | {"box": [round(v * s, 1) for v, s in zip(w["box"], size, strict=True)]} for w in words or ()]
     return {"width": found.width, "height": found.height, "words": there} | {

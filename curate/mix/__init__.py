@@ -1,9 +1,9 @@
 """Mixtures: a manifest of weighted datasets, and the pure functions from a position to the sample that stands there."""
 
 from curate.mix.build import Built, Onto, build, compose, short, skip
-from curate.mix.indexes import Drawn, uids_at
 from curate.mix.manifest import Manifest, Segment, Source, Stage, folder_of, json_schema, knows, load, read, save
 from curate.mix.order import order
+from curate.mix.places import Drawn, uids_at
 from curate.mix.plan import StageAt, choose, locate, mixture_position, positions_of, stage_at, stage_of, step_size
 from curate.mix.schedule import MixtureError, quantisation_error, shares
 from curate.mix.spec import MixtureSpec

@@ -1,17 +1,14 @@
-"""How much a dataset holds of a unit, and which uids lie where: read from its shards' indexes, never from the tars."""
+"""How much a dataset holds of a unit: read from its shards' indexes, never from the tars."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from curate.mix.manifest import Manifest, folder_of
-from curate.mix.plan import locate
 from curate.mix.schedule import Ints, MixtureError
-from curate.shards import ShardError, load_dataset
+from curate.shards import ShardError
 from curate.shards.index import numbers, whole
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
@@ -34,40 +31,6 @@ def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
     if unit == "total_tokens":
         return _column(table, index, kind, TEXT_TOKENS) + visual_tokens * _column(table, index, kind, IMAGES)
     return _column(table, index, kind, unit)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What stands at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
-
-    position: int
-    source: str
-    epoch: int
-    row: int
-    uid: str
-    shard: str
-
-
-def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[Drawn]:
-    """What stands at positions of the mixture in the file `path`; only indexes are read."""
-    where = locate(manifest, positions)
-    out: list[Drawn | None] = [None] * len(positions)
-    for number in np.unique(where[0]).tolist():
-        mine = np.flatnonzero(where[0] == number)
-        epoch, row = where[1][mine], where[2][mine]
-        folder, name = folder_of(manifest, path, number), manifest.datasets[number].name
-        info = load_dataset(folder)
-        ends = np.cumsum([shard.samples for shard in info.shards])
-        holder = np.searchsorted(ends, row, side="right")
-        for shard in np.unique(holder).tolist():
-            here = np.flatnonzero(holder == shard)
-            entry = info.shards[shard]
-            inner = row[here] - (int(ends[shard]) - entry.samples)
-            uids = read_index(folder / entry.index).column("uid").take(pa.array(inner)).to_pylist()
-            for at, uid in zip(here.tolist(), uids, strict=True):
-                place = int(mine[at])
-                out[place] = Drawn(int(positions[place]), name, int(epoch[at]), int(row[at]), str(uid), entry.tar)
-    return [found for found in out if found is not None]
 
 
 def read_index(index: Path) -> pa.Table:

@@ -19,8 +19,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from curate.commit import commit_text, dump_json, file_sha256
 from curate.mix.order import MAX_ROWS, OPEN_SHARDS, Runs
 from curate.mix.plan import Plan
-from curate.mix.schedule import MAX_SLOTS, MixtureError
-from curate.mix.spread import AGAIN, strata
+from curate.mix.schedule import AGAIN, MAX_SLOTS, MixtureError
+from curate.mix.spread import strata
 from curate.sample import fingerprint
 from curate.settings import Settings, validate
 from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_url, load_dataset

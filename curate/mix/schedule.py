@@ -195,3 +195,6 @@ def _tree(slots: tuple[int, ...]) -> _Tree:
     for array in (*arrays, tree.counts):
         array.flags.writeable = False
     return tree
+
+
+AGAIN = "run `curate mix` again"

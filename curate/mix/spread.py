@@ -17,14 +17,12 @@ import numpy as np
 
 from curate.commit import commit_file
 from curate.mix.order import order_key, sizes_of
-from curate.mix.schedule import Ints, MixtureError
+from curate.mix.schedule import AGAIN, Ints, MixtureError
 from curate.mix.strata import LINE, Strata, Table, cut, line
 from curate.shards import DatasetInfo, load_dataset
 
 if TYPE_CHECKING:
     from curate.mix.manifest import Manifest, Unit
-
-AGAIN = "run `curate mix` again"
 
 
 @dataclass(frozen=True)

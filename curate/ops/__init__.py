@@ -131,7 +131,7 @@ class Spec:
     """What the engine knows of an op.
 
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
-    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.images.Decoded: every
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns

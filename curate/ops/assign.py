@@ -14,7 +14,7 @@ import pyarrow as pa
 from curate import models
 from curate.blob import BLOB, Absent, Blob
 from curate.document.segments import DOCUMENT, Segment, is_image
-from curate.images import decode
+from curate.image.files import decode
 from curate.models import Precision
 from curate.ops import Columns, Failed, op
 from curate.ops._clip import ImageTower, TextTower, unit

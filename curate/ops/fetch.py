@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 
-from curate import images
 from curate.blob import BLOB, Absent, Stored
 from curate.document.segments import Segment, image_urls
 from curate.download import Downloader, DownloadSettings, sniff
 from curate.files import UnreadableError, read_file
+from curate.image.files import header
 from curate.ops import Columns, op
 
 MAX_IMAGES = 1024
@@ -126,7 +126,7 @@ def _image(body: bytes) -> Stored | Absent:
     ext, error = sniff(body)
     if ext is None:
         return Absent(error or "not_an_image", f"starts with {body[:16]!r}")
-    found = images.header(body)
+    found = header(body)
     if found.error is not None:
         return Absent(found.error, found.detail)
     return Stored(body, ext, found.width, found.height)

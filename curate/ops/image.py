@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from curate.images import Decoded, ImageLimits, header
+from curate.image.files import Decoded, ImageLimits, header
 from curate.ops import Columns, Failed, op
 
 _LIMITS = ImageLimits()

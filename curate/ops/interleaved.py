@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate import models, text_stats
 from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Block, Segment, image_urls, is_image, text_of
-from curate.images import decode, header
+from curate.image.files import decode, header
 from curate.ops import Columns, op
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from curate.blob import BLOB, Stored
 from curate.characters import codes_of, script_of
-from curate.images import Format, decode, encoded
+from curate.image.files import Format, decode, encoded
 from curate.ops import Columns, Failed, op
 from curate.page_words import WORDS, as_column, noise_of
 from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
@@ -114,7 +114,7 @@ def render_page(
 
     The page of an image file (one of a TIFF) is made smaller where its longer side is above that, and else stored as it
     came where it stands alone in a JPEG, PNG or WebP. `quality`: of JPEG. A page that cannot be drawn fails with the
-    error's name (see curate.pdf.PdfError and curate.images.decode).
+    error's name (see curate.pdf.PdfError and curate.image.files.decode).
     """
     limits = PdfLimits(max_pages=max_pages)
     pairs = zip(files, metas, strict=True)

@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from curate.images import Format, encoded
+from curate.image.files import Format, encoded
 from curate.pdf.file import Objects, Page, Pdf, PdfError, PdfLimits, objects, open_pdf, render
 from curate.pdf.text import PageText, read_text
 

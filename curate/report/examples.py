@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
-from curate import images
 from curate.columns import ColumnsFile
 from curate.engine.rules import StepCount
+from curate.image.files import PLUGINS, decode, header
 from curate.ops import CONTENT
 from curate.pool import Blobs, Pool, read_table, rows_in
 from curate.recipe import Resolved
@@ -164,14 +164,14 @@ def shown(text: str, most: int = CAPTION_CHARACTERS) -> str:
 
 def thumbnail(data: bytes, side_px: int = SIDE_PX) -> tuple[str | None, str]:
     """A WebP of at most `side_px` a side as a data URI; or None and why there is none."""
-    found = images.header(data)
+    found = header(data)
     if found.error is not None:
         return None, found.error
     if found.width * found.height > DRAW_PIXELS:
         return None, f"{found.width} × {found.height} pixels, not drawn"
     picture = _reduced_jpeg(data, side_px) if found.format == "JPEG" else None
     if picture is None:
-        found = images.decode(data)
+        found = decode(data)
         if found.image is None:
             return None, found.error or "decode_error"
         picture = found.image
@@ -372,7 +372,7 @@ def is_uid(value: Any) -> bool:
 def _reduced_jpeg(data: bytes, side_px: int) -> Image.Image | None:
     """A JPEG decoded at an eighth of its size where that is enough; None when the whole decoder should look at it."""
     try:
-        stored = images.PLUGINS["JPEG"](io.BytesIO(data))
+        stored = PLUGINS["JPEG"](io.BytesIO(data))
         stored.draft("RGB", (2 * side_px, 2 * side_px))
         return ImageOps.exif_transpose(stored.convert("RGB"))
     except Exception:  # noqa: BLE001 - hostile bytes make decoders raise nearly anything

@@ -11,6 +11,7 @@ from typing import Any
 from curate import tables
 from curate.download import Downloader, sniff
 from curate.files import UnreadableError, lies_in, read_file
+from curate.image.files import IMAGE_SUFFIXES
 from curate.sample import uid_of
 from curate.source import Folder
 from curate.sources.rows import (
@@ -30,8 +31,6 @@ from curate.sources.rows import (
 
 SIDECARS = (".txt", ".json")
 """What a caption beside an image ends in; the first that is there is read."""
-
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
 
 def identity(source: Folder) -> Any:

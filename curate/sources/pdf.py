@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate import images
 from curate.download import sniff
 from curate.files import UnreadableError, read_file
+from curate.image.files import header
 from curate.pool import Pool
 from curate.sample import uid_of
 from curate.source import Pdf
@@ -83,7 +83,7 @@ def _format(body: bytes, suffix: str) -> str:
 def _pages(body: bytes, ext: str) -> int:
     """How many pages a file has. Raises UnreadableError."""
     if ext != "pdf":
-        found = images.header(body)
+        found = header(body)
         if found.error is not None:
             raise UnreadableError(found.error, found.detail)
         return max(found.frames, 1)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from curate.files import UnreadableError
+from curate.image.files import IMAGE_SUFFIXES
 from curate.pool import Blobs, Pool
 from curate.sample import uid_of
 from curate.shards import Part, TarFault, TarSample, scan_tar
 from curate.source import Tars
-from curate.sources.folder import IMAGE_SUFFIXES, caption, image_row
+from curate.sources.folder import caption, image_row
 from curate.sources.rows import MAX_TEXT_BYTES, Row, expand, failed, stat
 
 

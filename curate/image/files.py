@@ -25,7 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from curate.image_structure import gif_frames, is_cut_short, tiff_pages, webp_size
+from curate.image.structure import gif_frames, is_cut_short, tiff_pages, webp_size
 
 PLUGINS: Mapping[str, type[ImageFile.ImageFile]] = MappingProxyType(
     {
@@ -313,3 +313,6 @@ def _silence_pillow() -> None:
     """Pillow warns on stderr about odd metadata; a row's outcome must not hang on the process's warning filters."""
     if _PILLOW_FILTER not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PILLOW_FILTER[3].pattern)
+
+
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
