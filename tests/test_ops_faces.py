@@ -11,7 +11,7 @@ from documents import Shelf, blank, failed_with, page, picture, row, shown
 from PIL import Image, ImageDraw, ImageFilter
 
 from curate.image.files import decode
-from curate.models import ModelError
+from curate.models.files import ModelError
 from curate.ops.faces import document_faces, drop_face_images, faces
 from curate.ops.nsfw import drop_nsfw_images
 

@@ -9,7 +9,7 @@ import pytest
 from documents import Shelf, picture, row
 
 from curate.image.files import decode
-from curate.models import ModelError
+from curate.models.files import ModelError
 from curate.ops.nsfw import document_nsfw, nsfw
 
 needs_weights = pytest.mark.skipif(

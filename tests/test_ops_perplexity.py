@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from documents import failed_with, page, row, shown
 
-from curate.models import ModelError
+from curate.models.files import ModelError
 from curate.ops.perplexity import drop_unlikely_paragraphs, paragraph_perplexity, perplexity
 
 transformers = pytest.importorskip("transformers")

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from curate.document.segments import image_segment, text_segment
-from curate.models import ModelError
+from curate.models.files import ModelError
 from curate.ops.text import fasttext_quality
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.models import Clip
+from curate.models.clip import Clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate import models
 from curate.blob import BLOB, Absent, Blob
 from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
-from curate.models import Precision
+from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops import Columns, Failed, op
 from curate.ops._clip import ImageTower, TextTower, unit
 from curate.ops._segments import columns_of, out_of_step
@@ -66,7 +65,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
     def __init__(
         self,
         *,
-        model: str = models.BUNDLED_CLIP,
+        model: str = BUNDLED_CLIP,
         pretrained: str = "",
         precision: Precision = "auto",
         min_similarity: float | None = 0.15,
@@ -74,7 +73,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
     ) -> None:
         import torch
 
-        clip = models.load_clip(model, pretrained, precision)
+        clip = load_clip(model, pretrained, precision)
         self._images, self._texts = ImageTower(clip), TextTower(clip)
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
         self._min_similarity, self._moves = min_similarity, order == "assigned"
@@ -82,14 +81,14 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
     @staticmethod
     def identity(
         *,
-        model: str = models.BUNDLED_CLIP,
+        model: str = BUNDLED_CLIP,
         pretrained: str = "",
         precision: Precision = "auto",
         min_similarity: float | None = 0.15,
         order: Literal["assigned", "document"] = "assigned",
     ) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return models.clip_identity(model, pretrained, precision)
+        return clip_identity(model, pretrained, precision)
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
         """One document, its images and their similarities a row."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate import sentences
-from curate.models import file_digest
+from curate.models.files import file_digest
 from curate.ops import Columns, op
 from curate.text_tokens import Count, token_counter
 

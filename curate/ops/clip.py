@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from curate import models
-from curate.models import Precision
+from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops import Columns, op
 from curate.ops._clip import ImageTower, TextTower, unit
 
@@ -32,25 +31,24 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
     """Cosine of an image's and its text's embedding, -1 to 1, and the two embeddings, of length 1, in half precision.
 
     Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; as a filter Schuhmann
-    et al., LAION-400M, 2021. `model` and `pretrained`: see curate.models.load_clip. `precision`: float32, bfloat16, or
+    et al., LAION-400M, 2021. `model` and `pretrained`: see curate.models.clip.load_clip. `precision`: float32,
+    bfloat16, or
     auto: bfloat16 where the GPU or processor computes in it natively. Pixels and ids are those that open_clip's own
     transform and tokenizer give; a text beyond the context is cut as open_clip cuts it. The default is a toy that knows
     drawings: for photographs name a real model.
     """
 
-    def __init__(
-        self, *, model: str = models.BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto"
-    ) -> None:
+    def __init__(self, *, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> None:
         import torch
 
-        clip = models.load_clip(model, pretrained, precision)
+        clip = load_clip(model, pretrained, precision)
         self._images, self._texts = ImageTower(clip), TextTower(clip)
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     @staticmethod
-    def identity(*, model: str = models.BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
+    def identity(*, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return models.clip_identity(model, pretrained, precision)
+        return clip_identity(model, pretrained, precision)
 
     def __call__(self, images: Sequence[Image], texts: Sequence[str]) -> Columns:
         """One score and two embeddings a pair."""

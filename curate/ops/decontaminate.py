@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import tables, texts
-from curate.models import file_digest
+from curate.models.files import file_digest
 from curate.ops import Columns, op
 from curate.words import Numbers, plain_words, window_hashes
 

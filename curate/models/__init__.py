@@ -1,0 +1,1 @@
+"""Models that ops hold: where their files are, how they are loaded, and on which device they run."""

