@@ -26,9 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from curate import ops, settings
+from curate import settings
 from curate.download import DownloadSettings
-from curate.ops import Spec
+from curate.ops.spec import CONTENT, GIVEN, OWN, READABLE, TAKEN, Spec, identity, spec_of
+from curate.ops.table import find, writers
 from curate.sample import Kind, fingerprint
 from curate.settings import Settings, SettingsError, unknown
 from curate.source import KINDS, Source, folder_of
@@ -196,7 +197,7 @@ class Resolved:
     @property
     def spec(self) -> Spec:
         """The op's declaration."""
-        return ops.spec_of(self.function)
+        return spec_of(self.function)
 
     @property
     def fetches(self) -> bool:
@@ -215,14 +216,14 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
     chain = start
     for step in steps:
         reads = [[name, *written[name]] for name in sorted(read_columns(step.spec)) if name in written]
-        identity = [ops.identity(step.function, step.knobs), reads, chain if step.spec.is_group else ""]
-        key = f"{step.spec.name}-{fingerprint(identity)}"
+        own = identity(step.function, step.knobs)
+        key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else ''])}"
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
         again = [attempts] if attempts and step.fetches else []
         chain = fingerprint([chain, key, dict(step.columns), rules, *again])
-        kin = fingerprint([identity[0], [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
+        kin = fingerprint([own, [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
         found.append(replace(step, key=key, chain=chain, kin=kin))
-        written |= {shown: (key, own) for own, shown in step.columns.items()}
+        written |= {shown: (key, name) for name, shown in step.columns.items()}
     return found
 
 
@@ -256,13 +257,13 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
     for number, step in enumerate(recipe.steps):
         at = f"{where}: steps.{number}"
         try:
-            function = ops.find(step.op)
+            function = find(step.op)
         except ValueError as err:
             raise SettingsError(f"{at}.op: {err}") from None
-        spec = ops.spec_of(function)
+        spec = spec_of(function)
         knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
         if spec.after is not None and not any(r.function is spec.after for r in found):
-            found.append(_row_op_of(spec, knobs | _given(recipe, ops.spec_of(spec.after)), types, at))
+            found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after)), types, at))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
         _check_columns(columns, spec, types, at)
         types |= {columns[c]: t for c, t in spec.writes.items()}
@@ -281,7 +282,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
 def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for knob, value in step.knobs.items():
-        known = [name for name in spec.knobs if name not in ops.GIVEN]
+        known = [name for name in spec.knobs if name not in GIVEN]
         if knob not in known:
             raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, known)}")
         annotation = spec.knobs[knob].annotation
@@ -290,7 +291,7 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
         except ValidationError as err:
             message = err.errors(include_url=False)[0]["msg"]
             raise SettingsError(f"{at}.with.{knob}: {message}, found {value!r}") from None
-    missing = [n for n, p in spec.knobs.items() if p.default is p.empty and n not in checked and n not in ops.GIVEN]
+    missing = [n for n, p in spec.knobs.items() if p.default is p.empty and n not in checked and n not in GIVEN]
     if missing:
         raise SettingsError(f"{at}.with.{missing[0]}: missing; {step.op} needs this knob")
     return checked
@@ -304,7 +305,7 @@ def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
 
 def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType], at: str) -> Resolved:
     assert spec.after is not None
-    before = ops.spec_of(spec.after)
+    before = spec_of(spec.after)
     _check_columns({c: c for c in before.writes}, before, types, at)
     shared = {name: value for name, value in knobs.items() if name in before.knobs}
     types |= before.writes
@@ -312,13 +313,13 @@ def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataTyp
 
 
 def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, pa.DataType], at: str) -> None:
-    taken = [own for own, shown in columns.items() if own in ops.OWN or shown in ops.TAKEN]
+    taken = [own for own, shown in columns.items() if own in OWN or shown in TAKEN]
     if taken:
         raise SettingsError(f"{at}: op {spec.name!r} may not call a column {taken[0]!r}: the engine has that name")
-    odd = [c for own, c in columns.items() if ops.CONTENT.get(c, None) not in (None, spec.writes[own])]
+    odd = [c for own, c in columns.items() if CONTENT.get(c, None) not in (None, spec.writes[own])]
     if odd:
-        raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {ops.CONTENT[odd[0]]}")
-    twice = [c for c in columns.values() if c in types and c not in ops.CONTENT]
+        raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {CONTENT[odd[0]]}")
+    twice = [c for c in columns.values() if c in types and c not in CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
@@ -327,11 +328,11 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
             f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
             " the one that only measures a `name:` to prefix its own"
         )
-    readable = {*ops.READABLE, *types}
+    readable = {*READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        writers = ops.writers(unreadable[0])
-        makers = [name for name in writers if set(unreadable) <= set(ops.spec_of(ops.find(name)).writes)] or writers
+        found = writers(unreadable[0])
+        makers = [name for name in found if set(unreadable) <= set(spec_of(find(name)).writes)] or found
         hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 

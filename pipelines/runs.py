@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from curate import ops as ops_table
 from curate import recipe, report, source
 from curate.blob import BLOB
 from curate.document.segments import DOCUMENT
@@ -24,6 +23,8 @@ from curate.engine import explain
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.rules import StepCount
+from curate.ops.spec import GIVEN, spec_of
+from curate.ops.table import OPS, find
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of
@@ -133,14 +134,14 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 def show_ops(name: str | None, as_json: bool) -> None:
     """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
-    specs = [ops_table.spec_of(ops_table.find(n)) for n in ([name] if name else ops_table.OPS)]
+    specs = [spec_of(find(n)) for n in ([name] if name else OPS)]
     said: list[dict[str, Any]] = [
         {
             "op": s.name,
             "summary": s.summary,
             "reads": list(s.reads),
             "writes": {c: type_words(t) for c, t in s.writes.items()},
-            "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in ops_table.GIVEN},
+            "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in GIVEN},
         }
         for s in specs
     ]
@@ -155,7 +156,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         out_console.print("`curate ops NAME` shows one op's columns and knobs")
         return
     (op,) = said
-    out_console.print(_reflowed(inspect.getdoc(ops_table.find(name)) or ""), markup=False)
+    out_console.print(_reflowed(inspect.getdoc(find(name)) or ""), markup=False)
     out_console.print(f"\nreads  {', '.join(op['reads']) or 'all rows at once'}", markup=False)
     for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
         table = Table(title, "", box=None, padding=(0, 3, 0, 0))

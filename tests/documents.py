@@ -15,7 +15,7 @@ from PIL import Image
 
 from curate.blob import Blob
 from curate.document.segments import Segment, image_segment, is_image, text_segment
-from curate.ops import Failed, spec_of
+from curate.ops.spec import Failed, spec_of
 from curate.pool import Blobs, Pool
 from curate.sample import uid_of
 from curate.shards import ShardWriter

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from curate.html import Limits, Page, PageError, parse
-from curate.ops import Failed
 from curate.ops.html import html_document
+from curate.ops.spec import Failed
 
 STORY = (
     "<p>The ferry leaves the old harbour at seven every morning and comes back long after the last lights are out.</p>"

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from curate.image.files import decode
-from curate.ops import Failed, spec_of
 from curate.ops.image import image_ok, image_size
+from curate.ops.spec import Failed, spec_of
 
 
 def picture(width: int, height: int, kind: str = "PNG", **options: object) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from curate.models.files import ModelError
-from curate.ops import spec_of
+from curate.ops.spec import spec_of
 from curate.ops.text import language, text_basic
 
 

@@ -15,7 +15,7 @@ from curate.blob import Stored
 from curate.commit import file_sha256
 from curate.fonts import Fonts
 from curate.image.files import decode
-from curate.ops import Failed, spec_of
+from curate.ops.spec import Failed, spec_of
 from curate.ops.typeset import render_text
 from curate.typeset import Style, drawn_from, key_of, prepared, typeset
 

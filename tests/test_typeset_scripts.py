@@ -17,7 +17,7 @@ from PIL import Image, features
 from curate.bidi import levels, visual_order
 from curate.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
 from curate.lines import lines
-from curate.ops import Failed
+from curate.ops.spec import Failed
 from curate.ops.typeset import render_text
 from curate.typeset import Sheet, Style, cleaned, fits_columns, prepared, typeset
 from pipelines.fonts import prepare

@@ -17,7 +17,7 @@ from curate.blob import BLOB, Absent, Blob, Stored
 from curate.columns import ColumnsFile, Joined, Values
 from curate.engine.rules import Bools, passes
 from curate.image.files import Decoded, decode
-from curate.ops import Failed
+from curate.ops.spec import Failed
 from curate.pool import Blobs, Pool
 from curate.recipe import Resolved, read_columns
 from curate.shards import ShardWriter

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from curate.columns import ColumnsFile, Grown, Values, in_order
 from curate.engine.chunk import Chunk, Store
 from curate.engine.rules import Bools, Cut, StepCount, passes
-from curate.ops import Columns, Failed
+from curate.ops.spec import Columns, Failed
 from curate.pool import Blobs, Pool, read_table
 from curate.recipe import Resolved
 from curate.tables import printable

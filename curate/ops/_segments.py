@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from curate.blob import Blob
 from curate.document.segments import Segment, is_image
 from curate.image.files import decode
-from curate.ops import Columns, Failed, spec_of
+from curate.ops.spec import Columns, Failed, spec_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

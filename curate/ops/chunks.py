@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate import sentences
 from curate.models.files import file_digest
-from curate.ops import Columns, op
+from curate.ops.spec import Columns, op
 from curate.text_tokens import Count, token_counter
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")

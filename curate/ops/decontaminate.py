@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curate import tables, texts
 from curate.models.files import file_digest
-from curate.ops import Columns, op
+from curate.ops.spec import Columns, op
 from curate.words import Numbers, plain_words, window_hashes
 
 

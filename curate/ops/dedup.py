@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curate.ops import Columns, _groups, group_op, op
+from curate.ops import _groups
 from curate.ops import _lookalike as look
+from curate.ops.spec import Columns, group_op, op
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

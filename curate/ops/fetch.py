@@ -14,7 +14,7 @@ from curate.document.segments import Segment, image_urls
 from curate.download import Downloader, DownloadSettings, sniff
 from curate.files import UnreadableError, read_file
 from curate.image.files import header
-from curate.ops import Columns, op
+from curate.ops.spec import Columns, op
 
 MAX_IMAGES = 1024
 MAX_DOCUMENT_BYTES = 64 << 20

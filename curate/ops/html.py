@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, text_of
 from curate.html import Limits, PageError, parse
-from curate.ops import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, op
 
 _LIMITS = Limits()
 _WRITES = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from curate.image.files import Decoded, ImageLimits, header
-from curate.ops import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, op
 
 _LIMITS = ImageLimits()
 _SIZES = {

@@ -19,8 +19,8 @@ from curate.document.segments import DOCUMENT, Block, Segment, image_urls, is_im
 from curate.image.files import decode, header
 from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path, load_fasttext
 from curate.models.files import file_digest
-from curate.ops import Columns, op
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
+from curate.ops.spec import Columns, op
 
 _JUDGED = 12
 """Words and marks below which OBELICS does not ask a paragraph for punctuation."""

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.ops import Columns, _groups, group_op, op
+from curate.ops import _groups
+from curate.ops.spec import Columns, group_op, op
 from curate.words import Numbers, plain_words, window_hashes
 
 if TYPE_CHECKING:

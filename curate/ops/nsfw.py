@@ -16,8 +16,8 @@ from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx, packaged_file
-from curate.ops import Columns, op
 from curate.ops._segments import columns_of, largest, of_images, without_scored
+from curate.ops.spec import Columns, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

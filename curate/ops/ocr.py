@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from curate import ocr as engines
 from curate.ocr import Engine, OcrError, Reading
-from curate.ops import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, op
 from curate.page_words import WORDS, as_column, recall
 
 _ENGLISH = ("eng",)

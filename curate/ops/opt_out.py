@@ -15,8 +15,8 @@ import pyarrow as pa
 from curate.document.segments import DOCUMENT, Segment, image_urls
 from curate.html.decode import decode
 from curate.models.files import file_digest
-from curate.ops import Columns, op
 from curate.ops._segments import columns_of, without_images
+from curate.ops.spec import Columns, op
 from curate.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
 
 AGENTS = ("curate-mm",)

@@ -15,7 +15,7 @@ from PIL import Image
 from curate.blob import BLOB, Stored
 from curate.characters import codes_of, script_of
 from curate.image.files import Format, decode, encoded
-from curate.ops import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, op
 from curate.page_words import WORDS, as_column, noise_of
 from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
 

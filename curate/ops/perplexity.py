@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, Block, Segment, is_image, text_of
 from curate.models.files import ModelError, file_digest
-from curate.ops import Columns, Failed, op
 from curate.ops._segments import columns_of, largest, stale, without_texts
+from curate.ops.spec import Columns, Failed, op
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from curate.ops import Columns, op
+from curate.ops.spec import Columns, op
 from curate.personal_data import KINDS, filled, findings
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curate import sentences, text_stats
 from curate.models.files import file_digest
-from curate.ops import Columns, op, spec_of
+from curate.ops.spec import Columns, op, spec_of
 from curate.words import words
 
 GOPHER_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from curate.document.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse
 from curate.document.segments import DOCUMENT, Segment, is_image, text_of
-from curate.ops import Columns, Failed, op
 from curate.ops._segments import columns_of
+from curate.ops.spec import Columns, Failed, op
 
 _WRITES = {"document": DOCUMENT, "text": pa.string(), "image_places": pa.int32()}
 

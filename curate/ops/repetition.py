@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.ops import Columns, op
+from curate.ops.spec import Columns, op
 from curate.words import Numbers, Words, window_hashes, words
 
 TOP_LENGTHS = (2, 3, 4)

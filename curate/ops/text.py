@@ -17,7 +17,8 @@ from curate.models.fasttext import (
     load_fasttext_label,
 )
 from curate.models.files import file_digest
-from curate.ops import Columns, _groups, group_op, op
+from curate.ops import _groups
+from curate.ops.spec import Columns, group_op, op
 from curate.words import UNSPACED
 
 _SEEN_CHARACTERS = 10_000

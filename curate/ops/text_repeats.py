@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from curate.ops import Columns, _groups, group_op, op
+from curate.ops import _groups
+from curate.ops.spec import Columns, group_op, op
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 from curate.columns import ColumnsFile
 from curate.engine.rules import StepCount
 from curate.image.files import PLUGINS, decode, header
-from curate.ops import CONTENT
+from curate.ops.spec import CONTENT
 from curate.pool import Blobs, Pool, read_table, rows_in
 from curate.recipe import Resolved
 

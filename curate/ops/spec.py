@@ -1,0 +1,166 @@
+"""What an op is: declared by `op` or `group_op`, named by its `identity`.
+
+An op looks at a batch of samples and returns columns; it never decides. It is a plain function, or a class where
+a model must be held: knobs are keyword-only, annotated and JSON-able, and enter the fingerprint of its columns.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from curate.blob import BLOB
+from curate.document.segments import DOCUMENT
+
+Columns = Mapping[str, Sequence[Any]]
+"""Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
+
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
+"""What every op can read: see `Spec.reads`."""
+
+CONTENT: Mapping[str, pa.DataType | None] = {
+    "text": pa.string(),
+    "image": BLOB,
+    "document": DOCUMENT,
+    "images": pa.list_(BLOB),
+    "words": None,
+}
+"""Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
+the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
+
+OWN = ("row", "error", "detail", "inputs")
+"""Names in every file of columns, which no op may give one of its own."""
+
+TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
+         "order", "image_name", "content", "content_at", "content_bytes", "content_size")  # fmt: skip
+"""What a row is read by and published from: no step's column takes the place of one."""
+
+GIVEN = ("download", "folder")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Put in any slot of a returned column, this fails the row with the named error (snake_case)."""
+
+    error: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the engine knows of an op.
+
+    `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
+    `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
+    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
+    before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
+    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
+    it reads.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: Mapping[str, pa.DataType]
+    version: int
+    batch_size: int = 64
+    after: Callable[..., Any] | None = None
+    summary: str = ""
+    knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the op sees all rows at once."""
+        return self.after is not None
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Its columns that hold bytes (see curate.blob)."""
+        return tuple(name for name, kind in self.writes.items() if kind in (BLOB, pa.list_(BLOB)))
+
+    @property
+    def stores(self) -> bool:
+        """Whether the op brings bytes along."""
+        return bool(self.stored)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def op(
+    *, reads: str | Sequence[str], writes: Mapping[str, pa.DataType], version: int, batch_size: int = 64
+) -> Callable[[F], F]:
+    """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
+    names = (reads,) if isinstance(reads, str) else tuple(reads)
+    return _declare(names, writes, version, batch_size, None)
+
+
+def group_op(*, after: Callable[..., Any], writes: Mapping[str, pa.DataType], version: int) -> Callable[[F], F]:
+    """Declare a group op: `f(inputs, outputs, scratch, *, knobs)` over one Parquet file a shard, out of core.
+
+    Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
+    writes the output of the same number with `uid` and its own columns, the same rows in the same order.
+    """
+    return _declare((), writes, version, 0, after)
+
+
+def _declare(
+    reads: tuple[str, ...],
+    writes: Mapping[str, pa.DataType],
+    version: int,
+    batch_size: int,
+    after: Callable[..., Any] | None,
+) -> Callable[[F], F]:
+    def declare(function: F) -> F:
+        signature = inspect.signature(function, eval_str=True)
+        knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
+        spec = Spec(function.__name__, reads, dict(writes), version, batch_size, after, summary, knobs)
+        function.spec = spec  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def spec_of(function: Callable[..., Any]) -> Spec:
+    """The declaration of an op."""
+    found = function.spec  # type: ignore[attr-defined]
+    assert isinstance(found, Spec)
+    return found
+
+
+def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
+    spec = spec_of(function)
+    full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
+    files = _files_of(function, spec.name, full)
+    before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
+    writes = {name: str(kind) for name, kind in spec.writes.items()}
+    said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
+    mine = getattr(function, "__module__", "").startswith("curate.")
+    return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
+
+
+def _files_of(function: Callable[..., Any], name: str, knobs: Mapping[str, Any]) -> str:
+    """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
+    own = getattr(function, "identity", None)
+    try:
+        return str(own(**knobs)) if own else ""
+    except ValueError as err:
+        raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
+
+
+def _said(name: str, value: Any) -> Any:
+    """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
+    if name in GIVEN:
+        return value.identity() if hasattr(value, "identity") else None
+    return value
+
+
+def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in knobs.items() if name in spec_of(function).knobs}

@@ -1,0 +1,104 @@
+"""The one table that names the ops."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from curate.ops.spec import Spec, spec_of
+from curate.settings import unknown
+
+OPS: Mapping[str, str] = {
+    "image_size": "curate.ops.image:image_size",
+    "image_ok": "curate.ops.image:image_ok",
+    "text_basic": "curate.ops.text:text_basic",
+    "language": "curate.ops.text:language",
+    "text_digest": "curate.ops.text:text_digest",
+    "text_copies": "curate.ops.text:text_copies",
+    "clip_score": "curate.ops.clip:clip_score",
+    "image_signature": "curate.ops.dedup:image_signature",
+    "duplicate_images": "curate.ops.dedup:duplicate_images",
+    "gopher_quality": "curate.ops.quality:gopher_quality",
+    "gopher_repetition": "curate.ops.repetition:gopher_repetition",
+    "fineweb": "curate.ops.quality:fineweb",
+    "c4_lines": "curate.ops.quality:c4_lines",
+    "obelics_text": "curate.ops.quality:obelics_text",
+    "text_signature": "curate.ops.near_text:text_signature",
+    "near_duplicate_texts": "curate.ops.near_text:near_duplicate_texts",
+    "chunks": "curate.ops.chunks:chunks",
+    "pii": "curate.ops.pii:pii",
+    "mask_pii": "curate.ops.pii:mask_pii",
+    "contamination": "curate.ops.decontaminate:contamination",
+    "perplexity": "curate.ops.perplexity:perplexity",
+    "paragraph_perplexity": "curate.ops.perplexity:paragraph_perplexity",
+    "drop_unlikely_paragraphs": "curate.ops.perplexity:drop_unlikely_paragraphs",
+    "fasttext_quality": "curate.ops.text:fasttext_quality",
+    "line_digests": "curate.ops.text_repeats:line_digests",
+    "repeated_lines": "curate.ops.text_repeats:repeated_lines",
+    "without_repeated_lines": "curate.ops.text_repeats:without_repeated_lines",
+    "fetch_images": "curate.ops.fetch:fetch_images",
+    "obelics_document": "curate.ops.records:obelics_document",
+    "mmc4_document": "curate.ops.records:mmc4_document",
+    "llava_document": "curate.ops.records:llava_document",
+    "clean_paragraphs": "curate.ops.interleaved:clean_paragraphs",
+    "drop_foreign_paragraphs": "curate.ops.interleaved:drop_foreign_paragraphs",
+    "image_links": "curate.ops.interleaved:image_links",
+    "document_images": "curate.ops.interleaved:document_images",
+    "image_hashes": "curate.ops.image_copies:image_hashes",
+    "image_copies": "curate.ops.image_copies:image_copies",
+    "drop_copied_images": "curate.ops.image_copies:drop_copied_images",
+    "nsfw": "curate.ops.nsfw:nsfw",
+    "document_nsfw": "curate.ops.nsfw:document_nsfw",
+    "drop_nsfw_images": "curate.ops.nsfw:drop_nsfw_images",
+    "faces": "curate.ops.faces:faces",
+    "document_faces": "curate.ops.faces:document_faces",
+    "drop_face_images": "curate.ops.faces:drop_face_images",
+    "assign_images": "curate.ops.assign:assign_images",
+    "page_opt_out": "curate.ops.opt_out:page_opt_out",
+    "host_opt_out": "curate.ops.opt_out:host_opt_out",
+    "drop_opted_out_links": "curate.ops.opt_out:drop_opted_out_links",
+    "image_url_keys": "curate.ops.pages_dedup:image_url_keys",
+    "image_url_counts": "curate.ops.pages_dedup:image_url_counts",
+    "drop_common_links": "curate.ops.pages_dedup:drop_common_links",
+    "image_keys": "curate.ops.pages_dedup:image_keys",
+    "image_counts": "curate.ops.pages_dedup:image_counts",
+    "drop_common_images": "curate.ops.pages_dedup:drop_common_images",
+    "paragraph_keys": "curate.ops.pages_dedup:paragraph_keys",
+    "repeated_paragraphs": "curate.ops.pages_dedup:repeated_paragraphs",
+    "drop_repeated_paragraphs": "curate.ops.pages_dedup:drop_repeated_paragraphs",
+    "page_key": "curate.ops.pages_dedup:page_key",
+    "duplicate_urls": "curate.ops.pages_dedup:duplicate_urls",
+    "host_pages": "curate.ops.pages_dedup:host_pages",
+    "image_set": "curate.ops.pages_dedup:image_set",
+    "duplicate_image_sets": "curate.ops.pages_dedup:duplicate_image_sets",
+    "html_document": "curate.ops.html:html_document",
+    "pdf_page": "curate.ops.pdf:pdf_page",
+    "render_page": "curate.ops.pdf:render_page",
+    "script": "curate.ops.pdf:script",
+    "ocr": "curate.ops.ocr:ocr",
+    "page_text": "curate.ops.ocr:page_text",
+    "render_text": "curate.ops.typeset:render_text",
+    "text_agreement": "curate.ops.ocr:text_agreement",
+}
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The op called `name`: one of the table, or a user's own as `package.module:function`. Raises ValueError."""
+    target = OPS.get(name, name)
+    module_name, colon, attribute = target.partition(":")
+    if not colon:
+        raise ValueError(f"{unknown('op', name, OPS)}; your own op is written package.module:function")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except Exception as err:  # a user's module may raise anything while it is imported
+        raise ValueError(f"op {name!r} cannot be imported: {type(err).__name__}: {err}") from err
+    if not isinstance(getattr(found, "spec", None), Spec):
+        raise ValueError(f"op {name!r} is not declared: put @op(reads=..., writes=..., version=1) above it")
+    return found  # type: ignore[no-any-return]
+
+
+def writers(column: str) -> list[str]:
+    """The ops of the table that write `column` and do not read it: what makes it in the first place."""
+    specs = {name: spec_of(find(name)) for name in OPS}
+    return [name for name, spec in specs.items() if column in spec.writes and column not in spec.reads]
