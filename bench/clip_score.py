@@ -162,7 +162,7 @@ def cpu_s() -> float:
 def with_curate(home: Path, threads: int) -> Score:
     """Decode and score batch by batch, as the engine does."""
     from curate.image.files import decode
-    from curate.ops.clip import clip_score
+    from curate.ops.alignment.clip_score import clip_score
 
     op = clip_score(model="ViT-B-32", pretrained=str(home / "ViT-B-32.safetensors"))
 

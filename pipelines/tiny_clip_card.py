@@ -57,7 +57,7 @@ Vectors = npt.NDArray[np.float32]
 def _embedded(weights: Path, drawings: Sequence[Drawing]) -> tuple[Vectors, Vectors]:
     """Unit vectors of the drawings and of their framed English names, as the op clip_score makes them."""
     from curate.image.files import decode
-    from curate.ops.clip import clip_score
+    from curate.ops.alignment.clip_score import clip_score
 
     op = clip_score(model=str(weights))
     frames = FRAMES["en"]

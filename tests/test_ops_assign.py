@@ -13,8 +13,8 @@ from documents import Shelf, failed_with, page, picture, row, shown
 from curate.blob import Absent, Blob
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.image.files import decode
-from curate.ops.assign import assign_images, assignment
-from curate.ops.clip import clip_score
+from curate.ops.alignment.assign import assign_images, assignment
+from curate.ops.alignment.clip_score import clip_score
 from curate.sentences import spans
 
 EXACT = {"precision": "float32"}
@@ -131,7 +131,7 @@ def test_an_image_that_does_not_decode_becomes_absent_with_its_error(tmp_path: P
 
 
 def test_a_document_too_large_to_assign_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.ops.assign.MAX_PAIRS", 3)
+    monkeypatch.setattr("curate.ops.alignment.assign.MAX_PAIRS", 3)
     blob = Blob(None, None, None, None, None, None, None, "not_found", "", lambda *_: b"")
     assert failed_with(assign_images()([page("One. Two.", "http://a/1", "http://a/2")], [[blob, blob]])) == (
         "document_too_large"

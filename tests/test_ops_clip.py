@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from curate.clip_tokens import described_tokens, open_clip_tokens
 from curate.models.clip import clip_precision, load_clip
 from curate.models.files import ModelError
-from curate.ops._clip import ImageTower
-from curate.ops.clip import clip_score
+from curate.ops.alignment._towers import ImageTower
+from curate.ops.alignment.clip_score import clip_score
 from curate.ops.spec import spec_of
 
 CONFIG: dict[str, Any] = {

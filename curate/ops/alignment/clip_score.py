@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
-from curate.ops._clip import ImageTower, TextTower, unit
+from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, op
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from curate.blob import BLOB, Absent, Blob
 from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
-from curate.ops._clip import ImageTower, TextTower, unit
 from curate.ops._segments import columns_of, out_of_step
+from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, Failed, op
 from curate.sentences import spans
 

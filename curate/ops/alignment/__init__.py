@@ -1,0 +1,1 @@
+"""Ops that measure how well images and texts belong together."""
