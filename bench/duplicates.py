@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curate.ops.dedup import SIGNATURE, duplicate_images, image_signature
+from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
 from pipelines.demo_copies import on_white
 from pipelines.materials import MATERIALS, Material, MaterialUnavailableError, fetch
 

@@ -116,7 +116,7 @@ def with_curate(texts: list[str], home: Path) -> tuple[Removed, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from curate.ops.near_text import near_duplicate_texts, text_signature
+    from curate.ops.dedup.near_texts import near_duplicate_texts, text_signature
 
     with tempfile.TemporaryDirectory(dir=home) as folder:
         begin = time.perf_counter()

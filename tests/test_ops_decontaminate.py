@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.ops.decontaminate import contamination
+from curate.ops.dedup.decontaminate import contamination
 
 QUESTION = "Which of the following gases makes up the largest part of the air people breathe every day at sea level?"
 SHORT = "Name the capital city of the republic of Kenya"

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from curate.image.files import decode
-from curate.ops import _lookalike as look
-from curate.ops.dedup import DUPLICATE, SIGNATURE, duplicate_images, image_signature
+from curate.ops.dedup import _lookalike as look
+from curate.ops.dedup.images import DUPLICATE, SIGNATURE, duplicate_images, image_signature
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from documents import Shelf, blank, failed_with, grouped, page, picture, row, sh
 from PIL import Image
 
 from curate.image.files import decode
-from curate.ops import image_copies as ops
+from curate.ops.dedup import image_copies as ops
 
 
 def hashed(body: bytes) -> int:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.function_words import FUNCTION_WORDS
-from curate.ops import near_text
-from curate.ops.near_text import NEAR, near_duplicate_texts, text_signature
+from curate.ops.dedup import near_texts as near_text
+from curate.ops.dedup.near_texts import NEAR, near_duplicate_texts, text_signature
 
 VOCABULARY = sorted(FUNCTION_WORDS["en"] | FUNCTION_WORDS["de"] | FUNCTION_WORDS["fr"])
 

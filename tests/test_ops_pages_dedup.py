@@ -9,7 +9,22 @@ import pytest
 from documents import Shelf, failed_with, grouped, page, picture, row, shown
 
 from curate.document.segments import image_urls
-from curate.ops import pages_dedup as ops
+from curate.ops.dedup.pages import (
+    drop_common_images,
+    drop_common_links,
+    drop_repeated_paragraphs,
+    duplicate_image_sets,
+    duplicate_urls,
+    host_pages,
+    image_counts,
+    image_keys,
+    image_set,
+    image_url_counts,
+    image_url_keys,
+    page_key,
+    paragraph_keys,
+    repeated_paragraphs,
+)
 
 
 def keyed(op: Any, *arguments: Any) -> dict[str, Any]:
@@ -21,16 +36,16 @@ def test_an_image_url_that_occurs_more_than_ten_times_is_taken_out_of_every_page
     pages = {f"p{n:02d}": page("Text.", common, f"http://a.org/{n}.jpg") for n in range(11)}
     pages["p00"] = page(rare, "Text.", common, rare)
     shards = [
-        [(uid, keyed(ops.image_url_keys, found)) for uid, found in list(pages.items())[start : start + 4]]
+        [(uid, keyed(image_url_keys, found)) for uid, found in list(pages.items())[start : start + 4]]
         for start in (0, 4, 8)
     ]
-    counts = grouped(ops.image_url_counts, [*shards, []], tmp_path)
+    counts = grouped(image_url_counts, [*shards, []], tmp_path)
     assert counts["p00"] == {"image_url_counts": [2, 11, 2], "most_common_image_url": 11}
     assert counts["p05"]["image_url_counts"] == [11, 1]
-    left = keyed(ops.drop_common_links, pages["p00"], counts["p00"]["image_url_counts"])
+    left = keyed(drop_common_links, pages["p00"], counts["p00"]["image_url_counts"])
     assert shown(left["document"]) == [rare, "Text.", rare]
     assert (left["links_left"], left["links_dropped_by_count"]) == (2, 1)
-    ten = row(ops.drop_common_links([pages["p05"]], [[10, 1]]))
+    ten = row(drop_common_links([pages["p05"]], [[10, 1]]))
     assert ten["links_dropped_by_count"] == 0, "ten occurrences are allowed"
 
 
@@ -38,12 +53,10 @@ def test_an_image_that_many_pages_have_under_other_names_is_found_by_its_bytes(t
     shelf = Shelf(tmp_path)
     stamp = picture(seed=1)
     blobs = {uid: shelf.blobs(stamp, picture(seed=n + 2), "not_found") for n, uid in enumerate("abc")}
-    counts = grouped(
-        ops.image_counts, [[(uid, keyed(ops.image_keys, found)) for uid, found in blobs.items()]], tmp_path / "g"
-    )
+    counts = grouped(image_counts, [[(uid, keyed(image_keys, found)) for uid, found in blobs.items()]], tmp_path / "g")
     assert counts["b"] == {"image_counts": [3, 1, None], "most_common_image": 3}
     document = page("http://a/1", "Text.", "http://a/2", "http://a/3")
-    left = row(ops.drop_common_images([document], [blobs["b"]], [[3, 1, None]], max_occurrences=2))
+    left = row(drop_common_images([document], [blobs["b"]], [[3, 1, None]], max_occurrences=2))
     assert shown(left["document"]) == ["Text.", "http://a/2", "http://a/3"]
     assert left["images"] == blobs["b"][1:], "the images go with their places, and an absent one keeps its own"
     assert (left["images_dropped_by_count"], left["images_left"]) == (1, 1)
@@ -57,22 +70,22 @@ def test_paragraphs_that_a_host_repeats_go_from_all_of_its_pages_and_of_no_other
         "a3": ("http://a.org/3", page(cookies)),
         "b1": ("http://b.org/1", page(cookies, "Four.")),
     }
-    keys = [(uid, keyed(ops.paragraph_keys, found, url, {})) for uid, (url, found) in pages.items()]
-    counts = grouped(ops.repeated_paragraphs, [keys[:2], [], keys[2:]], tmp_path)
+    keys = [(uid, keyed(paragraph_keys, found, url, {})) for uid, (url, found) in pages.items()]
+    counts = grouped(repeated_paragraphs, [keys[:2], [], keys[2:]], tmp_path)
     assert [counts[uid]["paragraph_counts"] for uid in pages] == [[3, 1], [1, 3], [3], [1, 1]]
-    left = row(ops.drop_repeated_paragraphs([pages["a2"][1]], [counts["a2"]["paragraph_counts"]]))
+    left = row(drop_repeated_paragraphs([pages["a2"][1]], [counts["a2"]["paragraph_counts"]]))
     assert shown(left["document"]) == ["Two.", "http://a.org/x.png"]
     assert (left["text"], left["dropped_by_repeats"], left["paragraphs_left"]) == ("Two.", 1, 1)
-    kept = row(ops.drop_repeated_paragraphs([pages["a1"][1]], [[3, 1]], max_occurrences=3))
+    kept = row(drop_repeated_paragraphs([pages["a1"][1]], [[3, 1]], max_occurrences=3))
     assert kept["dropped_by_repeats"] == 0
 
 
 def test_a_document_that_was_changed_after_it_was_counted_fails_by_name(tmp_path: Path) -> None:
     document = page("One.", "http://a/1", "Two.")
-    assert failed_with(ops.drop_repeated_paragraphs([document], [[1]])) == "counts_out_of_step"
-    assert failed_with(ops.drop_common_links([document], [[1, 1]])) == "counts_out_of_step"
+    assert failed_with(drop_repeated_paragraphs([document], [[1]])) == "counts_out_of_step"
+    assert failed_with(drop_common_links([document], [[1, 1]])) == "counts_out_of_step"
     blobs = Shelf(tmp_path).blobs(picture(), picture())
-    assert failed_with(ops.drop_common_images([document], [blobs], [[1, 1]])) == "images_out_of_step"
+    assert failed_with(drop_common_images([document], [blobs], [[1, 1]])) == "images_out_of_step"
 
 
 def test_of_pages_with_one_url_the_latest_is_kept(tmp_path: Path) -> None:
@@ -84,12 +97,12 @@ def test_of_pages_with_one_url_the_latest_is_kept(tmp_path: Path) -> None:
         "twin-b": ("http://b.org/", {}),
         "twin-a": ("http://b.org/", {}),
     }
-    rows = [(uid, keyed(ops.page_key, origin, meta)) for uid, (origin, meta) in seen.items()]
-    found = grouped(ops.duplicate_urls, [rows[:1], rows[1:4], rows[4:]], tmp_path)
+    rows = [(uid, keyed(page_key, origin, meta)) for uid, (origin, meta) in seen.items()]
+    found = grouped(duplicate_urls, [rows[:1], rows[1:4], rows[4:]], tmp_path)
     assert {uid: values["url_duplicate_of"] for uid, values in found.items()} == {
         "old": "new", "new": None, "undated": "new", "other": None, "twin-b": "twin-a", "twin-a": None,
     }  # fmt: skip
-    again = grouped(ops.duplicate_urls, [rows[::-1]], tmp_path / "again")
+    again = grouped(duplicate_urls, [rows[::-1]], tmp_path / "again")
     assert again == {uid: found[uid] for uid in again}, "the cut into shards and their order change nothing"
 
 
@@ -109,16 +122,16 @@ def test_of_pages_with_the_same_images_the_latest_is_kept_and_pages_without_imag
     rows = []
     for uid, (document, meta) in seen.items():
         blobs = pool.blobs(*("http_404" if "gone" in url else picture() for url in image_urls(document)))
-        rows.append((uid, keyed(ops.image_set, document, blobs, meta)))
-    found = grouped(ops.duplicate_image_sets, [rows], tmp_path)
+        rows.append((uid, keyed(image_set, document, blobs, meta)))
+    found = grouped(duplicate_image_sets, [rows], tmp_path)
     assert {uid for uid, values in found.items() if values["image_set_duplicate_of"]} == {"first"}
     assert found["first"]["image_set_duplicate_of"] == "second"
 
 
 def test_the_pages_of_a_host_are_counted(tmp_path: Path) -> None:
     urls = {"a": "http://x.org/1", "b": "https://x.org:8080/2", "c": "http://y.org/", "d": "pages/1.html"}
-    rows = [(uid, keyed(ops.page_key, url, {})) for uid, url in urls.items()]
-    found = grouped(ops.host_pages, [rows[:2], rows[2:]], tmp_path)
+    rows = [(uid, keyed(page_key, url, {})) for uid, url in urls.items()]
+    found = grouped(host_pages, [rows[:2], rows[2:]], tmp_path)
     assert {uid: values["host_pages"] for uid, values in found.items()} == {"a": 2, "b": 2, "c": 1, "d": None}
 
 
@@ -135,14 +148,14 @@ def test_the_pages_of_a_host_are_counted(tmp_path: Path) -> None:
     ],
 )
 def test_dates_are_read_as_warc_and_http_write_them_and_others_are_none(date: Any, seconds: int | None) -> None:
-    assert keyed(ops.page_key, "http://a/", {"date": date})["page_date_s"] == seconds
+    assert keyed(page_key, "http://a/", {"date": date})["page_date_s"] == seconds
 
 
 def test_a_url_that_is_no_url_is_a_key_all_the_same() -> None:
-    found = keyed(ops.page_key, "http://[::1", {"url": ["not", "a", "url"]})
+    found = keyed(page_key, "http://[::1", {"url": ["not", "a", "url"]})
     assert (len(found["page_key"]), found["page_host"]) == (16, None)
 
 
 def test_counting_no_rows_at_all_gives_empty_columns(tmp_path: Path) -> None:
-    for group in (ops.image_url_counts, ops.repeated_paragraphs, ops.duplicate_urls, ops.host_pages):
+    for group in (image_url_counts, repeated_paragraphs, duplicate_urls, host_pages):
         assert grouped(group, [[], []], tmp_path / group.__name__) == {}

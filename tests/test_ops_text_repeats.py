@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.ops.text_repeats import REPEATED, line_digests, repeated_lines, without_repeated_lines
+from curate.ops.dedup.text_repeats import REPEATED, line_digests, repeated_lines, without_repeated_lines
 
 NOTICE = "We use cookies on page 3."
 PAGES = {

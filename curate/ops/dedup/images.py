@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from curate.ops import _groups
-from curate.ops import _lookalike as look
+from curate.ops.dedup import _lookalike as look
 from curate.ops.spec import Columns, group_op, op
 
 if TYPE_CHECKING:

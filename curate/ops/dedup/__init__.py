@@ -1,0 +1,1 @@
+"""Ops that find what occurs twice: images, texts, pages, and what is a benchmark's."""
