@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from curate import ocr
+from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.ops.typeset import render_text
 from curate.page_words import recall
 from curate.pdf import open_pdf, read_text, render
 from pipelines.materials import fetch

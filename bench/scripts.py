@@ -22,8 +22,8 @@ import numpy as np
 
 from curate import ocr
 from curate.image.files import decode
+from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.ops.typeset import render_text
 from curate.page_words import recall
 from pipelines import fonts
 from pipelines.materials import fetch

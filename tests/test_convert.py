@@ -17,7 +17,7 @@ from documents import picture, row, shown
 from PIL import Image
 from published import MAKERS, Store, interleaved, made, ocr, parts_of, published, tarred
 
-from curate.ops.records import llava_document, mmc4_document, obelics_document
+from curate.ops.extract.records import llava_document, mmc4_document, obelics_document
 from curate.shards import load_dataset, verify
 from pipelines import convert_in
 from pipelines.convert import ConvertError, export, webdataset_features

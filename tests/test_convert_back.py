@@ -13,7 +13,7 @@ from PIL import Image
 from published import MAKERS, Store, made, parts_of, published, tarred
 
 from curate import tables
-from curate.ops.records import llava_document
+from curate.ops.extract.records import llava_document
 from curate.shards import load_dataset
 from curate.tables import TableError
 from pipelines.convert import ConvertError, export

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curate.html import Limits, Page, PageError, parse
-from curate.ops.html import html_document
+from curate.ops.extract.html import html_document
 from curate.ops.spec import Failed
 
 STORY = (

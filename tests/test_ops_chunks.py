@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.ops.chunks import chunks
+from curate.ops.extract.chunks import chunks
 
 PROSE = "The first sentence is here. A second one follows it! Is there a third? Yes.\n\nA new paragraph, and its end."
 

@@ -14,8 +14,8 @@ from PIL import Image
 from curate.blob import Absent, Stored
 from curate.document.segments import image_segment, text_segment
 from curate.download import DownloadSettings
-from curate.ops import fetch
-from curate.ops.fetch import fetch_images
+from curate.ops.extract import fetch
+from curate.ops.extract.fetch import fetch_images
 
 
 def png(side: int = 4) -> bytes:

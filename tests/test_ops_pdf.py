@@ -12,7 +12,7 @@ from PIL import Image
 
 from curate.blob import Stored
 from curate.image.files import decode
-from curate.ops.pdf import pdf_page, render_page, script
+from curate.ops.extract.pdf import pdf_page, render_page, script
 from curate.ops.spec import Failed, spec_of
 from curate.page_words import noise_of
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.document import interchange
 from curate.document.segments import is_image
-from curate.ops.records import llava_document, mmc4_document, obelics_document
+from curate.ops.extract.records import llava_document, mmc4_document, obelics_document
 from curate.sentences import spans
 
 OBELICS = {

@@ -17,8 +17,8 @@ from PIL import Image, features
 from curate.bidi import levels, visual_order
 from curate.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
 from curate.lines import lines
+from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.ops.typeset import render_text
 from curate.typeset import Sheet, Style, cleaned, fits_columns, prepared, typeset
 from pipelines.fonts import prepare
 from pipelines.materials import MaterialUnavailableError, cache_folder, fetch
