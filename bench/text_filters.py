@@ -134,8 +134,8 @@ def work(who: str, texts: list[str], home: Path) -> None:
 
 def with_curate(texts: list[str]) -> dict[str, list[bool]]:
     """All four ops, and datatrove's default thresholds on their columns."""
-    from curate.ops.quality import c4_lines, fineweb, gopher_quality
-    from curate.ops.repetition import gopher_repetition
+    from curate.ops.quality.gopher_c4_fineweb import c4_lines, fineweb, gopher_quality
+    from curate.ops.quality.repetition import gopher_repetition
 
     decided: dict[str, list[bool]] = {name: [] for name in FILTERS}
     for at in range(0, len(texts), 64):

@@ -24,7 +24,7 @@ from curate import tables, texts
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
-from curate.ops.text import one_line
+from curate.ops.quality.text import one_line
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
 from pipelines.demo_truth import roc_auc

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from curate.image.files import decode
-from curate.ops.image import image_ok, image_size
+from curate.ops.quality.image import image_ok, image_size
 from curate.ops.spec import Failed, spec_of
 
 

@@ -9,7 +9,7 @@ import pytest
 from documents import Shelf, blank, failed_with, page, picture, row, shown
 
 from curate.document.segments import Segment, text_segment
-from curate.ops.interleaved import clean_paragraphs, document_images, drop_foreign_paragraphs, image_links
+from curate.ops.quality.documents import clean_paragraphs, document_images, drop_foreign_paragraphs, image_links
 from curate.ops.spec import spec_of
 
 GOOD = "The dog was in the garden when we came home, and it had found the old red ball under the tree."

@@ -9,7 +9,7 @@ import pytest
 from documents import failed_with, page, row, shown
 
 from curate.models.files import ModelError
-from curate.ops.perplexity import drop_unlikely_paragraphs, paragraph_perplexity, perplexity
+from curate.ops.quality.perplexity import drop_unlikely_paragraphs, paragraph_perplexity, perplexity
 
 transformers = pytest.importorskip("transformers")
 

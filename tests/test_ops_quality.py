@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.ops.quality import c4_lines, fineweb, gopher_quality, obelics_text
-from curate.ops.repetition import REPEATED_LENGTHS, TOP_LENGTHS, gopher_repetition
+from curate.ops.quality.gopher_c4_fineweb import c4_lines, fineweb, gopher_quality, obelics_text
+from curate.ops.quality.repetition import REPEATED_LENGTHS, TOP_LENGTHS, gopher_repetition
 from curate.words import plain_words, words
 
 PROSE = (

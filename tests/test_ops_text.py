@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from curate.models.files import ModelError
+from curate.ops.quality.text import language, text_basic
 from curate.ops.spec import spec_of
-from curate.ops.text import language, text_basic
 
 
 def basic(text: str) -> dict[str, object]:

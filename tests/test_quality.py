@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from curate.document.segments import image_segment, text_segment
 from curate.models.files import ModelError
-from curate.ops.text import fasttext_quality
+from curate.ops.quality.text import fasttext_quality
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
 from curate.tables import TableError

@@ -1,0 +1,1 @@
+"""Ops that measure how good a text, an image or a document is."""
