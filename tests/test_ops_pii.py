@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.ops.pii import mask_pii, pii
+from curate.ops.safety.pii import mask_pii, pii
 from curate.personal_data import KINDS, findings
 
 
