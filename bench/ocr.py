@@ -23,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from curate import ocr
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.page_words import recall
+from curate.page import ocr
+from curate.page.words import recall
 from curate.pdf import open_pdf, read_text, render
 from pipelines.materials import fetch
 

@@ -20,11 +20,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from curate import ocr
 from curate.image.files import decode
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.page_words import recall
+from curate.page import ocr
+from curate.page.words import recall
 from pipelines import fonts
 from pipelines.materials import fetch
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from curate.bidi import base_level, levels, visual_order
 from curate.fonts import Run, Typeface, is_joined
-from curate.page_words import split
+from curate.page.words import split
 
 _NO_START: Final = frozenset(
     ".,:;!?%、。，．・：；！？％ー々〻ゝゞヽヾ…‥〜ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶ"

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curate import ocr as engines
 from curate.fonts import Fonts
-from curate.ocr import EngineMissingError, _from_table, _reading
 from curate.ops.extract.ocr import ocr, page_text, text_agreement
 from curate.ops.spec import spec_of
-from curate.page_words import as_column, compared, mended, noise_of, recall
+from curate.page import ocr as engines
+from curate.page.ocr import EngineMissingError, _from_table, _reading
+from curate.page.words import as_column, compared, mended, noise_of, recall
 from curate.pdf import open_pdf, read_text, render
 from curate.typeset import Sheet, Style, typeset
 from pipelines.materials import MaterialUnavailableError, fetch

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from curate import ocr as engines
-from curate.ocr import Engine, OcrError, Reading
 from curate.ops.spec import Columns, Failed, op
-from curate.page_words import WORDS, as_column, recall
+from curate.page import ocr as engines
+from curate.page.ocr import Engine, OcrError, Reading
+from curate.page.words import WORDS, as_column, recall
 
 _ENGLISH = ("eng",)
 _READ = {

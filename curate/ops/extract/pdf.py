@@ -16,7 +16,7 @@ from curate.blob import BLOB, Stored
 from curate.characters import codes_of, script_of
 from curate.image.files import Format, decode, encoded
 from curate.ops.spec import Columns, Failed, op
-from curate.page_words import WORDS, as_column, noise_of
+from curate.page.words import WORDS, as_column, noise_of
 from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
 
 Meta = Mapping[str, Any]
@@ -49,8 +49,8 @@ def pdf_page(
 ) -> Columns:
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
-    text, words (see curate.page_words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page_words.noise_of. page_columns: that stand side by side. skew_degrees: of the
+    text, words (see curate.page.words) and layer_words, their count: empty without a text layer, as in an image file.
+    text_layer_noise: see curate.page.words.noise_of. page_columns: that stand side by side. skew_degrees: of the
     writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
     lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
     curate.pdf.PdfError).

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from curate.page_columns import TITLE_LINES, at_a_glance, columns, may_be
-from curate.word_runs import Bools, Floats, Ints, groups, joined, upwards
+from curate.page.columns import TITLE_LINES, at_a_glance, columns, may_be
+from curate.page.runs import Bools, Floats, Ints, groups, joined, upwards
 
 _DEEPEST: Final = 5
 

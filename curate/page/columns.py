@@ -1,6 +1,6 @@
 """Columns of prose on a page, found by the white between them, with what runs across above, between and below.
 
-Boxes and runs are those of curate.word_runs; lines are runs in the order in which they were drawn.
+Boxes and runs are those of curate.page.runs; lines are runs in the order in which they were drawn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from curate.word_runs import Bools, Floats, Ints, groups, joined, median, members, upwards
+from curate.page.runs import Bools, Floats, Ints, groups, joined, median, members, upwards
 
 TITLE_LINES: Final = 3
 """A running title has no more."""

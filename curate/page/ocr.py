@@ -22,9 +22,9 @@ from PIL import Image
 
 from curate.characters import codes_of, flags_of, is_leftwards, is_whole_word
 from curate.commit import file_sha256
-from curate.page_words import mended, split
-from curate.reading_order import reading_order
-from curate.word_runs import Floats, members
+from curate.page.reading_order import reading_order
+from curate.page.runs import Floats, members
+from curate.page.words import mended, split
 
 Engine = Literal["rapidocr", "tesseract"]
 
