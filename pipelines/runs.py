@@ -17,14 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from curate import recipe, report, source
-from curate.blob import BLOB
 from curate.document.segments import DOCUMENT
 from curate.engine import explain
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
-from curate.engine.rules import StepCount
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find
+from curate.pool.blob import BLOB
+from curate.pool.funnel import StepCount
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curate.blob import Blob
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.ops.spec import Failed, spec_of
-from curate.pool import Blobs, Pool
+from curate.pool.blob import Blob
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
 from curate.sample import uid_of
 from curate.shards import ShardWriter
 

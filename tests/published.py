@@ -13,7 +13,8 @@ from documents import picture
 from PIL import Image
 
 from curate.engine import formats
-from curate.pool import Blobs, Pool
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardReader, ShardWriter, load_dataset, save_dataset
 

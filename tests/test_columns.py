@@ -13,8 +13,8 @@ from conftest import Workplace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate import columns
-from curate.columns import ColumnsFile, Grown, Joined, write_columns
+from curate.pool import columns
+from curate.pool.columns import ColumnsFile, Grown, Joined, write_columns
 
 SCHEMA = pa.schema([("row", pa.int32()), ("said", pa.list_(pa.string()))])
 ROWS = st.lists(st.integers(0, 300), unique=True, max_size=80).map(sorted)

@@ -18,7 +18,7 @@ from conftest import Workplace, errors
 OWN = '''
 import json, re
 import pyarrow as pa
-from curate.blob import BLOB, Absent, Stored
+from curate.pool.blob import BLOB, Absent, Stored
 from curate.document.segments import DOCUMENT, image_segment, text_segment
 from curate.ops import op
 

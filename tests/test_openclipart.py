@@ -13,8 +13,8 @@ import pytest
 from curate import recipe
 from curate.engine import run
 from curate.engine.explain import explain
-from curate.engine.rules import check_funnel
 from curate.ops.quality.text import text_copies, text_digest
+from curate.pool.funnel import check_funnel
 from pipelines.materials import MaterialUnavailableError
 from pipelines.openclipart import (
     MAX_DEPTH,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from documents import Shelf, failed_with, page, picture, row, shown
 
-from curate.blob import Absent, Blob
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.image.files import decode
 from curate.ops.alignment.assign import assign_images, assignment
 from curate.ops.alignment.clip_score import clip_score
+from curate.pool.blob import Absent, Blob
 from curate.sentences import spans
 
 EXACT = {"precision": "float32"}

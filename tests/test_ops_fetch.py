@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from curate.blob import Absent, Stored
 from curate.document.segments import image_segment, text_segment
 from curate.download import DownloadSettings
 from curate.ops.extract import fetch
 from curate.ops.extract.fetch import fetch_images
+from curate.pool.blob import Absent, Stored
 
 
 def png(side: int = 4) -> bytes:

@@ -10,11 +10,11 @@ import pytest
 from pdfs import line, lines, pdf, wide
 from PIL import Image
 
-from curate.blob import Stored
 from curate.image.files import decode
 from curate.ops.extract.pdf import pdf_page, render_page, script
 from curate.ops.spec import Failed, spec_of
 from curate.page.words import noise_of
+from curate.pool.blob import Stored
 
 TEXT = [f"line {n} of a page that says what it says in plain words" for n in range(30)]
 

@@ -13,16 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curate.engine import rules
-from curate.engine.rules import (
-    ConservationError,
-    StepCount,
-    check_funnel,
-    merge,
-    passes,
-    rank_words,
-    share_cut,
-    value_of_key,
-)
+from curate.engine.rules import passes, rank_words, share_cut, value_of_key
+from curate.pool.funnel import ConservationError, StepCount, check_funnel, merge
 from curate.recipe import Condition
 from curate.sample import uid_of
 

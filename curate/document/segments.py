@@ -2,7 +2,8 @@
 
 A document is a list of segments. A text segment is a block of the page (`block` says which: a paragraph, a heading, a
 list, a table, code); an image segment names its picture by URL and carries what the page says of it. Ops that clean a
-document write a new one; the pictures themselves are another column (`curate.blob.BLOB`), one entry an image segment.
+document write a new one; the pictures themselves are another column (`curate.pool.blob.BLOB`), one entry an image
+segment.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.blob import BLOB, Absent, Blob, Stored
-from curate.columns import ColumnsFile, Joined, Values
 from curate.engine.rules import Bools, passes
 from curate.image.files import Decoded, decode
 from curate.ops.spec import Failed
-from curate.pool import Blobs, Pool
+from curate.pool.blob import BLOB, Absent, Blob, Stored
+from curate.pool.columns import ColumnsFile, Joined, Values
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
 from curate.recipe import Resolved, read_columns
 from curate.shards import ShardWriter
 

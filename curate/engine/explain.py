@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import ColumnsFile
 from curate.engine.remedies import remedy
-from curate.pool import Pool, read_table
+from curate.pool.columns import ColumnsFile
+from curate.pool.layout import Pool
+from curate.pool.tables import read_table
 from curate.settings import unknown
 
 LONG = 16

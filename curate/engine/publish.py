@@ -19,7 +19,9 @@ import pyarrow as pa
 
 from curate.commit import commit_file, commit_text, dump_json
 from curate.engine import formats
-from curate.pool import Blobs, Pool, read_table, shard_name, write_table
+from curate.pool.layout import Pool, shard_name
+from curate.pool.payloads import Blobs
+from curate.pool.tables import read_table, write_table
 from curate.recipe import Publish, Recipe
 from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import sources
-from curate.blob import BLOB
-from curate.columns import ColumnsFile, write_columns
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
 from curate.engine.run import Progress, RunError, Watch, attempts, locked, start_of
 from curate.engine.steps import kindred
 from curate.engine.workers import run_tasks
-from curate.pool import Pool, is_group
+from curate.pool.blob import BLOB
+from curate.pool.columns import ColumnsFile, write_columns
+from curate.pool.layout import Pool
+from curate.pool.tables import is_group
 from curate.recipe import Recipe, Resolved, chained, resolve
 
 

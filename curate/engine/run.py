@@ -26,10 +26,12 @@ from curate import sources
 from curate.commit import commit_text, dump_json, remove_leftovers
 from curate.engine import publish, tasks
 from curate.engine.remedies import remedy
-from curate.engine.rules import Cut, StepCount, Words, check_funnel, merge, share_cut, value_of_key
+from curate.engine.rules import Cut, Words, share_cut, value_of_key
 from curate.engine.steps import Cuts
 from curate.engine.workers import run_tasks
-from curate.pool import GROUP, Pool, read_table, shard_name, write_table
+from curate.pool.funnel import StepCount, check_funnel, merge
+from curate.pool.layout import Pool, shard_name
+from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe import Condition, Recipe, Resolved, chained, resolve
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset

@@ -19,11 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import ColumnsFile, Grown, Values, in_order
 from curate.engine.chunk import Chunk, Store
-from curate.engine.rules import Bools, Cut, StepCount, passes
+from curate.engine.rules import Bools, Cut, passes
 from curate.ops.spec import Columns, Failed
-from curate.pool import Blobs, Pool, read_table
+from curate.pool.columns import ColumnsFile, Grown, Values, in_order
+from curate.pool.funnel import StepCount
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
+from curate.pool.tables import read_table
 from curate.recipe import Resolved
 from curate.tables import printable
 

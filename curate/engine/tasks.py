@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import sources
-from curate.columns import ColumnsFile, Values, write_columns
 from curate.download import Downloader
 from curate.engine import formats, publish
-from curate.engine.rules import Cut, StepCount, has_value, rank_words
+from curate.engine.rules import Cut, has_value, rank_words
 from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
 from curate.engine.workers import Task
-from curate.pool import Pool, shard_name, write_table
+from curate.pool.columns import ColumnsFile, Values, write_columns
+from curate.pool.funnel import StepCount
+from curate.pool.layout import Pool, shard_name
+from curate.pool.tables import write_table
 from curate.recipe import Condition, Recipe, Resolved
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curate.blob import Blob
 from curate.document.segments import Segment, is_image
 from curate.image.files import decode
 from curate.ops.spec import Columns, Failed, spec_of
+from curate.pool.blob import Blob
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from curate.blob import BLOB
 from curate.document.segments import DOCUMENT
+from curate.pool.blob import BLOB
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
@@ -79,7 +79,7 @@ class Spec:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Its columns that hold bytes (see curate.blob)."""
+        """Its columns that hold bytes (see curate.pool.blob)."""
         return tuple(name for name, kind in self.writes.items() if kind in (BLOB, pa.list_(BLOB)))
 
     @property

@@ -25,11 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
-from curate.columns import ColumnsFile
-from curate.engine.rules import StepCount
 from curate.image.files import PLUGINS, decode, header
 from curate.ops.spec import CONTENT
-from curate.pool import Blobs, Pool, read_table, rows_in
+from curate.pool.columns import ColumnsFile
+from curate.pool.funnel import StepCount
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
+from curate.pool.tables import read_table, rows_in
 from curate.recipe import Resolved
 
 SCAN_ROWS = 50_000

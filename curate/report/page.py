@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.engine.remedies import remedy
-from curate.engine.rules import StepCount
 from curate.engine.run import Summary
+from curate.pool.funnel import StepCount
 from curate.recipe import Condition, Resolved
 from curate.report.examples import KEPT, Group, Survey, Values, is_uid, plain, shown
 

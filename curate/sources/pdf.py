@@ -13,7 +13,7 @@ from typing import Any
 from curate.download import sniff
 from curate.files import UnreadableError, read_file
 from curate.image.files import header
-from curate.pool import Pool
+from curate.pool.layout import Pool
 from curate.sample import uid_of
 from curate.source import Pdf
 from curate.sources.rows import Row, expand, failed, stat, walk, with_body

@@ -12,7 +12,7 @@ from typing import Any
 
 from curate import tables
 from curate.commit import file_sha256
-from curate.pool import ROWS
+from curate.pool.layout import ROWS
 from curate.sample import uid_of
 from curate.settings import unknown
 from curate.shards import Part, ShardWriter
@@ -24,8 +24,8 @@ PLACE = ("tar", "ext", "offset", "nbytes", "sha256")
 """The columns of a row that say where its bytes lie and what they are."""
 
 Row = dict[str, Any]
-"""A pool row in the making (`curate.pool.ROWS`), and `body`: its bytes. A row with `shares` lies where the row before
-it lies: the pages of one file."""
+"""A pool row in the making (`curate.pool.layout.ROWS`), and `body`: its bytes. A row with `shares` lies where the row
+before it lies: the pages of one file."""
 
 
 class SourceError(ValueError):

@@ -9,7 +9,8 @@ from typing import Any
 
 from curate.files import UnreadableError
 from curate.image.files import IMAGE_SUFFIXES
-from curate.pool import Blobs, Pool
+from curate.pool.layout import Pool
+from curate.pool.payloads import Blobs
 from curate.sample import uid_of
 from curate.shards import Part, TarFault, TarSample, scan_tar
 from curate.source import Tars

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import tables
-from curate.pool import Pool
+from curate.pool.layout import Pool
 from curate.sample import uid_of
 from curate.source import Warc
 from curate.sources.rows import Row, expand, failed, stat, with_body

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curate.blob import BLOB, Absent, Blob
 from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, Failed, op
+from curate.pool.blob import BLOB, Absent, Blob
 from curate.sentences import spans
 
 MAX_PAIRS = 4_000_000

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Segment
 from curate.ops import _groups
 from curate.ops._segments import chosen, columns_of, of_images, out_of_step, stale, without_images
 from curate.ops.spec import Columns, group_op, op
+from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

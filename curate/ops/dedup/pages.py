@@ -16,11 +16,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Segment, image_urls, is_image, text_of
 from curate.ops import _groups
 from curate.ops._segments import chosen, columns_of, out_of_step, stale, without_images, without_texts
 from curate.ops.spec import Columns, group_op, op
+from curate.pool.blob import BLOB, Blob
 
 KEY_BYTES = 16
 

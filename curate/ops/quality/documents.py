@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from curate import text_stats
-from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Block, Segment, image_urls, is_image, text_of
 from curate.image.files import decode, header
 from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path, load_fasttext
 from curate.models.files import file_digest
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 from curate.ops.spec import Columns, op
+from curate.pool.blob import BLOB, Blob
 
 _JUDGED = 12
 """Words and marks below which OBELICS does not ask a paragraph for punctuation."""

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from curate.blob import BLOB, Blob
 from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx, packaged_file
 from curate.ops._segments import columns_of, largest, of_images, without_scored
 from curate.ops.spec import Columns, op
+from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

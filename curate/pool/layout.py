@@ -17,17 +17,11 @@ Every file appears whole or not at all. A row keeps its number in its shard for 
 from __future__ import annotations
 
 import json
-import os
-from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-
-from curate.commit import commit_file
 
 ROWS = pa.schema(
     [
@@ -61,33 +55,6 @@ PLAN = pa.schema([("uid", pa.string()), ("origin", pa.string()), ("text", pa.str
 def shard_name(number: int) -> str:
     """What the run says of a shard, and the shards that it publishes, are numbered from 00000."""
     return f"{number:05d}"
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Commit a Parquet file."""
-    with commit_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of ours into memory (not through a dataset: one file, no discovery)."""
-    with pq.ParquetFile(path, memory_map=True) as file:
-        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
-
-
-GROUP = b"group"
-"""A mark in the metadata of a group op's columns: they hold all admitted rows or none."""
-
-
-def is_group(path: Path) -> bool:
-    """Whether a file of columns is a group op's."""
-    return GROUP in (pq.read_schema(path).metadata or {})
-
-
-def rows_in(path: Path) -> int:
-    """The rows of a Parquet file, from its footer."""
-    with pq.ParquetFile(path) as file:
-        return int(file.metadata.num_rows)
 
 
 @dataclass(frozen=True)
@@ -150,35 +117,3 @@ class Pool:
     def locate(self, tar: str) -> Path:
         """The path of the tar that a row names."""
         return self.folder / tar
-
-
-class Blobs:
-    """Reads payloads by (tar, offset, size); keeps the last few files open. One a thread."""
-
-    def __init__(self, pool: Pool, keep_open: int = 32) -> None:
-        self._pool, self._keep, self._open = pool, keep_open, OrderedDict[str, int]()
-        self._last: tuple[tuple[str, int, int], bytes] | None = None
-
-    def read(self, tar: str, offset: int, nbytes: int) -> bytes:
-        """The payload's bytes; asked for again at once, as by the pages of one file, the very same object.
-
-        Raises OSError when the tar is gone or shorter than it was.
-        """
-        if self._last is not None and self._last[0] == (tar, offset, nbytes):
-            return self._last[1]
-        if tar in self._open:
-            self._open.move_to_end(tar)
-        else:
-            if len(self._open) >= self._keep:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[tar] = os.open(self._pool.locate(tar), os.O_RDONLY)
-        data = os.pread(self._open[tar], nbytes, offset)
-        if len(data) != nbytes:
-            raise OSError(f"{self._pool.locate(tar)}: {nbytes} bytes at {offset} are not there; was the tar changed?")
-        self._last = (tar, offset, nbytes), data
-        return data
-
-    def close(self) -> None:
-        """Close the files."""
-        while self._open:
-            os.close(self._open.popitem()[1])

@@ -1,0 +1,78 @@
+"""The funnel: what came in, was kept, dropped by a rule or failed at each step; checked, so that nothing is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+
+class ConservationError(AssertionError):
+    """A step whose rows in are not its rows kept, dropped and failed: a bug of ours, so the run fails."""
+
+
+@dataclass
+class StepCount:
+    """One step's rows: in = kept + dropped (by rule) + failed (by error); computed now or reused."""
+
+    step: str
+    rows_in: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    computed: int = 0
+    reused: int = 0
+
+    def check(self) -> None:
+        """Raise ConservationError unless the counts add up."""
+        out = self.kept + self.dropped.total() + self.failed.total()
+        if self.rows_in != out:
+            raise ConservationError(f"step {self.step!r}: {self.rows_in} rows in, {out} accounted for")
+
+    def add(self, other: StepCount) -> None:
+        """Add another shard's counts of the same step."""
+        assert self.step == other.step, (self.step, other.step)
+        self.rows_in += other.rows_in
+        self.kept += other.kept
+        self.dropped.update(other.dropped)
+        self.failed.update(other.failed)
+        self.computed += other.computed
+        self.reused += other.reused
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "step": self.step,
+            "in": self.rows_in,
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "failed": dict(sorted(self.failed.items())),
+            "computed": self.computed,
+            "reused": self.reused,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StepCount:
+        """The inverse of to_json."""
+        counters = Counter(data["dropped"]), Counter(data["failed"])
+        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"])
+
+
+def check_funnel(counts: Sequence[StepCount]) -> None:
+    """Conservation of a whole run: every step adds up, and takes in what the step before it kept."""
+    for count in counts:
+        count.check()
+    for before, after in pairwise(counts):
+        if before.kept != after.rows_in:
+            raise ConservationError(f"{before.step!r} kept {before.kept} rows, {after.step!r} took {after.rows_in}")
+
+
+def merge(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
+    """The sums over shards of each step's counts, in the order of the steps."""
+    total: dict[str, StepCount] = {}
+    for part in parts:
+        for count in part:
+            total.setdefault(count.step, StepCount(count.step)).add(count)
+    yield from total.values()

@@ -1,0 +1,38 @@
+"""Parquet files of a pool: written whole, read whole or by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.commit import commit_file
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Commit a Parquet file."""
+    with commit_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of ours into memory (not through a dataset: one file, no discovery)."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+
+
+GROUP = b"group"
+"""A mark in the metadata of a group op's columns: they hold all admitted rows or none."""
+
+
+def is_group(path: Path) -> bool:
+    """Whether a file of columns is a group op's."""
+    return GROUP in (pq.read_schema(path).metadata or {})
+
+
+def rows_in(path: Path) -> int:
+    """The rows of a Parquet file, from its footer."""
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
