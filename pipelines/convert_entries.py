@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate import tables
 from curate.document.interchange import RecordError, from_llava, parse
 from curate.document.segments import is_image
-from curate.files import UnreadableError, read_file
+from curate.readers import tables
+from curate.readers.files import UnreadableError, read_file
 from curate.sample import Kind, uid_of
 from pipelines.convert import OWN_KEY
 from pipelines.convert_samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
@@ -28,7 +28,8 @@ def kind_of_entries(files: Sequence[Path]) -> Kind:
 
 
 def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found]:
-    """The samples of a list; those that cannot be read are counted by their errors. Raises curate.tables.TableError."""
+    """The samples of a list; those that cannot be read are counted by their errors. Raises
+    curate.readers.tables.TableError."""
     for number, row in enumerate(tables.objects(file)):
         if isinstance(row, tables.BadRow):
             failed[row.error] += 1

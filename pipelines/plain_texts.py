@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate import tables, texts
 from curate.commit import commit_text
+from curate.readers import tables, texts
 from pipelines.materials import MATERIALS, laid_down
 
 MANUALS = tuple(sorted(name for name in MATERIALS if name.startswith("debian-reference-")))

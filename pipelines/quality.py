@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from curate import tables, texts
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
 from curate.ops.quality.text import one_line
+from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
 from pipelines.demo_truth import roc_auc
@@ -55,8 +55,8 @@ class Training:
 def train(positives: Sequence[str], negatives: Sequence[str], out: Path, how: Training | None = None) -> dict[str, Any]:
     """Train, write the model to `out` (.bin, or .ftz compressed) and what is known of it to `out`.json; returns that.
 
-    `positives` and `negatives`: files of texts (see curate.texts), patterns or folders of such, or datasets of texts,
-    pages or documents. Raises QualityError.
+    `positives` and `negatives`: files of texts (see curate.readers.texts), patterns or folders of such, or datasets of
+    texts, pages or documents. Raises QualityError.
     """
     how = how or Training()
     if out.suffix not in (".bin", ".ftz"):

@@ -12,10 +12,10 @@ from documents import picture, row
 from PIL import Image
 from published import MAKERS, Store, made, parts_of, published, tarred
 
-from curate import tables
 from curate.ops.extract.records import llava_document
+from curate.readers import tables
+from curate.readers.tables import TableError
 from curate.shards import load_dataset
-from curate.tables import TableError
 from pipelines.convert import ConvertError, export
 from pipelines.convert_in import bring_in
 

@@ -11,7 +11,7 @@ from conftest import Workplace
 from documents import page, row, shown
 
 from curate.ops.safety.opt_out import drop_opted_out_links, host_opt_out, page_opt_out
-from curate.opt_out import HostList, HostListError, host_of
+from curate.readers.opt_out import HostList, HostListError, host_of
 
 
 def said(head: str, meta: dict[str, Any] | None = None, **knobs: Any) -> tuple[str | None, str | None]:

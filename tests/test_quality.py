@@ -10,9 +10,9 @@ from conftest import ROOT
 from curate.document.segments import image_segment, text_segment
 from curate.models.files import ModelError
 from curate.ops.quality.text import fasttext_quality
+from curate.readers.tables import TableError
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
-from curate.tables import TableError
 from pipelines.quality import QualityError, Training, train
 
 SMALL = Training(dimensions=8, buckets=1000, epochs=20)

@@ -19,8 +19,8 @@ import pytest
 import webdataset
 from conftest import Workplace
 
-from curate import tables
-from curate.tables import BadRow, TableError
+from curate.readers import tables
+from curate.readers.tables import BadRow, TableError
 
 ROWS = [{"url": f"http://a.example/{n}.png", "text": f'a "cat", {n}\nand más'} for n in range(5)]
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate import tables, texts
-from curate.tables import BadRow, TableError
+from curate.readers import tables, texts
+from curate.readers.tables import BadRow, TableError
 
 FORTUNES = "One for all.\n\t-- Dumas\n%\nZwei.\n%\n\n%\n三。\n%\n"
 

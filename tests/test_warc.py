@@ -13,7 +13,7 @@ import pytest
 from fastwarc.stream_io import BrotliWriter
 
 from curate.html import parse
-from curate.warc import WarcFault, WarcPage, WatImage, image_links, pages
+from curate.readers.warc import WarcFault, WarcPage, WatImage, image_links, pages
 
 PAGE = b"<p>The tide table hangs in the porch."
 DATE = "2024-01-02T03:04:05Z"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curate import __version__
-from curate.opt_out import OPT_OUT
+from curate.readers.opt_out import OPT_OUT
 from curate.settings import Settings
 
 USER_AGENT = f"curate-mm/{__version__} (multimodal dataset curation; honours X-Robots-Tag)"

@@ -20,7 +20,7 @@ from curate.download.client import Answer, Client, FetchError, Head
 from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
-from curate.opt_out import RESERVATION, forbidding, is_reserved
+from curate.readers.opt_out import RESERVATION, forbidding, is_reserved
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 DOWN_S = 60

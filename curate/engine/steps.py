@@ -27,8 +27,8 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table
+from curate.readers.tables import printable
 from curate.recipe import Resolved
-from curate.tables import printable
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""

@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from curate.commit import commit_text
 from curate.download import Downloader
-from curate.files import lies_in
 from curate.pool.funnel import StepCount
 from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
+from curate.readers.files import lies_in
 from curate.recipe import Recipe
 from curate.sample import fingerprint
 from curate.source import FETCHED, WHERE, Pages

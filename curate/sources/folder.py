@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate import tables
 from curate.download import Downloader, sniff
-from curate.files import UnreadableError, lies_in, read_file
 from curate.image.files import IMAGE_SUFFIXES
+from curate.readers import tables
+from curate.readers.files import UnreadableError, lies_in, read_file
 from curate.sample import uid_of
 from curate.source import Folder
 from curate.sources.rows import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.download import Downloader
-from curate.files import UnreadableError, read_file
+from curate.readers.files import UnreadableError, read_file
 from curate.sample import fingerprint, uid_of
 from curate.source import HtmlFiles
 from curate.sources.rows import Row, failed, listed, walk_identity, with_body

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from curate import tables
 from curate.download import Downloader
+from curate.readers import tables
 from curate.sample import uid_of
 from curate.source import Pages
 from curate.sources import urls

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.download import sniff
-from curate.files import UnreadableError, read_file
 from curate.image.files import header
 from curate.pool.layout import Pool
+from curate.readers.files import UnreadableError, read_file
 from curate.sample import uid_of
 from curate.source import Pdf
 from curate.sources.rows import Row, expand, failed, stat, walk, with_body

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from curate import tables
 from curate.document.interchange import page_url
 from curate.download import Downloader
+from curate.readers import tables
 from curate.sample import fingerprint, uid_of
 from curate.source import Records
 from curate.sources.rows import (

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from curate import tables
 from curate.commit import file_sha256
 from curate.pool.layout import ROWS
+from curate.readers import tables
 from curate.sample import uid_of
 from curate.settings import unknown
 from curate.shards import Part, ShardWriter

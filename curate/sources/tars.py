@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate.files import UnreadableError
 from curate.image.files import IMAGE_SUFFIXES
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
+from curate.readers.files import UnreadableError
 from curate.sample import uid_of
 from curate.shards import Part, TarFault, TarSample, scan_tar
 from curate.source import Tars

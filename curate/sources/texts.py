@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from curate import tables, texts
 from curate.download import Downloader
+from curate.readers import tables, texts
 from curate.sample import uid_of
 from curate.source import Texts
 from curate.sources.rows import Row, as_text, bad_row, expand, failed, is_bad, table_identity, table_rows

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from curate import tables
 from curate.download import Downloader, Fetched
+from curate.readers import tables
 from curate.sample import uid_of
 from curate.source import UrlTable
 from curate.sources.rows import Row, as_meta, as_text, bad_row, failed, is_bad, table_identity, table_rows

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate import tables
 from curate.pool.layout import Pool
+from curate.readers import tables
 from curate.sample import uid_of
 from curate.source import Warc
 from curate.sources.rows import Row, expand, failed, stat, with_body
@@ -26,7 +26,7 @@ def files(source: Warc) -> list[Path]:
 
 def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
     """A row a page, and a failed one for each record that could not be read."""
-    from curate import warc
+    from curate.readers import warc
 
     for found in warc.pages(path):
         origin = tables.printable(found.url or f"{path.name}#{found.offset}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from curate import tables
+from curate.readers import tables
 from curate.sample import uid_of
 from curate.source import Wat
 from curate.sources.rows import Row, bad_row, expand, hashed
@@ -21,7 +21,7 @@ def identity(source: Wat) -> object:
 
 def rows(source: Wat) -> Iterator[Row]:
     """A planned row for each link to an image that has a text."""
-    from curate import warc
+    from curate.readers import warc
 
     for path in expand(source.path):
         for found in warc.image_links(path):

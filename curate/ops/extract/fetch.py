@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from curate.document.segments import Segment, image_urls
 from curate.download import Downloader, DownloadSettings, sniff
-from curate.files import UnreadableError, read_file
 from curate.image.files import header
 from curate.ops.spec import Columns, op
 from curate.pool.blob import BLOB, Absent, Stored
+from curate.readers.files import UnreadableError, read_file
 
 MAX_IMAGES = 1024
 MAX_DOCUMENT_BYTES = 64 << 20

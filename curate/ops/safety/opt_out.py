@@ -17,7 +17,7 @@ from curate.html.decode import decode
 from curate.models.files import file_digest
 from curate.ops._segments import columns_of, without_images
 from curate.ops.spec import Columns, op
-from curate.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
+from curate.readers.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
 
 AGENTS = ("curate-mm",)
 """The name by which a page may address this package alone: `<meta name="curate-mm" content="noai">`."""
@@ -89,7 +89,8 @@ def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[
 class host_opt_out:  # noqa: N801 - ops are named as recipes name them
     """The entry of the list by which a sample's host has opted out, null where it has not.
 
-    `hosts`: a file with a host or a domain a line (`curate.opt_out.HostList`; a million lines take 8 MB): it stands for
+    `hosts`: a file with a host or a domain a line (`curate.readers.opt_out.HostList`; a million lines take 8 MB): it
+    stands for
     itself and everything below it. Looked up are the sample's URL (`origin`, or `meta.url`) and the page that it was
     found on (`meta.page`, of WAT files): pages, texts, and the images of pairs alike.
     """

@@ -21,7 +21,7 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from curate.html.images import resolve
-from curate.opt_out import RESERVATION
+from curate.readers.opt_out import RESERVATION
 
 MAX_LINKS = 10_000
 """The most image links that are taken from one page of a WAT file."""

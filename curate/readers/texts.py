@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import tables
+from curate.readers import tables
+from curate.readers.tables import BadRow, Row, TableError
 from curate.settings import unknown
-from curate.tables import BadRow, Row, TableError
 
 MAX_DOCUMENT_BYTES = 16 << 20
 TEXT_SUFFIXES = (".txt", ".text", ".md", "")
