@@ -13,7 +13,7 @@ TARGETS = {"import curate": 0.5, "curate --help": 1.0}
 COMMANDS = {
     "bare python": [sys.executable, "-c", "pass"],
     "import curate": [sys.executable, "-c", "import curate"],
-    "import curate.recipe": [sys.executable, "-c", "import curate.recipe"],
+    "import curate.recipe.model": [sys.executable, "-c", "import curate.recipe.model"],
     "curate --help": [sys.executable, "-m", "pipelines", "--help"],
 }
 

@@ -92,7 +92,7 @@ def explain(
 @app.command(epilog=example("curate schema > recipe.schema.json"))
 def schema() -> None:
     """Print the recipe's JSON Schema, for editors."""
-    from curate.recipe import Recipe
+    from curate.recipe.model import Recipe
 
     typer.echo(json.dumps(Recipe.model_json_schema(by_alias=True), indent=2))
 

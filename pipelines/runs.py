@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from curate import recipe, report, source
+from curate import report
 from curate.document.segments import DOCUMENT
 from curate.engine import explain
 from curate.engine import retry as retrying
@@ -25,6 +25,10 @@ from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find
 from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
+from curate.recipe import source
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import chained, resolve
+from curate.recipe.resolve import load as recipe_load
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources import plan, pool_of
@@ -33,12 +37,12 @@ out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 
 
-def load(path: Path, overrides: Sequence[str]) -> recipe.Recipe:
+def load(path: Path, overrides: Sequence[str]) -> Recipe:
     """Read and check a recipe. Raises SettingsError."""
-    return recipe.load(path, overrides)
+    return recipe_load(path, overrides)
 
 
-def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_run.Summary:
+def run(checked: Recipe, workers: int, as_json: bool = False) -> engine_run.Summary:
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
     with progress_bars() as watch:
         summary = engine_run.run(checked, workers, watch)
@@ -62,7 +66,7 @@ def run(checked: recipe.Recipe, workers: int, as_json: bool = False) -> engine_r
     return summary
 
 
-def retry(checked: recipe.Recipe, workers: int) -> None:
+def retry(checked: Recipe, workers: int) -> None:
     """Try failed URLs again."""
     with progress_bars() as watch:
         done = retrying.retry(checked, workers, watch)
@@ -74,12 +78,12 @@ def retry(checked: recipe.Recipe, workers: int) -> None:
         out_console.print("nothing to try again: no URL failed that another attempt could bring")
 
 
-def show_plan(checked: recipe.Recipe, as_json: bool) -> None:
+def show_plan(checked: Recipe, as_json: bool) -> None:
     """What a run would do: the source in shards, each step with its rules, and what is there already."""
     pool = pool_of(checked)
     planned = plan(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
-    steps = recipe.chained(recipe.resolve(checked), *engine_run.start_of(checked, pool))
+    steps = chained(resolve(checked), *engine_run.start_of(checked, pool))
     lines: list[dict[str, Any]] = [
         {
             "step": s.label,

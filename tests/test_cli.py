@@ -235,7 +235,7 @@ def test_a_module_beside_the_recipe_is_no_traceback_when_it_is_broken(place: Wor
     assert found.code == 2 and "torn" in found.stderr
 
 
-@pytest.mark.parametrize("code", ["import curate, curate.recipe", "import curate.engine.run, pipelines.runs"])
+@pytest.mark.parametrize("code", ["import curate, curate.recipe.model", "import curate.engine.run, pipelines.runs"])
 def test_heavy_libraries_are_imported_only_where_they_are_used(code: str) -> None:
     told = f"{code}; import sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=ROOT, check=True)

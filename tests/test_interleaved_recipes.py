@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, Workplace
 from documents import picture
 
-from curate import recipe as recipes
+from curate.recipe.resolve import load
 
 STORIES = [
     "When the morning came, the old man walked down to the river and sat on the stone where his father had sat before"
@@ -54,9 +54,7 @@ def test_what_a_recipe_has_as_a_comment_can_be_uncommented(place: Workplace, nam
     head, steps = said.split("steps:", 1)
     path = place.root / f"{name}.yaml"
     path.write_text(f"{head}steps:" + re.sub(rf"(?m)^( *)# (.*?){mark}$", r"\1\2", steps))
-    more = {s.op for s in recipes.load(path).steps} - {
-        s.op for s in recipes.load(ROOT / "recipes" / f"{name}.yaml").steps
-    }
+    more = {s.op for s in load(path).steps} - {s.op for s in load(ROOT / "recipes" / f"{name}.yaml").steps}
     assert more == (
         {"document_faces", "drop_face_images"} if mark else {"host_opt_out", "drop_opted_out_links", "document_nsfw"}
     )

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate import recipe
 from curate.engine import run
 from curate.engine.explain import explain
 from curate.ops.quality.text import text_copies, text_digest
 from curate.pool.funnel import check_funnel
+from curate.recipe.resolve import load
 from pipelines.materials import MaterialUnavailableError
 from pipelines.openclipart import (
     MAX_DEPTH,
@@ -167,7 +167,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def summary(prepared: Prepared) -> run.Summary:
     out = prepared.images.parents[1]
     places = [f"out={out}", f"source.path={prepared.images}", f"source.captions={prepared.captions}"]
-    return run.run(recipe.load(RECIPE, places), workers=0)
+    return run.run(load(RECIPE, places), workers=0)
 
 
 def header() -> dict[str, tuple[int, int]]:

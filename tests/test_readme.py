@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from curate.recipe import Recipe
+from curate.recipe.model import Recipe
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("curate", "pipelines", "recipes", "train", "bench")

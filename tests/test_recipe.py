@@ -11,7 +11,8 @@ import yaml
 from conftest import ROOT, Workplace, errors
 from jsonschema import Draft202012Validator
 
-from curate import recipe as recipes
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import chained, load, resolve
 from curate.settings import SettingsError
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -87,7 +88,7 @@ def test_a_fault_of_a_step_is_told_with_its_line(place: Workplace) -> None:
 
 def test_set_changes_a_rule_by_the_name_of_its_op(place: Workplace) -> None:
     path = place.recipe(steps=[{"op": "text_basic"}, {"op": "image_size", "keep": {"width": {"min": 3}}}])
-    found = recipes.load(path, ["steps.image_size.keep.width.min=64", "seed=9"])
+    found = load(path, ["steps.image_size.keep.width.min=64", "seed=9"])
     assert found.steps[1].keep["width"].min == 64 and found.seed == 9
 
 
@@ -101,13 +102,13 @@ def test_set_is_checked_like_the_file(place: Workplace) -> None:
     ("said", "number"), [("250MB", 250_000_000), ("1 GiB", 1 << 30), ("1.5kb", 1500), (77, 77), ("77", 77), ("77B", 77)]
 )
 def test_sizes_may_be_written_with_a_unit(place: Workplace, said: Any, number: int) -> None:
-    assert recipes.load(place.recipe(publish={"shard_bytes": said})).publish.shard_bytes == number
+    assert load(place.recipe(publish={"shard_bytes": said})).publish.shard_bytes == number
 
 
 def test_the_fingerprint_of_a_column_changes_with_a_knob_and_not_with_a_rule(place: Workplace) -> None:
     def key(**step: Any) -> str:
-        found = recipes.load(place.recipe(steps=[{"op": "image_size"} | step]))
-        return recipes.chained(recipes.resolve(found), "pool")[0].key
+        found = load(place.recipe(steps=[{"op": "image_size"} | step]))
+        return chained(resolve(found), "pool")[0].key
 
     assert key() == key(keep={"width": {"min": 5}}) == key(name="again") == key(**{"with": {"max_side_px": 30_000}})
     assert key() != key(**{"with": {"max_side_px": 29_999}})
@@ -133,11 +134,11 @@ def test_the_schema_accepts_sizes_with_a_unit(place: Workplace) -> None:
 def test_every_recipe_of_ours_is_valid_and_so_says_the_schema(path: Path) -> None:
     if not is_curation(path):
         pytest.skip("not a curation recipe")
-    recipes.load(path)
-    schema = Draft202012Validator(recipes.Recipe.model_json_schema(by_alias=True))
+    load(path)
+    schema = Draft202012Validator(Recipe.model_json_schema(by_alias=True))
     assert not list(schema.iter_errors(yaml.safe_load(path.read_text())))
 
 
 def test_a_recipe_that_is_missing_is_named(place: Workplace) -> None:
     with pytest.raises(SettingsError, match="no such file"):
-        recipes.load(place.root / "none.yaml")
+        load(place.root / "none.yaml")

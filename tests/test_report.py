@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curate import recipe as recipes
 from curate import report
 from curate.engine.run import Summary, run
-from curate.recipe import Condition
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import Condition
 from curate.report import examples
 from curate.report.card import size_category
 from curate.report.page import BINS, HEIGHT, WIDTH, histogram, human_bytes, percent
@@ -76,7 +76,7 @@ def curate(root: Path, out: str = "out", **changes: Any) -> Summary:
         "steps": STEPS,
         "publish": {"columns": ["width"]},
     }
-    return run(recipes.Recipe.model_validate(said | changes), workers=0)
+    return run(Recipe.model_validate(said | changes), workers=0)
 
 
 @pytest.fixture(scope="module")

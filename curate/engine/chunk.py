@@ -20,7 +20,7 @@ from curate.pool.blob import BLOB, Absent, Blob, Stored
 from curate.pool.columns import ColumnsFile, Joined, Values
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
-from curate.recipe import Resolved, read_columns
+from curate.recipe.resolve import Resolved, read_columns
 from curate.shards import ShardWriter
 
 PIXELS = 64 << 20

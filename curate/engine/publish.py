@@ -22,7 +22,7 @@ from curate.engine import formats
 from curate.pool.layout import Pool, shard_name
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table, write_table
-from curate.recipe import Publish, Recipe
+from curate.recipe.model import Publish, Recipe
 from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 

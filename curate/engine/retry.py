@@ -22,7 +22,8 @@ from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group
-from curate.recipe import Recipe, Resolved, chained, resolve
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import Resolved, chained, resolve
 
 
 @dataclass(frozen=True)

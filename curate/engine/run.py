@@ -32,10 +32,11 @@ from curate.engine.workers import run_tasks
 from curate.pool.funnel import StepCount, check_funnel, merge
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
-from curate.recipe import Condition, Recipe, Resolved, chained, resolve
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import Condition, Resolved, chained, resolve
+from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.source import WHERE
 
 
 class RunError(RuntimeError):

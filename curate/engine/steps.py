@@ -28,7 +28,7 @@ from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table
 from curate.readers.tables import printable
-from curate.recipe import Resolved
+from curate.recipe.resolve import Resolved
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""

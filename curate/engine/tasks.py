@@ -24,7 +24,8 @@ from curate.pool.columns import ColumnsFile, Values, write_columns
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
-from curate.recipe import Condition, Recipe, Resolved
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import Condition, Resolved
 from curate.sample import Kind, uid_of
 from curate.sources.rows import PLACE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.commit import commit_text, dump_json
 from curate.engine.run import Summary, decisions_folder, start_of
 from curate.pool.funnel import check_funnel
-from curate.recipe import chained, resolve
+from curate.recipe.resolve import chained, resolve
 from curate.report import card, page
 from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curate.engine.run import Summary
-from curate.recipe import Recipe, Resolved
+from curate.recipe.model import Recipe
+from curate.recipe.resolve import Resolved
 from curate.report.examples import Survey, shown
 from curate.report.page import human_bytes, percent, rule_words
 from curate.report.readme import described, front

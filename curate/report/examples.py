@@ -32,7 +32,7 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table, rows_in
-from curate.recipe import Resolved
+from curate.recipe.resolve import Resolved
 
 SCAN_ROWS = 50_000
 """Rows whose values are drawn; a larger run is sampled by shards."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from curate.engine.remedies import remedy
 from curate.engine.run import Summary
 from curate.pool.funnel import StepCount
-from curate.recipe import Condition, Resolved
+from curate.recipe.resolve import Condition, Resolved
 from curate.report.examples import KEPT, Group, Survey, Values, is_uid, plain, shown
 
 WIDTH, HEIGHT = 360, 120

@@ -27,9 +27,9 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
 from curate.readers.files import lies_in
-from curate.recipe import Recipe
+from curate.recipe.model import Recipe
+from curate.recipe.source import FETCHED, WHERE, Pages
 from curate.sample import fingerprint
-from curate.source import FETCHED, WHERE, Pages
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, bad_name, failed, store
 

@@ -12,8 +12,8 @@ from curate.download import Downloader, sniff
 from curate.image.files import IMAGE_SUFFIXES
 from curate.readers import tables
 from curate.readers.files import UnreadableError, lies_in, read_file
+from curate.recipe.source import Folder
 from curate.sample import uid_of
-from curate.source import Folder
 from curate.sources.rows import (
     MAX_TEXT_BYTES,
     Row,

@@ -8,8 +8,8 @@ from typing import Any
 
 from curate.download import Downloader
 from curate.readers.files import UnreadableError, read_file
+from curate.recipe.source import HtmlFiles
 from curate.sample import fingerprint, uid_of
-from curate.source import HtmlFiles
 from curate.sources.rows import Row, failed, listed, walk_identity, with_body
 
 SUFFIXES = ("html", "htm", "xhtml")

@@ -14,8 +14,8 @@ from curate.download import sniff
 from curate.image.files import header
 from curate.pool.layout import Pool
 from curate.readers.files import UnreadableError, read_file
+from curate.recipe.source import Pdf
 from curate.sample import uid_of
-from curate.source import Pdf
 from curate.sources.rows import Row, expand, failed, stat, walk, with_body
 
 SUFFIXES = ("pdf", "tif", "tiff", "jpg", "jpeg", "png", "webp")

@@ -10,8 +10,8 @@ from typing import Any
 from curate.document.interchange import page_url
 from curate.download import Downloader
 from curate.readers import tables
+from curate.recipe.source import Records
 from curate.sample import fingerprint, uid_of
-from curate.source import Records
 from curate.sources.rows import (
     Row,
     as_meta,

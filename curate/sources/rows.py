@@ -13,10 +13,10 @@ from typing import Any
 from curate.commit import file_sha256
 from curate.pool.layout import ROWS
 from curate.readers import tables
+from curate.recipe.source import Table
 from curate.sample import uid_of
 from curate.settings import unknown
 from curate.shards import Part, ShardWriter
-from curate.source import Table
 
 MAX_TEXT_BYTES = 16 << 20
 

@@ -11,9 +11,9 @@ from curate.image.files import IMAGE_SUFFIXES
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.readers.files import UnreadableError
+from curate.recipe.source import Tars
 from curate.sample import uid_of
 from curate.shards import Part, TarFault, TarSample, scan_tar
-from curate.source import Tars
 from curate.sources.folder import caption, image_row
 from curate.sources.rows import MAX_TEXT_BYTES, Row, expand, failed, stat
 

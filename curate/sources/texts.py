@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from curate.download import Downloader
 from curate.readers import tables, texts
+from curate.recipe.source import Texts
 from curate.sample import uid_of
-from curate.source import Texts
 from curate.sources.rows import Row, as_text, bad_row, expand, failed, is_bad, table_identity, table_rows
 
 identity = table_identity

@@ -8,8 +8,8 @@ from typing import Any
 
 from curate.download import Downloader, Fetched
 from curate.readers import tables
+from curate.recipe.source import UrlTable
 from curate.sample import uid_of
-from curate.source import UrlTable
 from curate.sources.rows import Row, as_meta, as_text, bad_row, failed, is_bad, table_identity, table_rows
 
 identity = table_identity

@@ -9,8 +9,8 @@ from typing import Any
 
 from curate.pool.layout import Pool
 from curate.readers import tables
+from curate.recipe.source import Warc
 from curate.sample import uid_of
-from curate.source import Warc
 from curate.sources.rows import Row, expand, failed, stat, with_body
 
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator
 
 from curate.readers import tables
+from curate.recipe.source import Wat
 from curate.sample import uid_of
-from curate.source import Wat
 from curate.sources.rows import Row, bad_row, expand, hashed
 
 
