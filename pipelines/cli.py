@@ -139,14 +139,15 @@ def index_(
     Several folders are a dataset each.
     """
     from curate.mix.count_tokens import add_text_tokens
-    from pipelines import indexing, runs
+    from curate.shards.index_tars import index
+    from pipelines import runs
 
     if kind not in get_args(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
     datasets = [[folder] for folder in tars] if all(path.is_dir() for path in tars) else [tars]
     told: list[dict[str, Any]] = []
     for paths in datasets:
-        folder, info, new = indexing.index(paths, cast(Kind, kind), workers)
+        folder, info, new = index(paths, cast(Kind, kind), workers)
         told.append({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "new": new})
         told[-1] |= add_text_tokens(folder, tokenizer, texts or ()) if tokenizer else {}
         if not as_json:

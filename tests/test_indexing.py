@@ -14,7 +14,7 @@ from train_samples import square
 from curate import mix
 from curate.commit import file_sha256
 from curate.shards import ShardError, load_dataset
-from pipelines import indexing
+from curate.shards.index_tars import index
 from pipelines.cli import main
 from train.data import Stream
 from train.fit import Fit
@@ -65,22 +65,22 @@ def test_several_folders_are_a_dataset_each(folder: Path, capsys: pytest.Capture
 
 
 def test_more_tars_are_appended_and_what_is_indexed_is_left_alone(folder: Path) -> None:
-    _, before, new = indexing.index([folder])
+    _, before, new = index([folder])
     assert new == 3
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*.arrow")}
     plain_tar(folder / "00003.tar", 30, 5)
-    _, after, new = indexing.index([folder])
+    _, after, new = index([folder])
     assert (new, after.samples, after.shards[:3]) == (1, 35, before.shards)
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
 @pytest.mark.slow
 def test_any_number_of_workers_writes_the_same_files(folder: Path, tmp_path: Path) -> None:
-    indexing.index([folder], workers=2)
+    index([folder], workers=2)
     parallel = {path.name: file_sha256(path) for path in folder.iterdir()}
     for path in [*folder.glob("*.arrow"), folder / "dataset.json"]:
         path.unlink()
-    indexing.index(sorted(folder.glob("*.tar")), workers=1)
+    index(sorted(folder.glob("*.tar")), workers=1)
     assert parallel == {path.name: file_sha256(path) for path in folder.iterdir()}
 
 
@@ -88,25 +88,25 @@ def test_a_broken_tar_is_named_and_the_others_are_indexed(folder: Path) -> None:
     whole = (folder / "00001.tar").read_bytes()
     (folder / "00001.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ShardError, match=r"1 of 3 tars.*00001\.tar.*truncated_tar"):
-        indexing.index([folder])
+        index([folder])
     assert sorted(path.name for path in folder.glob("*.arrow")) == ["00000.arrow", "00002.arrow"]
     assert not (folder / "dataset.json").exists()
     (folder / "00001.tar").write_bytes(whole)
-    _, info, new = indexing.index([folder])
+    _, info, new = index([folder])
     assert (info.samples, new) == (30, 1)
 
 
 def test_a_listed_tar_that_changed_is_refused(folder: Path) -> None:
-    indexing.index([folder])
+    index([folder])
     plain_tar(folder / "00001.tar", 10, 9)
     with pytest.raises(ShardError, match=r"00001\.tar: is listed"):
-        indexing.index([folder])
+        index([folder])
 
 
 def test_tars_of_two_folders_are_no_dataset(folder: Path, tmp_path: Path) -> None:
     other = plain_tar(tmp_path / "other" / "00000.tar", 0, 2)
     with pytest.raises(ShardError, match="a dataset is one folder"):
-        indexing.index([folder / "00000.tar", other])
+        index([folder / "00000.tar", other])
 
 
 def test_the_command_prints_json_and_names_a_wrong_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
