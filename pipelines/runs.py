@@ -31,7 +31,7 @@ from curate.recipe.resolve import chained, resolve
 from curate.recipe.resolve import load as recipe_load
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
-from curate.sources import plan, pool_of
+from curate.sources.ingest import plan, pool_of
 
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import sources
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
 from curate.engine.run import Progress, RunError, Watch, attempts, locked, start_of
@@ -24,6 +23,7 @@ from curate.pool.layout import Pool
 from curate.pool.tables import is_group
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Resolved, chained, resolve
+from curate.sources import ingest as sources
 
 
 @dataclass(frozen=True)

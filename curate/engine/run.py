@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import sources
 from curate.commit import commit_text, dump_json, remove_leftovers
 from curate.engine import publish, tasks
 from curate.engine.remedies import remedy
@@ -37,6 +36,7 @@ from curate.recipe.resolve import Condition, Resolved, chained, resolve
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
+from curate.sources.ingest import Plan, fetches, plan, pool_of
 
 
 class RunError(RuntimeError):
@@ -102,8 +102,8 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
     resolved = chained(resolve(recipe), "")  # reads models' files: what is missing is said before anything runs
     with locked(out):
         remove_leftovers(out)
-        pool = sources.pool_of(recipe)
-        runner = _Runner(recipe, pool, sources.plan(recipe, pool), workers, watch)
+        pool = pool_of(recipe)
+        runner = _Runner(recipe, pool, plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
         steps = chained(resolved, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -135,7 +135,7 @@ def locked(out: Path) -> Iterator[None]:
 class _Runner:
     recipe: Recipe
     pool: Pool
-    planned: sources.Plan
+    planned: Plan
     workers: int
     watch: Watch
     counts: list[StepCount] = field(default_factory=list)
@@ -334,7 +334,7 @@ def decisions_folder(recipe: Recipe, key: str) -> Path:
 def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
     """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
     tried = attempts(pool)
-    return fingerprint([pool.key, pool.source, tried if sources.fetches(recipe) else 0]), tried
+    return fingerprint([pool.key, pool.source, tried if fetches(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:

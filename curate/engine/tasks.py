@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate import sources
 from curate.download import Downloader
 from curate.engine import formats, publish
 from curate.engine.rules import Cut, has_value, rank_words
@@ -27,6 +26,7 @@ from curate.pool.tables import write_table
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Condition, Resolved
 from curate.sample import Kind, uid_of
+from curate.sources import ingest as sources
 from curate.sources.rows import PLACE
 
 KEYS = ("uid", "nbytes", "sha256")

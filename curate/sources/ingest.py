@@ -1,0 +1,259 @@
+"""How a source enters the pool: planned once, then taken in shard by shard, each committed whole.
+
+Planning streams over what lists samples (a table, a folder) and cuts it into shards; of files that hold many samples
+each (tars, WARCs, PDFs) it cuts the list of files. A shard is named by what it will be made of, so that of a source
+that has grown only what is new is taken in. Taking in a shard fetches or reads its bytes and commits a tar of
+the originals and one row a sample; what cannot be had is a row with a named error.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from curate.commit import commit_text
+from curate.download import Downloader
+from curate.pool.funnel import StepCount
+from curate.pool.layout import PLAN, ROWS, Pool
+from curate.pool.tables import read_table, write_table
+from curate.readers.files import lies_in
+from curate.recipe.model import Recipe
+from curate.recipe.source import FETCHED, WHERE, Pages
+from curate.sample import fingerprint
+from curate.sources.ingest import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
+from curate.sources.rows import Row, SourceError, bad_name, failed, store
+
+__all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
+
+T = TypeVar("T")
+
+VERSION = 3
+
+SHARD_TEXT = 64 << 20
+"""Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes.
+
+    `beside`, asked once a plan, says what else samples are made of that rows do not tell: files, by size and time.
+    """
+
+    identity: Callable[[Any], Any]
+    rows: Callable[[Any], Iterator[Row]]
+    take: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
+    beside: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
+
+    `identity` tells of each file, in the order of `files`.
+    """
+
+    identity: Callable[[Any], Any]
+    files: Callable[[Any], list[Path]]
+    read: Callable[[Any, Path, Pool], Iterator[Row]]
+    shard_bytes: int = 0
+
+
+HOW: dict[str, Listed | Packed] = {
+    "urls": Listed(urls.identity, urls.rows, urls.take),
+    "folder": Listed(folder.identity, folder.rows, folder.take, folder.beside),
+    "webdataset": Packed(tars.identity, tars.files, tars.read),
+    "html": Listed(html.identity, html.rows, html.take, html.beside),
+    "pages": Listed(pages.identity, pages.rows, pages.take),
+    "warc": Packed(warc.identity, warc.files, warc.read),
+    "wat": Listed(wat.identity, wat.rows, urls.take),
+    "records": Listed(records.identity, records.rows, records.take, records.beside),
+    "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
+    "text": Listed(texts.identity, texts.rows, texts.take),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned source: its shards, and its rows where they are known before reading; else the files of each shard."""
+
+    shards: int
+    rows: int | None
+    files: tuple[tuple[str, ...], ...] = ()
+
+
+def pool_of(recipe: Recipe) -> Pool:
+    """The pool of the recipe's source: named by what changes the rows and the bytes kept, not by the files there."""
+    source = recipe.source
+    if glob.has_magic(recipe.out):
+        raise SourceError(f"out: {recipe.out} is a pattern (`*`, `?` or `[`); name the folder without")
+    for name in ("path", "folder"):
+        path = getattr(source, name, None)
+        if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
+            raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
+    keep_bytes = recipe.download.identity()
+    spec = source.model_dump(mode="json", exclude=WHERE)
+    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
+    key = fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {}))
+    return Pool(Path(recipe.out), key, fingerprint(HOW[source.type].identity(source)))
+
+
+def fetches(recipe: Recipe) -> bool:
+    """Whether taking the source in asks servers."""
+    source = recipe.source
+    return source.type in FETCHED and not (isinstance(source, Pages) and source.html is not None)
+
+
+def downloader(recipe: Recipe) -> Downloader | None:
+    """What fetches the source's URLs, if it names any."""
+    if not fetches(recipe):
+        return None
+    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
+
+
+def plan(recipe: Recipe, pool: Pool) -> Plan:
+    """Cut the source into shards, once; a plan that is committed is only read."""
+    if pool.plan.exists():
+        data = json.loads(pool.plan.read_text())
+        return Plan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
+    how, source = HOW[recipe.source.type], recipe.source
+    rows, files = None, list[list[str]]()
+    if isinstance(how, Packed):
+        told = dict(zip(map(os.path.abspath, how.files(source)), how.identity(source), strict=True))
+        files = list(_cut(told, lambda path: os.stat(path).st_size, how.shard_bytes))
+        names = [fingerprint([[path, told[path]] for path in group]) for group in files]
+    else:
+        names, rows = _write_plan(how, source, recipe.shard_samples, pool)
+    if not names:
+        raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path")
+    # In ASCII, so that names of files that are no UTF-8 are there again when it is read.
+    commit_text(pool.plan, json.dumps({"shards": names, "rows": rows, "files": files}, indent=2) + "\n")
+    return plan(recipe, pool)
+
+
+def ingest(
+    recipe: Recipe, pool: Pool, shards: Sequence[int], planned: Plan, downloader: Downloader | None
+) -> list[StepCount]:
+    """Commit shards of the pool, each its tar and then its rows; a committed one is only counted.
+
+    The URLs of all of them are fetched in one stream: while one shard waits for a hanging server, the next goes on.
+    """
+    missing = [shard for shard in shards if not pool.rows(shard).exists()]
+    how = HOW[recipe.source.type]
+    if isinstance(how, Packed):
+        read = functools.partial(_unpacked, how, recipe, pool)
+        kept: Iterator[list[Row]] = (store(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
+    else:
+        kept = _taken(how, recipe.source, pool, missing, downloader)
+    for shard, table in zip(missing, kept, strict=True):
+        write_table(pa.Table.from_pylist(table, schema=ROWS), pool.rows(shard))
+    return [count_rows(pool, shard, reused=shard not in missing) for shard in shards]
+
+
+def _taken(
+    how: Listed, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
+) -> Iterator[list[Row]]:
+    """The rows of each shard with their bytes stored; what needs no server is read when its turn comes."""
+    parts = (read_table(pool.planned(pool.shards[shard])).to_pylist() for shard in missing)
+    if downloader is None:
+        for shard, part in zip(missing, parts, strict=True):
+            yield store(how.take(source, part, None), pool.tar(shard))
+        return
+    rows = list(parts)
+    found = how.take(source, [row for part in rows for row in part], downloader)
+    for shard, part in zip(missing, rows, strict=True):
+        yield store(islice(found, len(part)), pool.tar(shard))
+
+
+def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
+    """Try the failed URLs of a shard again; returns how many were tried and how many came."""
+    rows = read_table(pool.rows(shard)).to_pylist()
+    lost = final(recipe)
+    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in lost]
+    tar = pool.tar(shard, attempt)
+    # A worker that died after its rows were committed: its tar is in use and must not be written again.
+    if not failures or any(r["tar"] == tar.name for r in rows):
+        return 0, 0
+    again = store(urls.take(recipe.source, [rows[n] for n in failures], downloader), tar)
+    for number, row in zip(failures, again, strict=True):
+        rows[number] = row | {"attempts": (rows[number]["attempts"] or 0) + (row["attempts"] or 0)}
+    write_table(pa.Table.from_pylist(rows, schema=ROWS), pool.rows(shard))
+    return len(failures), sum(r["status"] == "success" for r in again)
+
+
+def final(recipe: Recipe) -> tuple[str, ...]:
+    """Errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
+    private = () if recipe.download.allow_private else ("private_address",)
+    return (*FINAL, *private)
+
+
+FINAL = ("forbidden_scheme", "bad_url", "opt_out", "unsafe_name", "missing_file", "too_many_images", "too_many_bytes")
+
+
+def count_rows(pool: Pool, shard: int, reused: bool) -> StepCount:
+    """The ingest step's counts for a committed shard."""
+    table = read_table(pool.rows(shard), ["status", "error"])
+    repeats = _repeats(pool, shard)
+    failures = Counter(e for s, e in zip(*(table[c].to_pylist() for c in ("status", "error")), strict=True) if e)
+    rows = table.num_rows
+    dropped = Counter({"unique_uid": repeats}) if repeats else Counter[str]()
+    kept = rows - failures.total() - repeats
+    return StepCount("ingest", rows, kept, dropped, failures, 0 if reused else rows, rows if reused else 0)
+
+
+def _repeats(pool: Pool, shard: int) -> int:
+    path = pool.repeats(shard)
+    return read_table(path).num_rows if path.exists() else 0
+
+
+def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
+    for name in files:
+        if (bad := bad_name(recipe.kind, name)) is not None:
+            yield failed(bad, bad["error"], bad["detail"])
+        else:
+            yield from how.read(recipe.source, Path(name), pool)
+
+
+def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
+    """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
+    names: list[str] = []
+    same: Counter[str] = Counter()
+    beside = how.beside(source)
+    total = 0
+    for chunk in _cut(how.rows(source), _characters, SHARD_TEXT, shard_rows):
+        said = fingerprint([chunk, beside(chunk)])
+        names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
+        same[said] += 1
+        if not pool.planned(names[-1]).exists():
+            write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.planned(names[-1]))
+        total += len(chunk)
+    return names, total
+
+
+def _characters(row: Row) -> int:
+    return len(row.get("text") or "") + len(row.get("meta") or "")
+
+
+def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:
+    """Consecutive items, as many as `size` holds (a larger one stands alone), and at most so many."""
+    part: list[T] = []
+    held = 0
+    for item in items:
+        more = size_of(item)
+        if part and (len(part) == most or held + more > size):
+            yield part
+            part, held = [], 0
+        part.append(item)
+        held += more
+    if part:
+        yield part
