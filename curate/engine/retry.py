@@ -23,7 +23,7 @@ from curate.pool.layout import Pool
 from curate.pool.tables import is_group
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Resolved, chained, resolve
-from curate.sources import ingest as sources
+from curate.sources import ingest
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class Retried:
 def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     with locked(Path(recipe.out)):
-        pool = sources.pool_of(recipe)
+        pool = ingest.pool_of(recipe)
         steps = chained(resolve(recipe), *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
-        if not sources.fetches(recipe) and not fetching:
+        if not ingest.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        planned = sources.plan(recipe, pool).shards if pool.plan.exists() else 0
+        planned = ingest.plan(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        lost = sources.final(recipe)
+        lost = ingest.final(recipe)
         documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
-        if not sources.fetches(recipe):
+        if not ingest.fetches(recipe):
             return Retried(0, 0, documents)
         for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
             (plan / pool.taken_in.name).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from curate.pool.tables import write_table
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Condition, Resolved
 from curate.sample import Kind, uid_of
-from curate.sources import ingest as sources
+from curate.sources import ingest
 from curate.sources.rows import PLACE
 
 KEYS = ("uid", "nbytes", "sha256")
@@ -58,21 +58,21 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
     return [shards[at : at + size] for at in range(0, len(shards), size)]
 
 
-def make_ingest(recipe: Recipe, pool: Pool, planned: sources.Plan, blocks: Sequence[Sequence[int]]) -> Task:
+def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.Plan, blocks: Sequence[Sequence[int]]) -> Task:
     """The task that commits a block of pool shards."""
-    downloader = sources.downloader(recipe)
+    downloader = ingest.downloader(recipe)
 
     def task(block: int) -> list[dict[str, Any]]:
-        return [count.to_json() for count in sources.ingest(recipe, pool, blocks[block], planned, downloader)]
+        return [count.to_json() for count in ingest.ingest(recipe, pool, blocks[block], planned, downloader)]
 
     return Holding(task, downloader) if downloader else task
 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
     """The task that tries a shard's failed URLs again."""
-    downloader = sources.downloader(recipe)
+    downloader = ingest.downloader(recipe)
     assert downloader is not None
-    return Holding(lambda shard: sources.retry(recipe, pool, shard, downloader, attempt), downloader)
+    return Holding(lambda shard: ingest.retry(recipe, pool, shard, downloader, attempt), downloader)
 
 
 def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> Task:

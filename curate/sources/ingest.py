@@ -30,10 +30,8 @@ from curate.readers.files import lies_in
 from curate.recipe.model import Recipe
 from curate.recipe.source import FETCHED, WHERE, Pages
 from curate.sample import fingerprint
-from curate.sources.ingest import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
+from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, bad_name, failed, store
-
-__all__ = ["Plan", "SourceError", "count_rows", "downloader", "final", "ingest", "plan", "pool_of", "retry"]
 
 T = TypeVar("T")
 

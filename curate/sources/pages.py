@@ -9,7 +9,7 @@ from curate.download import Downloader
 from curate.readers import tables
 from curate.recipe.source import Pages
 from curate.sample import uid_of
-from curate.sources.ingest import urls
+from curate.sources import urls
 from curate.sources.rows import Row, as_meta, as_text, bad_row, expand, failed, hashed, is_bad, with_body
 
 
