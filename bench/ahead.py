@@ -45,8 +45,8 @@ def published(folder: Path) -> None:
 
 
 def read(manifest: Path, way: str, cache: Path, pace: float) -> dict[str, float]:
-    from train import data
-    from train.ahead import Ahead
+    from curate.stream import stream as data
+    from curate.stream.prefetch import Ahead
 
     class Never(Ahead):
         """Looks ahead nowhere."""

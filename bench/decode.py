@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from train.fit import OVERSAMPLED, exact, fast
+from curate.stream.resize import OVERSAMPLED, exact, fast
 from train.model import load_export, normalised
 
 CAPTIONS = [

@@ -136,8 +136,8 @@ Made = tuple[Iterator[Any], Callable[[int], Any] | None]
 
 
 def curate(folder: Path, task: str, state: Any) -> Made:
-    from train.data import Reading, Stream
-    from train.fit import Fit
+    from curate.stream.resize import Fit
+    from curate.stream.stream import Reading, Stream
 
     manifest = folder.parent / f"{folder.name.replace('tars', 'mixture')}.json"
     prepare = None if task == "bytes" else Fit(SIDE, exact=task == "exact")
@@ -291,7 +291,9 @@ def rate(name: str, folder: Path, task: str, count: int) -> dict[str, Any]:
 def warm(name: str, task: str) -> None:
     """Import what is needed: that is not what is measured."""
     prepared(task)
-    for module in {"curate": ("train.data", "train.fit"), "energon": ("megatron.energon",)}.get(name, (name,)):
+    for module in {"curate": ("curate.stream.stream", "curate.stream.resize"), "energon": ("megatron.energon",)}.get(
+        name, (name,)
+    ):
         importlib.import_module(module)
 
 

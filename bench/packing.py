@@ -23,16 +23,16 @@ from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS
 from curate.mix.spec import Entry
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
-from train.courses import Packing, Packs
-from train.documents import Rule
-from train.lengths import Lengths
-from train.packing import Limits, Pack, waste
+from curate.stream.batches import Packing, Packs
+from curate.stream.documents import Rule
+from curate.stream.packing import Limits, Pack, waste
+from curate.stream.prompts import Wording
+from curate.stream.reading import Share
+from curate.stream.sample_lengths import Lengths
+from curate.stream.sequences import Sizes
+from curate.stream.stages import Stages
+from curate.stream.tokens import text_code
 from train.prepare import Rules
-from train.reading import Share
-from train.sequences import Sizes
-from train.stages import Stages
-from train.tokens import text_code
-from train.wording import Wording
 
 SAMPLES: dict[Kind, int] = {"caption": 40_000, "interleaved": 30_000, "text": 10_000}
 WEIGHTS: dict[Kind, float] = {"caption": 0.45, "interleaved": 0.45, "text": 0.10}

@@ -15,9 +15,9 @@ from curate import mix
 from curate.commit import file_sha256
 from curate.shards import ShardError, load_dataset
 from curate.shards.index_tars import index
+from curate.stream.resize import Fit
+from curate.stream.stream import Stream
 from pipelines.cli import main
-from train.data import Stream
-from train.fit import Fit
 
 
 def plain_tar(path: Path, first: int, count: int) -> Path:

@@ -24,8 +24,8 @@ from curate import mix
 from curate.mix.count_tokens import add_text_tokens
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
+from curate.stream.stream import Share, Stream
 from pipelines import mixtures
-from train.data import Share, Stream
 
 Lengths = npt.NDArray[np.int64]
 

@@ -194,7 +194,7 @@ def test_token_ids_are_those_of_open_clip() -> None:
 
 
 def test_the_trainer_and_the_scorer_read_a_files_tokenizer_alike() -> None:
-    from train.tokens import clip_tokenizer
+    from curate.stream.tokens import clip_tokenizer
 
     for spec in ("simple", "simple:2000", 'words:["red", "apple", "東京"]'):
         theirs, ours = clip_tokenizer(spec, 16), described_tokens(spec, 16)

@@ -34,10 +34,10 @@ from curate.shards import (
     remote,
     verify_shard,
 )
+from curate.stream.reading import Readers, Shelf
+from curate.stream.resize import Fit
+from curate.stream.stream import Reading, Stream, StreamError
 from pipelines.cli import main
-from train.data import Reading, Stream, StreamError
-from train.fit import Fit
-from train.reading import Readers, Shelf
 
 pytest.importorskip("s3fs")
 QUICK = remote.Patience(attempts=7, first_s=0.02)

@@ -16,8 +16,8 @@ from train_samples import mixture
 
 from curate import mix
 from curate.shards import ShardError, attach, remote
-from train.data import Reading, Stream, StreamError
-from train.fit import Fit
+from curate.stream.resize import Fit
+from curate.stream.stream import Reading, Stream, StreamError
 
 pytest.importorskip("gcsfs")
 pytest.importorskip("gcp_storage_emulator")

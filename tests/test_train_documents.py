@@ -18,11 +18,11 @@ from curate.commit import commit_file
 from curate.mix.content import PICTURE
 from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
+from curate.stream.documents import Rule, size_of, taken
+from curate.stream.images import keyed_rng
+from curate.stream.stream import Reading, Share, Stream, StreamError
 from train import model, prepare
 from train.config import Config
-from train.data import Reading, Share, Stream, StreamError
-from train.documents import Rule, size_of, taken
-from train.images import keyed_rng
 
 FLAMINGO = Rule(tokens=2048, images=5, visual_tokens=64, text_tokens=256, start="random", next_image=0.5)
 LAYOUTS = st.lists(st.one_of(st.just(PICTURE), st.integers(0, 300)), max_size=30)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from train.fit import exact, fast, whole
+from curate.stream.resize import exact, fast, whole
 
 SIZE = 32
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from train import images
-from train.config import Augment
+from curate.stream import images
+from curate.stream.augment import Augment
 
 
 def png(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from train_samples import mixture
 
 from curate import mix
-from train.data import Batch, Reading, Share, Stream, StreamError
-from train.fit import Fit
+from curate.stream.resize import Fit
+from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than cores

@@ -14,11 +14,11 @@ from conftest import ROOT
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
+from curate.stream.served import Realised
+from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
 from train import model, prepare
 from train.config import Config
-from train.data import Batch, Reading, Share, Stream, StreamError
 from train.prepare import Prepared
-from train.realised import Realised
 
 
 def settings(**objective: Any) -> Config:

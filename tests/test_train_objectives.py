@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from train_samples import TINY
 
-from train import model, objectives, optim, tokens
+from curate.stream import tokens
+from train import model, objectives, optim
 from train.config import Caption, Config, Optim
 from train.language import LanguageModel, rotary, rotated
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, stray, waste
+from curate.stream.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, stray, waste
 
 LIMITS = Limits(tokens=64, images=3, visual_tokens=9, window=32)
 

@@ -18,11 +18,11 @@ from train_samples import mixture, prose, published
 
 from curate import mix
 from curate.mix.count_tokens import add_text_tokens
+from curate.stream.alarms import Alarm
+from curate.stream.resize import Fit
+from curate.stream.served import Realised
+from curate.stream.stream import Batch, Reading, Share, Stream
 from pipelines.cli import main as curate
-from train.alarms import Alarm
-from train.data import Batch, Reading, Share, Stream
-from train.fit import Fit
-from train.realised import Realised
 
 
 def first(path: Path, count: int, share: Share | None = None) -> list[Batch]:

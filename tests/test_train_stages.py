@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, settings_file
 
 from curate import mix
+from curate.stream.stages import Stages
+from curate.stream.stream import Batch, Share, Stream
 from train import model, prepare
 from train.__main__ import main
 from train.config import Config
-from train.data import Batch, Share, Stream
 from train.model import ModelError
 from train.objectives import MultimodalObjective
-from train.stages import Stages
 
 RISING = """batch: 16
 sources: [{path: many}, {path: few}]

@@ -13,13 +13,14 @@ from train_samples import composed, mixture
 
 from curate import mix
 from curate.shards import index_tar
+from curate.stream.augment import Augment
+from curate.stream.prompts import Wording
+from curate.stream.stages import Stages
+from curate.stream.stream import Batch, Drawn, Reading, Share, Stream, StreamError
+from curate.stream.tokens import clip_tokenizer
 from pipelines.cli import main as curate
-from train.config import Augment, Data
-from train.data import Batch, Drawn, Reading, Share, Stream, StreamError
+from train.config import Data
 from train.prepare import Pixels, PreparePair
-from train.stages import Stages
-from train.tokens import clip_tokenizer
-from train.wording import Wording
 
 VARIED = Augment(crop_min_area=0.5, flip=0.5, color_jitter=0.3, rotate_degrees=10, shift=0.1, random_background=0.5)
 

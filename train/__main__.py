@@ -87,7 +87,7 @@ def _carried_out(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return _said("interrupted; run the same command to go on from the newest checkpoint", 130)
     except ValueError as err:
-        from train.data import StreamError
+        from curate.stream.stream import StreamError
 
         return _said(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
     except (RuntimeError, OSError) as err:

@@ -36,7 +36,8 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps done, the stream's state, and what every source has served (`train.realised`)."""
+    """How far a run has come: steps done, the stream's state, and what every source has served
+    (`curate.stream.served`)."""
 
     step: int
     stream: dict[str, Any]

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.mix.content import own_text
-from train import images, model
-from train.data import Shelf
+from curate.stream import images
+from curate.stream.stream import Shelf
+from train import model
 from train.model import Clip
 
 BATCH = 64

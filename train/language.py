@@ -60,7 +60,7 @@ class LanguageModel(nn.Module):
     def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None, mask_BTT: Tensor | None = None) -> Tensor:
         """y_BTD of the last block, normed; `logits` turns it into scores.
 
-        Without positions and mask, a row is one sequence; with them, what they make of it (`train.packing`).
+        Without positions and mask, a row is one sequence; with them, what they make of it (`curate.stream.packing`).
         """
         angles = rotary(x_BTD.shape[1], self.head_width, x_BTD.device)
         if positions_BT is not None:

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from curate.commit import commit_text
+from curate.stream.served import Realised
+from curate.stream.stages import Stages
+from curate.stream.stream import Reading, Share, Stream
 from train import checkpoint, model, optim, prepare
 from train.checkpoint import Progress
 from train.config import Config, Contrastive, digest, trained
-from train.data import Reading, Share, Stream
 from train.model import Clip
 from train.objectives import MultimodalObjective, Objective, set_trained
 from train.ranks import Ranks
-from train.realised import Realised
-from train.stages import Stages
 
 METRICS = "metrics.jsonl"
 UNREADABLE = "unreadable.{:05d}.jsonl"

@@ -1,7 +1,7 @@
 """The dual encoder: built from an open_clip configuration, loaded and exported as safetensors that describe themselves.
 
 An exported file holds the state dict of open_clip's CLIP, and as metadata: `open_clip_config` (the text of what
-open_clip calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see train.tokens) and
+open_clip calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see curate.stream.tokens) and
 `context_length`. That is all a reader needs.
 """
 
@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from curate.commit import commit_file
 from curate.settings import unknown
-from train import tokens
+from curate.stream import tokens
+from curate.stream.tokens import Tokenizer
 from train.config import Model
-from train.tokens import Tokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from curate.stream.packing import attends
+from curate.stream.tokens import TextCode
 from train import model
 from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
 from train.language import LanguageModel
 from train.model import Clip
-from train.packing import attends
 from train.ranks import gathered
-from train.tokens import TextCode
 
 Parts = Mapping[str, list[nn.Parameter]]
 """What a stage may train, by name."""
@@ -89,8 +89,8 @@ class MultimodalObjective(nn.Module):
     """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places (or see `train.packing.assembled`), source: B or B x T}, of packs {segments,
-    positions: B x T}. Sources are numbered below `sources`.
+    pictures in the order of their places (or see `curate.stream.packing.assembled`), source: B or B x T}, of packs
+    {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
     def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:

@@ -13,19 +13,20 @@ from torch import Tensor
 from curate import mix
 from curate.settings import unknown
 from curate.shards import load_dataset
-from train import fit, images, tokens
-from train.config import Augment, Caption, Config, Contrastive, Data, Multimodal
-from train.courses import Packing
-from train.documents import Rule
-from train.lengths import Lengths
+from curate.stream import images, resize, tokens
+from curate.stream.augment import Augment
+from curate.stream.batches import Packing
+from curate.stream.documents import Rule
+from curate.stream.packing import Limits
+from curate.stream.prompts import Wording
+from curate.stream.reading import Drawn, Prepare
+from curate.stream.sample_lengths import Lengths
+from curate.stream.sequences import Sequences, Sizes
+from curate.stream.stages import Stages
+from curate.stream.tokens import Tokenizer
+from train.config import Caption, Config, Contrastive, Data, Multimodal
 from train.model import Clip
 from train.objectives import ContrastiveObjective, MultimodalObjective, Objective
-from train.packing import Limits
-from train.reading import Drawn, Prepare
-from train.sequences import Sequences, Sizes
-from train.stages import Stages
-from train.tokens import Tokenizer
-from train.wording import Wording
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Pixels:
         source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
         size_px = self.stages.resolution(drawn.at, source)
         if self.data.augment == Augment():
-            return fit.whole(data, size_px) if whole else fit.fast(data, size_px)
+            return resize.whole(data, size_px) if whole else resize.fast(data, size_px)
         return images.varied(data, size_px, self.data.augment, rng, whole=whole)
 
 

@@ -1,6 +1,7 @@
 """The course of a stream: which positions of the mixture make the batch at a position, and what comes after it.
 
-Two kinds. `Rows`: a batch of B is the positions [p, p + B). `Packs`: a batch is B packs of documents (`train.packing`).
+Two kinds. `Rows`: a batch of B is the positions [p, p + B). `Packs`: a batch is B packs of documents
+(`curate.stream.packing`).
 Both are pure functions of the position, which counts the samples that came before: of packs too, since every window
 of positions is packed by itself and its packs follow one another. So one integer resumes either.
 """
@@ -18,11 +19,11 @@ import numpy as np
 
 from curate import mix
 from curate.sample import fingerprint
-from train.lengths import Ints
-from train.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread, stray
-from train.reading import Place, Share
-from train.sequences import MARKS, Sizes
-from train.stages import Stages
+from curate.stream.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread, stray
+from curate.stream.reading import Place, Share
+from curate.stream.sample_lengths import Ints
+from curate.stream.sequences import MARKS, Sizes
+from curate.stream.stages import Stages
 
 PLANNED = 1 << 13
 """Positions whose places are worked out at once, where batches are rows."""

@@ -23,7 +23,7 @@ from curate.sample import Kind
 from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
 from curate.shards.remote import ORIGIN_FILE
-from train.images import BROKEN
+from curate.stream.images import BROKEN
 
 OPEN_SHARDS = 512
 """Tars kept open; systems allow a process about a thousand files."""

@@ -16,7 +16,7 @@ import numpy as np
 from curate import mix
 from curate.shards import ShardCache, ShardError, UnreachableError, fetch_ahead
 from curate.shards.cache import IDLE_S
-from train.reading import Readers, Shelf
+from curate.stream.reading import Readers, Shelf
 
 AT_ONCE = 2
 """Tars fetched at a time, besides those that a read waits for."""

@@ -4,7 +4,7 @@ Bounds follow from the law of the order, in the unit that the mixture weighs. Of
 than 2 (measured: 1.15). Of tokens, images and the like, the order by length adds the longest sample (measured, over
 600 mixtures: 1.06) and what ranges of unlike shards are off by (`Strata.off`), which the manifest tells; what the other
 sources are off by counts by the source's share, for a share is one of all. Of packs, what the planner strays by within
-a window is known to the unit (`train.packing.stray`).
+a window is known to the unit (`curate.stream.packing.stray`).
 """
 
 from __future__ import annotations

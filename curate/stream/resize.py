@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.images import MAX_PIXELS, decode, image_part
-from train.reading import Drawn
+from curate.stream.images import MAX_PIXELS, decode, image_part
+from curate.stream.reading import Drawn
 
 JPEG = b"\xff\xd8\xff"
 OVERSAMPLED = 2.0

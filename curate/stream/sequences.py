@@ -23,12 +23,12 @@ from curate import mix
 from curate.mix.content import PICTURE, Picture, content, words
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
-from train.documents import Piece, Rule, size_of, taken
-from train.images import keyed_rng
-from train.lengths import Ints, Lengths
-from train.reading import Drawn
-from train.tokens import TextCode
-from train.wording import Prompts, Wording
+from curate.stream.documents import Piece, Rule, size_of, taken
+from curate.stream.images import keyed_rng
+from curate.stream.prompts import Prompts, Wording
+from curate.stream.reading import Drawn
+from curate.stream.sample_lengths import Ints, Lengths
+from curate.stream.tokens import TextCode
 
 IMAGE = -1
 """Stands in `ids` where a vector of an image goes."""

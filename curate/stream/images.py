@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
 from curate.mix.content import image_name
-from train.config import Augment
+from curate.stream.augment import Augment
 
 MAX_PIXELS = 90_000_000
 BROKEN = (

@@ -21,13 +21,13 @@ from torch import Tensor
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.mix.plan import stream_position
-from train.alarms import Alarm, Course, Served, alarms
-from train.courses import Packed, contents
-from train.data import Batch
-from train.lengths import Ints, Lengths
-from train.packing import PADDING
-from train.reading import Replaced
-from train.sequences import IMAGE, MARKS
+from curate.stream.alarms import Alarm, Course, Served, alarms
+from curate.stream.batches import Packed, contents
+from curate.stream.packing import PADDING
+from curate.stream.reading import Replaced
+from curate.stream.sample_lengths import Ints, Lengths
+from curate.stream.sequences import IMAGE, MARKS
+from curate.stream.stream import Batch
 
 MET = ("replaced", TEXT_TOKENS, IMAGES, "units")
 """The figures that a rank's own replacements change."""

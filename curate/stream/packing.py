@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.lengths import Ints
-from train.sequences import cut
+from curate.stream.sample_lengths import Ints
+from curate.stream.sequences import cut
 
 PADDING = 0
 """The segment id of padding; documents count from 1."""
@@ -194,7 +194,7 @@ def attends(segments_BT: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Document:
-    """A prepared sample (`train.sequences`); `replaced` if another stands where it was planned."""
+    """A prepared sample (`curate.stream.sequences`); `replaced` if another stands where it was planned."""
 
     uid: str
     tensors: Mapping[str, Tensor]

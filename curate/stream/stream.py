@@ -1,9 +1,9 @@
 """The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
 
-What stands in the batch at a position (`train.courses`) does not depend on the number of ranks, worker processes and
-threads: each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.locate`), so starting at
-any position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and
-torch release Python's lock.
+What stands in the batch at a position (`batches`) does not depend on the number of ranks, worker processes and threads:
+each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.locate`), so starting at any
+position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and torch
+release Python's lock.
 
 In any torch trainer:
 
@@ -11,8 +11,8 @@ In any torch trainer:
     loader = DataLoader(stream, batch_size=None, num_workers=2)     # or StatefulDataLoader, or `stream` itself
     for batch in loader: ...; checkpoint(batch.state)               # later: stream.load_state_dict(state)
 
-A sample that cannot be read is replaced (`train.reading`) and counted; above a limit the stream stops and names the
-shard.
+A sample that cannot be read is replaced (`curate.stream.reading`) and counted; above a limit the stream stops and
+names the shard.
 """
 
 from __future__ import annotations
@@ -35,11 +35,23 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.commit import file_sha256
 from curate.shards import ShardCache, UnreachableError
-from train.ahead import Ahead
-from train.courses import Packed, Packing, Packs, Planned, Rows
-from train.lengths import Ints
-from train.packing import Document, PackingError, assembled
-from train.reading import Drawn, Prepare, Reader, Readers, Reading, Ready, Replaced, Share, Shelf, Stack, StreamError
+from curate.stream.batches import Packed, Packing, Packs, Planned, Rows
+from curate.stream.packing import Document, PackingError, assembled
+from curate.stream.prefetch import Ahead
+from curate.stream.reading import (
+    Drawn,
+    Prepare,
+    Reader,
+    Readers,
+    Reading,
+    Ready,
+    Replaced,
+    Share,
+    Shelf,
+    Stack,
+    StreamError,
+)
+from curate.stream.sample_lengths import Ints
 
 __all__ = ["Batch", "Drawn", "Packing", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
 
@@ -82,8 +94,8 @@ class Stream(IterableDataset[Batch]):
     """Batches of a mixture from a position on; `batch_size` samples a batch over all ranks, packs with `packing`.
 
     Without end, unless the manifest has one: the last whole batch before it is then the last.
-    Without `prepare` a batch holds the samples' bytes; that of packs is a `train.sequences.Sequences`. Without `share`,
-    ranks are those of torch's process group.
+    Without `prepare` a batch holds the samples' bytes; that of packs is a `curate.stream.sequences.Sequences`. Without
+    `share`, ranks are those of torch's process group.
     Raises StreamError, and what `curate.mix.load` raises for a manifest or dataset that cannot be used.
     """
 
@@ -215,7 +227,8 @@ class Stream(IterableDataset[Batch]):
         return self.course.batch(self.course.after(self.position, batches - 1)) is not None
 
     def at(self, positions: Sequence[int]) -> list[Drawn]:
-        """The samples that stand at any positions, as read: those of a pack (`train.packing`), or of a step gone by.
+        """The samples that stand at any positions, as read: those of a pack (`curate.stream.packing`), or of a step
+        gone by.
 
         What cannot be read is replaced as in a batch. The stream itself does not move.
         """

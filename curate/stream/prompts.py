@@ -7,8 +7,8 @@ from functools import cached_property
 
 from curate import mix
 from curate.mix.content import own_text, texts_under
-from train.images import keyed_rng
-from train.reading import Drawn
+from curate.stream.images import keyed_rng
+from curate.stream.reading import Drawn
 
 PLACE = "{text}"
 """Where a template puts the sample's text; without it the text comes last."""
