@@ -125,7 +125,7 @@ def work(who: str, texts: list[str], home: Path) -> None:
         print("seconds", time.perf_counter() - begin, flush=True)
     (home / f"{who}.json").write_text(json.dumps(decided))
     if who == "curate":
-        from curate.words import words
+        from curate.text.words import words
 
         (home / "words.json").write_text(json.dumps([words(text).tokens for text in texts]))
     else:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image, ImageFont, features
 
-from curate.characters import LEFTWARDS, Codes, codes_of, flags_of
+from curate.text.characters import LEFTWARDS, Codes, codes_of, flags_of
 
 Box = tuple[int, int, int, int]
 

@@ -15,7 +15,7 @@ from curate.image.files import decode
 from curate.ops.alignment.assign import assign_images, assignment
 from curate.ops.alignment.clip_score import clip_score
 from curate.pool.blob import Absent, Blob
-from curate.sentences import spans
+from curate.text.sentences import spans
 
 EXACT = {"precision": "float32"}
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.function_words import FUNCTION_WORDS
 from curate.ops.dedup import near_texts as near_text
 from curate.ops.dedup.near_texts import NEAR, near_duplicate_texts, text_signature
+from curate.text.function_words import FUNCTION_WORDS
 
 VOCABULARY = sorted(FUNCTION_WORDS["en"] | FUNCTION_WORDS["de"] | FUNCTION_WORDS["fr"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curate.ops.safety.pii import mask_pii, pii
-from curate.personal_data import KINDS, findings
+from curate.text.personal_data import KINDS, findings
 
 
 def found(text: str) -> list[tuple[str, str]]:

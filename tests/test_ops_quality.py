@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.ops.quality.gopher_c4_fineweb import c4_lines, fineweb, gopher_quality, obelics_text
 from curate.ops.quality.repetition import REPEATED_LENGTHS, TOP_LENGTHS, gopher_repetition
-from curate.words import plain_words, words
+from curate.text.words import plain_words, words
 
 PROSE = (
     "When the train came in, nobody on the platform knew what to do with the box. It had been left there by a man in a "

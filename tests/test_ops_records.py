@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curate.document import interchange
 from curate.document.segments import is_image
 from curate.ops.extract.records import llava_document, mmc4_document, obelics_document
-from curate.sentences import spans
+from curate.text.sentences import spans
 
 OBELICS = {
     "images": ["https://a.org/1.jpg", None, "https://a.org/2.jpg", "https://a.org/3.jpg", None],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Workplace
 
-from curate.function_words import FUNCTION_WORDS
+from curate.text.function_words import FUNCTION_WORDS
 from pipelines.quality import Training, train
 
 WORDS = sorted(FUNCTION_WORDS["en"])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate import text_stats
-from curate.function_words import FUNCTION_WORDS
+from curate.text import stats as text_stats
+from curate.text.function_words import FUNCTION_WORDS
 
 PROSE = (
     "When the train came in, nobody on the platform knew what to do with the box. It had been left there by a man in a "

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
-from curate.sentences import spans
+from curate.text.sentences import spans
 
 MAX_SEGMENTS = 20_000
 """Segments in one document; the longest page of OBELICS has some hundreds."""

@@ -20,11 +20,11 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from curate.characters import codes_of, flags_of, is_leftwards, is_whole_word
 from curate.commit import file_sha256
 from curate.page.reading_order import reading_order
 from curate.page.runs import Floats, members
 from curate.page.words import mended, split
+from curate.text.characters import codes_of, flags_of, is_leftwards, is_whole_word
 
 Engine = Literal["rapidocr", "tesseract"]
 

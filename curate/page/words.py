@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curate.characters import UNREADABLE, codes_of, flags_of
-from curate.words import UNSPACED
+from curate.text.characters import UNREADABLE, codes_of, flags_of
+from curate.text.words import UNSPACED
 
 WORDS: Final = pa.list_(
     pa.struct(

@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 import pypdfium2.raw as pdfium
 
-from curate.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 from curate.page.reading_order import reading_order
 from curate.page.runs import Floats, Ints, members
 from curate.page.words import mended
 from curate.pdf.file import Page, PdfError, direct
+from curate.text.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 
 _SAMPLED_ANGLES: Final = 16
 _OWN_LINE: Final = 0.3  # of a word's height: so much lower or higher than the last word, and back, is another line

@@ -18,7 +18,7 @@ from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, Failed, op
 from curate.pool.blob import BLOB, Absent, Blob
-from curate.sentences import spans
+from curate.text.sentences import spans
 
 MAX_PAIRS = 4_000_000
 """Images times sentences of one document; MMC4's largest have some thousand."""

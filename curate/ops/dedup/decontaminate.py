@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.models.files import file_digest
 from curate.ops.spec import Columns, op
 from curate.readers import tables, texts
-from curate.words import Numbers, plain_words, window_hashes
+from curate.text.words import Numbers, plain_words, window_hashes
 
 
 @dataclass(frozen=True)

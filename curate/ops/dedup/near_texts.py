@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from curate.ops import _groups
 from curate.ops.spec import Columns, group_op, op
-from curate.words import Numbers, plain_words, window_hashes
+from curate.text.words import Numbers, plain_words, window_hashes
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

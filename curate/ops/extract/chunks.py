@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curate import sentences
 from curate.models.files import file_digest
 from curate.ops.spec import Columns, op
+from curate.text import sentences
 from curate.text_tokens import Count, token_counter
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")

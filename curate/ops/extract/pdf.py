@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from curate.characters import codes_of, script_of
 from curate.image.files import Format, decode, encoded
 from curate.ops.spec import Columns, Failed, op
 from curate.page.words import WORDS, as_column, noise_of
 from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
 from curate.pool.blob import BLOB, Stored
+from curate.text.characters import codes_of, script_of
 
 Meta = Mapping[str, Any]
 

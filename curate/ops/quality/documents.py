@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate import text_stats
 from curate.document.segments import DOCUMENT, Block, Segment, image_urls, is_image, text_of
 from curate.image.files import decode, header
 from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path, load_fasttext
@@ -21,6 +20,7 @@ from curate.models.files import file_digest
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 from curate.ops.spec import Columns, op
 from curate.pool.blob import BLOB, Blob
+from curate.text import stats as text_stats
 
 _JUDGED = 12
 """Words and marks below which OBELICS does not ask a paragraph for punctuation."""
@@ -70,7 +70,7 @@ def clean_paragraphs(  # noqa: PLR0913 - a knob a rule
 ) -> Columns:
     """The document without paragraphs that break a rule, and how many each rule took; null switches a rule off.
 
-    Rules and defaults are OBELICS's (Laurençon et al. 2023; `curate.text_stats` measures). A paragraph is a text
+    Rules and defaults are OBELICS's (Laurençon et al. 2023; `curate.text.stats` measures). A paragraph is a text
     segment; it goes by the first rule it breaks, in the order of the knobs. Punctuation is asked of paragraphs of 12
     words and marks or more; stop words and common words where the column `language` names a language with a list.
     `spare`: blocks (heading, list, table, code, quote) that no rule touches. `paragraphs`: how many are left.

@@ -1,7 +1,7 @@
 """Measures by which large text sets were filtered: Gopher's, C4's, FineWeb's and OBELICS's, as columns.
 
 The thresholds are rules of a recipe. Definitions are the papers', where a paper leaves a choice datatrove's; what a
-word is is ours (`curate.words`), and stated there. An empty text measures 0.
+word is is ours (`curate.text.words`), and stated there. An empty text measures 0.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import sentences, text_stats
 from curate.models.files import file_digest
 from curate.ops.spec import Columns, op, spec_of
-from curate.words import words
+from curate.text import sentences
+from curate.text import stats as text_stats
+from curate.text.words import words
 
 GOPHER_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 C4_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")

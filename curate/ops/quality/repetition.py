@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.words import Numbers, Words, window_hashes, words
+from curate.text.words import Numbers, Words, window_hashes, words
 
 TOP_LENGTHS = (2, 3, 4)
 REPEATED_LENGTHS = (5, 6, 7, 8, 9, 10)

@@ -19,7 +19,7 @@ from curate.models.fasttext import (
 from curate.models.files import file_digest
 from curate.ops import _groups
 from curate.ops.spec import Columns, group_op, op
-from curate.words import UNSPACED
+from curate.text.words import UNSPACED
 
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""

@@ -1,4 +1,5 @@
-"""Personal data and secrets in texts: how many of each kind, and the text with them masked (`curate.personal_data`)."""
+"""Personal data and secrets in texts: how many of each kind, and the text with them masked
+(`curate.text.personal_data`)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.personal_data import KINDS, filled, findings
+from curate.text.personal_data import KINDS, filled, findings
 
 
 @op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=2)

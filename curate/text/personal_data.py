@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from curate.phone_numbers import phone_numbers
+from curate.text.phone_numbers import phone_numbers
 
 KINDS = ("email", "ip", "phone", "card", "iban", "ssn", "key")
 

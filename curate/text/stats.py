@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from curate.function_words import FUNCTION_WORDS
-from curate.words import UNSPACED, code_points, window_hashes
+from curate.text.function_words import FUNCTION_WORDS
+from curate.text.words import UNSPACED, code_points, window_hashes
 
 MARKS = frozenset(",;:?!." + "，；：？！。．、､｡" + "؟؛،۔" + "।॥" + "։՞" + "።፣")
 """What ends or parts sentences and clauses: OBELICS's six, and their like in Chinese, Arabic, Hindi and others."""
