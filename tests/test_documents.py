@@ -86,7 +86,7 @@ def test_printed_pages_hold_their_words_where_they_stand(made: Workplace) -> Non
 
 
 def test_texts_are_cut_to_the_budget_and_say_what_they_were_cut_from(made: Workplace) -> None:
-    from curate.text_tokens import token_counter
+    from curate.tokens.counter import token_counter
 
     count, _ = token_counter("simple")
     found = samples(made, "texts")

@@ -12,12 +12,12 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
-from curate.clip_tokens import described_tokens, open_clip_tokens
 from curate.models.clip import clip_precision, load_clip
 from curate.models.files import ModelError
 from curate.ops.alignment._towers import ImageTower
 from curate.ops.alignment.clip_score import clip_score
 from curate.ops.spec import spec_of
+from curate.tokens.clip import described_tokens, open_clip_tokens
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 32,

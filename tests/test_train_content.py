@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from train_samples import page
 
-from curate.mix.content import ContentError, Picture, Prompt, content, encoder, texts_under
+from curate.mix.content import ContentError, Picture, Prompt, content, texts_under
+from curate.tokens.encoders import encoder
 
 
 def document(*segments: Any) -> dict[str, bytes]:

@@ -133,7 +133,7 @@ def test_a_cut_byte_pair_vocabulary_spells_every_text_and_ends_with_its_largest_
 
 @pytest.mark.parametrize("spec", ["simple", "simple:600", "simple:8192", 'words:["red","apple"]'])
 def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> None:
-    from curate.clip_tokens import described_tokens
+    from curate.tokens.clip import described_tokens
 
     trainer, scorer = tokens.clip_tokenizer(spec, 16), described_tokens(spec, 16)
     for text in ("A red apple", "Zwölf &amp; 🍎\tquickly " * 9, "", "x" * 5_000, "<end_of_text> red \ud800"):

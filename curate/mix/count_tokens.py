@@ -24,7 +24,7 @@ from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_T
 from curate.sample import Kind
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import dataset_file
-from curate.text_tokens import Count, token_counter
+from curate.tokens.counter import Count, token_counter
 
 Row = dict[str, Any]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
-from curate.clip_tokens import Tokens, described_tokens, open_clip_tokens
 from curate.models.files import ModelError, file_digest
 from curate.settings import unknown
+from curate.tokens.clip import Tokens, described_tokens, open_clip_tokens
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import mix
-from curate.mix.content import counting
 from curate.mix.indexes import COUNTED_BY, lengths, read_index
 from curate.shards import load_dataset
+from curate.tokens.encoders import counting
 
 Ints = npt.NDArray[np.int64]
 SHARDS_KEPT = 1024

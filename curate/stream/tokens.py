@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from curate.mix.content import MAX_REMEMBERED, SIMPLE_IDS, encoder
+from curate.tokens.encoders import MAX_REMEMBERED, SIMPLE_IDS, encoder
 
 MAX_CHARACTERS = 2_000
 """Of a caption, before byte pairs are sought: their cost is the square of a word's length, and few fill a context."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate.models.files import file_digest
 from curate.ops.spec import Columns, op
 from curate.text import sentences
-from curate.text_tokens import Count, token_counter
+from curate.tokens.counter import Count, token_counter
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _PIECE_CHARACTERS = 10_000

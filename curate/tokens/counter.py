@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curate.commit import file_sha256
-from curate.mix.content import RULES, counting, encoder
+from curate.tokens.encoders import RULES, counting, encoder
 
 Count = Callable[[str], int]
 

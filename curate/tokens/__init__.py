@@ -1,0 +1,1 @@
+"""Tokenizers: texts to token ids and their number, for ops, mixtures and the stream alike."""
