@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curate.fonts import Fonts
 from curate.ops.extract.ocr import ocr, page_text, text_agreement
 from curate.ops.spec import spec_of
 from curate.page import ocr as engines
 from curate.page.ocr import EngineMissingError, _from_table, _reading
 from curate.page.words import as_column, compared, mended, noise_of, recall
 from curate.pdf import open_pdf, read_text, render
-from curate.typeset import Sheet, Style, typeset
+from curate.typeset.fonts import Fonts
+from curate.typeset.pages import Sheet, Style, typeset
 from pipelines.materials import MaterialUnavailableError, fetch
 
 LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"

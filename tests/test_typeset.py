@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from curate.commit import file_sha256
-from curate.fonts import Fonts
 from curate.image.files import decode
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed, spec_of
 from curate.pool.blob import Stored
-from curate.typeset import Style, drawn_from, key_of, prepared, typeset
+from curate.typeset.fonts import Fonts
+from curate.typeset.pages import Style, drawn_from, key_of, prepared, typeset
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen.\n\nA second paragraph (of 7 words)."
 LONG = " ".join(f"word{n}" for n in range(3000))

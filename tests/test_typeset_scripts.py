@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from curate.bidi import levels, visual_order
-from curate.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
-from curate.lines import lines
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
-from curate.typeset import Sheet, Style, cleaned, fits_columns, prepared, typeset
+from curate.typeset.bidi import levels, visual_order
+from curate.typeset.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
+from curate.typeset.lines import lines
+from curate.typeset.pages import Sheet, Style, cleaned, fits_columns, prepared, typeset
 from pipelines.fonts import prepare
 from pipelines.materials import MaterialUnavailableError, cache_folder, fetch
 

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate.commit import file_sha256
-from curate.fonts import Fonts, TypesetError, shaping
 from curate.image.files import encoded
 from curate.ops.spec import Columns, Failed, op
 from curate.page.words import WORDS, as_column
 from curate.pool.blob import BLOB, Stored
-from curate.typeset import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
+from curate.typeset.fonts import Fonts, TypesetError, shaping
+from curate.typeset.pages import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
 
 _QUALITY = 90
 _SUFFIXES = (".ttf", ".otf", ".ttc")

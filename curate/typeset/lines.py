@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from curate.bidi import base_level, levels, visual_order
-from curate.fonts import Run, Typeface, is_joined
 from curate.page.words import split
+from curate.typeset.bidi import base_level, levels, visual_order
+from curate.typeset.fonts import Run, Typeface, is_joined
 
 _NO_START: Final = frozenset(
     ".,:;!?%、。，．・：；！？％ー々〻ゝゞヽヾ…‥〜ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶ"

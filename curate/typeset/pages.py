@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from curate.fonts import Box, Run, Typeface, TypesetError, needs_shaping, shaping
-from curate.lines import Word, lines
 from curate.text.characters import codes_of, script_of
+from curate.typeset.fonts import Box, Run, Typeface, TypesetError, needs_shaping, shaping
+from curate.typeset.lines import Word, lines
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
