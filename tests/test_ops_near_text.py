@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.ops.dedup import near_texts as near_text
+from curate.ops.dedup import near_texts
 from curate.ops.dedup.near_texts import NEAR, near_duplicate_texts, text_signature
 from curate.text.function_words import FUNCTION_WORDS
 
@@ -172,13 +172,13 @@ def test_a_band_that_all_texts_share_costs_no_more_than_a_few_comparisons_each(
     numbers = np.random.default_rng(0).integers(0, 2**32, (count, width), np.uint32)
     numbers[:, :20] = 7  # four bands of twenty-five agree in all of them
     compared = []
-    decide = near_text._decide
+    decide = near_texts._decide
 
     def counted(db: object, *rest: object) -> None:
-        compared.append(near_text._groups.one(db, "SELECT count(*) FROM fresh"))  # type: ignore[arg-type]
+        compared.append(near_texts._groups.one(db, "SELECT count(*) FROM fresh"))  # type: ignore[arg-type]
         decide(db, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(near_text, "_decide", counted)
+    monkeypatch.setattr(near_texts, "_decide", counted)
     table = pa.table(
         {
             "uid": [uid(str(n)) for n in range(count)],
@@ -187,7 +187,7 @@ def test_a_band_that_all_texts_share_costs_no_more_than_a_few_comparisons_each(
         }
     )
     assert {of for of, _ in verdicts([table], tmp_path).values()} == {None}
-    assert sum(compared) <= near_text.BUCKET_HEADS * count
+    assert sum(compared) <= near_texts.BUCKET_HEADS * count
 
 
 def test_a_signature_does_not_depend_on_its_batch() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.text import stats as text_stats
+from curate.text import stats
 from curate.text.function_words import FUNCTION_WORDS
 
 PROSE = (
@@ -16,18 +16,18 @@ PROSE = (
 
 
 def test_words_are_lower_case_without_the_signs_around_them() -> None:
-    assert text_stats.words('He said: "Don\'t (ever) look-back!" ... 42 x2') == (
+    assert stats.words('He said: "Don\'t (ever) look-back!" ... 42 x2') == (
         "he", "said", "don't", "ever", "look-back", "x",
     )  # fmt: skip
 
 
 def test_every_han_and_kana_character_is_a_word_and_hindi_words_keep_their_marks() -> None:
-    assert text_stats.words("我喜欢 Python 编程。") == ("我", "喜", "欢", "python", "编", "程")
-    assert text_stats.words("यह हिन्दी है।") == ("यह", "हिन्दी", "है")
+    assert stats.words("我喜欢 Python 编程。") == ("我", "喜", "欢", "python", "编", "程")
+    assert stats.words("यह हिन्दी है।") == ("यह", "हिन्दी", "है")
 
 
 def test_words_without_a_letter_are_no_words() -> None:
-    assert text_stats.words("12 -- 3.5 \U0001f600 \ud800") == ()
+    assert stats.words("12 -- 3.5 \U0001f600 \ud800") == ()
 
 
 @given(st.text(alphabet="ab \n", max_size=200), st.integers(1, 12))
@@ -35,33 +35,33 @@ def test_character_repetition_is_what_counting_every_run_gives(text: str, n: int
     counts = sorted(Counter(text[at : at + n] for at in range(len(text) - n + 1)).values(), reverse=True)
     most = min(int(len(counts) ** 0.5), sum(count > 1 for count in counts))
     expected = sum(counts[:most]) / sum(counts) if counts else 0
-    assert text_stats.char_repetition(text, n) == pytest.approx(expected)
+    assert stats.char_repetition(text, n) == pytest.approx(expected)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), max_size=60), st.integers(1, 6))
 def test_word_repetition_is_what_counting_every_run_gives(words: list[str], n: int) -> None:
     counts = Counter(tuple(words[at : at + n]) for at in range(len(words) - n + 1))
     expected = sum(c for c in counts.values() if c > 1) / counts.total() if counts else 0
-    assert text_stats.word_repetition(" ".join(words), n) == pytest.approx(expected)
+    assert stats.word_repetition(" ".join(words), n) == pytest.approx(expected)
 
 
 def test_prose_passes_every_document_threshold_of_obelics() -> None:
-    assert text_stats.char_repetition(PROSE) <= 0.1
-    assert text_stats.word_repetition(PROSE) <= 0.2
-    assert text_stats.special_characters(PROSE) <= 0.275
-    assert (text_stats.stop_words(PROSE, "en") or 0) >= 0.35
-    assert text_stats.flagged_words(PROSE) <= 0.01
-    assert text_stats.punctuation(PROSE) >= 0.03
-    assert (text_stats.common_words(PROSE, "en") or 0) >= 0.9
+    assert stats.char_repetition(PROSE) <= 0.1
+    assert stats.word_repetition(PROSE) <= 0.2
+    assert stats.special_characters(PROSE) <= 0.275
+    assert (stats.stop_words(PROSE, "en") or 0) >= 0.35
+    assert stats.flagged_words(PROSE) <= 0.01
+    assert stats.punctuation(PROSE) >= 0.03
+    assert (stats.common_words(PROSE, "en") or 0) >= 0.9
 
 
 @pytest.mark.parametrize(
     ("measure", "text", "bad"),
     [
-        (text_stats.char_repetition, "buy now cheap " * 40, 0.2),
-        (text_stats.word_repetition, "buy now cheap pills " * 40, 1.0),
-        (text_stats.special_characters, "=== 12.5 | 13.6 | 14.7 ===", 0.99),
-        (text_stats.flagged_words, "free porn pornstar xxx", 0.7),
+        (stats.char_repetition, "buy now cheap " * 40, 0.2),
+        (stats.word_repetition, "buy now cheap pills " * 40, 1.0),
+        (stats.special_characters, "=== 12.5 | 13.6 | 14.7 ===", 0.99),
+        (stats.flagged_words, "free porn pornstar xxx", 0.7),
     ],
 )
 def test_junk_is_told_by_its_measure(measure: object, text: str, bad: float) -> None:
@@ -79,33 +79,33 @@ def test_stop_words_are_known_in_fifteen_languages_and_told_apart() -> None:
     }
     assert len(FUNCTION_WORDS) == 15
     for language, sentence in sentences.items():
-        shares = {other: text_stats.stop_words(sentence, other) or 0 for other in FUNCTION_WORDS}
+        shares = {other: stats.stop_words(sentence, other) or 0 for other in FUNCTION_WORDS}
         assert max(shares, key=lambda other: shares[other]) == language, shares
         assert shares[language] >= 0.35
 
 
 def test_what_no_word_list_is_known_for_is_null_and_not_zero() -> None:
-    assert text_stats.stop_words("sawubona mhlaba", "zu") is None
-    assert text_stats.stop_words("hello", None) is None
-    assert text_stats.common_words("hallo Welt", "de") is None
-    assert text_stats.common_words("hallo Welt", "de", {"hallo"}) == 0.5
+    assert stats.stop_words("sawubona mhlaba", "zu") is None
+    assert stats.stop_words("hello", None) is None
+    assert stats.common_words("hallo Welt", "de") is None
+    assert stats.common_words("hallo Welt", "de", {"hallo"}) == 0.5
 
 
 def test_the_flagged_words_are_the_callers_to_choose() -> None:
-    assert text_stats.flagged_words("Buy viagra today", {"viagra"}) == pytest.approx(1 / 3)
+    assert stats.flagged_words("Buy viagra today", {"viagra"}) == pytest.approx(1 / 3)
 
 
 def test_punctuation_counts_the_marks_of_other_scripts_and_leaves_short_texts_alone() -> None:
-    assert text_stats.punctuation("one two. three four.") == pytest.approx(2 / 6)
-    assert text_stats.punctuation("一二三，四。") > 0
-    assert text_stats.punctuation("three words only", min_tokens=12) == 1.0
-    assert text_stats.punctuation("three words only") == 0.0
+    assert stats.punctuation("one two. three four.") == pytest.approx(2 / 6)
+    assert stats.punctuation("一二三，四。") > 0
+    assert stats.punctuation("three words only", min_tokens=12) == 1.0
+    assert stats.punctuation("three words only") == 0.0
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\0", "\ud800", "\U0001f34e"])
 def test_an_empty_or_unreadable_text_has_measures_too(text: str) -> None:
-    assert text_stats.words(text) == ()
-    assert (text_stats.char_repetition(text), text_stats.word_repetition(text)) == (0, 0)
-    assert (text_stats.flagged_words(text), text_stats.punctuation(text)) == (0, 0)
-    assert text_stats.special_characters(text) == (1 if text else 0)
-    assert text_stats.stop_words(text, "en") == 0
+    assert stats.words(text) == ()
+    assert (stats.char_repetition(text), stats.word_repetition(text)) == (0, 0)
+    assert (stats.flagged_words(text), stats.punctuation(text)) == (0, 0)
+    assert stats.special_characters(text) == (1 if text else 0)
+    assert stats.stop_words(text, "en") == 0

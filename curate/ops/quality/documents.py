@@ -20,7 +20,7 @@ from curate.models.files import file_digest
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
 from curate.ops.spec import Columns, op
 from curate.pool.blob import BLOB, Blob
-from curate.text import stats as text_stats
+from curate.text import stats
 
 _JUDGED = 12
 """Words and marks below which OBELICS does not ask a paragraph for punctuation."""
@@ -76,14 +76,14 @@ def clean_paragraphs(  # noqa: PLR0913 - a knob a rule
     `spare`: blocks (heading, list, table, code, quote) that no rule touches. `paragraphs`: how many are left.
     """
     bounds = [
-        _Bound("words", lambda text, _: len(text_stats.words(text)), min_words, max_words),
-        _Bound("char_repetition", lambda text, _: text_stats.char_repetition(text), None, max_char_repetition),
-        _Bound("word_repetition", lambda text, _: text_stats.word_repetition(text), None, max_word_repetition),
-        _Bound("special_characters", lambda text, _: text_stats.special_characters(text), None, max_special_characters),
-        _Bound("stop_words", text_stats.stop_words, min_stop_words, None),
-        _Bound("flagged_words", lambda text, _: text_stats.flagged_words(text), None, max_flagged_words),
-        _Bound("punctuation", lambda text, _: text_stats.punctuation(text, _JUDGED), min_punctuation, None),
-        _Bound("common_words", text_stats.common_words, min_common_words, None),
+        _Bound("words", lambda text, _: len(stats.words(text)), min_words, max_words),
+        _Bound("char_repetition", lambda text, _: stats.char_repetition(text), None, max_char_repetition),
+        _Bound("word_repetition", lambda text, _: stats.word_repetition(text), None, max_word_repetition),
+        _Bound("special_characters", lambda text, _: stats.special_characters(text), None, max_special_characters),
+        _Bound("stop_words", stats.stop_words, min_stop_words, None),
+        _Bound("flagged_words", lambda text, _: stats.flagged_words(text), None, max_flagged_words),
+        _Bound("punctuation", lambda text, _: stats.punctuation(text, _JUDGED), min_punctuation, None),
+        _Bound("common_words", stats.common_words, min_common_words, None),
     ]
     bounds = [bound for bound in bounds if (bound.low, bound.high) != (None, None)]
     rows = [

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from curate.models.files import file_digest
 from curate.ops.spec import Columns, op, spec_of
-from curate.text import sentences
-from curate.text import stats as text_stats
+from curate.text import sentences, stats
 from curate.text.words import words
 
 GOPHER_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
@@ -202,7 +201,7 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(self, *, flagged: str = "", common: str = "") -> None:
-        self._flagged = _word_file(flagged) if flagged else text_stats.FLAGGED_WORDS
+        self._flagged = _word_file(flagged) if flagged else stats.FLAGGED_WORDS
         self._common = _word_file(common) if common else None
 
     @staticmethod
@@ -217,14 +216,14 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
 
     def _measures(self, text: str, language: str | None) -> tuple[float | None, ...]:
         return (
-            len(text_stats.words(text)),
-            text_stats.char_repetition(text),
-            text_stats.word_repetition(text),
-            text_stats.special_characters(text),
-            text_stats.stop_words(text, language),
-            text_stats.flagged_words(text, self._flagged),
-            text_stats.punctuation(text),
-            text_stats.common_words(text, language, self._common),
+            len(stats.words(text)),
+            stats.char_repetition(text),
+            stats.word_repetition(text),
+            stats.special_characters(text),
+            stats.stop_words(text, language),
+            stats.flagged_words(text, self._flagged),
+            stats.punctuation(text),
+            stats.common_words(text, language, self._common),
         )
 
 
