@@ -59,7 +59,7 @@ def write_recipe(folder: Path, pictures: Path) -> Path:
 
 DRIVER = """
 import json, resource, sys
-from pipelines.cli import main
+from pipelines.cli.main import main
 code = main(["run", sys.argv[1], "--json", *sys.argv[2:]])
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"code": code, "rss": used.ru_maxrss * 1024}), file=sys.stderr)

@@ -14,7 +14,7 @@ def start() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A recipe names the user's own ops by module; last, so that nothing there hides a module of ours.
     sys.path.append(os.getcwd())
-    from pipelines.cli import main
+    from pipelines.cli.main import main
 
     sys.exit(main())
 

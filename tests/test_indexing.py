@@ -17,7 +17,7 @@ from curate.shards import ShardError, load_dataset
 from curate.shards.index_tars import index
 from curate.stream.resize import Fit
 from curate.stream.stream import Stream
-from pipelines.cli import main
+from pipelines.cli.main import main
 
 
 def plain_tar(path: Path, first: int, count: int) -> Path:

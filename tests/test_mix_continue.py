@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mixtures import composed, listed
 
 from curate import mix
-from pipelines import cli, mixtures
+from pipelines.cli.main import main
+from pipelines.cli.show_mixture import simulate
 
 SIZES = {"a": 40, "b": 13, "c": 75, "d": 7, "e": 29}
 CHANGES = st.lists(
@@ -123,7 +124,7 @@ def test_skipped_steps_are_left_out_and_all_others_stay_as_they_were(home: Path)
     path = str(home / "whole.json")
     every = mix.locate(manifest, np.arange(600))
     out = home / "less.json"
-    assert cli.main(["mix", "--continue", f"{path}@10", "--skip-steps", "20-24", "-o", str(out)]) == 0
+    assert main(["mix", "--continue", f"{path}@10", "--skip-steps", "20-24", "-o", str(out)]) == 0
     less = mix.load(out)
     kept = np.r_[0:120, 150:600]
     for now, then in zip(mix.locate(less, np.arange(570)), every, strict=True):
@@ -132,12 +133,12 @@ def test_skipped_steps_are_left_out_and_all_others_stay_as_they_were(home: Path)
     for position in (0, 100, 120, 130, 570):
         assert less.plan.served(position).tolist() == np.bincount(source[:position], minlength=3).tolist()
     again = home / "again.json"
-    assert cli.main(["mix", "--continue", f"{out}@15", "--skip-steps", "18-21", "-o", str(again)]) == 0
+    assert main(["mix", "--continue", f"{out}@15", "--skip-steps", "18-21", "-o", str(again)]) == 0
     kept = np.r_[0:108, 162:600]  # steps 18, 19, the skipped five, and the two that stood behind them
     for now, then in zip(mix.locate(mix.load(again), np.arange(len(kept))), every, strict=True):
         assert np.array_equal(now, then[kept])
-    assert cli.main(["mix", "--continue", f"{path}@10", "--skip-steps", "9-12", "-o", str(out)]) == 1
-    foretold = mixtures.simulate(again, 50, None)
+    assert main(["mix", "--continue", f"{path}@10", "--skip-steps", "9-12", "-o", str(out)]) == 1
+    foretold = simulate(again, 50, None)
     assert sum(s["samples"] for s in foretold["sources"]) == 300
 
 
@@ -145,7 +146,7 @@ def test_a_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) ->
     text = "batch: 5\nsources: [{path: a}, {path: b}]\nstages: [{name: x, steps: 10}, {name: y, weights: {a: 0}}]"
     composed(home, text, None, "staged.json")
     out = home / "staged-less.json"
-    assert cli.main(["mix", "--continue", f"{home / 'staged.json'}@0", "--skip-steps", "4-5", "-o", str(out)]) == 0
+    assert main(["mix", "--continue", f"{home / 'staged.json'}@0", "--skip-steps", "4-5", "-o", str(out)]) == 0
     less = mix.load(out)
     assert [mix.stage_at(less, step).name for step in (7, 8)] == ["x", "y"]
     assert set(mix.locate(less, np.arange(40, 60))[0].tolist()) == {1}
@@ -155,7 +156,7 @@ def test_a_mixture_with_an_end_has_so_much_less_of_the_stream_when_steps_are_lef
     text = "batch: 5\nat_limit: stop\nmax_epochs: 2\nsources: [{path: a}, {path: b}]"
     whole = composed(home, text, None, "ends.json").manifest
     out = home / "ends-less.json"
-    assert cli.main(["mix", "--continue", f"{home / 'ends.json'}@1", "--skip-steps", "3-4", "-o", str(out)]) == 0
+    assert main(["mix", "--continue", f"{home / 'ends.json'}@1", "--skip-steps", "3-4", "-o", str(out)]) == 0
     less = mix.load(out)
     assert whole.end is not None
     assert less.end == whole.end - 10
@@ -165,5 +166,5 @@ def test_a_mixture_with_an_end_has_so_much_less_of_the_stream_when_steps_are_lef
         assert np.array_equal(now, then[kept])
     with pytest.raises(mix.MixtureError, match="ends"):
         mix.locate(less, [less.end])
-    assert mixtures.simulate(out, 100, None)["positions"] == less.end
-    assert mixtures.simulate(out, 100, None)["ended"]
+    assert simulate(out, 100, None)["positions"] == less.end
+    assert simulate(out, 100, None)["ended"]

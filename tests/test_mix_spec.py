@@ -21,7 +21,8 @@ from curate.mix.schedule import apportion, counts
 from curate.mix.segments import RAMP_PIECES
 from curate.settings import SettingsError
 from curate.shards import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from pipelines import cli, mixtures
+from pipelines.cli import show_mixture
+from pipelines.cli.main import main
 
 THREE = {"a": 1000, "b": 400, "c": 90}
 ALL = "{path: a}, {path: b}, {path: c}"
@@ -251,22 +252,22 @@ def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too
 
 def test_what_a_step_trains_at_is_shown_beside_its_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     composed(home, RAMPED)
-    found = mixtures.stage(home / "mixture.json", 125)
+    found = show_mixture.stage(home / "mixture.json", 125)
     assert found == {
         **{"step": 125, "name": "high", "ramping": True, "resolution": 336, "train": ("connector",)},
         **{"sequence": {"a": 1536, "c": 768}, "weights": pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})},
     }
-    mixtures.show_stage(found)
+    show_mixture.show_stage(found)
     said = (
         "step 125: stage high, ramping; 336 pixels; sequences of 1,536 tokens (a), 768 tokens (c); trains connector\n"
     )
     assert capsys.readouterr() == ("", said)
-    foretold = mixtures.simulate(home / "mixture.json", 200, None)
+    foretold = show_mixture.simulate(home / "mixture.json", 200, None)
     assert foretold["stages"][1] == {
         **{"name": "high", "from_step": 100, "ramp_steps": 50, "resolution": [224, 448], "train": ("connector",)},
         "sequence": [{"a": 1024, "c": 768}, {"a": 2048, "c": 768}],
     }
-    mixtures.show_simulated(foretold)
+    show_mixture.show_simulated(foretold)
     told = " ".join(capsys.readouterr().out.split())
     assert "stage low from step 0; 224 pixels; sequences of 1,024 tokens (a), 512 tokens (b)" in told
     assert (
@@ -439,28 +440,28 @@ def test_the_command_line_takes_a_specification_or_weights_and_lists_and_foretel
         a_dataset(tmp_path / name, size)
     (tmp_path / "spec.yaml").write_text("batch: 5\nseed: 3\nsources: [{path: a, weight: 3}, {path: b, weight: 2}]")
     out = str(tmp_path / "m.json")
-    assert cli.main(["mix", str(tmp_path / "spec.yaml"), "-o", out]) == 0
+    assert main(["mix", str(tmp_path / "spec.yaml"), "-o", out]) == 0
     assert "60.0000%" in capsys.readouterr().out
-    assert cli.main(["mix", "at", out, "--step", "1", "--json"]) == 0
+    assert main(["mix", "at", out, "--step", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["position"] for row in rows] == [5, 6, 7, 8, 9]
     manifest = mix.load(Path(out))
     source, epoch, row = mix.locate(manifest, np.arange(5, 10))
     for found, s, e, r in zip(rows, source.tolist(), epoch.tolist(), row.tolist(), strict=True):
         assert (found["source"], found["epoch"], found["uid"]) == ("ab"[s], e, f"{'ab'[s]}{r}")
-    assert cli.main(["mix", "simulate", out, "--steps", "40", "--json"]) == 0
+    assert main(["mix", "simulate", out, "--steps", "40", "--json"]) == 0
     foretold = json.loads(capsys.readouterr().out)
     assert [(s["samples"], s["epochs"]) for s in foretold["sources"]] == [(120, 4.0), (80, 4.0)]
     every = mix.locate(manifest, np.arange(200))
     first = [int(np.flatnonzero((every[0] == n) & (every[1] == 1))[0]) for n in range(2)]
     assert [s["first_repeat_position"] for s in foretold["sources"]] == first
-    assert cli.main(["mix", f"{tmp_path / 'a'}=1", f"{tmp_path / 'b'}=0.5", "-o", out]) == 0
-    assert cli.main(["mix", "at", out, "--step", "1"]) == 1
+    assert main(["mix", f"{tmp_path / 'a'}=1", f"{tmp_path / 'b'}=0.5", "-o", out]) == 0
+    assert main(["mix", "at", out, "--step", "1"]) == 1
     assert "give --batch" in capsys.readouterr().err
-    assert cli.main(["mix", "schema"]) == 0
-    assert cli.main(["mix"]) in (0, 2)
+    assert main(["mix", "schema"]) == 0
+    assert main(["mix"]) in (0, 2)
     with pytest.raises(ValueError, match="for example"):
-        mixtures.ranges(["5-x"])
+        show_mixture.ranges(["5-x"])
 
 
 def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -> None:
@@ -468,10 +469,10 @@ def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -
     spec, out = tmp_path / "spec.yaml", tmp_path / "m.json"
     spec.write_text("batch: 5\nsources: [{path: a, name: x}, {group: g, sources: [{path: b}, {path: c}]}]")
     changes = ["batch=7", "sources.x.weight=3", "sources.g.weight=2", "sources.g.sources.1.weight=0"]
-    built = mixtures.write([str(spec)], out, 9, mixtures.Going(), changes)
+    built = show_mixture.write([str(spec)], out, 9, show_mixture.Going(), changes)
     assert (built.manifest.batch, built.manifest.seed) == (7, 9)
     assert [source.share for source in built.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
     with pytest.raises(SettingsError, match="did you mean 'batch'"):
-        mixtures.write([str(spec)], out, None, mixtures.Going(), ["bacth=7"])
+        show_mixture.write([str(spec)], out, None, show_mixture.Going(), ["bacth=7"])
     with pytest.raises(ValueError, match="no specification to change"):
-        mixtures.write([str(tmp_path / "a")], out, None, mixtures.Going(), ["batch=7"])
+        show_mixture.write([str(tmp_path / "a")], out, None, show_mixture.Going(), ["batch=7"])

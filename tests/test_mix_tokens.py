@@ -25,7 +25,7 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.mix.strata import LINE, STRATA, Strata, cut, line
 from curate.shards import ShardError
 from curate.stream.stream import Share, Stream
-from pipelines import mixtures
+from pipelines.cli.show_mixture import show_simulated, simulate
 
 Lengths = npt.NDArray[np.int64]
 
@@ -85,9 +85,9 @@ def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) 
 
 def test_what_is_foretold_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     composed(home, f"batch: 16\n{TOKENS}")
-    foretold = mixtures.simulate(home / "mixture.json", 1000, None)
+    foretold = simulate(home / "mixture.json", 1000, None)
     assert [s["share_of_text_tokens"] for s in foretold["sources"]] == pytest.approx([5 / 7, 1 / 7, 1 / 7], abs=1e-3)
-    mixtures.show_simulated(foretold)
+    show_simulated(foretold)
     out = capsys.readouterr().out
     assert "text tokens" in out
     assert f"{foretold['sources'][0]['share_of_text_tokens']:.4%}" in out

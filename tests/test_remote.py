@@ -37,7 +37,7 @@ from curate.shards import (
 from curate.stream.reading import Readers, Shelf
 from curate.stream.resize import Fit
 from curate.stream.stream import Reading, Stream, StreamError
-from pipelines.cli import main
+from pipelines.cli.main import main
 
 pytest.importorskip("s3fs")
 QUICK = remote.Patience(attempts=7, first_s=0.02)

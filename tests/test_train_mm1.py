@@ -16,7 +16,7 @@ from conftest import ROOT
 from train_samples import every_kind
 
 from curate.commit import file_sha256
-from pipelines.cli import main as curate
+from pipelines.cli.main import main as curate
 
 SPEC = """seed: 3
 sources:

@@ -22,7 +22,7 @@ from curate.stream.alarms import Alarm
 from curate.stream.resize import Fit
 from curate.stream.served import Realised
 from curate.stream.stream import Batch, Reading, Share, Stream
-from pipelines.cli import main as curate
+from pipelines.cli.main import main as curate
 
 
 def first(path: Path, count: int, share: Share | None = None) -> list[Batch]:

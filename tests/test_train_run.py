@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_the_change_named(
 def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.cli import main as curate
+    from pipelines.cli.main import main as curate
 
     home = mixture(tmp_path / "mixture").parent
     for name, many, few in (("old", 3, 1), ("new", 1, 3)):
@@ -211,7 +211,7 @@ def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
 def test_a_run_takes_the_texts_that_the_mixture_chooses_and_refuses_what_it_cannot_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.cli import main as curate
+    from pipelines.cli.main import main as curate
 
     home, config, losses = mixture(tmp_path / "mixture").parent, settings(tmp_path), {}
     spec, made = home / "spec.yaml", home / "made.json"

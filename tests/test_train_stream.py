@@ -18,7 +18,7 @@ from curate.stream.prompts import Wording
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Drawn, Reading, Share, Stream, StreamError
 from curate.stream.tokens import clip_tokenizer
-from pipelines.cli import main as curate
+from pipelines.cli.main import main as curate
 from train.config import Data
 from train.prepare import Pixels, PreparePair
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pipelines.options import JsonOption, SetOption, example
+from pipelines.cli.options import JsonOption, SetOption, example
 
 
 class DefaultsToWrite(TyperGroup):
@@ -56,15 +56,16 @@ def write(  # noqa: PLR0913 - a command's options
     The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
     shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
     """
-    from pipelines import mixtures, runs
+    from pipelines.cli import show_mixture
+    from pipelines.cli.show import print_json
 
     if not datasets and onto is None:
         raise typer.BadParameter("give datasets with weights, or a specification")
-    built = mixtures.write(datasets or [], out, seed, mixtures.Going.of(onto, skip_steps or []), set_ or [])
+    built = show_mixture.write(datasets or [], out, seed, show_mixture.Going.of(onto, skip_steps or []), set_ or [])
     if as_json:
-        runs.print_json(built.manifest.model_dump(mode="json"))
+        print_json(built.manifest.model_dump(mode="json"))
         return
-    mixtures.show(built, out)
+    show_mixture.show(built, out)
 
 
 @mix_app.command(
@@ -81,11 +82,12 @@ def at(
     Source, epoch, row, uid and tar of each, from the manifest and the indexes alone; what else holds at the step, its
     stage and resolution for example, goes to stderr.
     """
-    from pipelines import mixtures, runs
+    from pipelines.cli import show_mixture
+    from pipelines.cli.show import print_json
 
-    rows = mixtures.at(manifest, step, batch)
-    runs.print_json(rows) if as_json else mixtures.show_at(rows)
-    mixtures.show_stage(mixtures.stage(manifest, step, batch))
+    rows = show_mixture.at(manifest, step, batch)
+    print_json(rows) if as_json else show_mixture.show_at(rows)
+    show_mixture.show_stage(show_mixture.stage(manifest, step, batch))
 
 
 @mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))
@@ -99,10 +101,11 @@ def simulate(
 
     By arithmetic: nothing is drawn, a million steps take no longer than one.
     """
-    from pipelines import mixtures, runs
+    from pipelines.cli import show_mixture
+    from pipelines.cli.show import print_json
 
-    found = mixtures.simulate(manifest, steps, batch)
-    runs.print_json(found) if as_json else mixtures.show_simulated(found)
+    found = show_mixture.simulate(manifest, steps, batch)
+    print_json(found) if as_json else show_mixture.show_simulated(found)
 
 
 @mix_app.command("schema", epilog=example("curate mix schema > mixture.schema.json"))

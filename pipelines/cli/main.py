@@ -13,9 +13,9 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from curate.sample import Kind
-from pipelines.cli_mix import mix_app
-from pipelines.guard import guarded
-from pipelines.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
+from pipelines.cli.errors import guarded
+from pipelines.cli.mix import mix_app
+from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -39,13 +39,13 @@ def run(
 
     What is committed is not done again, whatever was killed in between.
     """
-    from pipelines import runs
+    from pipelines.cli import show
 
-    checked = runs.load(recipe, set_ or [])
+    checked = show.load(recipe, set_ or [])
     if dry_run:
-        runs.show_plan(checked, as_json)
+        show.show_plan(checked, as_json)
         return
-    runs.run(checked, 0 if inline else workers, as_json)
+    show.run(checked, 0 if inline else workers, as_json)
 
 
 @app.command(epilog=example("curate retry recipes/demo.yaml && curate run recipes/demo.yaml"))
@@ -56,9 +56,9 @@ def retry(
 
     `curate run` with the same recipe then takes in what came.
     """
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.retry(runs.load(recipe, set_ or []), 0 if inline else workers)
+    show.retry(show.load(recipe, set_ or []), 0 if inline else workers)
 
 
 @app.command(epilog=example("curate status work/demo", "curate status work/demo --json | jq .funnel"))
@@ -69,9 +69,9 @@ def status(
 
     A row a step: in, kept, dropped by which rule, failed by which error.
     """
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.show_status(out, as_json)
+    show.show_status(out, as_json)
 
 
 @app.command(epilog=example("curate explain 1f0c9a... --out work/demo"))
@@ -84,9 +84,9 @@ def explain(
 
     Every column, the rule that dropped it and its value, where it came from.
     """
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.show_sample(uid, out, as_json)
+    show.show_sample(uid, out, as_json)
 
 
 @app.command(epilog=example("curate schema > recipe.schema.json"))
@@ -103,9 +103,9 @@ def ops(
     as_json: JsonOption = False,
 ) -> None:
     """List the ops, what they read and write, and their knobs."""
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.show_ops(name, as_json)
+    show.show_ops(name, as_json)
 
 
 @app.command(epilog=example("curate sources", "curate sources warc"))
@@ -114,9 +114,9 @@ def sources(
     as_json: JsonOption = False,
 ) -> None:
     """List the types of source that a recipe may name, and their keys."""
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.show_sources(name, as_json)
+    show.show_sources(name, as_json)
 
 
 @app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
@@ -140,7 +140,7 @@ def index_(
     """
     from curate.mix.count_tokens import add_text_tokens
     from curate.shards.index_tars import index
-    from pipelines import runs
+    from pipelines.cli import show
 
     if kind not in get_args(Kind):
         raise typer.BadParameter(f"{kind!r} is none of {', '.join(get_args(Kind))}", param_hint="--kind")
@@ -155,7 +155,7 @@ def index_(
             shards = f"{len(info.shards):,} shards ({new:,} indexed now)"
             typer.echo(f"{folder}: {info.samples:,} samples in {shards}{tokens}")
     if as_json:
-        runs.print_json(told if len(told) > 1 else told[0])
+        show.print_json(told if len(told) > 1 else told[0])
 
 
 @app.command(epilog=example("curate attach s3://bucket/laion work/laion", "curate mix work/laion=1 -o mixture.json"))
@@ -169,14 +169,14 @@ def attach(
     Its dataset.json and indexes are copied, its tars stay there: a training reads them in ranges, or through a cache.
     """
     from curate import shards
-    from pipelines import runs
+    from pipelines.cli import show
 
     try:
         info = shards.attach(url, folder)
     except shards.UnreachableError as err:
         raise shards.ShardError(str(err)) from None
     if as_json:
-        runs.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
+        show.print_json({"dataset": str(folder), "samples": info.samples, "shards": len(info.shards), "url": url})
         return
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
 
@@ -190,9 +190,9 @@ def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's f
 
     Every tar's size and SHA-256, and every member's header against the index.
     """
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.verify(dataset)
+    show.verify(dataset)
 
 
 @app.command(
@@ -228,7 +228,8 @@ def prepare(
     scripts, for render_text, from two packages (69 MB).
     """
     from curate.settings import unknown
-    from pipelines import documents, fonts, openclipart, plain_texts, runs
+    from pipelines import documents, fonts, openclipart, plain_texts
+    from pipelines.cli import show
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
@@ -239,7 +240,7 @@ def prepare(
     if what not in makers:
         raise ValueError(unknown("material", what, makers))
     folder = out or Path("work") / what
-    runs.show_prepared(makers[what](folder), folder, as_json)
+    show.show_prepared(makers[what](folder), folder, as_json)
 
 
 @app.command(
@@ -264,7 +265,7 @@ def convert(
     from curate.settings import unknown
     from pipelines import convert as outwards
     from pipelines import convert_in as inwards
-    from pipelines import runs
+    from pipelines.cli import show
 
     if (to is None) == (origin is None):
         raise typer.BadParameter("say either --to, the format to write, or --from, the format that DATA has")
@@ -274,7 +275,7 @@ def convert(
         done = inwards.bring_in(data, out, cast(inwards.Origin, origin))
     else:
         raise ValueError(unknown("format", str(origin), get_args(inwards.Origin)))
-    runs.show_prepared(done, out, as_json)
+    show.show_prepared(done, out, as_json)
 
 
 @app.command(
@@ -292,9 +293,9 @@ def quality(
     apart, and the scores that the best 10, 20, ... % of the negatives reach: thresholds for a rule.
     """
     from pipelines import quality as training
-    from pipelines import runs
+    from pipelines.cli import show
 
-    runs.print_json(training.train(positive, negative, out, training.Training(seed=seed)))
+    show.print_json(training.train(positive, negative, out, training.Training(seed=seed)))
 
 
 @app.command(epilog=example("curate demo", "curate demo --out /tmp/demo --port 8799"))
