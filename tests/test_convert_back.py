@@ -16,8 +16,8 @@ from curate.ops.extract.records import llava_document
 from curate.readers import tables
 from curate.readers.tables import TableError
 from curate.shards import load_dataset
-from pipelines.convert import ConvertError, export
-from pipelines.convert_in import bring_in
+from pipelines.convert.bring_in import bring_in
+from pipelines.convert.export import ConvertError, export
 
 
 @pytest.fixture(params=sorted(MAKERS))

@@ -28,8 +28,8 @@ from curate.document.interchange import (
     to_obelics,
 )
 from curate.sample import Kind, uid_of
-from pipelines.convert import Format, export
-from pipelines.convert_in import Origin, bring_in
+from pipelines.convert.bring_in import Origin, bring_in
+from pipelines.convert.export import Format, export
 
 BODIES = [picture(8 + n, 8, seed=n, kind="PNG" if n % 2 else "JPEG") for n in range(4)]
 ODD = ["", " ", "\n", "a\n\nb", "\r\n", "\t", "\x00", "\x0b\x1c\x85\u2028", "é\u0301", "<image>",

@@ -12,7 +12,7 @@ import pytest
 from conftest import Workplace
 from documents import picture
 
-from pipelines.convert import export
+from pipelines.convert.export import export
 
 READER = """
 import pyarrow as pa

@@ -263,18 +263,18 @@ def convert(
     `source: {type: records, ...}` with the step `obelics_document` or `mmc4_document`.
     """
     from curate.settings import unknown
-    from pipelines import convert as outwards
-    from pipelines import convert_in as inwards
     from pipelines.cli import show
+    from pipelines.convert.bring_in import Origin, bring_in
+    from pipelines.convert.export import PROMPT, Format, export
 
     if (to is None) == (origin is None):
         raise typer.BadParameter("say either --to, the format to write, or --from, the format that DATA has")
     if to is not None:
-        done: object = outwards.export(data, out, cast(outwards.Format, to), prompt or outwards.PROMPT)
-    elif origin in get_args(inwards.Origin):
-        done = inwards.bring_in(data, out, cast(inwards.Origin, origin))
+        done: object = export(data, out, cast(Format, to), prompt or PROMPT)
+    elif origin in get_args(Origin):
+        done = bring_in(data, out, cast(Origin, origin))
     else:
-        raise ValueError(unknown("format", str(origin), get_args(inwards.Origin)))
+        raise ValueError(unknown("format", str(origin), get_args(Origin)))
     show.show_prepared(done, out, as_json)
 
 

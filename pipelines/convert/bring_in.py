@@ -21,10 +21,10 @@ from curate.document.interchange import RecordError, from_obelics, parse
 from curate.report.readme import README, plain
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
-from pipelines.convert import KIND_KEY, ConvertError, new_folder
-from pipelines.convert_entries import from_entries, kind_of_entries
-from pipelines.convert_samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
-from pipelines.convert_tars import from_tar, kind_of_tars
+from pipelines.convert.export import KIND_KEY, ConvertError, new_folder
+from pipelines.convert.from_energon import from_tar, kind_of_tars
+from pipelines.convert.from_llava import from_entries, kind_of_entries
+from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
 
 ROWS = 16
 """Rows of a Parquet file whose images are held at once."""

@@ -12,8 +12,8 @@ from curate.document.segments import is_image
 from curate.engine.formats import is_picture
 from curate.sample import Kind, uid_of
 from curate.shards import Part, TarFault, TarLimits, TarSample, scan_tar
-from pipelines.convert import ConvertError
-from pipelines.convert_samples import Found, document_sample, dumped, is_uid, own_document, part_names_of, picture
+from pipelines.convert.export import ConvertError
+from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, part_names_of, picture
 
 MAX_JSON_BYTES = 16 << 20
 LIMITS = TarLimits(parts=4096)

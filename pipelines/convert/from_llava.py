@@ -12,8 +12,8 @@ from curate.document.segments import is_image
 from curate.readers import tables
 from curate.readers.files import UnreadableError, read_file
 from curate.sample import Kind, uid_of
-from pipelines.convert import OWN_KEY
-from pipelines.convert_samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
+from pipelines.convert.export import OWN_KEY
+from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
 
 
 def kind_of_entries(files: Sequence[Path]) -> Kind:
