@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
-from pipelines.demo_copies import on_white
+from pipelines.demo.copies import on_white
 from pipelines.materials import MATERIALS, Material, MaterialUnavailableError, fetch
 
 MATERIALS.update(

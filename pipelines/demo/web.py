@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_text, dump_json
-from pipelines import demo_copies
+from pipelines.demo.copies import WAYS, copy, same_pictures, shrunk
 from pipelines.drawings import FRAMES, LANGUAGES, Drawing, has_tone, held_out, twemoji
 from pipelines.materials import fetch
 
@@ -126,7 +126,7 @@ def build(folder: Path, seed: int = SEED, port: int = PORT, cache: Path | None =
 def make_pages(drawings: Sequence[Drawing], seed: int) -> list[Page]:
     """All rows of the raw web, in the order of the table: drawings without skin tones, each once, and the extras."""
     plain = [drawing for drawing in drawings if not has_tone(drawing.code)]
-    pictures = demo_copies.same_pictures([drawing.file for drawing in plain])
+    pictures = same_pictures([drawing.file for drawing in plain])
     things = [Thing(drawing, picture, seed) for drawing, picture in zip(plain, pictures, strict=True)]
     shuffled = sorted(things, key=lambda thing: thing.draw("role"))
     pages: list[Page] = []
@@ -222,8 +222,8 @@ def _other_language(thing: Thing) -> str:
 
 
 def _copy(thing: Thing, number: int) -> Page:
-    how = demo_copies.WAYS[number % len(demo_copies.WAYS)]
-    made = demo_copies.copy(thing.data(), how, thing.rng("copy"))
+    how = WAYS[number % len(WAYS)]
+    made = copy(thing.data(), how, thing.rng("copy"))
     name = f"{thing.code}-copy.{made.ext}"
     answer = Answer(file=name, content_type=made.content_type)
     return Page(f"/copies/{name}", thing.caption(what="copy"), thing.label("copy", how=how), answer, made.data)
@@ -232,14 +232,14 @@ def _copy(thing: Thing, number: int) -> Page:
 def _tiny(thing: Thing, number: int) -> Page:
     side = (1, 8, 16, 24)[number % 4]
     name = f"{thing.code}-{side}px.png"
-    data = demo_copies.shrunk(thing.data(), side)
+    data = shrunk(thing.data(), side)
     return Page(f"/thumbs/{name}", thing.caption(), thing.label("tiny"), Answer(file=name), data)
 
 
 def _truncated(thing: Thing, number: int) -> Page:
     data = thing.data()
     if number % 2:
-        data = demo_copies.copy(data, "jpeg", thing.rng("truncated")).data
+        data = copy(data, "jpeg", thing.rng("truncated")).data
     name = f"{thing.code}-cut.{'jpg' if number % 2 else 'png'}"
     kind = "image/jpeg" if number % 2 else "image/png"
     cut = data[: int(len(data) * thing.rng("cut").uniform(0.3, 0.8))]

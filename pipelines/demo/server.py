@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.demo_web import Answer, DemoWeb
+from pipelines.demo.web import Answer, DemoWeb
 
 if TYPE_CHECKING:
     from aiohttp import web

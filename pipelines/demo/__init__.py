@@ -1,0 +1,1 @@
+"""`curate demo`: a small web on loopback, curated, mixed and trained from."""
