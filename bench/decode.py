@@ -34,7 +34,7 @@ CAPTIONS = [
 def wallpapers() -> Path:
     import duplicates  # its materials, beside this script
 
-    from pipelines.materials import fetch
+    from pipelines.materials.packages import fetch
 
     assert duplicates
     return fetch("wallpapers")

@@ -40,7 +40,7 @@ from PIL import Image
 
 from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
 from pipelines.demo.copies import on_white
-from pipelines.materials import MATERIALS, Material, MaterialUnavailableError, fetch
+from pipelines.materials.packages import MATERIALS, Material, MaterialUnavailableError, fetch
 
 MATERIALS.update(
     {

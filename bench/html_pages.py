@@ -137,7 +137,7 @@ def lay_out(home: Path, manual: str) -> None:
         (home / "labelled" / path.name).write_bytes(path.read_bytes())
         (home / "labelled" / f"{path.stem}.txt").write_bytes(path.with_suffix(".txt").read_bytes())
     if manual:
-        from pipelines.materials import fetch
+        from pipelines.materials.packages import fetch
 
         found = sorted(fetch(manual).rglob("*.html"))
         for path in found[:: max(1, len(found) // MANUAL_PAGES)][:MANUAL_PAGES]:

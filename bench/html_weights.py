@@ -77,7 +77,7 @@ def main() -> None:
 
 def manuals() -> Iterator[Labelled]:
     """Pages without a known text."""
-    from pipelines.materials import fetch
+    from pipelines.materials.packages import fetch
 
     for name, every in MANUALS.items():
         for path in sorted(fetch(name).rglob("*.html"))[::every]:

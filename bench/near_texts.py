@@ -76,8 +76,8 @@ def main() -> None:
 
 def documents() -> Iterator[str]:
     """The texts, from the package archive."""
-    from pipelines.materials import fetch
-    from pipelines.plain_texts import sayings, sections
+    from pipelines.materials.packages import fetch
+    from pipelines.materials.plain_texts import sayings, sections
 
     name = "debian-reference-en"
     yield from (row["text"] for row in sections(name, fetch(name)))

@@ -28,7 +28,7 @@ from curate.ops.spec import Failed
 from curate.page import ocr
 from curate.page.words import recall
 from curate.pdf import open_pdf, read_text, render
-from pipelines.materials import fetch
+from pipelines.materials.packages import fetch
 
 LANGUAGES = {"en": "eng", "de": "deu", "fr": "fra", "es": "spa", "it": "ita", "nl": "nld"}
 FEWEST_WORDS = 200

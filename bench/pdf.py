@@ -31,7 +31,7 @@ from typing import Any
 import pypdfium2
 
 from curate.pdf import Guard, Page, PdfLimits, objects, open_pdf, read_text
-from pipelines.materials import fetch
+from pipelines.materials.packages import fetch
 
 MATERIALS = ("installation-guide-amd64", "texlive-publishers-doc")
 

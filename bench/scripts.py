@@ -25,8 +25,8 @@ from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
 from curate.page import ocr
 from curate.page.words import recall
-from pipelines import fonts
-from pipelines.materials import fetch
+from pipelines.materials import fonts
+from pipelines.materials.packages import fetch
 
 LANGUAGES = {
     "ar": ("ara", "NotoNaskhArabic"),

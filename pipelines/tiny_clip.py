@@ -22,8 +22,8 @@ from curate.commit import dump_json
 from curate.mix.spec import Entry
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
-from pipelines.drawings import FRAMES, has_tone, held_out, is_flag, plain_code
-from pipelines.materials import MATERIALS, fetch
+from pipelines.materials.drawings import FRAMES, has_tone, held_out, is_flag, plain_code
+from pipelines.materials.packages import MATERIALS, fetch
 
 HANDS = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "fxemoji", "emojione")
 """Materials, each one hand's drawings. Sets under share-alike licences are left out on purpose."""

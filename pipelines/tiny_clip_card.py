@@ -10,9 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.commit import file_sha256
-from pipelines.demo.truth import roc_auc
-from pipelines.drawings import FRAMES, HELD_OUT_ONE_IN, Drawing, has_tone, held_out, is_flag, twemoji, without_tone
-from pipelines.materials import MATERIALS, fetch
+from pipelines.materials.drawings import (
+    FRAMES,
+    HELD_OUT_ONE_IN,
+    Drawing,
+    has_tone,
+    held_out,
+    is_flag,
+    roc_auc,
+    twemoji,
+    without_tone,
+)
+from pipelines.materials.packages import MATERIALS, fetch
 from pipelines.tiny_clip import HANDS, drawn_codes
 
 SWAPS = 5

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from curate.commit import file_sha256
-from pipelines import materials
-from pipelines.materials import Material, MaterialUnavailableError, MaterialUnsafeError, fetch, unpack
+from pipelines.materials.packages import (
+    MATERIALS,
+    Material,
+    MaterialUnavailableError,
+    MaterialUnsafeError,
+    fetch,
+    unpack,
+)
 
 WHEEL = "tiny_drawings-1.0-py3-none-any.whl"
 
@@ -44,7 +50,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def name_it(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
     named = Material("pypi", "tiny-drawings", "1.0", sha256, "CC0-1.0")
-    monkeypatch.setitem(materials.MATERIALS, "tiny", named)
+    monkeypatch.setitem(MATERIALS, "tiny", named)
 
 
 def test_a_package_is_fetched_by_name_and_found_in_the_cache_afterwards(

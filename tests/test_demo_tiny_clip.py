@@ -12,8 +12,8 @@ import pytest
 from curate.commit import file_sha256
 from curate.shards import ShardReader
 from pipelines import tiny_clip
-from pipelines.drawings import FRAMES, held_out
-from pipelines.materials import MATERIALS, MaterialUnavailableError, fetch
+from pipelines.materials.drawings import FRAMES, held_out
+from pipelines.materials.packages import MATERIALS, MaterialUnavailableError, fetch
 from pipelines.tiny_clip import Named, captions, write_pairs
 from pipelines.tiny_clip_card import card, measure
 

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.demo.truth import caption_auc, roc_auc, score_rules
+from pipelines.demo.truth import caption_auc, score_rules
+from pipelines.materials.drawings import roc_auc
 
 STEPS = ("ingest", "image_size", "language", "duplicate_images", "clip_score")
 

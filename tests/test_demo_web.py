@@ -14,8 +14,8 @@ from curate.commit import file_sha256
 from curate.image.files import decode
 from pipelines.demo.copies import WAYS
 from pipelines.demo.web import EXTRAS, ROLES, DemoWeb, build, make_pages
-from pipelines.drawings import has_tone, held_out, twemoji, without_tone
-from pipelines.materials import MaterialUnavailableError, fetch
+from pipelines.materials.drawings import has_tone, held_out, twemoji, without_tone
+from pipelines.materials.packages import MaterialUnavailableError, fetch
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, Workplace
 
 from curate.shards import ShardReader, load_dataset
-from pipelines.documents import CHAPTERS, GUIDES, PAGES, Prepared, prepare
-from pipelines.materials import MaterialUnavailableError
+from pipelines.materials.documents import CHAPTERS, GUIDES, PAGES, Prepared, prepare
+from pipelines.materials.packages import MaterialUnavailableError
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from curate.html import Page, parse
-from pipelines.materials import MaterialUnavailableError, fetch
+from pipelines.materials.packages import MaterialUnavailableError, fetch
 
 PAGES = Path(__file__).parent / "pages"
 LABELLED = sorted(PAGES.glob("*.html"))

@@ -15,8 +15,7 @@ from curate.engine.explain import explain
 from curate.ops.quality.text import text_copies, text_digest
 from curate.pool.funnel import check_funnel
 from curate.recipe.resolve import load
-from pipelines.materials import MaterialUnavailableError
-from pipelines.openclipart import (
+from pipelines.materials.openclipart import (
     MAX_DEPTH,
     MAX_TEXT_CHARACTERS,
     Prepared,
@@ -26,6 +25,7 @@ from pipelines.openclipart import (
     prepare,
     read_drawing,
 )
+from pipelines.materials.packages import MaterialUnavailableError
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "openclipart.yaml"
 FLOATS_DECIDE = ("duplicate_images", "clip_score")

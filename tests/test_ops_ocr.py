@@ -19,7 +19,7 @@ from curate.page.words import as_column, compared, mended, noise_of, recall
 from curate.pdf import open_pdf, read_text, render
 from curate.typeset.fonts import Fonts
 from curate.typeset.pages import Sheet, Style, typeset
-from pipelines.materials import MaterialUnavailableError, fetch
+from pipelines.materials.packages import MaterialUnavailableError, fetch
 
 LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"
 ENGINES = ["rapidocr", "tesseract"]

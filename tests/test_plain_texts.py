@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import Workplace
 
-from pipelines.materials import MaterialUnavailableError, cache_folder
-from pipelines.plain_texts import prepare
+from pipelines.materials.packages import MaterialUnavailableError, cache_folder
+from pipelines.materials.plain_texts import prepare
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "plain-texts.yaml"
 

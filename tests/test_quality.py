@@ -13,7 +13,7 @@ from curate.ops.quality.text import fasttext_quality
 from curate.readers.tables import TableError
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
-from pipelines.quality import QualityError, Training, train
+from pipelines.materials.quality import QualityError, Training, train
 
 SMALL = Training(dimensions=8, buckets=1000, epochs=20)
 PROSE = "the train was late because it had been raining and nobody knew what to do so they waited"

@@ -10,7 +10,7 @@ import pytest
 from conftest import Workplace
 
 from curate.text.function_words import FUNCTION_WORDS
-from pipelines.quality import Training, train
+from pipelines.materials.quality import Training, train
 
 WORDS = sorted(FUNCTION_WORDS["en"])
 NOTICE = "All rights reserved by the owners of this page."

@@ -20,8 +20,8 @@ from curate.typeset.bidi import levels, visual_order
 from curate.typeset.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
 from curate.typeset.lines import lines
 from curate.typeset.pages import Sheet, Style, cleaned, fits_columns, prepared, typeset
-from pipelines.fonts import prepare
-from pipelines.materials import MaterialUnavailableError, cache_folder, fetch
+from pipelines.materials.fonts import prepare
+from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
 
 PAGE = (700, 500)
 NOTO = Path("usr/share/fonts/truetype/noto")

@@ -228,8 +228,8 @@ def prepare(
     scripts, for render_text, from two packages (69 MB).
     """
     from curate.settings import unknown
-    from pipelines import documents, fonts, openclipart, plain_texts
     from pipelines.cli import show
+    from pipelines.materials import documents, fonts, openclipart, plain_texts
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
@@ -292,8 +292,8 @@ def quality(
     DCLM's recipe (2406.11794): 200,000 texts of each, word pairs. Tells how well texts that it never saw are told
     apart, and the scores that the best 10, 20, ... % of the negatives reach: thresholds for a rule.
     """
-    from pipelines import quality as training
     from pipelines.cli import show
+    from pipelines.materials import quality as training
 
     show.print_json(training.train(positive, negative, out, training.Training(seed=seed)))
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from pipelines.materials.drawings import roc_auc
 
 ENDED_BY: Mapping[str, tuple[str, ...]] = {
     "swapped": ("clip_score",),
@@ -138,11 +139,3 @@ def caption_auc(scores: pa.Table, column: str = "clip_score") -> dict[str, float
         both = bool(matched and swapped_scores)
         found[name] = roc_auc(np.array(matched), np.array(swapped_scores)) if both else None
     return found
-
-
-def roc_auc(matched: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> float:
-    """Chance that a matched pair scores above a swapped one, ties counting half (Mann-Whitney)."""
-    ordered = np.sort(swapped)
-    below = np.searchsorted(ordered, matched, side="left")
-    up_to = np.searchsorted(ordered, matched, side="right")
-    return float((below + up_to).mean() / (2 * len(ordered)))

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from curate.commit import commit_text, dump_json
 from pipelines.demo.copies import WAYS, copy, same_pictures, shrunk
-from pipelines.drawings import FRAMES, LANGUAGES, Drawing, has_tone, held_out, twemoji
-from pipelines.materials import fetch
+from pipelines.materials.drawings import FRAMES, LANGUAGES, Drawing, has_tone, held_out, twemoji
+from pipelines.materials.packages import fetch
 
 VERSION = 1
 SEED = 7

@@ -27,7 +27,7 @@ from curate.ops.quality.text import one_line
 from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
-from pipelines.demo.truth import roc_auc
+from pipelines.materials.drawings import roc_auc
 
 HELD_OUT_ONE_IN = 10
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 LANGUAGES = ("ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")
 
@@ -113,3 +116,11 @@ def _names(folder: Path, language: str) -> dict[str, str]:
         plain = name.strip(":").replace("_", " ").strip()
         found.setdefault(code, _FLAG.format(plain) if english and is_flag(code) else plain)
     return found
+
+
+def roc_auc(matched: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> float:
+    """Chance that a matched pair scores above a swapped one, ties counting half (Mann-Whitney)."""
+    ordered = np.sort(swapped)
+    below = np.searchsorted(ordered, matched, side="left")
+    up_to = np.searchsorted(ordered, matched, side="right")
+    return float((below + up_to).mean() / (2 * len(ordered)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.materials import laid_down
+from pipelines.materials.packages import laid_down
 
 PAGES, GUIDES, CHAPTERS = "pages", "guides", "chapters"
 LANGUAGES = ("de", "en", "es", "fr", "ja")

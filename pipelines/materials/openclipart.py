@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from pipelines.materials import laid_down
+from pipelines.materials.packages import laid_down
 
 IMAGES, CAPTIONS = "images", "captions.jsonl"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from curate.commit import commit_text
 from curate.readers import tables, texts
-from pipelines.materials import MATERIALS, laid_down
+from pipelines.materials.packages import MATERIALS, laid_down
 
 MANUALS = tuple(sorted(name for name in MATERIALS if name.startswith("debian-reference-")))
 SAYINGS = tuple(sorted(name for name in MATERIALS if name.split("-")[0] == "fortunes"))

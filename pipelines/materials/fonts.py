@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.materials import laid_down
+from pipelines.materials.packages import laid_down
 
 PACKAGES = ("fonts-noto-core", "fonts-noto-cjk")
 

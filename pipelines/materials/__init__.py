@@ -1,0 +1,1 @@
+"""Real data and weights that package registries serve, prepared for recipes, tests and benchmarks."""
