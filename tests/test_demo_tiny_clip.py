@@ -11,11 +11,11 @@ import pytest
 
 from curate.commit import file_sha256
 from curate.shards import ShardReader
-from pipelines import tiny_clip
 from pipelines.materials.drawings import FRAMES, held_out
 from pipelines.materials.packages import MATERIALS, MaterialUnavailableError, fetch
-from pipelines.tiny_clip import Named, captions, write_pairs
-from pipelines.tiny_clip_card import card, measure
+from pipelines.materials.tiny_clip import pairs
+from pipelines.materials.tiny_clip.card import card, measure
+from pipelines.materials.tiny_clip.pairs import Named, captions, write_pairs
 
 WEIGHTS = Path(str(files("curate") / "weights" / "tiny-clip.safetensors"))
 CARD = Path(__file__).resolve().parent.parent / "data_cards" / "tiny-clip.md"
@@ -26,14 +26,14 @@ def test_the_shipped_weights_are_at_most_ten_megabytes() -> None:
 
 
 def test_no_drawing_under_a_share_alike_licence_and_none_of_twemojis_is_trained_on() -> None:
-    assert "twemoji" not in tiny_clip.HANDS
-    assert not [hand for hand in tiny_clip.HANDS if "SA" in MATERIALS[hand].licence]
+    assert "twemoji" not in pairs.HANDS
+    assert not [hand for hand in pairs.HANDS if "SA" in MATERIALS[hand].licence]
 
 
 def test_the_data_card_names_every_source_with_its_licence_and_its_digest() -> None:
     said = CARD.read_text(encoding="utf-8")
     assert file_sha256(WEIGHTS) in said
-    for name in (*tiny_clip.HANDS, "emojibase"):
+    for name in (*pairs.HANDS, "emojibase"):
         material = MATERIALS[name]
         for word in (material.package, material.version, material.licence, material.sha256):
             assert word in said, (name, word)
@@ -50,7 +50,7 @@ def test_captions_say_the_name_in_every_frame_and_depend_on_hand_and_thing_alone
 @pytest.mark.slow
 def test_pairs_leave_out_the_held_out_things_in_every_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resvg_py", reason="making the pairs needs resvg_py: pip install resvg_py")
-    monkeypatch.setattr(tiny_clip, "HANDS", ("fxemoji",))
+    monkeypatch.setattr(pairs, "HANDS", ("fxemoji",))
     try:
         things, tones = write_pairs(tmp_path)
     except MaterialUnavailableError as err:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from curate import mix
 from curate.commit import dump_json
-from curate.mix.spec import Entry
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.materials.drawings import FRAMES, has_tone, held_out, is_flag, plain_code
@@ -139,6 +136,7 @@ def _write(folder: Path, sketches: Sequence[Sketch], names: Mapping[str, Named])
                 _add(writer, sketch, names[sketch.code])
         shards.append(writer.info)
     samples, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
+    # The name by which the shipped weights know their pairs: it stays as it was when they were made.
     made_by = f"pipelines.tiny_clip {' '.join(MATERIALS[hand].sha256[:8] for hand in HANDS)}"
     info = DatasetInfo(
         name=folder.name, kind="caption", samples=samples, bytes=size, recipe=made_by, shards=tuple(shards)
@@ -160,29 +158,3 @@ def _add(writer: ShardWriter, sketch: Sketch, named: Named) -> None:
     }
     uid = uid_of("caption", sketch.hand, sketch.code, sketch.svg)
     writer.add(uid, {"png": png, "txt": texts[0].encode(), "json": dump_json(said).encode()})
-
-
-def main(argv: Sequence[str]) -> int:
-    """`pairs FOLDER` writes the pairs and their mixture; `measure WEIGHTS` and `card WEIGHTS` print the figures."""
-    if len(argv) != 2 or argv[0] not in ("pairs", "measure", "card"):
-        print("usage: python -m pipelines.tiny_clip pairs FOLDER | measure WEIGHTS | card WEIGHTS", file=sys.stderr)
-        return 2
-    path = Path(argv[1])
-    from pipelines.tiny_clip_card import card, measure
-
-    if argv[0] == "card":
-        print(card(path), end="")
-        return 0
-    if argv[0] == "measure":
-        print(json.dumps(asdict(measure(path))))
-        return 0
-    things, tones = write_pairs(path)
-    weights, texts = {"things": THINGS_WEIGHT, "tones": 1 - THINGS_WEIGHT}, {"captions": 1.0}
-    entries = tuple(Entry(path=name, weight=weight, texts=texts) for name, weight in weights.items())
-    manifest = mix.compose(mix.MixtureSpec(seed=7, sources=entries), path, path / "mixture.json").manifest
-    print(json.dumps({"things": things.samples, "tones": tones.samples, "sources": len(manifest.datasets)}))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

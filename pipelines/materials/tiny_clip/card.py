@@ -22,7 +22,7 @@ from pipelines.materials.drawings import (
     without_tone,
 )
 from pipelines.materials.packages import MATERIALS, fetch
-from pipelines.tiny_clip import HANDS, drawn_codes
+from pipelines.materials.tiny_clip.pairs import HANDS, drawn_codes
 
 SWAPS = 5
 """Swapped captions drawn for each drawing when the model is measured."""
@@ -186,10 +186,10 @@ trained on; captions in the demo's English frames, five swaps a drawing.
 
 ## Made by
 
-    python -m pipelines.tiny_clip pairs out/tiny-clip
+    python -m pipelines.materials.tiny_clip pairs out/tiny-clip
     python -m train out/tiny-clip/mixture.json --config recipes/tiny-clip.yaml --out out/tiny-clip/run \\
       --export out/tiny-clip/tiny-clip.safetensors --export-precision fp16
-    python -m pipelines.tiny_clip card out/tiny-clip/tiny-clip.safetensors > data_cards/tiny-clip.md
+    python -m pipelines.materials.tiny_clip card out/tiny-clip/tiny-clip.safetensors > data_cards/tiny-clip.md
 
 On another kind of processor the last bits, and with them the weights, come out differently.
 
