@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from curate.stream.resize import OVERSAMPLED, exact, fast
-from train.model import load_export, normalised
+from train.models.dual_encoder import load_export, normalised
 
 CAPTIONS = [
     f"a {kind} of {what}"

@@ -205,8 +205,8 @@ def test_the_trainer_and_the_scorer_read_a_files_tokenizer_alike() -> None:
 
 def test_a_model_that_the_trainer_exports_is_loaded_with_its_own_tokenizer(tmp_path: Path) -> None:
     from train.config import Model
-    from train.model import build, export
-    from train.model import load_export as by_trainer
+    from train.models.dual_encoder import build, export
+    from train.models.dual_encoder import load_export as by_trainer
 
     described = {"embed_dim": 16, "vision_cfg": CONFIG["vision_cfg"], "text_cfg": {"context_length": 12, "width": 32}}
     described["text_cfg"] |= {"heads": 2, "layers": 1}

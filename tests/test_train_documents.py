@@ -21,8 +21,9 @@ from curate.shards import load_dataset
 from curate.stream.documents import Rule, size_of, taken
 from curate.stream.images import keyed_rng
 from curate.stream.stream import Reading, Share, Stream, StreamError
-from train import model, prepare
+from train import prepare
 from train.config import Config
+from train.models.dual_encoder import build
 
 FLAMINGO = Rule(tokens=2048, images=5, visual_tokens=64, text_tokens=256, start="random", next_image=0.5)
 LAYOUTS = st.lists(st.one_of(st.just(PICTURE), st.integers(0, 300)), max_size=30)
@@ -104,7 +105,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def streamed(manifest: Path, batches: int, **objective: Any) -> Stream:
     """A stream of packs, read so far that each source is gone through more than once."""
     config = Config.model_validate({**TINY, "objective": {**MULTIMODAL, **objective}})
-    prepared = prepare.build(config, model.build(config.model), manifest)
+    prepared = prepare.build(config, build(config.model), manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(threads=1), prepared.packing)
     for _ in range(batches):
         assert not next(stream).replaced
@@ -209,7 +210,7 @@ def test_a_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) 
     assert load_dataset(tmp_path / "pages").samples == 30
     config = Config.model_validate({**TINY, "objective": MULTIMODAL})
     manifest = composed(tmp_path, "sources: [{path: pages}]")
-    prepared = prepare.build(config, model.build(config.model), manifest)
+    prepared = prepare.build(config, build(config.model), manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(max_unreadable=1.0), prepared.packing)
     replaced = [fault for _ in range(24) for fault in next(stream).replaced]
     stream.close()

@@ -16,8 +16,9 @@ from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 from curate import mix
 from curate.stream.served import Realised
 from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
-from train import model, prepare
+from train import prepare
 from train.config import Config
+from train.models.dual_encoder import build
 from train.prepare import Prepared
 
 
@@ -28,7 +29,7 @@ def settings(**objective: Any) -> Config:
 def made(manifest: Path, **objective: Any) -> Prepared:
     torch.manual_seed(0)
     config = settings(**objective)
-    return prepare.build(config, model.build(config.model), manifest)
+    return prepare.build(config, build(config.model), manifest)
 
 
 def batches(manifest: Path, count: int, size: int = 4, share: Share | None = None, **objective: Any) -> list[Batch]:
@@ -273,7 +274,7 @@ def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) 
 def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
     weights = ROOT / "curate" / "weights" / "tiny-clip.safetensors"
     config = Config.model_validate({**TINY, "model": {"clip": str(weights)}, "objective": MULTIMODAL})
-    prepared = prepare.build(config, model.build(config.model), manifest)
+    prepared = prepare.build(config, build(config.model), manifest)
     stream = Stream(manifest, 2, prepared.prepare, Share(), packing=prepared.packing)
     batch = next(stream).tensors
     stream.close()
@@ -288,4 +289,4 @@ def test_pairs_are_not_looked_for_where_there_are_none(manifest: Path, kind: str
     config = Config.model_validate({**TINY, "objective": {"type": "contrastive"}})
     alone = composed(manifest.parent, f"sources: [{{path: {kind}}}]", f"{kind}-pairs.json")
     with pytest.raises(mix.MixtureError, match=f"of kind {kind}, and the contrastive objective takes pairs"):
-        prepare.build(config, model.build(config.model), alone)
+        prepare.build(config, build(config.model), alone)

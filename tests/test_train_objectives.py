@@ -13,9 +13,10 @@ from torch import nn
 from train_samples import TINY
 
 from curate.stream import tokens
-from train import model, objectives, optim
+from train import objectives, optim
 from train.config import Caption, Config, Optim
-from train.language import LanguageModel, rotary, rotated
+from train.models.dual_encoder import ModelError, build, patch_count_and_width
+from train.models.language import LanguageModel, rotary, rotated
 
 LANGUAGE = {"width": 32, "layers": 2, "heads": 2}
 CODE = tokens.text_code("bytes")
@@ -30,7 +31,7 @@ def captioner(train_tower: bool = False) -> objectives.MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = objectives.MultimodalObjective(model.build(settings.model), settings.objective, CODE)
+    objective = objectives.MultimodalObjective(build(settings.model), settings.objective, CODE)
     objectives.set_trained(objective, objective.trained)
     return objective
 
@@ -97,10 +98,10 @@ def test_patches_come_from_vision_transformers_and_resnets_alike(layers: Any) ->
     vision = {"image_size": 32, "width": 32, "head_width": 16, "layers": layers}
     vision |= {"patch_size": 8} if layers == 2 else {}
     clip = dict(TINY["model"]["clip"], vision_cfg=vision)
-    built = model.build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)
+    built = build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)
     visual = built.net.visual
     assert isinstance(visual, nn.Module)
-    assert model.patch_count_and_width(visual, 32) == ((16, 32) if layers == 2 else (1, 32 * 32))
+    assert patch_count_and_width(visual, 32) == ((16, 32) if layers == 2 else (1, 32 * 32))
 
 
 def test_the_language_model_does_not_see_what_comes_after() -> None:
@@ -155,7 +156,7 @@ def test_words_outside_the_vocabulary_share_one_id() -> None:
 
 
 def test_norms_biases_and_the_logit_scale_do_not_decay() -> None:
-    built = model.build(config().model)
+    built = build(config().model)
     optimizer = optim.adamw(built.net, Optim(weight_decay=0.2))
     names = {id(parameter): name for name, parameter in built.net.named_parameters()}
     decayed, spared = ({names[id(p)] for p in group["params"]} for group in optimizer.param_groups)
@@ -214,7 +215,7 @@ def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any
 
 
 def test_the_logit_scale_stays_within_its_bounds() -> None:
-    built = model.build(config().model)
+    built = build(config().model)
     objective = objectives.ContrastiveObjective(built, 100.0)
     built.net.logit_scale.data.fill_(9.0)  # type: ignore[union-attr, operator]
     objective.after_step()
@@ -234,5 +235,5 @@ def test_the_logit_scale_stays_within_its_bounds() -> None:
     ],
 )
 def test_a_model_that_cannot_be_built_says_why(clip: Any, message: str) -> None:
-    with pytest.raises(model.ModelError, match=message):
-        model.build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)
+    with pytest.raises(ModelError, match=message):
+        build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)

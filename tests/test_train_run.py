@@ -19,8 +19,8 @@ from train_samples import MULTIMODAL, TINY, composed, dataset, mixture, of_every
 
 from curate.commit import file_sha256
 from curate.mix.count_tokens import add_text_tokens
-from train import model
 from train.__main__ import main
+from train.models.dual_encoder import export, load_export
 
 CAPTION = {
     "type": "caption",
@@ -408,14 +408,14 @@ def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
         metadata = opened.metadata()
     (file.parent / "open_clip_config.json").write_text(metadata["open_clip_config"])
     theirs = open_clip.create_model(f"local-dir:{file.parent}").eval()
-    ours = model.load_export(file)
+    ours = load_export(file)
     ours.net.eval()
     ids = ours.tokenizer(["a red square on blue"])
     assert metadata["tokenizer"] == "simple:1024"
     with torch.inference_mode():
         assert torch.equal(theirs.encode_text(ids), ours.net.encode_text(ids))  # type: ignore[operator]
     again = tmp_path / "again.safetensors"
-    model.export(ours, again, "fp16")
+    export(ours, again, "fp16")
     assert file_sha256(again) == file_sha256(file)
 
 

@@ -18,10 +18,10 @@ from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, se
 from curate import mix
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Share, Stream
-from train import model, prepare
+from train import prepare
 from train.__main__ import main
 from train.config import Config
-from train.model import ModelError
+from train.models.dual_encoder import ModelError, at_resolution, build, patch_count_and_width
 from train.objectives import MultimodalObjective
 
 RISING = """batch: 16
@@ -39,7 +39,7 @@ def config(objective: dict[str, Any], **changed: Any) -> Config:
 
 def batches(manifest: Path, objective: dict[str, Any], size: int, count: int) -> list[Batch]:
     settings = config(objective)
-    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    prepared = prepare.build(settings, build(settings.model), manifest)
     stream = Stream(manifest, size, prepared.prepare, Share(), packing=prepared.packing)
     try:
         return list(itertools.islice(stream, count))
@@ -75,12 +75,12 @@ def test_a_run_trains_through_a_ramp_of_the_resolution(tmp_path: Path, objective
 
 
 def test_positions_of_another_resolution_are_interpolated_and_their_own_are_left_alone() -> None:
-    visual = model.build(config({"type": "contrastive"}).model).net.visual
+    visual = build(config({"type": "contrastive"}).model).net.visual
     assert isinstance(visual, torch.nn.Module)
-    assert model.at_resolution(visual, 32, "") == {}
-    [grown] = model.at_resolution(visual, 64, "").values()
+    assert at_resolution(visual, 32, "") == {}
+    [grown] = at_resolution(visual, 64, "").values()
     assert grown.shape == (1 + 64, 32)
-    assert model.patch_count_and_width(visual, 64) == (64, 32)
+    assert patch_count_and_width(visual, 64) == (64, 32)
     torch.testing.assert_close(grown[0], visual.positional_embedding[0])  # type: ignore[index]
 
 
@@ -89,7 +89,7 @@ def test_a_resolution_that_changes_the_number_of_an_images_vectors_is_refused(tm
     composed(tmp_path, RISING)
     settings = config({"type": "caption"})
     with pytest.raises(ModelError, match=r"40 pixels has 25 patches, the model's own size 16"):
-        prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
+        prepare.build(settings, build(settings.model), tmp_path / "mixture.json")
 
 
 def test_a_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path
     composed(tmp_path, RISING.replace(", resolution_multiple: 8", ""))
     settings = config({"type": "contrastive"})
     with pytest.raises(ModelError, match="patches have 8 pixels a side, so an image cannot have 33"):
-        prepare.build(settings, model.build(settings.model), tmp_path / "mixture.json")
+        prepare.build(settings, build(settings.model), tmp_path / "mixture.json")
 
 
 LONGER = """seed: 3
@@ -149,7 +149,7 @@ def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losse
     assert losses[4] == pytest.approx(losses[1], rel=1e-3)
     torch.manual_seed(0)
     settings = config(objective)
-    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    prepared = prepare.build(settings, build(settings.model), manifest)
     stream = Stream(manifest, 16, prepared.prepare, Share())
     batch = next(stream).tensors
     stream.close()
@@ -165,14 +165,14 @@ def test_in_mode_accumulate_a_step_is_the_mixtures(tmp_path: Path) -> None:
     settings = config({"type": "caption", "text_length": 24})
     made = composed(tmp_path, FLAMINGO.replace("batch: 4", "batch: 20"))
     with pytest.raises(mix.MixtureError, match=r"every step of 32 samples, and data\.batch_size is 16"):
-        prepare.build(settings, model.build(settings.model), made)
+        prepare.build(settings, build(settings.model), made)
 
 
 def test_the_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
     mixture(tmp_path)
     settings = config({"type": "contrastive"})
     with pytest.raises(mix.MixtureError, match="mode is accumulate, which weighs the losses"):
-        prepare.build(settings, model.build(settings.model), composed(tmp_path, FLAMINGO))
+        prepare.build(settings, build(settings.model), composed(tmp_path, FLAMINGO))
 
 
 def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their_places(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their
     manifest = composed(home, spec + "stages: [{name: one, resolution: {ocr: 64, interleaved: 48}}]")
     settings = config(MULTIMODAL)
     torch.manual_seed(0)
-    prepared = prepare.build(settings, model.build(settings.model), manifest)
+    prepared = prepare.build(settings, build(settings.model), manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
     batch = next(stream).tensors
     stream.close()
@@ -293,4 +293,4 @@ def test_a_stage_that_asks_what_an_objective_has_not_is_refused(
     spec = f"batch: 16\nsources: [{{path: many}}]\nstages: [{{name: one, {stage}}}]"
     settings = config(objective)
     with pytest.raises(mix.MixtureError, match=message):
-        prepare.build(settings, model.build(settings.model), composed(tmp_path, spec))
+        prepare.build(settings, build(settings.model), composed(tmp_path, spec))

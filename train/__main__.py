@@ -61,7 +61,8 @@ class After:
 
 
 def _train(manifest: Path, config: Config, out: Path, resume: str, after: After) -> None:
-    from train import evaluate, loop, model, ranks
+    from train import evaluate, loop, ranks
+    from train.models import dual_encoder
 
     if config.objective.type != "contrastive" and (after.export or after.evaluate):
         raise ValueError("--export and --evaluate are for a dual encoder; others' weights are in their checkpoints")
@@ -73,7 +74,7 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
         return
     summary = outcome.summary
     if after.export is not None:
-        model.export(outcome.clip, after.export, after.precision)
+        dual_encoder.export(outcome.clip, after.export, after.precision)
         summary["export"] = str(after.export)
     if after.evaluate is not None:
         summary["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()

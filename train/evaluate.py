@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from curate.mix.content import own_text
 from curate.stream import images
 from curate.stream.stream import Shelf
-from train import model
-from train.model import Clip
+from train.models.dual_encoder import Clip, normalised
 
 BATCH = 64
 KS = (1, 5, 10)
@@ -98,7 +97,7 @@ def _embed(clip: Clip, shelf: Shelf, rows: int) -> tuple[Tensor, Tensor, list[st
     captions: list[str] = []
     with torch.inference_mode():
         for images_BCHW, texts in _batches(shelf, rows, clip.size_px):
-            pictures = model.normalised(images_BCHW.to(device))
+            pictures = normalised(images_BCHW.to(device))
             image_parts.append(F.normalize(clip.net.encode_image(pictures), dim=-1).float().cpu())  # type: ignore[operator]
             ids_BT = clip.tokenizer(texts).to(device)
             text_parts.append(F.normalize(clip.net.encode_text(ids_BT), dim=-1).float().cpu())  # type: ignore[operator]

@@ -24,10 +24,10 @@ from curate.commit import commit_text
 from curate.stream.served import Realised
 from curate.stream.stages import Stages
 from curate.stream.stream import Reading, Share, Stream
-from train import checkpoint, model, optim, prepare
+from train import checkpoint, optim, prepare
 from train.checkpoint import Progress
 from train.config import Config, Contrastive, digest, trained
-from train.model import Clip
+from train.models.dual_encoder import Clip, build
 from train.objectives import MultimodalObjective, Objective, set_trained
 from train.ranks import Ranks
 
@@ -52,7 +52,7 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     """Train to the last step, from the newest checkpoint below `out` if there is one. Raises ValueError, TrainError."""
     torch.set_num_threads(config.run.cpu_threads)
     torch.manual_seed(config.seed)
-    clip = model.build(config.model)
+    clip = build(config.model)
     prepared = prepare.build(config, clip, manifest)
     objective = prepared.objective
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]

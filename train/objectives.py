@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from curate.stream.packing import attends
 from curate.stream.tokens import TextCode
-from train import model
 from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
-from train.language import LanguageModel
-from train.model import Clip
+from train.models.dual_encoder import Clip, ModelError, at_resolution, normalised, patch_count_and_width, patches
+from train.models.language import LanguageModel
 from train.ranks import gathered
 
 Parts = Mapping[str, list[nn.Parameter]]
@@ -61,10 +60,10 @@ class ContrastiveObjective(nn.Module):
         """Raise ModelError if the image tower cannot take images of that size."""
         with torch.no_grad():
             try:
-                changed = model.at_resolution(self._visual, size_px, "")
+                changed = at_resolution(self._visual, size_px, "")
                 functional_call(self._visual, changed, (torch.zeros(1, 3, size_px, size_px),))
             except (RuntimeError, AssertionError) as err:
-                raise model.ModelError(f"the image tower cannot take images of {size_px} pixels: {err}") from err
+                raise ModelError(f"the image tower cannot take images of {size_px} pixels: {err}") from err
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
         """Pairs, of all sources together."""
@@ -72,8 +71,8 @@ class ContrastiveObjective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Sum of the losses of this rank's pairs, scaled: their number times the mean over all ranks' pairs."""
-        changed = model.at_resolution(self._visual, batch["image"].shape[-1], "visual.")
-        given = model.normalised(batch["image"]), batch["text"]
+        changed = at_resolution(self._visual, batch["image"].shape[-1], "visual.")
+        given = normalised(batch["image"]), batch["text"]
         images_BD, texts_BD, scale = functional_call(self.net, changed, given)[:3]
         loss = contrastive_loss(gathered(images_BD.float()), gathered(texts_BD.float()), scale.float())
         loss = loss * len(images_BD)
@@ -100,7 +99,7 @@ class MultimodalObjective(nn.Module):
         assert isinstance(visual, nn.Module)
         self.tower = visual
         self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
-        patch_count, width = model.patch_count_and_width(self.tower, clip.size_px)
+        patch_count, width = patch_count_and_width(self.tower, clip.size_px)
         self.pooled = settings.visual_tokens is not None
         self.visual_tokens = settings.visual_tokens or patch_count
         self.connector = Mlp(width, language.width, settings.visual_tokens)
@@ -118,9 +117,9 @@ class MultimodalObjective(nn.Module):
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if images of that size would become another number of vectors."""
-        patch_count, _ = model.patch_count_and_width(self.tower, size_px)
+        patch_count, _ = patch_count_and_width(self.tower, size_px)
         if not self.pooled and patch_count != self.visual_tokens:
-            raise model.ModelError(
+            raise ModelError(
                 f"an image of {size_px} pixels has {patch_count} patches, the model's own size {self.visual_tokens};"
                 " say objective.visual_tokens, a number that images of every stage are averaged to"
             )
@@ -154,7 +153,7 @@ class MultimodalObjective(nn.Module):
         parts = []
         for images in found:
             with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-                patches_NPD = model.patches(self.tower, model.normalised(images.flatten(0, -4)))
+                patches_NPD = patches(self.tower, normalised(images.flatten(0, -4)))
             parts.append(self.connector(patches_NPD))
         vectors_NVD: Tensor = torch.cat(parts)
         return vectors_NVD[batch["order"]] if "order" in batch else vectors_NVD

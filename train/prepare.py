@@ -25,7 +25,7 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import Tokenizer
 from train.config import Caption, Config, Contrastive, Data, Multimodal
-from train.model import Clip
+from train.models.dual_encoder import Clip
 from train.objectives import ContrastiveObjective, MultimodalObjective, Objective
 
 

@@ -1,0 +1,1 @@
+"""Models, whole: the dual encoder and the language model."""
