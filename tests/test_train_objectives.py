@@ -13,10 +13,13 @@ from torch import nn
 from train_samples import TINY
 
 from curate.stream import tokens
-from train import objectives, optim
+from train import optim
 from train.config import Caption, Config, Optim
 from train.models.dual_encoder import ModelError, build, patch_count_and_width
 from train.models.language import LanguageModel, rotary, rotated
+from train.objectives.choice import set_trained
+from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
+from train.objectives.multimodal import MultimodalObjective
 
 LANGUAGE = {"width": 32, "layers": 2, "heads": 2}
 CODE = tokens.text_code("bytes")
@@ -27,12 +30,12 @@ def config(**changed: Any) -> Config:
     return Config.model_validate({**TINY, **changed})
 
 
-def captioner(train_tower: bool = False) -> objectives.MultimodalObjective:
+def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = objectives.MultimodalObjective(build(settings.model), settings.objective, CODE)
-    objectives.set_trained(objective, objective.trained)
+    objective = MultimodalObjective(build(settings.model), settings.objective, CODE)
+    set_trained(objective, objective.trained)
     return objective
 
 
@@ -54,7 +57,7 @@ def test_the_contrastive_loss_is_open_clips() -> None:
 
     images, texts = (nn.functional.normalize(torch.randn(7, 16), dim=-1) for _ in range(2))
     scale = torch.tensor(14.0)
-    torch.testing.assert_close(objectives.contrastive_loss(images, texts, scale), ClipLoss()(images, texts, scale))
+    torch.testing.assert_close(contrastive_loss(images, texts, scale), ClipLoss()(images, texts, scale))
 
 
 def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> None:
@@ -216,7 +219,7 @@ def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any
 
 def test_the_logit_scale_stays_within_its_bounds() -> None:
     built = build(config().model)
-    objective = objectives.ContrastiveObjective(built, 100.0)
+    objective = ContrastiveObjective(built, 100.0)
     built.net.logit_scale.data.fill_(9.0)  # type: ignore[union-attr, operator]
     objective.after_step()
     assert built.net.logit_scale.detach().item() == pytest.approx(math.log(100))  # type: ignore[union-attr, operator]

@@ -22,7 +22,7 @@ from train import prepare
 from train.__main__ import main
 from train.config import Config
 from train.models.dual_encoder import ModelError, at_resolution, build, patch_count_and_width
-from train.objectives import MultimodalObjective
+from train.objectives.multimodal import MultimodalObjective
 
 RISING = """batch: 16
 sources: [{path: many}, {path: few}]

@@ -28,7 +28,8 @@ from train import checkpoint, optim, prepare
 from train.checkpoint import Progress
 from train.config import Config, Contrastive, digest, trained
 from train.models.dual_encoder import Clip, build
-from train.objectives import MultimodalObjective, Objective, set_trained
+from train.objectives.choice import Objective, set_trained
+from train.objectives.multimodal import MultimodalObjective
 from train.ranks import Ranks
 
 METRICS = "metrics.jsonl"

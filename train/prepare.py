@@ -26,7 +26,9 @@ from curate.stream.stages import Stages
 from curate.stream.tokens import Tokenizer
 from train.config import Caption, Config, Contrastive, Data, Multimodal
 from train.models.dual_encoder import Clip
-from train.objectives import ContrastiveObjective, MultimodalObjective, Objective
+from train.objectives.choice import Objective
+from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.multimodal import MultimodalObjective
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Objectives: what a batch costs, and how its loss is made of parts."""

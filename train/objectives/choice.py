@@ -1,0 +1,21 @@
+"""What is minimised: the contrastive loss of pairs, or the loss of texts given the images before them.
+
+An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
+what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
+so that its loss does not depend on how a batch was cut. How samples become its tensors is `train.prepare`.
+"""
+
+from __future__ import annotations
+
+from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.multimodal import MultimodalObjective
+
+Objective = ContrastiveObjective | MultimodalObjective
+
+
+def set_trained(objective: Objective, names: frozenset[str]) -> None:
+    """Train these parts from now on, and no others."""
+    for name, parameters in objective.parts().items():
+        for parameter in parameters:
+            parameter.requires_grad_(name in names)
+    objective.train(objective.training)
