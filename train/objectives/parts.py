@@ -1,4 +1,4 @@
-"""The parts of a loss: sums and counts, so that it does not depend on how a batch was cut."""
+"""The parts of an objective: what a stage may train, by name."""
 
 from __future__ import annotations
 
