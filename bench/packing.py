@@ -23,21 +23,21 @@ from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS
 from curate.mix.spec import Entry
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
-from curate.stream.batches import Packing, Packs
-from curate.stream.documents import Rule
-from curate.stream.packing import Limits, Pack, waste
+from curate.stream.batches import PackBatchSampler, Packing
+from curate.stream.documents import CutRule
+from curate.stream.packing import Pack, PackLimits, waste
 from curate.stream.prompts import Wording
 from curate.stream.reading import Share
-from curate.stream.sample_lengths import Lengths
+from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import text_code
-from train.prepare import Rules
+from train.prepare import StageRules
 
 SAMPLES: dict[Kind, int] = {"caption": 40_000, "interleaved": 30_000, "text": 10_000}
 WEIGHTS: dict[Kind, float] = {"caption": 0.45, "interleaved": 0.45, "text": 0.10}
 SCHEMA = pa.schema([(TEXT_TOKENS, pa.int32()), (IMAGES, pa.int32()), (LAYOUT, pa.list_(pa.int32()))])
-RULES = {"MM1": Rule(4096, 16, 144), "Flamingo": Rule(4096, 5, 144, 256, "random", 0.5)}
+RULES = {"MM1": CutRule(4096, 16, 144), "Flamingo": CutRule(4096, 5, 144, 256, "random", 0.5)}
 WINDOWS = (256, 1024, 4096, 16384)
 RUNS = 5
 
@@ -70,7 +70,7 @@ def datasets(home: Path) -> Path:
     return home / "mixture.json"
 
 
-def first_come(packs: list[Pack], limits: Limits) -> float:
+def first_come(packs: list[Pack], limits: PackLimits) -> float:
     """The waste where documents are packed in the order in which they come, a new pack where one does not fit."""
     sized = {p: n for pack in packs for p, *n in zip(pack.positions, pack.tokens, pack.images, strict=True)}
     count, tokens, images = 1, 0, 0
@@ -87,10 +87,10 @@ def measured(path: Path) -> Iterator[dict[str, object]]:
     manifest = mix.load(path)
     stages, wording = Stages(manifest, 224), Wording(manifest, 0)
     for name, rule in RULES.items():
-        sizes = Sizes(wording, text_code("bytes"), Rules(stages, rule), Lengths(manifest, path))
+        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(manifest, path))
         for size in WINDOWS:
-            limits = Limits(window=size)
-            course = Packs(Packing(sizes, stages, limits), 1, Share())
+            limits = PackLimits(window=size)
+            course = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())
             packs, times = list[Pack](), []
             for number in range(RUNS + 1):
                 begun = time.perf_counter()

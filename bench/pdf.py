@@ -10,7 +10,7 @@ the ways take turns file by file, and the processor time of the fastest of --run
 - pypdfium2, characters: `get_text_range` and `get_charbox` for each character: what words could be made from.
 - curate.pdf: `read_text`, in this process: words, their boxes, lines, columns, text.
 - curate.pdf with pictures and lines: the same with `objects`.
-- curate.pdf, guarded: `Guard.look`, both by a child process, over a pipe; the time of both processes, the start too.
+- curate.pdf, guarded: `PdfGuard.look`, both by a child process, over a pipe; the time of both processes, the start too.
 
 Then --pages pages are read by `read_text` and `objects`, round and round, and the resident memory is told as it goes.
 """
@@ -30,7 +30,7 @@ from typing import Any
 
 import pypdfium2
 
-from curate.pdf import Guard, Page, PdfLimits, objects, open_pdf, read_text
+from curate.pdf import PdfGuard, PdfLimits, PdfPage, objects, open_pdf, read_text
 from pipelines.materials.packages import fetch
 
 MATERIALS = ("installation-guide-amd64", "texlive-publishers-doc")
@@ -63,7 +63,7 @@ def bare(boxes: Callable[[Any], object]) -> Callable[[bytes], int]:
     return read
 
 
-def ours(look: Callable[[Page], object]) -> Callable[[bytes], int]:
+def ours(look: Callable[[PdfPage], object]) -> Callable[[bytes], int]:
     """Each page as `look` looks at it."""
 
     def read(data: bytes) -> int:
@@ -99,7 +99,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def guarded(files: list[bytes]) -> None:
-    guard = Guard(PdfLimits())
+    guard = PdfGuard(PdfLimits())
     for data in files:
         for number in range(guard.pages(data)):
             guard.look(data, number)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.pool import columns
-from curate.pool.columns import ColumnsFile, Grown, Joined, write_columns
+from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, MergedColumn, write_columns
 
 SCHEMA = pa.schema([("row", pa.int32()), ("said", pa.list_(pa.string()))])
 ROWS = st.lists(st.integers(0, 300), unique=True, max_size=80).map(sorted)
@@ -68,13 +68,13 @@ def test_rows_let_in_later_join_those_that_were_there_as_if_all_had_been_compute
 ) -> None:
     write_columns([table(old)], SCHEMA, path := tmp_path / "c.parquet")
     before = path.stat().st_ino, path.stat().st_mtime_ns
-    with Grown(path, SCHEMA, ColumnsFile(path)) as grown:
+    with IncrementalColumnsWriter(path, SCHEMA, ColumnsFile(path)) as grown:
         for start in range(0, 301, step):
             rows = [row for row in admitted if start <= row < start + step]
             missing = grown.missing(rows)
             fresh = table(missing) if missing else None
             if missing:
-                joined = Joined(ColumnsFile(path).column("said"), missing, table(missing)["said"])
+                joined = MergedColumn(ColumnsFile(path).column("said"), missing, table(missing)["said"])
                 assert joined.take(rows).to_pylist() == table(rows)["said"].to_pylist()
             grown.add(start, start + step, fresh)
     both = sorted({*old, *admitted})
@@ -84,8 +84,8 @@ def test_rows_let_in_later_join_those_that_were_there_as_if_all_had_been_compute
 
 
 def test_what_has_just_been_computed_is_null_where_no_row_is() -> None:
-    assert Joined(None, [5, 9], table([5, 9])["said"]).take([9, 7, 5]).to_pylist() == [["9"] * 0, None, None]
-    assert Joined(None, [7, 8], table([7, 8])["said"]).take([8, 6, 7]).to_pylist() == [["8"] * 2, None, ["7"]]
+    assert MergedColumn(None, [5, 9], table([5, 9])["said"]).take([9, 7, 5]).to_pylist() == [["9"] * 0, None, None]
+    assert MergedColumn(None, [7, 8], table([7, 8])["said"]).take([8, 6, 7]).to_pylist() == [["8"] * 2, None, ["7"]]
 
 
 def test_columns_that_are_written_anew_are_read_to_the_end_as_they_were(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_columns_that_are_written_anew_are_read_to_the_end_as_they_were(tmp_path
 
 def test_columns_that_were_not_finished_are_not_there(tmp_path: Path) -> None:
     stopped = pytest.raises(ZeroDivisionError)
-    with stopped, Grown(tmp_path / "c.parquet", SCHEMA, None) as grown:
+    with stopped, IncrementalColumnsWriter(tmp_path / "c.parquet", SCHEMA, None) as grown:
         grown.add(0, 64 // len(list(tmp_path.glob("*.parquet"))), table([1, 2, 3]))
     assert not list(tmp_path.iterdir())
 

@@ -13,17 +13,17 @@ import pytest
 
 from curate.commit import dump_json
 from pipelines.demo.server import PortTakenError, serve
-from pipelines.demo.web import Answer, DemoWeb
+from pipelines.demo.web import DemoWeb, WebAnswer
 
 ANSWERS = {
-    "/a.png": Answer(file="a.png"),
-    "/a.jpg": Answer(file="a.png", content_type="image/jpeg"),
-    "/mine.png": Answer(file="a.png", headers={"X-Robots-Tag": "noai"}),
-    "/gone.png": Answer("status", status=410),
-    "/flaky.png": Answer("flaky", "a.png", status=503),
-    "/old.png": Answer("moved", location="/a.png"),
-    "/hang.png": Answer("hang"),
-    "/drip.png": Answer("drip"),
+    "/a.png": WebAnswer(file="a.png"),
+    "/a.jpg": WebAnswer(file="a.png", content_type="image/jpeg"),
+    "/mine.png": WebAnswer(file="a.png", headers={"X-Robots-Tag": "noai"}),
+    "/gone.png": WebAnswer("status", status=410),
+    "/flaky.png": WebAnswer("flaky", "a.png", status=503),
+    "/old.png": WebAnswer("moved", location="/a.png"),
+    "/hang.png": WebAnswer("hang"),
+    "/drip.png": WebAnswer("drip"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, Workplace
 
 from curate.shards import ShardReader, load_dataset
-from pipelines.materials.documents import CHAPTERS, GUIDES, PAGES, Prepared, prepare
+from pipelines.materials.documents import CHAPTERS, GUIDES, PAGES, PreparedDocuments, prepare
 from pipelines.materials.packages import MaterialUnavailableError
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ SUBSET = {PAGES: "gimp-tool-[a-f]*.html", GUIDES: "en.pdf", CHAPTERS: "ch0[1-4]*
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PreparedDocuments]:
     folder = tmp_path_factory.mktemp("documents")
     try:
         return folder / "source", prepare(folder)
@@ -30,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
 
 
 @pytest.fixture(scope="module")
-def made(source: tuple[Path, Prepared], make_place: Any) -> Workplace:
+def made(source: tuple[Path, PreparedDocuments], make_place: Any) -> Workplace:
     """The three recipes, run on a part of each source."""
     place: Workplace = make_place("curated")
     for name, pattern in SUBSET.items():
@@ -59,9 +59,9 @@ def samples(place: Workplace, recipe: str) -> list[tuple[dict[str, Any], dict[st
     return found
 
 
-def test_everything_that_the_packages_hold_is_laid_down(source: tuple[Path, Prepared]) -> None:
+def test_everything_that_the_packages_hold_is_laid_down(source: tuple[Path, PreparedDocuments]) -> None:
     folder, counted = source
-    assert counted == Prepared(pages=685, pictures=2050, guides=18, chapters=75)
+    assert counted == PreparedDocuments(pages=685, pictures=2050, guides=18, chapters=75)
     assert len(list((folder / GUIDES).glob("*.pdf"))) == 18
     assert prepare(folder.parent) == counted  # and done once
 

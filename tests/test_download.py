@@ -21,7 +21,7 @@ from hostile import JPEG, Site, cut_off, endless, hang, hang_up, head, late, non
 from pydantic import ValidationError
 
 from curate.download import Downloader, DownloadSettings, Fetched, sniff
-from curate.download.guard import Guard, PrivateAddressError
+from curate.download.guard import AddressGuard, PrivateAddressError
 from curate.download.transport import backoff_s, seconds_to_wait
 
 
@@ -128,7 +128,7 @@ def test_an_address_in_disguise_reaches_nobody(site: Site, host: str) -> None:
 
 
 def test_the_address_that_is_connected_to_is_checked_whatever_a_name_resolved_to_before() -> None:
-    guard = Guard(["10.1.0.0/16"])
+    guard = AddressGuard(["10.1.0.0/16"])
     for address in ("127.0.0.1", "10.2.0.1", "::1", "::ffff:10.2.0.1", "fe80::1%lo"):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with pytest.raises(PrivateAddressError):

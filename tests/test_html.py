@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curate.html import Limits, Page, PageError, parse
+from curate.html import HtmlLimits, HtmlPage, PageError, parse
 from curate.ops.extract.html import html_document
 from curate.ops.spec import Failed
 
@@ -19,11 +19,11 @@ STORY = (
 URL = "https://example.org/a/b.html"
 
 
-def page(body: str, url: str | None = URL, head: str = "<title>T</title>") -> Page:
+def page(body: str, url: str | None = URL, head: str = "<title>T</title>") -> HtmlPage:
     return parse(f"<html><head>{head}</head><body>{body}</body></html>".encode(), url)
 
 
-def shown(found: Page) -> list[str]:
+def shown(found: HtmlPage) -> list[str]:
     """Texts as they are, images as `[url]`."""
     return [each["text"] or f"[{each['url']}]" for each in found.segments]
 
@@ -37,9 +37,9 @@ def image(body: str) -> dict[str, Any]:
     return found
 
 
-def refusal(data: bytes, limits: Limits | None = None) -> str:
+def refusal(data: bytes, limits: HtmlLimits | None = None) -> str:
     with pytest.raises(PageError) as refused:
-        parse(data, URL, None, limits or Limits())
+        parse(data, URL, None, limits or HtmlLimits())
     return refused.value.error
 
 
@@ -275,7 +275,7 @@ def test_in_a_folder_links_are_paths_that_never_leave_it(origin: str, link: str,
 def test_a_data_url_is_kept_up_to_its_limit() -> None:
     link = "data:image/png;base64," + "A" * 1000
     assert urls(f"<img src='{link}'>") == [link]
-    found = parse(f"{STORY}<img src='{link}'>".encode(), URL, None, Limits(max_data_url_chars=500))
+    found = parse(f"{STORY}<img src='{link}'>".encode(), URL, None, HtmlLimits(max_data_url_chars=500))
     assert (found.images, found.images_left_out) == (0, 1)
 
 
@@ -343,8 +343,8 @@ def test_what_cannot_be_read_as_a_page_has_a_named_error(data: bytes, error: str
 
 
 def test_a_page_above_the_limits_is_refused() -> None:
-    assert refusal(b"<p>" + b"x" * 1000, Limits(max_bytes=1000)) == "page_too_large"
-    assert refusal(b"<p>x" * 1001, Limits(max_tags=1000)) == "too_many_tags"
+    assert refusal(b"<p>" + b"x" * 1000, HtmlLimits(max_bytes=1000)) == "page_too_large"
+    assert refusal(b"<p>x" * 1001, HtmlLimits(max_tags=1000)) == "too_many_tags"
 
 
 BOMBS = {

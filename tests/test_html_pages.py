@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.html import Page, parse
+from curate.html import HtmlPage, parse
 from pipelines.materials.packages import MaterialUnavailableError, fetch
 
 PAGES = Path(__file__).parent / "pages"
@@ -25,7 +25,7 @@ def words(text: str) -> Counter[str]:
     return Counter(word.lower() for word in _WORD.findall(text))
 
 
-def kept(page: Page) -> str:
+def kept(page: HtmlPage) -> str:
     """The text of a page and what stands below its images."""
     return "\n".join(each["text"] or each["caption"] or "" for each in page.segments)
 
@@ -113,11 +113,11 @@ def manual() -> Path:
         pytest.skip(f"the manual cannot be had: {err}")
 
 
-def read(name: str) -> Page:
+def read(name: str) -> HtmlPage:
     return parse((manual() / name).read_bytes(), name)
 
 
-def lines_of(page: Page) -> list[str]:
+def lines_of(page: HtmlPage) -> list[str]:
     """Every line of text as a reader takes it up, and `#path` for an image below images/."""
     lines: list[str] = []
     for each in page.segments:
@@ -127,7 +127,7 @@ def lines_of(page: Page) -> list[str]:
     return lines
 
 
-def images_of(page: Page) -> list[str]:
+def images_of(page: HtmlPage) -> list[str]:
     return [each["url"].removeprefix("images/") for each in page.segments if each["type"] == "image"]
 
 

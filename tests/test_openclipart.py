@@ -18,9 +18,9 @@ from curate.recipe.resolve import load
 from pipelines.materials.openclipart import (
     MAX_DEPTH,
     MAX_TEXT_CHARACTERS,
-    Prepared,
+    ClipartCard,
+    PreparedClipart,
     RefusedDrawingError,
-    Said,
     lay_down,
     prepare,
     read_drawing,
@@ -47,7 +47,7 @@ def svg(title: str = "A froogy", keywords: tuple[str, ...] = ("frog",), before: 
   </rdf:RDF></metadata><title>not this one</title><path d="M0 0"/></svg>"""
 
 
-def read(tmp_path: Path, text: str | bytes) -> Said:
+def read(tmp_path: Path, text: str | bytes) -> ClipartCard:
     path = tmp_path / "x.svg"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_drawing(path)
@@ -62,11 +62,13 @@ def refusal(tmp_path: Path, text: str | bytes) -> str:
 def test_a_drawing_tells_its_title_keywords_and_author_typing_errors_and_all(tmp_path: Path) -> None:
     said = read(tmp_path, svg("2 deda  froggs &amp; a skewl", ("squeleton", "marsh land")))
     license = "http://web.resource.org/cc/PublicDomain"
-    assert said == Said("2 deda  froggs & a skewl", ("squeleton", "marsh land"), "Nothing more...", "Ann", license)
+    assert said == ClipartCard(
+        "2 deda  froggs & a skewl", ("squeleton", "marsh land"), "Nothing more...", "Ann", license
+    )
 
 
 def test_a_drawing_without_metadata_has_no_title_and_is_no_error(tmp_path: Path) -> None:
-    assert read(tmp_path, "<svg><title>drawn in a hurry</title></svg>") == Said()
+    assert read(tmp_path, "<svg><title>drawn in a hurry</title></svg>") == ClipartCard()
 
 
 def test_an_old_encoding_is_understood(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_text_counts_the_rows_that_share_it_over_all_shards(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedClipart:
     try:
         return prepare(tmp_path_factory.mktemp("openclipart"))
     except MaterialUnavailableError as err:
@@ -164,7 +166,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def summary(prepared: Prepared) -> run.Summary:
+def summary(prepared: PreparedClipart) -> run.Summary:
     out = prepared.images.parents[1]
     places = [f"out={out}", f"source.path={prepared.images}", f"source.captions={prepared.captions}"]
     return run.run(load(RECIPE, places), workers=0)
@@ -177,7 +179,7 @@ def header() -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.slow
-def test_openclipart_is_laid_down_whole_and_only_once(prepared: Prepared) -> None:
+def test_openclipart_is_laid_down_whole_and_only_once(prepared: PreparedClipart) -> None:
     assert (prepared.rows, prepared.pairs, prepared.pictures_alone, prepared.drawings_alone) == (7459, 6899, 1, 559)
     assert prepared.refused == {}
     rows = [json.loads(line) for line in prepared.captions.read_text(encoding="utf-8").splitlines()]

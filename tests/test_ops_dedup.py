@@ -224,7 +224,7 @@ def test_each_named_representative_agrees_with_its_copy_directly(tmp_path: Path)
             _, view, inverse = look.closest(*(look.descriptors(row) for row in rows))
             place = look.align(rows[0].luma, rows[1].luma, look.starts(view, inverse))
             left = look.differences(*rows, place)
-            assert look.same_picture(left, look.Limits(0.95, 12.0)).all()
+            assert look.same_picture(left, look.MatchLimits(0.95, 12.0)).all()
             assert left.similarity[0] == pytest.approx(verdict.similarity)
 
 
@@ -320,7 +320,7 @@ def test_a_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: 
     beside_the_line = np.array([[0.9, 0.05, 1.0, 0.0]], np.float32)
     left = look.differences(*sides, beside_the_line)
     assert left.similarity > 0.95, "without the line they are one picture"
-    assert not look.same_picture(left, look.Limits(0.95, 12.0))
+    assert not look.same_picture(left, look.MatchLimits(0.95, 12.0))
 
 
 @pytest.mark.slow

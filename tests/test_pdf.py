@@ -17,9 +17,9 @@ from pdfs import line, lines, pdf, stream, wide
 from PIL import Image
 
 from curate.pdf import (
-    Guard,
     PageText,
     PdfError,
+    PdfGuard,
     PdfLimits,
     count_pages,
     covered,
@@ -47,9 +47,9 @@ def refused(data: bytes, limits: PdfLimits | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def guard() -> Iterator[Guard]:
+def guard() -> Iterator[PdfGuard]:
     """A guard that gives a page a second and half a gigabyte."""
-    found = Guard(PdfLimits(), seconds=1, memory_bytes=1 << 30)
+    found = PdfGuard(PdfLimits(), seconds=1, memory_bytes=1 << 30)
     yield found
     found.close()
 
@@ -312,27 +312,27 @@ def unpacks_to(size: int) -> bytes:
     return pdf("", more=more).replace(b"/Contents 11 0 R", b"/Contents 51 0 R")
 
 
-def test_drawings_within_drawings_without_end_are_given_up_in_time(guard: Guard) -> None:
+def test_drawings_within_drawings_without_end_are_given_up_in_time(guard: PdfGuard) -> None:
     with pytest.raises(PdfError) as error:
         guard.look(nested_forms(12, 20), 0)
     assert error.value.error in ("pdf_timeout", "pdf_crashed")
     assert guard.pages(pdf("", "")) == 2
 
 
-def test_a_page_that_unpacks_to_gigabytes_is_given_up(guard: Guard) -> None:
+def test_a_page_that_unpacks_to_gigabytes_is_given_up(guard: PdfGuard) -> None:
     with pytest.raises(PdfError) as error:
         guard.look(unpacks_to(600 << 20), 0)
     assert error.value.error in ("pdf_timeout", "pdf_crashed")
     assert guard.look(pdf(line("well again", 72, 700)), 0).text.text == "well again"
 
 
-def test_a_file_that_claims_a_million_pages_costs_nothing(guard: Guard) -> None:
+def test_a_file_that_claims_a_million_pages_costs_nothing(guard: PdfGuard) -> None:
     claims = pdf("").replace(b"/Count 1 ", b"/Count 1000000 ")
     with pytest.raises(PdfError, match="too_many_pages"):
         guard.pages(claims)
 
 
-def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(guard: Guard) -> None:
+def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(guard: PdfGuard) -> None:
     depth = 30_000
     more = {100 + n: b"<< /Type /Pages /Count 1 /Kids [%d 0 R] >>" % (101 + n) for n in range(depth)}
     more[100 + depth] = b"<< /Type /Page /MediaBox [0 0 9 9] >>"
@@ -342,13 +342,13 @@ def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(
     assert error.value.error == "damaged_page"
 
 
-def test_a_page_tree_that_is_a_loop_ends(guard: Guard) -> None:
+def test_a_page_tree_that_is_a_loop_ends(guard: PdfGuard) -> None:
     data = pdf("").replace(b"/Kids [10 0 R]", b"/Kids [ 2 0 R]")
     with pytest.raises(PdfError):
         guard.look(data, 0)
 
 
-def test_what_the_guard_reads_is_what_is_read_without_it(guard: Guard) -> None:
+def test_what_the_guard_reads_is_what_is_read_without_it(guard: PdfGuard) -> None:
     data = pdf(line("one", 72, 700), lines(["an exam-", "ple of words"], 72, 700) + "72 500 400 0.5 re f\n")
     for number in (1, 0, 1):
         look, bare = guard.look(data, number), layer(data, number)
@@ -361,7 +361,7 @@ def test_what_the_guard_reads_is_what_is_read_without_it(guard: Guard) -> None:
     assert (width, height) == (309, 400)
 
 
-def test_a_page_fails_alone_even_when_reading_it_ends_the_process_that_reads(guard: Guard) -> None:
+def test_a_page_fails_alone_even_when_reading_it_ends_the_process_that_reads(guard: PdfGuard) -> None:
     good = pdf(line("good", 72, 700))
     bomb = nested_forms(12, 20)
     outcomes = []

@@ -12,7 +12,7 @@ from conftest import ROOT, Workplace, errors
 from jsonschema import Draft202012Validator
 
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import chained, load, resolve
+from curate.recipe.resolve import assign_fingerprints, load, resolve
 from curate.settings import SettingsError
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -108,7 +108,7 @@ def test_sizes_may_be_written_with_a_unit(place: Workplace, said: Any, number: i
 def test_the_fingerprint_of_a_column_changes_with_a_knob_and_not_with_a_rule(place: Workplace) -> None:
     def key(**step: Any) -> str:
         found = load(place.recipe(steps=[{"op": "image_size"} | step]))
-        return chained(resolve(found), "pool")[0].key
+        return assign_fingerprints(resolve(found), "pool")[0].key
 
     assert key() == key(keep={"width": {"min": 5}}) == key(name="again") == key(**{"with": {"max_side_px": 30_000}})
     assert key() != key(**{"with": {"max_side_px": 29_999}})

@@ -28,13 +28,13 @@ from curate.shards import (
     ShardReader,
     UnreachableError,
     attach,
-    described,
-    fetched,
+    attach_cached,
+    fetch_dataset_json,
     load_dataset,
     remote,
     verify_shard,
 )
-from curate.stream.reading import Readers, Shelf
+from curate.stream.reading import DatasetReader, ShardReaderCache
 from curate.stream.resize import Fit
 from curate.stream.stream import Reading, Stream, StreamError
 from pipelines.cli.main import main
@@ -277,7 +277,7 @@ def test_a_tar_that_changed_on_a_web_server_is_refused(
 ) -> None:
     folder = dataset(tmp_path / "web" / "one", 20, seed=9, shards=1)
     with http_server(tmp_path / "web") as port:
-        here = fetched(f"http://127.0.0.1:{port}/one")
+        here = attach_cached(f"http://127.0.0.1:{port}/one")
         info, tar = load_dataset(here).shards[0], folder / "00000.tar"
         with ShardReader(tar) as reader:
             place = reader.parts(7)[0].offset
@@ -346,14 +346,14 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     with pytest.raises(
         ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"
     ):  # a library that is not there
-        described("oci://a")
+        fetch_dataset_json("oci://a")
 
 
 def test_many_that_want_a_dataset_at_once_fetch_it_once(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
 ) -> None:
     with ThreadPoolExecutor(6) as pool:
-        folders = set(pool.map(lambda _: fetched("s3://bucket/many"), range(6)))
+        folders = set(pool.map(lambda _: attach_cached("s3://bucket/many"), range(6)))
     assert len(folders) == 1
     got = [name for name, ranged, _ in store[1].asked if name.startswith("GET") and name.endswith(".arrow")]
     assert len(got) == 2
@@ -413,11 +413,11 @@ def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     cache = ShardCache(attached.parent / "cache", 0)
-    shelf = Shelf("few", attached.parent / "few", cache)
+    shelf = DatasetReader("few", attached.parent / "few", cache)
     first = shelf.read_many([1, 4])
     assert cache.used_bytes() == 0
     cache.budget_bytes = 1 << 30
-    remote.fetch_ahead(shelf.folder, shelf.shards[0], cache, (), lambda: True)
+    remote.prefetch_shard(shelf.folder, shelf.shards[0], cache, (), lambda: True)
     store[1].asked.clear()
     assert shelf.read_many([1, 4]) == first and store[1].asked == []
     shelf.close()
@@ -448,8 +448,8 @@ def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(i
 def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
-    cache, readers = ShardCache(attached.parent / "cache", 1 << 30), Readers(9)
-    shelf = Shelf("many", attached.parent / "many", cache, readers)
+    cache, readers = ShardCache(attached.parent / "cache", 1 << 30), ShardReaderCache(9)
+    shelf = DatasetReader("many", attached.parent / "many", cache, readers)
     shelf.read_many([0, 40])
     for file in cache.folder.glob("*.tar"):
         file.unlink()

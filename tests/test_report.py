@@ -370,7 +370,7 @@ def test_a_page_is_shown_so_large_that_its_layout_can_be_seen() -> None:
     st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_a_histogram_of_any_numbers_has_each_row_in_one_bar(numbers: list[float], limit: float) -> None:
-    values = examples.Values("x", np.array(numbers, dtype=np.float64), [], np.zeros(len(numbers), dtype=bool))
+    values = examples.ShownValues("x", np.array(numbers, dtype=np.float64), [], np.zeros(len(numbers), dtype=bool))
     chart = histogram(values, [Condition("x", "min", limit)], {})
     finite = [n for n in values.numbers.tolist() if np.isfinite(n)] if values.numbers is not None else []
     if chart is None:

@@ -142,7 +142,7 @@ def test_a_share_of_no_rows_keeps_none() -> None:
 
 COUNTS = st.builds(
     lambda kept, dropped, failed: StepCount("s", kept + sum(dropped.values()) + sum(failed.values()), kept,
-                                            rules.Counter(dropped), rules.Counter(failed)),
+                                            Counter(dropped), rules.Counter(failed)),
     st.integers(0, 9),
     st.dictionaries(st.sampled_from(["a.min", "b.top"]), st.integers(1, 9)),
     st.dictionaries(st.sampled_from(["timeout", "empty_file"]), st.integers(1, 9)),

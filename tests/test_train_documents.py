@@ -18,18 +18,18 @@ from curate.commit import commit_file
 from curate.mix.content import PICTURE
 from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
-from curate.stream.documents import Rule, size_of, taken
+from curate.stream.documents import CutRule, size_of, taken
 from curate.stream.images import keyed_rng
 from curate.stream.stream import Reading, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
 
-FLAMINGO = Rule(tokens=2048, images=5, visual_tokens=64, text_tokens=256, start="random", next_image=0.5)
+FLAMINGO = CutRule(tokens=2048, images=5, visual_tokens=64, text_tokens=256, start="random", next_image=0.5)
 LAYOUTS = st.lists(st.one_of(st.just(PICTURE), st.integers(0, 300)), max_size=30)
 
 
-def pieces(layout: list[int], rule: Rule, uid: str = "u", epoch: int = 0) -> list[tuple[int, int, int]]:
+def pieces(layout: list[int], rule: CutRule, uid: str = "u", epoch: int = 0) -> list[tuple[int, int, int]]:
     found = taken(layout, rule, lambda: keyed_rng(0, uid, epoch, "document"))
     return [(p.number, p.begin, p.end) for p in found]
 
@@ -39,7 +39,7 @@ def pieces(layout: list[int], rule: Rule, uid: str = "u", epoch: int = 0) -> lis
 def test_no_limit_is_passed_and_nothing_comes_twice_or_out_of_order(
     layout: list[int], start: Any, next_image: float, tokens: int
 ) -> None:
-    rule = Rule(tokens, 3, 40, 200, start, next_image)
+    rule = CutRule(tokens, 3, 40, 200, start, next_image)
     found = taken(layout, rule, lambda: np.random.default_rng(len(layout)))
     total, images = size_of(found, layout, 40)
     texts = [piece for piece in found if layout[piece.number] != PICTURE]
@@ -53,12 +53,12 @@ def test_a_document_that_fits_is_taken_whole_wherever_it_may_start() -> None:
     layout = [10, PICTURE, 30, PICTURE, PICTURE, 7]
     whole = [(0, 0, 10), (1, 0, 0), (2, 0, 30), (3, 0, 0), (4, 0, 0), (5, 0, 7)]
     for start in ("first", "random"):
-        assert pieces(layout, Rule(500, 16, 64, start=start)) == whole  # type: ignore[arg-type]
+        assert pieces(layout, CutRule(500, 16, 64, start=start)) == whole  # type: ignore[arg-type]
 
 
 def test_mm1s_choice_takes_a_document_from_its_beginning_until_its_sequence_is_full() -> None:
     layout = [PICTURE, 1000, PICTURE, 4000, PICTURE, 50]
-    assert pieces(layout, Rule(4096, 16, 144)) == [(0, 0, 0), (1, 0, 1000), (2, 0, 0), (3, 0, 4096 - 1000 - 2 * 144)]
+    assert pieces(layout, CutRule(4096, 16, 144)) == [(0, 0, 0), (1, 0, 1000), (2, 0, 0), (3, 0, 4096 - 1000 - 2 * 144)]
 
 
 def test_flamingos_choice_takes_256_tokens_from_anywhere_with_the_first_five_images_among_them() -> None:
@@ -75,7 +75,7 @@ def test_flamingos_choice_takes_256_tokens_from_anywhere_with_the_first_five_ima
 
 def test_an_image_that_a_text_before_it_may_see_moves_in_front_of_that_text() -> None:
     layout = [5, PICTURE, 6, PICTURE, PICTURE, 7]
-    order = [number for number, _, _ in pieces(layout, Rule(500, 16, 8, next_image=1.0))]
+    order = [number for number, _, _ in pieces(layout, CutRule(500, 16, 8, next_image=1.0))]
     assert order == [1, 0, 3, 4, 2, 5]
 
 

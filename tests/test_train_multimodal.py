@@ -14,19 +14,19 @@ from conftest import ROOT
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
-from curate.stream.served import Realised
+from curate.stream.served import ServedTally
 from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
-from train.prepare import Prepared
+from train.prepare import PreparedObjective
 
 
 def settings(**objective: Any) -> Config:
     return Config.model_validate({**TINY, "objective": {**MULTIMODAL, **objective}})
 
 
-def made(manifest: Path, **objective: Any) -> Prepared:
+def made(manifest: Path, **objective: Any) -> PreparedObjective:
     torch.manual_seed(0)
     config = settings(**objective)
     return prepare.build(config, build(config.model), manifest)
@@ -155,12 +155,12 @@ sources: [{path: caption, weight: 2}, {path: interleaved}, {path: text, weight: 
 def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacements_do_not(tmp_path: Path) -> None:
     path = composed(of_every_kind(tmp_path).parent, IN_TOKENS, "tokens.json")
 
-    def served(count: int) -> list[Realised]:
+    def served(count: int) -> list[ServedTally]:
         prepared, found = made(path), []
         reading = Reading(threads=1, max_unreadable=1)
         stream = Stream(path, 4, prepared.prepare, Share(), reading, prepared.packing)
         for batch in itertools.islice(stream, count):
-            found.append(copy.deepcopy(found[-1]) if found else Realised(stream.manifest, path))
+            found.append(copy.deepcopy(found[-1]) if found else ServedTally(stream.manifest, path))
             found[-1].add(batch)
         stream.close()
         return found

@@ -8,9 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.stream.packing import Limits, Pack, PackingError, attends, balanced, laid_out, plan, spread, stray, waste
+from curate.stream.packing import (
+    Pack,
+    PackingError,
+    PackLimits,
+    attends,
+    balanced,
+    laid_out,
+    plan,
+    spread,
+    stray,
+    waste,
+)
 
-LIMITS = Limits(tokens=64, images=3, visual_tokens=9, window=32)
+LIMITS = PackLimits(tokens=64, images=3, visual_tokens=9, window=32)
 
 
 @settings(deadline=None)
@@ -27,7 +38,7 @@ def test_every_position_is_in_one_pack_and_no_pack_passes_its_limits(documents: 
 
 def test_padding_is_a_few_per_cent_where_documents_are_short() -> None:
     rng = np.random.default_rng(0)
-    limits = Limits()
+    limits = PackLimits()
     text, images = rng.geometric(1 / 300, 4096), rng.integers(0, 4, 4096)
     packs = plan(range(4096), np.minimum(text + images * limits.visual_tokens, limits.tokens), images, limits)
     assert waste(packs, limits.tokens) < 0.02
@@ -43,7 +54,7 @@ def test_at_every_pack_each_source_has_its_share_to_within_a_quarter_of_the_larg
     rng = np.random.default_rng(seed)
     source = rng.choice(3, 1024, p=[0.6, 0.3, 0.1])  # many short ones, longer ones, few that fill a pack
     tokens = np.minimum(rng.geometric(1 / np.array([30, 300, 900])[source]), 1000)
-    packs = plan(range(1024), tokens, np.zeros(1024, np.int64), Limits(tokens=1024, images=4, window=1024))
+    packs = plan(range(1024), tokens, np.zeros(1024, np.int64), PackLimits(tokens=1024, images=4, window=1024))
     ordered = spread(packs, documents_of(packs, source))
     assert sorted(ordered, key=lambda p: p.positions) == packs
     fullest = max(len(p.positions) for p in packs)
@@ -57,7 +68,7 @@ def test_where_shares_are_of_tokens_each_source_has_its_share_at_every_pack_to_w
     rng = np.random.default_rng(seed)
     source = rng.choice(sources, 2048, p=rng.dirichlet(np.ones(sources)))
     tokens = np.clip(rng.lognormal(rng.uniform(1, 7, sources)[source], 1), 3, 512).astype(np.int64)
-    packs = plan(range(2048), tokens, np.zeros(2048, np.int64), Limits(tokens=512, images=4, window=2048))
+    packs = plan(range(2048), tokens, np.zeros(2048, np.int64), PackLimits(tokens=512, images=4, window=2048))
     rows = [list(pack.positions) for pack in packs]
     held = np.array([np.bincount(source[mine], tokens[mine], minlength=sources) for mine in rows]).astype(np.int64)
     ordered = spread(packs, held)

@@ -35,7 +35,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainProgress:
     """How far a run has come: steps done, the stream's state, and what every source has served
     (`curate.stream.served`)."""
 
@@ -54,7 +54,7 @@ def save(
     folder: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    progress: TrainProgress,
     trained: dict[str, Any],
     keep: int,
 ) -> Path:
@@ -97,7 +97,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     trained: dict[str, Any],
     knows: Callable[[dict[str, Any]], bool],
-) -> Progress:
+) -> TrainProgress:
     """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run.
 
     `knows` tells whether the stream can go on from a state of its own.
@@ -124,7 +124,7 @@ def restore(
     for key, value in moments.items():
         name, _, kind = key.rpartition("/")
         optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
-    return Progress(state["step"], state["stream"], state["served"])
+    return TrainProgress(state["step"], state["stream"], state["served"])
 
 
 def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

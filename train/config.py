@@ -111,7 +111,7 @@ class Caption(Settings):
     language: Language = Language()
 
 
-class Pack(Settings):
+class PackConfig(Settings):
     """What a packed sequence holds. The defaults are MM1's (2403.09611)."""
 
     tokens: Annotated[int, Field(ge=4)] = 4096
@@ -121,7 +121,7 @@ class Pack(Settings):
     """Positions of the mixture that are packed together: more waste less, and look further ahead."""
 
 
-class Document(Settings):
+class DocumentConfig(Settings):
     """What is taken of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
     Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
@@ -144,8 +144,8 @@ class Multimodal(Settings):
     connector: Literal["mlp"] = "mlp"
     visual_tokens: Vectors = None
     """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
-    pack: Pack = Pack()
-    document: Document = Document()
+    pack: PackConfig = PackConfig()
+    document: DocumentConfig = DocumentConfig()
     language: Language = Language()
 
 
@@ -172,7 +172,7 @@ class Optim(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class Run(Settings):
+class RunConfig(Settings):
     """How the run is carried out; nothing here is part of what is trained."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -201,7 +201,7 @@ class Config(Settings):
         type="contrastive"
     )
     optim: Optim = Optim()
-    run: Run = Run()
+    run: RunConfig = RunConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="after")

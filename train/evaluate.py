@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from curate.mix.content import own_text
 from curate.stream import images
-from curate.stream.stream import Shelf
+from curate.stream.stream import DatasetReader
 from train.models.dual_encoder import Clip, normalised
 
 BATCH = 64
@@ -39,7 +39,7 @@ class Matching:
 
 def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
-    shelf = Shelf(dataset.name, dataset)
+    shelf = DatasetReader(dataset.name, dataset)
     try:
         images_ND, texts_ND, captions, unreadable = _embed(clip, shelf, min(limit, shelf.rows))
     finally:
@@ -89,7 +89,7 @@ def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor([numbers[text] for text in captions]), torch.tensor(list(firsts.values()))
 
 
-def _embed(clip: Clip, shelf: Shelf, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
+def _embed(clip: Clip, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
     device = next(clip.net.parameters()).device
     clip.net.eval()
     image_parts: list[Tensor] = []
@@ -107,7 +107,7 @@ def _embed(clip: Clip, shelf: Shelf, rows: int) -> tuple[Tensor, Tensor, list[st
     return torch.cat([empty, *image_parts]), torch.cat([empty, *text_parts]), captions, rows - len(captions)
 
 
-def _batches(shelf: Shelf, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
+def _batches(shelf: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
     pictures: list[Tensor] = []
     texts: list[str] = []
     for row in range(rows):

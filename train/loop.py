@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from curate.commit import commit_text
-from curate.stream.served import Realised
+from curate.stream.served import ServedTally
 from curate.stream.stages import Stages
-from curate.stream.stream import Reading, Share, Stream
+from curate.stream.stream import ReadOptions, Share, Stream
 from train import checkpoint, optim, prepare
-from train.checkpoint import Progress
+from train.checkpoint import TrainProgress
 from train.config import Config, Contrastive, digest, trained
 from train.models.dual_encoder import Clip, build
 from train.objectives.choice import Objective, set_trained
@@ -60,8 +60,10 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     part = config.data.batch_size // config.optim.accumulate
     how = config.run
     cache = Path(how.cache) if how.cache else None
-    reading = Reading(how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9))
-    stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), reading, prepared.packing)
+    options = ReadOptions(
+        how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9)
+    )
+    stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), options, prepared.packing)
     try:
         trainer = Trainer(config, ranks, out, objective, stream, prepared.stages)
         return Outcome(clip, trainer.train())
@@ -92,7 +94,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        self.realised = Realised(stream.manifest, stream.path)
+        self.realised = ServedTally(stream.manifest, stream.path)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -239,7 +241,7 @@ class Trainer:
     def _save(self) -> None:
         served = self.realised.over_ranks(self.ranks.total).state_dict()
         if self.ranks.first:
-            progress = Progress(self.step, self.stream.state_dict(), served)
+            progress = TrainProgress(self.step, self.stream.state_dict(), served)
             checkpoint.save(
                 self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
             )

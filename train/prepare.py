@@ -16,11 +16,11 @@ from curate.shards import load_dataset
 from curate.stream import images, resize, tokens
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
-from curate.stream.documents import Rule
-from curate.stream.packing import Limits
+from curate.stream.documents import CutRule
+from curate.stream.packing import PackLimits
 from curate.stream.prompts import Wording
-from curate.stream.reading import Drawn, Prepare
-from curate.stream.sample_lengths import Lengths
+from curate.stream.reading import DrawnSample, Prepare
+from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import Tokenizer
@@ -32,7 +32,7 @@ from train.objectives.multimodal import MultimodalObjective
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedObjective:
     """An objective, how a drawn sample becomes its tensors, how packs are planned (none where batches are rows)."""
 
     objective: Objective
@@ -49,7 +49,7 @@ class Pixels:
     stages: Stages
     data: Data
 
-    def __call__(self, data: bytes, rng: np.random.Generator, drawn: Drawn) -> Tensor:
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
         """image_CHW uint8. Raises ValueError, or what a broken image raises."""
         source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
         size_px = self.stages.resolution(drawn.at, source)
@@ -66,7 +66,7 @@ class PreparePair:
     pixels: Pixels
     tokenizer: Tokenizer
 
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
         prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
@@ -81,7 +81,7 @@ class PrepareRow:
     sequences: Sequences
     length: int
 
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
         sample = self.sequences(drawn)
         missing = self.length - len(sample["ids"])
@@ -90,20 +90,20 @@ class PrepareRow:
 
 
 @dataclass(frozen=True)
-class Rules:
+class StageRules:
     """What is taken of a source's samples in the stage at a position: what the settings say, within the sequence."""
 
     stages: Stages
-    rule: Rule
+    rule: CutRule
 
-    def __call__(self, source: int, at: int) -> Rule:
+    def __call__(self, source: int, at: int) -> CutRule:
         """The settings' rule, its tokens those of the stage."""
         whole = self.stages.pack(at, self.rule.tokens)
         said = self.stages.sequence(at, source)
         return dataclasses.replace(self.rule, tokens=whole if said is None else min(said, whole))
 
 
-def build(config: Config, clip: Clip, path: Path) -> Prepared:
+def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     manifest = mix.read(path)
     stages = Stages(manifest, clip.size_px)
@@ -127,7 +127,7 @@ def build(config: Config, clip: Clip, path: Path) -> Prepared:
     return found
 
 
-def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> Prepared:
+def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
         if wording.manifest.mode == "accumulate":
@@ -136,15 +136,15 @@ def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels:
                 " one loss of all pairs of a batch: use mode interleave or homogeneous"
             )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
-        return Prepared(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
+        return PreparedObjective(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
     code = tokens.text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
     length = captioner.visual_tokens + settings.text_length
-    rules = Rules(pixels.stages, Rule(length, 1, captioner.visual_tokens))
-    return Prepared(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
+    rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
+    return PreparedObjective(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> Prepared:
+def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> PreparedObjective:
     if wording.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
@@ -152,11 +152,13 @@ def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, p
     code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
     objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
-    rule = Rule(pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image)
-    sequences = Sequences(wording, code, Rules(pixels.stages, rule), pixels)
-    sizes = Sizes(wording, code, sequences.rules, Lengths(wording.manifest, path))
-    limits = Limits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
-    return Prepared(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+    rule = CutRule(
+        pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
+    )
+    sequences = Sequences(wording, code, StageRules(pixels.stages, rule), pixels)
+    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.manifest, path))
+    limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
+    return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
 
 def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import pycurl
 from yarl import URL
 
-from curate.download.guard import Guard, PrivateAddressError
+from curate.download.guard import AddressGuard, PrivateAddressError
 from curate.download.names import DNS_TTL_S, LookupFailedError, Names
 from curate.download.settings import DownloadSettings
 
@@ -72,7 +72,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What came: `is_cut` where the body was longer than wanted, and reading stopped."""
 
     head: Head
@@ -89,7 +89,7 @@ class Client:
 
     def __init__(self, settings: DownloadSettings) -> None:
         self._settings = settings
-        self.guard = Guard(settings.allow_private)
+        self.guard = AddressGuard(settings.allow_private)
         self.large = _Turns(LARGE_BODIES)
         self._names = Names()
         self._loop = asyncio.get_running_loop()
@@ -115,7 +115,7 @@ class Client:
         self._sockets.close()
         await self._names.close()
 
-    async def get(self, url: URL, timeout_s: float, wanted: Wanted) -> Answer:
+    async def get(self, url: URL, timeout_s: float, wanted: Wanted) -> HttpAnswer:
         """The answer to one request, whatever its status, within `timeout_s`. Raises FetchError."""
         connect_s = min(self._settings.connect_timeout_s, timeout_s)
         started = time.monotonic()
@@ -249,7 +249,7 @@ class _Exchange:
         self.curl.setopt(pycurl.TIMEOUT_MS, max(int(total_s * 1000), 1))
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(connect_s * 1000), 1))
 
-    def end(self, code: int) -> Answer:
+    def end(self, code: int) -> HttpAnswer:
         """What came of it, by libcurl's code. Raises FetchError."""
         body, self._blocks = b"".join(self._blocks), []
         if self._head is None and self._lines:
@@ -257,7 +257,7 @@ class _Exchange:
         self._is_cut |= code == pycurl.E_FILESIZE_EXCEEDED
         # Of a refusal the head says everything, even where its body did not come whole.
         if self._head is not None and (code == 0 or self._is_cut or not self._head.is_success):
-            return Answer(self._head, body, self._is_cut)
+            return HttpAnswer(self._head, body, self._is_cut)
         raise self._named(code)
 
     def _on_body(self, block: bytes) -> int | None:

@@ -74,7 +74,7 @@ def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
 
 
-class Guard:
+class AddressGuard:
     """The recipe's `allow_private`, split into host names and networks."""
 
     def __init__(self, allow_private: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 
 from yarl import URL
 
-from curate.download.client import Answer, Client, FetchError, Head
+from curate.download.client import Client, FetchError, Head, HttpAnswer
 from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
@@ -201,7 +201,7 @@ class Transport:
         reserved = RESERVATION in words and is_reserved(head.get(RESERVATION))
         return f"{RESERVATION}: 1" if reserved else None
 
-    def _ext(self, answer: Answer) -> str | None:
+    def _ext(self, answer: HttpAnswer) -> str | None:
         """The extension of a body that is what was wanted. Raises FetchError for any other, or one not to be used."""
         head = answer.head
         if forbidden := self._opt_out(head):

@@ -14,7 +14,7 @@ import time
 import urllib.request
 from typing import Any
 
-from curate.download.guard import Guard
+from curate.download.guard import AddressGuard
 from curate.download.settings import DownloadSettings
 
 BLOCK = 1 << 16
@@ -47,7 +47,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Http(http.client.HTTPConnection):
-    guard = Guard(())
+    guard = AddressGuard(())
     response_class = _Response
 
     def connect(self) -> None:
@@ -61,7 +61,7 @@ class _Https(http.client.HTTPSConnection, _Http):  # HTTPSConnection.connect wra
     response_class = _Response
 
 
-def _connected(host: str, port: int, timeout_s: Any, guard: Guard) -> socket.socket:
+def _connected(host: str, port: int, timeout_s: Any, guard: AddressGuard) -> socket.socket:
     last: OSError = OSError(f"{host} has no address")
     for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
@@ -90,7 +90,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
 def install(settings: DownloadSettings) -> None:
     """Make this process's urllib fetch http and https only, within `settings`, and through no proxy."""
-    _Http.guard = Guard(settings.allow_private)
+    _Http.guard = AddressGuard(settings.allow_private)
     _Response.max_bytes, _Response.timeout_s = settings.max_bytes, settings.timeout_s
     opener = urllib.request.OpenerDirector()
     for handler in (

@@ -17,7 +17,7 @@ from curate.engine.rules import Bools, passes
 from curate.image.files import Decoded, decode
 from curate.ops.spec import Failed
 from curate.pool.blob import BLOB, Absent, Blob, Stored
-from curate.pool.columns import ColumnsFile, Joined, Values
+from curate.pool.columns import ColumnsFile, ColumnValues, MergedColumn
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.recipe.resolve import Resolved, read_columns
@@ -36,24 +36,24 @@ MAX_DETAIL = 500
 Digest = bytes
 
 
-class Rows(Protocol):
+class ShardRows(Protocol):
     """The rows of a shard on their way: those still there, and the columns that earlier stages left."""
 
     rows: pa.Table
     alive: Bools
-    columns: dict[str, Values]
+    columns: dict[str, ColumnValues]
 
 
 class Chunk:
     """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
 
-    def __init__(self, state: Rows, blobs: Blobs, start: int, stop: int) -> None:
+    def __init__(self, state: ShardRows, blobs: Blobs, start: int, stop: int) -> None:
         self._columns, self._blobs = state.columns, blobs
         self.alive = [n for n in range(start, stop) if state.alive[n]]
         self._rows = {start + i: row for i, row in enumerate(state.rows.slice(start, stop - start).to_pylist())}
         self._decoded: dict[int, Decoded] = {}
         self._pixels = 0
-        self._values: dict[str, Values] = {}
+        self._values: dict[str, ColumnValues] = {}
         self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
 
     def read(self, name: str, batch: Sequence[int]) -> list[Any]:
@@ -172,7 +172,7 @@ class Chunk:
                 keep &= passes(self._column(condition.column).take(self.alive), condition, uids)
         self.alive = [n for n, k in zip(self.alive, keep.tolist(), strict=True) if k]
 
-    def _column(self, shown: str) -> Values:
+    def _column(self, shown: str) -> ColumnValues:
         return self._values[shown] if shown in self._values else self._columns[shown]
 
 
@@ -183,12 +183,12 @@ def _digest(values: Sequence[Any]) -> Digest:
     return hashlib.blake2b(_as_json(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> Values:
+def _values(own: str, old: ColumnsFile | None, fresh: pa.Table | None) -> ColumnValues:
     """A column of a step: from its file, from what was just computed, or from both."""
     if fresh is None:
         assert old is not None
         return old.column(own)
-    return Joined(old.column(own) if old is not None else None, fresh["row"].to_pylist(), fresh[own])
+    return MergedColumn(old.column(own) if old is not None else None, fresh["row"].to_pylist(), fresh[own])
 
 
 class Store:

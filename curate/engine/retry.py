@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
-from curate.engine.run import Progress, RunError, Watch, attempts, locked, start_of
-from curate.engine.steps import kindred
+from curate.engine.run import RunError, RunProgress, Watch, attempts, locked, start_of
+from curate.engine.steps import reusable_columns
 from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Resolved, chained, resolve
+from curate.recipe.resolve import Resolved, assign_fingerprints, resolve
 from curate.sources import ingest
 
 
@@ -39,7 +39,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     with locked(Path(recipe.out)):
         pool = ingest.pool_of(recipe)
-        steps = chained(resolve(recipe), *start_of(recipe, pool))
+        steps = assign_fingerprints(resolve(recipe), *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
         if not ingest.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
@@ -61,7 +61,7 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
         for number, (asked, got) in enumerate(run_tasks(task, shards, workers), 1):
             tried, came = tried + asked, came + got
-            watch(Progress("retry", number, len(shards), came, tried - came))
+            watch(RunProgress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents)
 
 
@@ -74,7 +74,7 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     need nothing.
     """
     own = pool.columns(steps[number].key, shard)
-    asked = [*kindred(pool, steps[number], shard), *([ColumnsFile(own)] if own.exists() else [])]
+    asked = [*reusable_columns(pool, steps[number], shard), *([ColumnsFile(own)] if own.exists() else [])]
     rows = pc.unique(pa.chunked_array([_with_absent(file, steps[number], lost) for file in asked], pa.int32()))
     before = {pool.columns(step.key, shard) for step in steps[:number]}
     last = [file.path for file in asked]

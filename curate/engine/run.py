@@ -32,11 +32,11 @@ from curate.pool.funnel import StepCount, check_funnel, merge
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Condition, Resolved, chained, resolve
+from curate.recipe.resolve import Condition, Resolved, assign_fingerprints, resolve
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.sources.ingest import Plan, fetches, plan, pool_of
+from curate.sources.ingest import SourcePlan, fetches, plan, pool_of
 
 
 class RunError(RuntimeError):
@@ -44,7 +44,7 @@ class RunError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a part of the run is: shards done of `total`, rows computed, rows that failed."""
 
     what: str
@@ -93,19 +93,21 @@ class Summary:
         }
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[RunProgress], None]
 
 
 def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
     out = Path(recipe.out)
-    resolved = chained(resolve(recipe), "")  # reads models' files: what is missing is said before anything runs
+    resolved = assign_fingerprints(
+        resolve(recipe), ""
+    )  # reads models' files: what is missing is said before anything runs
     with locked(out):
         remove_leftovers(out)
         pool = pool_of(recipe)
         runner = _Runner(recipe, pool, plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
-        steps = chained(resolved, *start_of(recipe, pool))
+        steps = assign_fingerprints(resolved, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
         key, funnel, samples = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
@@ -135,7 +137,7 @@ def locked(out: Path) -> Iterator[None]:
 class _Runner:
     recipe: Recipe
     pool: Pool
-    planned: Plan
+    planned: SourcePlan
     workers: int
     watch: Watch
     counts: list[StepCount] = field(default_factory=list)
@@ -162,7 +164,7 @@ class _Runner:
                 total.add(StepCount.from_json(count))
             shards += len(result)
             failed = total.failed.total()
-            self.watch(Progress("ingest", shards, len(self.shards), total.computed, failed))
+            self.watch(RunProgress("ingest", shards, len(self.shards), total.computed, failed))
             if self.planned.rows is not None and failed > allowed:
                 raise too_many_failures(total, self.planned.rows, self.recipe.limits.failed)
         if self.planned.rows is not None and total.rows_in != self.planned.rows:
@@ -216,7 +218,7 @@ class _Runner:
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge(parts))]
             for c in parts[0]:
-                self.watch(Progress(c.step, number, len(self.shards), c.computed, c.failed.total()))
+                self.watch(RunProgress(c.step, number, len(self.shards), c.computed, c.failed.total()))
             self._check_failures(parts[0])
         counts = parts[0]
         if grouped:
@@ -252,7 +254,7 @@ class _Runner:
         shutil.rmtree(scratch, ignore_errors=True)
         gather = functools.partial(tasks.make_gather, self.pool, steps, number, cuts, scratch)
         for done, _ in enumerate(run_tasks(gather, self.shards, self.workers), 1):
-            self.watch(Progress(f"{step.label}: gather", done, len(self.shards)))
+            self.watch(RunProgress(f"{step.label}: gather", done, len(self.shards)))
         inputs, outputs = ([scratch / f"{k}-{shard_name(s)}.parquet" for s in self.shards] for k in ("in", "out"))
         step.function(inputs, outputs, scratch / "work", **step.knobs)
         for shard, given, made in zip(self.shards, inputs, outputs, strict=True):
@@ -275,7 +277,7 @@ class _Runner:
             for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
                 parts = [list(merge([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
-                self.watch(Progress("decide", number, len(self.shards)))
+                self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
             if recipe.publish.split is None and samples != parts[0][-1].kept:
                 raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
@@ -309,7 +311,7 @@ class _Runner:
         infos = []
         for number, info in enumerate(run_tasks(task, range(shards), self.workers), 1):
             infos.append(info)
-            self.watch(Progress("publish", number, shards))
+            self.watch(RunProgress("publish", number, shards))
         publish.seal(building, recipe, choices(recipe), infos)
 
 
@@ -323,7 +325,7 @@ def _forget_decisions(out: Path, key: str) -> None:
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
     said = recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
-    return fingerprint([said, [s.key for s in chained(resolve(recipe), "")]])
+    return fingerprint([said, [s.key for s in assign_fingerprints(resolve(recipe), "")]])
 
 
 def decisions_folder(recipe: Recipe, key: str) -> Path:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from curate.engine.chunk import Chunk, Store
 from curate.engine.rules import Bools, Cut, passes
 from curate.ops.spec import Columns, Failed
-from curate.pool.columns import ColumnsFile, Grown, Values, in_order
+from curate.pool.columns import ColumnsFile, ColumnValues, IncrementalColumnsWriter, in_order
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
@@ -33,8 +33,8 @@ from curate.recipe.resolve import Resolved
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
 
-KIN = b"kin"
-"""In the metadata of a step's columns: the op and its knobs (`Resolved.kin`)."""
+REUSE_KEY = b"kin"
+"""In the metadata of a step's columns: the op and its knobs (`Resolved.reuse_key`)."""
 
 Cuts = Mapping[tuple[int, str], Cut]
 """The cuts of shares that are known, by the step's number and the condition's name."""
@@ -44,7 +44,7 @@ class StepError(RuntimeError):
     """An op that returned what it did not promise; names the op and what was expected."""
 
 
-class End(NamedTuple):
+class RowEnd(NamedTuple):
     """Where a row's way ended: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
 
     outcome: Literal["dropped", "failed"]
@@ -59,24 +59,24 @@ class ShardState:
 
     rows: pa.Table
     alive: Bools
-    ends: list[End | None]
-    columns: dict[str, Values] = field(default_factory=dict)
+    ends: list[RowEnd | None]
+    columns: dict[str, ColumnValues] = field(default_factory=dict)
 
     def fail(self, step: str, errors: Sequence[str | None], details: Sequence[str | None]) -> Counter[str]:
         """End the live rows that have an error; the errors counted."""
         rows = [n for n in np.flatnonzero(self.alive).tolist() if errors[n] is not None]
         for n in rows:
-            self._end(n, End("failed", step, str(errors[n]), _as_json(details[n])))
+            self._end(n, RowEnd("failed", step, str(errors[n]), _as_json(details[n])))
         return Counter(str(errors[n]) for n in rows)
 
     def drop(self, step: str, rows: Bools, rule: str, values: pa.ChunkedArray) -> int:
         """End these live rows by a rule; how many they were."""
         numbers = np.flatnonzero(rows & self.alive).tolist()
         for n in numbers:
-            self._end(n, End("dropped", step, rule, _as_json(values[n].as_py())))
+            self._end(n, RowEnd("dropped", step, rule, _as_json(values[n].as_py())))
         return len(numbers)
 
-    def _end(self, number: int, end: End) -> None:
+    def _end(self, number: int, end: RowEnd) -> None:
         self.ends[number] = end
         self.alive[number] = False
 
@@ -113,7 +113,7 @@ def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapp
     return count
 
 
-class Earlier:
+class ReusableColumns:
     """What an op made of the same values before: for another recipe, or for the source as it was.
 
     A group op's columns are new with every decision before it, and so are the columns of all steps that read what it
@@ -122,7 +122,7 @@ class Earlier:
 
     def __init__(self, pool: Pool, step: Resolved, shard: int) -> None:
         self._opened: list[ColumnsFile] = []
-        self._further = kindred(pool, step, shard)
+        self._further = reusable_columns(pool, step, shard)
 
     def find(self, inputs: Mapping[int, bytes]) -> pa.Table | None:
         """Those of these rows of which the op has read the same; None where there is none."""
@@ -146,13 +146,16 @@ class Earlier:
             yield file
 
 
-def kindred(pool: Pool, step: Resolved, shard: int) -> Iterator[ColumnsFile]:
-    """A shard's other columns of the step's op and knobs (see `Resolved.kin`), newest first: it has most of them."""
+def reusable_columns(pool: Pool, step: Resolved, shard: int) -> Iterator[ColumnsFile]:
+    """A shard's other columns of the step's op and knobs (see `Resolved.reuse_key`), newest first: it has most of
+    them."""
     own = pool.columns(step.key, shard)
-    paths = [path for path in own.parent.parent.glob(f"{step.spec.name}-*/{own.name}") if path != own and step.kin]
+    paths = [
+        path for path in own.parent.parent.glob(f"{step.spec.name}-*/{own.name}") if path != own and step.reuse_key
+    ]
     for path in sorted(paths, key=lambda path: (-path.stat().st_mtime_ns, path)):
         file = ColumnsFile(path)
-        if (file.schema.metadata or {}).get(KIN) == str(step.kin).encode():
+        if (file.schema.metadata or {}).get(REUSE_KEY) == str(step.reuse_key).encode():
             yield file
 
 
@@ -184,12 +187,12 @@ class Annotator:
         """Commit the values that were missing, how many rows a step. Chunk by chunk, so that images decode once."""
         paths = [self._pool.columns(step.key, shard) for step in self._steps]
         done = [ColumnsFile(path) if path.exists() else None for path in paths]
-        earlier = [Earlier(self._pool, step, shard) for step in self._steps]
+        earlier = [ReusableColumns(self._pool, step, shard) for step in self._steps]
         computed = [0] * len(self._steps)
         blobs = Blobs(self._pool)
         with ExitStack() as stack:
             grown = [
-                stack.enter_context(Grown(p, _empty(s).schema, d))
+                stack.enter_context(IncrementalColumnsWriter(p, _empty(s).schema, d))
                 for s, p, d in zip(self._steps, paths, done, strict=True)
             ]
             # Left first: the bytes that columns name are committed before the columns.
@@ -198,7 +201,7 @@ class Annotator:
                 chunk = Chunk(state, blobs, start, min(start + CHUNK_ROWS, state.rows.num_rows))
                 for number, step in enumerate(self._steps):
                     missing = grown[number].missing(chunk.alive)
-                    inputs = chunk.inputs(step, missing) if step.kin else {}
+                    inputs = chunk.inputs(step, missing) if step.reuse_key else {}
                     known = earlier[number].find(inputs) if inputs else None
                     if known is not None:
                         missing = sorted(set(missing).difference(known["row"].to_pylist()))
@@ -276,10 +279,10 @@ def _table(
             raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
     columns["detail"] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
-    if step.kin is None:
+    if step.reuse_key is None:
         return pa.table(columns)
     columns["inputs"] = pa.array([inputs[n] for n in numbers], pa.binary(16))
-    return pa.table(columns).replace_schema_metadata({KIN: step.kin})
+    return pa.table(columns).replace_schema_metadata({REUSE_KEY: step.reuse_key})
 
 
 def _unreadable(

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from curate.download import Downloader
 from curate.engine import formats, publish
 from curate.engine.rules import Cut, has_value, rank_words
-from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, End, ShardState, StepError, open_shard, settle
+from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, RowEnd, ShardState, StepError, open_shard, settle
 from curate.engine.workers import Task
-from curate.pool.columns import ColumnsFile, Values, write_columns
+from curate.pool.columns import ColumnsFile, ColumnValues, write_columns
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
@@ -58,7 +58,7 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
     return [shards[at : at + size] for at in range(0, len(shards), size)]
 
 
-def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.Plan, blocks: Sequence[Sequence[int]]) -> Task:
+def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: Sequence[Sequence[int]]) -> Task:
     """The task that commits a block of pool shards."""
     downloader = ingest.downloader(recipe)
 
@@ -162,7 +162,7 @@ def _ingest_count(state: ShardState) -> StepCount:
 
 
 def _decisions(state: ShardState) -> pa.Table:
-    said = {name: pa.array([end and getattr(end, name) for end in state.ends], pa.string()) for name in End._fields}
+    said = {name: pa.array([end and getattr(end, name) for end in state.ends], pa.string()) for name in RowEnd._fields}
     said["outcome"] = said["outcome"].fill_null("kept")
     return pa.table({"uid": state.rows["uid"], **said, "meta": state.rows["meta"]})
 
@@ -224,7 +224,7 @@ def _place_of_image(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) 
     return place
 
 
-def _split(table: pa.Table, parts: Values, rows: npt.NDArray[np.int64], written: publish.Content) -> pa.Table:
+def _split(table: pa.Table, parts: ColumnValues, rows: npt.NDArray[np.int64], written: publish.Content) -> pa.Table:
     """A row for each text of each row's list that is not empty, with a uid of its own; the texts are written.
 
     The meta of each names the text that it is a part of, and its number in the list.

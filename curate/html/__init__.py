@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from selectolax.lexbor import LexborHTMLParser
 
 from curate.document.segments import Segment, image_segment, text_segment
-from curate.html.blocks import Found, Piece
-from curate.html.guard import Limits, PageError, characters
+from curate.html.blocks import FoundBlocks, HtmlPiece
+from curate.html.guard import HtmlLimits, PageError, characters
 from curate.html.select import main_pieces
 from curate.html.walk import Walker
 
-__all__ = ["Limits", "Page", "PageError", "Walked", "parse", "walked"]
+__all__ = ["HtmlLimits", "HtmlPage", "PageError", "Walked", "parse", "walked"]
 
 _MAX_TITLE_CHARS = 1000
 _UNSCRIPTED = 4
 """A page with so many times its words in `<noscript>` shows nothing else before its scripts have run."""
 
-_DEFAULT_LIMITS = Limits()
+_DEFAULT_LIMITS = HtmlLimits()
 
 
 @dataclass(frozen=True)
-class Page:
+class HtmlPage:
     """What `parse` found. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
     `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
@@ -55,12 +55,12 @@ class Walked:
     language: str | None
     encoding: str
     drawings: int
-    found: Found
+    found: FoundBlocks
 
 
 def parse(
-    data: bytes, url: str | None = None, content_type: str | None = None, limits: Limits = _DEFAULT_LIMITS
-) -> Page:
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
+) -> HtmlPage:
     """The page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
 
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
@@ -72,7 +72,7 @@ def parse(
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
-    return Page(
+    return HtmlPage(
         title=page.title,
         language=page.language,
         encoding=page.encoding,
@@ -86,7 +86,7 @@ def parse(
 
 
 def walked(
-    data: bytes, url: str | None = None, content_type: str | None = None, limits: Limits = _DEFAULT_LIMITS
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
 ) -> Walked:
     """All that stands in a page; arguments and errors as for `parse`."""
     text, encoding, drawings = characters(data, content_type, limits)
@@ -101,10 +101,10 @@ def walked(
     return Walked(_title(tree), _language(tree), encoding, drawings, found)
 
 
-def _segments(pieces: Sequence[Piece]) -> list[Segment]:
+def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
     """Lines of one list or table, with nothing between them, are one block."""
     segments: list[Segment] = []
-    last: Piece | None = None
+    last: HtmlPiece | None = None
     for piece in pieces:
         if piece.url:
             segments.append(image_segment(piece.url, piece.alt, piece.caption))

@@ -34,7 +34,7 @@ class Container:
 
 
 @dataclass(slots=True)
-class Piece:
+class HtmlPiece:
     """A block of text or, with a `url`, an image; `inside` is the place of its container, `group` its list or table."""
 
     inside: int
@@ -54,11 +54,11 @@ class Piece:
 
 
 @dataclass
-class Found:
+class FoundBlocks:
     """All that a walk brings: containers and pieces in document order, and what it left out."""
 
     containers: list[Container] = field(default_factory=list)
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[HtmlPiece] = field(default_factory=list)
     words_left_out: int = 0
     words_unscripted: int = 0
     """Words in `<noscript>`: for a reader without scripts."""

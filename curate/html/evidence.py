@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.html.blocks import Container, Piece
+from curate.html.blocks import Container, HtmlPiece
 
 _BLOCKS = {"paragraph": 0, "heading": 1, "list": 2, "table": 3, "code": 4, "quote": 5}
 _TAGS = {"p": 1, "h1": 2, "h2": 3, "h3": 4, "h4": 5, "h5": 5, "h6": 5, "li": 6, "tr": 7, "div": 8, "dd": 9, "dt": 9}
@@ -23,7 +23,7 @@ _FAR = 999
 
 
 @dataclass(frozen=True)
-class Rules:
+class KeptByRules:
     """What the rules say: of each container whether it lies in the main part, of each piece whether it is kept."""
 
     weights: Sequence[int]
@@ -38,7 +38,7 @@ class Rules:
 
 
 def evidence(
-    containers: Sequence[Container], pieces: Sequence[Piece], at: Sequence[int], rules: Rules
+    containers: Sequence[Container], pieces: Sequence[HtmlPiece], at: Sequence[int], rules: KeptByRules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
     """One row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few for arrays."""
     texts, kept = [pieces[n] for n in at], [rules.kept[n] for n in at]
@@ -47,7 +47,7 @@ def evidence(
 
 
 def _rows(
-    containers: Sequence[Container], texts: Sequence[Piece], kept: Sequence[bool], rules: Rules
+    containers: Sequence[Container], texts: Sequence[HtmlPiece], kept: Sequence[bool], rules: KeptByRules
 ) -> Iterator[tuple[int, ...]]:
     """Of itself; of what holds it; where in the page, how far from the first running text that the rules keep, how far
     below a heading; of its kind; of the page."""
@@ -71,14 +71,14 @@ def _rows(
         before += piece.words
 
 
-def _own(piece: Piece) -> tuple[int, ...]:
+def _own(piece: HtmlPiece) -> tuple[int, ...]:
     """Words, share of links, block, how it ends, the tag that it ends with."""
     words = piece.words
     share = 1000 * piece.link_words // (words or 1)
     return words, share, _BLOCKS.get(piece.block, 0), _ENDS.get(piece.text[-1:], 0), _TAGS.get(piece.tag, 0)
 
 
-def _holder(containers: Sequence[Container], rules: Rules, at: int) -> tuple[int, ...]:
+def _holder(containers: Sequence[Container], rules: KeptByRules, at: int) -> tuple[int, ...]:
     """Of a text's container, and of the one two above: words, links, share of the page's running text."""
     upper = max(containers[max(containers[at].parent, 0)].parent, 0)
     links = 1000 * containers[upper].link_words // (containers[upper].words or 1)
@@ -87,7 +87,7 @@ def _holder(containers: Sequence[Container], rules: Rules, at: int) -> tuple[int
     return rules.deepest[at], containers[at].words, links, *shares
 
 
-def _kinds(containers: Sequence[Container], texts: Sequence[Piece], total: int) -> list[tuple[int, ...]]:
+def _kinds(containers: Sequence[Container], texts: Sequence[HtmlPiece], total: int) -> list[tuple[int, ...]]:
     """How much there is of each text's kind: the same block in parts of the same tag and class, twice up."""
     names: list[tuple[str, str, str]] = []
     sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
@@ -101,7 +101,7 @@ def _kinds(containers: Sequence[Container], texts: Sequence[Piece], total: int) 
     return [found[name] for name in names]
 
 
-def _page(texts: Sequence[Piece], running: Sequence[bool], kept: Sequence[bool], total: int) -> tuple[int, ...]:
+def _page(texts: Sequence[HtmlPiece], running: Sequence[bool], kept: Sequence[bool], total: int) -> tuple[int, ...]:
     """Words that the rules keep, the share of them and that of running text, and how many texts there are."""
     keeps = sum(each.words for each, keep in zip(texts, kept, strict=True) if keep)
     runs = sum(each.words for each, long in zip(texts, running, strict=True) if long)

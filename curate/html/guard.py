@@ -17,7 +17,7 @@ from curate.html.names import listed
 
 
 @dataclass(frozen=True)
-class Limits:
+class HtmlLimits:
     """The most that a page may hold: bytes, tags, attributes of one tag, characters of a `data:` URL that is kept."""
 
     max_bytes: int = 8 << 20
@@ -69,7 +69,7 @@ _NOT_NESTED = listed(
 """Elements without an end tag, or whose end tag may be left out: one ends where the next begins."""
 
 
-def characters(data: bytes, content_type: str | None, limits: Limits) -> tuple[str, str, int]:
+def characters(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[str, str, int]:
     """A page's characters for the parser, its encoding, and how many drawings (`<svg>`) were left out.
 
     Raises PageError: empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
@@ -127,7 +127,7 @@ def _end_of(name: str, text: str, at: int) -> int:
     return len(text) if name in _RAW else end
 
 
-def _check_attributes(text: str, limits: Limits) -> None:
+def _check_attributes(text: str, limits: HtmlLimits) -> None:
     """Tried at every `<x`, wherever it stands, so that none is missed; but not within the name of another, which ends
     where its own does, so that a page of `<x<x<x` is read once."""
     tag = rf"[A-Za-z/][^{_SPACE}/>]*+(?!(?:{_ATTRIBUTE}){{{limits.max_attributes + 1}}})"

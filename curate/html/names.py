@@ -111,7 +111,7 @@ def is_hidden(attributes: Attributes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class NamedAs:
     """What an element's tag, class, id and role say of it."""
 
     kind: str
@@ -127,7 +127,7 @@ class Said:
     """DocBook writes a figure's caption as `p.title`."""
 
 
-def said(tag: str, attributes: Attributes) -> Said:
+def said(tag: str, attributes: Attributes) -> NamedAs:
     """What the element calls itself."""
     if _SPOKEN.isdisjoint(attributes):
         return _said(tag, "", "", "")
@@ -147,7 +147,7 @@ def _group(word: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _said(tag: str, classes: str, name: str, role: str) -> Said:
+def _said(tag: str, classes: str, name: str, role: str) -> NamedAs:
     words = classes.split()[:31]
     if tag in _NAMED_BY_ID and "section" not in words:
         words += name.split()[:1]
@@ -156,7 +156,7 @@ def _said(tag: str, classes: str, name: str, role: str) -> Said:
     aside = (COMMENT if "comment" in groups else 0) | (ASIDE if "aside" in groups or role in _ASIDE_ROLES else 0)
     if tag == "aside":
         aside = 0 if _KEPT_ASIDE.search(classes) else ASIDE
-    return Said(
+    return NamedAs(
         kind=f"{tag} {classes}" if classes or tag in _PARTS else "",
         noise=role in _ROLES or classes.lower() == "ad" or "noise" in groups,
         aside=aside,

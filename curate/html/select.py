@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from curate.html.blocks import Container, Piece
-from curate.html.evidence import Rules, evidence
+from curate.html.blocks import Container, HtmlPiece
+from curate.html.evidence import KeptByRules, evidence
 from curate.html.names import ASIDE, COMMENT, HIDDEN, SHORT_ASIDE
 from curate.html.score import scores
 
@@ -36,7 +36,7 @@ _IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
 
 
-def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> list[Piece]:
+def main_pieces(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> list[HtmlPiece]:
     """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
@@ -48,7 +48,7 @@ def main_pieces(containers: Sequence[Container], pieces: Sequence[Piece], title:
     return _without_repeats(kept)
 
 
-def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rules) -> dict[int, bool]:
+def _wanted(containers: Sequence[Container], pieces: Sequence[HtmlPiece], rules: KeptByRules) -> dict[int, bool]:
     """Of each text, by its place, whether it is of the main part; where nothing would be, the rules decide."""
     texts = [at for at, piece in enumerate(pieces) if not piece.url]
     if not texts:
@@ -62,19 +62,19 @@ def _wanted(containers: Sequence[Container], pieces: Sequence[Piece], rules: Rul
     return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
 
 
-def _is_prose(pieces: Sequence[Piece], rules: Rules) -> bool:
+def _is_prose(pieces: Sequence[HtmlPiece], rules: KeptByRules) -> bool:
     """Whether a page is for reading: others are lists of links, which are then what they are about."""
     kept = sum(piece.words - piece.link_words for piece, keep in zip(pieces, rules.kept, strict=True) if keep)
     links = sum(piece.link_words for piece, linked in zip(pieces, rules.linked, strict=True) if linked)
     return _LINKS_TO_PROSE * kept >= links or links < _RUNNING_WORDS
 
 
-def _is_beside(piece: Piece) -> bool:
+def _is_beside(piece: HtmlPiece) -> bool:
     """Comments on a text; and what is beside it and short: a name, a date, a message for a case."""
     return bool(piece.aside & COMMENT or (piece.aside and piece.words < SHORT_ASIDE))
 
 
-def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> list[Piece]:
+def _kept(pieces: Sequence[HtmlPiece], rules: KeptByRules, wanted: dict[int, bool]) -> list[HtmlPiece]:
     """Texts that are wanted; images that the rules keep next to one, or at an end; the headings of both."""
     near = {at: keep or (pieces[at].block == "heading" and rules.kept[at]) for at, keep in wanted.items()}
     keep = [rules.kept[at] if piece.url else wanted[at] for at, piece in enumerate(pieces)]
@@ -94,7 +94,7 @@ def _kept(pieces: Sequence[Piece], rules: Rules, wanted: dict[int, bool]) -> lis
     return [piece for piece, each in zip(pieces, keep, strict=True) if each]
 
 
-def by_rules(containers: Sequence[Container], pieces: Sequence[Piece], title: str) -> Rules:
+def by_rules(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> KeptByRules:
     """What is kept by rules alone."""
     _settle_asides(pieces)
     _count(containers, pieces)
@@ -112,10 +112,10 @@ def by_rules(containers: Sequence[Container], pieces: Sequence[Piece], title: st
     for at, piece in enumerate(pieces):
         near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
         kept.append(at == heading or (likely[at] and (inside[piece.inside] or near)))
-    return Rules(weights, root, _below(containers, deepest), linked, kept, heading)
+    return KeptByRules(weights, root, _below(containers, deepest), linked, kept, heading)
 
 
-def _settle_asides(pieces: Sequence[Piece]) -> None:
+def _settle_asides(pieces: Sequence[HtmlPiece]) -> None:
     """What is beside the text is less than the text: a page of comments is a discussion, a hidden one shows itself."""
     if not any(piece.aside for piece in pieces):
         return
@@ -155,7 +155,7 @@ def _outermost(containers: Sequence[Container], root: int, times: float) -> int:
     return root
 
 
-def _belongs(piece: Piece, before: bool, headed: bool) -> bool:
+def _belongs(piece: HtmlPiece, before: bool, headed: bool) -> bool:
     """Whether a piece around the main part is of it: a table; a leading picture; most between the heading and it."""
     if piece.block in ("table", "code"):
         return True
@@ -166,18 +166,18 @@ def _belongs(piece: Piece, before: bool, headed: bool) -> bool:
     return piece.words >= (_LINE_WORDS if headed else _RUNNING_WORDS) or (headed and _is_sentence(piece))
 
 
-def _is_sentence(piece: Piece) -> bool:
+def _is_sentence(piece: HtmlPiece) -> bool:
     return piece.words >= _SENTENCE_WORDS and piece.text[-1] in ".!?…。！？"
 
 
-def _is_navigation(piece: Piece) -> bool:
+def _is_navigation(piece: HtmlPiece) -> bool:
     """A line of hardly anything but links: a menu, a button, a pointer to another page."""
     if piece.block != "paragraph" or piece.link_words < _ALMOST_ALL_LINKS * piece.words or not piece.links:
         return False
     return piece.links >= 2 or piece.words <= _POINTER_WORDS
 
 
-def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
+def _heading(pieces: Sequence[HtmlPiece], begin: int, title: str) -> int:
     """Where the page's heading stands above the main part, which begins at `begin`; behind all if there is none.
 
     It is the longest that the title repeats; or the last one that is no link, where the main part has none itself.
@@ -194,7 +194,7 @@ def _heading(pieces: Sequence[Piece], begin: int, title: str) -> int:
     return max((at for at in headings if pieces[at].link_words < pieces[at].words), default=none)
 
 
-def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
+def _count(containers: Sequence[Container], pieces: Sequence[HtmlPiece]) -> None:
     """Words and linked words of each container, with all in it: a child always stands after its parent."""
     for piece in pieces:
         if piece.aside:
@@ -211,7 +211,7 @@ def _count(containers: Sequence[Container], pieces: Sequence[Piece]) -> None:
             parent.plain_words += child.plain_words
 
 
-def _weights(containers: Sequence[Container], pieces: Sequence[Piece]) -> list[int]:
+def _weights(containers: Sequence[Container], pieces: Sequence[HtmlPiece]) -> list[int]:
     """Words of running text of each container; where a page has none, all words that are no links."""
     for least in (_RUNNING_WORDS, 1):
         weights = [0] * len(containers)
@@ -264,7 +264,7 @@ def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
     return links
 
 
-def _without_repeats(pieces: Sequence[Piece]) -> list[Piece]:
+def _without_repeats(pieces: Sequence[HtmlPiece]) -> list[HtmlPiece]:
     """Long blocks once; short lines that stand there three times or more, not at all (`Reply`, `Read more`)."""
     counted = Counter(piece.text for piece in pieces if _may_repeat(piece))
     seen: set[str] = set()
@@ -279,7 +279,7 @@ def _without_repeats(pieces: Sequence[Piece]) -> list[Piece]:
     return kept or list(pieces)
 
 
-def _may_repeat(piece: Piece) -> bool:
+def _may_repeat(piece: HtmlPiece) -> bool:
     """Lists, tables, code and headings of sections say the same again with reason; headings that are links do not."""
     if piece.url:
         return False

@@ -9,8 +9,8 @@ from selectolax.lexbor import LexborNode
 
 from curate.document.segments import Block
 from curate.html import images, names
-from curate.html.blocks import Container, Found, Piece, words_in
-from curate.html.guard import Limits
+from curate.html.blocks import Container, FoundBlocks, HtmlPiece, words_in
+from curate.html.guard import HtmlLimits
 from curate.html.names import listed
 from curate.html.nodes import element_before, form_parts, is_data, noscript_around
 
@@ -40,8 +40,8 @@ _LINE_WORDS = 60
 
 @dataclass
 class _Figure:
-    pictures: list[Piece] = field(default_factory=list)
-    captions: list[tuple[int, int, Piece]] = field(default_factory=list)
+    pictures: list[HtmlPiece] = field(default_factory=list)
+    captions: list[tuple[int, int, HtmlPiece]] = field(default_factory=list)
     """Each with the number of pictures before it, and its place among the page's pieces, should there be no picture."""
 
 
@@ -66,9 +66,9 @@ class _Context(NamedTuple):
 class Walker:
     """One page's walk; `page` and `base` are what links are relative to."""
 
-    def __init__(self, page: str | None, base: str | None, limits: Limits, scripted: bool = True) -> None:
+    def __init__(self, page: str | None, base: str | None, limits: HtmlLimits, scripted: bool = True) -> None:
         self.page, self.base, self.limits, self.scripted = page, base, limits, scripted
-        self.found = Found()
+        self.found = FoundBlocks()
         self.now = _Context()
         self.inside = -1
         self.linked = False
@@ -82,7 +82,7 @@ class Walker:
         self.body: LexborNode | None = None
         self.forms: set[int] = set()
 
-    def walk(self, body: LexborNode) -> Found:
+    def walk(self, body: LexborNode) -> FoundBlocks:
         """Everything below `body`. No recursion: a page decides how deep it is."""
         self.body, self.forms = body, form_parts(body)
         above: list[tuple[LexborNode, str, _Context, int, bool]] = []
@@ -161,7 +161,7 @@ class Walker:
     def _leave_out(self, node: LexborNode) -> None:
         self.found.words_left_out += words_in(node.text(separator=" "))
 
-    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.Said) -> int | None:
+    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.NamedAs) -> int | None:
         """What the element is beside the text, with all around it; None for what is left out unread."""
         if tag == "body":
             return self.now.aside
@@ -187,7 +187,7 @@ class Walker:
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
         return 2 * (words - linked) > self.body_words
 
-    def _block(self, node: LexborNode, tag: str, said: names.Said) -> _Context | None:
+    def _block(self, node: LexborNode, tag: str, said: names.NamedAs) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
             self.text.append(" ")
             return self.now
@@ -215,7 +215,7 @@ class Walker:
         """One without a heading of its own: the name of a site is a link to it."""
         return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
-    def _hold(self, tag: str, said: names.Said) -> dict[str, Any]:
+    def _hold(self, tag: str, said: names.NamedAs) -> dict[str, Any]:
         now, containers = self.now, self.found.containers
         containers.append(Container(self.inside, said.kind, said.main))
         self.inside = len(containers) - 1
@@ -266,7 +266,7 @@ class Walker:
         if not text:
             return
         if figure is not None:
-            piece = Piece(self.inside, "paragraph", text, words_in(text), aside=self.now.aside)
+            piece = HtmlPiece(self.inside, "paragraph", text, words_in(text), aside=self.now.aside)
             figure.captions.append((len(figure.pictures), len(pieces), piece))
         elif pieces and pieces[-1].url and pieces[-1].caption is None:
             pieces[-1].caption = text
@@ -301,7 +301,7 @@ class Walker:
             self._flush()
         if not self._is_fallback(node, url):
             alt = " ".join((attributes.get("alt") or "").split()) or None
-            piece = Piece(self.inside, url=url, alt=alt, aside=self.now.aside)
+            piece = HtmlPiece(self.inside, url=url, alt=alt, aside=self.now.aside)
             self.found.pieces.append(piece)
             if self.now.figure is not None:
                 self.now.figure.pictures.append(piece)
@@ -349,7 +349,7 @@ class Walker:
             indent = "  " * (now.level - 1)
             text = indent + (self.marker or "  ") + text.replace("\n", f"\n{indent}  ")
             self.marker = ""
-        piece = Piece(self.inside, kind, text, words, linked, anchors, now.group, tag, aside=now.aside)
+        piece = HtmlPiece(self.inside, kind, text, words, linked, anchors, now.group, tag, aside=now.aside)
         self.found.pieces.append(piece)
 
 

@@ -15,7 +15,7 @@ from curate.mix.manifest import Continued, Lengths, Manifest, Mode, Segment, Sou
 from curate.mix.order import runs
 from curate.mix.plan import mixture_position, skipped, stream_position
 from curate.mix.schedule import MixtureError, exactly
-from curate.mix.segments import Laid, Limits, lay_out
+from curate.mix.segments import EpochLimits, Laid, lay_out
 from curate.mix.spec import Entry, MixtureSpec, StageSpec
 from curate.mix.spread import tables, write
 from curate.mix.strata import Table
@@ -226,7 +226,7 @@ class _Draft:
             if leaf.max_epochs is not None:
                 draws[at] = int(Fraction(repr(leaf.max_epochs)) * leaf.info.samples)
         names = [s.name for s in self._sources(places, width)]
-        limits = Limits(draws, had, self.spec.at_limit, self._until())
+        limits = EpochLimits(draws, had, self.spec.at_limit, self._until())
         if self.spec.mode == "accumulate":
             return self._every_source(_wide(self.per_step(), places, width, 0), limits, names)
         mine = stages[len(stages) - len(self.stages) :]
@@ -238,7 +238,7 @@ class _Draft:
         return lay_out(mine, weights, unit, limits, names)
 
     def _every_source(
-        self, slots: tuple[int, ...], limits: Limits, names: Sequence[str]
+        self, slots: tuple[int, ...], limits: EpochLimits, names: Sequence[str]
     ) -> tuple[list[Laid], int | None]:
         """Mode accumulate: every source in every step, until one has had its epochs."""
         laid: list[Laid] = [(self.start, slots)]

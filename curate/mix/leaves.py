@@ -11,7 +11,7 @@ from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
 from curate.mix.weights import Leaf, taken
-from curate.shards import DatasetInfo, UnreachableError, fetched, is_url, load_dataset
+from curate.shards import DatasetInfo, UnreachableError, attach_cached, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, dataset_file
 
 
@@ -40,7 +40,7 @@ def _file_of(path: str, home: Path, unit: str) -> Path:
     if not is_url(path):
         return dataset_file(home / path)
     try:
-        return fetched(path, fresh=unit != "samples") / DATASET_FILE
+        return attach_cached(path, fresh=unit != "samples") / DATASET_FILE
     except UnreachableError as err:
         raise MixtureError(str(err)) from err
 

@@ -23,7 +23,7 @@ from curate.mix.schedule import AGAIN, MAX_SLOTS, MixtureError
 from curate.mix.spread import strata
 from curate.sample import fingerprint
 from curate.settings import Settings, validate
-from curate.shards import DatasetInfo, UnreachableError, described, fetched, is_url, load_dataset
+from curate.shards import DatasetInfo, UnreachableError, attach_cached, fetch_dataset_json, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, check_version, read_json
 
 MANIFEST_VERSION = 3
@@ -237,7 +237,7 @@ def load(path: Path) -> Manifest:
 def _check_there(source: Source, path: Path) -> None:
     """Raise MixtureError if a dataset that lies elsewhere is another now; its tars are looked at when they are read."""
     try:
-        changed = hashlib.sha256(described(source.path)).hexdigest() != source.digest
+        changed = hashlib.sha256(fetch_dataset_json(source.path)).hexdigest() != source.digest
     except UnreachableError as err:
         raise MixtureError(f"{path}: dataset {source.name!r}: {err}") from err
     if changed:
@@ -292,7 +292,7 @@ def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
     if not is_url(found.path):
         return Path(path).parent / found.path
     try:
-        return fetched(found.path, found.digest)
+        return attach_cached(found.path, found.digest)
     except UnreachableError as err:
         raise MixtureError(f"{path}: dataset {found.name!r}: {err}") from err
 

@@ -28,7 +28,7 @@ Runs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Order:
+class SourceOrder:
     """What the order of one source depends on: its shards' rows, its key, and how it is cut.
 
     `rotate` parts: every part holds the same rows in every epoch, and is done before the next begins. With `strata`
@@ -90,21 +90,21 @@ def order(
     counted(at, "draws")
     sizes = [shards] if isinstance(shards, int) else shards
     which = np.zeros(at.shape, np.int32)
-    return shuffled(at, which, Orders.of([Order(runs(sizes), order_key(seed, name), open_shards)]))
+    return shuffled(at, which, Orders.of([SourceOrder(runs(sizes), order_key(seed, name), open_shards)]))
 
 
 @dataclass(frozen=True, eq=False)
 class Orders:
     """The orders of several sources, and of each its rows, its key, and whether it is cut into ranges, or by length."""
 
-    each: tuple[Order, ...]
+    each: tuple[SourceOrder, ...]
     rows: Ints
     keys: Words
     cut: npt.NDArray[np.bool_]
     spread: npt.NDArray[np.bool_]
 
     @staticmethod
-    def of(orders: Sequence[Order]) -> Orders:
+    def of(orders: Sequence[SourceOrder]) -> Orders:
         """Raises MixtureError for a source without rows, or with too many."""
         rows = [o.rows for o in orders]
         if bad := [n for n in rows if not 1 <= n <= MAX_ROWS]:
@@ -159,7 +159,7 @@ def _in_ranges(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Int
 
 
 @dataclass(frozen=True)
-class _Cuts:
+class _ShardCuts:
     """An epoch laid out: ranges between `bounds`; where each shard `ends` in the row of shards; and the `shift` from a
     place in that row to the row number in the dataset.
     """
@@ -179,13 +179,13 @@ def _groups(source: Sources, epoch: Ints, those: npt.NDArray[np.bool_]) -> Itera
                 yield number, turn, mine[turns == turn]
 
 
-def _cuts(order_: Order, epoch: int) -> _Cuts:
+def _cuts(order_: SourceOrder, epoch: int) -> _ShardCuts:
     # Parts that rotate must hold the same rows in every epoch, so their shards keep one order.
     return _laid_out(order_, 0 if order_.rotate > 1 else epoch)
 
 
 @lru_cache(maxsize=256)
-def _laid_out(order_: Order, epoch: int) -> _Cuts:
+def _laid_out(order_: SourceOrder, epoch: int) -> _ShardCuts:
     sizes = sizes_of(order_.shards)
     number = np.arange(len(sizes), dtype=np.uint64)
     key = mixed(np.array([((order_.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
@@ -196,4 +196,4 @@ def _laid_out(order_: Order, epoch: int) -> _Cuts:
     last = np.arange(1, groups + 1) * len(sizes) // groups
     parts = np.arange(1, order_.rotate) * int(ends[-1]) // order_.rotate
     bounds = np.array(sorted({0, *ends[last - 1].tolist(), *parts.tolist()}), np.int64)
-    return _Cuts(bounds, ends, starts[turn] - (ends - sizes[turn]))
+    return _ShardCuts(bounds, ends, starts[turn] - (ends - sizes[turn]))

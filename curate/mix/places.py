@@ -16,7 +16,7 @@ from curate.shards import load_dataset
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampleAt:
     """What stands at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
 
     position: int
@@ -27,10 +27,10 @@ class Drawn:
     shard: str
 
 
-def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[Drawn]:
+def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[SampleAt]:
     """What stands at positions of the mixture in the file `path`; only indexes are read."""
     where = locate(manifest, positions)
-    out: list[Drawn | None] = [None] * len(positions)
+    out: list[SampleAt | None] = [None] * len(positions)
     for number in np.unique(where[0]).tolist():
         mine = np.flatnonzero(where[0] == number)
         epoch, row = where[1][mine], where[2][mine]
@@ -45,5 +45,5 @@ def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[Drawn]:
             uids = read_index(folder / entry.index).column("uid").take(pa.array(inner)).to_pylist()
             for at, uid in zip(here.tolist(), uids, strict=True):
                 place = int(mine[at])
-                out[place] = Drawn(int(positions[place]), name, int(epoch[at]), int(row[at]), str(uid), entry.tar)
+                out[place] = SampleAt(int(positions[place]), name, int(epoch[at]), int(row[at]), str(uid), entry.tar)
     return [found for found in out if found is not None]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.order import Order, Orders, order_key, shuffled
+from curate.mix.order import Orders, SourceOrder, order_key, shuffled
 from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
 from curate.mix.strata import Strata
 
@@ -46,7 +46,7 @@ class Plan:
             skips=tuple(sorted(manifest.skips)),
             orders=Orders.of(
                 [
-                    Order(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate, by_length)
+                    SourceOrder(d.shards, order_key(manifest.seed, d.name), manifest.open_shards, d.rotate, by_length)
                     for d, by_length in zip(manifest.datasets, strata, strict=True)
                 ]
             ),

@@ -24,7 +24,7 @@ Policy = Literal["stop", "redistribute", "refuse"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class EpochLimits:
     """How often each source may be drawn (None: without limit), what it had before, and what happens then.
 
     `until`: the position at which the run is known to end, if it is.
@@ -37,7 +37,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _SegmentPiece:
     """Constant shares from `start` to before `stop` (None: for ever), in units of draws."""
 
     start: int
@@ -49,7 +49,7 @@ Laid = tuple[int, tuple[int, ...]]
 
 
 def lay_out(
-    stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit: int, limits: Limits, names: Sequence[str]
+    stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit: int, limits: EpochLimits, names: Sequence[str]
 ) -> tuple[list[Laid], int | None]:
     """([(start, slots)], end) for stages with exact `weights`; positions are multiples of `unit`, a draw's samples.
 
@@ -85,7 +85,7 @@ def lay_out(
     return laid, None
 
 
-def _pieces(stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit: int) -> Iterator[_Piece]:
+def _pieces(stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit: int) -> Iterator[_SegmentPiece]:
     """Stages as pieces of constant shares; a ramp as a staircase whose treads have the shares of their middles."""
     before: list[Fraction] | None = None
     for number, (stage, given) in enumerate(zip(stages, weights, strict=True)):
@@ -101,13 +101,13 @@ def _pieces(stages: Sequence[Stage], weights: Sequence[Sequence[Fraction]], unit
             along = Fraction(2 * tread + 1, 2 * treads)
             assert before is not None
             at = tuple(a + (b - a) * along for a, b in zip(before, now, strict=True))
-            yield _Piece(start + ramp * tread // treads, start + ramp * (tread + 1) // treads, at)
+            yield _SegmentPiece(start + ramp * tread // treads, start + ramp * (tread + 1) // treads, at)
         if stop is None or start + ramp < stop:
-            yield _Piece(start + ramp, stop, tuple(now))
+            yield _SegmentPiece(start + ramp, stop, tuple(now))
         before = now
 
 
-def _bounded(piece: _Piece) -> tuple[_Piece, list[_Piece]]:
+def _bounded(piece: _SegmentPiece) -> tuple[_SegmentPiece, list[_SegmentPiece]]:
     """A piece of at most as many draws as slots can count, and the rest of it."""
     if piece.stop is None or piece.stop - piece.start <= MAX_SLOTS:
         return piece, []
@@ -115,7 +115,7 @@ def _bounded(piece: _Piece) -> tuple[_Piece, list[_Piece]]:
     return replace(piece, stop=middle), [replace(piece, start=middle)]
 
 
-def _slots(piece: _Piece, given: Sequence[int], wanted: Sequence[Fraction]) -> tuple[int, ...]:
+def _slots(piece: _SegmentPiece, given: Sequence[int], wanted: Sequence[Fraction]) -> tuple[int, ...]:
     """For ever: the shares. To an end: whole draws that bring what was given next to what was wanted by then."""
     if piece.stop is None:
         return shares(piece.shares)
@@ -127,7 +127,7 @@ def _slots(piece: _Piece, given: Sequence[int], wanted: Sequence[Fraction]) -> t
     return apportion(needed if any(needed) else list(piece.shares), length)
 
 
-def _before_limit(slots: Sequence[int], room: Sequence[int | None], piece: _Piece) -> int | None:
+def _before_limit(slots: Sequence[int], room: Sequence[int | None], piece: _SegmentPiece) -> int | None:
     """How many draws the slots can give before a source has no room left, or all of the piece (None: for ever)."""
     length = None if piece.stop is None else piece.stop - piece.start
     limited = [(i, r) for i, r in enumerate(room) if r is not None and slots[i]]
@@ -147,12 +147,12 @@ def _before_limit(slots: Sequence[int], room: Sequence[int | None], piece: _Piec
     return low
 
 
-def _first_full(piece: _Piece, open_: Sequence[Fraction]) -> int:
+def _first_full(piece: _SegmentPiece, open_: Sequence[Fraction]) -> int:
     return next(i for i, (a, b) in enumerate(zip(piece.shares, open_, strict=True)) if a != b)
 
 
 def _ended(
-    laid: list[Laid], end: int, limits: Limits, names: Sequence[str], full: int
+    laid: list[Laid], end: int, limits: EpochLimits, names: Sequence[str], full: int
 ) -> tuple[list[Laid], int | None]:
     """The mixture ends here, unless that was to be refused."""
     if not laid:

@@ -46,7 +46,7 @@ class Measure:
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class LengthSurvey:
     """What a source holds of the unit, its longest sample, and where samples are uneven, a line a shard."""
 
     units: int
@@ -59,11 +59,11 @@ class Survey:
         return len(self.lines) > 0
 
 
-def survey(measure: Measure) -> Survey:
+def survey(measure: Measure) -> LengthSurvey:
     """Go through the lengths of a dataset twice: for the strata, and for each shard's rows in them."""
     shards = range(len(measure.info.shards))
     if measure.unit == "samples":
-        return Survey(measure.info.samples, 1, np.zeros(0, LINE))
+        return LengthSurvey(measure.info.samples, 1, np.zeros(0, LINE))
     known, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for shard in shards:
         found, times = np.unique(measure.of(shard), return_counts=True)
@@ -71,7 +71,7 @@ def survey(measure: Measure) -> Survey:
         counts = np.bincount(at, np.concatenate([counts, times])).astype(np.int64)
     bounds = cut(known, counts) if len(known) > 1 else ()
     lines = [line(measure.of(shard), bounds) for shard in shards if bounds]
-    return Survey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
+    return LengthSurvey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
 
 
 def write(path: Path, lines: Sequence[Table]) -> None:

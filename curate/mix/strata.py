@@ -56,7 +56,7 @@ def line(lengths: Ints, bounds: tuple[int, ...]) -> tuple[int, int, Ints]:
 
 
 @dataclass(frozen=True)
-class _Cuts:
+class _StrataCuts:
     """An epoch laid out: the shards in their `turn`, ranges of them between `firsts`, their rows between `bounds`."""
 
     turn: Ints
@@ -156,7 +156,7 @@ class Strata:
         mean = int(units.sum()) / max(int(self.rows.sum()), 1) * PARTS
         return np.asarray(units * PARTS - np.rint(self.rows * mean).astype(np.int64), np.int64)
 
-    def _lay_out(self, epoch: int) -> _Cuts:
+    def _lay_out(self, epoch: int) -> _StrataCuts:
         """Ranges of shards that each hold about what their rows hold on average.
 
         Sorted by what is above the mean, shards are dealt in rounds, one to each range: every other round at random,
@@ -181,7 +181,7 @@ class Strata:
         in_turn = in_turn[in_turn < shards]
         firsts = np.concatenate([[0], np.cumsum((dealt < shards).sum(axis=0))])
         ends = np.concatenate([[0], np.cumsum(self.rows[in_turn])])
-        return _Cuts(in_turn, firsts, ends[firsts])
+        return _StrataCuts(in_turn, firsts, ends[firsts])
 
     def _gather(self, epoch: int, number: int) -> _Range:
         cuts = self._cuts(epoch)

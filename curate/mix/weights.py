@@ -13,7 +13,7 @@ from pathlib import Path
 
 from curate.mix.schedule import MixtureError, Weight, apportion, exactly
 from curate.mix.spec import Entry, MixtureSpec, nested
-from curate.mix.spread import Survey
+from curate.mix.spread import LengthSurvey
 from curate.shards import DatasetInfo
 
 
@@ -30,7 +30,7 @@ class Leaf:
     info: DatasetInfo
     digest: str
     name: str
-    held: Survey
+    held: LengthSurvey
     taken: int
     cap: int | None
     binds: bool

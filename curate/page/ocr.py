@@ -49,7 +49,7 @@ class EngineMissingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Reading:
+class OcrReading:
     """What an engine read, in the order of reading.
 
     `text`: line by line. `words`: N of them, with `boxes` N x (x0, y0, x1, y1) in fractions of the image, the numbers
@@ -76,7 +76,7 @@ class _Word(NamedTuple):
     spaced: bool  # from the word before it on its line
 
 
-Read = Callable[[Image.Image], Reading]
+Read = Callable[[Image.Image], OcrReading]
 
 
 def load(engine: Engine, languages: Sequence[str], min_confidence: float) -> Read:
@@ -97,11 +97,11 @@ def identity(engine: Engine, languages: Sequence[str]) -> str:
     return "; ".join([said, *(f"{name} {_digest(name)}" for name in languages)])
 
 
-def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: float) -> Reading:
+def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: float) -> OcrReading:
     """The lines that are believed, in the order of reading."""
     good = [line for line in lines if line and np.mean([word.confidence for word in line]) >= min_confidence]
     if not good:
-        return Reading("", [], np.zeros((0, 4), np.float32), [], [])
+        return OcrReading("", [], np.zeros((0, 4), np.float32), [], [])
     words = [word for line in good for word in line]
     boxes = np.array([word.box for word in words], np.float32)
     ends = np.cumsum([len(line) for line in good])
@@ -110,7 +110,7 @@ def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: fl
     runs = reading_order(boxes, spans, leftwards=leftwards, drawn=False).runs
     ordered = [words[n] for n in members(runs).tolist()]
     fractions = np.clip(np.array([word.box for word in ordered], np.float32) / (size * 2), 0, 1).astype(np.float32)
-    return Reading(
+    return OcrReading(
         mended(["".join(_spaced(words[first:end])) for first, end in runs.tolist()]),
         [word.text for word in ordered],
         fractions,

@@ -16,7 +16,7 @@ from curate.page.runs import Bools, Floats, Ints, groups, joined, upwards
 _DEEPEST: Final = 5
 
 
-class Order(NamedTuple):
+class ReadingOrder(NamedTuple):
     """Runs of words in the order of reading, F x (first word, end), and the most columns that stand side by side."""
 
     runs: Ints
@@ -25,7 +25,7 @@ class Order(NamedTuple):
 
 def reading_order(
     words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None, drawn: bool = True
-) -> Order:
+) -> ReadingOrder:
     """The order in which `lines` are read; a line that runs on from one column into the next is cut at the gutter.
 
     Where no columns are found the drawn order is kept, but for parts that were drawn late and stand wholly above
@@ -34,10 +34,10 @@ def reading_order(
     number do not; without it all do. `drawn`: the order of `lines` is a writer's, not a mere sort by height.
     """
     if len(lines) < 2:
-        return Order(lines, len(lines))
+        return ReadingOrder(lines, len(lines))
     gaps, up = at_a_glance(words, leftwards)
     if drawn and not (gaps or up):
-        return Order(lines, 1)
+        return ReadingOrder(lines, 1)
     said = np.ones(len(words), np.bool_) if said is None else said
     boxes = joined(words, lines)
     if _is_upright(boxes, lines):
@@ -45,7 +45,7 @@ def reading_order(
         turned[:, [1, 3]] = -words[:, [2, 0]]
         return _in_columns(turned, lines, said, leftwards=False)
     if drawn and not may_be(words, lines, boxes, said):
-        return Order(_as_drawn(lines, boxes) if up else lines, 1)
+        return ReadingOrder(_as_drawn(lines, boxes) if up else lines, 1)
     return _in_columns(words, lines, said, leftwards=leftwards)
 
 
@@ -58,14 +58,14 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> Order:
+def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> ReadingOrder:
     """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
     boxes = joined(words, lines)
     found = None
     if depth == 0 or (depth < _DEEPEST and may_be(words, lines, boxes, said)):
         found = columns(words, lines, said)
     if found is None:
-        return Order(_as_drawn(lines, boxes), 1)
+        return ReadingOrder(_as_drawn(lines, boxes), 1)
     above, sides, below = found
     middle = sides.boxes[:, [1, 3]].sum(axis=1)
     across = np.sort(middle[sides.side == 2])
@@ -77,11 +77,11 @@ def _in_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, dep
         orders.append(_in_columns(words, sides.runs[place == part], said, leftwards=leftwards, depth=depth + 1))
         beside[part // 3] += part % 3 < 2 and orders[-1].columns
     ends = [
-        _in_columns(words, part, said, leftwards=leftwards, depth=depth + 1) if len(part) else Order(part, 0)
+        _in_columns(words, part, said, leftwards=leftwards, depth=depth + 1) if len(part) else ReadingOrder(part, 0)
         for part in (above, below)
     ]
     runs = [order.runs for order in (ends[0], *orders, ends[1])]
-    return Order(np.concatenate(runs), max(int(beside.max()), ends[0].columns, ends[1].columns))
+    return ReadingOrder(np.concatenate(runs), max(int(beside.max()), ends[0].columns, ends[1].columns))
 
 
 def _as_drawn(lines: Ints, boxes: Floats) -> Ints:

@@ -80,7 +80,7 @@ _to_device = direct(
 _get_bounds = direct(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
 
 
-class Pdf:
+class PdfFile:
     """An open file; `pages` is their count. Close it, or use it in a `with`. One thread at a time may be in pdfium."""
 
     def __init__(self, data: bytes, limits: PdfLimits) -> None:
@@ -98,14 +98,14 @@ class Pdf:
             self.close()
             raise
 
-    def page(self, number: int) -> Page:
+    def page(self, number: int) -> PdfPage:
         """Page `number`, counted from 0; close it before the file. Raises PdfError."""
         if not 0 <= number < self.pages:
             raise PdfError("missing_page", f"page {number} of {self.pages}, counted from 0")
         handle = pdfium.FPDF_LoadPage(self._handle, number)
         if not handle:
             raise PdfError("damaged_page", f"page {number} cannot be read")
-        page = Page(handle, self)
+        page = PdfPage(handle, self)
         if min(page.width_pt, page.height_pt) <= 0:
             page.close()
             raise PdfError("damaged_page", f"page {number} has no size")
@@ -130,17 +130,17 @@ class Pdf:
             self._handle = None
             self._data = b""
 
-    def __enter__(self) -> Pdf:
+    def __enter__(self) -> PdfFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
 
-class Page:
+class PdfPage:
     """An open page: its sides in points as a reader sees it, after its rotation."""
 
-    def __init__(self, handle: Any, pdf: Pdf) -> None:
+    def __init__(self, handle: Any, pdf: PdfFile) -> None:
         self.handle = handle
         self.pdf = pdf
         self.limits = pdf.limits
@@ -174,7 +174,7 @@ class Page:
             pdfium.FPDF_ClosePage(self.handle)
             self.handle = None
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> PdfPage:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -184,9 +184,9 @@ class Page:
 _DEFAULT_LIMITS: Final = PdfLimits()
 
 
-def open_pdf(data: bytes, limits: PdfLimits = _DEFAULT_LIMITS) -> Pdf:
+def open_pdf(data: bytes, limits: PdfLimits = _DEFAULT_LIMITS) -> PdfFile:
     """Open a file. Raises PdfError: see there for the names. A file that opens without a password is not encrypted."""
-    return Pdf(data, limits)
+    return PdfFile(data, limits)
 
 
 def is_pdf(data: bytes) -> bool:
@@ -209,7 +209,7 @@ def _load(data: bytes, limits: PdfLimits) -> Any:
     raise PdfError("damaged_pdf", "no objects can be found in it")
 
 
-def render(page: Page, long_side_px: int) -> Image.Image:
+def render(page: PdfPage, long_side_px: int) -> Image.Image:
     """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
 
     Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
@@ -231,7 +231,7 @@ def render(page: Page, long_side_px: int) -> Image.Image:
     return Image.fromarray(pixels_HW3)
 
 
-def _draw(page: Page, bitmap: Any, width: int, height: int) -> None:
+def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
     where = (0, 0, width, height, 0, pdfium.FPDF_REVERSE_BYTE_ORDER | pdfium.FPDF_ANNOT)
     pdfium.FPDF_RenderPageBitmap(bitmap, page.handle, *where)
     form = page.pdf.form()
@@ -249,7 +249,7 @@ class Objects:
     paths: Floats
 
 
-def objects(page: Page) -> Objects:
+def objects(page: PdfPage) -> Objects:
     """The boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
     found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
     for kind, box in _walk(page):
@@ -261,7 +261,7 @@ def objects(page: Page) -> Objects:
     return Objects(images, paths)
 
 
-def _walk(page: Page) -> Iterator[tuple[int, Floats]]:
+def _walk(page: PdfPage) -> Iterator[tuple[int, Floats]]:
     """Kinds of the page's objects that are no text, each with its box in the page's points."""
     top = ctypes.cast(page.handle, ctypes.c_void_p).value
     count = int(pdfium.FPDFPage_CountObjects(page.handle))

@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from curate.image.files import Format, encoded
-from curate.pdf.file import Objects, Page, Pdf, PdfError, PdfLimits, objects, open_pdf, render
+from curate.pdf.file import Objects, PdfError, PdfFile, PdfLimits, PdfPage, objects, open_pdf, render
 from curate.pdf.text import PageText, read_text
 
 SECONDS: Final = 30.0
@@ -45,7 +45,7 @@ class Look:
     objects: Objects
 
 
-class Guard:
+class PdfGuard:
     """A child that reads PDF files; the last one stays open, known by the identity of its bytes. Threads take turns.
 
     Errors are those of `PdfError`, with pdf_timeout and pdf_crashed for files that it could not survive. What it finds
@@ -149,14 +149,14 @@ class Guard:
         return PdfError("pdf_crashed", f"{ended}; at most {self._memory_bytes >> 20} MB of memory were allowed")
 
 
-def shared_guard(limits: PdfLimits) -> Guard:
+def shared_guard(limits: PdfLimits) -> PdfGuard:
     """This process's own guard for these limits: ops that read one file one after the other share it."""
     return _guard_of(limits, os.getpid())
 
 
 @cache
-def _guard_of(limits: PdfLimits, process: int) -> Guard:
-    return Guard(limits)
+def _guard_of(limits: PdfLimits, process: int) -> PdfGuard:
+    return PdfGuard(limits)
 
 
 def count_pages(data: bytes, limits: PdfLimits) -> int:
@@ -188,10 +188,10 @@ class _Reader:
 
     def __init__(self, limits: PdfLimits) -> None:
         self._limits = limits
-        self._pdf: Pdf | PdfError = PdfError("empty_file", "nothing was opened")
+        self._pdf: PdfFile | PdfError = PdfError("empty_file", "nothing was opened")
 
     def open(self, data: bytes) -> None:
-        if isinstance(self._pdf, Pdf):
+        if isinstance(self._pdf, PdfFile):
             self._pdf.close()
         try:
             self._pdf = open_pdf(data, self._limits)
@@ -208,7 +208,7 @@ class _Reader:
             return _looked(page) if wanted["do"] == "look" else _drawn(page, wanted)
 
 
-def _looked(page: Page) -> tuple[dict[str, Any], bytes]:
+def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
     layer, found = read_text(page), objects(page)
     words = "\n".join(layer.words).encode()
     header = {
@@ -225,7 +225,7 @@ def _looked(page: Page) -> tuple[dict[str, Any], bytes]:
     return header, b"".join([words, *arrays, layer.text.encode()])
 
 
-def _drawn(page: Page, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def _drawn(page: PdfPage, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     image = render(page, wanted["long_side_px"])
     file = encoded(image, wanted["format"], wanted["quality"])
     return {"width": image.width, "height": image.height}, file

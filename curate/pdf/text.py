@@ -15,7 +15,7 @@ import pypdfium2.raw as pdfium
 from curate.page.reading_order import reading_order
 from curate.page.runs import Floats, Ints, members
 from curate.page.words import mended
-from curate.pdf.file import Page, PdfError, direct
+from curate.pdf.file import PdfError, PdfPage, direct
 from curate.text.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 
 _SAMPLED_ANGLES: Final = 16
@@ -55,7 +55,7 @@ class PageText:
     skew_degrees: float
 
 
-def read_text(page: Page) -> PageText:
+def read_text(page: PdfPage) -> PageText:
     """The text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
     layer = pdfium.FPDFText_LoadPage(page.handle)
     if not layer:
@@ -66,7 +66,7 @@ def read_text(page: Page) -> PageText:
         pdfium.FPDFText_ClosePage(layer)
 
 
-def _read(page: Page, layer: Any) -> PageText:
+def _read(page: PdfPage, layer: Any) -> PageText:
     handle = ctypes.cast(layer, ctypes.c_void_p).value
     text = _characters(page, layer, handle)
     codes = codes_of(text)
@@ -145,7 +145,7 @@ def _lines(spans: Ints, boxes: Floats, leftwards: bool) -> Ints:
     return np.array([[0, *first], [*first, len(spans)]]).T
 
 
-def _characters(page: Page, layer: Any, handle: int | None) -> str:
+def _characters(page: PdfPage, layer: Any, handle: int | None) -> str:
     """One character for each of pdfium's, which may be half of a surrogate pair.
 
     U+FFFD where a glyph has none, `_BROKEN` for a hyphen that breaks a word.
@@ -208,7 +208,7 @@ def _printed(text: str, spans: Ints) -> list[str]:
     return [word.replace(_SOFT_HYPHEN, "") for word in words] if _SOFT_HYPHEN in text else words
 
 
-def _skew_degrees(page: Page, handle: int | None, starts: Ints) -> float:
+def _skew_degrees(page: PdfPage, handle: int | None, starts: Ints) -> float:
     sample = starts[:: max(1, len(starts) // _SAMPLED_ANGLES)].tolist()
     angles = sorted(_get_angle(handle, place) for place in sample)
     turned = 90 * int(pdfium.FPDFPage_GetRotation(page.handle))

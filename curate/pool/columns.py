@@ -28,7 +28,7 @@ BLOCK_ROWS = 1 << 14
 Ints = npt.NDArray[np.int64]
 
 
-class Values(Protocol):
+class ColumnValues(Protocol):
     """The values of some rows of a shard, by the rows' numbers."""
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:
@@ -166,7 +166,7 @@ class Column:
         return self._held[1]
 
 
-class Grown:
+class IncrementalColumnsWriter:
     """A step's columns of a shard while what is missing of them is computed; committed where the `with` ends.
 
     `old` is what was committed before. Where nothing is missing, nothing is written again.
@@ -176,7 +176,7 @@ class Grown:
         self._path, self._schema, self._old, self._stack = path, schema, old, ExitStack()
         self._writer: ColumnsWriter | None = None
 
-    def __enter__(self) -> Grown:
+    def __enter__(self) -> IncrementalColumnsWriter:
         if self._old is None:
             self._writer = self._stack.enter_context(ColumnsWriter(self._path, self._schema))
         return self
@@ -208,10 +208,10 @@ class Grown:
             yield block.slice(0, int(np.searchsorted(block["row"].to_numpy(), start)))
 
 
-class Joined:
+class MergedColumn:
     """The values of a column of which some rows were committed and others have just been computed."""
 
-    def __init__(self, old: Values | None, rows: Sequence[int], fresh: pa.ChunkedArray) -> None:
+    def __init__(self, old: ColumnValues | None, rows: Sequence[int], fresh: pa.ChunkedArray) -> None:
         self._old, self._place, self._fresh = old, {number: at for at, number in enumerate(rows)}, fresh
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:

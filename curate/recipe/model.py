@@ -94,7 +94,7 @@ class Step(Settings):
     keep: dict[str, Rule] = Field(default_factory=dict, description="Rules by column.")
 
 
-class Limits(Settings):
+class RunLimits(Settings):
     """When to give up."""
 
     failed: float = Field(0.5, ge=0, le=1, description="Stop when more than this share of all rows has failed.")
@@ -128,7 +128,7 @@ class Recipe(Settings):
     source: Source
     shard_samples: int = Field(1000, ge=1, le=100_000, description="Rows of the source a pool shard.")
     download: DownloadSettings = Field(default_factory=DownloadSettings)
-    limits: Limits = Limits()
+    limits: RunLimits = RunLimits()
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
 

@@ -44,9 +44,10 @@ class Resolved:
     """A step that was checked: the op, the knobs it was given, its columns' names in the recipe, its conditions.
 
     `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
-    `chain` is the fingerprint of every decision up to and with this step. `kin` is that of the op and its knobs alone,
+    `chain` is the fingerprint of every decision up to and with this step. `reuse_key` is that of the op and its knobs
+    alone,
     where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All three
-    are set by `chained`.
+    are set by `assign_fingerprints`.
     """
 
     label: str
@@ -56,7 +57,7 @@ class Resolved:
     conditions: tuple[Condition, ...]
     key: str = ""
     chain: str = ""
-    kin: str | None = None
+    reuse_key: str | None = None
 
     @property
     def spec(self) -> Spec:
@@ -69,7 +70,7 @@ class Resolved:
         return "download" in self.spec.knobs and self.spec.stores
 
 
-def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Resolved]:
+def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Resolved]:
     """The steps with their keys. `start` names the pool and its version, `attempts` counts retries of what steps fetch.
 
     A row op's values depend on its own identity and on the columns it reads; a group op's on every decision before it
@@ -85,8 +86,8 @@ def chained(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Re
         rules = [[c.column, c.kind, c.value] for c in step.conditions]
         again = [attempts] if attempts and step.fetches else []
         chain = fingerprint([chain, key, dict(step.columns), rules, *again])
-        kin = fingerprint([own, [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
-        found.append(replace(step, key=key, chain=chain, kin=kin))
+        reuse_key = fingerprint([own, [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
+        found.append(replace(step, key=key, chain=chain, reuse_key=reuse_key))
         written |= {shown: (key, name) for name, shown in step.columns.items()}
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.commit import commit_text, dump_json
 from curate.engine.run import Summary, decisions_folder, start_of
 from curate.pool.funnel import check_funnel
-from curate.recipe.resolve import chained, resolve
+from curate.recipe.resolve import assign_fingerprints, resolve
 from curate.report import card, page
 from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
@@ -31,7 +31,7 @@ def write(summary: Summary) -> list[Path]:
     if all(p.exists() for p in (done, beside, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
-    steps = chained(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
+    steps = assign_fingerprints(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
     side_px = PAGE_SIDE_PX if summary.recipe.kind == "ocr" else SIDE_PX
     seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel, side_px)
     done.unlink(missing_ok=True)

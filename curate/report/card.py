@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.engine.run import Summary
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Resolved
-from curate.report.examples import Survey, shown
+from curate.report.examples import RowSurvey, shown
 from curate.report.page import human_bytes, percent, rule_words
 from curate.report.readme import described, front
 from curate.sample import Kind
@@ -75,7 +75,7 @@ _HASHED: dict[Kind, str] = {
 }
 
 
-def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
+def render(summary: Summary, steps: Sequence[Resolved], seen: RowSurvey) -> str:
     """The whole card. Fixed order, no time, no path of the machine: the same run gives the same text."""
     parts = [
         _front(summary),
@@ -122,7 +122,7 @@ def _about(summary: Summary) -> Iterator[str]:
     )
 
 
-def _source(summary: Summary, seen: Survey) -> Iterator[str]:
+def _source(summary: Summary, seen: RowSurvey) -> Iterator[str]:
     yield "## Source\n"
     yield f"{_source_words(summary.recipe)} It gave {summary.funnel[0].rows_in:,} rows.\n"
     if not seen.hosts:

@@ -88,7 +88,7 @@ class Example:
 
 
 @dataclass
-class Values:
+class ShownValues:
     """A column's values in the rows that a step took in (NaN or None: no value), and which broke a rule there."""
 
     column: str
@@ -98,11 +98,11 @@ class Values:
 
 
 @dataclass
-class Survey:
+class RowSurvey:
     """Examples by end, values by (step, column), the kept rows' commonest hosts, and how many rows were read."""
 
     examples: dict[Group, list[Example]]
-    values: dict[tuple[str, str], Values]
+    values: dict[tuple[str, str], ShownValues]
     hosts: Counter[str]
     rows: int
     total: int
@@ -122,13 +122,13 @@ class _Scan:
     steps: Sequence[Resolved]
     picks: dict[Group, list[_Pick]]
     side_px: int
-    parts: dict[tuple[str, str], list[Values]] = field(default_factory=dict)
+    parts: dict[tuple[str, str], list[ShownValues]] = field(default_factory=dict)
     hosts: Counter[str] = field(default_factory=Counter)
 
 
 def survey(
     pool: Pool, decisions: Path, steps: Sequence[Resolved], funnel: Sequence[StepCount], side_px: int = SIDE_PX
-) -> Survey:
+) -> RowSurvey:
     """Look at the rows of a finished run. `decisions` is its folder of decisions, `steps` have their keys."""
     paths = _in_order(decisions)
     scan = _Scan(pool, steps, {group: [] for group in groups(funnel)}, side_px)
@@ -144,7 +144,7 @@ def survey(
             _look(scan, int(path.stem), table)
     values = {at: _joined(parts) for at, parts in scan.parts.items()}
     total = sum(rows_in(p) for p in paths) if rows >= SCAN_ROWS else rows
-    return Survey(_examples(scan, decisions), values, scan.hosts, rows, total)
+    return RowSurvey(_examples(scan, decisions), values, scan.hosts, rows, total)
 
 
 def groups(funnel: Sequence[StepCount]) -> list[Group]:
@@ -239,19 +239,19 @@ def _column(scan: _Scan, shard: int, column: str, rows: int) -> pa.Array | None:
     return ColumnsFile(scan.pool.columns(step.key, shard)).column(own).take(range(rows)).combine_chunks()
 
 
-def _values(column: str, values: pa.Array, ended: npt.NDArray[np.bool_]) -> Values:
+def _values(column: str, values: pa.Array, ended: npt.NDArray[np.bool_]) -> ShownValues:
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return Values(column, numbers, [], ended)
+        return ShownValues(column, numbers, [], ended)
     texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values.to_pylist()]
-    return Values(column, None, texts, ended)
+    return ShownValues(column, None, texts, ended)
 
 
-def _joined(parts: Sequence[Values]) -> Values:
+def _joined(parts: Sequence[ShownValues]) -> ShownValues:
     numbers = [p.numbers for p in parts if p.numbers is not None]
     texts = [t for p in parts for t in p.texts]
     ended = np.concatenate([p.ended for p in parts])
-    return Values(parts[0].column, np.concatenate(numbers) if numbers else None, texts, ended)
+    return ShownValues(parts[0].column, np.concatenate(numbers) if numbers else None, texts, ended)
 
 
 def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:

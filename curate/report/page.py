@@ -21,7 +21,7 @@ from curate.engine.remedies import remedy
 from curate.engine.run import Summary
 from curate.pool.funnel import StepCount
 from curate.recipe.resolve import Condition, Resolved
-from curate.report.examples import KEPT, Group, Survey, Values, is_uid, plain, shown
+from curate.report.examples import KEPT, Group, RowSurvey, ShownValues, is_uid, plain, shown
 
 WIDTH, HEIGHT = 360, 120
 """A histogram's drawing area, in its own units."""
@@ -33,7 +33,7 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
-class Segment:
+class BarSegment:
     """A piece of a funnel bar, in thousandths of the rows that the run took in."""
 
     kind: str
@@ -43,7 +43,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class End:
+class ShownEnd:
     """One rule or error of a step: its words, count, and where its examples stand."""
 
     anchor: str
@@ -82,7 +82,7 @@ class Chart:
     nulls: str
 
 
-def render(summary: Summary, steps: Sequence[Resolved], seen: Survey) -> str:
+def render(summary: Summary, steps: Sequence[Resolved], seen: RowSurvey) -> str:
     """The whole page."""
     import jinja2
 
@@ -144,7 +144,9 @@ def rule_words(condition: Condition, cuts: Mapping[str, float | None]) -> str:
     return sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
 
 
-def _step(number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: Survey) -> dict[str, Any]:
+def _step(
+    number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: RowSurvey
+) -> dict[str, Any]:
     step = next((s for s in steps if s.label == count.step), None)
     conditions = step.conditions if step else ()
     words = {c.name: f"{c.column} {rule_words(c, summary.cuts)}" for c in conditions}
@@ -174,9 +176,9 @@ def _sorted(counter: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _end(anchor: str, group: Group, rows: int, count: StepCount, seen: Survey, words: Mapping[str, str]) -> End:
+def _end(anchor: str, group: Group, rows: int, count: StepCount, seen: RowSurvey, words: Mapping[str, str]) -> ShownEnd:
     failed = group.outcome == "failed"
-    return End(
+    return ShownEnd(
         anchor=anchor,
         kind=group.outcome,
         name=shown(group.rule, 60),
@@ -188,7 +190,7 @@ def _end(anchor: str, group: Group, rows: int, count: StepCount, seen: Survey, w
     )
 
 
-def _segments(count: StepCount, whole: int) -> list[Segment]:
+def _segments(count: StepCount, whole: int) -> list[BarSegment]:
     """The bar of a step: kept, then what was dropped, then what failed; nothing that exists is too thin to see."""
     parts = [("kept", "kept", count.kept)]
     parts += [("dropped", f"dropped by {rule}", n) for rule, n in _sorted(count.dropped)]
@@ -198,19 +200,21 @@ def _segments(count: StepCount, whole: int) -> list[Segment]:
         width = 1000 * n / whole if whole else 0.0
         if n:
             title = f"{shown(what, 80)}: {n:,} ({percent(n, count.rows_in)})"
-            found.append(Segment(kind, round(x, 2), round(max(width - 1.2, 1.5), 2), title))
+            found.append(BarSegment(kind, round(x, 2), round(max(width - 1.2, 1.5), 2), title))
         x += width
     return found
 
 
-def _chart(values: Values | None, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+def _chart(
+    values: ShownValues | None, conditions: Sequence[Condition], cuts: Mapping[str, float | None]
+) -> Chart | None:
     if values is None:
         return None
     mine = [c for c in conditions if c.column == values.column]
     return _categories(values, mine, cuts) if values.numbers is None else histogram(values, mine, cuts)
 
 
-def histogram(values: Values, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+def histogram(values: ShownValues, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
     """The bars of a numeric column and the lines of its `conditions`; None where no row has a finite value."""
     assert values.numbers is not None
     finite = np.isfinite(values.numbers)
@@ -323,7 +327,7 @@ def _bar(number: int, edges: npt.NDArray[np.float64], fine: int, bad: int, talle
     return Bar(left, round(max(right - left - 0.8, 0.6), 2), kept, broken, title)
 
 
-def _categories(values: Values, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+def _categories(values: ShownValues, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
     """The commonest texts; no chart of uids, or where nearly every row has a text of its own."""
     counts: Counter[str] = Counter(t for t in values.texts if t is not None)
     if not counts or is_uid(min(counts)) or len(counts) > max(CATEGORIES, len(values.texts) // 20):

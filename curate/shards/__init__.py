@@ -8,7 +8,15 @@ reads the table of where each part lies, `write` makes a shard, `remote` and `ca
 from curate.shards.cache import ShardCache
 from curate.shards.index import ShardReader, index_tar
 from curate.shards.info import DatasetInfo, ShardError, ShardInfo, load_dataset, save_dataset
-from curate.shards.remote import UnreachableError, attach, described, fetch_ahead, fetched, is_url, open_shard
+from curate.shards.remote import (
+    UnreachableError,
+    attach,
+    attach_cached,
+    fetch_dataset_json,
+    is_url,
+    open_shard,
+    prefetch_shard,
+)
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 from curate.shards.verification import verify, verify_shard
 from curate.shards.write import ShardWriter
@@ -26,13 +34,13 @@ __all__ = [
     "TarSample",
     "UnreachableError",
     "attach",
-    "described",
-    "fetch_ahead",
-    "fetched",
+    "attach_cached",
+    "fetch_dataset_json",
     "index_tar",
     "is_url",
     "load_dataset",
     "open_shard",
+    "prefetch_shard",
     "save_dataset",
     "scan_tar",
     "verify",

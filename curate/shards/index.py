@@ -96,7 +96,7 @@ class ShardReader:
         self._fd = -1  # the number may name another file soon
 
     @property
-    def far(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether the tar is read where it lies, in ranges."""
         return self._ranges is not None
 

@@ -1,7 +1,8 @@
 """Datasets whose tars lie elsewhere: read in ranges through fsspec (s3, gs, hf, http, ...), or whole into a cache.
 
 A folder here holds the dataset's `dataset.json`, its indexes, and `origin.json`, which says where the tars are;
-`attach` makes one, `fetched` one in the host's cache. Whatever the network does is tried again with growing pauses;
+`attach` makes one, `attach_cached` one in the host's cache. Whatever the network does is tried again with growing
+pauses;
 what then still fails is `UnreachableError`, never a broken sample. Credentials and endpoints are those that each
 fsspec library takes from its environment.
 """
@@ -73,7 +74,7 @@ def attach(url: str, folder: Path) -> DatasetInfo:
     return _attached(url.rstrip("/"), folder, _small(f"{url.rstrip('/')}/{DATASET_FILE}"))
 
 
-def fetched(url: str, digest: str | None = None, fresh: bool = False) -> Path:
+def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> Path:
     """The folder of this host, in its cache, that stands for the dataset at `url`; attached when first asked for.
 
     With `digest`, the SHA-256 of the dataset.json that is meant, a folder that is there already needs no network;
@@ -83,7 +84,7 @@ def fetched(url: str, digest: str | None = None, fresh: bool = False) -> Path:
     url = url.rstrip("/")
     if digest is not None and _is_whole(known := _cached(url, digest), digest):
         return known
-    content = described(url)
+    content = fetch_dataset_json(url)
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
         raise ShardError(f"{url}: is no longer the dataset that is meant; its {DATASET_FILE} has changed")
@@ -95,7 +96,7 @@ def fetched(url: str, digest: str | None = None, fresh: bool = False) -> Path:
     return folder
 
 
-def described(url: str) -> bytes:
+def fetch_dataset_json(url: str) -> bytes:
     """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
     return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
 
@@ -132,7 +133,7 @@ def _small(path: str) -> bytes:
     size = _size(path, Patience())
     if size > MAX_DATASET_FILE_BYTES:
         raise ShardError(f"{path}: has {size} bytes, more than {MAX_DATASET_FILE_BYTES}; is this really a dataset?")
-    return brought(path, [(0, size)])[0] if size else b""
+    return fetch_ranges(path, [(0, size)])[0] if size else b""
 
 
 def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) -> ShardReader:
@@ -165,7 +166,7 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
     return ShardReader(tar, index, ranges_of(path))
 
 
-def fetch_ahead(
+def prefetch_shard(
     folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], going: Callable[[], bool]
 ) -> bool:
     """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
@@ -183,10 +184,10 @@ def fetch_ahead(
 
 def ranges_of(path: str) -> Ranges:
     """The function that brings ranges of the file at `path`, a URL."""
-    return lambda spans: brought(path, spans)
+    return lambda spans: fetch_ranges(path, spans)
 
 
-def brought(path: str, spans: Sequence[Span], patience: Patience | None = None) -> list[bytes]:
+def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = None) -> list[bytes]:
     """The bytes of each range of the file at `path`, fetched at once; those that fail or come short are asked again."""
     patience = patience or Patience()
     out: list[bytes | None] = [None] * len(spans)
@@ -288,7 +289,7 @@ def _download(path: str, size: int, part: Path, going: Callable[[], bool] = lamb
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
             if not going():
                 raise UnreachableError(f"{path}: was given up")
-            for data in brought(path, spans[first : first + BLOCKS_AT_ONCE]):
+            for data in fetch_ranges(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
 
 

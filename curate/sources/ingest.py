@@ -42,7 +42,7 @@ SHARD_TEXT = 64 << 20
 
 
 @dataclass(frozen=True)
-class Listed:
+class TableSource:
     """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes.
 
     `beside`, asked once a plan, says what else samples are made of that rows do not tell: files, by size and time.
@@ -55,7 +55,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Packed:
+class ArchiveSource:
     """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
 
     `identity` tells of each file, in the order of `files`.
@@ -67,22 +67,22 @@ class Packed:
     shard_bytes: int = 0
 
 
-HOW: dict[str, Listed | Packed] = {
-    "urls": Listed(urls.identity, urls.rows, urls.take),
-    "folder": Listed(folder.identity, folder.rows, folder.take, folder.beside),
-    "webdataset": Packed(tars.identity, tars.files, tars.read),
-    "html": Listed(html.identity, html.rows, html.take, html.beside),
-    "pages": Listed(pages.identity, pages.rows, pages.take),
-    "warc": Packed(warc.identity, warc.files, warc.read),
-    "wat": Listed(wat.identity, wat.rows, urls.take),
-    "records": Listed(records.identity, records.rows, records.take, records.beside),
-    "pdf": Packed(pdf.identity, pdf.files, pdf.read, 8 << 20),
-    "text": Listed(texts.identity, texts.rows, texts.take),
+SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
+    "urls": TableSource(urls.identity, urls.rows, urls.take),
+    "folder": TableSource(folder.identity, folder.rows, folder.take, folder.beside),
+    "webdataset": ArchiveSource(tars.identity, tars.files, tars.read),
+    "html": TableSource(html.identity, html.rows, html.take, html.beside),
+    "pages": TableSource(pages.identity, pages.rows, pages.take),
+    "warc": ArchiveSource(warc.identity, warc.files, warc.read),
+    "wat": TableSource(wat.identity, wat.rows, urls.take),
+    "records": TableSource(records.identity, records.rows, records.take, records.beside),
+    "pdf": ArchiveSource(pdf.identity, pdf.files, pdf.read, 8 << 20),
+    "text": TableSource(texts.identity, texts.rows, texts.take),
 }
 
 
 @dataclass(frozen=True)
-class Plan:
+class SourcePlan:
     """A planned source: its shards, and its rows where they are known before reading; else the files of each shard."""
 
     shards: int
@@ -103,7 +103,7 @@ def pool_of(recipe: Recipe) -> Pool:
     spec = source.model_dump(mode="json", exclude=WHERE)
     said = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
     key = fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {}))
-    return Pool(Path(recipe.out), key, fingerprint(HOW[source.type].identity(source)))
+    return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
 
 
 def fetches(recipe: Recipe) -> bool:
@@ -119,14 +119,14 @@ def downloader(recipe: Recipe) -> Downloader | None:
     return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
 
 
-def plan(recipe: Recipe, pool: Pool) -> Plan:
+def plan(recipe: Recipe, pool: Pool) -> SourcePlan:
     """Cut the source into shards, once; a plan that is committed is only read."""
     if pool.plan.exists():
         data = json.loads(pool.plan.read_text())
-        return Plan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
-    how, source = HOW[recipe.source.type], recipe.source
+        return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
+    how, source = SOURCE_TYPES[recipe.source.type], recipe.source
     rows, files = None, list[list[str]]()
-    if isinstance(how, Packed):
+    if isinstance(how, ArchiveSource):
         told = dict(zip(map(os.path.abspath, how.files(source)), how.identity(source), strict=True))
         files = list(_cut(told, lambda path: os.stat(path).st_size, how.shard_bytes))
         names = [fingerprint([[path, told[path]] for path in group]) for group in files]
@@ -140,15 +140,15 @@ def plan(recipe: Recipe, pool: Pool) -> Plan:
 
 
 def ingest(
-    recipe: Recipe, pool: Pool, shards: Sequence[int], planned: Plan, downloader: Downloader | None
+    recipe: Recipe, pool: Pool, shards: Sequence[int], planned: SourcePlan, downloader: Downloader | None
 ) -> list[StepCount]:
     """Commit shards of the pool, each its tar and then its rows; a committed one is only counted.
 
     The URLs of all of them are fetched in one stream: while one shard waits for a hanging server, the next goes on.
     """
     missing = [shard for shard in shards if not pool.rows(shard).exists()]
-    how = HOW[recipe.source.type]
-    if isinstance(how, Packed):
+    how = SOURCE_TYPES[recipe.source.type]
+    if isinstance(how, ArchiveSource):
         read = functools.partial(_unpacked, how, recipe, pool)
         kept: Iterator[list[Row]] = (store(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
     else:
@@ -159,7 +159,7 @@ def ingest(
 
 
 def _taken(
-    how: Listed, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
+    how: TableSource, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
 ) -> Iterator[list[Row]]:
     """The rows of each shard with their bytes stored; what needs no server is read when its turn comes."""
     parts = (read_table(pool.planned(pool.shards[shard])).to_pylist() for shard in missing)
@@ -214,7 +214,7 @@ def _repeats(pool: Pool, shard: int) -> int:
     return read_table(path).num_rows if path.exists() else 0
 
 
-def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
+def _unpacked(how: ArchiveSource, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
     for name in files:
         if (bad := bad_name(recipe.kind, name)) is not None:
             yield failed(bad, bad["error"], bad["detail"])
@@ -222,7 +222,7 @@ def _unpacked(how: Packed, recipe: Recipe, pool: Pool, files: Iterable[str]) -> 
             yield from how.read(recipe.source, Path(name), pool)
 
 
-def _write_plan(how: Listed, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
+def _write_plan(how: TableSource, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
     """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
     names: list[str] = []
     same: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """The course of a stream: which positions of the mixture make the batch at a position, and what comes after it.
 
-Two kinds. `Rows`: a batch of B is the positions [p, p + B). `Packs`: a batch is B packs of documents
-(`curate.stream.packing`).
+Two kinds. `RowBatchSampler`: a batch of B is the positions [p, p + B). `PackBatchSampler`: a batch is B packs of
+documents (`curate.stream.packing`).
 Both are pure functions of the position, which counts the samples that came before: of packs too, since every window
 of positions is packed by itself and its packs follow one another. So one integer resumes either.
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 from curate import mix
 from curate.sample import fingerprint
-from curate.stream.packing import EMPTY, Limits, Pack, PackingError, balanced, cost, plan, spread, stray
+from curate.stream.packing import EMPTY, Pack, PackingError, PackLimits, balanced, cost, plan, spread, stray
 from curate.stream.reading import Place, Share
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import MARKS, Sizes
@@ -31,7 +31,7 @@ WINDOWS_KEPT = 4
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedBatch:
     """The packs of a batch: those of this rank, and of the whole batch tokens used, tokens in all, images.
 
     `text_tokens` and `images` are those of each source; `stray` is how much of the mixture's unit a source is off its
@@ -39,7 +39,7 @@ class Packed:
     """
 
     mine: tuple[Pack, ...]
-    limits: Limits
+    limits: PackLimits
     used: int
     room: int
     text_tokens: tuple[int, ...]
@@ -60,10 +60,10 @@ class Planned:
     places: list[Place]
     stages: list[int]
     drawn: tuple[int, ...]
-    packed: Packed | None = None
+    packed: PackedBatch | None = None
 
 
-class Rows:
+class RowBatchSampler:
     """Batches of consecutive positions; each rank takes its run of them."""
 
     def __init__(self, manifest: mix.Manifest, batch_size: int, share: Share) -> None:
@@ -100,7 +100,7 @@ class Packing:
 
     sizes: Sizes
     stages: Stages
-    limits: Limits
+    limits: PackLimits
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class _Window:
     """
 
     stage: int
-    limits: Limits
+    limits: PackLimits
     packs: Sequence[Pack]
     ends: list[int]
     stray: float
@@ -129,11 +129,11 @@ class _Taken:
 
     packs: list[Pack]
     following: int
-    limits: Limits
+    limits: PackLimits
     stray: float
 
 
-class Packs:
+class PackBatchSampler:
     """Batches of packs, dealt to the ranks by their cost; a window ends where a stage does.
 
     Within a window packs come so that each source has about its share of the mixture's unit at any moment. The last
@@ -165,7 +165,7 @@ class Packs:
             list(zip(*(column.tolist() for column in mix.locate(self.manifest, own)), strict=True)),
             [self.bounds(position)[0] for position in own.tolist()],
             tuple(np.bincount(source, minlength=len(self.manifest.datasets)).tolist()),
-            Packed(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
+            PackedBatch(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
         )
 
     def goes_on(self, position: int, window: tuple[int, int], takes_over: int) -> bool:
@@ -243,7 +243,7 @@ class Packs:
         return out_PS
 
 
-def contents(manifest: mix.Manifest, packs: Sequence[Pack], limits: Limits) -> tuple[Ints, Ints]:
+def contents(manifest: mix.Manifest, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
     """(text tokens, images) of each source that packs are planned to hold."""
     source, _, _ = mix.locate(manifest, _column(packs, "positions"))
     tokens, images = _column(packs, "tokens"), _column(packs, "images")

@@ -18,7 +18,7 @@ from curate.mix.content import PICTURE
 
 
 @dataclass(frozen=True)
-class Rule:
+class CutRule:
     """How much is taken: `tokens` in all (an image is `visual_tokens`), of them `text_tokens` of text, and `images`.
 
     `start`: from the first token of text, or from a random one. `next_image`: how probable it is that each image moves
@@ -39,7 +39,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentPiece:
     """A part of a layout: tokens `begin` to `end` of the text `number`, or the image there (`end` is 0)."""
 
     number: int
@@ -47,40 +47,40 @@ class Piece:
     end: int = 0
 
 
-def taken(layout: Sequence[int], rule: Rule, draw: Callable[[], np.random.Generator]) -> list[Piece]:
+def taken(layout: Sequence[int], rule: CutRule, draw: Callable[[], np.random.Generator]) -> list[DocumentPiece]:
     """The pieces of a document that are taken, in their order; `draw` gives the document's own randomness."""
     rng = draw() if rule.next_image or rule.start == "random" else None
     order: Sequence[int] = range(len(layout))
     if rng is not None and rule.next_image and rng.random() < rule.next_image:
         order = _images_first(layout)
     skip = _skipped(layout, rule, rng) if rng is not None and rule.start == "random" else 0
-    out: list[Piece] = []
+    out: list[DocumentPiece] = []
     left, text_left, images_left, passed = rule.tokens, rule.text, rule.images, 0
     for number in order:
         size = layout[number]
         if size == PICTURE:
             if passed >= skip and images_left and left >= rule.visual_tokens:
-                out.append(Piece(number))
+                out.append(DocumentPiece(number))
                 left, images_left = left - rule.visual_tokens, images_left - 1
             continue
         begin = min(max(skip - passed, 0), size)
         end = min(size, begin + min(left, text_left))
         passed += size
         if end > begin:
-            out.append(Piece(number, begin, end))
+            out.append(DocumentPiece(number, begin, end))
             left, text_left = left - (end - begin), text_left - (end - begin)
         if end < size:
             break
     return out
 
 
-def size_of(pieces: Sequence[Piece], layout: Sequence[int], visual_tokens: int) -> tuple[int, int]:
+def size_of(pieces: Sequence[DocumentPiece], layout: Sequence[int], visual_tokens: int) -> tuple[int, int]:
     """(tokens in all, images) of pieces."""
     images = sum(layout[piece.number] == PICTURE for piece in pieces)
     return sum(piece.end - piece.begin for piece in pieces) + images * visual_tokens, images
 
 
-def _skipped(layout: Sequence[int], rule: Rule, rng: np.random.Generator) -> int:
+def _skipped(layout: Sequence[int], rule: CutRule, rng: np.random.Generator) -> int:
     """Tokens of text left out at the beginning: as many as still leave the text that there is room for."""
     images = min(sum(size == PICTURE for size in layout), rule.images)
     room = min(rule.text, max(rule.tokens - images * rule.visual_tokens, 1))

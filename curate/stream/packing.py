@@ -29,7 +29,7 @@ class PackingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class PackLimits:
     """What a pack may hold: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
 
     tokens: int = 4096
@@ -56,7 +56,7 @@ MOST_STRAY = 1 << 27
 """What a pack may stray by in the arithmetic of an order: squares of several times as much still fit 64 bits."""
 
 
-def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: Limits) -> list[Pack]:
+def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimits) -> list[Pack]:
     """The packs of a window, every position in exactly one; they come in the order of their first positions.
 
     `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs are filled one
@@ -137,7 +137,7 @@ def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
     return bisect_left(documents, (left + 1,)) - 1
 
 
-def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: Limits) -> int | None:
+def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: PackLimits) -> int | None:
     """How many images the document has that is taken next, the longest such that fits; None if none does."""
     best, most = None, -1.0
     for pictures, documents in waiting.items():
@@ -154,7 +154,7 @@ def waste(packs: Sequence[Pack], tokens: int) -> float:
     return 1 - sum(sum(pack.tokens) for pack in packs) / (tokens * len(packs)) if packs else 0.0
 
 
-def cost(pack: Pack, limits: Limits) -> float:
+def cost(pack: Pack, limits: PackLimits) -> float:
     """What a pack takes to train on, in tokens: its text and visual tokens once more for the tower's work."""
     return sum(pack.tokens) + sum(pack.images) * limits.visual_tokens
 
@@ -193,7 +193,7 @@ def attends(segments_BT: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Document:
+class PackedDocument:
     """A prepared sample (`curate.stream.sequences`); `replaced` if another stands where it was planned."""
 
     uid: str
@@ -201,7 +201,7 @@ class Document:
     replaced: bool
 
 
-def assembled(packs: Sequence[Pack], documents: Sequence[Document], limits: Limits) -> dict[str, Tensor]:
+def assembled(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
     """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
 
     Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
@@ -237,7 +237,7 @@ def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
     return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
 
 
-def _fitted(document: Document, tokens: int, images: int, limits: Limits) -> Mapping[str, Tensor]:
+def _fitted(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images

@@ -14,9 +14,9 @@ from threading import Condition, Thread
 import numpy as np
 
 from curate import mix
-from curate.shards import ShardCache, ShardError, UnreachableError, fetch_ahead
+from curate.shards import ShardCache, ShardError, UnreachableError, prefetch_shard
 from curate.shards.cache import IDLE_S
-from curate.stream.reading import Readers, Shelf
+from curate.stream.reading import DatasetReader, ShardReaderCache
 
 AT_ONCE = 2
 """Tars fetched at a time, besides those that a read waits for."""
@@ -27,26 +27,28 @@ PROBES = 1 << 11
 NEAR = 1 << 12
 """Positions whose shards are in use; after half of them, or a third of the cache's idle time, is looked ahead again."""
 
-Wanted = tuple[Shelf, int]
+Wanted = tuple[DatasetReader, int]
 """A shard elsewhere: its dataset, its number."""
 
 
-def coming(manifest: mix.Manifest, shelves: Sequence[Shelf], position: int) -> dict[Wanted, int]:
+def coming(manifest: mix.Manifest, shelves: Sequence[DatasetReader], position: int) -> dict[Wanted, int]:
     """The shards elsewhere that a stream at `position` comes to, in the order of their first use, and how far off."""
     off = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
     off = off if manifest.end is None else off[position + off < manifest.end]
     source, _, row = mix.locate(manifest, position + off)
     found: dict[Wanted, int] = {}
     for number, place, far in zip(source.tolist(), row.tolist(), off.tolist(), strict=True):
-        if shelves[number].far:
+        if shelves[number].is_remote:
             found.setdefault((shelves[number], shelves[number].place(place)[0]), far)
     return found
 
 
-class Ahead:
+class Prefetcher:
     """Fetches what is coming; `stands` says where the stream is, `close` ends it."""
 
-    def __init__(self, manifest: mix.Manifest, shelves: Sequence[Shelf], cache: ShardCache, readers: Readers) -> None:
+    def __init__(
+        self, manifest: mix.Manifest, shelves: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
+    ) -> None:
         self.manifest, self.shelves, self.cache, self.readers = manifest, shelves, cache, readers
         self._changed = Condition()
         self._seen, self._at = -HORIZON, 0.0
@@ -100,7 +102,7 @@ class Ahead:
             self._queue = [wanted for wanted, sha256 in zip(found, order, strict=True) if sha256 not in kept]
             self._changed.notify_all()
 
-    def _fetched(self, shelf: Shelf, shard: int) -> bool:
+    def _fetched(self, shelf: DatasetReader, shard: int) -> bool:
         order, info = self._order, shelf.shards[shard]
         later = set(order[order.index(info.sha256) + 1 :] if info.sha256 in order else ())
-        return fetch_ahead(shelf.folder, info, self.cache, later, lambda: not self._closed)
+        return prefetch_shard(shelf.folder, info, self.cache, later, lambda: not self._closed)

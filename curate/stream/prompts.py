@@ -8,7 +8,7 @@ from functools import cached_property
 from curate import mix
 from curate.mix.content import own_text, texts_under
 from curate.stream.images import keyed_rng
-from curate.stream.reading import Drawn
+from curate.stream.reading import DrawnSample
 
 PLACE = "{text}"
 """Where a template puts the sample's text; without it the text comes last."""
@@ -47,7 +47,7 @@ class Wording:
         """Which of `count` texts under one key is taken."""
         return int(keyed_rng(self.seed, uid, epoch, "text").integers(count)) if count > 1 else 0
 
-    def chosen(self, drawn: Drawn) -> str | None:
+    def chosen(self, drawn: DrawnSample) -> str | None:
         """The text that the mixture chooses; None for the sample's own. Raises ValueError where it is not there."""
         key = self.key(self.numbers[drawn.source], drawn.uid, drawn.epoch)
         if key is None:
@@ -57,7 +57,7 @@ class Wording:
             raise ValueError(f"the mixture chose the text {key!r}, which is no part and no text in the JSON")
         return found[self.which(drawn.uid, drawn.epoch, len(found))]
 
-    def text(self, drawn: Drawn) -> str:
+    def text(self, drawn: DrawnSample) -> str:
         """The sample's text at this access. Raises ValueError."""
         chosen = self.chosen(drawn)
         return own_text(drawn.parts) if chosen is None else chosen

@@ -44,7 +44,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnSample:
     """A sample as read: its content by part name, which pass over its source this is, and where its stage is told."""
 
     uid: str
@@ -74,7 +74,7 @@ class Replaced:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
 
     Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
@@ -89,7 +89,7 @@ class Reading:
     open_shards: int = OPEN_SHARDS
 
 
-class Readers:
+class ShardReaderCache:
     """The open shards of a stream, at most `most` of them: what was used longest ago is let go.
 
     A shard that another thread is still reading closes when that thread is done with it.
@@ -129,15 +129,17 @@ class Readers:
             self._open.clear()
 
 
-Prepare = Callable[[Drawn], dict[str, Tensor]]
+Prepare = Callable[[DrawnSample], dict[str, Tensor]]
 Place = tuple[int, int, int]
 """Source, epoch and row: what stands at a position."""
 
 
-class Shelf:
+class DatasetReader:
     """One dataset's shards behind one row number; readers open when first needed, `readers` keeps them."""
 
-    def __init__(self, name: str, path: Path, cache: ShardCache | None = None, readers: Readers | None = None) -> None:
+    def __init__(
+        self, name: str, path: Path, cache: ShardCache | None = None, readers: ShardReaderCache | None = None
+    ) -> None:
         info = load_dataset(path)
         self.name, self.kind = name, info.kind
         self.folder = dataset_file(path).parent
@@ -145,8 +147,8 @@ class Shelf:
         self.ends = list(itertools.accumulate(shard.samples for shard in info.shards))
         self.rows = info.samples
         self.cache = cache
-        self.far = (self.folder / ORIGIN_FILE).is_file()
-        self._readers = Readers(OPEN_SHARDS) if readers is None else readers
+        self.is_remote = (self.folder / ORIGIN_FILE).is_file()
+        self._readers = ShardReaderCache(OPEN_SHARDS) if readers is None else readers
         self._broken: dict[int, ShardError] = {}
         self._opening = Lock()
 
@@ -196,7 +198,7 @@ class Shelf:
     def _opened(self, shard: int) -> ShardReader | None:
         """The reader of a shard, if it is open; not one that reads in ranges what has come into the cache by now."""
         found = self._readers.get(self.name, shard)
-        if found is None or self.cache is None or not found.far:
+        if found is None or self.cache is None or not found.is_remote:
             return found
         return None if self.cache.used(self.shards[shard].sha256) else found
 
@@ -222,7 +224,7 @@ class Ready:
 
     uid: str
     replaced: tuple[Replaced, ...]
-    sample: Drawn | None
+    sample: DrawnSample | None
     tensors: dict[str, Tensor] | None
 
 
@@ -255,7 +257,7 @@ class Stack:
 class Reader:
     """Reads and prepares the samples that stand at places, replacing those that are broken."""
 
-    shelves: Sequence[Shelf]
+    shelves: Sequence[DatasetReader]
     seed: int
     prepare: Prepare | None
 
@@ -300,7 +302,7 @@ class Reader:
 
     def _prepared(
         self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
-    ) -> tuple[Drawn, dict[str, Tensor] | None]:
+    ) -> tuple[DrawnSample, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, _ = place
         shelf = self.shelves[source]
@@ -308,7 +310,7 @@ class Reader:
             at = self._tried(place, number)
             try:
                 uid, parts = read if read is not None and number == 0 else shelf.read(at)
-                drawn = Drawn(uid, shelf.name, epoch, parts, shelf.kind, stage)
+                drawn = DrawnSample(uid, shelf.name, epoch, parts, shelf.kind, stage)
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.stream.images import MAX_PIXELS, decode, image_part
-from curate.stream.reading import Drawn
+from curate.stream.reading import DrawnSample
 
 JPEG = b"\xff\xd8\xff"
 OVERSAMPLED = 2.0
@@ -38,7 +38,7 @@ class Fit:
     size_px: int
     exact: bool = False
 
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, or what a broken image raises."""
         data = image_part(drawn.parts)
         return {"image": exact(data, self.size_px) if self.exact else fast(data, self.size_px)}

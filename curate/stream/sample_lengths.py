@@ -21,7 +21,7 @@ SHARDS_KEPT = 1024
 """Shards whose columns stay at hand: 8 bytes a sample and unit each."""
 
 
-class Lengths:
+class SampleLengths:
     """Text tokens, images, or another unit of the samples of a mixture, from the indexes alone."""
 
     def __init__(self, manifest: mix.Manifest, path: Path) -> None:

@@ -23,11 +23,11 @@ from curate import mix
 from curate.mix.content import PICTURE, Picture, content, words
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
-from curate.stream.documents import Piece, Rule, size_of, taken
+from curate.stream.documents import CutRule, DocumentPiece, size_of, taken
 from curate.stream.images import keyed_rng
 from curate.stream.prompts import Prompts, Wording
-from curate.stream.reading import Drawn
-from curate.stream.sample_lengths import Ints, Lengths
+from curate.stream.reading import DrawnSample
+from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.stream.tokens import TextCode
 
 IMAGE = -1
@@ -35,10 +35,10 @@ IMAGE = -1
 MARKS = 2
 """Begin and end of a sequence."""
 
-Pixels = Callable[[bytes, np.random.Generator, Drawn], Tensor]
+Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Tensor]
 """From an image's bytes, its sample's randomness and the sample to image_CHW."""
-RuleOf = Callable[[int, int], Rule]
-"""From a source and a position to what is taken of a sample; `Rule.tokens` counts the marks too."""
+RuleOf = Callable[[int, int], CutRule]
+"""From a source and a position to what is taken of a sample; `CutRule.tokens` counts the marks too."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sequences:
     rules: RuleOf
     pixels: Pixels
 
-    def __call__(self, drawn: Drawn) -> dict[str, Tensor]:
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, or what a broken image raises."""
         source = self.wording.numbers[drawn.source]
         prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
@@ -86,7 +86,7 @@ class Sequences:
             "source": torch.tensor(source),
         }
 
-    def _runs(self, drawn: Drawn, prompts: Prompts) -> list[_Run | Picture]:
+    def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
         said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
         runs = [s if isinstance(s, Picture) else _Run(self.code.encode(words(s)), isinstance(s, str)) for s in said]
@@ -110,7 +110,7 @@ class Sizes:
     wording: Wording
     code: TextCode
     rules: RuleOf
-    held: Lengths
+    held: SampleLengths
 
     def __post_init__(self) -> None:
         self.held.check([TEXT_TOKENS, IMAGES])
@@ -134,7 +134,7 @@ class Sizes:
             tokens[mine], images[mine] = self._of_source(number, epoch[mine], row[mine], rule)
         return tokens + MARKS, images
 
-    def _of_source(self, source: int, epoch: Ints, row: Ints, rule: Rule) -> tuple[Ints, Ints]:
+    def _of_source(self, source: int, epoch: Ints, row: Ints, rule: CutRule) -> tuple[Ints, Ints]:
         which = np.full(len(row), source)
         text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
@@ -149,7 +149,7 @@ class Sizes:
         return self.held.values(source, row, "uid") if len(row) else []
 
     def _chosen(
-        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: Rule
+        self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: CutRule
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
         prompts = self.wording.prompts(source, uid, access[0])
@@ -187,7 +187,7 @@ def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int)
     }
 
 
-def _beside(code: TextCode, prompts: Prompts, rule: Rule, kind: Kind) -> tuple[list[int], Rule]:
+def _beside(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
     """(the system prompt's ids, what is left to the sample between the marks beside it).
 
     Only in documents do images move.
@@ -197,7 +197,7 @@ def _beside(code: TextCode, prompts: Prompts, rule: Rule, kind: Kind) -> tuple[l
     return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
 
 
-def _complete(pieces: Sequence[Piece], layout: Sequence[int]) -> bool:
+def _complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
     """Whether the last of a document's texts was taken to its end."""
     last = max((number for number, size in enumerate(layout) if size > 0), default=-1)
     return any(piece.number == last and piece.end == layout[last] for piece in pieces)

@@ -22,10 +22,10 @@ from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.mix.plan import stream_position
 from curate.stream.alarms import Alarm, Course, Served, alarms
-from curate.stream.batches import Packed, contents
+from curate.stream.batches import PackedBatch, contents
 from curate.stream.packing import PADDING
 from curate.stream.reading import Replaced
-from curate.stream.sample_lengths import Ints, Lengths
+from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.stream.sequences import IMAGE, MARKS
 from curate.stream.stream import Batch
 
@@ -34,7 +34,7 @@ MET = ("replaced", TEXT_TOKENS, IMAGES, "units")
 
 
 @dataclass
-class Realised:
+class ServedTally:
     """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time.
 
     Of packs, `used` tokens of their `room` are counted, and what of a long document was left out is not. Shares of the
@@ -51,7 +51,7 @@ class Realised:
     _weighed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self._lengths = Lengths(self.manifest, self.path)
+        self._lengths = SampleLengths(self.manifest, self.path)
         self._starts = [stream_position(s.start, self.manifest.skips) for s in self.manifest.segments]
         means = [source.units / source.samples for source in self.manifest.datasets]
         drawn = [np.array(segment.slots, np.float64) for segment in self.manifest.segments]
@@ -105,7 +105,7 @@ class Realised:
         """What is amiss: each source that is off its share, or of which too many samples were replaced."""
         return list(alarms(self.manifest, self._told(), self.course))
 
-    def over_ranks(self, total: Callable[[list[float]], list[float]]) -> Realised:
+    def over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
         """This tally with the replacements of all ranks; `total` sums a list over them, and every rank must ask."""
         sums = iter(total([float(count) for met in self._met.values() for count in met.values()]))
         whole = copy.copy(self)
@@ -206,7 +206,7 @@ class Realised:
         longer = self._lengths.of(source, came, unit) - self._lengths.of(source, planned, unit)
         return np.bincount(source, longer, len(self.served)).astype(np.int64)
 
-    def _cut(self, packed: Packed, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
+    def _cut(self, packed: PackedBatch, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
         """By how much this rank's packs hold more than was planned, where replacements did not fill their places."""
         kinds, used, picture = len(self.served), tensors["segments"] != PADDING, tensors["ids"] == IMAGE
 

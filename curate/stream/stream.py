@@ -35,25 +35,36 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.commit import file_sha256
 from curate.shards import ShardCache, UnreachableError
-from curate.stream.batches import Packed, Packing, Packs, Planned, Rows
-from curate.stream.packing import Document, PackingError, assembled
-from curate.stream.prefetch import Ahead
+from curate.stream.batches import PackBatchSampler, PackedBatch, Packing, Planned, RowBatchSampler
+from curate.stream.packing import PackedDocument, PackingError, assembled
+from curate.stream.prefetch import Prefetcher
 from curate.stream.reading import (
-    Drawn,
+    DatasetReader,
+    DrawnSample,
     Prepare,
     Reader,
-    Readers,
-    Reading,
+    ReadOptions,
     Ready,
     Replaced,
+    ShardReaderCache,
     Share,
-    Shelf,
     Stack,
     StreamError,
 )
 from curate.stream.sample_lengths import Ints
 
-__all__ = ["Batch", "Drawn", "Packing", "Prepare", "Reading", "Replaced", "Share", "Shelf", "Stream", "StreamError"]
+__all__ = [
+    "Batch",
+    "DatasetReader",
+    "DrawnSample",
+    "Packing",
+    "Prepare",
+    "ReadOptions",
+    "Replaced",
+    "Share",
+    "Stream",
+    "StreamError",
+]
 
 CHUNK = 8
 """Samples a thread takes at a time: enough that handing over costs little."""
@@ -77,9 +88,9 @@ class Batch:
     replaced: tuple[Replaced, ...]
     drawn: Mapping[str, int]
     state: Mapping[str, Any]
-    samples: tuple[Drawn, ...] = ()
+    samples: tuple[DrawnSample, ...] = ()
     positions: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    packed: Packed | None = None
+    packed: PackedBatch | None = None
 
 
 def this_share() -> Share:
@@ -105,10 +116,10 @@ class Stream(IterableDataset[Batch]):
         batch_size: int,
         prepare: Prepare | None = None,
         share: Share | None = None,
-        reading: Reading | None = None,
+        reading: ReadOptions | None = None,
         packing: Packing | None = None,
     ) -> None:
-        self.share, self.reading = share or this_share(), reading or Reading()
+        self.share, self.reading = share or this_share(), reading or ReadOptions()
         if batch_size % self.share.world:
             raise StreamError(
                 f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
@@ -118,7 +129,11 @@ class Stream(IterableDataset[Batch]):
             _check_batch(self.manifest, batch_size)
         self.digest = file_sha256(self.path)
         self.batch_size, self.prepare = batch_size, prepare
-        self.course = Packs(packing, batch_size, self.share) if packing else Rows(self.manifest, batch_size, self.share)
+        self.course = (
+            PackBatchSampler(packing, batch_size, self.share)
+            if packing
+            else RowBatchSampler(self.manifest, batch_size, self.share)
+        )
         self.packs = packing.name if packing else None
         self.position = 0
         self.unreadable: Counter[str] = Counter()
@@ -127,7 +142,7 @@ class Stream(IterableDataset[Batch]):
         self._at_work: _AtWork | None = None
 
     @property
-    def shelves(self) -> list[Shelf]:
+    def shelves(self) -> list[DatasetReader]:
         """The datasets, in the manifest's order."""
         return self._working().shelves
 
@@ -138,7 +153,7 @@ class Stream(IterableDataset[Batch]):
 
     def _state(self, position: int) -> dict[str, Any]:
         state: dict[str, Any] = {"position": position, "manifest": self.digest}
-        if isinstance(self.course, Packs):
+        if isinstance(self.course, PackBatchSampler):
             state |= {"packs": self.packs, "window": list(self.course.bounds(position))}
         return state
 
@@ -164,12 +179,12 @@ class Stream(IterableDataset[Batch]):
                 f"this is the state of worker {state['worker']}, loaded in {list(self._worker)}; to go on with another"
                 " number of workers, load the last batch's `state` before the loader is made"
             )
-        if isinstance(self.course, Packs) and state["manifest"] != self.digest:
+        if isinstance(self.course, PackBatchSampler) and state["manifest"] != self.digest:
             self._check_window(self.course, state)
         self._forget()
         self.position = int(state["position"])
 
-    def _check_window(self, course: Packs, state: Mapping[str, Any]) -> None:
+    def _check_window(self, course: PackBatchSampler, state: Mapping[str, Any]) -> None:
         """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
         position, size, continued = int(state["position"]), course.limits.window, self.manifest.continued
         start = position // size * size
@@ -226,7 +241,7 @@ class Stream(IterableDataset[Batch]):
             return True
         return self.course.batch(self.course.after(self.position, batches - 1)) is not None
 
-    def at(self, positions: Sequence[int]) -> list[Drawn]:
+    def at(self, positions: Sequence[int]) -> list[DrawnSample]:
         """The samples that stand at any positions, as read: those of a pack (`curate.stream.packing`), or of a step
         gone by.
 
@@ -260,13 +275,19 @@ class Stream(IterableDataset[Batch]):
     def _working(self) -> _AtWork:
         """Threads and open shards of this very process: a fork inherits neither."""
         if self._at_work is None or self._at_work.pid != os.getpid():
-            sources, readers = enumerate(self.manifest.datasets), Readers(self.reading.open_shards)
+            sources, readers = enumerate(self.manifest.datasets), ShardReaderCache(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            shelves = [Shelf(s.name, mix.folder_of(self.manifest, self.path, n), cache, readers) for n, s in sources]
+            shelves = [
+                DatasetReader(s.name, mix.folder_of(self.manifest, self.path, n), cache, readers) for n, s in sources
+            ]
             reader = Reader(shelves, self.manifest.seed, self.prepare)
-            alone = self.prepare is None and not any(shelf.far for shelf in shelves)
+            alone = self.prepare is None and not any(shelf.is_remote for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)
-            fetching = Ahead(self.manifest, shelves, cache, readers) if cache and any(s.far for s in shelves) else None
+            fetching = (
+                Prefetcher(self.manifest, shelves, cache, readers)
+                if cache and any(s.is_remote for s in shelves)
+                else None
+            )
             self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque(), fetching)
             if fetching is not None:  # a stream in someone's loader is dropped rather than closed
                 weakref.finalize(self._at_work, fetching.close)
@@ -339,7 +360,7 @@ def _assembled(pending: _Pending, ready: Sequence[Ready]) -> dict[str, Tensor]:
     packed = pending.planned.packed
     if packed is None or any(item.tensors is None for item in ready):
         return {}
-    documents = [Document(item.uid, item.tensors or {}, bool(item.replaced)) for item in ready]
+    documents = [PackedDocument(item.uid, item.tensors or {}, bool(item.replaced)) for item in ready]
     return assembled(packed.mine, documents, packed.limits)
 
 
@@ -353,8 +374,8 @@ class _Pending:
 @dataclass
 class _AtWork:
     pid: int
-    shelves: list[Shelf]
+    shelves: list[DatasetReader]
     reader: Reader
     pool: ThreadPoolExecutor
     ahead: deque[_Pending]
-    fetching: Ahead | None
+    fetching: Prefetcher | None

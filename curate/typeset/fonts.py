@@ -44,7 +44,7 @@ class TypesetError(ValueError):
         self.detail = detail
 
 
-class Run(NamedTuple):
+class FontRun(NamedTuple):
     """Characters that one font draws in one go; `level` is odd where they run from right to left.
 
     `upright`: one character of a column, which stands while its line lies on its side.
@@ -148,10 +148,10 @@ class Typeface:
 
     def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int, columns: bool = False) -> None:
         self._fonts, self._numbers, self._size_px, self.columns = fonts, numbers, size_px, columns
-        self._masks: dict[Run, tuple[Image.Image, int, int] | None] = {}
+        self._masks: dict[FontRun, tuple[Image.Image, int, int] | None] = {}
         self.space = fonts.sized(numbers[0], size_px).getlength(" ")
 
-    def runs(self, text: str, level: int) -> Iterator[Run]:
+    def runs(self, text: str, level: int) -> Iterator[FontRun]:
         """A text of one level, parted where another font takes over; in columns, what stands upright is by itself."""
         if not self.columns:
             yield from self._sideways(text, level)
@@ -160,56 +160,56 @@ class Typeface:
             if font is None:
                 yield from self._sideways("".join(part), level)
             else:
-                yield from (Run(character, font, level, upright=True) for character in part)
+                yield from (FontRun(character, font, level, upright=True) for character in part)
 
     def _upright(self, character: str) -> int | None:
         """The font in which a character stands upright."""
         font = self._first(character, self._numbers)
         return font if font is not None and self._fonts.stands(font, character) else None
 
-    def _sideways(self, text: str, level: int) -> Iterator[Run]:
+    def _sideways(self, text: str, level: int) -> Iterator[FontRun]:
         first = 0
         font = self._first(text, self._numbers)
         if font is not None:
-            yield Run(text, font, level)
+            yield FontRun(text, font, level)
             return
         current = self._numbers[0]
         for start, end in clusters(text):
             found = self._first(text[start:end], (current, *self._numbers))
             if found is not None and found != current:
                 if start > first:
-                    yield Run(text[first:start], current, level)
+                    yield FontRun(text[first:start], current, level)
                 first, current = start, found
-        yield Run(text[first:], current, level)
+        yield FontRun(text[first:], current, level)
 
     def _first(self, text: str, numbers: Sequence[int]) -> int | None:
         return next((number for number in numbers if self._fonts.has(number, text)), None)
 
-    def length(self, run: Run) -> float:
+    def length(self, run: FontRun) -> float:
         """How far the pen moves on, in pixels."""
         font, more = self._drawn_with(run)
         return self._size_px if run.upright else font.getlength(run.text, **more)
 
-    def ink(self, run: Run) -> Box | None:
+    def ink(self, run: FontRun) -> Box | None:
         """The box of a run's ink, from its left end on the line; None without ink. The font's own box is larger."""
         if (found := self._mask(run)) is None:
             return None
         mask, left, top = found
         return left, top, left + mask.width, top + mask.height
 
-    def draw(self, page: Image.Image, place: tuple[int, int], run: Run) -> None:
+    def draw(self, page: Image.Image, place: tuple[int, int], run: FontRun) -> None:
         """Draw a run in white, its left end at `place` on the line."""
         if (found := self._mask(run)) is not None:
             mask, left, top = found
             page.paste(255, (place[0] + left, place[1] + top), mask)
 
-    def _mask(self, run: Run) -> tuple[Image.Image, int, int] | None:
+    def _mask(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         """What a run covers, cut to its ink, and where that lies from its left end on the line."""
         if run not in self._masks:
             self._masks[run] = self._drawn(run)
         return self._masks[run]
 
-    def _drawn(self, run: Run) -> tuple[Image.Image, int, int] | None:
+    def _drawn(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         font, more = self._drawn_with(run)
         core, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
         mask = Image.frombytes("L", core.size, bytes(core))
@@ -223,7 +223,7 @@ class Typeface:
         right = left + mask.width
         return mask.transpose(Image.Transpose.ROTATE_90), round(across + top + up), round(across - up - right)
 
-    def _drawn_with(self, run: Run) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
+    def _drawn_with(self, run: FontRun) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
         if run.upright:
             return self._fonts.sized(run.font, self._size_px, shaped=True), _COLUMN
         if run.level % 2 or needs_shaping(run.text):

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from curate.page.words import split
 from curate.typeset.bidi import base_level, levels, visual_order
-from curate.typeset.fonts import Run, Typeface, is_joined
+from curate.typeset.fonts import FontRun, Typeface, is_joined
 
 _NO_START: Final = frozenset(
     ".,:;!?%、。，．・：；！？％ー々〻ゝゞヽヾ…‥〜ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶ"
@@ -20,7 +20,7 @@ _NO_START_THAI: Final = frozenset("ะาำๅๆฯ")
 _NO_END_THAI: Final = frozenset("เแโใไ")
 
 
-_Runs = tuple[tuple[Run, float], ...]
+_Runs = tuple[tuple[FontRun, float], ...]
 
 
 class Word(NamedTuple):
@@ -28,11 +28,11 @@ class Word(NamedTuple):
 
     text: str
     spaced: bool
-    runs: tuple[tuple[Run, float], ...]
+    runs: tuple[tuple[FontRun, float], ...]
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _LinePiece:
     """A word, or as much of it as a line holds: characters `first` to `end` of its paragraph."""
 
     first: int
@@ -60,9 +60,9 @@ def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
             yield _placed(pieces, found, base, face.space, width)
 
 
-def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_Piece]]:
+def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_LinePiece]]:
     """What stands in each line."""
-    line: list[_Piece] = []
+    line: list[_LinePiece] = []
     right = 0.0
     for group in _groups(paragraph, _pieces(paragraph, found, face, width), width):
         gap = face.space if group[0].spaced and line else 0.0
@@ -75,12 +75,12 @@ def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) ->
     yield line
 
 
-def _pieces(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[_Piece]:
+def _pieces(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[_LinePiece]:
     for first, end in split(paragraph):
         spaced = first > 0 and paragraph[first - 1].isspace()
         while first < end:
             until, runs = _fitting(paragraph, found, face, (first, end), width)
-            yield _Piece(first, until, runs, spaced)
+            yield _LinePiece(first, until, runs, spaced)
             first, spaced = until, False
 
 
@@ -110,7 +110,7 @@ def _may_break(before: str, after: str) -> bool:
     return not (is_joined(before, after) or before in _NO_END_THAI or after in _NO_START_THAI)
 
 
-def _runs(word: str, found: Sequence[int], face: Typeface) -> Iterator[Run]:
+def _runs(word: str, found: Sequence[int], face: Typeface) -> Iterator[FontRun]:
     start = 0
     for level, run in groupby(found):
         end = start + len(list(run))
@@ -118,9 +118,9 @@ def _runs(word: str, found: Sequence[int], face: Typeface) -> Iterator[Run]:
         start = end
 
 
-def _groups(paragraph: str, pieces: Iterable[_Piece], width: int) -> Iterator[list[_Piece]]:
+def _groups(paragraph: str, pieces: Iterable[_LinePiece], width: int) -> Iterator[list[_LinePiece]]:
     """Pieces that no line may part, as far as they fit in one."""
-    group: list[_Piece] = []
+    group: list[_LinePiece] = []
     for piece in pieces:
         glued = bool(group) and not piece.spaced and _stays(paragraph[piece.first - 1], paragraph[piece.first])
         if not glued or sum(p.advance for p in group) + piece.advance > width:
@@ -138,7 +138,7 @@ def _stays(before: str, after: str) -> bool:
     return closes or unicodedata.category(before) in ("Ps", "Pi")
 
 
-def _placed(pieces: Sequence[_Piece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
+def _placed(pieces: Sequence[_LinePiece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
     """The words of a line, with the places of their runs."""
     items = [item for piece in pieces for item in _items(piece, piece is not pieces[0], found, space)]
     order = visual_order([level for _, _, level in items])
@@ -159,16 +159,16 @@ def _placed(pieces: Sequence[_Piece], found: Sequence[int], base: int, space: fl
     return words
 
 
-def _items(piece: _Piece, inside: bool, found: Sequence[int], space: float) -> Iterator[tuple[Run, float, int]]:
+def _items(piece: _LinePiece, inside: bool, found: Sequence[int], space: float) -> Iterator[tuple[FontRun, float, int]]:
     """The runs of a piece, before them the space that parts it from the one before; each with length and level."""
     if piece.spaced and inside:
         level = found[piece.first - 1]
-        yield Run(" ", 0, level), space, level
+        yield FontRun(" ", 0, level), space, level
     for run, length in piece.runs:
         yield run, length, run.level
 
 
-def _whole_or_parted(runs: Sequence[tuple[Run, float, int]], spaced: bool) -> Iterator[Word]:
+def _whole_or_parted(runs: Sequence[tuple[FontRun, float, int]], spaced: bool) -> Iterator[Word]:
     """One word, or one a run where others stand between them."""
     ranks = [rank for _, _, rank in runs]
     whole = max(ranks) - min(ranks) == len(ranks) - 1

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from curate.text.characters import codes_of, script_of
-from curate.typeset.fonts import Box, Run, Typeface, TypesetError, needs_shaping, shaping
+from curate.typeset.fonts import Box, FontRun, Typeface, TypesetError, needs_shaping, shaping
 from curate.typeset.lines import Word, lines
 
 Floats = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ class _Drawn(NamedTuple):
     lead: str
     line: int
     box: Box
-    runs: tuple[tuple[tuple[int, int], Run], ...]
+    runs: tuple[tuple[tuple[int, int], FontRun], ...]
 
 
 def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:

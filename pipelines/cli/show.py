@@ -27,7 +27,7 @@ from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import chained, resolve
+from curate.recipe.resolve import assign_fingerprints, resolve
 from curate.recipe.resolve import load as recipe_load
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
@@ -83,7 +83,7 @@ def show_plan(checked: Recipe, as_json: bool) -> None:
     pool = pool_of(checked)
     planned = plan(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
-    steps = chained(resolve(checked), *engine_run.start_of(checked, pool))
+    steps = assign_fingerprints(resolve(checked), *engine_run.start_of(checked, pool))
     lines: list[dict[str, Any]] = [
         {
             "step": s.label,
@@ -268,7 +268,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
         known: dict[str, Any] = {}
 
-        def watch(at: engine_run.Progress) -> None:
+        def watch(at: engine_run.RunProgress) -> None:
             if at.what not in known:
                 known[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
@@ -277,7 +277,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
         yield watch
 
 
-def _plain_progress(at: engine_run.Progress) -> None:
+def _plain_progress(at: engine_run.RunProgress) -> None:
     if at.done == at.total:
         computed = f", {at.computed:,} rows computed" if at.computed else ""
         failed = f", {at.failed:,} failed" if at.failed else ""

@@ -24,7 +24,7 @@ from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.convert.export import KIND_KEY, ConvertError, new_folder
 from pipelines.convert.from_energon import from_tar, kind_of_tars
 from pipelines.convert.from_llava import from_entries, kind_of_entries
-from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
+from pipelines.convert.samples import FoundSample, document_sample, dumped, is_uid, own_document, picture, text_part
 
 ROWS = 16
 """Rows of a Parquet file whose images are held at once."""
@@ -38,7 +38,7 @@ RECIPE = "converted"
 Origin = Literal["energon", "datasets", "llava"]
 
 _SUFFIXES: Mapping[str, str] = {"energon": ".tar", "datasets": ".parquet", "llava": ".json"}
-_Read = Callable[[Path, Kind, Counter[str]], Iterator[Found]]
+_Read = Callable[[Path, Kind, Counter[str]], Iterator[FoundSample]]
 _KindOf = Callable[[Sequence[Path]], Kind]
 
 
@@ -80,7 +80,7 @@ def bring_in(source: Path, out: Path, origin: Origin) -> BroughtIn:
     return BroughtIn(out, kind, count, dict(sorted(failed.items())))
 
 
-def _cut(found: Iterator[Found], origin: Origin) -> Iterator[Iterator[Found]]:
+def _cut(found: Iterator[FoundSample], origin: Origin) -> Iterator[Iterator[FoundSample]]:
     """What goes into a tar each: a file's samples, of a list that many."""
     if origin != "llava":
         yield found
@@ -89,7 +89,7 @@ def _cut(found: Iterator[Found], origin: Origin) -> Iterator[Iterator[Found]]:
         yield chain((first,), islice(found, LIST_SAMPLES - 1))
 
 
-def _written(tar: Path, kind: Kind, found: Iterator[Found], failed: Counter[str]) -> ShardInfo:
+def _written(tar: Path, kind: Kind, found: Iterator[FoundSample], failed: Counter[str]) -> ShardInfo:
     seen: set[str] = set()
     with ShardWriter(tar, kind=kind) as writer:
         for sample in found:
@@ -119,7 +119,7 @@ def _kind_of_tables(files: Sequence[Path]) -> Kind:
     raise ConvertError(f"{path}: expected columns images and texts, or image and text, or text; found {schema.names}")
 
 
-def _from_parquet(path: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found]:
+def _from_parquet(path: Path, kind: Kind, failed: Counter[str]) -> Iterator[FoundSample]:
     own = {"uid", "json"} <= set(pq.read_schema(path).names)
     digest = "" if own else file_sha256(path)
     for number, row in enumerate(_rows(path)):
@@ -138,7 +138,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise ConvertError(f"{path}: damaged: {err}; write the file again") from None
 
 
-def _own_row(row: Mapping[str, Any], kind: Kind) -> Found:
+def _own_row(row: Mapping[str, Any], kind: Kind) -> FoundSample:
     """A row that our own export wrote: the sample as it was."""
     said = parse(str(row["json"]).encode())
     if not is_uid(row["uid"]):
@@ -146,10 +146,10 @@ def _own_row(row: Mapping[str, Any], kind: Kind) -> Found:
     if kind == "interleaved":
         images = [_bytes(image) for image in row["images"] or () if image is not None]
         return own_document(row["uid"], said, images)
-    return Found(row["uid"], {**_picture(row, kind), "txt": text_part(row["text"]), "json": dumped(said)})
+    return FoundSample(row["uid"], {**_picture(row, kind), "txt": text_part(row["text"]), "json": dumped(said)})
 
 
-def _foreign_row(row: Mapping[str, Any], kind: Kind, origin: str, digest: str) -> Found:
+def _foreign_row(row: Mapping[str, Any], kind: Kind, origin: str, digest: str) -> FoundSample:
     uid = uid_of(kind, origin, digest)
     if kind == "interleaved":
         images = list(row["images"] or ())
@@ -157,7 +157,7 @@ def _foreign_row(row: Mapping[str, Any], kind: Kind, origin: str, digest: str) -
         document = from_obelics({"images": named, "texts": row["texts"]})
         return document_sample(uid, origin, document, [_bytes(i) for i in images if i is not None])
     said = dumped({"uid": uid, "origin": origin})
-    return Found(uid, {**_picture(row, kind), "txt": text_part(row["text"]), "json": said})
+    return FoundSample(uid, {**_picture(row, kind), "txt": text_part(row["text"]), "json": said})
 
 
 def _picture(row: Mapping[str, Any], kind: Kind) -> dict[str, bytes]:

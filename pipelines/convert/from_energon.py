@@ -13,7 +13,7 @@ from curate.engine.formats import is_picture
 from curate.sample import Kind, uid_of
 from curate.shards import Part, TarFault, TarLimits, TarSample, scan_tar
 from pipelines.convert.export import ConvertError
-from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, part_names_of, picture
+from pipelines.convert.samples import FoundSample, document_sample, dumped, is_uid, own_document, part_names_of, picture
 
 MAX_JSON_BYTES = 16 << 20
 LIMITS = TarLimits(parts=4096)
@@ -29,7 +29,7 @@ def kind_of_tars(files: Sequence[Path]) -> Kind:
     raise ConvertError(f"{files[0]}: no sample has a json with images or segments, or a txt; nothing tells its kind")
 
 
-def from_tar(tar: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found]:
+def from_tar(tar: Path, kind: Kind, failed: Counter[str]) -> Iterator[FoundSample]:
     """The samples of a tar; those that cannot be read are counted by their errors."""
     with open(tar, "rb") as file:
         for sample in scan_tar(tar, LIMITS):
@@ -81,14 +81,14 @@ def _kind_of(parts: _Parts) -> Kind | None:
     return "text" if parts.picture is None else "ocr" if {"width", "height"} <= set(said) else "caption"
 
 
-def _sample(tar: Path, kind: Kind, parts: _Parts) -> Found:
+def _sample(tar: Path, kind: Kind, parts: _Parts) -> FoundSample:
     origin = f"{tar.name}#{parts.key}"
     if kind == "interleaved":
         return _interleaved(parts, origin)
     return _plain(kind, parts, origin)
 
 
-def _interleaved(parts: _Parts, origin: str) -> Found:
+def _interleaved(parts: _Parts, origin: str) -> FoundSample:
     body = parts.json()
     said = parse(body)
     if is_uid(parts.key) and "segments" in said:
@@ -99,7 +99,7 @@ def _interleaved(parts: _Parts, origin: str) -> Found:
     return document_sample(uid, origin, document, [parts.read(name) for name in named])
 
 
-def _plain(kind: Kind, parts: _Parts, origin: str) -> Found:
+def _plain(kind: Kind, parts: _Parts, origin: str) -> FoundSample:
     """An image and its text, or a text; what the JSON of another project says becomes `meta`."""
     text, name = parts.read("txt"), parts.picture
     if text is None:
@@ -109,4 +109,4 @@ def _plain(kind: Kind, parts: _Parts, origin: str) -> Found:
     own = is_uid(parts.key) and said.get("uid") == parts.key
     uid = parts.key if is_uid(parts.key) else uid_of(kind, origin, text, *image.values())
     told = said if own else {"uid": uid, "origin": origin} | ({"meta": said} if said else {})
-    return Found(uid, {**image, "txt": text.decode("utf-8", "replace").encode(), "json": dumped(told)})
+    return FoundSample(uid, {**image, "txt": text.decode("utf-8", "replace").encode(), "json": dumped(told)})

@@ -13,7 +13,7 @@ from curate.readers import tables
 from curate.readers.files import UnreadableError, read_file
 from curate.sample import Kind, uid_of
 from pipelines.convert.export import OWN_KEY
-from pipelines.convert.samples import Found, document_sample, dumped, is_uid, own_document, picture, text_part
+from pipelines.convert.samples import FoundSample, document_sample, dumped, is_uid, own_document, picture, text_part
 
 
 def kind_of_entries(files: Sequence[Path]) -> Kind:
@@ -27,7 +27,7 @@ def kind_of_entries(files: Sequence[Path]) -> Kind:
         return "interleaved"
 
 
-def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found]:
+def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[FoundSample]:
     """The samples of a list; those that cannot be read are counted by their errors. Raises
     curate.readers.tables.TableError."""
     for number, row in enumerate(tables.objects(file)):
@@ -41,7 +41,7 @@ def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found
             failed[err.error] += 1
 
 
-def _own(folder: Path, row: Mapping[str, Any], kind: Kind) -> Found:
+def _own(folder: Path, row: Mapping[str, Any], kind: Kind) -> FoundSample:
     """An entry that our own export wrote: the sample as it was."""
     said = parse(row[OWN_KEY].encode())
     uid = row.get("id")
@@ -57,10 +57,10 @@ def _own(folder: Path, row: Mapping[str, Any], kind: Kind) -> Found:
     last = turns[-1] if isinstance(turns, list) and turns else None
     text = text_part(last.get("value") if isinstance(last, dict) else None)
     name = paths[0].rsplit("/", 1)[-1].removeprefix(f"{uid}.")
-    return Found(str(uid), {**picture(images[0], name), "txt": text, "json": dumped(said)})
+    return FoundSample(str(uid), {**picture(images[0], name), "txt": text, "json": dumped(said)})
 
 
-def _foreign(file: Path, row: Mapping[str, Any], number: int) -> Found:
+def _foreign(file: Path, row: Mapping[str, Any], number: int) -> FoundSample:
     document = from_llava(row)
     origin = f"{file.name}#{number}"
     uid = uid_of("interleaved", origin, dumped(row))

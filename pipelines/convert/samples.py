@@ -18,7 +18,7 @@ _PICTURE = re.compile(r"[0-9]{1,6}\.[a-z]{3,5}")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSample:
     """A sample on its way in."""
 
     uid: str
@@ -30,7 +30,9 @@ def is_uid(value: Any) -> bool:
     return isinstance(value, str) and _UID.fullmatch(value) is not None
 
 
-def document_sample(uid: str, origin: str, document: Sequence[Segment], images: Sequence[bytes | str | None]) -> Found:
+def document_sample(
+    uid: str, origin: str, document: Sequence[Segment], images: Sequence[bytes | str | None]
+) -> FoundSample:
     """An interleaved sample of a document and its images, each as bytes, or as the error by which it is absent."""
     pictures: dict[str, bytes] = {}
     segments = []
@@ -40,7 +42,7 @@ def document_sample(uid: str, origin: str, document: Sequence[Segment], images: 
         if is_image(segment):
             said |= _placed(next(waiting), pictures)
         segments.append(said)
-    return Found(uid, {"json": dumped({"uid": uid, "origin": origin, "segments": segments}), **pictures})
+    return FoundSample(uid, {"json": dumped({"uid": uid, "origin": origin, "segments": segments}), **pictures})
 
 
 def _placed(body: bytes | str | None, pictures: dict[str, bytes]) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _placed(body: bytes | str | None, pictures: dict[str, bytes]) -> dict[str, A
     return {"part": part, "width": found.width, "height": found.height}
 
 
-def own_document(uid: str, said: Mapping[str, Any], images: Sequence[bytes | None]) -> Found:
+def own_document(uid: str, said: Mapping[str, Any], images: Sequence[bytes | None]) -> FoundSample:
     """A document that our own export wrote, as it was; `images`: those of the segments that have a part, in order."""
     named = part_names_of(said)
     if len(named) != len(images) or None in images or len(set(named)) != len(named):
@@ -64,7 +66,7 @@ def own_document(uid: str, said: Mapping[str, Any], images: Sequence[bytes | Non
     if not all(map(_PICTURE.fullmatch, named)):
         raise RecordError("bad_record", f"parts {named}")
     pictures = {name: body for name, body in zip(named, images, strict=True) if body is not None}
-    return Found(uid, {"json": dumped(said), **pictures})
+    return FoundSample(uid, {"json": dumped(said), **pictures})
 
 
 def part_names_of(said: Mapping[str, Any]) -> list[str]:

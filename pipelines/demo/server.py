@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.demo.web import Answer, DemoWeb
+from pipelines.demo.web import DemoWeb, WebAnswer
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -80,7 +80,7 @@ async def _start(demo: DemoWeb) -> web.AppRunner:
 def _handler(served: Path):  # type: ignore[no-untyped-def] # aiohttp's types are imported where they are used
     from aiohttp import web
 
-    answers = {p: Answer(**a) for p, a in json.loads((served / "answers.json").read_text(encoding="utf-8")).items()}
+    answers = {p: WebAnswer(**a) for p, a in json.loads((served / "answers.json").read_text(encoding="utf-8")).items()}
     failed_once: set[str] = set()
 
     async def handle(request: web.Request) -> web.StreamResponse:

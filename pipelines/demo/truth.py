@@ -62,7 +62,7 @@ class RuleScore:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _TruthRow:
     label: Mapping[str, Any]
     reason: str | None
     end: float
@@ -81,9 +81,9 @@ def score_rules(decisions: pa.Table, steps: Sequence[str]) -> list[RuleScore]:
     return [_copies(rows) if plant == "copy" else _planted(plant, rows) for plant in ENDED_BY]
 
 
-def _row(step: str | None, rule: str | None, meta: str, order: Mapping[str, int]) -> _Row:
+def _row(step: str | None, rule: str | None, meta: str, order: Mapping[str, int]) -> _TruthRow:
     reason = None if rule is None else rule.partition(".")[0]
-    return _Row(label_of(meta), reason, float("inf") if step is None else order[step])
+    return _TruthRow(label_of(meta), reason, float("inf") if step is None else order[step])
 
 
 def label_of(meta: str) -> Mapping[str, Any]:
@@ -93,7 +93,7 @@ def label_of(meta: str) -> Mapping[str, Any]:
     return found
 
 
-def _planted(plant: str, rows: Sequence[_Row]) -> RuleScore:
+def _planted(plant: str, rows: Sequence[_TruthRow]) -> RuleScore:
     names = ENDED_BY[plant]
     ended = [row for row in rows if row.reason in names]
     step = min((row.end for row in ended), default=0.0)
@@ -102,7 +102,7 @@ def _planted(plant: str, rows: Sequence[_Row]) -> RuleScore:
     return RuleScore(plant, names, len(planted), sum(row.end >= step for row in planted), len(ended), right)
 
 
-def _copies(rows: Sequence[_Row]) -> RuleScore:
+def _copies(rows: Sequence[_TruthRow]) -> RuleScore:
     names = ENDED_BY["copy"]
     ended = [row for row in rows if row.reason in names]
     step = min((row.end for row in ended), default=0.0)
@@ -114,7 +114,7 @@ def _copies(rows: Sequence[_Row]) -> RuleScore:
     return RuleScore("copy", names, _surplus(shown), _surplus(reached), len(ended), right)
 
 
-def _surplus(rows: Iterable[_Row]) -> int:
+def _surplus(rows: Iterable[_TruthRow]) -> int:
     return sum(count - 1 for count in Counter(row.label["picture"] for row in rows).values())
 
 

@@ -69,7 +69,7 @@ DEAD = (404, 404, 404, 404, 404, 410, 410, 500, 0)
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebAnswer:
     """What the server does for one path: `act` is file, status, hang, drip, flaky or moved; `file` is below files/."""
 
     act: str = "file"
@@ -81,13 +81,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Page:
+class WebPage:
     """One row of the raw web: its path and caption, its label, how it is answered, and the bytes behind it if any."""
 
     path: str
     caption: str
     label: Mapping[str, Any]
-    answer: Answer = Answer()
+    answer: WebAnswer = WebAnswer()
     data: bytes | None = None
 
 
@@ -123,13 +123,13 @@ def build(folder: Path, seed: int = SEED, port: int = PORT, cache: Path | None =
     return DemoWeb(web.table, web.served, plants, port)
 
 
-def make_pages(drawings: Sequence[Drawing], seed: int) -> list[Page]:
+def make_pages(drawings: Sequence[Drawing], seed: int) -> list[WebPage]:
     """All rows of the raw web, in the order of the table: drawings without skin tones, each once, and the extras."""
     plain = [drawing for drawing in drawings if not has_tone(drawing.code)]
     pictures = same_pictures([drawing.file for drawing in plain])
     things = [Thing(drawing, picture, seed) for drawing, picture in zip(plain, pictures, strict=True)]
     shuffled = sorted(things, key=lambda thing: thing.draw("role"))
-    pages: list[Page] = []
+    pages: list[WebPage] = []
     start = 0
     for role, share in ROLES.items():
         end = start + round(share * len(shuffled))
@@ -183,10 +183,10 @@ def _number(seed: int, *parts: str) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
 
 
-def _own_row(thing: Thing, role: str, things: Sequence[Thing]) -> Page:
+def _own_row(thing: Thing, role: str, things: Sequence[Thing]) -> WebPage:
     """The row of a drawing itself: clean, or with its caption or its serving changed."""
     path, data, caption = f"/pictures/{thing.code}.png", thing.data(), thing.caption()
-    answer = Answer(file=f"{thing.code}.png")
+    answer = WebAnswer(file=f"{thing.code}.png")
     label = thing.label(role)
     if role == "swapped":
         other = _another(thing, things)
@@ -199,12 +199,14 @@ def _own_row(thing: Thing, role: str, things: Sequence[Thing]) -> Page:
     elif role == "boilerplate":
         caption = BOILERPLATE[thing.draw(role) % len(BOILERPLATE)]
     elif role == "mislabelled":
-        path, answer = f"/pictures/{thing.code}.jpg", Answer(file=f"{thing.code}.png", content_type="image/jpeg")
+        path, answer = f"/pictures/{thing.code}.jpg", WebAnswer(file=f"{thing.code}.png", content_type="image/jpeg")
     elif role == "flaky":
-        answer = Answer("flaky", f"{thing.code}.png", status=503)
+        answer = WebAnswer("flaky", f"{thing.code}.png", status=503)
     elif role == "moved":
-        return Page(f"/old/{thing.code}.png", caption, label, Answer("moved", location=path, file=answer.file), data)
-    return Page(path, caption, label, answer, data)
+        return WebPage(
+            f"/old/{thing.code}.png", caption, label, WebAnswer("moved", location=path, file=answer.file), data
+        )
+    return WebPage(path, caption, label, answer, data)
 
 
 def _another(thing: Thing, things: Sequence[Thing]) -> Thing:
@@ -221,52 +223,54 @@ def _other_language(thing: Thing) -> str:
     return known[thing.draw("language") % len(known)]
 
 
-def _copy(thing: Thing, number: int) -> Page:
+def _copy(thing: Thing, number: int) -> WebPage:
     how = WAYS[number % len(WAYS)]
     made = copy(thing.data(), how, thing.rng("copy"))
     name = f"{thing.code}-copy.{made.ext}"
-    answer = Answer(file=name, content_type=made.content_type)
-    return Page(f"/copies/{name}", thing.caption(what="copy"), thing.label("copy", how=how), answer, made.data)
+    answer = WebAnswer(file=name, content_type=made.content_type)
+    return WebPage(f"/copies/{name}", thing.caption(what="copy"), thing.label("copy", how=how), answer, made.data)
 
 
-def _tiny(thing: Thing, number: int) -> Page:
+def _tiny(thing: Thing, number: int) -> WebPage:
     side = (1, 8, 16, 24)[number % 4]
     name = f"{thing.code}-{side}px.png"
     data = shrunk(thing.data(), side)
-    return Page(f"/thumbs/{name}", thing.caption(), thing.label("tiny"), Answer(file=name), data)
+    return WebPage(f"/thumbs/{name}", thing.caption(), thing.label("tiny"), WebAnswer(file=name), data)
 
 
-def _truncated(thing: Thing, number: int) -> Page:
+def _truncated(thing: Thing, number: int) -> WebPage:
     data = thing.data()
     if number % 2:
         data = copy(data, "jpeg", thing.rng("truncated")).data
     name = f"{thing.code}-cut.{'jpg' if number % 2 else 'png'}"
     kind = "image/jpeg" if number % 2 else "image/png"
     cut = data[: int(len(data) * thing.rng("cut").uniform(0.3, 0.8))]
-    return Page(f"/broken/{name}", thing.caption(), thing.label("truncated"), Answer(file=name, content_type=kind), cut)
+    return WebPage(
+        f"/broken/{name}", thing.caption(), thing.label("truncated"), WebAnswer(file=name, content_type=kind), cut
+    )
 
 
-def _empty(thing: Thing, _: int) -> Page:
+def _empty(thing: Thing, _: int) -> WebPage:
     name = f"{thing.code}-empty.png"
-    return Page(f"/broken/{name}", thing.caption(), thing.label("empty"), Answer(file=name), b"")
+    return WebPage(f"/broken/{name}", thing.caption(), thing.label("empty"), WebAnswer(file=name), b"")
 
 
-def _html(thing: Thing, _: int) -> Page:
+def _html(thing: Thing, _: int) -> WebPage:
     name = f"{thing.code}-page.jpg"
     page = f"<!DOCTYPE html><html><head><title>Sign in</title></head><body>{thing.drawing.names['en']}</body></html>"
-    answer = Answer(file=name, content_type="image/jpeg")
-    return Page(f"/broken/{name}", thing.caption(), thing.label("html"), answer, page.encode())
+    answer = WebAnswer(file=name, content_type="image/jpeg")
+    return WebPage(f"/broken/{name}", thing.caption(), thing.label("html"), answer, page.encode())
 
 
-def _not_an_image(thing: Thing, _: int) -> Page:
+def _not_an_image(thing: Thing, _: int) -> WebPage:
     name = f"{thing.code}-noise.png"
     data = b"\x01" + thing.rng("noise").bytes(400)
-    return Page(f"/broken/{name}", thing.caption(), thing.label("not_an_image"), Answer(file=name), data)
+    return WebPage(f"/broken/{name}", thing.caption(), thing.label("not_an_image"), WebAnswer(file=name), data)
 
 
-def _bomb(thing: Thing, _: int) -> Page:
+def _bomb(thing: Thing, _: int) -> WebPage:
     name = f"{thing.code}-large.png"
-    return Page(f"/broken/{name}", thing.caption(), thing.label("bomb"), Answer(file=name), bomb_png(60_000))
+    return WebPage(f"/broken/{name}", thing.caption(), thing.label("bomb"), WebAnswer(file=name), bomb_png(60_000))
 
 
 def bomb_png(side_px: int) -> bytes:
@@ -280,24 +284,24 @@ def bomb_png(side_px: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def _dead(thing: Thing, number: int) -> Page:
+def _dead(thing: Thing, number: int) -> WebPage:
     status = DEAD[number % len(DEAD)]
-    answer = Answer("status", status=status)
-    return Page(f"/gone/{thing.code}.png", thing.caption(), thing.label("dead", status=status), answer)
+    answer = WebAnswer("status", status=status)
+    return WebPage(f"/gone/{thing.code}.png", thing.caption(), thing.label("dead", status=status), answer)
 
 
-def _slow(thing: Thing, number: int) -> Page:
-    answer = Answer(("hang", "drip")[number % 2])
-    return Page(f"/slow/{thing.code}.png", thing.caption(), thing.label("slow"), answer)
+def _slow(thing: Thing, number: int) -> WebPage:
+    answer = WebAnswer(("hang", "drip")[number % 2])
+    return WebPage(f"/slow/{thing.code}.png", thing.caption(), thing.label("slow"), answer)
 
 
-def _opt_out(thing: Thing, _: int) -> Page:
+def _opt_out(thing: Thing, _: int) -> WebPage:
     name = f"{thing.code}-reserved.png"
-    answer = Answer(file=name, headers={"X-Robots-Tag": "noai, noimageai"})
-    return Page(f"/reserved/{name}", thing.caption(), thing.label("opt_out"), answer, thing.data())
+    answer = WebAnswer(file=name, headers={"X-Robots-Tag": "noai, noimageai"})
+    return WebPage(f"/reserved/{name}", thing.caption(), thing.label("opt_out"), answer, thing.data())
 
 
-EXTRA_MAKERS: dict[str, Callable[[Thing, int], Page]] = {
+EXTRA_MAKERS: dict[str, Callable[[Thing, int], WebPage]] = {
     "copy": _copy,
     "tiny": _tiny,
     "truncated": _truncated,
@@ -311,20 +315,20 @@ EXTRA_MAKERS: dict[str, Callable[[Thing, int], Page]] = {
 }
 
 
-def _write_served(pages: Iterable[Page], served: Path) -> None:
+def _write_served(pages: Iterable[WebPage], served: Path) -> None:
     files = served / "files"
     files.mkdir(parents=True)
-    answers: dict[str, Answer] = {}
+    answers: dict[str, WebAnswer] = {}
     for page in pages:
         answers[page.path] = page.answer
         if page.answer.location:
-            answers[page.answer.location] = Answer(file=page.answer.file)
+            answers[page.answer.location] = WebAnswer(file=page.answer.file)
         if page.data is not None:
             (files / page.answer.file).write_bytes(page.data)
     commit_text(served / "answers.json", dump_json({path: asdict(answer) for path, answer in answers.items()}))
 
 
-def _write_table(pages: Sequence[Page], path: Path, port: int) -> None:
+def _write_table(pages: Sequence[WebPage], path: Path, port: int) -> None:
     table = pa.table(
         {
             "url": [f"http://127.0.0.1:{_port(page, port)}{page.path}" for page in pages],
@@ -335,6 +339,6 @@ def _write_table(pages: Sequence[Page], path: Path, port: int) -> None:
     pq.write_table(table, path)
 
 
-def _port(page: Page, port: int) -> int:
+def _port(page: WebPage, port: int) -> int:
     """The server's port, or for a host that is gone the discard port, on which nothing answers."""
     return 9 if page.answer.act == "status" and page.answer.status == 0 else port

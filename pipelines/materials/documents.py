@@ -23,7 +23,7 @@ _MANUAL, _GUIDES = "gimp-help-en", "installation-guide-amd64"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDocuments:
     """What was laid down: HTML pages of a manual and its pictures, PDF files, chapters as HTML."""
 
     pages: int
@@ -32,14 +32,14 @@ class Prepared:
     chapters: int
 
 
-def prepare(folder: Path, cache: Path | None = None) -> Prepared:
+def prepare(folder: Path, cache: Path | None = None) -> PreparedDocuments:
     """Fetch Debian's packages and lay down `folder`/source: pages/, guides/ and chapters/. Done once, then found.
 
     Raises MaterialUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     names = [_MANUAL, _GUIDES, *(f"debian-reference-{language}" for language in LANGUAGES)]
-    return Prepared(**laid_down(folder, names, _VERSION, _lay_down, cache))
+    return PreparedDocuments(**laid_down(folder, names, _VERSION, _lay_down, cache))
 
 
 def _lay_down(packages: Mapping[str, Path], target: Path) -> dict[str, int]:

@@ -22,19 +22,19 @@ _LEFT_OUT = ("NotoSansSignWriting", "NotoMusic", "NotoSansTifinagh", "NotoSansCJ
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFonts:
     """What was laid down: font files."""
 
     fonts: int
 
 
-def prepare(folder: Path, cache: Path | None = None) -> Prepared:
+def prepare(folder: Path, cache: Path | None = None) -> PreparedFonts:
     """Fetch Debian's packages and lay down `folder`/source/*.tt?. Done once, then found.
 
     Raises MaterialUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
-    return Prepared(**laid_down(folder, PACKAGES, _VERSION, _lay_down, cache))
+    return PreparedFonts(**laid_down(folder, PACKAGES, _VERSION, _lay_down, cache))
 
 
 def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, int]:

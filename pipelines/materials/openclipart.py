@@ -34,7 +34,7 @@ _PICTURES, _DRAWINGS = "openclipart-png", "openclipart-svg"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedClipart:
     """What was laid down. `rows` are the table's: one for each name that a PNG or an SVG has.
 
     `pairs` of both, `pictures_alone` (PNG without SVG: a row without a title), `drawings_alone` (SVG without PNG: a row
@@ -52,7 +52,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Said:
+class ClipartCard:
     """What an SVG says of itself (Dublin Core in RDF), typing errors and all; only outer white space is taken away."""
 
     title: str = ""
@@ -70,7 +70,7 @@ class RefusedDrawingError(ValueError):
         self.error = error
 
 
-def prepare(folder: Path, cache: Path | None = None) -> Prepared:
+def prepare(folder: Path, cache: Path | None = None) -> PreparedClipart:
     """Fetch Debian's two packages and lay down `folder`/source: images/ and captions.jsonl. Done once, then found.
 
     The table's columns: image, title, keywords (a list), description, author, license, refused. Raises
@@ -78,7 +78,7 @@ def prepare(folder: Path, cache: Path | None = None) -> Prepared:
     another command is at work in the folder.
     """
     counts = laid_down(folder, (_PICTURES, _DRAWINGS), _VERSION, _lay_down, cache)
-    return Prepared(folder / "source" / IMAGES, folder / "source" / CAPTIONS, **counts)
+    return PreparedClipart(folder / "source" / IMAGES, folder / "source" / CAPTIONS, **counts)
 
 
 def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, Any]:
 
 
 def lay_down(pictures: Path, drawings: Path, target: Path) -> dict[str, Any]:
-    """Copy every PNG below `pictures` to `target`/images and write the table; returns the counts of `Prepared`.
+    """Copy every PNG below `pictures` to `target`/images and write the table; returns the counts of `PreparedClipart`.
 
     Links are not followed, whatever they point to. The files' times are set to zero, so that the same packages make
     the same source, and with it the same pool, wherever and whenever they are unpacked.
@@ -100,7 +100,7 @@ def lay_down(pictures: Path, drawings: Path, target: Path) -> dict[str, Any]:
     refused: Counter[str] = Counter()
     with open(target / CAPTIONS, "w", encoding="utf-8") as table:
         for name in sorted(png | svg):
-            said, error = _said(drawings / f"{name}.svg") if name in svg else (Said(), None)
+            said, error = _said(drawings / f"{name}.svg") if name in svg else (ClipartCard(), None)
             if name in png:
                 _copy(pictures / f"{name}.png", target / IMAGES / f"{name}.png")
             counts["pairs" if name in png & svg else "pictures_alone" if name in png else "drawings_alone"] += 1
@@ -112,7 +112,7 @@ def lay_down(pictures: Path, drawings: Path, target: Path) -> dict[str, Any]:
     return {"rows": len(png | svg), **{name: counts[name] for name in names}, "refused": dict(sorted(refused.items()))}
 
 
-def read_drawing(path: Path) -> Said:
+def read_drawing(path: Path) -> ClipartCard:
     """What the SVG at `path` says of itself; of several works in it, the first. Raises RefusedDrawingError.
 
     The file is a stranger's: it is read in blocks no further than the metadata, nothing outside it is ever looked up,
@@ -179,11 +179,11 @@ class _Work:
             if len(texts[-1]) > MAX_TEXT_CHARACTERS:
                 raise RefusedDrawingError("too_large", f"more than {MAX_TEXT_CHARACTERS} characters of {field}")
 
-    def said(self) -> Said:
+    def said(self) -> ClipartCard:
         texts = {field: [text.strip() for text in found if text.strip()] for field, found in self._found.items()}
         title, description, author = (texts.get(field, [""])[:1] for field in ("title", "description", "author"))
         first = ("".join(one) for one in (title, description, author))
-        return Said(next(first), tuple(texts.get("keyword", ())), next(first), next(first), self._license)
+        return ClipartCard(next(first), tuple(texts.get("keyword", ())), next(first), next(first), self._license)
 
     def _inside(self) -> tuple[str, ...]:
         """The names of the open elements below the work; none outside of it."""
@@ -206,11 +206,11 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield b""
 
 
-def _said(path: Path) -> tuple[Said, str | None]:
+def _said(path: Path) -> tuple[ClipartCard, str | None]:
     try:
         return read_drawing(path), None
     except RefusedDrawingError as refused:
-        return Said(), refused.error
+        return ClipartCard(), refused.error
 
 
 def _names(root: Path, suffix: str) -> set[str]:

@@ -29,7 +29,7 @@ Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTexts:
     """What was laid down: sections of the manual, sayings, and how many of either were not UTF-8 and left out."""
 
     sections: int
@@ -37,13 +37,13 @@ class Prepared:
     unreadable: int
 
 
-def prepare(folder: Path, cache: Path | None = None) -> Prepared:
+def prepare(folder: Path, cache: Path | None = None) -> PreparedTexts:
     """Fetch Debian's packages and lay down a table each in `folder`/source. Done once, then found.
 
     Raises MaterialUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
-    return Prepared(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))
+    return PreparedTexts(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))
 
 
 def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, int]:

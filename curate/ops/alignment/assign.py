@@ -92,20 +92,22 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
         """One document, its images and their similarities a row."""
-        rows: list[_Row | Failed] = [_row(document, blobs) for document, blobs in zip(documents, images, strict=True)]
-        whole = [row for row in rows if isinstance(row, _Row)]
+        rows: list[_AssignedRow | Failed] = [
+            _row(document, blobs) for document, blobs in zip(documents, images, strict=True)
+        ]
+        whole = [row for row in rows if isinstance(row, _AssignedRow)]
         self._encode_images(whole)
         self._encode_texts(whole)
         return columns_of([row if isinstance(row, Failed) else self._assigned(row) for row in rows], assign_images)
 
-    def _encode_images(self, rows: Sequence[_Row]) -> None:
+    def _encode_images(self, rows: Sequence[_AssignedRow]) -> None:
         """Fills `vectors` with those of the images that decode; the others become absent."""
         import torch
 
         places = [(row, n, p) for row in rows for n, p in enumerate(row.pictures) if _is_there(p)]
         for start in range(0, len(places), BLOCK_IMAGES):
             block = places[start : start + BLOCK_IMAGES]
-            good: list[tuple[_Row, int, Pixels]] = []
+            good: list[tuple[_AssignedRow, int, Pixels]] = []
             for (row, number, _), found in zip(block, self._threads.map(self._prepared, block), strict=True):
                 if isinstance(found, Absent):
                     row.pictures[number] = found
@@ -117,7 +119,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
                 for (row, number, _), vector_D in zip(good, vectors_ND, strict=True):
                     row.vectors[number] = vector_D
 
-    def _prepared(self, place: tuple[_Row, int, Picture]) -> Pixels | Absent:
+    def _prepared(self, place: tuple[_AssignedRow, int, Picture]) -> Pixels | Absent:
         picture = place[2]
         assert isinstance(picture, Blob)
         found = decode(picture.read())
@@ -125,7 +127,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
             return Absent(found.error or "decode_error", found.detail)
         return self._images.pixels(found.image)
 
-    def _encode_texts(self, rows: Sequence[_Row]) -> None:
+    def _encode_texts(self, rows: Sequence[_AssignedRow]) -> None:
         import torch
 
         texts = [text for row in rows if row.vectors for text in row.sentences]
@@ -137,7 +139,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
             if row.vectors:
                 row.sentence_vectors = np.array([next(found_ND) for _ in row.sentences])
 
-    def _assigned(self, row: _Row) -> dict[str, Any]:
+    def _assigned(self, row: _AssignedRow) -> dict[str, Any]:
         numbers = sorted(row.vectors)
         if not numbers or not row.sentences:
             return _written(row, {}, set(), self._moves)
@@ -150,7 +152,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
 
 
 @dataclass
-class _Row:
+class _AssignedRow:
     """A document while it is matched: pictures by number, vectors of those that are there, and its sentences."""
 
     document: list[Segment]
@@ -160,13 +162,13 @@ class _Row:
     sentence_vectors: Matrix
 
 
-def _row(document: list[Segment], blobs: Sequence[Blob]) -> _Row | Failed:
+def _row(document: list[Segment], blobs: Sequence[Blob]) -> _AssignedRow | Failed:
     if failure := out_of_step(document, blobs):
         return failure
     sentences = [s["text"][start:end] for s in document if not is_image(s) for start, end in spans(s["text"])]
     if len(blobs) * len(sentences) > MAX_PAIRS:
         return Failed("document_too_large", f"{len(blobs)} images, {len(sentences)} sentences; pairs up to {MAX_PAIRS}")
-    return _Row(document, list(blobs), sentences, {}, np.zeros((0, 0)))
+    return _AssignedRow(document, list(blobs), sentences, {}, np.zeros((0, 0)))
 
 
 def _is_there(picture: Picture) -> bool:
@@ -183,7 +185,7 @@ def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part 
     return [found.get(image, int(scores_IS[image].argmax())) for image in range(len(scores_IS))]
 
 
-def _written(row: _Row, matches: Matches, dropped: set[int], moves: bool) -> dict[str, Any]:
+def _written(row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool) -> dict[str, Any]:
     placed = list(_placed(row, matches, dropped, moves))
     order = [number for _, number in placed if number is not None]
     similarities = [matches[number][1] if number in matches else None for number in order]
@@ -200,7 +202,9 @@ def _written(row: _Row, matches: Matches, dropped: set[int], moves: bool) -> dic
     }
 
 
-def _placed(row: _Row, matches: Matches, dropped: set[int], moves: bool) -> Iterator[tuple[Segment, int | None]]:
+def _placed(
+    row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool
+) -> Iterator[tuple[Segment, int | None]]:
     """The document's segments, its images where they belong, each of them with its number in the old order."""
     places = [segment for segment in row.document if is_image(segment)]
     before: dict[int, list[int]] = {}

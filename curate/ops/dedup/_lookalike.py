@@ -170,7 +170,7 @@ def _mix(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
 
 
 @dataclass(frozen=True)
-class Limits:
+class MatchLimits:
     """What two aligned thumbnails may differ by, in grey levels of 256 unless said; see `same_picture`."""
 
     similarity: float
@@ -235,7 +235,7 @@ def _shared(place: Array) -> Array:
     return np.asarray((common / np.maximum(scale, 1)).min(1))
 
 
-def same_picture(left: Differences, limits: Limits) -> npt.NDArray[np.bool_]:
+def same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bool_]:
     """Whether each of n aligned pairs shows one picture.
 
     Five things must hold: each shows nearly all of the other, and what it does not show is not all that there is to

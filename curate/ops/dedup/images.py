@@ -89,7 +89,7 @@ def duplicate_images(
     with _groups.database(scratch) as db:
         sizes = _rank(db, inputs)
         rows = _spool(db, inputs, sizes, scratch)
-        _near(db, rows, look.Limits(min_similarity, max_difference_levels), mirrored)
+        _near(db, rows, look.MatchLimits(min_similarity, max_difference_levels), mirrored)
         _write(db, inputs, outputs)
 
 
@@ -158,7 +158,7 @@ def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int],
 # Near duplicates: propose, decide, assign.
 
 
-def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits, mirrored: bool) -> None:
+def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.MatchLimits, mirrored: bool) -> None:
     """Table `assigned` (head, kept, similarity): the pictures that are copies of a kept one."""
     db.execute("CREATE TABLE proposed (a BIGINT, b BIGINT, mirror BOOLEAN)")
     db.execute("CREATE TABLE tried (a BIGINT, b BIGINT, mirror BOOLEAN)")
@@ -236,7 +236,7 @@ def _bucket_pairs(
         yield batch.column("a").to_numpy(), batch.column("b").to_numpy()
 
 
-def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.Limits) -> None:
+def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.MatchLimits) -> None:
     """Adds to `alike` those of the `fresh` pairs that show one picture."""
     for batch in _groups.blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
         a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()

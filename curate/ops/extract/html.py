@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, text_of
-from curate.html import Limits, PageError, parse
+from curate.html import HtmlLimits, PageError, parse
 from curate.ops.spec import Columns, Failed, op
 
-_LIMITS = Limits()
+_LIMITS = HtmlLimits()
 _WRITES = {
     "document": DOCUMENT,
     "text": pa.string(),
@@ -42,12 +42,12 @@ def html_document(
     images whose link leads nowhere, `drawings_left_out` inline SVG. A row fails as empty_page, not_html,
     page_too_large, too_many_tags, too_many_attributes.
     """
-    limits = Limits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
+    limits = HtmlLimits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
     rows = [_row(*each, limits) for each in zip(pages, origins, metas, strict=True)]
     return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _WRITES}
 
 
-def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: Limits) -> Failed | dict[str, Any]:
+def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: HtmlLimits) -> Failed | dict[str, Any]:
     said = meta.get("content_type")
     try:
         page = parse(data, origin, said if isinstance(said, str) else None, limits)

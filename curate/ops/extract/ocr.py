@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from curate.ops.spec import Columns, Failed, op
 from curate.page import ocr as engines
-from curate.page.ocr import Engine, OcrError, Reading
+from curate.page.ocr import Engine, OcrError, OcrReading
 from curate.page.words import WORDS, as_column, recall
 
 _ENGLISH = ("eng",)
@@ -122,7 +122,7 @@ def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
     return _row(found)
 
 
-def _row(found: Reading) -> dict[str, Any]:
+def _row(found: OcrReading) -> dict[str, Any]:
     return {
         "ocr_text": found.text,
         "ocr_words": as_column(found.words, found.boxes, found.lines, found.confidences),

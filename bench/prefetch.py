@@ -1,6 +1,6 @@
 """What fetching tars ahead of their use is worth: a mixture on a web server of this machine whose answers are slow.
 
-    python bench/ahead.py --work DIR [--seconds 0.3] [--pace 0] [--runs 5]
+    python bench/prefetch.py --work DIR [--seconds 0.3] [--pace 0] [--runs 5]
 
 9,600 samples of 10 kB in 24 tars, four of them read at a time, through a proxy that holds each answer back. Three ways:
 in ranges; through the host's cache, each tar fetched when it is needed; and the same with those that come next fetched
@@ -46,15 +46,15 @@ def published(folder: Path) -> None:
 
 def read(manifest: Path, way: str, cache: Path, pace: float) -> dict[str, float]:
     from curate.stream import stream as data
-    from curate.stream.prefetch import Ahead
+    from curate.stream.prefetch import Prefetcher
 
-    class Never(Ahead):
+    class Never(Prefetcher):
         """Looks ahead nowhere."""
 
         def stands(self, position: int) -> None: ...
 
-    data.Ahead = Ahead if way == "ahead" else Never  # type: ignore[attr-defined, misc]
-    stream = data.Stream(manifest, BATCH, reading=data.Reading(threads=4, cache=None if way == "ranges" else cache))
+    data.Prefetcher = Prefetcher if way == "ahead" else Never  # type: ignore[attr-defined, misc]
+    stream = data.Stream(manifest, BATCH, reading=data.ReadOptions(threads=4, cache=None if way == "ranges" else cache))
     waited: list[float] = []
     begun = time.perf_counter()
     for _ in range(SAMPLES // BATCH):
