@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_a_share_of_no_rows_keeps_none() -> None:
 
 COUNTS = st.builds(
     lambda kept, dropped, failed: StepCount("s", kept + sum(dropped.values()) + sum(failed.values()), kept,
-                                            Counter(dropped), rules.Counter(failed)),
+                                            Counter(dropped), Counter(failed)),
     st.integers(0, 9),
     st.dictionaries(st.sampled_from(["a.min", "b.top"]), st.integers(1, 9)),
     st.dictionaries(st.sampled_from(["timeout", "empty_file"]), st.integers(1, 9)),
