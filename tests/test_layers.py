@@ -1,119 +1,155 @@
-"""The arrows of the house, checked on the imports as they are written: each part knows only what lies below it."""
+"""The arrows of the house, read from the imports as they are written: each room uses only rooms below it.
+
+Rooms are the folders; their floors are computed, never kept by hand. Run as a script, it prints the table of
+ARCHITECTURE.md.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-FLOORS = [
-    set(floor.split())
-    for floor in (
-        "settings sample function_words words word_runs characters phone_numbers bidi",
-        "text_stats page_words page_columns sentences image_structure blob document files remedies clip_tokens"
-        " opt_out fonts",
-        "images tables shards reading_order personal_data lines",
-        "html pdf typeset ocr",
-        "download texts models llm mix interchange warc",
-        "text_tokens",
-        "ops",
-        "source",
-        "recipe",
-        "rules pool columns",
-        "chunk sources formats",
-        "steps",
-        "publish explain",
-        "engine",
-        "tasks",
-        "run",
-        "report retry",
-    )
-]
-"""From the ground up, the modules and packages of `curate`. What lies on one floor is checked by OWN."""
-
-OWN: dict[str, set[str]] = {
-    "shards": {"settings", "sample"},
-    "mix": {"settings", "sample", "shards"},
-    "engine": set(),
-}
-"""What a part may import of `curate`, where the floors alone would allow too much or too little."""
-
-SOURCES = sorted(p for top in ("curate", "pipelines", "train") for p in (ROOT / top).rglob("*.py"))
+ROOT = Path(__file__).resolve().parent.parent
+HOUSES = ("curate", "train", "pipelines", "bench")
+SOURCES = sorted(p for top in HOUSES for p in (ROOT / top).rglob("*.py"))
+SUITE = ("extract", "quality", "alignment", "dedup", "safety", "synth")
+"""Folders of `curate/ops`: one room, whose folders do not know each other."""
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, wherever in it, as a dotted name; `from a import b` is `a.b`."""
-    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(p for p in (base, node.module or "") if p)
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            assert not node.level, f"{path}:{node.lineno}: a relative import"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(found)
 
 
-def part_of(path: Path) -> str:
-    """The part of `curate` that a file belongs to: its module or package right below `curate`."""
-    relative = path.relative_to(ROOT / "curate").with_suffix("").parts
-    return relative[0]
+def modules_of(name: str) -> Iterator[Path]:
+    """The file of the tree that a dotted name means: the module, or the one that holds what is named."""
+    parts = name.split(".")
+    for end in (len(parts), len(parts) - 1):
+        at = ROOT.joinpath(*parts[:end])
+        for file in (at.with_suffix(".py"), at / "__init__.py"):
+            if file.is_file():
+                yield file
+                return
 
 
-def parts_imported(path: Path) -> set[str]:
-    """Parts of `curate` that a file imports (`from curate import x` included)."""
-    known = {p.name.removesuffix(".py") for p in (ROOT / "curate").iterdir()}
-    dotted = [name.split(".") for name in imports(path)]
-    return {name[1] for name in dotted if name[0] == "curate" and len(name) > 1 and name[1] in known}
+def reached(path: Path) -> set[Path]:
+    """The files of the tree that a file imports."""
+    return {file for name in imports(path) if name.split(".")[0] in HOUSES for file in modules_of(name)} - {path}
+
+
+def room_of(path: Path) -> str:
+    """The room of a file: a folder of `curate`, a module right below it, or one of the other houses."""
+    inside = path.relative_to(ROOT).parts
+    if inside[0] != "curate":
+        return f"{inside[0]}/"
+    if len(inside) > 2:
+        return f"curate/{inside[1]}/"
+    return f"curate/{inside[1]}"
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which rooms each room uses."""
+    found: dict[str, set[str]] = {room_of(path): set() for path in SOURCES if path != ROOT / "curate" / "__init__.py"}
+    for path in SOURCES:
+        if room_of(path) in found:
+            found[room_of(path)] |= {room_of(to) for to in reached(path)} - {room_of(path), "curate/__init__.py"}
+    return found
+
+
+def floors(using: Mapping[str, set[str]]) -> dict[str, int]:
+    """The floor of each room: one above the highest that it uses. Raises CycleError where two use each other."""
+    found: dict[str, int] = {}
+    for room in TopologicalSorter(using).static_order():
+        found[room] = 1 + max((found[below] for below in using[room]), default=0)
+    return found
+
+
+def table() -> str:
+    """The rooms, from the top floor down, with what each uses."""
+    using = arrows()
+    floor = floors(using)
+    lines = ["| floor | room | uses |", "|---|---|---|"]
+    for room in sorted(using, key=lambda r: (-floor[r], r)):
+        uses = ", ".join(
+            f"`{below.removeprefix('curate/')}`" for below in sorted(using[room], key=lambda r: (-floor[r], r))
+        )
+        lines.append(f"| {floor[room]} | `{room}` | {uses or '-'} |")
+    count = sum(map(len, using.values()))
+    return "\n".join([*lines, "", f"{len(using)} rooms on {max(floor.values())} floors, {count} arrows, no circle."])
 
 
 def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "curate")], ids=named)
-def test_a_part_of_the_library_imports_only_what_lies_below_it(path: Path) -> None:
-    part = part_of(path)
-    if part == "__init__":
-        assert not parts_imported(path)
-        return
-    floor = next((n for n, names in enumerate(FLOORS) if part in names), None)
-    assert floor is not None, f"{part} has no floor: say in FLOORS where it stands"
-    below = set[str]().union(*FLOORS[:floor])
-    allowed = OWN.get(part, below) | {part}
-    assert parts_imported(path) <= allowed, sorted(parts_imported(path) - allowed)
+def test_no_two_rooms_use_each_other() -> None:
+    try:
+        floors(arrows())
+    except CycleError as err:
+        pytest.fail(f"a circle of rooms: {' -> '.join(err.args[1])}")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_only_the_engine_imports_ray(path: Path) -> None:
-    if path != ROOT / "curate" / "engine" / "workers.py":
-        assert not [name for name in imports(path) if name.split(".")[0] == "ray"]
+def test_no_two_files_import_each_other() -> None:
+    try:
+        tuple(TopologicalSorter({path: reached(path) for path in SOURCES}).static_order())
+    except CycleError as err:
+        pytest.fail(f"a circle of files: {' -> '.join(named(p) for p in err.args[1])}")
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "train")], ids=named)
-def test_the_trainer_knows_only_mixtures_shards_and_settings(path: Path) -> None:
-    assert parts_imported(path) <= {"mix", "shards", "sample", "settings"}
-    assert not [name for name in imports(path) if name.split(".")[0] in ("pipelines", "ray")]
+def test_architecture_shows_the_rooms_floors_and_arrows_as_they_are() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert table() in page, "run: python tests/test_layers.py, and put the table into ARCHITECTURE.md"
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if not p.is_relative_to(ROOT / "pipelines")], ids=named)
-def test_nothing_below_the_command_line_imports_it(path: Path) -> None:
-    assert not [name for name in imports(path) if name.split(".")[0] == "pipelines"]
+def test_only_the_workers_of_the_engine_import_ray() -> None:
+    using = [p for p in SOURCES if any(name.split(".")[0] == "ray" for name in imports(p))]
+    assert [named(p) for p in using] == ["curate/engine/workers.py"]
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "pipelines")], ids=named)
-def test_the_pipelines_reach_the_trainer_only_through_its_command_line(path: Path) -> None:
-    reached = {name for name in imports(path) if name.split(".")[0] == "train"}
-    assert reached <= {"train.__main__.main"}
+def test_the_stream_and_the_trainer_know_nothing_of_curation() -> None:
+    curation = {f"curate/{room}/" for room in ("pool", "ops", "recipe", "sources", "engine", "report", "download")}
+    using = arrows()
+    assert not using["curate/stream/"] & {*curation, "train/", "pipelines/"}
+    assert not using["train/"] & {*curation, "pipelines/"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "curate" / "ops").glob("[!_]*.py")), ids=named)
-def test_ops_never_import_each_other(path: Path) -> None:
-    modules = {p.stem for p in path.parent.glob("[!_]*.py")}
-    reached = {name.split(".")[2] for name in imports(path) if name.startswith("curate.ops.")}
-    assert not reached & modules
+def test_shards_and_mixtures_stand_on_the_ground() -> None:
+    ground = {"curate/sample.py", "curate/settings.py", "curate/commit.py"}
+    using = arrows()
+    assert using["curate/shards/"] <= ground
+    assert using["curate/mix/"] <= {*ground, "curate/shards/", "curate/tokens/"}
+
+
+def test_nothing_below_the_command_line_imports_it() -> None:
+    assert not [named(p) for p in SOURCES if room_of(p) not in ("pipelines/", "bench/") and any(
+        room_of(to) in ("pipelines/", "bench/") for to in reached(p))]  # fmt: skip
+
+
+def test_the_pipelines_reach_the_trainer_only_through_its_command_line() -> None:
+    names = {
+        name for p in SOURCES if room_of(p) == "pipelines/" for name in imports(p) if name.split(".")[0] == "train"
+    }
+    assert names == {"train.__main__.main"}
+
+
+def test_ops_never_import_each_other() -> None:
+    ops = [p for p in SOURCES if p.is_relative_to(ROOT / "curate" / "ops") and p.parent.name in SUITE]
+    public = {p for p in ops if not p.name.startswith("_")}
+    assert not [(named(p), named(to)) for p in ops for to in reached(p) & public if p.name != "__init__.py"]
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "curate")], ids=named)
@@ -127,3 +163,23 @@ def test_the_library_prints_nothing_and_has_no_command_line(path: Path) -> None:
 def test_nothing_is_pickled_and_every_module_says_what_it_is_for(path: Path) -> None:
     assert not [n for n in imports(path) if n.split(".")[0] in ("pickle", "dill", "cloudpickle", "shelve", "marshal")]
     assert not path.read_text().strip() or ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_class_names_stand_once() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(named(path))
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def test_packages_hold_no_substance_in_their_init() -> None:
+    heavy = [named(p) for p in SOURCES if p.name == "__init__.py" and any(
+        isinstance(n, ast.FunctionDef | ast.ClassDef) for n in ast.parse(p.read_text()).body)]  # fmt: skip
+    assert not heavy
+
+
+if __name__ == "__main__":
+    print(table())
+    sys.exit(0)

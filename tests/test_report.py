@@ -23,13 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curate import report
 from curate.engine.run import Summary, run
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Condition
 from curate.report import examples
 from curate.report.card import size_category
 from curate.report.page import BINS, HEIGHT, WIDTH, histogram, human_bytes, percent
+from curate.report.write import write as write_report
 
 EVIL = "<script>alert(1)</script> & \"quoted\" <img src=x onerror='alert(2)'>"
 BIDI = "before\0\x07\x1b[31m \u202eevil\u202c \u2066x\u2069 after"
@@ -83,7 +83,7 @@ def curate(root: Path, out: str = "out", **changes: Any) -> Summary:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Summary, str, str]:
     """One run that several tests only read: its summary, page and card."""
     summary = curate(tmp_path_factory.mktemp("made"))
-    page, card = (path.read_text() for path in report.write(summary))
+    page, card = (path.read_text() for path in write_report(summary))
     return summary, page, card
 
 
@@ -210,39 +210,39 @@ def test_the_threshold_and_the_cut_are_drawn_where_they_are(made: tuple[Summary,
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (report.write(curate(tmp_path, name)) for name in ("out", "other"))
+    first, second = (write_report(curate(tmp_path, name)) for name in ("out", "other"))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     for path in first:
         assert str(path.parent) not in path.read_text()
 
 
 def test_a_report_that_is_there_is_not_written_again(tmp_path: Path) -> None:
-    paths = report.write(curate(tmp_path))
+    paths = write_report(curate(tmp_path))
     before = [p.stat().st_mtime_ns for p in paths]
-    assert report.write(curate(tmp_path)) == paths
+    assert write_report(curate(tmp_path)) == paths
     assert [p.stat().st_mtime_ns for p in paths] == before
 
 
 def test_a_changed_threshold_changes_the_report_and_a_lost_page_comes_back(tmp_path: Path) -> None:
-    page, card = report.write(curate(tmp_path))
+    page, card = write_report(curate(tmp_path))
     text = page.read_text()
     steps = [{"op": "image_size", "keep": {"min_side": {"min": 8}}}]
-    report.write(curate(tmp_path, steps=steps, publish={}))
+    write_report(curate(tmp_path, steps=steps, publish={}))
     assert page.read_text() != text and "min_side at least 8" in page.read_text()
     page.unlink()
-    report.write(curate(tmp_path, steps=steps, publish={}))
+    write_report(curate(tmp_path, steps=steps, publish={}))
     assert page.exists() and card.exists()
 
 
 def test_a_run_that_keeps_nothing_still_has_a_report(tmp_path: Path) -> None:
     nothing = [{"op": "image_size", "keep": {"min_side": {"min": 10_000}}}, STEPS[2]]
-    page, card = report.write(curate(tmp_path, steps=nothing, publish={}))
+    page, card = write_report(curate(tmp_path, steps=nothing, publish={}))
     assert "Nothing was kept." in text_of(page.read_text())
     assert "the dataset is empty" in card.read_text()
 
 
 def test_a_recipe_without_steps_has_a_report(tmp_path: Path) -> None:
-    page, _ = report.write(curate(tmp_path, steps=[], publish={}))
+    page, _ = write_report(curate(tmp_path, steps=[], publish={}))
     assert "38 of 40 samples kept, 95.0 %." in text_of(page.read_text())
 
 
@@ -251,7 +251,7 @@ def test_a_large_run_is_sampled_and_its_rare_errors_are_still_shown(
 ) -> None:
     monkeypatch.setattr(examples, "SCAN_ROWS", 10)
     summary = curate(tmp_path, shard_samples=4)
-    page = report.write(summary)[0].read_text()
+    page = write_report(summary)[0].read_text()
     assert "Values are drawn from 12 of 40 rows" in text_of(page)
     for end in page.split('<div class="end"')[1:]:
         assert "<li>" in end.split("<section")[0]
@@ -293,7 +293,7 @@ def test_the_snippets_of_the_card_work(made: tuple[Summary, str, str]) -> None:
 
 def test_a_copy_stands_beside_what_it_is_a_copy_of(tmp_path: Path) -> None:
     summary = curate(tmp_path, steps=[{"op": "duplicate_images", "keep": {"duplicate_of": {"is": None}}}], publish={})
-    page = report.write(summary)[0].read_text()
+    page = write_report(summary)[0].read_text()
     assert summary.funnel[-1].dropped["duplicate_of.is"]
     copies = page.partition("duplicate_of.is</h4>")[2].partition("</ul>")[0].split("<li>")[1:]
     assert copies and all(copy.count("<img") == 2 for copy in copies)
@@ -334,7 +334,7 @@ def test_a_pool_whose_tars_are_gone_still_has_a_report(tmp_path: Path) -> None:
     summary = curate(tmp_path)
     for tar in summary.pool.folder.glob("*.tar"):
         tar.unlink()
-    page, _ = report.write(summary)
+    page, _ = write_report(summary)
     assert "the tar is gone or was changed" in text_of(page.read_text())
 
 

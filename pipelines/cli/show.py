@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from curate import report
 from curate.document.segments import DOCUMENT
 from curate.engine import explain
 from curate.engine import retry as retrying
@@ -29,6 +28,7 @@ from curate.recipe import source
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import assign_fingerprints, resolve
 from curate.recipe.resolve import load as recipe_load
+from curate.report.write import write as write_report
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.sources.ingest import plan, pool_of
@@ -46,7 +46,7 @@ def run(checked: Recipe, workers: int, as_json: bool = False) -> engine_run.Summ
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
     with progress_bars() as watch:
         summary = engine_run.run(checked, workers, watch)
-    pages = report.write(summary)
+    pages = write_report(summary)
     if as_json:
         print_json(summary.to_json())
         return summary

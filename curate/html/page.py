@@ -1,0 +1,129 @@
+"""A page parsed: its title, and its text and images in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selectolax.lexbor import LexborHTMLParser
+
+from curate.document.segments import Segment, image_segment, text_segment
+from curate.html.blocks import FoundBlocks, HtmlPiece
+from curate.html.guard import HtmlLimits, PageError, characters
+from curate.html.select import main_pieces
+from curate.html.walk import Walker
+
+_MAX_TITLE_CHARS = 1000
+_UNSCRIPTED = 4
+"""A page with so many times its words in `<noscript>` shows nothing else before its scripts have run."""
+
+_DEFAULT_LIMITS = HtmlLimits()
+
+
+@dataclass(frozen=True)
+class HtmlPage:
+    """What `parse` found. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
+
+    `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
+    the inline `<svg>`, which are no files.
+    """
+
+    title: str | None
+    language: str | None
+    encoding: str
+    segments: list[Segment]
+    words: int
+    all_words: int
+    images: int
+    images_left_out: int
+    drawings: int
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A page before it is decided what it is about."""
+
+    title: str | None
+    language: str | None
+    encoding: str
+    drawings: int
+    found: FoundBlocks
+
+
+def parse(
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
+) -> HtmlPage:
+    """The page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
+
+    `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
+    not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
+    """
+    page = walked(data, url, content_type, limits)
+    found = page.found
+    kept = main_pieces(found.containers, found.pieces, page.title or "")
+    if not kept:
+        raise PageError("empty_page", "neither text nor image in it")
+    words = sum(piece.words for piece in kept)
+    return HtmlPage(
+        title=page.title,
+        language=page.language,
+        encoding=page.encoding,
+        segments=_segments(kept),
+        words=words,
+        all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
+        images=sum(1 for piece in kept if piece.url),
+        images_left_out=found.images_left_out,
+        drawings=page.drawings,
+    )
+
+
+def walked(
+    data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
+) -> Walked:
+    """All that stands in a page; arguments and errors as for `parse`."""
+    text, encoding, drawings = characters(data, content_type, limits)
+    tree = LexborHTMLParser(text)
+    body = tree.body
+    if body is None:
+        raise PageError("empty_page", "no body")
+    base = _base(tree)
+    found = Walker(url, base, limits).walk(body)
+    if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
+        found = Walker(url, base, limits, scripted=False).walk(body)
+    return Walked(_title(tree), _language(tree), encoding, drawings, found)
+
+
+def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
+    """Lines of one list or table, with nothing between them, are one block."""
+    segments: list[Segment] = []
+    last: HtmlPiece | None = None
+    for piece in pieces:
+        if piece.url:
+            segments.append(image_segment(piece.url, piece.alt, piece.caption))
+        elif last is not None and piece.group >= 0 and (last.group, last.block) == (piece.group, piece.block):
+            segments[-1]["text"] += "\n" + piece.text
+        else:
+            segments.append(text_segment(piece.text, piece.block))
+        last = piece
+    return segments
+
+
+def _base(tree: LexborHTMLParser) -> str | None:
+    links = (node.attributes for node in tree.tags("base"))
+    return next((link["href"] for link in links if "href" in link), None)
+
+
+def _title(tree: LexborHTMLParser) -> str | None:
+    parts = tree.head.iter() if tree.head is not None else ()
+    node = next((part for part in parts if part.tag == "title"), None)
+    text = " ".join(node.text().split())[:_MAX_TITLE_CHARS] if node is not None else ""
+    return text or None
+
+
+def _language(tree: LexborHTMLParser) -> str | None:
+    attributes = tree.root.attributes if tree.root is not None else {}
+    said = attributes.get("lang") or attributes.get("xml:lang") or ""
+    if not said:
+        meta = tree.css_first('meta[http-equiv="content-language" i]')
+        said = (meta.attributes.get("content") or "") if meta is not None else ""
+    return said.strip()[:35].lower() or None
