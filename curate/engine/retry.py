@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
+from curate.engine.reuse import reusable_columns
 from curate.engine.run import RunError, RunProgress, Watch, attempts, locked, start_of
-from curate.engine.steps import reusable_columns
 from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns

@@ -31,7 +31,7 @@ from curate.engine.workers import run_tasks
 from curate.pool.funnel import StepCount, check_funnel, merge
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
-from curate.recipe.model import Recipe
+from curate.recipe.model import PART_CHOICES, RULES, Recipe
 from curate.recipe.resolve import Condition, Resolved, assign_fingerprints, resolve
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
@@ -224,21 +224,19 @@ class _Runner:
         if grouped:
             counts[0].computed, counts[0].reused = counts[0].rows_in, 0
         condition = next((c for c in steps[last].conditions if c.is_global), None)
-        cut = self._cut(folder, condition, steps[: last + 1], counts[-1]) if condition else None
+        cut = self._cut(folder, condition, counts[-1]) if condition else None
         data = {"words": cut.words, "value": cut.value} if cut else None
         check_funnel(counts)
         commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cut": data}))
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _cut(self, folder: Path, condition: Condition, steps: Sequence[Resolved], count: StepCount) -> Cut:
+    def _cut(self, folder: Path, condition: Condition, count: StepCount) -> Cut:
         def chunks() -> Iterator[Words]:
             for shard in self.shards:
                 table = read_table(folder / f"{shard_name(shard)}.parquet")
                 yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
 
-        types = {shown: s.spec.writes[name] for s in steps for name, shown in s.columns.items()}
-        column = types[condition.column]
-        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, column))
+        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, condition.type))
         kept = sum(int(cut.keeps(words).sum()) for words in chunks())
         if count.kept > kept:
             count.dropped[condition.name] = count.kept - kept
@@ -325,6 +323,13 @@ def _forget_decisions(out: Path, key: str) -> None:
 def choices(recipe: Recipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
     said = recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
+    # A recipe that says nothing of parts is named as it was before there were rules on them.
+    for step in said["steps"]:
+        for field_name in [name for name in PART_CHOICES if not step[name]]:
+            del step[field_name]
+        for rule in (rule for name in RULES if name in step for rule in step[name].values()):
+            if not rule["or_null"]:
+                del rule["or_null"]
     return fingerprint([said, [s.key for s in assign_fingerprints(resolve(recipe), "")]])
 
 
