@@ -22,6 +22,10 @@ class PartCount:
     dropped: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
 
+    def ended(self) -> tuple[int, int]:
+        """How many were dropped, and how many failed."""
+        return self.dropped.total(), self.failed.total()
+
     def add(self, other: PartCount) -> None:
         """Add the parts of other documents."""
         self.parts_in += other.parts_in

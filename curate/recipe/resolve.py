@@ -162,14 +162,21 @@ READS_BYTES = frozenset(("image", "decoded", "image_bytes", "blob"))
 """What an op reads of an image that was fetched."""
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """A recipe with its steps as they were resolved: what a run, a retry and a dry run are handed."""
+
+    recipe: Recipe
+    steps: tuple[Resolved, ...]
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedRecipe:
     """Read and check a recipe, its steps included. Raises SettingsError."""
     recipe = settings.load(path, Recipe, overrides)
     try:
-        resolve(recipe, str(path))
+        return resolve(recipe, str(path))
     except SettingsError as err:
         raise _with_line(err, Path(path)) from None
-    return recipe
 
 
 def _with_line(err: SettingsError, path: Path) -> SettingsError:
@@ -180,8 +187,8 @@ def _with_line(err: SettingsError, path: Path) -> SettingsError:
     return SettingsError(f"{path}:{lines[at]}: {said}")
 
 
-def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
-    """The recipe's steps, checked against the ops. A group op's row op comes before it as a step of its own."""
+def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
+    """Check a recipe's steps against the ops. A group op's row op comes before it as a step of its own."""
     found: list[Resolved] = []
     known = _Known()
     for number, step in enumerate(recipe.steps):
@@ -210,7 +217,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
             raise SettingsError(f"{at}.keep.{again[0].name}: an earlier step takes this share already; one is enough")
         found.append(replace(resolved, conditions=conditions, part_conditions=on_parts))
     _check_publish(recipe, known.types, where)
-    return found
+    return ResolvedRecipe(recipe, tuple(found))
 
 
 @dataclass
