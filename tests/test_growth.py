@@ -238,8 +238,7 @@ def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplac
             steps = [
                 {"op": "html_document"},
                 {"op": "text_basic", "keep": {"words": {"min": min_words}}},
-                {"op": "image_url_counts"},
-                {"op": "drop_common_links", "with": {"max_occurrences": 3}},
+                {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": 3}}},
                 {"op": "fetch_images"},
             ]
             source = {"type": "pages", "path": str(place.root / "pages.jsonl"), "html": "html"}

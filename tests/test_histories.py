@@ -91,10 +91,14 @@ class Site:
         steps: list[dict[str, Any]] = [
             {"op": "html_document"},
             {"op": "text_basic", "keep": {"words": {"min": min_words}}},
-            {"op": "image_url_counts"},
-            {"op": "drop_common_links", "with": {"max_occurrences": most}},
+            {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": most}}},
             {"op": "fetch_images", "keep": {"images_missing_share": {"max": 0.4}}},
-            {"op": "document_images", "with": {"min_side_px": 1}, "keep": {"images_kept": {"min": 1}}},
+            {
+                "op": "image_file",
+                "over": "images",
+                "keep_images": {"min_side": {"min": 1}},
+                "keep": {"images_kept": {"min": 1}},
+            },
         ]
         source = {"type": "pages", "path": str(self.place.root / "pages.jsonl"), "html": None if fetched else "html"}
         more = {"source": source, "steps": steps, "limits": {"failed": 1.0}, "out": str(self.place.out)}

@@ -51,16 +51,22 @@ def site(place: Workplace) -> Workplace:
 STEPS: list[dict[str, Any]] = [
     {"op": "own_reader:lines"},
     {"op": "language"},
-    {"op": "clean_paragraphs", "with": {"min_words": 3}},
-    {"op": "repeated_paragraphs"},
-    {"op": "drop_repeated_paragraphs"},
-    {"op": "image_links"},
-    {"op": "image_url_counts"},
-    {"op": "drop_common_links", "with": {"max_occurrences": 3}},
+    {
+        "op": "obelics_paragraph",
+        "over": "paragraphs",
+        "keep_paragraphs": {"paragraph_words": {"min": 3}, "paragraph_punctuation": {"min": 0.001, "or_null": True}},
+    },
+    {"op": "repeated_paragraphs", "keep_paragraphs": {"paragraph_counts": {"max": 2}}},
+    {"op": "url_words", "over": "images", "keep_images": {"url_word": {"is": None}}},
+    {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": 3}}},
     {"op": "fetch_images"},
-    {"op": "document_images", "keep": {"images_kept": {"min": 1, "max": 30}}},
-    {"op": "image_counts"},
-    {"op": "drop_common_images", "with": {"max_occurrences": 3}, "keep": {"images_left": {"min": 1}}},
+    {
+        "op": "image_file",
+        "over": "images",
+        "keep_images": {"min_side": {"min": 150}, "aspect": {"max": 2}},
+        "keep": {"images_kept": {"min": 1, "max": 30}},
+    },
+    {"op": "image_counts", "keep_images": {"image_counts": {"max": 3}}, "keep": {"images_kept": {"min": 1}}},
     {"op": "duplicate_image_sets", "keep": {"image_set_duplicate_of": {"is": None}}},
     {"op": "duplicate_urls", "keep": {"url_duplicate_of": {"is": None}}},
     {"op": "host_pages"},
@@ -96,7 +102,7 @@ def test_documents_come_out_of_all_filters_with_their_images_in_step(site: Workp
         "z.html": ["cat.png:0.png", GOOD, "gone.png:missing_file", OTHER, "dog.jpg:1.jpg"],
         "own.html": ["mine.png:0.png", f"Here {GOOD}"],
     }
-    assert run.steps["drop_common_images"]["dropped"] == {"images_left.min": 3}
+    assert run.steps["image_counts"]["dropped"] == {"images_kept.min": 3}
     once = site.published()
     assert site.run(site.recipe(kind="interleaved", source=source, steps=STEPS, shard_samples=2)).code == 0
     site.out = site.root / "other"
@@ -108,11 +114,12 @@ def test_documents_come_out_of_all_filters_with_their_images_in_step(site: Workp
 def test_another_threshold_counts_nothing_again(site: Workplace) -> None:
     source = {"type": "html", "path": str(site.src)}
     site.run(site.recipe(kind="interleaved", source=source, steps=STEPS))
-    loose = [step | {"with": {"max_occurrences": 9}} if step["op"] == "drop_common_images" else step for step in STEPS]
+    more = {"keep_images": {"image_counts": {"max": 9}}}
+    loose = [step | more if step["op"] == "image_counts" else step for step in STEPS]
     run = site.run(site.recipe(kind="interleaved", source=source, steps=loose))
     assert run.code == 0, run.stderr
     assert run.steps["image_counts"]["computed"] == run.steps["fetch_images"]["computed"] == 0
-    assert run.steps["drop_common_images"]["dropped"] == {}
+    assert run.steps["image_counts"]["dropped"] == {}
     assert "also.png:1.png" in documents(site)["z.html"]
 
 

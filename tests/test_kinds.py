@@ -333,7 +333,7 @@ def test_a_measure_may_not_take_the_place_of_a_page_s_words(own: Workplace) -> N
 
 
 def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) -> None:
-    steps = [{"op": "html_document"}, {"op": "document_images"}]
+    steps = [{"op": "html_document"}, {"op": "sentence_similarity"}]
     recipe = own.recipe(kind="interleaved", source=site(own), steps=steps)
     errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images before it"])
 

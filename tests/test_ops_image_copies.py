@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import Shelf, blank, failed_with, grouped, page, picture, row, shown
+from documents import Shelf, blank, grouped, picture, row
 from PIL import Image
 
 from curate.image.files import decode
@@ -97,24 +97,9 @@ def test_a_distance_that_cannot_be_looked_up_is_refused(tmp_path: Path) -> None:
         grouped(ops.image_copies, [[("a", {"image_hashes": [1]})]], tmp_path, max_distance_bits=12)
 
 
-def test_an_image_with_more_than_ten_copies_goes_and_of_two_alike_in_a_page_the_first_stays(tmp_path: Path) -> None:
-    document = page("http://a/1", "One.", "http://a/2", "http://a/3", "http://a/4", "Two.", "http://a/5")
-    blobs = Shelf(tmp_path).blobs(*(picture(seed=n) for n in range(3)), "http_404", picture(seed=4))
-    hashes = [0b0, 0b111, 0b11111111, None, None]
-    left = row(ops.drop_copied_images([document], [blobs], [hashes], [[10, 0, 11, None, None]]))
-    assert shown(left["document"]) == ["http://a/1", "One.", "http://a/4", "Two."]
-    assert left["images"] == [blobs[0], blobs[3]], "an absent one keeps its place, one that does not decode goes"
-    assert (left["images_uncopied"], left["images_dropped_by_copies"], left["images_dropped_by_likeness"]) == (1, 2, 1)
-    loose = row(
-        ops.drop_copied_images(
-            [document], [blobs], [hashes], [[10, 0, 11, None, None]], max_copies=11, once_within_bits=2
-        )
-    )
-    assert shown(loose["document"])[:4] == ["http://a/1", "One.", "http://a/2", "http://a/3"]
-
-
-def test_a_document_changed_since_it_was_hashed_fails_by_name(tmp_path: Path) -> None:
-    blobs = Shelf(tmp_path).blobs(picture(), picture())
-    document = page("http://a/1", "http://a/2")
-    assert failed_with(ops.drop_copied_images([document], [blobs], [[1]], [[1]])) == "counts_out_of_step"
-    assert failed_with(ops.drop_copied_images([document[:1]], [blobs], [[1, 2]], [[1, 2]])) == "images_out_of_step"
+def test_of_images_of_a_page_that_look_alike_the_first_stays() -> None:
+    hashes = [[0b0, 0b111, 0b11111111, None, 0b1], [None], []]
+    assert ops.repeated_looks(hashes)["looks_repeated"] == [[False, True, False, None, True], [None], []]
+    assert ops.repeated_looks(hashes, within_bits=2)["looks_repeated"][0] == [False, False, False, None, True]
+    chain = [0b0, 0b1111, 0b11111111]
+    assert ops.repeated_looks([chain])["looks_repeated"] == [[False, True, False]], "one that goes hides no other"

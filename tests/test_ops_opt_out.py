@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from conftest import Workplace
-from documents import page, row, shown
+from documents import row
 
-from curate.ops.safety.opt_out import drop_opted_out_links, host_opt_out, page_opt_out
+from curate.ops.safety.opt_out import host_opt_out, link_opt_out, page_opt_out
 from curate.readers.opt_out import HostList, HostListError, host_of
 
 
@@ -130,11 +130,9 @@ def test_pages_pairs_and_the_pages_they_were_found_on_are_looked_up(hosts: str) 
     assert op(origins, metas)["host_opt_out"] == ["example.org", "photos.example", "example.org", None, None]
 
 
-def test_images_of_listed_hosts_are_taken_out_before_they_are_fetched(hosts: str) -> None:
-    document = page("http://a.example/1.jpg", "One.", "http://cdn.example.org/2.jpg", "Two.")
-    left = row(drop_opted_out_links(hosts=hosts)([document]))
-    assert shown(left["document"]) == ["http://a.example/1.jpg", "One.", "Two."]
-    assert (left["links_open"], left["links_dropped_by_host"]) == (1, 1)
+def test_link_opt_out_tells_the_images_of_listed_hosts(hosts: str) -> None:
+    urls = ["http://a.example/1.jpg", "http://cdn.example.org/2.jpg", "local.png"]
+    assert link_opt_out(hosts=hosts)(urls)["link_opt_out"] == [None, "example.org", None]
 
 
 def test_a_hundred_thousand_hosts_take_eight_bytes_each_and_all_are_found(tmp_path: Path) -> None:

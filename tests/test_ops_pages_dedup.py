@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import Shelf, failed_with, grouped, page, picture, row, shown
+from documents import Shelf, grouped, page, picture, row
 
 from curate.document.segments import image_urls
 from curate.ops.dedup.pages import (
-    drop_common_images,
-    drop_common_links,
-    drop_repeated_paragraphs,
     duplicate_image_sets,
     duplicate_urls,
     host_pages,
@@ -31,7 +28,7 @@ def keyed(op: Any, *arguments: Any) -> dict[str, Any]:
     return row(op(*([a] for a in arguments)))
 
 
-def test_an_image_url_that_occurs_more_than_ten_times_is_taken_out_of_every_page(tmp_path: Path) -> None:
+def test_the_url_of_an_image_is_counted_over_all_pages(tmp_path: Path) -> None:
     rare, common = "http://a.org/photo.jpg", "http://a.org/banner.jpg"
     pages = {f"p{n:02d}": page("Text.", common, f"http://a.org/{n}.jpg") for n in range(11)}
     pages["p00"] = page(rare, "Text.", common, rare)
@@ -42,11 +39,6 @@ def test_an_image_url_that_occurs_more_than_ten_times_is_taken_out_of_every_page
     counts = grouped(image_url_counts, [*shards, []], tmp_path)
     assert counts["p00"] == {"image_url_counts": [2, 11, 2], "most_common_image_url": 11}
     assert counts["p05"]["image_url_counts"] == [11, 1]
-    left = keyed(drop_common_links, pages["p00"], counts["p00"]["image_url_counts"])
-    assert shown(left["document"]) == [rare, "Text.", rare]
-    assert (left["links_left"], left["links_dropped_by_count"]) == (2, 1)
-    ten = row(drop_common_links([pages["p05"]], [[10, 1]]))
-    assert ten["links_dropped_by_count"] == 0, "ten occurrences are allowed"
 
 
 def test_an_image_that_many_pages_have_under_other_names_is_found_by_its_bytes(tmp_path: Path) -> None:
@@ -55,14 +47,9 @@ def test_an_image_that_many_pages_have_under_other_names_is_found_by_its_bytes(t
     blobs = {uid: shelf.blobs(stamp, picture(seed=n + 2), "not_found") for n, uid in enumerate("abc")}
     counts = grouped(image_counts, [[(uid, keyed(image_keys, found)) for uid, found in blobs.items()]], tmp_path / "g")
     assert counts["b"] == {"image_counts": [3, 1, None], "most_common_image": 3}
-    document = page("http://a/1", "Text.", "http://a/2", "http://a/3")
-    left = row(drop_common_images([document], [blobs["b"]], [[3, 1, None]], max_occurrences=2))
-    assert shown(left["document"]) == ["Text.", "http://a/2", "http://a/3"]
-    assert left["images"] == blobs["b"][1:], "the images go with their places, and an absent one keeps its own"
-    assert (left["images_dropped_by_count"], left["images_left"]) == (1, 1)
 
 
-def test_paragraphs_that_a_host_repeats_go_from_all_of_its_pages_and_of_no_other_host(tmp_path: Path) -> None:
+def test_paragraphs_are_counted_within_their_host_whatever_space_is_in_them(tmp_path: Path) -> None:
     cookies = "We use cookies."
     pages = {
         "a1": ("http://a.org/1", page(cookies, "One.")),
@@ -73,19 +60,6 @@ def test_paragraphs_that_a_host_repeats_go_from_all_of_its_pages_and_of_no_other
     keys = [(uid, keyed(paragraph_keys, found, url, {})) for uid, (url, found) in pages.items()]
     counts = grouped(repeated_paragraphs, [keys[:2], [], keys[2:]], tmp_path)
     assert [counts[uid]["paragraph_counts"] for uid in pages] == [[3, 1], [1, 3], [3], [1, 1]]
-    left = row(drop_repeated_paragraphs([pages["a2"][1]], [counts["a2"]["paragraph_counts"]]))
-    assert shown(left["document"]) == ["Two.", "http://a.org/x.png"]
-    assert (left["text"], left["dropped_by_repeats"], left["paragraphs_left"]) == ("Two.", 1, 1)
-    kept = row(drop_repeated_paragraphs([pages["a1"][1]], [[3, 1]], max_occurrences=3))
-    assert kept["dropped_by_repeats"] == 0
-
-
-def test_a_document_that_was_changed_after_it_was_counted_fails_by_name(tmp_path: Path) -> None:
-    document = page("One.", "http://a/1", "Two.")
-    assert failed_with(drop_repeated_paragraphs([document], [[1]])) == "counts_out_of_step"
-    assert failed_with(drop_common_links([document], [[1, 1]])) == "counts_out_of_step"
-    blobs = Shelf(tmp_path).blobs(picture(), picture())
-    assert failed_with(drop_common_images([document], [blobs], [[1, 1]])) == "images_out_of_step"
 
 
 def test_of_pages_with_one_url_the_latest_is_kept(tmp_path: Path) -> None:

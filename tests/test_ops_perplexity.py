@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import failed_with, page, row, shown
 
 from curate.models.files import ModelError
-from curate.ops.quality.perplexity import drop_unlikely_paragraphs, paragraph_perplexity, perplexity
+from curate.ops.quality.perplexity import perplexity
 
 transformers = pytest.importorskip("transformers")
 
@@ -69,22 +68,6 @@ def test_a_text_does_not_depend_on_its_neighbours(model: Path) -> None:
     op = perplexity(model=str(model))
     texts = ["one", "a much longer text than the first", "x", "", "\ud800\0", "dog"]
     assert values(op, *texts) == [values(op, text)[0] for text in texts]
-
-
-def test_each_paragraph_has_the_perplexity_of_its_text_and_unlikely_ones_go(model: Path, tmp_path: Path) -> None:
-    document = page("the night was long", "http://a/1", "x", "qqq zzz")
-    document[3]["block"] = "code"
-    found = row(paragraph_perplexity(model=str(model))([document]))
-    alone = values(perplexity(model=str(model)), "the night was long", "x", "qqq zzz")
-    assert found["paragraph_perplexities"] == alone and alone[1] is None
-    assert found["max_paragraph_perplexity"] == max(alone[0], alone[2])
-    told = [[500.0, None, 900.0]]
-    left = row(drop_unlikely_paragraphs([document], told, max_perplexity=400.0))
-    assert shown(left["document"]) == ["http://a/1", "x"]
-    assert (left["text"], left["paragraphs_likely"], left["dropped_by_perplexity"]) == ("x", 1, 2)
-    spared = row(drop_unlikely_paragraphs([document], told, max_perplexity=400.0, spare=("code",)))
-    assert shown(spared["document"]) == ["http://a/1", "x", "qqq zzz"]
-    assert failed_with(drop_unlikely_paragraphs([document], [[1.0]], max_perplexity=1.0)) == "counts_out_of_step"
 
 
 def test_a_text_of_one_token_or_none_has_no_perplexity(model: Path) -> None:

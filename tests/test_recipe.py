@@ -12,7 +12,7 @@ from conftest import ROOT, Workplace, errors
 from jsonschema import Draft202012Validator
 
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import assign_fingerprints, load, resolve
+from curate.recipe.resolve import assign_fingerprints, load
 from curate.settings import SettingsError
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -88,7 +88,7 @@ def test_a_fault_of_a_step_is_told_with_its_line(place: Workplace) -> None:
 
 def test_set_changes_a_rule_by_the_name_of_its_op(place: Workplace) -> None:
     path = place.recipe(steps=[{"op": "text_basic"}, {"op": "image_size", "keep": {"width": {"min": 3}}}])
-    found = load(path, ["steps.image_size.keep.width.min=64", "seed=9"])
+    found = load(path, ["steps.image_size.keep.width.min=64", "seed=9"]).recipe
     assert found.steps[1].keep["width"].min == 64 and found.seed == 9
 
 
@@ -102,13 +102,13 @@ def test_set_is_checked_like_the_file(place: Workplace) -> None:
     ("said", "number"), [("250MB", 250_000_000), ("1 GiB", 1 << 30), ("1.5kb", 1500), (77, 77), ("77", 77), ("77B", 77)]
 )
 def test_sizes_may_be_written_with_a_unit(place: Workplace, said: Any, number: int) -> None:
-    assert load(place.recipe(publish={"shard_bytes": said})).publish.shard_bytes == number
+    assert load(place.recipe(publish={"shard_bytes": said})).recipe.publish.shard_bytes == number
 
 
 def test_the_fingerprint_of_a_column_changes_with_a_knob_and_not_with_a_rule(place: Workplace) -> None:
     def key(**step: Any) -> str:
         found = load(place.recipe(steps=[{"op": "image_size"} | step]))
-        return assign_fingerprints(resolve(found), "pool")[0].key
+        return assign_fingerprints(found.steps, "pool")[0].key
 
     assert key() == key(keep={"width": {"min": 5}}) == key(name="again") == key(**{"with": {"max_side_px": 30_000}})
     assert key() != key(**{"with": {"max_side_px": 29_999}})

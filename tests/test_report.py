@@ -25,7 +25,7 @@ from PIL import Image
 
 from curate.engine.run import Summary, run
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Condition
+from curate.recipe.resolve import Condition, resolve
 from curate.report import examples
 from curate.report.card import size_category
 from curate.report.page import BINS, HEIGHT, WIDTH, histogram, human_bytes, percent
@@ -76,7 +76,7 @@ def curate(root: Path, out: str = "out", **changes: Any) -> Summary:
         "steps": STEPS,
         "publish": {"columns": ["width"]},
     }
-    return run(Recipe.model_validate(said | changes), workers=0)
+    return run(resolve(Recipe.model_validate(said | changes)), workers=0)
 
 
 @pytest.fixture(scope="module")

@@ -95,10 +95,10 @@ def test_the_flagged_words_are_the_callers_to_choose() -> None:
     assert stats.flagged_words("Buy viagra today", {"viagra"}) == pytest.approx(1 / 3)
 
 
-def test_punctuation_counts_the_marks_of_other_scripts_and_leaves_short_texts_alone() -> None:
+def test_punctuation_counts_the_marks_of_other_scripts() -> None:
     assert stats.punctuation("one two. three four.") == pytest.approx(2 / 6)
     assert stats.punctuation("一二三，四。") > 0
-    assert stats.punctuation("three words only", min_tokens=12) == 1.0
+    assert stats.punctuation_tokens("three words, only.") == 5
     assert stats.punctuation("three words only") == 0.0
 
 
