@@ -50,7 +50,8 @@ def _scaled(data: bytes, least_px: float, background: RGB) -> Image.Image | Pixe
         if pixels_HWC is not None:
             return pixels_HWC if found.orientation == 1 else upright(Image.fromarray(pixels_HWC), found)
     if found.format == "JPEG":
-        stored.draft(None, (math.ceil(least_px), math.ceil(least_px)))
+        least = math.ceil(min(least_px, *stored.size))
+        stored.draft(None, (least, least))
     return load_rgb(stored, data, found, background)
 
 
