@@ -214,6 +214,7 @@ REFUSED = {
         PHOTO[: FRAME + 5] + struct.pack(">HH", 8, 30_001) + PHOTO[FRAME + 9 :],
         "image_too_large",
     ),
+    "JPEG, whole, a side too long": (saved(Image.new("L", (30_001, 1)), "JPEG"), "image_too_large"),
     "JPEG, a little too large": (
         PHOTO[: FRAME + 5] + struct.pack(">HH", 9000, 9950) + PHOTO[FRAME + 9 :],
         "image_too_large",
