@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from odd_images import ACCEPTED, EPS, REFUSED, late_orientation, photo, saved
+from PIL import EpsImagePlugin, Image
 
-from curate.stream import images
+from curate.image.files import ImageError, decode
+from curate.image.scaled import scaled_image, scaled_pixels
+from curate.stream import images, resize
 from curate.stream.augment import Augment
 
 
@@ -87,3 +93,85 @@ def test_a_zoom_out_shows_background_around_the_image() -> None:
 def test_a_sample_without_an_image_says_what_it_has() -> None:
     with pytest.raises(ValueError, match=r"no image among.*json, txt"):
         images.image_part({"txt": b"", "json": b""})
+
+
+VARY = Augment(crop_min_area=0.5, rotate_degrees=20)
+WAYS: dict[str, Callable[[bytes], torch.Tensor]] = {
+    "fast": lambda data: resize.fast(data, 32),
+    "whole": lambda data: resize.whole(data, 32),
+    "exact": lambda data: resize.exact(data, 32),
+    "plain": lambda data: images.plain(data, 32),
+    "varied": lambda data: images.varied(data, 32, VARY, images.keyed_rng(0, "a", 0)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_stream_refuses_what_the_ops_refuse_and_by_the_same_name(name: str) -> None:
+    data, error = REFUSED[name]
+    assert decode(data).error == error
+    for way in WAYS.values():
+        with pytest.raises(ImageError) as refused:
+            way(data)
+        assert refused.value.error == error
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_the_stream_sees_the_very_pixels_that_the_ops_score(name: str) -> None:
+    data = ACCEPTED[name]
+    scored = np.asarray(decode(data).image)
+    assert np.array_equal(scaled_pixels(data, np.inf), scored)
+    assert np.array_equal(np.asarray(scaled_image(data, np.inf)), scored)
+    assert all(way(data).shape == (3, 32, 32) for way in WAYS.values())
+
+
+@pytest.mark.parametrize(
+    "data", [saved(photo(1201, 900), "JPEG"), late_orientation(saved(photo(900, 1201), "JPEG"), 6)]
+)
+def test_a_jpeg_at_a_fraction_is_the_whole_made_smaller_within_a_level_in_the_mean(data: bytes) -> None:
+    whole = decode(data).image
+    found = scaled_image(data, 225)
+    assert whole is not None and (whole.size, found.size) == ((1201, 900), (301, 225))
+    smaller = np.asarray(whole.resize(found.size, Image.Resampling.BOX), np.int16)
+    error = np.abs(smaller - np.asarray(found))
+    assert error.mean() < 1 and error.max() <= 8
+    assert scaled_image(data, 226).size == (601, 450)
+
+
+@pytest.mark.parametrize("way", ["fast", "varied"])
+def test_an_orientation_far_behind_the_beginning_is_found(way: str) -> None:
+    stored = photo(120, 90)
+    upright = saved(stored.transpose(Image.Transpose.ROTATE_270), "PNG")
+    turned = WAYS[way](late_orientation(saved(stored, "JPEG", quality=100, subsampling=0), 6))
+    assert (turned.int() - WAYS[way](upright).int()).abs().max() <= 6
+
+
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if "clear" in name])
+def test_a_background_shows_where_the_ops_see_white(name: str) -> None:
+    data = ACCEPTED[name]
+    on_white, on_black = np.asarray(decode(data).image, int), np.asarray(scaled_image(data, np.inf, (0, 0, 0)), int)
+    share = (on_white - on_black).max(-1)
+    on_red = np.asarray(scaled_image(data, np.inf, (255, 0, 0)), int)
+    assert share.max() > 250
+    assert np.array_equal(on_red[..., 0], on_white[..., 0]) and np.array_equal(on_red[..., 1:], on_black[..., 1:])
+
+
+def test_no_file_starts_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "started"
+    for name in ("gs", "gswin64c"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {mark}\nexit 0\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    for data in (EPS, b"\xc5\xd0\xd3\xc6" + bytes([30, 0, 0, 0, len(EPS)]) + bytes(21) + EPS):
+        for way in WAYS.values():
+            with pytest.raises(ImageError):
+                way(data)
+    assert not mark.exists()
+    with pytest.raises(OSError):  # the trap is one
+        Image.open(io.BytesIO(EPS)).load()
+    assert mark.exists()
+
+
+def test_an_image_error_crosses_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(ImageError("truncated_image", "of 9 bytes")))
+    assert (error.error, str(error)) == ("truncated_image", "truncated_image: of 9 bytes")

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from curate.mix.content import own_text
 from curate.stream import images
+from curate.stream.reading import UNREADABLE
 from curate.stream.stream import DatasetReader
 from train.models.dual_encoder import Clip, normalised
 
@@ -115,7 +116,7 @@ def _batches(shelf: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Te
             _, parts = shelf.read(row)
             text = own_text(parts)
             pictures.append(images.plain(images.image_part(parts), size_px))
-        except images.BROKEN:
+        except UNREADABLE:
             continue  # counted as unreadable by the caller
         texts.append(text)
         if len(texts) == BATCH:

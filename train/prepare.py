@@ -50,7 +50,7 @@ class Pixels:
     data: Data
 
     def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
-        """image_CHW uint8. Raises ValueError, or what a broken image raises."""
+        """image_CHW uint8. Raises ImageError."""
         source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
         size_px = self.stages.resolution(drawn.at, source)
         if self.data.augment == Augment():

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, ImageOps
 
-from curate.image.files import PLUGINS, decode, header
+from curate.image.files import ImageError, header
+from curate.image.scaled import scaled_image
 from curate.ops.spec import CONTENT
 from curate.pool.columns import ColumnsFile
 from curate.pool.funnel import StepCount
@@ -164,12 +164,10 @@ def thumbnail(data: bytes, side_px: int = SIDE_PX) -> tuple[str | None, str]:
         return None, found.error
     if found.width * found.height > DRAW_PIXELS:
         return None, f"{found.width} × {found.height} pixels, not drawn"
-    picture = _reduced_jpeg(data, side_px) if found.format == "JPEG" else None
-    if picture is None:
-        found = decode(data)
-        if found.image is None:
-            return None, found.error or "decode_error"
-        picture = found.image
+    try:
+        picture = scaled_image(data, 2 * side_px)
+    except ImageError as err:
+        return None, err.error
     picture.thumbnail((side_px, side_px))
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=75, method=4)
@@ -350,16 +348,6 @@ def plain(value: Any) -> str:
 def is_uid(value: Any) -> bool:
     """Whether a value names a sample."""
     return isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
-
-
-def _reduced_jpeg(data: bytes, side_px: int) -> Image.Image | None:
-    """A JPEG decoded at an eighth of its size where that is enough; None when the whole decoder should look at it."""
-    try:
-        stored = PLUGINS["JPEG"](io.BytesIO(data))
-        stored.draft("RGB", (2 * side_px, 2 * side_px))
-        return ImageOps.exif_transpose(stored.convert("RGB"))
-    except Exception:  # noqa: BLE001 - hostile bytes make decoders raise nearly anything
-        return None
 
 
 def _shown_character(character: str) -> str:

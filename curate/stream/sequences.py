@@ -60,7 +60,7 @@ class Sequences:
     pixels: Pixels
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample. Raises ValueError, or what a broken image raises."""
+        """Tensors of one sample. Raises ValueError, which ContentError and ImageError are."""
         source = self.wording.numbers[drawn.source]
         prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
         system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
