@@ -84,10 +84,10 @@ def first_come(packs: list[Pack], limits: PackLimits) -> float:
 
 def measured(path: Path) -> Iterator[dict[str, object]]:
     """A line for each rule and window."""
-    manifest = mix.load(path)
-    stages, wording = Stages(manifest, 224), Wording(manifest, 0)
+    mixture = mix.load(path)
+    stages, wording = Stages(mixture, 224), Wording(mixture, 0)
     for name, rule in RULES.items():
-        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(manifest, path))
+        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(mixture))
         for size in WINDOWS:
             limits = PackLimits(window=size)
             course = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())

@@ -239,8 +239,8 @@ def test_a_mixture_names_datasets_in_s3_by_their_urls(
 ) -> None:
     out = tmp_path / "mixture.json"
     assert main(["mix", "s3://bucket/many=3", "s3://bucket/few/=1", "--seed", "7", "-o", str(out)]) == 0
-    manifest = mix.load(out)
-    assert [d.path for d in manifest.datasets] == ["s3://bucket/many", "s3://bucket/few"]
+    mixture = mix.load(out)
+    assert [d.path for d in mixture.manifest.datasets] == ["s3://bucket/many", "s3://bucket/few"]
     assert batches(out) == batches(store[0] / "mixture.json")
     assert main(["mix", "at", str(out), "--step", "0", "--batch", "16"]) == 0
     assert [line.split("\t")[4] for line in capsys.readouterr().out.splitlines()[-16:]] == list(
@@ -253,7 +253,7 @@ def test_a_mixture_names_datasets_in_s3_by_their_urls(
     mix.load(out)
     assert {name.rpartition("/")[2] for name, _, _ in store[1].asked} == {"dataset.json"}
     store[1].asked.clear()
-    mix.uids_at(mix.read(out), out, mix.positions_of(manifest, 3, 16))
+    mix.uids_at(mixture, mixture.positions_of(3, 16))
     assert not store[1].asked
     # Another host reads the same file.
     shutil.rmtree(at_home)
@@ -302,14 +302,14 @@ def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_rea
     (tmp_path / "old").mkdir()
     mix.build([("s3://bucket/many", 1.0)], 7, out)
     new = tmp_path / "mixture.json"
-    mix.skip(mix.Onto(mix.load(out), out, 0), new, [])
-    assert mix.load(new).datasets[0].path == "s3://bucket/many"
+    mix.skip(mix.Onto(mix.load(out), 0), new, [])
+    assert mix.load(new).manifest.datasets[0].path == "s3://bucket/many"
     folder = dataset(store[0] / f"counted{time.time_ns()}", 20, seed=9)
     spec = validate(yaml.safe_load(tokens.replace("PATH", folder.name)), mix.MixtureSpec, "spec.yaml")
     with pytest.raises(mix.MixtureError, match="no column 'text_tokens'"):
         mix.compose(spec, tmp_path, out)
     add_text_tokens(folder, "words")
-    assert mix.compose(spec, tmp_path, out).manifest.datasets[0].units == 20 * 5
+    assert mix.compose(spec, tmp_path, out).mixture.manifest.datasets[0].units == 20 * 5
     shutil.rmtree(folder)
 
 
@@ -325,7 +325,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
         mix.load(out)
     at_home.parent.rename(tmp_path / "away")
     with pytest.raises(mix.MixtureError, match=r"dataset 'changing.*could not be read in 7 tries"):
-        mix.folder_of(mix.read(out), out, 0)
+        mix.read(out).folder(0)
     shutil.rmtree(at_home.parent, ignore_errors=True)
     (tmp_path / "away").rename(at_home.parent)
     store[1].fault = lambda number, path: ""
@@ -335,7 +335,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
         mix.load(out)
     shutil.rmtree(at_home)
     with pytest.raises(ShardError, match="no longer the dataset"):
-        mix.folder_of(mix.read(out), out, 0)
+        mix.read(out).folder(0)
     shutil.copy(store[0] / "few" / "00000.arrow", folder)
     with pytest.raises(ShardError, match=r"00000\.arrow: is the index of another tar"):
         mix.build([(url, 1.0)], 7, out)

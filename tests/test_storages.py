@@ -95,7 +95,7 @@ def mixed(store: Store, out: Path) -> Path:
 
 def test_a_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: Store, tmp_path: Path) -> None:
     out = mixed(store, tmp_path / "mixture.json")
-    assert [source.path for source in mix.load(out).datasets] == [f"{store.url}/many", f"{store.url}/few"]
+    assert [source.path for source in mix.load(out).manifest.datasets] == [f"{store.url}/many", f"{store.url}/few"]
     assert batches(out) == batches(store.local / "mixture.json")
     assert batches(out, Reading(cache=tmp_path / "cache")) == batches(store.local / "mixture.json")
 

@@ -195,7 +195,7 @@ def test_of_a_conversation_answers_alone_are_scored_and_weighed(tmp_path: Path) 
     predicted = bytes(scored[scored < 256].tolist()).decode()
     assert "square on" in predicted and "What is in" not in predicted
     answers = [len(square(n)[1]) * (n % 3 + 1) + 2 * (n % 3) for n in range(12)]
-    assert mix.load(manifest).datasets[0].units == sum(answers)
+    assert mix.load(manifest).manifest.datasets[0].units == sum(answers)
 
 
 def broken(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:

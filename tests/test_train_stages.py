@@ -117,7 +117,7 @@ def test_sequences_grow_by_stage_and_source_and_no_batch_mixes_stages(tmp_path: 
     found = batches(manifest, {**MULTIMODAL, "train_tower": True}, 8, 16)
     lengths = [batch.tensors["ids"].shape[1] for batch in found]
     assert lengths == sorted(lengths) and set(lengths) == {48, 192}
-    source, _, _ = mix.locate(mix.read(manifest), range(96))
+    source, _, _ = mix.read(manifest).locate(range(96))
     most = dict.fromkeys(range(4), 0)
     for batch in found:
         for pack in batch.packed.mine if batch.packed else ():

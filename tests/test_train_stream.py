@@ -104,7 +104,7 @@ def test_the_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path
     made, prepare = chosen(tmp_path, "texts: {txt: 0.5, meta.long: 0.5, gone: 0}")
     parts = {"png": _png(), "txt": b"alt", "json": b'{"meta": {"long": "vecap", "names": ["one", "two"]}}'}
     for uid, epoch in itertools.product("abcdef", range(4)):
-        wanted = {"txt": "alt", "meta.long": "vecap"}[mix.choose(mix.read(made), 0, uid, epoch) or ""]
+        wanted = {"txt": "alt", "meta.long": "vecap"}[mix.read(made).choose(0, uid, epoch) or ""]
         assert prepare.wording.text(Drawn(uid, "many", epoch, parts)) == wanted
     taken = [prepare.wording.text(Drawn(f"u{n}", "many", 0, parts)) for n in range(60)]
     assert 15 < taken.count("alt") < 45

@@ -94,7 +94,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        self.realised = ServedTally(stream.manifest, stream.path)
+        self.realised = ServedTally(stream.mixture)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -136,7 +136,7 @@ class Trainer:
             metrics.close()
             if self.step < steps:
                 sys.stderr.write(
-                    f"the mixture ends at position {self.stream.manifest.end}: step {self.step} was the last\n"
+                    f"the mixture ends at position {self.stream.mixture.manifest.end}: step {self.step} was the last\n"
                 )
 
     def _over(self) -> bool:

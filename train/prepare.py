@@ -105,16 +105,17 @@ class StageRules:
 
 def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
-    manifest = mix.read(path)
-    stages = Stages(manifest, clip.size_px)
-    wording = Wording(manifest, config.seed)
+    mixture = mix.read(path)
+    stages = Stages(mixture, clip.size_px)
+    wording = Wording(mixture, config.seed)
     pixels = Pixels(wording, stages, config.data)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, wording, pixels, path)
+        found = _packs(config.objective, clip, wording, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive):
-            _refuse_unpaired(manifest, path)
+            _refuse_unpaired(mixture)
+        manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
             raise mix.MixtureError(
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
@@ -123,14 +124,14 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
         found = _rows(config.objective, clip, wording, pixels)
     for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
-    _check_stages(manifest, found.objective)
+    _check_stages(mixture.manifest, found.objective)
     return found
 
 
 def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
-        if wording.manifest.mode == "accumulate":
+        if wording.mixture.manifest.mode == "accumulate":
             raise mix.MixtureError(
                 "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
                 " one loss of all pairs of a batch: use mode interleave or homogeneous"
@@ -144,8 +145,8 @@ def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels:
     return PreparedObjective(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> PreparedObjective:
-    if wording.manifest.mode == "homogeneous":
+def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
+    if wording.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
@@ -156,7 +157,7 @@ def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, p
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
     )
     sequences = Sequences(wording, code, StageRules(pixels.stages, rule), pixels)
-    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.manifest, path))
+    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.mixture))
     limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
@@ -173,9 +174,9 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
                 raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
 
 
-def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
-    for number, source in enumerate(manifest.datasets):
-        kind = load_dataset(mix.folder_of(manifest, path, number)).kind
+def _refuse_unpaired(mixture: mix.Mixture) -> None:
+    for number, source in enumerate(mixture.manifest.datasets):
+        kind = load_dataset(mixture.folder(number)).kind
         if kind in ("interleaved", "text"):
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the contrastive objective takes pairs of"
@@ -185,7 +186,7 @@ def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
 
 def _refuse_sequences(stages: Stages, objective: str) -> None:
     """Raise MixtureError for what only packs can have: lengths by stage, images of several sizes in a batch."""
-    for stage, sides in zip(stages.manifest.stages, stages.resolutions(), strict=True):
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
         said = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
         if said:
             raise mix.MixtureError(
