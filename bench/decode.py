@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from curate.stream.resize import OVERSAMPLED, exact, fast
+from curate.stream.tokens import token_ids
 from train.models.dual_encoder import load_export, normalised
 
 CAPTIONS = [
@@ -71,7 +72,7 @@ def main() -> None:
         "whole": lambda data: fast(data, clip.size_px, 1e9),
     }
     with torch.inference_mode():
-        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(clip.tokenizer(CAPTIONS)), dim=-1)
+        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(token_ids(clip.tokenizer, CAPTIONS)), dim=-1)
 
         def embedded(images: list[Tensor]) -> Tensor:
             found = clip.net.encode_image(normalised(torch.stack(images)))

@@ -31,7 +31,7 @@ from curate.stream.reading import Share
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sizes
 from curate.stream.stages import Stages
-from curate.stream.tokens import text_code
+from curate.tokens.encoders import text_code
 from train.prepare import StageRules
 
 SAMPLES: dict[Kind, int] = {"caption": 40_000, "interleaved": 30_000, "text": 10_000}

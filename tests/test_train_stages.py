@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, settings_file
 
 from curate import mix
+from curate.models.files import ModelError
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Share, Stream
 from train import prepare
 from train.__main__ import main
 from train.config import Config
-from train.models.dual_encoder import ModelError, at_resolution, build, patch_count_and_width
+from train.models.dual_encoder import at_resolution, build, patch_count_and_width
 from train.objectives.multimodal import MultimodalObjective
 
 RISING = """batch: 16

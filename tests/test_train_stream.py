@@ -17,7 +17,8 @@ from curate.stream.augment import Augment
 from curate.stream.prompts import Wording
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, DrawnSample, ReadOptions, Share, Stream, StreamError
-from curate.stream.tokens import clip_tokenizer
+from curate.stream.tokens import token_ids
+from curate.tokens.clip import described_tokens
 from pipelines.cli.main import main as curate
 from train.config import Data
 from train.prepare import Pixels, PreparePair
@@ -29,7 +30,7 @@ def pairs(manifest: Path) -> PreparePair:
     read = mix.read(manifest)
     wording = Wording(read, 3)
     pixels = Pixels(wording, Stages(read, 24), Data(augment=VARIED))
-    return PreparePair(wording, pixels, clip_tokenizer("simple:1024", 12))
+    return PreparePair(wording, pixels, described_tokens("simple:1024", 12))
 
 
 def first(stream: Stream, count: int) -> list[Batch]:
@@ -126,8 +127,8 @@ def test_a_sample_without_the_chosen_text_is_not_given_another(tmp_path: Path) -
 def test_a_template_stands_around_the_text_of_a_pair(tmp_path: Path) -> None:
     _, prepare = chosen(tmp_path, 'templates: ["a photo of {text}, really"]')
     parts = {"png": _png(), "txt": b"a red square"}
-    tokenizer = clip_tokenizer("simple:1024", 12)
-    wanted = tokenizer(["a photo of a red square, really"])[0]
+    tokenizer = described_tokens("simple:1024", 12)
+    wanted = token_ids(tokenizer, ["a photo of a red square, really"])[0]
     assert prepare(DrawnSample("u", "many", 0, parts))["text"].tolist() == wanted.tolist()
 
 

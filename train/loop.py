@@ -27,7 +27,7 @@ from curate.stream.stream import ReadOptions, Share, Stream
 from train import checkpoint, optim, prepare
 from train.checkpoint import TrainProgress
 from train.config import Config, Contrastive, digest, trained
-from train.models.dual_encoder import Clip, build
+from train.models.dual_encoder import DualEncoder, build
 from train.objectives.choice import Objective, set_trained
 from train.objectives.multimodal import MultimodalObjective
 from train.ranks import Ranks
@@ -45,7 +45,7 @@ class TrainError(RuntimeError):
 class Outcome:
     """What a run came to: its dual encoder, and the summary that is printed."""
 
-    clip: Clip
+    clip: DualEncoder
     summary: dict[str, Any]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from curate import mix
 from curate.settings import unknown
 from curate.shards import load_dataset
-from curate.stream import images, resize, tokens
+from curate.stream import images, resize
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
@@ -23,9 +23,11 @@ from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
-from curate.stream.tokens import Tokenizer
+from curate.stream.tokens import token_ids
+from curate.tokens.clip import Tokenizer
+from curate.tokens.encoders import text_code
 from train.config import Caption, Config, Contrastive, Data, Multimodal
-from train.models.dual_encoder import Clip
+from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.multimodal import MultimodalObjective
@@ -71,7 +73,7 @@ class PreparePair:
         prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
         image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {"image": image_CHW, "text": self.tokenizer([prompts.around(self.wording.text(drawn))])[0]}
+        return {"image": image_CHW, "text": token_ids(self.tokenizer, [prompts.around(self.wording.text(drawn))])[0]}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class StageRules:
         return dataclasses.replace(self.rule, tokens=whole if said is None else min(said, whole))
 
 
-def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
+def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
     stages = Stages(mixture, clip.size_px)
@@ -128,7 +130,7 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
     return found
 
 
-def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
+def _rows(settings: Contrastive | Caption, clip: DualEncoder, wording: Wording, pixels: Pixels) -> PreparedObjective:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
         if wording.mixture.manifest.mode == "accumulate":
@@ -138,19 +140,19 @@ def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels:
             )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
         return PreparedObjective(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
-    code = tokens.text_code(settings.language.tokenizer)
+    code = text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
+def _packs(settings: Multimodal, clip: DualEncoder, wording: Wording, pixels: Pixels) -> PreparedObjective:
     if wording.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
+    code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
     objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(

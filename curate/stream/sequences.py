@@ -28,7 +28,7 @@ from curate.stream.images import keyed_rng
 from curate.stream.prompts import Prompts, Wording
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.stream.tokens import TextCode
+from curate.tokens.encoders import TextCode
 
 IMAGE = -1
 """Stands in `ids` where a vector of an image goes."""
