@@ -23,6 +23,7 @@ from torch import Tensor
 
 from curate.stream.images import LEAST
 from curate.stream.resize import exact, fast
+from curate.stream.tokens import token_ids
 from train.models.dual_encoder import load_export, normalised
 
 CAPTIONS = [
@@ -72,7 +73,7 @@ def main() -> None:
         "whole": lambda data: fast(data, clip.size_px, 1e9),
     }
     with torch.inference_mode():
-        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(clip.tokenizer(CAPTIONS)), dim=-1)
+        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(token_ids(clip.tokenizer, CAPTIONS)), dim=-1)
 
         def embedded(images: list[Tensor]) -> Tensor:
             found = clip.net.encode_image(normalised(torch.stack(images)))

@@ -69,5 +69,5 @@ def composed(folder: Path, text: str, onto: Onto | None = None, out: str = "mixt
 
 def drawn_shares(built: Built, steps_of: int = 1 << 20) -> dict[str, float]:
     """Each source's part of the first draws."""
-    counts = built.manifest.plan.counts(steps_of)
-    return {source.name: float(n / steps_of) for source, n in zip(built.manifest.datasets, counts, strict=True)}
+    counts = built.mixture.counts(steps_of)
+    return {source.name: float(n / steps_of) for source, n in zip(built.mixture.manifest.datasets, counts, strict=True)}

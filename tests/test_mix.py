@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import peers
-from curate.mix import Manifest, MixtureError, build, folder_of, load, locate, order, quantisation_error, save, shares
+from curate.mix import Manifest, MixtureError, build, load, order, quantisation_error, save, shares
 from curate.mix.schedule import MAX_SLOTS, counts, schedule
 from curate.settings import SettingsError
 from curate.shards import DatasetInfo, ShardError, ShardWriter, load_dataset, save_dataset
@@ -325,18 +325,18 @@ def test_a_manifest_comes_back_as_it_was_built_and_has_the_same_bytes_again(
     tmp_path: Path, three: list[tuple[Path, float]]
 ) -> None:
     out = tmp_path / "mixture.json"
-    manifest = build(three, 42, out)
+    mixture = build(three, 42, out)
     first = out.read_bytes()
-    assert load(out) == manifest
-    assert [(d.name, d.path, d.weight, d.samples) for d in manifest.datasets] == [
+    assert load(out).manifest == mixture.manifest
+    assert [(d.name, d.path, d.weight, d.samples) for d in mixture.manifest.datasets] == [
         ("a", "a", 0.5, 5),
         ("b", "b", 0.3, 70),
         ("c", "c", 0.2, 9),
     ]
-    assert manifest.segments[0].slots == (5, 3, 2)
+    assert mixture.manifest.segments[0].slots == (5, 3, 2)
     build(three, 42, out)
     assert out.read_bytes() == first
-    save(manifest, tmp_path / "again.json")
+    save(mixture.manifest, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == first
 
 
@@ -344,21 +344,21 @@ def test_a_manifest_moves_with_its_datasets(tmp_path: Path, three: list[tuple[Pa
     (tmp_path / "home" / "mixes").mkdir(parents=True)
     for path, _ in three:
         shutil.move(path, tmp_path / "home")
-    manifest = build([(tmp_path / "home" / p.name, w) for p, w in three], 1, tmp_path / "home" / "mixes" / "m.json")
-    assert [d.path for d in manifest.datasets] == ["../a", "../b", "../c"]
+    mixture = build([(tmp_path / "home" / p.name, w) for p, w in three], 1, tmp_path / "home" / "mixes" / "m.json")
+    assert [d.path for d in mixture.manifest.datasets] == ["../a", "../b", "../c"]
     (tmp_path / "home").rename(tmp_path / "away")
     out = tmp_path / "away" / "mixes" / "m.json"
-    assert load(out) == manifest
-    assert load_dataset(folder_of(manifest, out, 1)).samples == 70
+    assert load(out).manifest == mixture.manifest
+    assert load_dataset(load(out).folder(1)).samples == 70
 
 
 def test_locate_joins_schedule_and_order(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
-    manifest = build(three, 42, tmp_path / "mixture.json")
+    mixture = build(three, 42, tmp_path / "mixture.json")
     positions = np.concatenate([np.arange(2000), np.arange(FAR, FAR + 40_000)])
-    source, epoch, row = locate(manifest, positions)
+    source, epoch, row = mixture.locate(positions)
     expected, draw = schedule([5, 3, 2], positions)
     assert np.array_equal(source, expected)
-    for index, dataset in enumerate(manifest.datasets):
+    for index, dataset in enumerate(mixture.manifest.datasets):
         mine = source == index
         turn, place = order(draw[mine], dataset.samples, 42, dataset.name)
         assert np.array_equal(epoch[mine], turn)
@@ -366,24 +366,24 @@ def test_locate_joins_schedule_and_order(tmp_path: Path, three: list[tuple[Path,
 
 
 def test_every_row_of_a_source_is_seen_once_an_epoch(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
-    manifest = build(three, 42, tmp_path / "mixture.json")
-    source, epoch, row = locate(manifest, np.arange(700))
-    for index, dataset in enumerate(manifest.datasets):
+    mixture = build(three, 42, tmp_path / "mixture.json")
+    source, epoch, row = mixture.locate(np.arange(700))
+    for index, dataset in enumerate(mixture.manifest.datasets):
         seen = Counter(zip(epoch[source == index].tolist(), row[source == index].tolist(), strict=True))
         assert max(seen.values()) == 1
         assert sum(e == 0 for e, _ in seen) == dataset.samples
 
 
 def test_a_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
-    manifest = build([*three[:2], (three[2][0], 0.0)], 0, tmp_path / "mixture.json")
-    assert manifest.segments[0].slots == (5, 3, 0)
-    assert set(locate(manifest, np.arange(1000))[0].tolist()) == {0, 1}
+    mixture = build([*three[:2], (three[2][0], 0.0)], 0, tmp_path / "mixture.json")
+    assert mixture.manifest.segments[0].slots == (5, 3, 0)
+    assert set(mixture.locate(np.arange(1000))[0].tolist()) == {0, 1}
 
 
 def test_two_datasets_of_one_name_are_told_apart(tmp_path: Path) -> None:
     folders = [a_dataset(tmp_path / name, 5, "demo") for name in ("a", "b", "c")]
-    manifest = build([(folder, 1.0) for folder in folders], 0, tmp_path / "mixture.json")
-    assert [d.name for d in manifest.datasets] == ["demo", "demo-2", "demo-3"]
+    mixture = build([(folder, 1.0) for folder in folders], 0, tmp_path / "mixture.json")
+    assert [d.name for d in mixture.manifest.datasets] == ["demo", "demo-2", "demo-3"]
 
 
 def test_one_content_reached_by_two_paths_is_refused(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
@@ -480,5 +480,5 @@ def test_a_missing_or_broken_manifest_is_refused_with_what_to_do(tmp_path: Path)
 
 
 def test_a_manifest_is_plain_data(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
-    manifest = build(three, 42, tmp_path / "mixture.json")
-    assert Manifest.model_validate_json((tmp_path / "mixture.json").read_text()) == manifest
+    mixture = build(three, 42, tmp_path / "mixture.json")
+    assert Manifest.model_validate_json((tmp_path / "mixture.json").read_text()) == mixture.manifest

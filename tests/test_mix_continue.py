@@ -42,15 +42,15 @@ def weighed(weights: dict[str, int], mode: str) -> str:
     return f"mode: {mode}\nseed: 5\nopen_shards: 2\n{batch}sources: [{entries}]"
 
 
-def history(home: Path, changes: list[tuple[int, dict[str, int]]], mode: str) -> list[mix.Manifest]:
-    """A manifest a change, each going on from the one before after so many steps."""
-    out: list[mix.Manifest] = []
+def history(home: Path, changes: list[tuple[int, dict[str, int]]], mode: str) -> list[mix.Mixture]:
+    """A mixture a change, each going on from the one before after so many steps."""
+    out: list[mix.Mixture] = []
     position = 0
     for number, (steps, weights) in enumerate(changes):
         name = f"{number}.json"
-        onto = mix.Onto(out[-1], home / f"{number - 1}.json", position) if out else None
-        out.append(composed(home, weighed(weights, mode), onto, name).manifest)
-        position += steps * (out[-1].batch or 1)
+        onto = mix.Onto(out[-1], position) if out else None
+        out.append(composed(home, weighed(weights, mode), onto, name).mixture)
+        position += steps * (out[-1].manifest.batch or 1)
     return out
 
 
@@ -59,18 +59,18 @@ def history(home: Path, changes: list[tuple[int, dict[str, int]]], mode: str) ->
 def test_over_the_whole_history_every_source_goes_through_its_epochs_in_order(
     home: Path, changes: list[tuple[int, dict[str, int]]], mode: str
 ) -> None:
-    manifests = history(home, changes, mode)
-    last, position = manifests[-1], 0
-    names = [d.name for d in last.datasets]
-    for manifest, (steps, weights) in zip(manifests, changes, strict=True):
+    mixtures = history(home, changes, mode)
+    last, position = mixtures[-1], 0
+    names = [d.name for d in last.manifest.datasets]
+    for mixture, (steps, weights) in zip(mixtures, changes, strict=True):
         stop = position + steps * 6
-        served = mix.locate(manifest, np.arange(position, stop))
-        # The last manifest knows all that was served under those before it.
-        for now, then in zip(mix.locate(last, np.arange(position, stop)), served, strict=True):
+        served = mixture.locate(np.arange(position, stop))
+        # The last mixture knows all that was served under those before it.
+        for now, then in zip(last.locate(np.arange(position, stop)), served, strict=True):
             assert np.array_equal(now, then)
         assert {names[s] for s in set(served[0].tolist())} <= set(weights)
         position = stop
-    source, epoch, row = mix.locate(last, np.arange(position + 600))
+    source, epoch, row = last.locate(np.arange(position + 600))
     for number, name in enumerate(names):
         mine = source == number
         # Epochs never go back, and each holds every row once before the next begins.
@@ -83,18 +83,18 @@ def test_over_the_whole_history_every_source_goes_through_its_epochs_in_order(
 
 def test_new_weights_hold_from_their_position_on_and_a_source_that_left_comes_back_where_it_stood(home: Path) -> None:
     one, two, three = history(home, [(10, {"a": 1, "b": 1}), (10, {"a": 1, "c": 3}), (0, {"b": 1})], "interleave")
-    assert (two.plan.counts(120) - two.plan.counts(60)).tolist() == [15, 0, 45]
-    assert two.datasets[1].share == 0
-    assert two.continued is not None
-    assert two.continued.position == 60
+    assert (two.counts(120) - two.counts(60)).tolist() == [15, 0, 45]
+    assert two.manifest.datasets[1].share == 0
+    assert two.manifest.continued is not None
+    assert two.manifest.continued.position == 60
     digest = hashlib.sha256((home / "0.json").read_bytes()).hexdigest()
-    assert [mix.knows(two, digest, position) for position in (0, 60, 61)] == [True, True, False]
-    assert not mix.knows(three, digest, 60)
-    source, epoch, row = mix.locate(three, np.arange(120, 140))
-    seen = set(mix.locate(one, np.arange(60))[2][mix.locate(one, np.arange(60))[0] == 1].tolist())
+    assert [two.knows(digest, position) for position in (0, 60, 61)] == [True, True, False]
+    assert not three.knows(digest, 60)
+    source, epoch, row = three.locate(np.arange(120, 140))
+    seen = set(one.locate(np.arange(60))[2][one.locate(np.arange(60))[0] == 1].tolist())
     first_epoch = row[(epoch == epoch[0]) & (source == 1)].tolist()
     assert set(source.tolist()) == {1}
-    assert one.plan.counts(60)[1] == 30
+    assert one.counts(60)[1] == 30
     assert epoch[0] == 30 // SIZES["b"]
     assert len(seen) == SIZES["b"]
     assert len(set(first_epoch)) == len(first_epoch)
@@ -102,12 +102,11 @@ def test_new_weights_hold_from_their_position_on_and_a_source_that_left_comes_ba
 
 def test_every_source_in_every_step_goes_on_too(home: Path) -> None:
     _, two = history(home, [(4, {"a": 2, "b": 4}), (0, {"a": 5, "c": 1})], "accumulate")
-    assert two.plan.counts(24 + 6 * 3).tolist() == [8 + 15, 16, 3]
+    assert two.counts(24 + 6 * 3).tolist() == [8 + 15, 16, 3]
 
 
 def test_a_manifest_that_cannot_be_gone_on_from_is_refused(home: Path) -> None:
-    old = composed(home, weighed({"a": 1, "b": 1}, "homogeneous"), None, "old.json").manifest
-    path = home / "old.json"
+    old = composed(home, weighed({"a": 1, "b": 1}, "homogeneous"), None, "old.json").mixture
     for text, position, message in (
         (weighed({"a": 1}, "interleave"), 6, "own mode and batch"),
         (weighed({"a": 1}, "homogeneous").replace("batch: 6", "batch: 4"), 6, "own mode and batch"),
@@ -116,26 +115,26 @@ def test_a_manifest_that_cannot_be_gone_on_from_is_refused(home: Path) -> None:
         ("mode: homogeneous\nbatch: 6\nsources: [{path: c, name: a}]", 6, "has changed since"),
     ):
         with pytest.raises(mix.MixtureError, match=message):
-            composed(home, text, mix.Onto(old, path, position), "new.json")
+            composed(home, text, mix.Onto(old, position), "new.json")
 
 
 def test_skipped_steps_are_left_out_and_all_others_stay_as_they_were(home: Path) -> None:
-    manifest = composed(home, weighed({"a": 3, "b": 2, "c": 1}, "interleave"), None, "whole.json").manifest
+    mixture = composed(home, weighed({"a": 3, "b": 2, "c": 1}, "interleave"), None, "whole.json").mixture
     path = str(home / "whole.json")
-    every = mix.locate(manifest, np.arange(600))
+    every = mixture.locate(np.arange(600))
     out = home / "less.json"
     assert main(["mix", "--continue", f"{path}@10", "--skip-steps", "20-24", "-o", str(out)]) == 0
     less = mix.load(out)
     kept = np.r_[0:120, 150:600]
-    for now, then in zip(mix.locate(less, np.arange(570)), every, strict=True):
+    for now, then in zip(less.locate(np.arange(570)), every, strict=True):
         assert np.array_equal(now, then[kept])
     source = every[0][kept]
     for position in (0, 100, 120, 130, 570):
-        assert less.plan.served(position).tolist() == np.bincount(source[:position], minlength=3).tolist()
+        assert less.served(position).tolist() == np.bincount(source[:position], minlength=3).tolist()
     again = home / "again.json"
     assert main(["mix", "--continue", f"{out}@15", "--skip-steps", "18-21", "-o", str(again)]) == 0
     kept = np.r_[0:108, 162:600]  # steps 18, 19, the skipped five, and the two that stood behind them
-    for now, then in zip(mix.locate(mix.load(again), np.arange(len(kept))), every, strict=True):
+    for now, then in zip(mix.load(again).locate(np.arange(len(kept))), every, strict=True):
         assert np.array_equal(now, then[kept])
     assert main(["mix", "--continue", f"{path}@10", "--skip-steps", "9-12", "-o", str(out)]) == 1
     foretold = simulate(again, 50, None)
@@ -148,23 +147,23 @@ def test_a_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) ->
     out = home / "staged-less.json"
     assert main(["mix", "--continue", f"{home / 'staged.json'}@0", "--skip-steps", "4-5", "-o", str(out)]) == 0
     less = mix.load(out)
-    assert [mix.stage_at(less, step).name for step in (7, 8)] == ["x", "y"]
-    assert set(mix.locate(less, np.arange(40, 60))[0].tolist()) == {1}
+    assert [less.stage_at(step).name for step in (7, 8)] == ["x", "y"]
+    assert set(less.locate(np.arange(40, 60))[0].tolist()) == {1}
 
 
 def test_a_mixture_with_an_end_has_so_much_less_of_the_stream_when_steps_are_left_out(home: Path) -> None:
     text = "batch: 5\nat_limit: stop\nmax_epochs: 2\nsources: [{path: a}, {path: b}]"
-    whole = composed(home, text, None, "ends.json").manifest
+    whole = composed(home, text, None, "ends.json").mixture
     out = home / "ends-less.json"
     assert main(["mix", "--continue", f"{home / 'ends.json'}@1", "--skip-steps", "3-4", "-o", str(out)]) == 0
     less = mix.load(out)
-    assert whole.end is not None
-    assert less.end == whole.end - 10
-    every = mix.locate(whole, np.arange(whole.end))
-    kept = np.r_[0:15, 25 : whole.end]
-    for now, then in zip(mix.locate(less, np.arange(less.end)), every, strict=True):
+    assert whole.manifest.end is not None
+    assert less.manifest.end == whole.manifest.end - 10
+    every = whole.locate(np.arange(whole.manifest.end))
+    kept = np.r_[0:15, 25 : whole.manifest.end]
+    for now, then in zip(less.locate(np.arange(less.manifest.end)), every, strict=True):
         assert np.array_equal(now, then[kept])
     with pytest.raises(mix.MixtureError, match="ends"):
-        mix.locate(less, [less.end])
-    assert simulate(out, 100, None)["positions"] == less.end
+        less.locate([less.manifest.end])
+    assert simulate(out, 100, None)["positions"] == less.manifest.end
     assert simulate(out, 100, None)["ended"]

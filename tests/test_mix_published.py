@@ -48,27 +48,27 @@ def test_mm1_gives_vecap_seven_percent_of_captions_and_three_of_the_whole(tmp_pa
           - {path: text, weight: 0.10}
         """,
     )
-    assert built.manifest.segments[0].slots == (837, 63, 900, 200)
-    assert [s.share for s in built.manifest.datasets] == pytest.approx([0.4185, 0.0315, 0.45, 0.10], abs=1e-15)
+    assert built.mixture.manifest.segments[0].slots == (837, 63, 900, 200)
+    assert [s.share for s in built.mixture.manifest.datasets] == pytest.approx([0.4185, 0.0315, 0.45, 0.10], abs=1e-15)
     assert built.shares[0].of_group == (0.93, 0.07, 0.45, 0.10)
-    assert built.manifest.datasets[1].group == "captions"
-    assert built.manifest.plan.counts(2000).tolist() == [837, 63, 900, 200]
+    assert built.mixture.manifest.datasets[1].group == "captions"
+    assert built.mixture.counts(2000).tolist() == [837, 63, 900, 200]
 
 
 def test_five_five_one_is_not_forty_five_forty_five_ten(tmp_path: Path) -> None:
     listed(tmp_path, {"captions": 100, "pages": 100, "text": 100})
     entries = "{path: captions, weight: 5}, {path: pages, weight: 5}, {path: text, weight: 1}"
     built = composed(tmp_path, f"sources: [{entries}]")
-    assert [round(s.share, 4) for s in built.manifest.datasets] == [0.4545, 0.4545, 0.0909]
+    assert [round(s.share, 4) for s in built.mixture.manifest.datasets] == [0.4545, 0.4545, 0.0909]
 
 
 def test_instructblip_draws_by_the_square_root_of_size_in_whole_batches(tmp_path: Path) -> None:
     listed(tmp_path, {name: size for name, (size, _) in INSTRUCT_BLIP.items()}, per_shard=100_000)
     text = "by: size\npower: 0.5\nmode: homogeneous\nbatch: 64\nsources:\n" + sources(list(INSTRUCT_BLIP))
     built = composed(tmp_path, text)
-    for source in built.manifest.datasets:
+    for source in built.mixture.manifest.datasets:
         assert source.share == pytest.approx(INSTRUCT_BLIP[source.name][1], abs=1e-5)
-    source, epoch, row = mix.locate(built.manifest, np.arange(64 * 500))
+    source, epoch, row = built.mixture.locate(np.arange(64 * 500))
     assert all(len(set(batch.tolist())) == 1 for batch in source.reshape(-1, 64))
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 64 * 500
 
@@ -76,7 +76,7 @@ def test_instructblip_draws_by_the_square_root_of_size_in_whole_batches(tmp_path
 def test_multipliers_by_hand_come_on_top_of_sizes(tmp_path: Path) -> None:
     listed(tmp_path, {"a": 400, "b": 100})
     built = composed(tmp_path, "by: size\npower: 0.5\nsources: [{path: a}, {path: b, weight: 3}]")
-    assert [s.share for s in built.manifest.datasets] == pytest.approx([0.4, 0.6])
+    assert [s.share for s in built.mixture.manifest.datasets] == pytest.approx([0.4, 0.6])
 
 
 @pytest.mark.parametrize("cap", [150_000, 250_000, 350_000, 450_000])
@@ -85,8 +85,8 @@ def test_cambrian_caps_each_source_and_says_which_caps_bind(tmp_path: Path, cap:
     listed(tmp_path, sizes, per_shard=50_000)
     built = composed(tmp_path, f"mode: concat\ncap: {cap}\nsources:\n" + sources(list(sizes)))
     wanted = [min(size, cap) for size in sizes.values()]
-    assert built.manifest.epoch == sum(wanted)
-    assert built.manifest.plan.counts(sum(wanted)).tolist() == wanted
+    assert built.mixture.manifest.epoch == sum(wanted)
+    assert built.mixture.counts(sum(wanted)).tolist() == wanted
     assert [leaf.binds for leaf in built.leaves] == [size > cap for size in sizes.values()]
 
 
@@ -127,7 +127,7 @@ def test_cambrians_totals_at_its_caps_are_not_reproducible_from_the_sources_we_k
 ) -> None:
     listed(tmp_path, {name: int(1000 * size) for name, size in CAMBRIAN_10M.items()}, per_shard=50_000)
     built = composed(tmp_path, f"mode: concat\ncap: {1000 * cap}\nsources:\n" + sources(list(CAMBRIAN_10M)))
-    assert built.manifest.epoch == 1000 * ours
+    assert built.mixture.manifest.epoch == 1000 * ours
     assert sum(CAMBRIAN_10M.values()) == 6985.5  # of about 9,784
     # What lacks is at most what the sources that lack could hold.
     assert 0 < published - ours < 9784 - 6985.5
@@ -143,10 +143,12 @@ def test_cambrian_seven_million_keeps_the_ratios_of_categories_normalised_from_1
         for name, weight in ratios.items()
     )
     built = composed(tmp_path, f"total: 7000000\nscale: 0.1\ncap: 3500000\nsources:\n{groups}")
-    shares = [built.manifest.datasets[n].share + built.manifest.datasets[n + 1].share for n in range(0, 14, 2)]
+    shares = [
+        built.mixture.manifest.datasets[n].share + built.mixture.manifest.datasets[n + 1].share for n in range(0, 14, 2)
+    ]
     assert [round(100 * share, 2) for share in shares] == [20.92, 34.38, 27.11, 8.68, 7.17, 0.87, 0.88]
-    counts = built.manifest.plan.counts(700_000)
-    assert built.manifest.epoch == counts.sum() == 700_000
+    counts = built.mixture.counts(700_000)
+    assert built.mixture.manifest.epoch == counts.sum() == 700_000
     assert counts.tolist() == [int(n) for n in built.shares[0].samples]
     assert all(leaf.binds and leaf.taken == 350_000 for leaf in built.leaves)
 
@@ -164,23 +166,23 @@ def test_flamingo_draws_every_source_in_every_step_and_weighs_losses_not_draws(t
           - {path: vtp, weight: 0.03, batch: 4}
         """,
     )
-    manifest = built.manifest
-    assert manifest.batch == 24
-    assert mix.stage_at(manifest, 17).weights == (1.0, 0.2, 0.2, 0.03)
-    source, epoch, row = mix.locate(manifest, np.arange(24 * 300))
+    mixture = built.mixture
+    assert mixture.manifest.batch == 24
+    assert mixture.stage_at(17).weights == (1.0, 0.2, 0.2, 0.03)
+    source, epoch, row = mixture.locate(np.arange(24 * 300))
     for step in source.reshape(-1, 24):
         assert np.bincount(step).tolist() == [4, 8, 8, 4]
     seen = Counter(zip(source.tolist(), epoch.tolist(), row.tolist(), strict=True))
     assert max(seen.values()) == 1
-    assert manifest.plan.counts(24 * 5 + 6).tolist() == np.bincount(source[: 24 * 5 + 6]).tolist()
+    assert mixture.counts(24 * 5 + 6).tolist() == np.bincount(source[: 24 * 5 + 6]).tolist()
 
 
 def test_mini_gemini_concatenates_so_that_a_pass_has_every_sample_once(tmp_path: Path) -> None:
     sizes = {"llava": 643, "sharegpt4v": 100, "laion": 10, "allava": 700, "text": 6, "ocr": 28}
     listed(tmp_path, sizes, per_shard=50)
     built = composed(tmp_path, "mode: concat\nsources:\n" + sources(list(sizes)))
-    assert built.manifest.epoch == 1487
-    source, epoch, row = mix.locate(built.manifest, np.arange(2 * 1487))
+    assert built.mixture.manifest.epoch == 1487
+    source, epoch, row = built.mixture.locate(np.arange(2 * 1487))
     for number in range(2):
         part = slice(number * 1487, (number + 1) * 1487)
         assert set(epoch[part].tolist()) == {number}
@@ -202,10 +204,10 @@ def test_idefics2_has_two_stages_with_their_own_weights_resolution_and_lengths(t
             sequence: {obelics: 2048, pairs: 1536, pdfs: 1024}
         """,
     )
-    manifest = built.manifest
-    assert manifest.plan.counts(5000).tolist() == [3500, 1500, 0]
-    assert (manifest.plan.counts(15_000) - manifest.plan.counts(5000)).tolist() == [4500, 3500, 2000]
-    first, second = mix.stage_at(manifest, 49), mix.stage_at(manifest, 50)
+    mixture = built.mixture
+    assert mixture.counts(5000).tolist() == [3500, 1500, 0]
+    assert (mixture.counts(15_000) - mixture.counts(5000)).tolist() == [4500, 3500, 2000]
+    first, second = mixture.stage_at(49), mixture.stage_at(50)
     assert (first.name, first.resolution, first.train, second.name, second.resolution) == (
         "first",
         384,
@@ -215,16 +217,16 @@ def test_idefics2_has_two_stages_with_their_own_weights_resolution_and_lengths(t
     )
     assert isinstance(second.sequence, dict)
     assert second.sequence["pdfs"] == 1024
-    source, epoch, row = mix.locate(manifest, np.arange(15_000))
+    source, epoch, row = mixture.locate(np.arange(15_000))
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 15_000
 
 
 def test_blip_sees_another_fifth_of_laion_each_pass_and_the_same_fifths_again(tmp_path: Path) -> None:
     listed(tmp_path, {"laion": 1150, "cc": 140}, per_shard=30)
     built = composed(tmp_path, "mode: concat\nsources: [{path: laion, rotate: 5}, {path: cc}]")
-    size = built.manifest.epoch
+    size = built.mixture.manifest.epoch
     assert size == 230 + 140
-    source, _, row = mix.locate(built.manifest, np.arange(10 * size))
+    source, _, row = built.mixture.locate(np.arange(10 * size))
     fifths = [
         frozenset(row[n * size : (n + 1) * size][source[n * size : (n + 1) * size] == 0].tolist()) for n in range(10)
     ]
@@ -238,17 +240,17 @@ def test_blip_sees_another_fifth_of_laion_each_pass_and_the_same_fifths_again(tm
 def test_blip2_gives_one_of_two_texts_by_uid_and_epoch_alone(tmp_path: Path) -> None:
     listed(tmp_path, {"pairs": 100})
     built = composed(tmp_path, "sources: [{path: pairs, texts: [first, second], templates: {a: 3, b: 1}}]")
-    manifest = built.manifest
-    chosen = [[mix.choose(manifest, 0, f"uid{n}", epoch) for epoch in range(4)] for n in range(2000)]
+    mixture = built.mixture
+    chosen = [[mixture.choose(0, f"uid{n}", epoch) for epoch in range(4)] for n in range(2000)]
     again = mix.load(tmp_path / "mixture.json")
-    assert chosen[7] == [mix.choose(again, 0, "uid7", epoch) for epoch in range(4)]
+    assert chosen[7] == [again.choose(0, "uid7", epoch) for epoch in range(4)]
     for epoch in range(4):
         assert abs(Counter(row[epoch] for row in chosen)["first"] - 1000) < 120
     both = sum(len(set(row)) == 2 for row in chosen)
     assert abs(both - 2000 * 7 / 8) < 80
-    templates = Counter(mix.choose(manifest, 0, f"uid{n}", 0, "template") for n in range(2000))
+    templates = Counter(mixture.choose(0, f"uid{n}", 0, "template") for n in range(2000))
     assert abs(templates["a"] - 1500) < 100
-    assert mix.choose(manifest, 0, "uid7", 0, "system") is None
+    assert mixture.choose(0, "uid7", 0, "system") is None
 
 
 def test_the_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_the_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Pat
     shares = drawn_shares(built)
     tokens = {"hermes": shares["hermes"] * 300, "vqav2": shares["vqav2"] * 3}
     assert tokens["hermes"] / sum(tokens.values()) == pytest.approx(12.73 / (12.73 + 5.72), abs=1e-4)
-    assert [s.share for s in built.manifest.datasets] == pytest.approx([12.73 / 18.45, 5.72 / 18.45])
+    assert [s.share for s in built.mixture.manifest.datasets] == pytest.approx([12.73 / 18.45, 5.72 / 18.45])
 
 
 CAULDRON = {
@@ -279,14 +281,14 @@ def test_the_cauldrons_groups_and_largest_sets_have_their_shares_of_answer_token
     measured(place, lengths, 100, "answer_tokens")
     (tmp_path / "recipes" / "mixtures").mkdir(parents=True)
     spec = load(ROOT / "recipes" / "mixtures" / "cauldron.yaml", mix.MixtureSpec)
-    manifest = mix.compose(spec, tmp_path / "recipes" / "mixtures", tmp_path / "mixture.json").manifest
+    mixture = mix.compose(spec, tmp_path / "recipes" / "mixtures", tmp_path / "mixture.json").mixture
     groups: Counter[str] = Counter()
-    for source in manifest.datasets:
+    for source in mixture.manifest.datasets:
         groups[source.group or source.name] += source.share * 0.9998
     published = {"text": 26.41, "ocr": 17.47, "charts": 14.05, "tables": 11.30, "vqa": 11.02, "reasoning": 10.32}
     published |= {"captions": 5.14, "differences": 2.38, "textbooks": 1.58, "code": 0.31}
     assert dict(groups) == pytest.approx({name: share / 100 for name, share in published.items()}, abs=1e-9)
-    source, _, row = mix.locate(manifest, np.arange(50_000))
+    source, _, row = mixture.locate(np.arange(50_000))
     tokens = np.zeros((len(lengths), 50_000), np.int64)
     for number, of in enumerate(lengths.values()):
         tokens[number, source == number] = of[row[source == number]]
@@ -321,9 +323,9 @@ def test_each_mixture_that_is_shipped_gives_what_its_header_says(tmp_path: Path,
     else:
         measured(place, {name: np.arange(1, 101) for name in expected}, 100, spec.unit)
     built = mix.compose(spec, tmp_path / "a" / "b", tmp_path / "mixture.json")
-    for source in built.manifest.datasets:
+    for source in built.mixture.manifest.datasets:
         assert source.share == pytest.approx(expected[source.name], abs=5e-5)
-    assert mix.load(tmp_path / "mixture.json") == built.manifest
+    assert mix.load(tmp_path / "mixture.json").manifest == built.mixture.manifest
     header = path.read_text().split("\nseed")[0]
     assert f"curate mix recipes/mixtures/{path.name} -o work/" in header
     assert "expected result" in header

@@ -68,7 +68,7 @@ def test_tokens_are_exactly_in_their_shares_whenever_the_sources_end_an_epoch_to
     for name, values in length.items():
         a_dataset(tmp_path / name, 4, text_tokens=values)
     built = composed(tmp_path, "unit: text_tokens\nsources: [{path: x, weight: 5}, {path: y, weight: 2}]")
-    source, _, row = mix.locate(built.manifest, np.arange(8 * 20))
+    source, _, row = built.mixture.locate(np.arange(8 * 20))
     tokens = np.array([length["xy"[s]][r] for s, r in zip(source, row, strict=True)])
     for epochs in range(1, 21):
         part = slice(0, 8 * epochs)
@@ -85,7 +85,7 @@ def test_a_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_p
     assert add_text_tokens(tmp_path / "a", "bytes") == {"samples": 5, "text_tokens": 5}
     assert ((tmp_path / "a" / "dataset.json").read_bytes(), (tmp_path / "a" / "00000.tar").read_bytes()) == before
     assert (tmp_path / "a" / "00000.arrow").read_bytes() == index
-    assert composed(tmp_path, "unit: text_tokens\nsources: [{path: a}]").manifest.datasets[0].units == 5
+    assert composed(tmp_path, "unit: text_tokens\nsources: [{path: a}]").mixture.manifest.datasets[0].units == 5
     with pytest.raises(mix.MixtureError, match="holds none"):
         composed(tmp_path, "unit: images\nsources: [{path: a}, {path: b}]") if _empty(tmp_path / "b") else None
     with pytest.raises(ValueError, match="unknown tokenizer"):
@@ -110,16 +110,16 @@ def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     entries = "{path: a, batch: 2}, {group: g, weight: 0.5, sources: [{path: b, weight: 0.4, batch: 1}]}"
     stages = "[{name: x, steps: 3}, {name: y, weights: {g: 2}}]"
     built = composed(home, f"mode: accumulate\nsources: [{entries}]\nstages: {stages}")
-    assert mix.stage_at(built.manifest, 2).weights == (1.0, 0.2)
-    assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
+    assert built.mixture.stage_at(2).weights == (1.0, 0.2)
+    assert built.mixture.stage_at(3).weights == (1.0, 0.8)
 
 
 def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(home: Path) -> None:
     built = composed(
         home, "mode: concat\nsources: [{path: a, epochs: 0.25}, {path: b, epochs: 0.5}, {path: c, epochs: 2}]"
     )
-    assert built.manifest.epoch == 250 + 200 + 180
-    source, epoch, row = mix.locate(built.manifest, np.arange(4 * 630))
+    assert built.mixture.manifest.epoch == 250 + 200 + 180
+    source, epoch, row = built.mixture.locate(np.arange(4 * 630))
     for number, (part, size) in enumerate(((250, 1000), (200, 400), (180, 90))):
         mine = row[source == number]
         assert [int((source[n * 630 : (n + 1) * 630] == number).sum()) for n in range(4)] == [part] * 4
@@ -132,32 +132,32 @@ def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(ho
 
 def test_a_mixture_stops_before_a_source_is_seen_too_often(home: Path) -> None:
     built = composed(home, f"at_limit: stop\nmax_epochs: 2\nsources: [{ALL}]")
-    end = built.manifest.end
+    end = built.mixture.manifest.end
     assert end is not None
-    source, epoch, _ = mix.locate(built.manifest, np.arange(end))
+    source, epoch, _ = built.mixture.locate(np.arange(end))
     assert np.bincount(source)[2] == 180
     assert epoch.max() == 1
-    assert built.manifest.plan.counts(end + 1).max() > 180
+    assert built.mixture.counts(end + 1).max() > 180
     with pytest.raises(mix.MixtureError, match=f"ends at position {end}"):
-        mix.locate(built.manifest, [end])
+        built.mixture.locate([end])
 
 
 def test_the_share_of_a_source_that_has_had_its_epochs_goes_to_the_others(home: Path) -> None:
     entries = "{path: a, weight: 3}, {path: b, weight: 1, max_epochs: 1}, {path: c, weight: 1, max_epochs: 1.5}"
     built = composed(home, f"at_limit: redistribute\nsources: [{entries}]")
-    assert len(built.manifest.segments) == 3
-    source, epoch, row = mix.locate(built.manifest, np.arange(20_000))
+    assert len(built.mixture.manifest.segments) == 3
+    source, epoch, row = built.mixture.locate(np.arange(20_000))
     assert np.bincount(source).tolist() == [20_000 - 400 - 135, 400, 135]
     assert set(source[5000:].tolist()) == {0}
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 20_000
-    middle = np.bincount(source[built.manifest.segments[1].start : built.manifest.segments[2].start])
+    middle = np.bincount(source[built.mixture.manifest.segments[1].start : built.mixture.manifest.segments[2].start])
     assert abs(middle[0] - 3 * middle[1]) < 4
 
 
 def test_all_sources_with_limits_end_the_mixture_when_the_last_is_done(home: Path) -> None:
     built = composed(home, f"at_limit: redistribute\nmax_epochs: 1\nsources: [{ALL}]")
-    assert built.manifest.end == 1490
-    source, epoch, row = mix.locate(built.manifest, np.arange(1490))
+    assert built.mixture.manifest.end == 1490
+    source, epoch, row = built.mixture.locate(np.arange(1490))
     assert len(set(zip(source.tolist(), row.tolist(), strict=True))) == 1490
     assert epoch.max() == 0
 
@@ -166,7 +166,7 @@ def test_a_source_too_small_for_the_run_is_refused_by_name(home: Path) -> None:
     text = f"max_epochs: 1\nbatch: 10\nsteps: STEPS\nsources: [{ALL}]"
     with pytest.raises(mix.MixtureError, match=r"'c' is too small: .* at position 27. of 300"):
         composed(home, text.replace("STEPS", "30"))
-    assert composed(home, text.replace("STEPS", "27")).manifest.end in (270, 271, 272)
+    assert composed(home, text.replace("STEPS", "27")).mixture.manifest.end in (270, 271, 272)
     with pytest.raises(mix.MixtureError, match="say in `steps`"):
         composed(home, f"max_epochs: 1\nsources: [{ALL}]")
 
@@ -180,28 +180,28 @@ def test_stages_keep_every_share_without_letting_errors_add_up(home: Path) -> No
     )
     built = composed(home, f"batch: 3\nsources: [{ALL}]\nstages:\n{stages}\n  - {{name: last}}")
     wanted = np.zeros(3)
-    for n, stage in enumerate(built.manifest.stages[:-1]):
+    for n, stage in enumerate(built.mixture.manifest.stages[:-1]):
         weights = np.array(stage.weights)
         wanted += 21 * weights / weights.sum()
-        assert np.abs(built.manifest.plan.counts(21 * (n + 1)) - wanted).max() < 1.5
+        assert np.abs(built.mixture.counts(21 * (n + 1)) - wanted).max() < 1.5
 
 
 def test_weights_ramp_from_one_stage_to_the_next(home: Path) -> None:
     stages = "[{name: first, steps: 100}, {name: decay, ramp: 50, weights: {a: 0, b: 1, c: 3}}]"
     built = composed(home, f"batch: 20\nsources: [{ALL}]\nstages: {stages}")
-    manifest = built.manifest
-    assert len(manifest.segments) == 1 + min(RAMP_PIECES, 1000) + 1
-    assert mix.stage_at(manifest, 99).weights == pytest.approx([1 / 3] * 3)
-    halfway = mix.stage_at(manifest, 125)
+    mixture = built.mixture
+    assert len(mixture.manifest.segments) == 1 + min(RAMP_PIECES, 1000) + 1
+    assert mixture.stage_at(99).weights == pytest.approx([1 / 3] * 3)
+    halfway = mixture.stage_at(125)
     assert halfway.ramping
     assert halfway.weights == pytest.approx([1 / 6, (1 / 3 + 1 / 4) / 2, (1 / 3 + 3 / 4) / 2])
-    assert not mix.stage_at(manifest, 150).ramping
-    ramp = manifest.plan.counts(3000) - manifest.plan.counts(2000)
+    assert not mixture.stage_at(150).ramping
+    ramp = mixture.counts(3000) - mixture.counts(2000)
     assert np.abs(ramp - 1000 * np.array(halfway.weights)).max() < 3
-    assert (manifest.plan.counts(4000) - manifest.plan.counts(3000))[0] == 0
-    source, epoch, row = mix.locate(manifest, np.arange(4000))
+    assert (mixture.counts(4000) - mixture.counts(3000))[0] == 0
+    source, epoch, row = mixture.locate(np.arange(4000))
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 4000
-    assert np.array_equal(np.bincount(source[:2345], minlength=3), manifest.plan.counts(2345))
+    assert np.array_equal(np.bincount(source[:2345], minlength=3), mixture.counts(2345))
 
 
 RAMPED = f"""
@@ -215,32 +215,32 @@ stages:
 
 
 def test_resolution_and_sequence_ramp_with_the_weights_in_whole_multiples(home: Path) -> None:
-    manifest = composed(home, RAMPED).manifest
-    found = [mix.stage_at(manifest, step) for step in (0, 99, 100, 101, 125, 149, 150, 10_000)]
+    mixture = composed(home, RAMPED).mixture
+    found = [mixture.stage_at(step) for step in (0, 99, 100, 101, 125, 149, 150, 10_000)]
     assert [stage.resolution for stage in found] == [224, 224, 224, 224, 336, 448, 448, 448]
     assert [stage.ramping for stage in found] == [False, False, True, True, True, True, False, False]
     # A source of which the stage before said nothing has its length at once.
     assert [stage.sequence for stage in found[3:6]] == [{"a": n, "c": 768} for n in (1024, 1536, 2048)]
-    every = [mix.stage_at(manifest, step).resolution or 0 for step in range(90, 160)]
+    every = [mixture.stage_at(step).resolution or 0 for step in range(90, 160)]
     assert every == sorted(every)
     assert {px % 14 for px in every} == {0}
     assert len(set(every)) == 1 + (448 - 224) // 14
-    assert len(manifest.segments) == 2  # weights that stay make no staircase
-    assert mix.stage_of(manifest, 1255) == mix.StageAt(
+    assert len(mixture.manifest.segments) == 2  # weights that stay make no staircase
+    assert mixture.stage_of(1255) == mix.StageAt(
         "high", True, pytest.approx((1 / 3,) * 3), 336, {"a": 1536, "c": 768}, ("connector",)
     )
 
 
 def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too(home: Path) -> None:
     stages = "[{name: x, steps: 100, resolution: 224}, {name: y, resolution: 448}]"
-    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
-    assert [mix.stage_at(manifest, step).resolution for step in (99, 100)] == [224, 448]
+    mixture = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").mixture
+    assert [mixture.stage_at(step).resolution for step in (99, 100)] == [224, 448]
     stages = "[{name: x, steps: 10, resolution: 200}, {name: y, ramp: 10, resolution: {a: 400, b: 300}}]"
-    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
-    assert mix.stage_at(manifest, 15).resolution == {"a": 300, "b": 250}
+    mixture = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").mixture
+    assert mixture.stage_at(15).resolution == {"a": 300, "b": 250}
     stages = "[{name: x, steps: 10, sequence: 100}, {name: y, ramp: 10, steps: 20, sequence: 200}, {name: z}]"
-    manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
-    assert [mix.stage_at(manifest, step).sequence for step in (9, 10, 15, 20, 29, 30)] == [
+    mixture = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").mixture
+    assert [mixture.stage_at(step).sequence for step in (9, 10, 15, 20, 29, 30)] == [
         100,
         100,
         150,
@@ -279,7 +279,7 @@ def test_what_a_step_trains_at_is_shown_beside_its_samples(home: Path, capsys: p
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any), st.integers(0, 500))
 def test_homogeneous_batches_keep_counts_and_seeks(slots: list[int], position: int) -> None:
-    plan = mix.Manifest.model_validate(
+    manifest = mix.Manifest.model_validate(
         {
             "seed": 1,
             "mode": "homogeneous",
@@ -292,7 +292,8 @@ def test_homogeneous_batches_keep_counts_and_seeks(slots: list[int], position: i
             "stages": [{"name": "all", "start": 0, "weights": slots}],
             "segments": [{"start": 0, "slots": slots}],
         }
-    ).plan
+    )
+    plan = mix.Mixture(manifest, Path("mixture.json")).plan
     source, draw = plan.drawn(np.arange(position + 1))
     assert plan.counts(position).tolist() == np.bincount(source[:-1], minlength=3).tolist()
     assert draw[-1] == (source[:-1] == source[-1]).sum()
@@ -335,15 +336,15 @@ def test_whatever_the_stages_and_limits_no_source_is_drawn_too_often_and_counts_
     except mix.MixtureError as err:
         assert "before the first draw" in str(err)  # noqa: PT017
         return
-    manifest = built.manifest
-    end = manifest.end if manifest.end is not None else 1500
+    mixture = built.mixture
+    end = mixture.manifest.end if mixture.manifest.end is not None else 1500
     assert end < 20_000
-    source, epoch, row = mix.locate(manifest, np.arange(end))
+    source, epoch, row = mixture.locate(np.arange(end))
     drawn = np.bincount(source, minlength=3)
     assert all(n <= int(e * size) for n, e, size in zip(drawn, said["epochs"], (100, 40, 9), strict=True))
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == end
     for position in {0, end // 3, end // 2, end}:
-        assert np.array_equal(manifest.plan.counts(position), np.bincount(source[:position], minlength=3))
+        assert np.array_equal(mixture.counts(position), np.bincount(source[:position], minlength=3))
     if said["mode"] == "homogeneous":
         assert all(len(set(batch.tolist())) == 1 for batch in source[: end // 4 * 4].reshape(-1, 4))
 
@@ -403,9 +404,9 @@ def test_a_specification_that_cannot_be_meant_is_refused_with_the_reason(
 
 def test_one_content_twice_is_taken_where_it_is_meant_and_comes_in_orders_of_its_own(home: Path) -> None:
     built = composed(home, "sources: [{path: a, name: x}, {path: a, name: y, again: true}]")
-    source, _, row = mix.locate(built.manifest, np.arange(200))
+    source, _, row = built.mixture.locate(np.arange(200))
     assert row[source == 0].tolist() != row[source == 1].tolist()
-    assert mix.load(home / "mixture.json") == built.manifest
+    assert mix.load(home / "mixture.json").manifest == built.mixture.manifest
 
 
 def test_shards_that_two_sources_share_are_warned_of(home: Path) -> None:
@@ -445,14 +446,14 @@ def test_the_command_line_takes_a_specification_or_weights_and_lists_and_foretel
     assert main(["mix", "at", out, "--step", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["position"] for row in rows] == [5, 6, 7, 8, 9]
-    manifest = mix.load(Path(out))
-    source, epoch, row = mix.locate(manifest, np.arange(5, 10))
+    mixture = mix.load(Path(out))
+    source, epoch, row = mixture.locate(np.arange(5, 10))
     for found, s, e, r in zip(rows, source.tolist(), epoch.tolist(), row.tolist(), strict=True):
         assert (found["source"], found["epoch"], found["uid"]) == ("ab"[s], e, f"{'ab'[s]}{r}")
     assert main(["mix", "simulate", out, "--steps", "40", "--json"]) == 0
     foretold = json.loads(capsys.readouterr().out)
     assert [(s["samples"], s["epochs"]) for s in foretold["sources"]] == [(120, 4.0), (80, 4.0)]
-    every = mix.locate(manifest, np.arange(200))
+    every = mixture.locate(np.arange(200))
     first = [int(np.flatnonzero((every[0] == n) & (every[1] == 1))[0]) for n in range(2)]
     assert [s["first_repeat_position"] for s in foretold["sources"]] == first
     assert main(["mix", f"{tmp_path / 'a'}=1", f"{tmp_path / 'b'}=0.5", "-o", out]) == 0
@@ -470,8 +471,8 @@ def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -
     spec.write_text("batch: 5\nsources: [{path: a, name: x}, {group: g, sources: [{path: b}, {path: c}]}]")
     changes = ["batch=7", "sources.x.weight=3", "sources.g.weight=2", "sources.g.sources.1.weight=0"]
     built = show_mixture.write([str(spec)], out, 9, show_mixture.Going(), changes)
-    assert (built.manifest.batch, built.manifest.seed) == (7, 9)
-    assert [source.share for source in built.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
+    assert (built.mixture.manifest.batch, built.mixture.manifest.seed) == (7, 9)
+    assert [source.share for source in built.mixture.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
     with pytest.raises(SettingsError, match="did you mean 'batch'"):
         show_mixture.write([str(spec)], out, None, show_mixture.Going(), ["bacth=7"])
     with pytest.raises(ValueError, match="no specification to change"):

@@ -50,37 +50,37 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def off(manifest: mix.Manifest, sources: Mapping[str, Lengths], positions: int) -> float:
+def off(mixture: mix.Mixture, sources: Mapping[str, Lengths], positions: int) -> float:
     """The largest |tokens of a source - its share of all tokens| at any prefix, in lengths of the longest sample."""
-    source, _, row = mix.locate(manifest, np.arange(positions))
+    source, _, row = mixture.locate(np.arange(positions))
     tokens = np.zeros((len(sources), positions), np.int64)
     for number, lengths in enumerate(sources.values()):
         mine = source == number
         tokens[number, mine] = lengths[row[mine]]
     so_far = tokens.cumsum(axis=1)
-    wanted = np.array([d.share for d in manifest.datasets])[:, None] * so_far.sum(axis=0)
+    wanted = np.array([d.share for d in mixture.manifest.datasets])[:, None] * so_far.sum(axis=0)
     return float(np.abs(so_far - wanted).max() / max(int(lengths.max()) for lengths in sources.values()))
 
 
-def in_any_order(manifest: mix.Manifest) -> mix.Manifest:
+def in_any_order(mixture: mix.Mixture) -> mix.Mixture:
     """The same mixture by orders that ignore lengths."""
-    data = manifest.model_dump()
+    data = mixture.manifest.model_dump()
     for source in data["datasets"]:
         source["spread"] = None
-    return mix.Manifest.model_validate({**data, "lengths": None, "seal": ""})
+    return mix.Mixture(mix.Manifest.model_validate({**data, "lengths": None, "seal": ""}), mixture.path)
 
 
 def test_every_source_has_its_share_of_the_tokens_at_every_prefix_to_about_the_longest_sample(home: Path) -> None:
-    manifest = composed(home, TOKENS).manifest
-    assert off(manifest, SOURCES, 40_000) < 1.5
-    assert off(in_any_order(manifest), SOURCES, 40_000) > 3
+    mixture = composed(home, TOKENS).mixture
+    assert off(mixture, SOURCES, 40_000) < 1.5
+    assert off(in_any_order(mixture), SOURCES, 40_000) > 3
 
 
 def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) -> None:
-    manifest = composed(home, f"mode: homogeneous\nbatch: 16\n{TOKENS}").manifest
-    source, _, _ = mix.locate(manifest, np.arange(32_000))
+    mixture = composed(home, f"mode: homogeneous\nbatch: 16\n{TOKENS}").mixture
+    source, _, _ = mixture.locate(np.arange(32_000))
     assert all(len(set(batch.tolist())) == 1 for batch in source.reshape(-1, 16))
-    assert off(manifest, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
+    assert off(mixture, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
 
 
 def test_what_is_foretold_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,17 +97,17 @@ def test_shards_of_unlike_lengths_are_read_together_so_that_they_cancel(tmp_path
     unlike = {name: np.sort(lengths)[::-1] for name, lengths in SOURCES.items()}  # the first shard has the longest
     measured(tmp_path, unlike, per_shard=60)
     built = composed(tmp_path, TOKENS.replace("open_shards: 4", "open_shards: 16"))
-    assert off(built.manifest, unlike, 30_000) < 0.7 * off(in_any_order(built.manifest), unlike, 30_000)
+    assert off(built.mixture, unlike, 30_000) < 0.7 * off(in_any_order(built.mixture), unlike, 30_000)
     assert "pages has shards of unlike lengths, 16 of them" in built.notes[0]
     built = composed(tmp_path, TOKENS.replace("open_shards: 4", "open_shards: 200"))
-    assert off(built.manifest, unlike, 30_000) < 1.5
+    assert off(built.mixture, unlike, 30_000) < 1.5
     assert not built.notes
 
 
 @pytest.mark.parametrize("open_shards", [1, 3, 16, 100])
 def test_every_epoch_gives_every_row_once_in_an_order_of_its_own(home: Path, open_shards: int) -> None:
-    manifest = composed(home, TOKENS.replace("open_shards: 4", f"open_shards: {open_shards}")).manifest
-    source, epoch, row = mix.locate(manifest, np.arange(60_000))
+    mixture = composed(home, TOKENS.replace("open_shards: 4", f"open_shards: {open_shards}")).mixture
+    source, epoch, row = mixture.locate(np.arange(60_000))
     for number, lengths in enumerate(SOURCES.values()):
         mine = source == number
         full = int(mine.sum()) // len(lengths)
@@ -156,14 +156,14 @@ def test_samples_of_one_length_come_in_any_order(tmp_path: Path) -> None:
 
 
 def test_a_position_far_out_needs_no_history(home: Path) -> None:
-    manifest = composed(home, TOKENS).manifest
+    mixture = composed(home, TOKENS).mixture
     far = np.arange(10**9, 10**9 + 3000)
-    together = mix.locate(manifest, far)
+    together = mixture.locate(far)
     again = mix.load(home / "mixture.json")
     for at in (0, 1234, 2999):
-        assert [int(x[0]) for x in mix.locate(again, far[at : at + 1])] == [int(x[at]) for x in together]
-    other = pickle.loads(pickle.dumps(manifest))  # as a worker process gets it
-    for now, then in zip(mix.locate(other, far), together, strict=True):
+        assert [int(x[0]) for x in again.locate(far[at : at + 1])] == [int(x[at]) for x in together]
+    other = pickle.loads(pickle.dumps(mixture))  # as a worker process gets it
+    for now, then in zip(other.locate(far), together, strict=True):
         assert np.array_equal(now, then)
 
 
@@ -177,11 +177,11 @@ sources: [{path: pages, weight: 0.123456789}, {path: captions, weight: 3}, {path
 @pytest.mark.parametrize("far", [10**12 + 7, 1 << 53, 1 << 60])
 def test_nothing_overflows_at_positions_however_far(tmp_path: Path, how: str, far: int) -> None:
     measured(tmp_path, {"pages": pages(1, 700), "captions": captions(2, 300), "one": np.array([7])}, 50)
-    manifest = composed(tmp_path, f"{how}\n{FAR}").manifest
-    source, epoch, row = mix.locate(manifest, np.arange(far, far + 4000))
-    drawn = manifest.plan.counts(far + 4000) - manifest.plan.counts(far)
+    mixture = composed(tmp_path, f"{how}\n{FAR}").mixture
+    source, epoch, row = mixture.locate(np.arange(far, far + 4000))
+    drawn = mixture.counts(far + 4000) - mixture.counts(far)
     assert np.bincount(source, minlength=3).tolist() == drawn.tolist()
-    for number, data in enumerate(manifest.datasets):
+    for number, data in enumerate(mixture.manifest.datasets):
         for turn in set(epoch[source == number].tolist()):
             rows = row[(source == number) & (epoch == turn)]
             assert len(set(rows.tolist())) == len(rows) and 0 <= rows.min() <= rows.max() < data.samples
@@ -200,7 +200,7 @@ def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(t
         return [batch.uids for batch in itertools.islice(loader, 12)]
 
     alone = batches()
-    assert mix.read(tmp_path / "mixture.json").lengths is not None
+    assert mix.read(tmp_path / "mixture.json").manifest.lengths is not None
     assert len({uid for batch in alone[:5] for uid in batch}) > 70
     assert batches(workers=2) == alone
     parts = [batches(share=Share(rank, 2)) for rank in range(2)]
@@ -210,7 +210,7 @@ def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(t
 def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
     """A change of this digest breaks the exact resume of every run: it needs a new manifest version."""
     digest = hashlib.sha256()
-    for array in mix.locate(composed(home, TOKENS).manifest, np.arange(10**6, 10**6 + 20_000)):
+    for array in composed(home, TOKENS).mixture.locate(np.arange(10**6, 10**6 + 20_000)):
         digest.update(array.astype("<i8").tobytes())
     assert digest.hexdigest() == "a4a75aef2d6c584d47f57ad6623d70bd97e81c6f370a6e02cbb149379e867c36"
 
@@ -226,8 +226,8 @@ def test_the_same_datasets_give_the_same_lines(home: Path) -> None:
 def test_samples_images_and_equal_lengths_need_no_lines(tmp_path: Path) -> None:
     measured(tmp_path, {"a": np.full(50, 7), "b": np.full(30, 9)}, 10)
     for unit in ("samples", "images", "text_tokens"):
-        manifest = composed(tmp_path, f"unit: {unit}\nsources: [{{path: a}}, {{path: b}}]", out=f"{unit}.json").manifest
-        assert manifest.lengths is None
+        mixture = composed(tmp_path, f"unit: {unit}\nsources: [{{path: a}}, {{path: b}}]", out=f"{unit}.json").mixture
+        assert mixture.manifest.lengths is None
         assert not (tmp_path / f"{unit}.lengths.npy").exists()
 
 
@@ -240,7 +240,7 @@ def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sam
     measured(other, {"a": captions(3, 200), "b": captions(2, 200)}, 50)
     (tmp_path / "a" / "00002.arrow").write_bytes((other / "a" / "00002.arrow").read_bytes())
     with pytest.raises(mix.MixtureError, match=r"lengths of the samples in shard 2 .* have changed"):
-        mix.locate(mix.load(tmp_path / "mixture.json"), np.arange(400))
+        mix.load(tmp_path / "mixture.json").locate(np.arange(400))
     lines = tmp_path / "mixture.lengths.npy"
     for data in (b"", lines.read_bytes()[:-1], lines.read_bytes()[:-8] + b"changed."):
         lines.write_bytes(data)
@@ -251,44 +251,41 @@ def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sam
     foreign["counts"][:, 0] += 1
     np.save(lines, foreign)
     with pytest.raises(mix.MixtureError, match="of other shards"):
-        mix.locate(mix.read(tmp_path / "mixture.json"), [0, 1, 2])
+        mix.read(tmp_path / "mixture.json").locate([0, 1, 2])
     lines.unlink()
     with pytest.raises(mix.MixtureError, match=r"mixture.lengths.npy.*curate mix"):
         mix.read(tmp_path / "mixture.json")
-    unread = mix.Manifest.model_validate_json(composed(tmp_path, text).manifest.model_dump_json())
-    with pytest.raises(mix.MixtureError, match="beside it"):
-        mix.locate(unread, [0])
 
 
 def test_a_mixture_that_goes_on_keeps_every_order_and_spreads_what_is_new(tmp_path: Path) -> None:
     measured(tmp_path, {name: captions(n, 400) for n, name in enumerate("abc")}, 50)
-    old = composed(tmp_path, "batch: 10\nunit: text_tokens\nsources: [{path: a}, {path: b}]", out="old.json").manifest
-    plain = composed(tmp_path, "batch: 10\nsources: [{path: a}, {path: b}]", out="plain.json").manifest
+    old = composed(tmp_path, "batch: 10\nunit: text_tokens\nsources: [{path: a}, {path: b}]", out="old.json").mixture
+    plain = composed(tmp_path, "batch: 10\nsources: [{path: a}, {path: b}]", out="plain.json").mixture
     for name, before, notes in (("old", old, 0), ("plain", plain, 2)):
-        onto = mix.Onto(before, tmp_path / f"{name}.json", 300)
+        onto = mix.Onto(before, 300)
         text = "batch: 10\nunit: text_tokens\nsources: [{path: c}, {path: a}, {path: b}]"
         built = composed(tmp_path, text, onto, "new.json")
         new = mix.load(tmp_path / "new.json")
-        assert [d.spread is None for d in new.datasets] == [name == "plain"] * 2 + [False]
+        assert [d.spread is None for d in new.manifest.datasets] == [name == "plain"] * 2 + [False]
         assert len([note for note in built.notes if "strays within an epoch" in note]) == notes
-        for now, then in zip(mix.locate(new, np.arange(300)), mix.locate(before, np.arange(300)), strict=True):
+        for now, then in zip(new.locate(np.arange(300)), before.locate(np.arange(300)), strict=True):
             assert np.array_equal(now, then)
-        source, epoch, row = mix.locate(new, np.arange(3000))
+        source, epoch, row = new.locate(np.arange(3000))
         for number in range(3):
             first = row[(source == number) & (epoch == 0)]
             assert np.array_equal(np.sort(first), np.arange(400))
-    less = mix.skip(mix.Onto(old, tmp_path / "old.json", 0), tmp_path / "less.json", [(3, 4)]).manifest
-    every, kept = mix.locate(old, np.arange(500)), np.r_[0:30, 50:500]
-    for now, then in zip(mix.locate(mix.load(tmp_path / "less.json"), np.arange(480)), every, strict=True):
+    less = mix.skip(mix.Onto(old, 0), tmp_path / "less.json", [(3, 4)]).mixture
+    every, kept = old.locate(np.arange(500)), np.r_[0:30, 50:500]
+    for now, then in zip(mix.load(tmp_path / "less.json").locate(np.arange(480)), every, strict=True):
         assert np.array_equal(now, then[kept])
-    assert less.lengths is not None
-    assert less.lengths.file == "less.lengths.npy"
+    assert less.manifest.lengths is not None
+    assert less.manifest.lengths.file == "less.lengths.npy"
 
 
 def test_parts_that_rotate_keep_their_rows_and_it_is_said_that_tokens_stray(tmp_path: Path) -> None:
     measured(tmp_path, {"a": captions(1, 500), "b": captions(2, 100)}, 50)
     built = composed(tmp_path, "unit: text_tokens\nsources: [{path: a, rotate: 5}, {path: b}]")
-    assert [d.spread is None for d in built.manifest.datasets] == [True, False]
+    assert [d.spread is None for d in built.mixture.manifest.datasets] == [True, False]
     assert "a keeps an order" in built.notes[0]
 
 
@@ -336,8 +333,8 @@ VERSION_2 = json.loads(
 def test_a_manifest_of_the_version_before_goes_on_as_it_did(tmp_path: Path) -> None:
     listed(tmp_path, {"a": 70, "b": 30}, per_shard=10)
     (tmp_path / "mixture.json").write_text(json.dumps(VERSION_2))
-    manifest = mix.load(tmp_path / "mixture.json")
-    source, _, row = mix.locate(manifest, np.arange(12))
+    mixture = mix.load(tmp_path / "mixture.json")
+    source, _, row = mixture.locate(np.arange(12))
     assert source.tolist() == [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
     assert row.tolist() == [32, 33, 9, 35, 30, 36, 8, 31, 34, 38, 1, 37]
     changed: dict[str, Any] = {**VERSION_2, "seed": 4}

@@ -36,7 +36,7 @@ from curate.shards import (
 )
 from curate.stream.reading import DatasetReader, ShardReaderCache
 from curate.stream.resize import Fit
-from curate.stream.stream import Reading, Stream, StreamError
+from curate.stream.stream import ReadOptions, Stream, StreamError
 from pipelines.cli.main import main
 
 pytest.importorskip("s3fs")
@@ -78,7 +78,7 @@ def attached(store: tuple[Path, Proxy], tmp_path: Path) -> Path:
     return tmp_path / "mixture.json"
 
 
-def batches(manifest: Path, reading: Reading | None = None, count: int = 4) -> list[tuple[str, ...]]:
+def batches(manifest: Path, reading: ReadOptions | None = None, count: int = 4) -> list[tuple[str, ...]]:
     stream = Stream(manifest, 16, Fit(16), reading=reading)
     try:
         return [batch.uids for batch in itertools.islice(stream, count)]
@@ -105,8 +105,8 @@ def test_neighbours_are_fetched_in_one_request(store: tuple[Path, Proxy], attach
 def test_what_the_network_does_changes_no_batch(store: tuple[Path, Proxy], attached: Path, fault: str) -> None:
     expected = batches(store[0] / "mixture.json")
     store[1].fault = lambda number, path: fault if path.endswith(".tar") and number % 3 == 0 else ""
-    assert batches(attached, Reading(threads=2)) == expected
-    assert batches(attached, Reading(cache=attached.parent / "cache")) == expected
+    assert batches(attached, ReadOptions(threads=2)) == expected
+    assert batches(attached, ReadOptions(cache=attached.parent / "cache")) == expected
     assert [1 for _, _, befell in store[1].asked if befell == fault]
 
 
@@ -196,7 +196,7 @@ def test_a_web_server_that_is_down_is_not_taken_for_one_without_the_file(
 def test_worker_processes_read_from_s3_too(store: tuple[Path, Proxy], attached: Path) -> None:
     expected = batches(store[0] / "mixture.json")
     assert batches(attached) == expected  # the main process has had its connections open before it forks
-    reading = Reading(threads=1, prefetch=1, cache=attached.parent / "cache")
+    reading = ReadOptions(threads=1, prefetch=1, cache=attached.parent / "cache")
     loader = DataLoader(Stream(attached, 16, Fit(16), reading=reading), batch_size=None, num_workers=2)
     assert [batch.uids for batch in itertools.islice(loader, 4)] == expected
 
@@ -239,8 +239,8 @@ def test_a_mixture_names_datasets_in_s3_by_their_urls(
 ) -> None:
     out = tmp_path / "mixture.json"
     assert main(["mix", "s3://bucket/many=3", "s3://bucket/few/=1", "--seed", "7", "-o", str(out)]) == 0
-    manifest = mix.load(out)
-    assert [d.path for d in manifest.datasets] == ["s3://bucket/many", "s3://bucket/few"]
+    mixture = mix.load(out)
+    assert [d.path for d in mixture.manifest.datasets] == ["s3://bucket/many", "s3://bucket/few"]
     assert batches(out) == batches(store[0] / "mixture.json")
     assert main(["mix", "at", str(out), "--step", "0", "--batch", "16"]) == 0
     assert [line.split("\t")[4] for line in capsys.readouterr().out.splitlines()[-16:]] == list(
@@ -253,7 +253,7 @@ def test_a_mixture_names_datasets_in_s3_by_their_urls(
     mix.load(out)
     assert {name.rpartition("/")[2] for name, _, _ in store[1].asked} == {"dataset.json"}
     store[1].asked.clear()
-    mix.uids_at(mix.read(out), out, mix.positions_of(manifest, 3, 16))
+    mix.uids_at(mixture, mixture.positions_of(3, 16))
     assert not store[1].asked
     # Another host reads the same file.
     shutil.rmtree(at_home)
@@ -268,7 +268,7 @@ def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
         before.fault = lambda number, path: fault if number % 3 == 0 else ""
         url, out = before.url, tmp_path / "mixture.json"
         mix.build([(f"{url}/many", 3.0), (f"{url}/few", 1.0)], 7, out)
-        assert batches(out, Reading(threads=2)) == batches(store[0] / "mixture.json")
+        assert batches(out, ReadOptions(threads=2)) == batches(store[0] / "mixture.json")
         assert {befell for _, _, befell in before.asked} == {fault, ""}
 
 
@@ -302,14 +302,14 @@ def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_rea
     (tmp_path / "old").mkdir()
     mix.build([("s3://bucket/many", 1.0)], 7, out)
     new = tmp_path / "mixture.json"
-    mix.skip(mix.Onto(mix.load(out), out, 0), new, [])
-    assert mix.load(new).datasets[0].path == "s3://bucket/many"
+    mix.skip(mix.Onto(mix.load(out), 0), new, [])
+    assert mix.load(new).manifest.datasets[0].path == "s3://bucket/many"
     folder = dataset(store[0] / f"counted{time.time_ns()}", 20, seed=9)
     spec = validate(yaml.safe_load(tokens.replace("PATH", folder.name)), mix.MixtureSpec, "spec.yaml")
     with pytest.raises(mix.MixtureError, match="no column 'text_tokens'"):
         mix.compose(spec, tmp_path, out)
     add_text_tokens(folder, "words")
-    assert mix.compose(spec, tmp_path, out).manifest.datasets[0].units == 20 * 5
+    assert mix.compose(spec, tmp_path, out).mixture.manifest.datasets[0].units == 20 * 5
     shutil.rmtree(folder)
 
 
@@ -325,7 +325,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
         mix.load(out)
     at_home.parent.rename(tmp_path / "away")
     with pytest.raises(mix.MixtureError, match=r"dataset 'changing.*could not be read in 7 tries"):
-        mix.folder_of(mix.read(out), out, 0)
+        mix.read(out).folder(0)
     shutil.rmtree(at_home.parent, ignore_errors=True)
     (tmp_path / "away").rename(at_home.parent)
     store[1].fault = lambda number, path: ""
@@ -335,7 +335,7 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
         mix.load(out)
     shutil.rmtree(at_home)
     with pytest.raises(ShardError, match="no longer the dataset"):
-        mix.folder_of(mix.read(out), out, 0)
+        mix.read(out).folder(0)
     shutil.copy(store[0] / "few" / "00000.arrow", folder)
     with pytest.raises(ShardError, match=r"00000\.arrow: is the index of another tar"):
         mix.build([(url, 1.0)], 7, out)
@@ -382,7 +382,7 @@ def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_bat
     store: tuple[Path, Proxy], in_six: Path
 ) -> None:
     cache = ShardCache(in_six.parent / "cache", 1 << 30)
-    stream = Stream(in_six, 4, reading=Reading(cache=cache.folder))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=cache.folder))
     given = [next(stream).uids]
     until(lambda: len(list(cache.folder.glob("*.tar"))) == 6)
     store[1].asked.clear()
@@ -399,11 +399,11 @@ def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tupl
     expected = [next(alone).uids for _ in range(15)]
     alone.close()
     store[1].fault = lambda number, path: ("", "503", "cut")[number % 3] if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
     assert [next(stream).uids for _ in range(15)] == expected
     stream.close()
     store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "empty"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "empty"))
     with pytest.raises(StreamError, match=r"\.tar: could not be read in 7 tries"):
         next(stream)
     stream.close()
@@ -428,7 +428,7 @@ def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Prox
     for name in ("many", "few"):
         for shard in load_dataset(attached.parent / name).shards:
             (cache / f"{shard.sha256}.part").mkdir(parents=True)  # a file cannot be made of that name
-    stream = Stream(attached, 16, Fit(16), reading=Reading(cache=cache))
+    stream = Stream(attached, 16, Fit(16), reading=ReadOptions(cache=cache))
     given = [next(stream) for _ in range(4)]
     stream.close()
     assert [batch.uids for batch in given] == batches(store[0] / "mixture.json")
@@ -437,7 +437,7 @@ def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Prox
 
 def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
     before = threading.active_count()
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
     next(stream)
     assert threading.active_count() > before
     del stream

@@ -20,7 +20,7 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
 from curate.stream.documents import CutRule, size_of, taken
 from curate.stream.images import keyed_rng
-from curate.stream.stream import Reading, Share, Stream, StreamError
+from curate.stream.stream import ReadOptions, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
@@ -106,7 +106,7 @@ def streamed(manifest: Path, batches: int, **objective: Any) -> Stream:
     """A stream of packs, read so far that each source is gone through more than once."""
     config = Config.model_validate({**TINY, "objective": {**MULTIMODAL, **objective}})
     prepared = prepare.build(config, build(config.model), manifest)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(threads=1), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(threads=1), prepared.packing)
     for _ in range(batches):
         assert not next(stream).replaced
     return stream
@@ -195,7 +195,7 @@ def test_of_a_conversation_answers_alone_are_scored_and_weighed(tmp_path: Path) 
     predicted = bytes(scored[scored < 256].tolist()).decode()
     assert "square on" in predicted and "What is in" not in predicted
     answers = [len(square(n)[1]) * (n % 3 + 1) + 2 * (n % 3) for n in range(12)]
-    assert mix.load(manifest).datasets[0].units == sum(answers)
+    assert mix.load(manifest).manifest.datasets[0].units == sum(answers)
 
 
 def broken(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -211,7 +211,7 @@ def test_a_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) 
     config = Config.model_validate({**TINY, "objective": MULTIMODAL})
     manifest = composed(tmp_path, "sources: [{path: pages}]")
     prepared = prepare.build(config, build(config.model), manifest)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(max_unreadable=1.0), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(max_unreadable=1.0), prepared.packing)
     replaced = [fault for _ in range(24) for fault in next(stream).replaced]
     stream.close()
     assert replaced and all("missing_image" in fault.error for fault in replaced)

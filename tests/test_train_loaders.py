@@ -15,7 +15,7 @@ from train_samples import mixture
 
 from curate import mix
 from curate.stream.resize import Fit
-from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
+from curate.stream.stream import Batch, ReadOptions, Share, Stream, StreamError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than cores
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 GLOBAL = 24
-ONE = Reading(threads=1, prefetch=1)
+ONE = ReadOptions(threads=1, prefetch=1)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_the_samples_of_any_positions_can_be_read_by_themselves(manifest: Path, 
 
 def test_a_stream_stops_before_the_end_of_its_manifest(manifest: Path, whole: list[Batch]) -> None:
     ending = manifest.with_name("ending.json")
-    mix.save(mix.load(manifest).model_copy(update={"end": 2 * GLOBAL + 5}), ending)
+    mix.save(mix.load(manifest).manifest.model_copy(update={"end": 2 * GLOBAL + 5}), ending)
     stream = Stream(ending, GLOBAL)
     assert contents(list(stream)) == contents(whole[:2])
     stream.close()

@@ -15,7 +15,7 @@ from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
 from curate.stream.served import ServedTally
-from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
+from curate.stream.stream import Batch, ReadOptions, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
@@ -34,7 +34,7 @@ def made(manifest: Path, **objective: Any) -> PreparedObjective:
 
 def batches(manifest: Path, count: int, size: int = 4, share: Share | None = None, **objective: Any) -> list[Batch]:
     prepared = made(manifest, **objective)
-    stream = Stream(manifest, size, prepared.prepare, share or Share(), Reading(threads=1), prepared.packing)
+    stream = Stream(manifest, size, prepared.prepare, share or Share(), ReadOptions(threads=1), prepared.packing)
     try:
         return list(itertools.islice(stream, count))
     finally:
@@ -121,7 +121,7 @@ def test_packs_come_through_torchs_dataloader_with_any_number_of_workers(manifes
     from torch.utils.data import DataLoader
 
     prepared, whole = made(manifest), batches(manifest, 7)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(threads=1, prefetch=1), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(threads=1, prefetch=1), prepared.packing)
     found = list(itertools.islice(DataLoader(stream, batch_size=None, num_workers=workers), 7))
     assert [batch.uids for batch in found] == [batch.uids for batch in whole]
     assert all(torch.equal(a.tensors["ids"], b.tensors["ids"]) for a, b in zip(found, whole, strict=True))
@@ -157,10 +157,10 @@ def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacemen
 
     def served(count: int) -> list[ServedTally]:
         prepared, found = made(path), []
-        reading = Reading(threads=1, max_unreadable=1)
+        reading = ReadOptions(threads=1, max_unreadable=1)
         stream = Stream(path, 4, prepared.prepare, Share(), reading, prepared.packing)
         for batch in itertools.islice(stream, count):
-            found.append(copy.deepcopy(found[-1]) if found else ServedTally(stream.manifest, path))
+            found.append(copy.deepcopy(found[-1]) if found else ServedTally(stream.mixture))
             found[-1].add(batch)
         stream.close()
         return found
@@ -191,7 +191,7 @@ def test_a_state_of_packs_is_of_the_unit_that_they_are_ordered_by(manifest: Path
 def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: Path) -> None:
     home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
     old = composed(home, spec % 1, "old.json")
-    later = composed(home, spec % 9, "later.json", mix.Onto(mix.load(old), old, 64))
+    later = composed(home, spec % 9, "later.json", mix.Onto(mix.load(old), 64))
     before = batches(old, 3)
     prepared = made(later)
     stream = Stream(later, 4, prepared.prepare, Share(), packing=prepared.packing)
@@ -212,7 +212,7 @@ def test_packs_do_not_go_on_with_a_mixture_that_takes_over_within_their_window(m
     states = [batch.state for batch in batches(old, 40, size=1)]
 
     def later(position: int) -> Stream:
-        onto = mix.Onto(mix.load(old), old, position)
+        onto = mix.Onto(mix.load(old), position)
         if how == "weights":
             path = composed(home, spec % 9, "later.json", onto)
         else:
@@ -244,7 +244,7 @@ def test_packs_of_homogeneous_batches_are_refused(manifest: Path) -> None:
 
 def test_packs_stop_before_the_end_of_the_mixture(manifest: Path) -> None:
     ending = manifest.with_name("ending.json")
-    mix.save(mix.load(manifest).model_copy(update={"end": 100}), ending)
+    mix.save(mix.load(manifest).manifest.model_copy(update={"end": 100}), ending)
     found = batches(ending, 99)
     assert 0 < len(found) < 20
     assert max(p for batch in found for p in batch.positions.tolist()) < 100

@@ -12,17 +12,21 @@ import torch
 from torch import nn
 from train_samples import TINY
 
-from curate.stream import tokens
+from curate.models.files import ModelError
+from curate.stream.tokens import token_ids
+from curate.tokens.byte_pairs import byte_pairs
+from curate.tokens.clip import described_tokens
+from curate.tokens.encoders import text_code
 from train import optim
 from train.config import Caption, Config, Optim
-from train.models.dual_encoder import ModelError, build, patch_count_and_width
+from train.models.dual_encoder import build, patch_count_and_width
 from train.models.language import LanguageModel, rotary, rotated
 from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective
 
 LANGUAGE = {"width": 32, "layers": 2, "heads": 2}
-CODE = tokens.text_code("bytes")
+CODE = text_code("bytes")
 PATCHES = 16
 
 
@@ -127,34 +131,24 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
 def test_a_cut_byte_pair_vocabulary_spells_every_text_and_ends_with_its_largest_id() -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
-    cut, whole = tokens.clip_tokenizer("simple:1024", 32), tokens.clip_tokenizer("simple", 32)
+    cut, whole = described_tokens("simple:1024", 32), described_tokens("simple", 32)
     text = "Zwölf Boxkämpfer jagen 🍎 quickly"
-    ids = [i for i in cut([text])[0].tolist() if i]
+    ids = list(cut(text))
     assert max(ids) == ids[-1] == 1023
-    assert tokens._simple(1024).decode(ids[1:-1]) == text.lower() + " "
-    assert torch.equal(whole([text]), SimpleTokenizer(context_length=32)([text]))
-
-
-@pytest.mark.parametrize("spec", ["simple", "simple:600", "simple:8192", 'words:["red","apple"]'])
-def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> None:
-    from curate.tokens.clip import described_tokens
-
-    trainer, scorer = tokens.clip_tokenizer(spec, 16), described_tokens(spec, 16)
-    for text in ("A red apple", "Zwölf &amp; 🍎\tquickly " * 9, "", "x" * 5_000, "<end_of_text> red \ud800"):
-        ids = list(scorer(text))
-        assert trainer([text])[0].tolist() == ids + [0] * (16 - len(ids))
+    assert byte_pairs(1024).decode(ids[1:-1]) == text.lower() + " "
+    assert torch.equal(token_ids(whole, [text]), SimpleTokenizer(context_length=32)([text]))
 
 
 def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
     started = time.process_time()
-    tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
-    tokens.text_code("simple").encode("y" * 1_000_000)
+    described_tokens("simple", 77)("x" * 1_000_000)
+    text_code("simple").encode("y" * 1_000_000)
     assert time.process_time() - started < 30  # quadratic, it would be hours
 
 
 def test_words_outside_the_vocabulary_share_one_id() -> None:
-    tokenizer = tokens.clip_tokenizer("words:" + json.dumps(["apple", "red"]), 4)
-    assert tokenizer(["Red  APPLE!", "a red car, an apple"]).tolist() == [[3, 2, 4, 0], [1, 3, 1, 4]]
+    tokenizer = described_tokens("words:" + json.dumps(["apple", "red"]), 4)
+    assert token_ids(tokenizer, ["Red  APPLE!", "a red car, an apple"]).tolist() == [[3, 2, 4, 0], [1, 3, 1, 4]]
     assert tokenizer.vocab_size == 5
 
 

@@ -21,7 +21,7 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.stream.alarms import Alarm
 from curate.stream.resize import Fit
 from curate.stream.served import ServedTally
-from curate.stream.stream import Batch, Reading, Share, Stream
+from curate.stream.stream import Batch, ReadOptions, Share, Stream
 from pipelines.cli.main import main as curate
 
 
@@ -34,7 +34,7 @@ def first(path: Path, count: int, share: Share | None = None) -> list[Batch]:
 
 
 def tally(path: Path, batches: list[Batch]) -> ServedTally:
-    realised = ServedTally(mix.load(path), path)
+    realised = ServedTally(mix.load(path))
     for batch in batches:
         realised.add(batch)
     return realised
@@ -67,7 +67,7 @@ def test_every_rank_counts_the_same_global_batches(path: Path) -> None:
 def test_counts_go_on_from_a_checkpoint(path: Path) -> None:
     batches = first(path, 6)
     half = tally(path, batches[:3])
-    again = ServedTally(mix.load(path), path)
+    again = ServedTally(mix.load(path))
     again.load_state_dict(json.loads(json.dumps(half.state_dict())))
     for batch in batches[3:]:
         again.add(batch)
@@ -93,7 +93,7 @@ def test_lengths_that_came_in_the_middle_of_a_run_are_not_told_as_if_of_all_of_i
     half = tally(made, batches[:2]).state_dict()
     for name in ("many", "few"):
         add_text_tokens(tmp_path / name, "words")
-    again = ServedTally(mix.load(made), made)
+    again = ServedTally(mix.load(made))
     again.load_state_dict(half)
     for batch in batches[2:]:
         again.add(batch)
@@ -109,7 +109,7 @@ def test_ramps_and_skipped_steps_are_no_alarms(tmp_path: Path) -> None:
     )
     made = home / "staged.json"
     assert curate(["mix", str(home / "spec.yaml"), "--skip-steps", "10-12", "-o", str(made)]) == 0
-    realised = ServedTally(mix.load(made), made)
+    realised = ServedTally(mix.load(made))
     stream = Stream(made, 16, share=Share())
     for _ in range(120):
         realised.add(next(stream))
@@ -153,15 +153,15 @@ def test_a_mixture_in_tokens_that_is_served_as_it_is_never_alarms(
         measured(home, {f"s{n}": lengths_of(law, rows, rng) for n, (law, rows, _) in enumerate(sources)}, per_shard)
         entries = ", ".join(f"{{path: s{n}, weight: {weight}}}" for n, (_, _, weight) in enumerate(sources))
         spec = f"unit: text_tokens\nmode: {mode}\nbatch: 8\nopen_shards: {open_shards}\nsources: [{entries}]\n{stages}"
-        manifest = composed(home, spec).manifest
-        realised = ServedTally(manifest, home / "mixture.json")
+        mixture = composed(home, spec).mixture
+        realised = ServedTally(mixture)
         for step in range(100):
-            positions = mix.positions_of(manifest, step)
-            drawn = np.bincount(mix.locate(manifest, positions)[0], minlength=len(sources))
-            names = [source.name for source in manifest.datasets]
+            positions = mixture.positions_of(step)
+            drawn = np.bincount(mixture.locate(positions)[0], minlength=len(sources))
+            names = [source.name for source in mixture.manifest.datasets]
             realised.add(Batch({}, (), (), dict(zip(names, drawn.tolist(), strict=True)), {}, positions=positions))
             assert realised.alarms() == []
-        for source, figures in zip(manifest.datasets, realised.report().values(), strict=True):
+        for source, figures in zip(mixture.manifest.datasets, realised.report().values(), strict=True):
             assert figures["units"] == figures["text_tokens"]
             if not stages:
                 assert figures["due"] == pytest.approx(
@@ -183,8 +183,8 @@ def of_two_lengths(home: Path) -> Path:
 def served(path: Path, steps: int, share: Share | None = None) -> ServedTally:
     """What so many steps of 16 samples are, whatever cannot be read."""
     stream, realised = (
-        Stream(path, 16, share=share, reading=Reading(max_unreadable=1)),
-        ServedTally(mix.load(path), path),
+        Stream(path, 16, share=share, reading=ReadOptions(max_unreadable=1)),
+        ServedTally(mix.load(path)),
     )
     for batch in itertools.islice(stream, steps):
         realised.add(batch)
@@ -219,7 +219,7 @@ def test_what_replacements_change_is_added_up_over_ranks_and_kept_by_a_checkpoin
     total = [float(sum(values)) for values in zip(*asked, strict=True)]
     together = [rank.over_ranks(lambda _: total) for rank in ranks]
     assert together[0].report() == together[1].report() == alone.report()
-    again = ServedTally(mix.load(path), path)
+    again = ServedTally(mix.load(path))
     again.load_state_dict(json.loads(json.dumps(together[1].state_dict())))
     assert again.report() == alone.report()
     assert again.alarms() == alone.alarms()
@@ -244,11 +244,11 @@ def test_an_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path
 def test_a_source_whose_order_does_not_keep_shares_of_tokens_is_not_held_to_them(tmp_path: Path) -> None:
     measured(tmp_path, {"a": np.sort(np.arange(500)) + 1, "b": np.full(100, 5)}, 100)
     composed(tmp_path, "unit: text_tokens\nbatch: 16\nsources: [{path: a, rotate: 5}, {path: b}]")
-    manifest = mix.read(tmp_path / "mixture.json")
-    realised = ServedTally(manifest, tmp_path / "mixture.json")
+    mixture = mix.read(tmp_path / "mixture.json")
+    realised = ServedTally(mixture)
     for step in range(30):
-        positions = mix.positions_of(manifest, step)
-        drawn = np.bincount(mix.locate(manifest, positions)[0], minlength=2).tolist()
+        positions = mixture.positions_of(step)
+        drawn = np.bincount(mixture.locate(positions)[0], minlength=2).tolist()
         realised.add(Batch({}, (), (), {"a": drawn[0], "b": drawn[1]}, {}, positions=positions))
         assert realised.alarms() == []
 
@@ -256,11 +256,11 @@ def test_a_source_whose_order_does_not_keep_shares_of_tokens_is_not_held_to_them
 def test_a_run_that_goes_on_weighed_in_tokens_counts_them_from_there(tmp_path: Path) -> None:
     path = of_two_lengths(tmp_path)
     spec = "seed: 2\n{}batch: 16\nsources: [{{path: uneven}}, {{path: few}}]"
-    old = composed(tmp_path, spec.format(""), out="old.json").manifest
+    old = composed(tmp_path, spec.format(""), out="old.json").mixture
     first = served(tmp_path / "old.json", 10).state_dict()
-    onto = mix.Onto(old, tmp_path / "old.json", 160)
+    onto = mix.Onto(old, 160)
     composed(tmp_path, spec.format("unit: text_tokens\n"), onto, "new.json")
-    later = ServedTally(mix.load(tmp_path / "new.json"), tmp_path / "new.json")
+    later = ServedTally(mix.load(tmp_path / "new.json"))
     later.load_state_dict(first)
     stream = Stream(tmp_path / "new.json", 16)
     stream.load_state_dict({"position": 160, "manifest": stream.digest})

@@ -19,6 +19,7 @@ from train_samples import MULTIMODAL, TINY, composed, dataset, mixture, of_every
 
 from curate.commit import file_sha256
 from curate.mix.count_tokens import add_text_tokens
+from curate.stream.tokens import token_ids
 from train.__main__ import main
 from train.models.dual_encoder import export, load_export
 
@@ -410,7 +411,7 @@ def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
     theirs = open_clip.create_model(f"local-dir:{file.parent}").eval()
     ours = load_export(file)
     ours.net.eval()
-    ids = ours.tokenizer(["a red square on blue"])
+    ids = token_ids(ours.tokenizer, ["a red square on blue"])
     assert metadata["tokenizer"] == "simple:1024"
     with torch.inference_mode():
         assert torch.equal(theirs.encode_text(ids), ours.net.encode_text(ids))  # type: ignore[operator]

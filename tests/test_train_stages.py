@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, settings_file
 
 from curate import mix
+from curate.models.files import ModelError
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Share, Stream
 from train import prepare
 from train.__main__ import main
 from train.config import Config
-from train.models.dual_encoder import ModelError, at_resolution, build, patch_count_and_width
+from train.models.dual_encoder import at_resolution, build, patch_count_and_width
 from train.objectives.multimodal import MultimodalObjective
 
 RISING = """batch: 16
@@ -117,7 +118,7 @@ def test_sequences_grow_by_stage_and_source_and_no_batch_mixes_stages(tmp_path: 
     found = batches(manifest, {**MULTIMODAL, "train_tower": True}, 8, 16)
     lengths = [batch.tensors["ids"].shape[1] for batch in found]
     assert lengths == sorted(lengths) and set(lengths) == {48, 192}
-    source, _, _ = mix.locate(mix.read(manifest), range(96))
+    source, _, _ = mix.read(manifest).locate(range(96))
     most = dict.fromkeys(range(4), 0)
     for batch in found:
         for pack in batch.packed.mine if batch.packed else ():
