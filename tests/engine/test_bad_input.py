@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Outcome, Workplace
+from hostile import JPEG, Site, cut_off, endless, hang, hang_up, trickle
 from PIL import Image
-from test_download import JPEG, Site, cut_off, endless, hang, hang_up, trickle
 
 
 @pytest.fixture

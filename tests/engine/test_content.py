@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from conftest import Workplace, errors
+from engine.test_kinds import OWN, Pictures, published, texts
 from PIL import Image
-from test_kinds import OWN, Pictures, published, texts
 
 FURTHER = (
     OWN

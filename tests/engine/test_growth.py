@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 from conftest import Workplace
+from engine.test_kinds import OWN, Pictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_archives import http as http_answer
-from test_archives import record
-from test_kinds import OWN, Pictures
+from warcs import answer, record
 
 STEPS: list[dict[str, Any]] = [
     {"op": "text_basic", "keep": {"words": {"min": 2}}},
@@ -86,7 +85,7 @@ def test_an_archive_that_sorts_before_the_others_leaves_them_as_they_are(place: 
     def archive(name: str) -> None:
         pages = [f"<p>Page {n} of {name} tells of the tide and the moon." for n in range(5)]
         urls = [f"https://example.org/{name}/{n}" for n in range(5)]
-        served = [record(http_answer(page.encode()), url) for url, page in zip(urls, pages, strict=True)]
+        served = [record(answer(page.encode()), url) for url, page in zip(urls, pages, strict=True)]
         data = b"".join(map(gzip.compress, served))
         (place.src / f"{name}.warc.gz").write_bytes(data)
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 from conftest import Workplace, kill_group
-from test_kinds import OWN as OWN_OF_KINDS
-from test_steps import OWN
+from engine.test_kinds import OWN as OWN_OF_KINDS
+from engine.test_steps import OWN
 
 pytestmark = pytest.mark.slow
 

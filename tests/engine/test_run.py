@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Workplace
-from test_steps import OWN
+from engine.test_steps import OWN
 
 STEPS: list[dict[str, Any]] = [
     {"op": "text_basic", "keep": {"words": {"min": 2}}},

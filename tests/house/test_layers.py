@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOUSES = ("curate", "train", "pipelines", "bench")
 SOURCES = sorted(p for top in HOUSES for p in (ROOT / top).rglob("*.py"))
 SUITE = ("extract", "quality", "alignment", "dedup", "safety", "synth")
@@ -112,7 +112,7 @@ def test_no_two_files_import_each_other() -> None:
 
 def test_architecture_shows_the_rooms_floors_and_arrows_as_they_are() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    assert table() in page, "run: python tests/test_layers.py, and put the table into ARCHITECTURE.md"
+    assert table() in page, "run: python tests/house/test_layers.py, and put the table into ARCHITECTURE.md"
 
 
 def test_only_the_workers_of_the_engine_import_ray() -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from curate.recipe.model import Recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("curate", "pipelines", "recipes", "train", "bench")
 WIDTH = 27
 
@@ -52,7 +52,7 @@ def block(readme: str, after: str) -> str:
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert block(readme, "## The tree").strip() == tree().strip(), "run: python tests/test_readme.py"
+    assert block(readme, "## The tree").strip() == tree().strip(), "run: python tests/house/test_readme.py"
 
 
 def test_the_recipe_in_the_readme_is_a_valid_recipe() -> None:

@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from curate.html import HtmlPage, parse
 from pipelines.materials.packages import MaterialUnavailableError, fetch
 
-PAGES = Path(__file__).parent / "pages"
+PAGES = ROOT / "tests" / "pages"
 LABELLED = sorted(PAGES.glob("*.html"))
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 NEVER = ("Report a documentation error", "Report a bug", "images/prev.png", "images/home.png", "Table of Contents")

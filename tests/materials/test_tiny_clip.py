@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from curate.commit import file_sha256
 from curate.shards import ShardReader
@@ -18,7 +19,7 @@ from pipelines.materials.tiny_clip.card import card, measure
 from pipelines.materials.tiny_clip.pairs import Named, captions, write_pairs
 
 WEIGHTS = Path(str(files("curate") / "weights" / "tiny-clip.safetensors"))
-CARD = Path(__file__).resolve().parent.parent / "data_cards" / "tiny-clip.md"
+CARD = ROOT / "data_cards" / "tiny-clip.md"
 
 
 def test_the_shipped_weights_are_at_most_ten_megabytes() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
 from curate.engine import run
 from curate.engine.explain import explain
@@ -27,7 +28,7 @@ from pipelines.materials.openclipart import (
 )
 from pipelines.materials.packages import MaterialUnavailableError
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "openclipart.yaml"
+RECIPE = ROOT / "recipes" / "openclipart.yaml"
 FLOATS_DECIDE = ("duplicate_images", "clip_score")
 """Steps whose counts may differ by a few rows between kinds of processor; all others are exact."""
 

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from conftest import Workplace
+from conftest import ROOT, Workplace
 
 from pipelines.materials.packages import MaterialUnavailableError, cache_folder
 from pipelines.materials.plain_texts import prepare
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "plain-texts.yaml"
+RECIPE = ROOT / "recipes" / "plain-texts.yaml"
 
 
 @pytest.mark.slow

@@ -7,25 +7,7 @@ import json
 from typing import Any
 
 from conftest import Workplace
-
-URL = "http://example.org/page"
-
-
-def record(http: bytes, url: str = URL, kind: str = "response", **headers: str) -> bytes:
-    said = {
-        "WARC-Type": kind,
-        "WARC-Target-URI": url,
-        "WARC-Date": "2024-01-02T03:04:05Z",
-        "WARC-Record-ID": "<urn:uuid:00000000-0000-0000-0000-000000000001>",
-        "Content-Type": "application/http; msgtype=response" if kind == "response" else "application/json",
-        **headers,
-        "Content-Length": str(len(http)),
-    }
-    return b"WARC/1.0\r\n" + b"".join(f"{k}: {v}\r\n".encode() for k, v in said.items()) + b"\r\n" + http + b"\r\n\r\n"
-
-
-def http(body: bytes, status: str = "200 OK", kind: str = "text/html; charset=utf-8", *more: str) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Type: {kind}", *more, "", ""]).encode() + body
+from warcs import URL, answer, record
 
 
 def wat(links: Any, base: str = "") -> bytes:
@@ -46,10 +28,10 @@ def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workpla
     )
     full = f"<html><head><title>Harbour</title></head><body><main>{words * 3}</main></body></html>".encode()
     for name in ("a", "b"):
-        records = [record(http(full + bytes(name, "ascii")), url=f"{URL}/{name}{n}") for n in range(4)]
-        records.append(record(http(b"", "500 Oops"), url=f"{URL}/{name}-gone"))  # an answer, but no page
+        records = [record(answer(full + bytes(name, "ascii")), url=f"{URL}/{name}{n}") for n in range(4)]
+        records.append(record(answer(b"", "500 Oops"), url=f"{URL}/{name}-gone"))  # an answer, but no page
         records.append(
-            record(http(b"nothing", "200 OK", "text/html", "Content-Encoding: gzip"), url=f"{URL}/{name}-odd")
+            record(answer(b"nothing", "200 OK", "text/html", "Content-Encoding: gzip"), url=f"{URL}/{name}-odd")
         )
         (place.src / f"{name}.warc.gz").write_bytes(b"".join(map(gzip.compress, records)))
     (place.src / "c.warc.gz").write_bytes(b"\x1f\x8bbroken" * 9)
@@ -65,7 +47,9 @@ def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workpla
 def test_a_page_of_an_archive_whose_server_opted_out_is_dropped_by_name(place: Workplace) -> None:
     page = b"<html><body><p>The harbour was quiet in the morning.</p></body></html>"
     notices = ("X-Robots-Tag: noai", "TDM-Reservation: 1", "X-Robots-Tag: otherbot: noai", "Server: x")
-    records = [record(http(page, "200 OK", "text/html", notice), url=f"{URL}/{n}") for n, notice in enumerate(notices)]
+    records = [
+        record(answer(page, "200 OK", "text/html", notice), url=f"{URL}/{n}") for n, notice in enumerate(notices)
+    ]
     (place.src / "a.warc").write_bytes(b"".join(records))
     steps = [{"op": "page_opt_out", "keep": {"page_opt_out": {"is": None}}}, {"op": "html_document"}]
     source = {"type": "warc", "path": str(place.src / "a.warc")}

@@ -4,9 +4,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from curate.ops.safety.pii import mask_pii, pii
 from curate.text.personal_data import KINDS, findings
@@ -84,7 +84,7 @@ MARK = re.compile(r"\{\{(\w+):(.*?)\}\}(?!\})")
 
 def sentences() -> Iterator[tuple[str, set[tuple[str, str, int]]]]:
     """Each sentence without its marks, and what they mark: kind, the letters and digits of it, and where it begins."""
-    for line in (Path(__file__).parent / "pii_sentences.txt").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "tests" / "pii_sentences.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         text, at, marked = "", 0, set()
