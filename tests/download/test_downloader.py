@@ -6,40 +6,15 @@ import asyncio
 import gzip
 import hashlib
 import itertools
-import socket
-import ssl
-import time
 import tracemalloc
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
+from fetching import fetch, settings
 from hostile import JPEG, Site, cut_off, endless, hang, hang_up, head, late, nonsense, onward, picture, trickle
 from pydantic import ValidationError
 
-from curate.download import Downloader, DownloadSettings, Fetched, sniff
-from curate.download.guard import AddressGuard, PrivateAddressError
-from curate.download.transport import backoff_s, seconds_to_wait
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    server = Site()
-    yield server
-    server.close()
-
-
-def settings(**knobs: Any) -> DownloadSettings:
-    usual = {"allow_private": ("127.0.0.1",), "timeout_s": 5, "retries": 0, "backoff_s": 0.01}
-    return DownloadSettings.model_validate(usual | knobs)
-
-
-def fetch(*urls: str | None, **knobs: Any) -> list[Fetched]:
-    with Downloader(settings(**knobs)) as downloader:
-        return list(downloader.fetch((f"{number:032x}", url) for number, url in enumerate(urls)))
+from curate.download import Downloader, DownloadSettings, sniff
 
 
 def test_the_bytes_kept_are_the_servers_and_are_named_by_their_content(site: Site) -> None:
@@ -88,98 +63,6 @@ def test_a_server_that_misbehaves_fails_its_row_by_name_and_no_other(site: Site,
     assert before.body == after.body == JPEG
 
 
-@pytest.mark.parametrize(
-    ("url", "error"),
-    [
-        (None, "bad_url"),
-        ("", "bad_url"),
-        ("http://", "bad_url"),
-        ("/only/a/path", "bad_url"),
-        ("http://host:port/", "bad_url"),
-        ("http://[::1", "bad_url"),
-        ("http://example.org/" + "a" * 20_000, "bad_url"),
-        ("http://\ud800.example/", "bad_url"),
-        ("file:///etc/passwd", "forbidden_scheme"),
-        ("FTP://example.org/a.jpg", "forbidden_scheme"),
-        ("data:image/png;base64,AAAA", "forbidden_scheme"),
-    ],
-)
-def test_what_is_no_web_address_is_named_and_never_tried(url: str | None, error: str) -> None:
-    (row,) = fetch(url)
-    assert (row.error, row.attempts, row.url) == (error, 0, url)
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "192.168.1.1", "172.16.0.1",
-     "169.254.169.254", "100.64.0.1", "224.0.0.1", "240.0.0.1", "[fe80::1]", "[fc00::1]", "[2002:7f00:1::]",
-     "[64:ff9b::7f00:1]", "[::7f00:1]"],
-)  # fmt: skip
-def test_a_private_address_is_refused_however_it_is_written(site: Site, host: str) -> None:
-    (row,) = fetch(f"http://{host}:{site.port}/ok", allow_private=())
-    assert (row.error, site.connections) == ("private_address", 0)
-
-
-@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1"])
-def test_an_address_in_disguise_reaches_nobody(site: Site, host: str) -> None:
-    (row,) = fetch(f"http://{host}:{site.port}/ok", allow_private=())
-    assert row.error in ("private_address", "bad_url", "dns")
-    assert site.connections == 0
-
-
-def test_the_address_that_is_connected_to_is_checked_whatever_a_name_resolved_to_before() -> None:
-    guard = AddressGuard(["10.1.0.0/16"])
-    for address in ("127.0.0.1", "10.2.0.1", "::1", "::ffff:10.2.0.1", "fe80::1%lo"):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with pytest.raises(PrivateAddressError):
-            guard.socket((family, socket.SOCK_STREAM, 0, "", (address, 80)))
-    for address in ("93.184.216.34", "10.1.2.3", "::ffff:10.1.2.3", "2606:2800:220:1::1"):
-        guard.check(address)
-
-
-def test_a_private_host_is_fetched_only_where_the_recipe_names_it(site: Site) -> None:
-    by_name, by_number = f"http://localhost:{site.port}/ok", site.url()
-    assert [row.error for row in fetch(by_name, by_number, allow_private=("LocalHost",))] == [None, "private_address"]
-    assert [row.error for row in fetch(by_name, by_number, allow_private=("127.0.0.0/8",))] == [None, None]
-
-
-def test_a_closed_port_a_full_port_and_an_unknown_name_are_named(site: Site) -> None:
-    with socket.socket() as closed, socket.socket() as full:
-        for sock in (closed, full):
-            sock.bind(("127.0.0.1", 0))
-        full.listen(0)
-        crowd = [socket.socket() for _ in range(4)]
-        for one in crowd:
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-        urls = [f"http://127.0.0.1:{sock.getsockname()[1]}/" for sock in (closed, full)]
-        rows = fetch(*urls, "http://no-such-name.invalid/", connect_timeout_s=1)
-        for one in crowd:
-            one.close()
-    assert [row.error for row in rows] == ["connection_refused", "connect_timeout", "dns"]
-
-
-def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
-    secure = Site(tls=tls)
-    (row,) = fetch(secure.url())
-    secure.close()
-    assert (row.error, row.attempts, secure.requests) == ("tls", 1, [])
-
-
-def test_a_certificate_that_the_system_vouches_for_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    secure = Site(tls=tls)
-    rows = fetch(*[secure.url()] * 20, per_host=2)
-    secure.close()
-    assert [row.error for row in rows] == [None] * 20
-    assert secure.connections <= 2
-
-
 def test_redirects_are_followed_up_to_the_limit(site: Site) -> None:
     site.pages["/onward"] = onward
     near, far = fetch(site.url("/onward?2"), site.url("/onward?3"), max_redirects=3)
@@ -210,17 +93,6 @@ def test_a_hanging_row_holds_up_no_other_and_memory_stays_flat_meanwhile(site: S
     assert peak < 30_000_000
     served = [at for at, path, _ in site.requests if path.startswith("/big")]
     assert max(served) - min(served) < 2.5
-
-
-def test_a_slow_host_is_spared_and_does_not_keep_the_others_waiting(site: Site) -> None:
-    slow = Site("127.0.0.2")
-    slow.pages["/late"] = late
-    rows = [slow.url("/late?0.1")] * 40 + [site.url()] * 200
-    found = fetch(*rows, allow_private=("127.0.0.0/8",), per_host=2, concurrency=8)
-    slow.close()
-    assert all(row.status == "success" for row in found)
-    assert slow.most_at_once == 2 >= site.most_at_once
-    assert max(at for at, _, _ in site.requests) < slow.requests[-1][0]
 
 
 def test_many_large_bodies_at_once_all_come_and_take_turns_in_memory(site: Site) -> None:
@@ -255,15 +127,6 @@ def test_a_connection_that_the_server_closed_meanwhile_costs_no_row(site: Site) 
     assert [row.error for row in rows] == [None] * 50
 
 
-def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Site()
-    for name in ("http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, other.url(""))
-    (row,) = fetch(site.url())
-    other.close()
-    assert (row.error, other.connections) == (None, 0)
-
-
 def test_connections_are_reused_from_row_to_row_and_from_shard_to_shard(site: Site) -> None:
     with Downloader(settings(per_host=4)) as downloader:
         for _ in range(3):
@@ -288,97 +151,6 @@ def test_a_fetch_left_unfinished_does_not_disturb_the_next(site: Site) -> None:
         assert [row.key for row in downloader.fetch([("c", site.url())])] == ["c"]
         with pytest.raises(ValueError, match="later call"):
             next(left)
-
-
-def test_what_may_pass_is_tried_again_and_what_may_not_is_not(site: Site) -> None:
-    tries: Counter[str] = Counter()
-
-    async def recovers(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
-        tries[path] += 1
-        writer.write(head("503 Busy", 0) if tries[path] < 3 else head("200 OK", len(JPEG)) + JPEG)
-
-    site.pages |= {"/recovers": recovers, "/busy": ("500 Oh", (), b""), "/gone": ("404 No", (), b"")}
-    rows = fetch(site.url("/recovers"), site.url("/busy"), site.url("/gone"), retries=2)
-    assert [(row.error, row.attempts) for row in rows] == [(None, 3), ("http_500", 3), ("http_404", 1)]
-
-
-def test_retry_after_quiets_the_whole_host_and_is_not_waited_for_beyond_the_bound(site: Site) -> None:
-    tries: Counter[str] = Counter()
-
-    async def busy_once(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
-        tries[path] += 1
-        again = head("429 Slow Down", 0, "Retry-After: 1")
-        writer.write(again if tries[path] == 1 else head("200 OK", len(JPEG)) + JPEG)
-
-    site.pages |= {"/once": busy_once, "/never": ("503 Down", ("Retry-After: 86400",), b"")}
-    rows = fetch(site.url("/once"), site.url(), retries=1, per_host=1)
-    (first, *later) = [at for at, _, _ in site.requests]
-    assert [row.error for row in rows] == [None, None]
-    assert min(later) - first >= 0.99
-    (row,) = fetch(site.url("/never"), retries=3, retry_after_max_s=0.1)
-    assert (row.error, row.attempts) == ("http_503", 1)
-
-
-def test_a_host_that_is_down_costs_a_few_timeouts_and_not_one_a_row(site: Site) -> None:
-    dead = Site("127.0.0.2")
-    dead.pages["/hang"] = hang
-    urls = [dead.url("/hang")] * 200 + [site.url()] * 20
-    start = time.monotonic()
-    rows = fetch(*urls, allow_private=("127.0.0.0/8",), timeout_s=0.3, per_host=4, host_failures=8, retries=1)
-    spent_s = time.monotonic() - start
-    dead.close()
-    assert spent_s < 15  # a timeout for each row, four at a time
-    assert len(dead.requests) <= 12
-    assert {row.error for row in rows[:200]} == {"timeout", "host_down"}
-    assert all(row.status == "success" for row in rows[200:])
-
-
-def test_waits_between_tries_grow_and_depend_on_the_url_alone() -> None:
-    waits = [backoff_s("http://a/", attempt, 1.0) for attempt in (1, 2, 3)]
-    assert waits == [backoff_s("http://a/", attempt, 1.0) for attempt in (1, 2, 3)]
-    assert all(0.5 * 2**n <= wait < 2**n for n, wait in enumerate(waits))
-    assert backoff_s("http://b/", 1, 1.0) != waits[0]
-    assert seconds_to_wait("7") == 7.0
-    assert seconds_to_wait("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert seconds_to_wait("soon") is seconds_to_wait(None) is None
-
-
-@pytest.mark.parametrize(("value", "refused"), [("1", True), (" 1 ", True), ("0", False), ("yes", False)])
-def test_a_file_whose_owner_reserves_text_and_data_mining_is_not_taken(site: Site, value: str, refused: bool) -> None:
-    site.pages["/reserved"] = ("200 OK", (f"TDM-Reservation: {value}", "tdm-policy: https://a.org/p.json"), JPEG)
-    (row,) = fetch(site.url("/reserved"))
-    assert (row.error, row.body is None) == (("opt_out", True) if refused else (None, False))
-    (asked,) = fetch(site.url("/reserved"), respect_opt_out=("noai",))
-    assert asked.status == "success"
-
-
-@pytest.mark.parametrize(
-    ("value", "refused"),
-    [
-        ("noai", True),
-        ("nofollow, NoImageAI", True),
-        ("curate-mm: noindex", True),
-        ("*: noai", True),
-        ("otherbot: noai", False),
-        ("nofollow", False),
-        ("unavailable_after: 25 Jun 2010 15:00:00 PST", False),
-        ("noai, unavailable_after: 25 Jun 2010 15:00:00 PST", True),
-        ("none", True),
-    ],
-)
-def test_an_opt_out_header_is_honoured_when_it_is_meant_for_us(site: Site, value: str, refused: bool) -> None:
-    site.pages["/tagged"] = ("200 OK", (f"X-Robots-Tag: {value}",), JPEG)
-    (row,) = fetch(site.url("/tagged"))
-    (asked,) = fetch(site.url("/tagged"), respect_opt_out=())
-    assert (row.error, row.body is None) == (("opt_out", True) if refused else (None, False))
-    assert asked.status == "success"
-
-
-def test_the_user_agent_says_who_we_are(site: Site) -> None:
-    fetch(site.url(), user_agent="pictures-for-science/2 (+https://example.org/bot)")
-    fetch(site.url())
-    assert "User-Agent: pictures-for-science/2 (+https://example.org/bot)\r\n" in site.requests[0][2]
-    assert "User-Agent: curate-mm/" in site.requests[1][2]
 
 
 def test_the_rows_are_read_only_a_window_ahead(site: Site) -> None:

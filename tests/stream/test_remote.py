@@ -1,13 +1,10 @@
-"""Datasets in object storage: the same batches as from a local disk, whatever the network does; the host's cache."""
+"""Datasets in object storage: the same batches as from a local disk, whatever the network does."""
 
 from __future__ import annotations
 
-import gc
 import itertools
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from storage import KEY, SECRET, Proxy, free_port, http_server, proxy, s3_server
+from batches import batches
+from storage import Proxy, free_port, http_server, proxy
 from torch.utils.data import DataLoader
-from train_samples import dataset, mixture
+from train_samples import dataset
 
 from curate import mix
 from curate.mix.count_tokens import add_text_tokens
@@ -34,56 +32,11 @@ from curate.shards import (
     remote,
     verify_shard,
 )
-from curate.stream.reading import DatasetReader, ShardReaderCache
 from curate.stream.resize import Fit
 from curate.stream.stream import ReadOptions, Stream, StreamError
 from pipelines.cli.main import main
 
 pytest.importorskip("s3fs")
-QUICK = remote.Patience(attempts=7, first_s=0.02)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proxy]]:
-    root = tmp_path_factory.mktemp("s3")
-    (root / "bucket").mkdir()
-    mixture(root / "bucket")
-    with s3_server(root) as port, proxy(port) as before:
-        yield root / "bucket", before
-
-
-@pytest.fixture
-def store(served: tuple[Path, Proxy], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Proxy]:
-    import s3fs
-
-    local, before = served
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", before.url)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # our own tries are what is tested
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    monkeypatch.setattr(remote.Patience.__init__, "__defaults__", (QUICK.attempts, QUICK.first_s, QUICK.longest_s))
-    before.fault, before.asked = lambda number, path: "", []
-    return local, before
-
-
-@pytest.fixture
-def attached(store: tuple[Path, Proxy], tmp_path: Path) -> Path:
-    """A manifest whose two datasets lie in S3."""
-    for name in ("many", "few"):
-        attach(f"s3://bucket/{name}", tmp_path / name)
-    mix.build([(tmp_path / "many", 3.0), (tmp_path / "few", 1.0)], 7, tmp_path / "mixture.json")
-    store[1].asked.clear()
-    return tmp_path / "mixture.json"
-
-
-def batches(manifest: Path, reading: ReadOptions | None = None, count: int = 4) -> list[tuple[str, ...]]:
-    stream = Stream(manifest, 16, Fit(16), reading=reading)
-    try:
-        return [batch.uids for batch in itertools.islice(stream, count)]
-    finally:
-        stream.close()
 
 
 def test_a_dataset_in_s3_gives_the_batches_of_a_local_one(store: tuple[Path, Proxy], attached: Path) -> None:
@@ -227,13 +180,6 @@ def test_a_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple
             serving.result()
 
 
-@pytest.fixture
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The host's cache, of this test alone."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "curate" / "datasets"
-
-
 def test_a_mixture_names_datasets_in_s3_by_their_urls(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,112 +293,3 @@ def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
         ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"
     ):  # a library that is not there
         fetch_dataset_json("oci://a")
-
-
-def test_many_that_want_a_dataset_at_once_fetch_it_once(
-    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
-) -> None:
-    with ThreadPoolExecutor(6) as pool:
-        folders = set(pool.map(lambda _: attach_cached("s3://bucket/many"), range(6)))
-    assert len(folders) == 1
-    got = [name for name, ranged, _ in store[1].asked if name.startswith("GET") and name.endswith(".arrow")]
-    assert len(got) == 2
-
-
-@pytest.fixture
-def in_six(store: tuple[Path, Proxy], tmp_path: Path) -> Iterator[Path]:
-    """A manifest of one dataset in S3, in six shards of ten samples that are read one after another."""
-    folder = dataset(store[0] / f"six{time.time_ns()}", 60, seed=9, shards=6)
-    attach(f"s3://bucket/{folder.name}", tmp_path / "six")
-    spec = validate({"seed": 7, "open_shards": 1, "sources": [{"path": "six"}]}, mix.MixtureSpec, "spec.yaml")
-    mix.compose(spec, tmp_path, tmp_path / "six.json")
-    yield tmp_path / "six.json"
-    shutil.rmtree(folder)
-
-
-def until(met: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    give_up = time.monotonic() + 60
-    while not met() and time.monotonic() < give_up:
-        time.sleep(0.005)
-    assert met()
-
-
-def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_batches(
-    store: tuple[Path, Proxy], in_six: Path
-) -> None:
-    cache = ShardCache(in_six.parent / "cache", 1 << 30)
-    stream = Stream(in_six, 4, reading=ReadOptions(cache=cache.folder))
-    given = [next(stream).uids]
-    until(lambda: len(list(cache.folder.glob("*.tar"))) == 6)
-    store[1].asked.clear()
-    given += [next(stream).uids for _ in range(14)]
-    stream.close()
-    assert store[1].asked == []
-    alone = Stream(in_six, 4)
-    assert [next(alone).uids for _ in range(15)] == given
-    alone.close()
-
-
-def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tuple[Path, Proxy], in_six: Path) -> None:
-    alone = Stream(in_six, 4)
-    expected = [next(alone).uids for _ in range(15)]
-    alone.close()
-    store[1].fault = lambda number, path: ("", "503", "cut")[number % 3] if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
-    assert [next(stream).uids for _ in range(15)] == expected
-    stream.close()
-    store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "empty"))
-    with pytest.raises(StreamError, match=r"\.tar: could not be read in 7 tries"):
-        next(stream)
-    stream.close()
-
-
-def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there(
-    store: tuple[Path, Proxy], attached: Path
-) -> None:
-    cache = ShardCache(attached.parent / "cache", 0)
-    shelf = DatasetReader("few", attached.parent / "few", cache)
-    first = shelf.read_many([1, 4])
-    assert cache.used_bytes() == 0
-    cache.budget_bytes = 1 << 30
-    remote.prefetch_shard(shelf.folder, shelf.shards[0], cache, (), lambda: True)
-    store[1].asked.clear()
-    assert shelf.read_many([1, 4]) == first and store[1].asked == []
-    shelf.close()
-
-
-def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
-    cache = attached.parent / "cache"
-    for name in ("many", "few"):
-        for shard in load_dataset(attached.parent / name).shards:
-            (cache / f"{shard.sha256}.part").mkdir(parents=True)  # a file cannot be made of that name
-    stream = Stream(attached, 16, Fit(16), reading=ReadOptions(cache=cache))
-    given = [next(stream) for _ in range(4)]
-    stream.close()
-    assert [batch.uids for batch in given] == batches(store[0] / "mixture.json")
-    assert not any(batch.replaced for batch in given)
-
-
-def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
-    before = threading.active_count()
-    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
-    next(stream)
-    assert threading.active_count() > before
-    del stream
-    gc.collect()
-    until(lambda: not any(thread.name == "ahead" for thread in threading.enumerate()))
-
-
-def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
-    store: tuple[Path, Proxy], attached: Path
-) -> None:
-    cache, readers = ShardCache(attached.parent / "cache", 1 << 30), ShardReaderCache(9)
-    shelf = DatasetReader("many", attached.parent / "many", cache, readers)
-    shelf.read_many([0, 40])
-    for file in cache.folder.glob("*.tar"):
-        file.unlink()
-    readers.sweep({("many", 1)})
-    assert [readers.get("many", shard) is None for shard in range(2)] == [True, False]
-    shelf.close()
