@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from storage import free_port
 
 from curate.commit import dump_json
 from pipelines.demo.server import PortTakenError, serve
@@ -25,13 +26,6 @@ ANSWERS = {
     "/hang.png": WebAnswer("hang"),
     "/drip.png": WebAnswer("drip"),
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

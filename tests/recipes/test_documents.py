@@ -14,7 +14,7 @@ from curate.shards import ShardReader, load_dataset
 from pipelines.materials.documents import CHAPTERS, GUIDES, PAGES, PreparedDocuments, prepare
 from pipelines.materials.packages import MaterialUnavailableError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("documents")]  # one process makes what they look at
 
 WANTED_PAGES = 60
 SUBSET = {PAGES: "gimp-tool-[a-f]*.html", GUIDES: "en.pdf", CHAPTERS: "ch0[1-4]*.html"}
