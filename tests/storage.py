@@ -66,6 +66,8 @@ def rclone(root: Path, *what: str) -> Iterator[int]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.05)
+        else:
+            raise AssertionError("rclone did not come up")
         yield port
     finally:
         server.terminate()

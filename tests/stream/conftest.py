@@ -14,8 +14,9 @@ from curate import mix
 from curate.shards import attach, remote
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proxy]]:
+    """One for the whole process: s3fs keeps its connections and would go on asking where an earlier one was."""
     root = tmp_path_factory.mktemp("s3")
     (root / "bucket").mkdir()
     mixture(root / "bucket")
