@@ -38,19 +38,20 @@ def uid_of_kept(place: Workplace) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_every_command_has_an_example(done: Workplace, command: str) -> None:
+def test_help_of_every_command_has_an_example(done: Workplace, command: str) -> None:
     found = done.curate(command, "--help")
     assert found.code == 0
     if command != "train":  # the trainer's own help
         assert "Example:" in found.stdout and f"curate {command}" in found.stdout.partition("Example:")[2]
 
 
-def test_no_arguments_show_the_help_and_are_wrong_use(done: Workplace) -> None:
+def test_command_without_arguments_shows_help_and_is_wrong_use(done: Workplace) -> None:
+    """No arguments show the help and are wrong use."""
     found = done.curate()
     assert found.code == 2 and "run" in found.stdout + found.stderr
 
 
-def test_the_version_is_told(done: Workplace) -> None:
+def test_version_is_told(done: Workplace) -> None:
     from curate import __version__
 
     assert done.curate("--version").stdout == f"curate {__version__}\n"
@@ -79,7 +80,8 @@ def test_wrong_use_exits_with_2_and_says_why_on_stderr(done: Workplace, words: l
         ["mix", "{out}/dataset=much", "-o", "{out}/m.json"],
     ],
 )
-def test_what_cannot_be_done_exits_with_1_and_one_sentence(done: Workplace, words: list[str]) -> None:
+def test_command_that_cannot_be_done_exits_with_1_and_one_sentence(done: Workplace, words: list[str]) -> None:
+    """What cannot be done exits with 1 and one sentence."""
     found = done.curate(*(w.format(out=done.out) for w in words))
     assert found.code == 1 and found.stdout == "" and found.stderr.startswith("error: ")
 
@@ -116,7 +118,7 @@ def test_progress_goes_to_stderr_and_the_funnel_to_stdout(done: Workplace) -> No
         assert words in found.stdout and words not in found.stderr.replace(str(path), "").replace("ingest:", "")
 
 
-def test_the_status_shows_the_funnel_of_the_last_run(done: Workplace) -> None:
+def test_status_shows_the_funnel_of_the_last_run(done: Workplace) -> None:
     found = done.curate("status", done.out)
     assert found.code == 0 and "html_instead_of_image" in found.stdout and "pixels.top" in found.stdout
     said = done.curate("status", done.out, "--json").json
@@ -142,7 +144,7 @@ def done_explained(place: Workplace, prefix: str) -> list[dict[str, Any]]:
     return list(found.json) if found.code == 0 else []
 
 
-def test_a_dry_run_computes_nothing_and_leaves_no_dataset(place: Workplace) -> None:
+def test_dry_run_computes_nothing_and_leaves_no_dataset(place: Workplace) -> None:
     place.images(12)
     path = place.recipe(steps=[{"op": "image_size", "keep": {"width": {"min": 10}}}])
     found = place.curate("run", path, "--dry-run")
@@ -151,7 +153,8 @@ def test_a_dry_run_computes_nothing_and_leaves_no_dataset(place: Workplace) -> N
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, {}])
-def test_no_colour_is_written_where_none_is_wanted(done: Workplace, env: dict[str, str]) -> None:
+def test_colour_is_written_only_where_it_is_wanted(done: Workplace, env: dict[str, str]) -> None:
+    """No colour is written where none is wanted."""
     for words in (["status", done.out], ["run", "no-such.yaml"], ["--help"]):
         found = done.command(*words, env=env)
         assert not re.search(r"\x1b\[[0-9;]*(3[0-8]|9[0-7])m", found.stdout + found.stderr)
@@ -208,7 +211,7 @@ def test_ctrl_c_stops_ray_as_well(place: Workplace) -> None:
     assert "stopped; run the same command to go on" in err and "Traceback" not in err
 
 
-def test_a_closed_pipe_ends_quietly(done: Workplace) -> None:
+def test_closed_pipe_ends_quietly(done: Workplace) -> None:
     words = [sys.executable, "-m", "pipelines", "schema"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, bufsize=0) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -218,7 +221,7 @@ def test_a_closed_pipe_ends_quietly(done: Workplace) -> None:
     assert "Traceback" not in err and "BrokenPipe" not in err and code in (0, 1, 141)
 
 
-def test_an_op_in_a_module_where_the_command_is_given_is_found(place: Workplace) -> None:
+def test_op_in_a_module_where_the_command_is_given_is_found(place: Workplace) -> None:
     place.images(3)
     place.write_module("sleepy", SLEEPY)
     (place.root / "awake").touch()
@@ -228,7 +231,7 @@ def test_an_op_in_a_module_where_the_command_is_given_is_found(place: Workplace)
     assert found.returncode == 0, found.stderr
 
 
-def test_a_module_beside_the_recipe_is_no_traceback_when_it_is_broken(place: Workplace) -> None:
+def test_module_beside_the_recipe_is_no_traceback_when_it_is_broken(place: Workplace) -> None:
     place.images(1)
     place.write_module("torn", "def f(:\n")
     found = place.run(place.recipe(steps=[{"op": "torn:f"}]))
@@ -254,7 +257,7 @@ def test_paths_in_funnel_json_do_not_depend_on_the_machine(done: Workplace) -> N
         assert str(Path(done.root)) not in (done.out / name).read_text()
 
 
-def test_an_earlier_pool_that_is_not_read_any_more_is_named(place: Workplace) -> None:
+def test_earlier_pool_that_is_not_read_any_more_is_named(place: Workplace) -> None:
     place.images(3)
     path = place.recipe()
     assert "pool-" not in place.run(path).stderr
@@ -265,7 +268,7 @@ def test_an_earlier_pool_that_is_not_read_any_more_is_named(place: Workplace) ->
     assert found.code == 0 and f"also holds {before.name}" in found.stderr
 
 
-def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> None:
+def test_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> None:
     place.images(1)
     (place.root / "taken").write_text("")
     found = place.run(place.recipe(), "--set", f"out={place.root / 'taken'}")
@@ -273,18 +276,19 @@ def test_an_out_that_is_a_file_is_named_without_numbers(place: Workplace) -> Non
     assert f"{place.root / 'taken'}: a file lies where a folder should be" in found.stderr
 
 
-def test_what_an_op_says_of_itself_is_a_whole_sentence(done: Workplace) -> None:
+def test_op_describes_itself_in_a_whole_sentence(done: Workplace) -> None:
+    """What an op says of itself is a whole sentence."""
     said = json.loads(done.command("ops", "--json").stdout)
     assert [op["op"] for op in said if not op["summary"].endswith(".")] == []
 
 
 @pytest.mark.parametrize("weight", ["-1", "nan", "inf", "much"])
-def test_a_weight_that_is_none_is_named_with_its_dataset(done: Workplace, weight: str) -> None:
+def test_weight_that_is_none_is_named_with_its_dataset(done: Workplace, weight: str) -> None:
     found = done.command("mix", f"{done.out / 'dataset'}={weight}", "-o", done.root / "none.json")
     assert found.code == 1 and f"dataset={weight}: expected PATH=WEIGHT" in found.stderr
 
 
-def test_a_step_beyond_every_position_is_refused_in_words(done: Workplace) -> None:
+def test_step_beyond_every_position_is_refused_in_words(done: Workplace) -> None:
     manifest = done.root / "far.json"
     assert done.command("mix", done.out / "dataset", "-o", manifest).code == 0
     found = done.command("mix", "at", manifest, "--step", 10**20, "--batch", 4)
@@ -293,7 +297,8 @@ def test_a_step_beyond_every_position_is_refused_in_words(done: Workplace) -> No
     assert found.code == 1 and f"at most {2**46:,} steps" in found.stderr
 
 
-def test_what_an_earlier_version_made_is_said_to_be_of_an_earlier_version(place: Workplace) -> None:
+def test_folder_of_an_earlier_version_is_said_to_be_one(place: Workplace) -> None:
+    """What an earlier version made is said to be of an earlier version."""
     place.out.mkdir()
     (place.out / "funnel.json").write_text('{"pool": "pool-0123", "key": "4567", "columns": {}}')
     found = place.curate("explain", "ab", "--out", place.out)

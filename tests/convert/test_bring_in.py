@@ -134,7 +134,7 @@ def test_halves_of_characters_that_json_may_spell_stop_no_export(tmp_path: Path,
     assert b"a ? b." in found or to == "energon"
 
 
-def test_a_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) -> None:
+def test_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) -> None:
     entries = [{"id": n, "text": f"{n} [,] {{}} \u2028" * 50_000 * (n == 2)} for n in range(5)]
     for indent in (None, 2):
         (tmp_path / "list.json").write_text(json.dumps(entries, indent=indent))

@@ -28,9 +28,8 @@ def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_a_dataset_of_each_kind_goes_to_datasets_parquet_and_comes_back_byte_for_byte(
-    tmp_path: Path, kind: Any
-) -> None:
+def test_datasets_parquet_round_trip_of_each_kind_is_byte_for_byte(tmp_path: Path, kind: Any) -> None:
+    """A dataset of each kind goes to datasets parquet and comes back byte for byte."""
     before = made(tmp_path, kind)
     told = export(before, tmp_path / "parquet", "datasets")
     assert (told.samples, told.files) == (10, ("00000.parquet", "00001.parquet", "00002.parquet"))
@@ -41,7 +40,7 @@ def test_a_dataset_of_each_kind_goes_to_datasets_parquet_and_comes_back_byte_for
     assert not any(verify(tmp_path / "back" / s.tar) for s in load_dataset(tmp_path / "back").shards)
 
 
-def test_the_parquet_files_open_in_datasets_with_their_pictures(tmp_path: Path, kind: Any) -> None:
+def test_parquet_files_open_in_datasets_with_their_pictures(tmp_path: Path, kind: Any) -> None:
     export(made(tmp_path, kind), tmp_path / "parquet", "datasets")
     files = str(tmp_path / "parquet" / "*.parquet")
     rows = list(datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")))
@@ -56,7 +55,7 @@ def test_the_parquet_files_open_in_datasets_with_their_pictures(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_the_tars_open_in_datasets_as_they_stand(tmp_path: Path, kind: Any, streaming: bool) -> None:
+def test_tars_open_in_datasets_as_they_stand(tmp_path: Path, kind: Any, streaming: bool) -> None:
     dataset = made(tmp_path, kind)
     tars = {"train": str(dataset / "*.tar")}
     rows = datasets.load_dataset(
@@ -111,7 +110,7 @@ def test_captions_go_to_llava_with_their_images(tmp_path: Path) -> None:
         assert (answer["from"], answer["value"].encode()) == ("gpt", samples[entry["id"]]["txt"])
 
 
-def test_a_llava_conversation_comes_in_goes_through_a_dataset_and_out_again(tmp_path: Path) -> None:
+def test_llava_conversation_comes_in_goes_through_a_dataset_and_out_again(tmp_path: Path) -> None:
     turns = [("human", "<image>\nWhat is it?"), ("gpt", "A cat."), ("human", "And this?\n<image>"), ("gpt", "A dog.")]
     record = {"id": "7", "image": ["a.png", "b.png"], "conversations": [{"from": f, "value": v} for f, v in turns]}
     document = row(llava_document([json.dumps(record).encode()]))["document"]
@@ -171,7 +170,8 @@ def test_foreign_parquet_with_images_inside_becomes_documents(tmp_path: Path) ->
     assert second[0]["error"] == "not_an_image"
 
 
-def test_rows_that_only_pretend_to_be_ours_are_counted_and_write_nothing_strange(tmp_path: Path) -> None:
+def test_rows_pretending_to_be_ours_are_counted_and_write_nothing_strange(tmp_path: Path) -> None:
+    """Rows that only pretend to be ours are counted and write nothing strange."""
     uid, image = "0" * 32, {"bytes": picture(20, 20), "path": "x"}
     said = [
         {"segments": [{"type": "image", "part": "../../x.png"}]},
@@ -188,7 +188,7 @@ def test_rows_that_only_pretend_to_be_ours_are_counted_and_write_nothing_strange
     assert (back.samples, back.failed) == (1, told)
 
 
-def test_a_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
+def test_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
     tar = tarred(tmp_path / "in.tar", {
         "good.0.png": picture(20, 20), "good.json": b'{"images": ["0.png", "gone.png"], "texts": [null, null]}',
         "bad.json": b"{", "bare.0.png": picture(20, 20), "odd.json": b'{"images": [1], "texts": [2]}',
@@ -199,7 +199,8 @@ def test_a_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
     assert [s.get("part", s.get("error")) for s in json.loads(parts["json"])["segments"]] == ["0.png", "missing_part"]
 
 
-def test_what_a_format_has_no_room_for_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_content_without_room_in_a_format_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    """What a format has no room for is refused and nothing is left."""
     dataset = made(tmp_path, "interleaved", 6)
     with pytest.raises(ConvertError, match="not_a_conversation"):
         export(dataset, tmp_path / "out", "llava")
@@ -213,7 +214,7 @@ def test_what_a_format_has_no_room_for_is_refused_and_nothing_is_left(tmp_path: 
         export(dataset, tmp_path / "out", "obelics")
 
 
-def test_a_source_of_which_nothing_comes_is_refused_by_name(tmp_path: Path) -> None:
+def test_source_of_which_nothing_comes_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"no \.tar files"):
         bring_in(tmp_path, tmp_path / "out", "energon")
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "x.parquet")
@@ -228,7 +229,7 @@ def test_a_source_of_which_nothing_comes_is_refused_by_name(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+def test_export_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     dataset = made(tmp_path, "text", 3)
     (tmp_path / ".out.tmp").mkdir()
     (tmp_path / ".out.tmp" / "half.parquet").write_bytes(b"half")
@@ -236,7 +237,7 @@ def test_an_export_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     assert not (tmp_path / ".out.tmp").exists()
 
 
-def test_the_examples_in_the_docs_are_what_is_written(tmp_path: Path) -> None:
+def test_examples_in_the_docs_are_what_is_written(tmp_path: Path) -> None:
     said = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     examples = {name: json.loads(body) for name, body in re.findall(r"```json (\w+)\n(.*?)```", said, re.DOTALL)}
     assert set(examples) == set(MAKERS)

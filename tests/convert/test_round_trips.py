@@ -136,7 +136,8 @@ def test_any_conversation_comes_back_from_llava_or_is_refused_by_name(sample: di
 
 @roundly
 @given(sample=documents())
-def test_any_document_comes_back_from_obelics_with_its_paragraphs_and_images_in_order(sample: dict[str, bytes]) -> None:
+def test_obelics_round_trip_keeps_any_paragraphs_and_images_in_order(sample: dict[str, bytes]) -> None:
+    """Any document comes back from obelics with its paragraphs and images in order."""
     said = json.loads(sample["json"])
     record = through_parquet(to_obelics(said))
     again = from_obelics(record)
@@ -175,9 +176,10 @@ def bare(text: str) -> str:
 
 @roundly
 @given(sample=documents())
-def test_any_document_comes_back_from_mmc4_with_its_words_and_its_images_before_their_sentences(
+def test_mmc4_round_trip_keeps_words_and_images_before_their_sentences(
     sample: dict[str, bytes],
 ) -> None:
+    """Any document comes back from MMC4 with its words and its images before their sentences."""
     said = json.loads(sample["json"])
     try:
         record = json.loads(json.dumps(to_mmc4(said)))

@@ -63,12 +63,12 @@ def test_dead_moved_and_flaky_urls_answer_as_planted(web: DemoWeb) -> None:
     assert [get(web, "/flaky.png")[0] for _ in range(3)] == [503, 200, 200]
 
 
-def test_a_hanging_url_outlasts_a_patient_client(web: DemoWeb) -> None:
+def test_hanging_url_outlasts_a_patient_client(web: DemoWeb) -> None:
     with pytest.raises(TimeoutError):
         get(web, "/hang.png", timeout=0.7)
 
 
-def test_a_dripping_url_sends_byte_by_byte_and_does_not_end(web: DemoWeb) -> None:
+def test_dripping_url_sends_byte_by_byte_and_does_not_end(web: DemoWeb) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=3) as raw:
         raw.sendall(b"GET /drip.png HTTP/1.1\r\nHost: x\r\n\r\n")
         start, got = time.monotonic(), b""
@@ -78,12 +78,12 @@ def test_a_dripping_url_sends_byte_by_byte_and_does_not_end(web: DemoWeb) -> Non
     assert 1 <= len(body) < 10
 
 
-def test_a_taken_port_is_an_error_that_says_what_to_do(web: DemoWeb) -> None:
+def test_taken_port_is_an_error_that_says_what_to_do(web: DemoWeb) -> None:
     with pytest.raises(PortTakenError, match=f"{web.port}.*stop what uses that port"), serve(web):
         pass
 
 
-def test_the_port_is_free_again_after_the_block(web: DemoWeb) -> None:
+def test_port_is_free_again_after_the_block(web: DemoWeb) -> None:
     other = DemoWeb(web.table, web.served, {}, free_port())
     for _ in range(2):
         with serve(other):

@@ -30,7 +30,7 @@ def test_precision_and_recall_are_counted_from_labels() -> None:
     assert (score.precision, score.recall) == (0.75, 0.75)
 
 
-def test_a_row_that_an_earlier_step_ended_is_not_held_against_a_later_rule() -> None:
+def test_row_that_an_earlier_step_ended_is_not_held_against_a_later_rule() -> None:
     rows = [
         row("swapped", "image_size", "min_side.min", picture="a"),
         row("swapped", "clip_score", "clip_score.min", picture="b"),

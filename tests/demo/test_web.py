@@ -49,12 +49,13 @@ def test_every_kind_of_fault_is_planted_and_counted(web: DemoWeb) -> None:
     assert 2000 < planted.total() < 3500
 
 
-def test_no_url_stands_twice(web: DemoWeb) -> None:
+def test_url_stands_only_once(web: DemoWeb) -> None:
+    """No URL stands twice."""
     urls = [row["url"] for row in rows(web)]
     assert len(set(urls)) == len(urls)
 
 
-def test_a_swapped_caption_names_another_thing_with_another_picture(web: DemoWeb) -> None:
+def test_swapped_caption_names_another_thing_with_another_picture(web: DemoWeb) -> None:
     found = rows(web)
     pictures = {row["label"]["thing"]: row["label"]["picture"] for row in found}
     swapped = [row["label"] for row in found if row["label"]["plant"] == "swapped"]
@@ -93,7 +94,7 @@ def test_broken_files_are_broken_as_their_label_says(web: DemoWeb) -> None:
             assert (found.error, found.format) == (None, "PNG"), row["url"]
 
 
-def test_the_same_seed_makes_the_same_bytes(web: DemoWeb, tmp_path: Path) -> None:
+def test_same_seed_makes_the_same_bytes(web: DemoWeb, tmp_path: Path) -> None:
     again = build(tmp_path / "again", seed=3)
     assert file_sha256(again.table) == file_sha256(web.table)
     for path in sorted(web.served.rglob("*.*")):
@@ -107,13 +108,13 @@ def test_another_seed_plants_other_rows_and_the_machine_does_not_matter(web: Dem
     assert [page.path for page in one] != [page.path for page in other]
 
 
-def test_a_finished_web_is_not_built_again(web: DemoWeb) -> None:
+def test_finished_web_is_not_built_again(web: DemoWeb) -> None:
     before = web.table.stat().st_mtime_ns
     assert build(web.table.parent, seed=3) == web
     assert web.table.stat().st_mtime_ns == before
 
 
-def test_the_variants_of_a_thing_are_held_out_together() -> None:
+def test_variants_of_a_thing_are_held_out_together() -> None:
     assert without_tone("1f44b-1f3fd") == without_tone("1f44b") == "1f44b"
     assert has_tone("1f44b-1f3fd")
     assert not has_tone("1f3fd")

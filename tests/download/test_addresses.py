@@ -30,7 +30,8 @@ from curate.download.guard import AddressGuard, PrivateAddressError
         ("data:image/png;base64,AAAA", "forbidden_scheme"),
     ],
 )
-def test_what_is_no_web_address_is_named_and_never_tried(url: str | None, error: str) -> None:
+def test_url_that_is_no_web_address_is_named_and_never_tried(url: str | None, error: str) -> None:
+    """What is no web address is named and never tried."""
     (row,) = fetch(url)
     assert (row.error, row.attempts, row.url) == (error, 0, url)
 
@@ -41,19 +42,20 @@ def test_what_is_no_web_address_is_named_and_never_tried(url: str | None, error:
      "169.254.169.254", "100.64.0.1", "224.0.0.1", "240.0.0.1", "[fe80::1]", "[fc00::1]", "[2002:7f00:1::]",
      "[64:ff9b::7f00:1]", "[::7f00:1]"],
 )  # fmt: skip
-def test_a_private_address_is_refused_however_it_is_written(site: Site, host: str) -> None:
+def test_private_address_is_refused_however_it_is_written(site: Site, host: str) -> None:
     (row,) = fetch(f"http://{host}:{site.port}/ok", allow_private=())
     assert (row.error, site.connections) == ("private_address", 0)
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1"])
-def test_an_address_in_disguise_reaches_nobody(site: Site, host: str) -> None:
+def test_address_in_disguise_reaches_nobody(site: Site, host: str) -> None:
     (row,) = fetch(f"http://{host}:{site.port}/ok", allow_private=())
     assert row.error in ("private_address", "bad_url", "dns")
     assert site.connections == 0
 
 
-def test_the_address_that_is_connected_to_is_checked_whatever_a_name_resolved_to_before() -> None:
+def test_connected_address_is_checked_whatever_its_name_meant_before() -> None:
+    """The address that is connected to is checked whatever a name resolved to before."""
     guard = AddressGuard(["10.1.0.0/16"])
     for address in ("127.0.0.1", "10.2.0.1", "::1", "::ffff:10.2.0.1", "fe80::1%lo"):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -63,13 +65,13 @@ def test_the_address_that_is_connected_to_is_checked_whatever_a_name_resolved_to
         guard.check(address)
 
 
-def test_a_private_host_is_fetched_only_where_the_recipe_names_it(site: Site) -> None:
+def test_private_host_is_fetched_only_where_the_recipe_names_it(site: Site) -> None:
     by_name, by_number = f"http://localhost:{site.port}/ok", site.url()
     assert [row.error for row in fetch(by_name, by_number, allow_private=("LocalHost",))] == [None, "private_address"]
     assert [row.error for row in fetch(by_name, by_number, allow_private=("127.0.0.0/8",))] == [None, None]
 
 
-def test_a_closed_port_a_full_port_and_an_unknown_name_are_named(site: Site) -> None:
+def test_closed_port_a_full_port_and_an_unknown_name_are_named(site: Site) -> None:
     with socket.socket() as closed, socket.socket() as full:
         for sock in (closed, full):
             sock.bind(("127.0.0.1", 0))
@@ -85,7 +87,7 @@ def test_a_closed_port_a_full_port_and_an_unknown_name_are_named(site: Site) -> 
     assert [row.error for row in rows] == ["connection_refused", "connect_timeout", "dns"]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+def test_certificate_that_nobody_vouches_for_is_refused() -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     secure = Site(tls=tls)
@@ -94,7 +96,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     assert (row.error, row.attempts, secure.requests) == ("tls", 1, [])
 
 
-def test_a_certificate_that_the_system_vouches_for_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_that_the_system_vouches_for_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -106,7 +108,8 @@ def test_a_certificate_that_the_system_vouches_for_is_trusted(tmp_path: Path, mo
     assert secure.connections <= 2
 
 
-def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy of the environment is asked."""
     other = Site()
     for name in ("http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, other.url(""))

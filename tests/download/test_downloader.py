@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from curate.download import Downloader, DownloadSettings, sniff
 
 
-def test_the_bytes_kept_are_the_servers_and_are_named_by_their_content(site: Site) -> None:
+def test_bytes_kept_are_the_servers_and_are_named_by_their_content(site: Site) -> None:
     png = picture(kind="png")
     site.pages["/a.jpg"] = ("200 OK", ("Content-Type: image/jpeg",), png)
     (row,) = fetch(site.url("/a.jpg"))
@@ -53,7 +53,7 @@ def test_the_bytes_kept_are_the_servers_and_are_named_by_their_content(site: Sit
         (nonsense, "bad_response"),
     ],
 )
-def test_a_server_that_misbehaves_fails_its_row_by_name_and_no_other(site: Site, page: Any, error: str) -> None:
+def test_server_that_misbehaves_fails_its_row_by_name_and_no_other(site: Site, page: Any, error: str) -> None:
     site.pages["/here"] = page
     before, row, after = fetch(
         site.url(), site.url("/here"), site.url(), timeout_s=1.0 if error == "timeout" else 5.0, max_bytes=1 << 20
@@ -78,7 +78,7 @@ def test_rows_come_back_in_their_order_and_the_same_each_time(site: Site) -> Non
     assert first == second
 
 
-def test_a_hanging_row_holds_up_no_other_and_memory_stays_flat_meanwhile(site: Site) -> None:
+def test_hanging_row_holds_up_no_other_and_memory_stays_flat_meanwhile(site: Site) -> None:
     body = JPEG + bytes(200_000)
     site.pages |= {"/hang": hang, "/big": ("200 OK", (), body)}
     urls = ["/hang", *(f"/big?{n}" for n in range(400))]
@@ -103,7 +103,7 @@ def test_many_large_bodies_at_once_all_come_and_take_turns_in_memory(site: Site)
         assert all(row.error is None and row.body == body for row in rows)
 
 
-def test_a_body_in_pieces_or_packed_is_put_together(site: Site) -> None:
+def test_body_in_pieces_or_packed_is_put_together(site: Site) -> None:
     async def pieces(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 103 Early Hints\r\nX-Robots-Tag: noai\r\n\r\n")
         writer.write(head("200 OK", None, "Transfer-Encoding: chunked"))
@@ -116,7 +116,7 @@ def test_a_body_in_pieces_or_packed_is_put_together(site: Site) -> None:
     assert [row.body for row in fetch(site.url("/pieces"), site.url("/packed"))] == [JPEG, JPEG]
 
 
-def test_a_connection_that_the_server_closed_meanwhile_costs_no_row(site: Site) -> None:
+def test_connection_that_the_server_closed_meanwhile_costs_no_row(site: Site) -> None:
     async def goodbye(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(head("200 OK", len(JPEG)) + JPEG)
         await writer.drain()
@@ -143,7 +143,7 @@ def test_shards_may_be_fetched_as_one_or_one_after_the_other(site: Site) -> None
     assert together == apart == [key for shard in shards for key, _ in shard]
 
 
-def test_a_fetch_left_unfinished_does_not_disturb_the_next(site: Site) -> None:
+def test_fetch_left_unfinished_does_not_disturb_the_next(site: Site) -> None:
     site.pages["/hang"] = hang
     with Downloader(settings()) as downloader:
         left = downloader.fetch([("a", site.url()), ("b", site.url("/hang"))])
@@ -153,7 +153,7 @@ def test_a_fetch_left_unfinished_does_not_disturb_the_next(site: Site) -> None:
             next(left)
 
 
-def test_the_rows_are_read_only_a_window_ahead(site: Site) -> None:
+def test_rows_are_read_only_a_window_ahead(site: Site) -> None:
     taken = itertools.count()
     with Downloader(settings(window=20)) as downloader:
         rows = downloader.fetch((str(next(taken)), site.url()) for _ in itertools.count())
@@ -161,7 +161,7 @@ def test_the_rows_are_read_only_a_window_ahead(site: Site) -> None:
     assert next(taken) <= 121
 
 
-def test_a_fetch_says_so_when_its_downloader_is_closed(site: Site) -> None:
+def test_fetch_says_so_when_its_downloader_is_closed(site: Site) -> None:
     site.pages["/hang"] = hang
     downloader = Downloader(settings(timeout_s=60))
     rows = downloader.fetch([("a", site.url()), ("b", site.url("/hang"))])
@@ -181,7 +181,8 @@ def test_image_files_are_recognised_by_their_first_bytes(kind: str) -> None:
     assert sniff(b"<?xml version='1.0'?><!DOCTYPE html><html/>") == (None, "html_instead_of_image")
 
 
-def test_no_cookie_is_carried_from_one_row_to_another(site: Site) -> None:
+def test_cookie_is_not_carried_from_one_row_to_another(site: Site) -> None:
+    """No cookie is carried from one row to another."""
     site.pages["/cookie"] = ("200 OK", ("Set-Cookie: seen=1",), JPEG)
     fetch(site.url("/cookie"), site.url("/cookie"), per_host=1)
     assert not any("cookie:" in request.lower() for _, _, request in site.requests)

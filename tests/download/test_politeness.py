@@ -13,7 +13,7 @@ from hostile import JPEG, Site, hang, head, late
 from curate.download.transport import backoff_s, seconds_to_wait
 
 
-def test_a_slow_host_is_spared_and_does_not_keep_the_others_waiting(site: Site) -> None:
+def test_slow_host_is_spared_and_does_not_keep_the_others_waiting(site: Site) -> None:
     slow = Site("127.0.0.2")
     slow.pages["/late"] = late
     rows = [slow.url("/late?0.1")] * 40 + [site.url()] * 200
@@ -24,7 +24,8 @@ def test_a_slow_host_is_spared_and_does_not_keep_the_others_waiting(site: Site) 
     assert max(at for at, _, _ in site.requests) < slow.requests[-1][0]
 
 
-def test_what_may_pass_is_tried_again_and_what_may_not_is_not(site: Site) -> None:
+def test_failure_that_may_pass_is_tried_again_and_no_other(site: Site) -> None:
+    """What may pass is tried again and what may not is not."""
     tries: Counter[str] = Counter()
 
     async def recovers(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +37,7 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(site: Site) -> Non
     assert [(row.error, row.attempts) for row in rows] == [(None, 3), ("http_500", 3), ("http_404", 1)]
 
 
-def test_retry_after_quiets_the_whole_host_and_is_not_waited_for_beyond_the_bound(site: Site) -> None:
+def test_retry_after_quiets_whole_host_and_is_not_waited_for_beyond_bound(site: Site) -> None:
     tries: Counter[str] = Counter()
 
     async def busy_once(site: Site, path: str, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +54,7 @@ def test_retry_after_quiets_the_whole_host_and_is_not_waited_for_beyond_the_boun
     assert (row.error, row.attempts) == ("http_503", 1)
 
 
-def test_a_host_that_is_down_costs_a_few_timeouts_and_not_one_a_row(site: Site) -> None:
+def test_host_that_is_down_costs_a_few_timeouts_and_not_one_a_row(site: Site) -> None:
     dead = Site("127.0.0.2")
     dead.pages["/hang"] = hang
     urls = [dead.url("/hang")] * 200 + [site.url()] * 20
@@ -78,7 +79,7 @@ def test_waits_between_tries_grow_and_depend_on_the_url_alone() -> None:
 
 
 @pytest.mark.parametrize(("value", "refused"), [("1", True), (" 1 ", True), ("0", False), ("yes", False)])
-def test_a_file_whose_owner_reserves_text_and_data_mining_is_not_taken(site: Site, value: str, refused: bool) -> None:
+def test_file_whose_owner_reserves_text_and_data_mining_is_not_taken(site: Site, value: str, refused: bool) -> None:
     site.pages["/reserved"] = ("200 OK", (f"TDM-Reservation: {value}", "tdm-policy: https://a.org/p.json"), JPEG)
     (row,) = fetch(site.url("/reserved"))
     assert (row.error, row.body is None) == (("opt_out", True) if refused else (None, False))
@@ -100,7 +101,7 @@ def test_a_file_whose_owner_reserves_text_and_data_mining_is_not_taken(site: Sit
         ("none", True),
     ],
 )
-def test_an_opt_out_header_is_honoured_when_it_is_meant_for_us(site: Site, value: str, refused: bool) -> None:
+def test_opt_out_header_is_honoured_when_it_is_meant_for_us(site: Site, value: str, refused: bool) -> None:
     site.pages["/tagged"] = ("200 OK", (f"X-Robots-Tag: {value}",), JPEG)
     (row,) = fetch(site.url("/tagged"))
     (asked,) = fetch(site.url("/tagged"), respect_opt_out=())
@@ -108,7 +109,7 @@ def test_an_opt_out_header_is_honoured_when_it_is_meant_for_us(site: Site, value
     assert asked.status == "success"
 
 
-def test_the_user_agent_says_who_we_are(site: Site) -> None:
+def test_user_agent_says_who_we_are(site: Site) -> None:
     fetch(site.url(), user_agent="pictures-for-science/2 (+https://example.org/bot)")
     fetch(site.url())
     assert "User-Agent: pictures-for-science/2 (+https://example.org/bot)\r\n" in site.requests[0][2]

@@ -61,7 +61,7 @@ def test_each_resize_mode_gives_the_file_that_img2dataset_gives(site: Site, mode
     assert (row.ext, row.original_width, row.original_height) == ("jpg", 90, 60)
 
 
-def test_a_photograph_that_exif_turns_is_resized_upright(site: Site) -> None:
+def test_photograph_that_exif_turns_is_resized_upright(site: Site) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     site.pages["/turned"] = ("200 OK", (), noisy("jpeg", exif=exif))
@@ -87,7 +87,8 @@ def test_sixteen_bits_a_channel_keep_their_range(site: Site) -> None:
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "decode_error"),
     ],
 )
-def test_what_cannot_be_resized_is_named_and_the_rest_go_on(site: Site, body: bytes, error: str) -> None:
+def test_image_that_cannot_be_resized_is_named_and_the_rest_go_on(site: Site, body: bytes, error: str) -> None:
+    """What cannot be resized is named and the rest go on."""
     site.pages["/bad"] = ("200 OK", (), body)
     bad, good = fetch(site.url("/bad"), site.url(), resize={"size_px": 16, "max_pixels": 1_000_000})
     assert (bad.status, bad.error, bad.body, bad.sha256) == ("failed_to_resize", error, None, None)
@@ -101,7 +102,7 @@ def test_resizing_in_several_threads_leaves_the_streams_alone(site: Site, capfd:
     assert capfd.readouterr().out == "still here\n"
 
 
-def test_the_resizer_can_be_made_twice_in_one_process() -> None:
+def test_resizer_can_be_made_twice_in_one_process() -> None:
     row = Fetched("k", "u", "success", body=JPEG, ext="jpg")
     first, second = (ImageResizer(ResizeSettings.model_validate({"size_px": 8}))(row) for _ in range(2))
     assert first == second

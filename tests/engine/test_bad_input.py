@@ -72,9 +72,7 @@ HTML = ("200 OK", ("Content-Type: image/jpeg",), b"<!DOCTYPE html><html><body>pl
         (("200 OK", ("X-Robots-Tag: noai",), JPEG), "opt_out"),
     ],
 )
-def test_a_server_that_misbehaves_costs_its_row_and_is_named(
-    place: Workplace, site: Site, page: Any, error: str
-) -> None:
+def test_server_that_misbehaves_costs_its_row_and_is_named(place: Workplace, site: Site, page: Any, error: str) -> None:
     site.pages["/bad"] = page
     rows = [(site.url("/ok"), "one"), (site.url("/bad"), "two"), (site.url("/ok"), "three")]
     line = conserved(place.run(urls(place, rows)))["ingest"]
@@ -86,14 +84,15 @@ def test_a_server_that_misbehaves_costs_its_row_and_is_named(
     [("file:///etc/passwd", "forbidden_scheme"), ("nonsense", "bad_url"), ("", "missing_url"),
      ("http://10.0.0.1/a.png", "private_address"), ("http://a\ud800.example/", "bad_encoding")],
 )  # fmt: skip
-def test_a_url_that_may_not_be_fetched_costs_its_row_and_is_named(
+def test_url_that_may_not_be_fetched_costs_its_row_and_is_named(
     place: Workplace, site: Site, url: str, error: str
 ) -> None:
     rows = [(site.url("/ok"), "one"), (url, "two"), (site.url("/ok"), "three")]
     assert conserved(place.run(urls(place, rows)))["ingest"]["failed"] == {error: 1}
 
 
-def test_only_the_failed_urls_are_tried_again_and_what_came_is_taken_in(place: Workplace, site: Site) -> None:
+def test_retry_asks_only_for_failed_urls_and_takes_in_what_came(place: Workplace, site: Site) -> None:
+    """Only the failed URLs are tried again and what came is taken in."""
     rows = [(site.url(f"/{n}"), f"caption {n}") for n in range(6)]
     site.pages |= {f"/{n}": ("200 OK", (), JPEG) if n < 3 else ("404 Not Found", (), b"") for n in range(6)}
     path = urls(place, rows, steps=[{"op": "image_size"}], shard_samples=4)
@@ -110,7 +109,7 @@ def test_only_the_failed_urls_are_tried_again_and_what_came_is_taken_in(place: W
     assert told[rows[0][0]] == ("kept", 1) and told[rows[4][0]] == ("kept", 2) and told[rows[5][0]] == ("failed", 2)
 
 
-def test_a_run_that_gave_up_is_mended_by_a_setting_and_a_retry(place: Workplace, site: Site) -> None:
+def test_run_that_gave_up_is_mended_by_a_setting_and_a_retry(place: Workplace, site: Site) -> None:
     path = urls(place, [(site.url("/ok"), "one"), ("ftp://x/a.png", "two")], download={})
     found = place.run(path)
     assert found.code == 1 and "private_address" in found.stderr and "curate retry" in found.stderr
@@ -122,7 +121,7 @@ def test_a_run_that_gave_up_is_mended_by_a_setting_and_a_retry(place: Workplace,
     assert nothing.code == 0 and nothing.stdout.startswith("nothing to try again"), nothing.stdout
 
 
-def test_a_run_whose_failures_pass_the_limit_stops_and_says_what_to_do(place: Workplace, site: Site) -> None:
+def test_run_whose_failures_pass_the_limit_stops_and_says_what_to_do(place: Workplace, site: Site) -> None:
     pages = {"/gone": ("404 Not Found", (), b""), "/html": HTML, "/loop": ("302 Found", ("Location: /loop",), b"")}
     site.pages |= pages
     counts = {"/ok": 4, "/gone": 3, "/html": 2, "/loop": 1}
@@ -162,7 +161,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
-def test_a_broken_image_costs_its_row_and_is_named(place: Workplace, name: str) -> None:
+def test_broken_image_costs_its_row_and_is_named(place: Workplace, name: str) -> None:
     place.images(4)
     data, error = BROKEN[name]
     (place.src / f"{name}.png").write_bytes(data)
@@ -209,7 +208,7 @@ CAPTIONS = {
 
 
 @pytest.mark.parametrize("name", sorted(CAPTIONS))
-def test_a_strange_caption_is_carried_as_it_is_or_dropped_by_a_named_rule(place: Workplace, name: str) -> None:
+def test_strange_caption_is_carried_as_it_is_or_dropped_by_a_named_rule(place: Workplace, name: str) -> None:
     place.images(1)
     text = CAPTIONS[name]
     (place.root / "captions.jsonl").write_text(json.dumps({"image": "00000.png", "text": text}))
@@ -229,7 +228,7 @@ def test_a_strange_caption_is_carried_as_it_is_or_dropped_by_a_named_rule(place:
     assert shown.code == 0 and not set("\0\x01\x1b\x7f\u202e") & set(shown.stdout)
 
 
-def test_a_table_with_broken_rows_loses_none_of_them(place: Workplace, site: Site) -> None:
+def test_table_with_broken_rows_loses_none_of_them(place: Workplace, site: Site) -> None:
     good = f"{site.url('/ok')},fine"
     table = f'url,text\n{good} 1\nonly one field\n{good} 2\na,b,c\n{site.url("/ok")},"open\n{good} 3\n'
     (place.root / "t.csv").write_bytes(table.encode() + f"{site.url('/ok')},caf\xe9\n".encode("latin-1"))
@@ -239,7 +238,7 @@ def test_a_table_with_broken_rows_loses_none_of_them(place: Workplace, site: Sit
     assert (line["in"], line["kept"], line["failed"]) == (7, 3, {"bad_row": 3, "bad_encoding": 1})
 
 
-def test_a_truncated_and_a_corrupt_tar_lose_only_what_is_broken(place: Workplace) -> None:
+def test_truncated_and_a_corrupt_tar_lose_only_what_is_broken(place: Workplace) -> None:
     for name in ("cut.tar", "bad.tar", "good.tar"):
         with tarfile.open(place.root / name, "w") as tar:
             for n in range(4):
@@ -281,7 +280,7 @@ STEPS = [{"op": "image_size"}, {"op": "text_basic", "keep": {"words": {"min": 1}
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 @pytest.mark.parametrize("mebibytes", [1, 4, 6])
-def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(place: Workplace, mebibytes: int) -> None:
+def test_full_disk_stops_the_run_and_with_room_it_goes_on(place: Workplace, mebibytes: int) -> None:
     big_images(place, 30)
     disk = small_disk(place, mebibytes)
     if disk is None:
@@ -301,7 +300,7 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(place: Workplace, me
         subprocess.run(["umount", str(disk)], check=False)
 
 
-def test_a_file_that_may_not_grow_stops_the_run_and_with_room_it_goes_on(place: Workplace) -> None:
+def test_file_that_may_not_grow_stops_the_run_and_with_room_it_goes_on(place: Workplace) -> None:
     big_images(place, 12)
     place.run(place.recipe(steps=STEPS))
     expected = place.published()
@@ -317,7 +316,7 @@ def test_a_file_that_may_not_grow_stops_the_run_and_with_room_it_goes_on(place: 
     assert place.published() == expected
 
 
-def test_a_pool_that_was_damaged_is_found_by_verify(place: Workplace) -> None:
+def test_pool_that_was_damaged_is_found_by_verify(place: Workplace) -> None:
     place.images(5)
     place.run(place.recipe())
     assert place.curate("verify", place.dataset).code == 0
@@ -330,7 +329,7 @@ def test_a_pool_that_was_damaged_is_found_by_verify(place: Workplace) -> None:
     assert found.code == 1 and "00000.tar" in found.stderr
 
 
-def test_an_out_that_is_a_pattern_is_refused(place: Workplace) -> None:
+def test_out_that_is_a_pattern_is_refused(place: Workplace) -> None:
     place.images(1)
     found = place.run(place.recipe(out=str(place.root / "run[1]")))
     assert found.code == 1 and "run[1] is a pattern" in found.stderr

@@ -105,7 +105,7 @@ def pages(place: Workplace, bodies: list[str]) -> dict[str, Any]:
     return {"kind": "interleaved", "source": source, "download": download}
 
 
-def test_an_op_used_twice_is_right_whatever_a_rule_between_drops(own: Workplace) -> None:
+def test_op_used_twice_is_right_whatever_a_rule_between_drops(own: Workplace) -> None:
     own.images(20)
     steps = [
         {"op": "image_size", "keep": {"width": {"min": 20}}},
@@ -145,7 +145,7 @@ def test_columns_have_no_names_of_the_engine_s_own(own: Workplace) -> None:
     errors(own.run(recipe), ["'error'", "name"])
 
 
-def test_a_published_column_never_takes_the_place_of_what_a_row_says_of_its_file(own: Workplace) -> None:
+def test_published_column_never_takes_place_of_what_a_row_says_of_its_file(own: Workplace) -> None:
     own.images(3)
     recipe = own.recipe(steps=[{"op": "own_ops:sized"}], publish={"columns": ["nbytes"]})
     errors(own.run(recipe), ["'nbytes'", "name"])
@@ -158,7 +158,7 @@ def test_content_of_another_type_is_refused_with_the_way_out(own: Workplace) -> 
     errors(own.run(own.recipe(kind="ocr", source=source, steps=steps)), ["'words'", "name:"])
 
 
-def test_a_retry_after_a_group_op_fetches_only_what_lacks(own: Workplace) -> None:
+def test_retry_after_a_group_op_fetches_only_what_lacks(own: Workplace) -> None:
     with pictures(own.png(9, 9)) as (base, site):
         how = pages(own, [f"words\n!{base}/a\n!{base}/late", f"words\n!{base}/b"])
         steps = [{"op": "own_ops:lines"}, {"op": "own_ops:most_links"}, {"op": "own_ops:shortened"},
@@ -204,7 +204,8 @@ def answer(request: Any, own: Workplace) -> None:
     request.wfile.write(body)
 
 
-def test_after_a_retry_no_earlier_recipe_s_columns_tell_of_what_was_absent(own: Workplace) -> None:
+def test_retry_leaves_no_earlier_columns_telling_of_what_was_absent(own: Workplace) -> None:
+    """After a retry no earlier recipe's columns tell of what was absent."""
     with pictures(own.png(9, 9)) as (base, site):
         how = pages(own, [f"words\n!{base}/a\n!{base}/late"])
 
@@ -226,7 +227,7 @@ def test_after_a_retry_no_earlier_recipe_s_columns_tell_of_what_was_absent(own: 
         assert json.loads(parts["json"])["found_bytes"] == 2 * len(own.png(9, 9))
 
 
-def test_a_file_whose_name_is_not_utf_8_is_a_failed_row(own: Workplace) -> None:
+def test_file_whose_name_is_not_utf_8_is_a_failed_row(own: Workplace) -> None:
     own.src.mkdir(exist_ok=True)
     (own.src / "page.png").write_bytes(own.png(9, 9))
     Path(os.fsdecode(os.fsencode(own.src) + b"/caf\xe9.png")).write_bytes(own.png(8, 8))
@@ -235,7 +236,7 @@ def test_a_file_whose_name_is_not_utf_8_is_a_failed_row(own: Workplace) -> None:
     assert found.steps["ingest"]["failed"] == {"bad_encoding": 1}
 
 
-def test_a_changed_file_behind_a_link_makes_another_pool(own: Workplace) -> None:
+def test_changed_file_behind_a_link_makes_another_pool(own: Workplace) -> None:
     def pool(width: int) -> str:
         (own.root / "real").mkdir(exist_ok=True)
         (own.root / "real" / "page.png").write_bytes(own.png(width, 9))
@@ -251,7 +252,8 @@ def test_a_changed_file_behind_a_link_makes_another_pool(own: Workplace) -> None
     assert pool(9) != pool(30)
 
 
-def test_what_a_run_makes_is_no_part_of_the_folder_that_records_name(own: Workplace) -> None:
+def test_run_output_is_no_part_of_the_folder_that_records_name(own: Workplace) -> None:
+    """What a run makes is no part of the folder that records name."""
     (own.root / "ready.jsonl").write_text(json.dumps({"texts": ["a"], "images": [None]}) + "\n")
     source = {"type": "records", "path": str(own.root / "ready.jsonl"), "columns": ["images", "texts"]}
     steps = [{"op": "obelics_document"}]
@@ -291,26 +293,28 @@ def odd(place: Workplace) -> Workplace:
     return place
 
 
-def test_a_value_that_is_no_utf_8_fails_its_row_and_no_other(odd: Workplace) -> None:
+def test_value_that_is_no_utf_8_fails_its_row_and_no_other(odd: Workplace) -> None:
     found = odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=[{"op": "own_ops:odd"}]))
     assert found.steps["odd"]["failed"] == {"bad_encoding": 1} and found.steps["odd"]["kept"] == 8
 
 
-def test_what_an_op_says_of_a_failure_is_kept_as_far_as_it_can_be_read(odd: Workplace) -> None:
+def test_failure_text_of_an_op_is_kept_as_far_as_it_can_be_read(odd: Workplace) -> None:
+    """What an op says of a failure is kept as far as it can be read."""
     steps = [{"op": "own_ops:sworn"}]
     found = odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=steps, limits={"failed": 1}))
     assert found.steps["sworn"]["failed"] == {"value_error": 9}
     assert all(0 < len(row["value"]) <= 2000 for row in odd.explained()[:3])
 
 
-def test_what_is_told_of_a_sample_fits_a_screen_whatever_its_columns_hold(odd: Workplace) -> None:
+def test_explain_fits_a_screen_whatever_the_columns_hold(odd: Workplace) -> None:
+    """What is told of a sample fits a screen whatever its columns hold."""
     steps = [{"op": "own_ops:many", "keep": {"long": {"in": ["x"]}}}]
     assert odd.run(odd.recipe(kind="text", source=texts(odd, 9), steps=steps)).code == 0
     said = odd.curate("explain", odd.explained()[0]["uid"], "--out", odd.out, "--json").stdout
     assert len(said) < 20_000
 
 
-def test_a_long_document_is_told_of(own: Workplace) -> None:
+def test_long_document_is_told_of(own: Workplace) -> None:
     steps = [{"op": "own_ops:lines"}]
     recipe = own.recipe(steps=steps, **pages(own, ["\n".join(f"line {n}" for n in range(40))]))
     assert own.run(recipe).code == 0
@@ -319,7 +323,7 @@ def test_a_long_document_is_told_of(own: Workplace) -> None:
     assert columns["document"][-1] == "... 40 values"
 
 
-def test_a_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
+def test_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
     body = own.png(9, 9)
     with Image.open(io.BytesIO(body)) as image:
         image.save(own.src / "many.tif", save_all=True, append_images=[image, image])
@@ -328,7 +332,7 @@ def test_a_page_is_published_as_an_image_or_not_at_all(own: Workplace) -> None:
     assert found.code == 2 and "render_page" in found.stderr
 
 
-def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.engine.chunk.BATCH_BYTES", 1000)
     rows = [{"text": "x" * 400} for _ in range(9)]
     rows = [{"text": f"{n} {r['text']}"} for n, r in enumerate(rows)]
@@ -338,7 +342,7 @@ def test_an_op_is_given_no_more_bytes_at_once_than_fit(odd: Workplace, monkeypat
     assert odd.run(recipe).steps["held"]["kept"] == 9
 
 
-def test_a_group_op_is_given_what_the_step_before_it_wrote_whatever_came_between(own: Workplace) -> None:
+def test_group_op_is_given_what_step_before_it_wrote_whatever_came_between(own: Workplace) -> None:
     """The nearest of two, and its own values where a later step wrote the same content."""
     (own.root / "group_ops.py").write_text(
         OWN
@@ -380,12 +384,14 @@ def longer(texts):
     assert all(text.endswith("INDEED") for text in again)
 
 
-def test_a_group_op_without_what_its_row_op_reads_is_refused_before_anything_runs(own: Workplace) -> None:
+def test_group_op_lacking_what_its_row_op_reads_is_refused_before_any_work(own: Workplace) -> None:
+    """A group op without what its row op reads is refused before anything runs."""
     steps = [{"op": "own_ops:lines"}, {"op": "image_counts"}]
     errors(own.run(own.recipe(steps=steps, **pages(own, ["words"]))), ["steps.1", "'images'"])
 
 
-def test_what_no_attempt_can_bring_is_not_tried_again(own: Workplace) -> None:
+def test_content_that_no_attempt_can_bring_is_not_tried_again(own: Workplace) -> None:
+    """What no attempt can bring is not tried again."""
     how = pages(own, ["words\n" + "\n".join(f"!nowhere/{n}" for n in range(1030))])
     recipe = own.recipe(steps=[{"op": "own_ops:lines"}, {"op": "fetch_images"}], **how)
     assert own.run(recipe).code == 0

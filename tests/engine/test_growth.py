@@ -42,7 +42,8 @@ def computed(place: Workplace, recipe: Path) -> tuple[int, ...]:
     return tuple(line["computed"] for name, line in steps.items() if name != "near_duplicate_texts")
 
 
-def test_of_a_table_that_grew_only_what_is_new_is_computed(place: Workplace) -> None:
+def test_growing_table_computes_only_new_rows(place: Workplace) -> None:
+    """Of a table that grew only what is new is computed."""
     assert computed(place, texts(place, [*range(40)])) == (40, 40, 40)
     assert computed(place, texts(place, [*range(57)])) == (17, 17, 17)
     grown = place.published()
@@ -50,7 +51,7 @@ def test_of_a_table_that_grew_only_what_is_new_is_computed(place: Workplace) -> 
     assert place.published() == grown
 
 
-def test_a_source_that_is_as_it_was_once_computes_nothing(place: Workplace) -> None:
+def test_source_that_is_as_it_was_once_computes_nothing(place: Workplace) -> None:
     computed(place, texts(place, [*range(20)]))
     once = place.published()
     computed(place, texts(place, [*range(35)]))
@@ -59,7 +60,8 @@ def test_a_source_that_is_as_it_was_once_computes_nothing(place: Workplace) -> N
     assert place.published() == once and len(list(place.out.glob("pool-*"))) == 1
 
 
-def test_rows_that_a_table_says_twice_are_dropped_by_name_though_their_shards_are_the_same(place: Workplace) -> None:
+def test_repeated_rows_are_dropped_by_name_though_their_shards_are_the_same(place: Workplace) -> None:
+    """Rows that a table says twice are dropped by name though their shards are the same."""
     place.images(10)
     rows = "".join(f"{n:05d}.png,picture {n}\n" for n in range(10))
     (place.root / "captions.csv").write_text("image,text\n" + rows * 3)
@@ -71,9 +73,8 @@ def test_rows_that_a_table_says_twice_are_dropped_by_name_though_their_shards_ar
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=30), min_size=2, max_size=3))
 @pytest.mark.slow
-def test_whatever_a_source_was_before_the_result_is_that_of_what_it_is(
-    place: Workplace, histories: list[list[int]]
-) -> None:
+def test_source_decides_the_result_whatever_it_was_before(place: Workplace, histories: list[list[int]]) -> None:
+    """Whatever a source was before, the result is that of what it is."""
     for number, rows in enumerate(histories):
         assert place.run(texts(place, rows, shard_samples=4)).code == 0
         grown = place.published()
@@ -81,7 +82,7 @@ def test_whatever_a_source_was_before_the_result_is_that_of_what_it_is(
         assert place.published() == grown
 
 
-def test_an_archive_that_sorts_before_the_others_leaves_them_as_they_are(place: Workplace) -> None:
+def test_archive_that_sorts_before_the_others_leaves_them_as_they_are(place: Workplace) -> None:
     def archive(name: str) -> None:
         pages = [f"<p>Page {n} of {name} tells of the tide and the moon." for n in range(5)]
         urls = [f"https://example.org/{name}/{n}" for n in range(5)]
@@ -101,7 +102,8 @@ def test_an_archive_that_sorts_before_the_others_leaves_them_as_they_are(place: 
     assert [line["computed"] for line in found.steps.values()] == [0, 0, 0] and found.json["samples"] == 10
 
 
-def test_a_picture_that_was_replaced_is_read_anew_and_its_neighbours_in_other_shards_are_not(place: Workplace) -> None:
+def test_replaced_picture_is_read_anew_and_other_shards_are_not(place: Workplace) -> None:
+    """A picture that was replaced is read anew and its neighbours in other shards are not."""
     place.images(30)
     assert place.run(place.recipe(steps=[{"op": "image_size"}])).steps["image_size"]["computed"] == 30
     (place.src / "00012.png").write_bytes(place.png(77, 55))
@@ -113,7 +115,7 @@ def test_a_picture_that_was_replaced_is_read_anew_and_its_neighbours_in_other_sh
     assert len(widths) == 30 and 77 in widths
 
 
-def test_a_caption_beside_a_picture_that_was_written_anew_is_read_anew(place: Workplace) -> None:
+def test_caption_beside_a_picture_that_was_written_anew_is_read_anew(place: Workplace) -> None:
     place.images(3)
     place.run(place.recipe())
     (place.src / "00001.txt").write_text("another caption")
@@ -129,7 +131,8 @@ def captions_published(place: Workplace) -> set[str]:
         return {file.read().decode() for m in tar if m.name.endswith("txt") and (file := tar.extractfile(m))}
 
 
-def test_of_several_tables_of_captions_each_counts(place: Workplace) -> None:
+def test_caption_tables_count_each(place: Workplace) -> None:
+    """Of several tables of captions each counts."""
     place.images(2)
     for number, name in enumerate(("a", "b")):
         (place.root / f"captions-{name}.csv").write_text(f"image,text\n{number:05d}.png,by {name}\n")
@@ -140,7 +143,7 @@ def test_of_several_tables_of_captions_each_counts(place: Workplace) -> None:
     assert captions_published(place) == {"by a", "said anew"}
 
 
-def test_a_link_to_another_folder_of_pictures_is_another_source(place: Workplace) -> None:
+def test_link_to_another_folder_of_pictures_is_another_source(place: Workplace) -> None:
     for number, name in enumerate(("old", "new")):
         (place.src / name).mkdir()
         (place.src / name / "a.png").write_bytes(place.png(20 + number, 20))
@@ -154,7 +157,7 @@ def test_a_link_to_another_folder_of_pictures_is_another_source(place: Workplace
     assert place.run(recipe).json["samples"] == 1
 
 
-def test_a_dataset_in_a_folder_of_ones_own_that_changed_is_read_anew(place: Workplace) -> None:
+def test_dataset_in_a_folder_of_ones_own_that_changed_is_read_anew(place: Workplace) -> None:
     (folder := place.root / "hub").mkdir()
     recipe = place.recipe(kind="text", source={"type": "text", "huggingface": str(folder)})
     for texts in (["one", "two"], ["one", "two", "three"]):
@@ -177,9 +180,10 @@ def test_tars_that_were_moved_are_found_where_they_lie_now(place: Workplace) -> 
     assert place.published()["00000.tar"] == once["00000.tar"]
 
 
-def test_planning_pages_looks_at_their_folder_as_often_for_many_shards_as_for_few(
+def test_planning_looks_at_a_folder_as_often_for_many_shards_as_for_few(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Planning pages looks at their folder as often for many shards as for few."""
     for number in range(12):
         (place.src / f"{number}.html").write_text(f"<p>Page {number} tells of the tide.</p>")
     listed: list[str] = []
@@ -195,9 +199,10 @@ def test_planning_pages_looks_at_their_folder_as_often_for_many_shards_as_for_fe
     assert looks[0] == looks[1]
 
 
-def test_of_a_list_of_urls_that_grew_only_the_new_are_asked_for_and_a_retry_asks_again_for_all_that_failed(
+def test_growing_url_list_fetches_only_new_rows(
     place: Workplace,
 ) -> None:
+    """Of a list of URLs that grew only the new are asked for and a retry asks again for all that failed."""
     site = type("Site", (Pictures,), {"body": place.png(9, 9), "asked": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -222,7 +227,7 @@ def test_of_a_list_of_urls_that_grew_only_the_new_are_asked_for_and_a_retry_asks
         server.shutdown()
 
 
-def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplace) -> None:
+def test_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplace) -> None:
     site = type("Site", (Pictures,), {"body": place.png(9, 9), "asked": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -258,9 +263,10 @@ def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplac
         server.shutdown()
 
 
-def test_pictures_that_other_columns_took_over_are_not_written_over_though_their_own_columns_are_gone(
+def test_pictures_taken_over_by_other_columns_are_not_written_over(
     place: Workplace,
 ) -> None:
+    """Pictures that other columns took over are not written over though their own columns are gone."""
     place.write_module("own_ops", OWN)
     rows = [json.dumps({"text": "word " * (n % 4 + 1) + chr(97 + n) * 5}) + "\n" for n in range(12)]
     (place.root / "texts.jsonl").write_text("".join(rows))

@@ -126,9 +126,10 @@ def changes_of(site: Site, what: str, recipe: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_retry_that_was_killed_is_finished_by_the_next_though_a_group_op_stands_before_what_fetches(
+def test_killed_retry_before_a_group_op_is_finished_by_the_next(
     site: Site,
 ) -> None:
+    """A retry that was killed is finished by the next though a group op stands before what fetches."""
     place, recipe = site.place, site.recipe([*range(12)], 3, 9, fetched=True)
     site.done("run", recipe)
     shutil.copytree(place.out, place.root / "before")
@@ -157,9 +158,10 @@ EVENTS = st.one_of(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, min_size=3, max_size=8), mended_at=st.integers(0, 8), fetched=st.booleans())
 @pytest.mark.slow
-def test_whatever_happened_before_a_run_and_a_retry_end_in_the_bytes_of_a_run_from_nothing(
+def test_run_and_retry_give_the_bytes_of_a_run_from_nothing(
     site: Site, events: list[tuple[str, Any]], mended_at: int, fetched: bool
 ) -> None:
+    """Whatever happened before a run and a retry end in the bytes of a run from nothing."""
     said: dict[str, Any] = {"source": [*range(9)], "words": 2, "most": 3}
     shutil.rmtree(site.place.root / "out", ignore_errors=True)
     site.handler.late = True  # type: ignore[attr-defined]

@@ -198,14 +198,14 @@ def moments(count: int) -> list[float]:
 
 
 @pytest.mark.parametrize("moment", moments(10))
-def test_a_driver_killed_at_any_change_of_the_disk_ends_in_the_same_bytes(killer: Killer, moment: float) -> None:
+def test_driver_killed_at_any_change_of_the_disk_ends_in_the_same_bytes(killer: Killer, moment: float) -> None:
     out = f"tick-{moment:.4f}"
     killer.kill_at_tick(out, 1 + int(moment * killer.ticks))
     assert killer.finish(out) == killer.expected
     shutil.rmtree(killer.place.out)
 
 
-def test_a_driver_killed_again_and_again_ends_in_the_same_bytes(killer: Killer) -> None:
+def test_driver_killed_again_and_again_ends_in_the_same_bytes(killer: Killer) -> None:
     """Ten random moments over one run's time, each in the run that goes on after the last kill."""
     chance = random.Random(SEED)
     for _ in range(10):
@@ -215,7 +215,7 @@ def test_a_driver_killed_again_and_again_ends_in_the_same_bytes(killer: Killer) 
 
 
 @pytest.mark.parametrize("moment", moments(2))
-def test_a_retry_killed_at_any_change_of_the_disk_ends_in_the_same_bytes(
+def test_retry_killed_at_any_change_of_the_disk_ends_in_the_same_bytes(
     killer: Killer, moment: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = killer.place
@@ -269,7 +269,7 @@ def busy_worker(process: subprocess.Popen[str], seconds: float = 60) -> int:
     raise AssertionError("no worker of ours was at work")
 
 
-def test_a_driver_with_ray_killed_at_work_ends_in_the_same_bytes(killer: Killer) -> None:
+def test_driver_with_ray_killed_at_work_ends_in_the_same_bytes(killer: Killer) -> None:
     process = killer.start("ray-driver", ["--workers", "2"])
     wait_for(killer.place.out, "pool-*/rows/*.parquet", process)
     os.kill(process.pid, signal.SIGKILL)
@@ -277,7 +277,8 @@ def test_a_driver_with_ray_killed_at_work_ends_in_the_same_bytes(killer: Killer)
     assert killer.finish("ray-driver") == killer.expected
 
 
-def test_ray_workers_killed_at_work_are_replaced_and_the_run_ends_in_the_same_bytes(killer: Killer) -> None:
+def test_ray_workers_killed_at_work_are_replaced_and_the_bytes_are_the_same(killer: Killer) -> None:
+    """Ray workers killed at work are replaced and the run ends in the same bytes."""
     process = killer.start("ray-worker", ["--workers", "2"])
     try:
         for sign in ("rows/*.parquet", "columns/text_basic-*/*.parquet"):
@@ -298,7 +299,7 @@ def wait_for(out: Path, pattern: str, process: subprocess.Popen[str], seconds: f
         time.sleep(0.01)
 
 
-def test_documents_and_their_images_survive_a_kill_at_any_change_of_the_disk(make_place: Any) -> None:
+def test_documents_and_their_images_survive_a_kill_at_any_change_of_disk(make_place: Any) -> None:
     with at_work(Killer(make_place("kill-documents"), "interleaved")) as killer:
         for moment in moments(6):
             out = f"tick-{moment:.4f}"

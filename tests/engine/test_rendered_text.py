@@ -33,7 +33,7 @@ def test_texts_without_a_drawing_are_no_printed_pages(place: Workplace) -> None:
     errors(place.run(recipe), ["kind", "'image'", "render_text"])
 
 
-def test_a_count_of_words_is_not_taken_for_the_words_of_a_page(place: Workplace) -> None:
+def test_count_of_words_is_not_taken_for_the_words_of_a_page(place: Workplace) -> None:
     (place.root / "t.jsonl").write_text('{"text": "the tide"}\n')
     source = {"type": "text", "path": str(place.root / "t.jsonl")}
     own = "import pyarrow as pa\nfrom curate.pool.blob import BLOB\nfrom curate.ops import op\n\n\n"

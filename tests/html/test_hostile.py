@@ -32,14 +32,15 @@ def refusal(data: bytes, limits: HtmlLimits | None = None) -> str:
         (b"<p>na&iuml;ve", "text/html; charset=nonsense", "utf-8"),
     ],
 )
-def test_characters_are_read_by_mark_then_header_then_declaration_then_look(
+def test_characters_are_read_by_mark_header_declaration_and_look_in_order(
     data: bytes, content_type: str | None, encoding: str
 ) -> None:
+    """Characters are read by mark then header then declaration then look."""
     found = parse(data, URL, content_type)
     assert (shown(found), found.encoding) == (["naïve"], encoding)
 
 
-def test_a_page_that_was_saved_as_utf_8_is_read_so_whatever_it_once_declared() -> None:
+def test_page_that_was_saved_as_utf_8_is_read_so_whatever_it_once_declared() -> None:
     sentence = "Паром уходит из старой гавани в семь утра."
     found = parse(f"<meta charset=windows-1251><p>{sentence}".encode())
     assert (shown(found), found.encoding) == ([sentence], "utf-8")
@@ -64,11 +65,12 @@ def test_broken_characters_and_nuls_break_nothing() -> None:
         (b"<p " + b"".join(b'a%d=">"' % n for n in range(300)) + b">x", "too_many_attributes"),
     ],
 )
-def test_what_cannot_be_read_as_a_page_has_a_named_error(data: bytes, error: str) -> None:
+def test_file_that_is_no_page_has_a_named_error(data: bytes, error: str) -> None:
+    """What cannot be read as a page has a named error."""
     assert refusal(data) == error
 
 
-def test_a_page_above_the_limits_is_refused() -> None:
+def test_page_above_the_limits_is_refused() -> None:
     assert refusal(b"<p>" + b"x" * 1000, HtmlLimits(max_bytes=1000)) == "page_too_large"
     assert refusal(b"<p>x" * 1001, HtmlLimits(max_tags=1000)) == "too_many_tags"
 
@@ -112,7 +114,8 @@ BOMBS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
-def test_no_page_takes_more_than_seconds_and_a_bounded_multiple_of_its_size(name: str) -> None:
+def test_hostile_page_takes_seconds_and_a_bounded_multiple_of_its_size(name: str) -> None:
+    """No page takes more than seconds and a bounded multiple of its size."""
     data = (STORY + BOMBS[name] + "<p>the end of it").encode()
     begun = time.process_time()
     try:

@@ -58,7 +58,7 @@ def test_each_image_of_a_figure_has_its_own_caption() -> None:
         ("<img src=drawing.svg>", "https://example.org/a/drawing.svg"),
     ],
 )
-def test_an_image_is_the_largest_file_its_tag_names(tag: str, wanted: str) -> None:
+def test_image_is_the_largest_file_its_tag_names(tag: str, wanted: str) -> None:
     assert urls(tag) == [wanted]
 
 
@@ -76,11 +76,12 @@ def test_an_image_is_the_largest_file_its_tag_names(tag: str, wanted: str) -> No
         "<img src='http://[::1/x.jpg'>",
     ],
 )
-def test_what_is_no_picture_for_a_reader_is_no_image(tag: str) -> None:
+def test_tag_that_is_no_picture_for_a_reader_is_no_image(tag: str) -> None:
+    """What is no picture for a reader is no image."""
     assert urls(tag) == []
 
 
-def test_a_base_moves_relative_links() -> None:
+def test_base_moves_relative_links() -> None:
     assert urls("<img src=x.jpg>", head="<base href='https://img.example.org/big/'>") == [
         "https://img.example.org/big/x.jpg"
     ]
@@ -101,13 +102,14 @@ def test_a_base_moves_relative_links() -> None:
         ("a.html", "//example.org/x.png", ["https://example.org/x.png"]),
     ],
 )
-def test_in_a_folder_links_are_paths_that_never_leave_it(origin: str, link: str, wanted: list[str]) -> None:
+def test_links_in_a_folder_are_paths_that_never_leave_it(origin: str, link: str, wanted: list[str]) -> None:
+    """In a folder links are paths that never leave it."""
     found = page(f"{STORY}<img src='{link}'>", origin)
     assert [each["url"] for each in found.segments if each["type"] == "image"] == wanted
     assert found.images_left_out == 1 - len(wanted)
 
 
-def test_a_data_url_is_kept_up_to_its_limit() -> None:
+def test_data_url_is_kept_up_to_its_limit() -> None:
     link = "data:image/png;base64," + "A" * 1000
     assert urls(f"<img src='{link}'>") == [link]
     found = parse(f"{STORY}<img src='{link}'>".encode(), URL, None, HtmlLimits(max_data_url_chars=500))

@@ -10,7 +10,7 @@ from curate.ops.extract.html import html_document
 from curate.ops.spec import Failed
 
 
-def test_the_op_writes_a_document_and_its_plain_counts() -> None:
+def test_op_writes_a_document_and_its_plain_counts() -> None:
     body = f"<html lang=en><title>Ferries</title><nav>Home</nav><h1>Oban</h1>{STORY}<img src=x.jpg><svg></svg>"
     found = html_document([body.encode()], ["trips/oban.html"], [{"content_type": "text/html"}])
     row = {name: values[0] for name, values in found.items()}
@@ -21,7 +21,8 @@ def test_the_op_writes_a_document_and_its_plain_counts() -> None:
     assert row["boilerplate_share"] == pytest.approx(1 / 22)
 
 
-def test_what_the_op_writes_fits_its_columns_whatever_the_characters() -> None:
+def test_op_output_fits_its_columns_whatever_the_characters() -> None:
+    """What the op writes fits its columns whatever the characters."""
     odd = f"{STORY}<p>&#0;&#1;&#xD800;&#x110000;\udcff</p><img src='&#xD800;.jpg' alt='&#1;'>".encode(
         "utf-8", "surrogatepass"
     )
@@ -30,7 +31,7 @@ def test_what_the_op_writes_fits_its_columns_whatever_the_characters() -> None:
         assert len(pa.array(found[name], kind)) == 2
 
 
-def test_a_page_that_cannot_be_read_fails_by_name_and_its_neighbours_live() -> None:
+def test_page_that_cannot_be_read_fails_by_name_and_its_neighbours_live() -> None:
     found = html_document([b"", b"<p>fine", b"<p>x" * 9], ["a", "b", "c"], [{}, {}, {}], max_tags=5)
     failed = [each.error if isinstance(each, Failed) else each for each in found["text"]]
     assert failed == ["empty_page", "fine", "too_many_tags"]

@@ -65,15 +65,17 @@ def test_title_and_declared_language_are_kept() -> None:
         "<ul><li><a href=/1>WORD one</a><li><a href=/2>two</a><li><a href=/3>three</a></ul>",
     ],
 )
-def test_what_is_not_the_page_s_own_text_is_left_out(noise: str) -> None:
+def test_noise_around_the_page_s_own_text_is_left_out(noise: str) -> None:
+    """What is not the page's own text is left out."""
     assert shown(page(noise + STORY + noise)) == shown(page(STORY))
 
 
-def test_a_name_like_sidebar_on_what_holds_the_whole_page_drops_nothing() -> None:
+def test_name_like_sidebar_on_what_holds_the_whole_page_drops_nothing() -> None:
     assert shown(page(f"<div class='page-sidebar'>{STORY}</div>")) == shown(page(STORY))
 
 
-def test_a_page_of_comments_is_a_discussion_and_elsewhere_comments_are_left_out() -> None:
+def test_comments_are_kept_where_they_are_the_page_and_left_out_elsewhere() -> None:
+    """A page of comments is a discussion and elsewhere comments are left out."""
     says = [
         f"Skipper {n} says that the {n} o'clock ferry was late again because of fog and a missing crew."
         for n in range(9)
@@ -83,22 +85,23 @@ def test_a_page_of_comments_is_a_discussion_and_elsewhere_comments_are_left_out(
     assert shown(page(STORY * 20 + f"<div class=comments>{comments}</div>")) == shown(page(STORY * 20))
 
 
-def test_what_waits_for_a_script_to_be_shown_is_read_when_it_is_the_page() -> None:
+def test_text_that_waits_for_a_script_is_read_when_it_is_the_page() -> None:
+    """What waits for a script to be shown is read when it is the page."""
     for holder in ("<div hidden>{}</div>", "<div style='visibility:hidden'>{}</div>", "<noscript>{}</noscript>"):
         assert shown(page("<p>Loading</p>" + holder.format(f"<p>{STORY * 9}</p>")))[-1] == STORY[3:-4]
 
 
-def test_the_heading_of_a_part_that_is_left_out_goes_with_it() -> None:
+def test_heading_of_a_part_that_is_left_out_goes_with_it() -> None:
     links = "".join(f"<li><a href=/{n}>Pier {n} and what it costs</a></li>" for n in range(4))
     body = f"<h1>Harbour</h1>{STORY}<h2>Also read</h2><ul>{links}</ul><h2>Fares</h2>{STORY.replace('seven', 'six')}"
     assert shown(page(body))[2:] == ["Fares", STORY.replace("seven", "six")[3:-4]]
 
 
-def test_a_server_s_instruction_left_in_the_page_breaks_nothing() -> None:
+def test_server_s_instruction_left_in_the_page_breaks_nothing() -> None:
     assert shown(page(f"<?php if (is_category('5')) {{ ?>{STORY}")) == shown(page(STORY))
 
 
-def test_the_page_s_heading_stays_wherever_it_stands() -> None:
+def test_page_s_heading_stays_wherever_it_stands() -> None:
     for holder in ("<div class=banner>{}</div>", "<header>{}</header>", "<div class=x><h2>{}</h2></div>"):
         heading = holder.format("<h1>Harbour</h1>") if "h2" not in holder else holder.format("Harbour")
         assert shown(page(f"{heading}<div>{STORY * 2}</div>", head="<title>Harbour - Oban</title>"))[0] == "Harbour"
@@ -110,7 +113,7 @@ def test_blocks_that_stand_there_again_and_again_are_left_out() -> None:
     assert shown(found) == [*shown(page(STORY)), "Another day."]
 
 
-def test_an_id_made_of_a_heading_s_words_says_nothing() -> None:
+def test_id_made_of_a_heading_s_words_says_nothing() -> None:
     section = f"<section id=comments><h2 id=menu>Comments</h2>{STORY}</section>"
     assert shown(page(f"<main>{STORY.replace('seven', 'six')}{section}</main>"))[1:] == [
         "Comments",
@@ -122,7 +125,7 @@ def test_marks_of_links_to_headings_are_no_text() -> None:
     assert shown(page(f"<h2>Fares<a href=#fares>¶</a></h2>{STORY}"))[0] == "Fares"
 
 
-def test_a_list_of_links_goes_and_the_words_around_it_stay() -> None:
+def test_list_of_links_goes_and_the_words_around_it_stay() -> None:
     links = "".join(f"<li><a href=/{n}>Section {n} of the rules</a></li>" for n in range(9))
     found = page(
         f"{STORY}<div class=part><h2>See</h2><p>The rules have nine sections, and here they are:</p>"
@@ -138,6 +141,6 @@ def test_short_sections_of_one_kind_stay_together() -> None:
     assert shown(page(f"<div>{parts}</div>"))[:2] == ["Pier 0", "Closed."]
 
 
-def test_the_share_of_words_left_out_is_known() -> None:
+def test_share_of_words_left_out_is_known() -> None:
     found = page(f"<nav>{'menu ' * 80}</nav>{STORY}")
     assert (found.words, found.all_words) == (20, 100)

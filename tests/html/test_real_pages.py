@@ -40,13 +40,14 @@ def quality(path: Path) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("path", LABELLED, ids=lambda path: path.stem)
-def test_the_main_text_of_a_page_is_kept_and_little_else(path: Path) -> None:
+def test_main_text_of_a_page_is_kept_and_little_else(path: Path) -> None:
     f1, left = quality(path)
     assert f1 >= 0.9, f"{path.stem}: {f1:.3f}"
     assert left <= 0.15, f"{path.stem}: {left:.3f}"
 
 
-def test_over_all_kinds_of_pages_at_most_a_twentieth_of_what_is_kept_is_boilerplate() -> None:
+def test_boilerplate_is_at_most_a_twentieth_of_what_is_kept() -> None:
+    """Over all kinds of pages at most a twentieth of what is kept is boilerplate."""
     scores = [quality(path) for path in LABELLED]
     assert sum(f1 for f1, _ in scores) / len(scores) >= 0.97
     assert sum(left for _, left in scores) / len(scores) <= 0.03
@@ -65,7 +66,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_the_pictures_of_a_page_are_kept_at_their_largest_and_no_others(name: str) -> None:
+def test_pictures_of_a_page_are_kept_at_their_largest_and_no_others(name: str) -> None:
     page = parse((PAGES / f"{name}.html").read_bytes(), "https://example.org/x/")
     assert [each["url"] for each in page.segments if each["type"] == "image"] == IMAGES[name]
 
@@ -149,7 +150,7 @@ def test_fifty_pages_were_read() -> None:
 
 
 @pytest.mark.parametrize("expected", EXPECTED, ids=lambda each: each.page)
-def test_a_page_of_the_manual_reads_as_it_reads_in_a_browser(expected: Expected) -> None:
+def test_page_of_the_manual_reads_as_it_reads_in_a_browser(expected: Expected) -> None:
     page = read(expected.page)
     assert first_missing(lines_of(page), expected.items) is None
     assert images_of(page) == [item[1:] for item in expected.items if item[0] == "#"]
@@ -172,7 +173,7 @@ def test_every_page_of_the_manual_is_read_and_every_image_is_a_file_of_it() -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_a_guide_that_is_published_as_text_too_says_the_same(language: str) -> None:
+def test_guide_that_is_published_as_text_too_says_the_same(language: str) -> None:
     try:
         folder = fetch("installation-guide-amd64") / "usr/share/doc/installation-guide-amd64" / language
     except MaterialUnavailableError as err:

@@ -63,14 +63,14 @@ def test_every_format_on_the_list_decodes_and_its_header_agrees(kind: str) -> No
     assert header(data) == Decoded(format=kind, mode=found.mode, frames=1, width=40, height=20)
 
 
-def test_a_jpeg_decodes_to_the_pixels_that_pillow_gives() -> None:
+def test_jpeg_decodes_to_the_pixels_that_pillow_gives() -> None:
     data = saved(photo(333, 217), "JPEG", quality=83)
     assert np.array_equal(np.asarray(decode(data).image), np.asarray(Image.open(io.BytesIO(data))))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF deflated", "AVIF"])
-def test_an_exif_rotated_picture_comes_out_upright(kind: str, orientation: int) -> None:
+def test_exif_rotated_picture_comes_out_upright(kind: str, orientation: int) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -93,7 +93,7 @@ def test_an_exif_rotated_picture_comes_out_upright(kind: str, orientation: int) 
     assert (header(data).width, header(data).height) == (40, 20)
 
 
-def test_a_broken_exif_block_costs_the_orientation_and_not_the_picture() -> None:
+def test_broken_exif_block_costs_the_orientation_and_not_the_picture() -> None:
     for block in (
         b"Exif\0\0" + b"\xff" * 40,
         b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
@@ -103,14 +103,14 @@ def test_a_broken_exif_block_costs_the_orientation_and_not_the_picture() -> None
         assert (found.error, found.orientation, corners(found)) == (None, 1, UPRIGHT)
 
 
-def test_a_cmyk_jpeg_has_its_colours_and_not_their_negative() -> None:
+def test_cmyk_jpeg_has_its_colours_and_not_their_negative() -> None:
     data = saved(quarters("CMYK"), "JPEG", quality=95)
     assert b"Adobe" in data
     found = decode(data)
     assert (found.mode, corners(found)) == ("CMYK", UPRIGHT)
 
 
-def test_a_cmyk_tiff_has_its_colours() -> None:
+def test_cmyk_tiff_has_its_colours() -> None:
     assert corners(decode(saved(quarters("CMYK"), "TIFF"))) == UPRIGHT
 
 
@@ -163,16 +163,17 @@ def test_palettes_with_and_without_transparency() -> None:
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 7, 7)), ("1", 0), ("I;16", 7)])
-def test_a_png_with_one_transparent_colour_shows_white_there(mode: str, colour: int | tuple[int, ...]) -> None:
+def test_png_with_one_transparent_colour_shows_white_there(mode: str, colour: int | tuple[int, ...]) -> None:
     image = Image.new(mode, (6, 6), colour)
     found = decode(saved(image, "PNG", transparency=colour))
     assert found.image is not None and found.image.getpixel((2, 2)) == WHITE
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
-def test_of_an_animation_the_first_frame_is_taken_and_the_frames_are_counted(
+def test_animation_gives_its_first_frame_and_the_count_of_frames(
     kind: str,
 ) -> None:
+    """Of an animation the first frame is taken and the frames are counted."""
     options: dict[str, object] = {
         "save_all": True,
         "append_images": [photo(40, 20, seed) for seed in range(4)],
@@ -183,7 +184,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_the_frames_are_counted(
     assert header(data, ImageLimits(max_frames=3)).frames == 3
 
 
-def test_a_phones_jpeg_with_an_embedded_preview_is_one_picture() -> None:
+def test_phones_jpeg_with_an_embedded_preview_is_one_picture() -> None:
     data = saved(quarters(), "MPO", save_all=True, append_images=[photo(8, 8)])
     found = decode(data)
     assert (found.format, found.frames, corners(found)) == ("JPEG", 1, UPRIGHT)
@@ -191,19 +192,19 @@ def test_a_phones_jpeg_with_an_embedded_preview_is_one_picture() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
-def test_a_truncated_file_is_named_truncated(kind: str, share: float) -> None:
+def test_truncated_file_is_named_truncated(kind: str, share: float) -> None:
     data = saved(photo(160, 120), kind)
     found = decode(data[: max(12, int(len(data) * share))])
     assert (found.image, found.error) == (None, "truncated_image"), found.detail
 
 
-def test_a_truncated_progressive_jpeg_is_named_truncated() -> None:
+def test_truncated_progressive_jpeg_is_named_truncated() -> None:
     data = saved(photo(320, 240), "JPEG", progressive=True, quality=95)
     for share in (0.5, 0.8, 0.99):
         assert decode(data[: int(len(data) * share)]).error == "truncated_image"
 
 
-def test_a_truncated_file_still_tells_its_size() -> None:
+def test_truncated_file_still_tells_its_size() -> None:
     data = saved(photo(160, 120), "JPEG")
     found = decode(data[: len(data) // 2])
     assert (found.error, found.width, found.height, found.format) == (
@@ -253,7 +254,8 @@ def test_a_truncated_file_still_tells_its_size() -> None:
         (b"II*\0", "truncated_image"),
     ],
 )
-def test_what_is_no_picture_gets_its_right_name(data: bytes, error: str) -> None:
+def test_file_that_is_no_picture_gets_its_right_name(data: bytes, error: str) -> None:
+    """What is no picture gets its right name."""
     assert (decode(data).error, header(data).error) == (error, error)
 
 
@@ -289,27 +291,27 @@ def webp_canvas(width: int, height: int) -> bytes:
         b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0;",
     ],
 )
-def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
+def test_bomb_is_refused_by_its_header(bomb: bytes) -> None:
     for found in (header(bomb), decode(bomb)):
         assert found.error == "image_too_large", found.detail
         assert "allowed" in found.detail
 
 
-def test_a_limit_can_be_set_and_is_held() -> None:
+def test_limit_can_be_set_and_is_held() -> None:
     data = saved(photo(200, 100), "PNG")
     assert decode(data, ImageLimits(max_side_px=199)).error == "image_too_large"
     assert decode(data, ImageLimits(max_pixels=19_999)).error == "image_too_large"
     assert decode(data, ImageLimits(max_side_px=200, max_pixels=20_000)).error is None
 
 
-def test_a_gif_of_very_many_frames_costs_little_to_count() -> None:
+def test_gif_of_very_many_frames_costs_little_to_count() -> None:
     frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0"
     data = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0" + frame * 300_000 + b";"
     found = decode(data)
     assert (found.error, found.frames) == (None, ImageLimits().max_frames)
 
 
-def test_a_tiff_whose_directories_form_a_loop_ends() -> None:
+def test_tiff_whose_directories_form_a_loop_ends() -> None:
     data = bytearray(saved(quarters(), "TIFF"))
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
@@ -342,6 +344,6 @@ def test_flipped_bytes_and_cuts_never_raise_and_always_have_a_name() -> None:
         assert " at 0x" not in found.detail
 
 
-def test_the_same_bytes_give_the_same_answer_twice() -> None:
+def test_same_bytes_give_the_same_answer_twice() -> None:
     data = saved(photo(64, 64), "PNG")[:200]
     assert decode(data) == decode(data)

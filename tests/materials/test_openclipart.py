@@ -45,7 +45,7 @@ def refusal(tmp_path: Path, text: str | bytes) -> str:
     return refused.value.error
 
 
-def test_a_drawing_tells_its_title_keywords_and_author_typing_errors_and_all(tmp_path: Path) -> None:
+def test_drawing_tells_its_title_keywords_and_author_typing_errors_and_all(tmp_path: Path) -> None:
     said = read(tmp_path, svg("2 deda  froggs &amp; a skewl", ("squeleton", "marsh land")))
     license = "http://web.resource.org/cc/PublicDomain"
     assert said == ClipartCard(
@@ -53,11 +53,11 @@ def test_a_drawing_tells_its_title_keywords_and_author_typing_errors_and_all(tmp
     )
 
 
-def test_a_drawing_without_metadata_has_no_title_and_is_no_error(tmp_path: Path) -> None:
+def test_drawing_without_metadata_has_no_title_and_is_no_error(tmp_path: Path) -> None:
     assert read(tmp_path, "<svg><title>drawn in a hurry</title></svg>") == ClipartCard()
 
 
-def test_an_old_encoding_is_understood(tmp_path: Path) -> None:
+def test_old_encoding_is_understood(tmp_path: Path) -> None:
     declared = '<?xml version="1.0" encoding="iso-8859-1"?>'
     assert read(tmp_path, svg("Städtle", before=declared).encode("iso-8859-1")).title == "Städtle"
 
@@ -76,7 +76,7 @@ def test_short_plain_entities_as_illustrator_writes_them_are_read(tmp_path: Path
         f'<!ENTITY a "{"ha" * 1000}">',
     ],
 )
-def test_an_entity_that_grows_or_lies_elsewhere_is_refused_by_name(tmp_path: Path, declaration: str) -> None:
+def test_entity_that_grows_or_lies_elsewhere_is_refused_by_name(tmp_path: Path, declaration: str) -> None:
     assert refusal(tmp_path, svg("&a;", before=f"<!DOCTYPE svg [{declaration}]>")) == "unsafe_entity"
 
 
@@ -113,7 +113,7 @@ def test_every_file_is_a_row_and_links_are_never_followed(tmp_path: Path) -> Non
     assert counts == {"rows": 4, **alone, "refused": {"bad_xml": 1}}
 
 
-def test_the_same_files_make_the_same_source_whenever_they_were_unpacked(tmp_path: Path) -> None:
+def test_same_files_make_the_same_source_whenever_they_were_unpacked(tmp_path: Path) -> None:
     for folder, time in (("a", 1_000_000_000), ("b", 1_600_000_000)):
         for kind, name in (("png", "x.png"), ("svg", "x.svg")):
             (tmp_path / folder / kind).mkdir(parents=True)

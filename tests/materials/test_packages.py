@@ -53,7 +53,7 @@ def name_it(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
     monkeypatch.setitem(MATERIALS, "tiny", named)
 
 
-def test_a_package_is_fetched_by_name_and_found_in_the_cache_afterwards(
+def test_package_is_fetched_by_name_and_found_in_the_cache_afterwards(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel = write_wheel(shelf, {"drawings/a.txt": b"a"})
@@ -64,7 +64,7 @@ def test_a_package_is_fetched_by_name_and_found_in_the_cache_afterwards(
     assert fetch("tiny", tmp_path / "cache") == folder
 
 
-def test_a_package_with_other_bytes_than_the_named_ones_is_not_opened(
+def test_package_with_other_bytes_than_the_named_ones_is_not_opened(
     shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_wheel(shelf, {"drawings/a.txt": b"a"})
@@ -74,20 +74,20 @@ def test_a_package_with_other_bytes_than_the_named_ones_is_not_opened(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_registry_out_of_reach_is_named(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_out_of_reach_is_named(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(shelf.iterdir()) == []
     name_it(monkeypatch, "0" * 64)
     with pytest.raises(MaterialUnavailableError, match=r"tiny-drawings 1\.0 \(pypi\).*in reach"):
         fetch("tiny", tmp_path / "cache")
 
 
-def test_an_unknown_material_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+def test_unknown_material_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
     with pytest.raises(MaterialUnavailableError, match="twemoji"):
         fetch("twemogi", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "a\\..\\out.txt"])
-def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_path_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     archive = tmp_path / "evil.tar"
     with tarfile.open(archive, "w") as opened:
         member = tarfile.TarInfo(name)
@@ -113,7 +113,7 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["plain.txt"]
 
 
-def test_an_archive_past_the_limits_is_refused(tmp_path: Path) -> None:
+def test_archive_past_the_limits_is_refused(tmp_path: Path) -> None:
     archive = write_wheel(tmp_path, {f"{n}.txt": b"x" * 1000 for n in range(20)})
     with pytest.raises(MaterialUnsafeError, match="more than"):
         unpack(archive, tmp_path / "few", max_files=10)

@@ -35,7 +35,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(good), str(bad)
 
 
-def test_a_classifier_is_trained_from_two_files_and_tells_their_kinds_apart(
+def test_classifier_is_trained_from_two_files_and_tells_their_kinds_apart(
     sources: tuple[str, str], tmp_path: Path
 ) -> None:
     known = train([sources[0]], [sources[1]], tmp_path / "quality.bin", SMALL)
@@ -47,7 +47,7 @@ def test_a_classifier_is_trained_from_two_files_and_tells_their_kinds_apart(
     assert 0 <= empty <= 1
 
 
-def test_the_probability_of_one_label_is_what_the_other_leaves(sources: tuple[str, str], tmp_path: Path) -> None:
+def test_probability_of_one_label_is_what_the_other_leaves(sources: tuple[str, str], tmp_path: Path) -> None:
     train([sources[0]], [sources[1]], tmp_path / "q.bin", SMALL)
     text = texts([*GOOD, *BAD], 1, 3)
     liked = fasttext_quality(model=str(tmp_path / "q.bin"))(text)["quality"][0]
@@ -55,7 +55,7 @@ def test_the_probability_of_one_label_is_what_the_other_leaves(sources: tuple[st
     assert liked + other == pytest.approx(1, abs=1e-3)
 
 
-def test_the_same_texts_give_the_same_file_and_a_compressed_one_scores_alike(
+def test_same_texts_give_the_same_file_and_a_compressed_one_scores_alike(
     sources: tuple[str, str], tmp_path: Path
 ) -> None:
     for name in ("a.bin", "b.bin", "c.ftz"):
@@ -65,13 +65,16 @@ def test_the_same_texts_give_the_same_file_and_a_compressed_one_scores_alike(
     assert fasttext_quality(model=str(tmp_path / "c.ftz"))(texts(GOOD, 1, 7))["quality"][0] > 0.9
 
 
-def test_a_score_does_not_hang_on_its_neighbours(sources: tuple[str, str], tmp_path: Path) -> None:
+def test_score_does_not_hang_on_its_neighbours(sources: tuple[str, str], tmp_path: Path) -> None:
     train([sources[0]], [sources[1]], tmp_path / "q.bin", SMALL)
     op, some = fasttext_quality(model=str(tmp_path / "q.bin")), ["one", "", *texts(BAD, 2, 5), "\ud800"]
     assert op(some)["quality"] == [op([text])["quality"][0] for text in some]
 
 
-def test_what_cannot_be_trained_or_used_is_refused_with_a_reason(sources: tuple[str, str], tmp_path: Path) -> None:
+def test_classifier_that_cannot_be_trained_or_used_is_refused_with_a_reason(
+    sources: tuple[str, str], tmp_path: Path
+) -> None:
+    """What cannot be trained or used is refused with a reason."""
     with pytest.raises(QualityError, match=r"ends in \.bin"):
         train([sources[0]], [sources[1]], tmp_path / "quality.model", SMALL)
     (tmp_path / "few.txt").write_text("one text alone")
@@ -87,7 +90,7 @@ def test_what_cannot_be_trained_or_used_is_refused_with_a_reason(sources: tuple[
         fasttext_quality(model=str(ROOT / "README.md"))
 
 
-def test_a_folder_of_texts_is_taken_file_by_file_and_one_without_is_named(
+def test_folder_of_texts_is_taken_file_by_file_and_one_without_is_named(
     sources: tuple[str, str], tmp_path: Path
 ) -> None:
     good = tmp_path / "good"
@@ -122,6 +125,6 @@ def test_documents_that_were_published_are_liked_for_their_texts(sources: tuple[
     assert known["held_out"]["auc"] == 1.0
 
 
-def test_the_classifier_is_named_by_its_content(sources: tuple[str, str], tmp_path: Path) -> None:
+def test_classifier_is_named_by_its_content(sources: tuple[str, str], tmp_path: Path) -> None:
     train([sources[0]], [sources[1]], tmp_path / "q.bin", SMALL)
     assert len(fasttext_quality.identity(model=str(tmp_path / "q.bin"))) == 64

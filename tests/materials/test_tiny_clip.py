@@ -22,16 +22,17 @@ WEIGHTS = Path(str(files("curate") / "weights" / "tiny-clip.safetensors"))
 CARD = ROOT / "data_cards" / "tiny-clip.md"
 
 
-def test_the_shipped_weights_are_at_most_ten_megabytes() -> None:
+def test_shipped_weights_are_at_most_ten_megabytes() -> None:
     assert WEIGHTS.stat().st_size <= 10_000_000
 
 
-def test_no_drawing_under_a_share_alike_licence_and_none_of_twemojis_is_trained_on() -> None:
+def test_drawings_under_share_alike_and_twemojis_are_not_trained_on() -> None:
+    """No drawing under a share alike licence and none of Twemoji's is trained on."""
     assert "twemoji" not in pairs.HANDS
     assert not [hand for hand in pairs.HANDS if "SA" in MATERIALS[hand].licence]
 
 
-def test_the_data_card_names_every_source_with_its_licence_and_its_digest() -> None:
+def test_data_card_names_every_source_with_its_licence_and_its_digest() -> None:
     said = CARD.read_text(encoding="utf-8")
     assert file_sha256(WEIGHTS) in said
     for name in (*pairs.HANDS, "emojibase"):
@@ -40,7 +41,8 @@ def test_the_data_card_names_every_source_with_its_licence_and_its_digest() -> N
             assert word in said, (name, word)
 
 
-def test_captions_say_the_name_in_every_frame_and_depend_on_hand_and_thing_alone() -> None:
+def test_captions_say_the_name_and_depend_on_hand_and_thing_alone() -> None:
+    """Captions say the name in every frame and depend on hand and thing alone."""
     named = Named("octopus", ("animal", "creature", "ocean"))
     found = captions("noto", "1f419", named)
     assert found == captions("noto", "1f419", named)
@@ -69,7 +71,8 @@ def test_pairs_leave_out_the_held_out_things_in_every_hand(tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_matched_captions_are_told_from_swapped_ones_on_drawings_never_seen() -> None:
+def test_matched_captions_are_told_from_swapped_on_unseen_drawings() -> None:
+    """Matched captions are told from swapped ones on drawings never seen."""
     try:
         fetch("twemoji"), fetch("emoji-names")
     except MaterialUnavailableError as err:
@@ -81,7 +84,7 @@ def test_matched_captions_are_told_from_swapped_ones_on_drawings_never_seen() ->
 
 
 @pytest.mark.slow
-def test_the_data_card_says_what_is_measured_today() -> None:
+def test_data_card_says_what_is_measured_today() -> None:
     try:
         made = card(WEIGHTS)
     except MaterialUnavailableError as err:

@@ -20,14 +20,14 @@ def document(*segments: Any) -> dict[str, bytes]:
 TEXT = {"type": "text", "text": " one "}
 
 
-def test_a_document_is_its_texts_and_images_in_order() -> None:
+def test_document_is_its_texts_and_images_in_order() -> None:
     parts, said = page(3)
     found = content("interleaved", {**parts, "json": json.dumps(said).encode()})
     assert [s.part for s in found if isinstance(s, Picture)] == sorted(parts)
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in itertools.pairwise(found))
 
 
-def test_an_image_that_was_not_found_is_left_out_and_the_texts_around_it_are_one() -> None:
+def test_image_that_was_not_found_is_left_out_and_texts_around_it_are_one() -> None:
     absent = {"type": "image", "url": "https://a/b.png", "error": "http_404"}
     found = content(
         "interleaved", document(TEXT, absent, {"type": "text", "text": "two"}, {"type": "text", "text": ""})
@@ -39,7 +39,7 @@ def turn(block: str, text: str) -> dict[str, str]:
     return {"type": "text", "text": text, "block": block}
 
 
-def test_a_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
+def test_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
     picture = {"type": "image", "part": "0.jpg"}
     asked = [turn("question", "What is it?"), turn("answer", "A cat."), turn("question", "And now?")]
     parts = document(turn("system", "Be brief."), picture, *asked, turn("answer", "A dog."))
@@ -67,7 +67,7 @@ def test_a_conversations_questions_are_prompts_and_its_answers_are_said() -> Non
         (document({"type": "text", "text": "x" * ((1 << 22) + 1)}), "text_too_long"),
     ],
 )
-def test_a_document_that_is_none_is_named(parts: dict[str, bytes], error: str) -> None:
+def test_document_that_is_none_is_named(parts: dict[str, bytes], error: str) -> None:
     with pytest.raises(ContentError, match=f"^{error}: "):
         content("interleaved", parts)
 
@@ -98,5 +98,5 @@ def test_any_text_is_spelled_in_bounded_time(name: str) -> None:
     assert len(encode("x" * 100_000)) > 1000
 
 
-def test_a_tokenizer_that_is_not_known_spells_nothing() -> None:
+def test_tokenizer_that_is_not_known_spells_nothing() -> None:
     assert encoder("gpt") is None

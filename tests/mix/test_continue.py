@@ -56,7 +56,7 @@ def history(home: Path, changes: list[tuple[int, dict[str, int]]], mode: str) ->
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(CHANGES, st.sampled_from(["interleave", "homogeneous"]))
-def test_over_the_whole_history_every_source_goes_through_its_epochs_in_order(
+def test_over_whole_history_every_source_goes_through_its_epochs_in_order(
     home: Path, changes: list[tuple[int, dict[str, int]]], mode: str
 ) -> None:
     manifests = history(home, changes, mode)
@@ -81,7 +81,8 @@ def test_over_the_whole_history_every_source_goes_through_its_epochs_in_order(
         assert len(set(row[mine & (epoch == full)].tolist())) == (mine & (epoch == full)).sum()
 
 
-def test_new_weights_hold_from_their_position_on_and_a_source_that_left_comes_back_where_it_stood(home: Path) -> None:
+def test_new_weights_hold_from_their_position_on(home: Path) -> None:
+    """New weights hold from their position on and a source that left comes back where it stood."""
     one, two, three = history(home, [(10, {"a": 1, "b": 1}), (10, {"a": 1, "c": 3}), (0, {"b": 1})], "interleave")
     assert (two.plan.counts(120) - two.plan.counts(60)).tolist() == [15, 0, 45]
     assert two.datasets[1].share == 0
@@ -105,7 +106,7 @@ def test_every_source_in_every_step_goes_on_too(home: Path) -> None:
     assert two.plan.counts(24 + 6 * 3).tolist() == [8 + 15, 16, 3]
 
 
-def test_a_manifest_that_cannot_be_gone_on_from_is_refused(home: Path) -> None:
+def test_manifest_that_cannot_be_gone_on_from_is_refused(home: Path) -> None:
     old = composed(home, weighed({"a": 1, "b": 1}, "homogeneous"), None, "old.json").manifest
     path = home / "old.json"
     for text, position, message in (
@@ -142,7 +143,7 @@ def test_skipped_steps_are_left_out_and_all_others_stay_as_they_were(home: Path)
     assert sum(s["samples"] for s in foretold["sources"]) == 300
 
 
-def test_a_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) -> None:
+def test_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) -> None:
     text = "batch: 5\nsources: [{path: a}, {path: b}]\nstages: [{name: x, steps: 10}, {name: y, weights: {a: 0}}]"
     composed(home, text, None, "staged.json")
     out = home / "staged-less.json"
@@ -152,7 +153,8 @@ def test_a_stage_after_a_skipped_range_begins_where_its_data_does(home: Path) ->
     assert set(mix.locate(less, np.arange(40, 60))[0].tolist()) == {1}
 
 
-def test_a_mixture_with_an_end_has_so_much_less_of_the_stream_when_steps_are_left_out(home: Path) -> None:
+def test_mixture_with_an_end_is_shorter_by_the_steps_left_out(home: Path) -> None:
+    """A mixture with an end has so much less of the stream when steps are left out."""
     text = "batch: 5\nat_limit: stop\nmax_epochs: 2\nsources: [{path: a}, {path: b}]"
     whole = composed(home, text, None, "ends.json").manifest
     out = home / "ends-less.json"

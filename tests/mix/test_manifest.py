@@ -37,7 +37,7 @@ def three(tmp_path: Path) -> list[tuple[Path, float]]:
     return [(a_dataset(tmp_path / name, size), w) for name, size, w in (("a", 5, 0.5), ("b", 70, 0.3), ("c", 9, 0.2))]
 
 
-def test_a_manifest_comes_back_as_it_was_built_and_has_the_same_bytes_again(
+def test_manifest_comes_back_as_it_was_built_and_has_the_same_bytes_again(
     tmp_path: Path, three: list[tuple[Path, float]]
 ) -> None:
     out = tmp_path / "mixture.json"
@@ -56,7 +56,7 @@ def test_a_manifest_comes_back_as_it_was_built_and_has_the_same_bytes_again(
     assert (tmp_path / "again.json").read_bytes() == first
 
 
-def test_a_manifest_moves_with_its_datasets(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_manifest_moves_with_its_datasets(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     (tmp_path / "home" / "mixes").mkdir(parents=True)
     for path, _ in three:
         shutil.move(path, tmp_path / "home")
@@ -90,7 +90,7 @@ def test_every_row_of_a_source_is_seen_once_an_epoch(tmp_path: Path, three: list
         assert sum(e == 0 for e, _ in seen) == dataset.samples
 
 
-def test_a_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_source_of_weight_zero_is_listed_and_never_drawn(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     manifest = build([*three[:2], (three[2][0], 0.0)], 0, tmp_path / "mixture.json")
     assert manifest.segments[0].slots == (5, 3, 0)
     assert set(locate(manifest, np.arange(1000))[0].tolist()) == {0, 1}
@@ -111,14 +111,14 @@ def test_one_content_reached_by_two_paths_is_refused(tmp_path: Path, three: list
     assert not (tmp_path / "mixture.json").exists()
 
 
-def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+def test_empty_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MixtureError, match="no samples"):
         build([(a_dataset(tmp_path / "a", 0), 1.0)], 0, tmp_path / "mixture.json")
     with pytest.raises(MixtureError, match="no datasets"):
         build([], 0, tmp_path / "mixture.json")
 
 
-def test_a_folder_that_holds_no_dataset_is_refused(tmp_path: Path) -> None:
+def test_folder_that_holds_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="publish"):
         build([(tmp_path, 1.0)], 0, tmp_path / "mixture.json")
     (tmp_path / "other.json").write_text("{}")
@@ -135,7 +135,7 @@ def test_weights_of_no_meaning_never_reach_a_manifest(
     assert not (tmp_path / "mixture.json").exists()
 
 
-def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     out = tmp_path / "mixture.json"
     build(three, 0, out)
     a_dataset(tmp_path / "b", 71)
@@ -163,7 +163,7 @@ def test_a_dataset_that_changed_or_went_is_named(tmp_path: Path, three: list[tup
         ({"datasets": []}, SettingsError, "datasets"),
     ],
 )
-def test_a_manifest_that_cannot_be_true_is_refused(
+def test_manifest_that_cannot_be_true_is_refused(
     tmp_path: Path, three: list[tuple[Path, float]], change: dict[str, object], error: type[ValueError], message: str
 ) -> None:
     out = tmp_path / "mixture.json"
@@ -173,7 +173,7 @@ def test_a_manifest_that_cannot_be_true_is_refused(
         load(out)
 
 
-def test_a_manifest_changed_by_hand_is_refused(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_manifest_changed_by_hand_is_refused(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     out = tmp_path / "mixture.json"
     build(three, 0, out)
     data = json.loads(out.read_text())
@@ -185,7 +185,7 @@ def test_a_manifest_changed_by_hand_is_refused(tmp_path: Path, three: list[tuple
             load(out)
 
 
-def test_a_missing_or_broken_manifest_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_or_broken_manifest_is_refused_with_what_to_do(tmp_path: Path) -> None:
     out = tmp_path / "mixture.json"
     with pytest.raises(ShardError, match="curate mix"):
         load(out)
@@ -195,6 +195,6 @@ def test_a_missing_or_broken_manifest_is_refused_with_what_to_do(tmp_path: Path)
             load(out)
 
 
-def test_a_manifest_is_plain_data(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
+def test_manifest_is_plain_data(tmp_path: Path, three: list[tuple[Path, float]]) -> None:
     manifest = build(three, 42, tmp_path / "mixture.json")
     assert Manifest.model_validate_json((tmp_path / "mixture.json").read_text()) == manifest

@@ -23,7 +23,7 @@ def test_every_epoch_gives_every_row_once(rows: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 70, 1000, 2**31 + 1, 2**40])
-def test_a_draw_far_out_is_found_without_its_forerunners(rows: int) -> None:
+def test_draw_far_out_is_found_without_its_forerunners(rows: int) -> None:
     draws = np.arange(FAR, FAR + 500)
     epoch, row = order(draws, rows, 5, "birds")
     assert np.array_equal(epoch, draws // rows)
@@ -61,7 +61,7 @@ def test_all_orders_of_a_few_rows_come_equally_often(rows: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [7, 9, 16, 17, 64, 70, 1000])
-def test_a_row_comes_at_every_place_equally_often_and_neighbours_part(rows: int) -> None:
+def test_row_comes_at_every_place_equally_often_and_neighbours_part(rows: int) -> None:
     epochs = max(300_000 // rows, 300)
     row = order(np.arange(epochs * rows), rows, 7, "birds")[1].reshape(epochs, rows)
     places = np.zeros((rows, rows))
@@ -72,7 +72,7 @@ def test_a_row_comes_at_every_place_equally_often_and_neighbours_part(rows: int)
         assert abs(chi_square - free) < 5 * math.sqrt(2 * free)
 
 
-def test_the_order_of_a_million_rows_shows_no_pattern() -> None:
+def test_order_of_a_million_rows_shows_no_pattern() -> None:
     rows = 1_000_000
     row = order(np.arange(rows), rows, 7, "birds")[1]
     cells = np.histogram2d(np.arange(rows), row, 50)[0]
@@ -98,7 +98,8 @@ def test_every_epoch_over_many_shards_gives_every_row_once(open_shards: int) -> 
 
 
 @pytest.mark.parametrize("open_shards", [1, 4, 16])
-def test_only_a_few_shards_are_open_at_a_time(open_shards: int) -> None:
+def test_shards_are_open_only_a_few_at_a_time(open_shards: int) -> None:
+    """Only a few shards are open at a time."""
     _, row = order(np.arange(6400), [100] * 64, 5, "birds", open_shards=open_shards)
     shard = row // 100
     ranges = shard.reshape(-1, 100 * open_shards)
@@ -117,12 +118,12 @@ def test_shards_come_in_any_order_and_rows_at_any_place() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, -1, 2**40 + 1])
-def test_a_number_of_rows_that_cannot_be_ordered_is_refused(rows: int) -> None:
+def test_number_of_rows_that_cannot_be_ordered_is_refused(rows: int) -> None:
     with pytest.raises(MixtureError, match="rows"):
         order([0], rows, 0, "x")
 
 
-def test_the_stream_never_changes_between_versions() -> None:
+def test_stream_never_changes_between_versions() -> None:
     """A change of these digests breaks the exact resume of every run: it needs a new manifest version."""
     source, draw = schedule(shares(SHAPES["200 Zipf"]), np.arange(FAR, FAR + 5000))
     one = order(np.arange(FAR, FAR + 5000), 12_345, 42, "birds")

@@ -122,9 +122,10 @@ CAMBRIAN_10M = {
 @pytest.mark.parametrize(
     ("cap", "published", "ours"), [(150, 4015, 3651.5), (250, 5218, 4702.5), (350, 5883, 5366.5), (450, 6383, 5816.5)]
 )
-def test_cambrians_totals_at_its_caps_are_not_reproducible_from_the_sources_we_know(
+def test_cambrian_totals_at_its_caps_are_not_those_of_the_known_sources(
     tmp_path: Path, cap: int, published: int, ours: float
 ) -> None:
+    """Cambrian's totals at its caps are not reproducible from the sources we know."""
     listed(tmp_path, {name: int(1000 * size) for name, size in CAMBRIAN_10M.items()}, per_shard=50_000)
     built = composed(tmp_path, f"mode: concat\ncap: {1000 * cap}\nsources:\n" + sources(list(CAMBRIAN_10M)))
     assert built.manifest.epoch == 1000 * ours
@@ -133,7 +134,8 @@ def test_cambrians_totals_at_its_caps_are_not_reproducible_from_the_sources_we_k
     assert 0 < published - ours < 9784 - 6985.5
 
 
-def test_cambrian_seven_million_keeps_the_ratios_of_categories_normalised_from_100_40(tmp_path: Path) -> None:
+def test_cambrian_7m_keeps_its_ratios_normalised_from_100_40(tmp_path: Path) -> None:
+    """Cambrian seven million keeps the ratios of categories normalised from 100 40."""
     ratios = {"language": 21.00, "general": 34.52, "ocr": 27.22, "counting": 8.71, "math": 7.20, "code": 0.87}
     ratios["science"] = 0.88
     assert sum(ratios.values()) == pytest.approx(100.40)
@@ -151,7 +153,8 @@ def test_cambrian_seven_million_keeps_the_ratios_of_categories_normalised_from_1
     assert all(leaf.binds and leaf.taken == 350_000 for leaf in built.leaves)
 
 
-def test_flamingo_draws_every_source_in_every_step_and_weighs_losses_not_draws(tmp_path: Path) -> None:
+def test_flamingo_draws_every_source_each_step_and_weighs_losses(tmp_path: Path) -> None:
+    """Flamingo draws every source in every step and weighs losses, not draws."""
     listed(tmp_path, {"m3w": 4300, "align": 18_000, "ltip": 3120, "vtp": 270})
     built = composed(
         tmp_path,
@@ -187,7 +190,8 @@ def test_mini_gemini_concatenates_so_that_a_pass_has_every_sample_once(tmp_path:
         assert len(set(zip(source[part].tolist(), row[part].tolist(), strict=True))) == 1487
 
 
-def test_idefics2_has_two_stages_with_their_own_weights_resolution_and_lengths(tmp_path: Path) -> None:
+def test_idefics2_stages_have_their_own_weights_resolution_and_lengths(tmp_path: Path) -> None:
+    """Idefics2 has two stages with their own weights resolution and lengths."""
     listed(tmp_path, {"obelics": 50_000, "pairs": 40_000, "pdfs": 30_000})
     built = composed(
         tmp_path,
@@ -219,7 +223,7 @@ def test_idefics2_has_two_stages_with_their_own_weights_resolution_and_lengths(t
     assert np.unique(np.stack([source, epoch, row]), axis=1).shape[1] == 15_000
 
 
-def test_blip_sees_another_fifth_of_laion_each_pass_and_the_same_fifths_again(tmp_path: Path) -> None:
+def test_blip_sees_another_fifth_of_laion_each_pass_and_same_fifths_again(tmp_path: Path) -> None:
     listed(tmp_path, {"laion": 1150, "cc": 140}, per_shard=30)
     built = composed(tmp_path, "mode: concat\nsources: [{path: laion, rotate: 5}, {path: cc}]")
     size = built.manifest.epoch
@@ -251,7 +255,7 @@ def test_blip2_gives_one_of_two_texts_by_uid_and_epoch_alone(tmp_path: Path) -> 
     assert mix.choose(manifest, 0, "uid7", 0, "system") is None
 
 
-def test_the_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Path) -> None:
+def test_cauldron_gives_shares_of_answer_tokens_not_of_samples(tmp_path: Path) -> None:
     a_dataset(tmp_path / "hermes", 200, answer_tokens=[300] * 200)
     a_dataset(tmp_path / "vqav2", 400, answer_tokens=[2, 4] * 200)
     text = "unit: answer_tokens\nsources: [{path: hermes, weight: 12.73}, {path: vqav2, weight: 5.72}]"
@@ -271,9 +275,10 @@ CAULDRON = {
 """Percent of the answer tokens; the groups add up to 99.98."""
 
 
-def test_the_cauldrons_groups_and_largest_sets_have_their_shares_of_answer_tokens_at_every_moment(
+def test_cauldron_groups_keep_their_shares_of_answer_tokens_throughout(
     tmp_path: Path,
 ) -> None:
+    """The Cauldron's groups and largest sets have their shares of answer tokens at every moment."""
     place, rng = tmp_path / "work" / "cauldron", np.random.default_rng(8)
     lengths = {name: rng.geometric(1 / (5 + 7 * n), 400 + 50 * n) for n, name in enumerate(CAULDRON)}
     measured(place, lengths, 100, "answer_tokens")

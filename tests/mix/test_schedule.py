@@ -44,7 +44,7 @@ def test_other_weights_are_rounded_and_the_difference_is_reported(shape: str) ->
     assert quantisation_error(SHAPES[shape], slots) <= 1 / MAX_SLOTS
 
 
-def test_a_tiny_weight_still_gets_a_slot_and_the_large_ones_give_it() -> None:
+def test_tiny_weight_still_gets_a_slot_and_the_large_ones_give_it() -> None:
     slots = shares([1e-9] * 3000 + [0.3, math.pi])
     assert slots[:3000] == (1,) * 3000
     assert sum(slots) == MAX_SLOTS
@@ -78,7 +78,8 @@ def test_weights_that_mean_nothing_are_refused(weights: list[float], message: st
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_no_source_is_ever_more_than_a_sample_and_a_bit_off_what_was_wanted(shape: str) -> None:
+def test_source_is_never_more_than_a_sample_and_a_bit_off(shape: str) -> None:
+    """No source is ever more than a sample and a bit off what was wanted."""
     weights = SHAPES[shape]
     source, _ = schedule(shares(weights), np.arange(200_000))
     assert peers.worst_error(weights, source) < 1.15
@@ -86,14 +87,16 @@ def test_no_source_is_ever_more_than_a_sample_and_a_bit_off_what_was_wanted(shap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_a_million_draws_keep_every_share_to_less_than_one_and_a_half_samples(shape: str) -> None:
+def test_million_draws_keep_shares_to_less_than_one_and_a_half_samples(shape: str) -> None:
+    """A million draws keep every share to less than one and a half samples."""
     source, _ = schedule(shares(SHAPES[shape]), np.arange(1_000_000))
     assert peers.worst_error(SHAPES[shape], source) < 1.5
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40).filter(any))
-def test_no_source_is_ever_two_samples_off_for_any_slots(slots: list[int]) -> None:
+def test_source_is_never_two_samples_off_for_any_slots(slots: list[int]) -> None:
+    """No source is ever two samples off for any slots."""
     source, draw = schedule(slots, np.arange(2 * sum(slots)))
     assert peers.worst_error(slots, source) < 2
     for index, slot in enumerate(slots):
@@ -102,7 +105,8 @@ def test_no_source_is_ever_two_samples_off_for_any_slots(slots: list[int]) -> No
 
 @settings(deadline=None, max_examples=60)
 @given(WEIGHTS, st.integers(0, 3000))
-def test_what_was_drawn_before_a_position_is_known_without_drawing_it(weights: list[float], position: int) -> None:
+def test_draws_before_a_position_are_known_without_drawing_them(weights: list[float], position: int) -> None:
+    """What was drawn before a position is known without drawing it."""
     slots = shares(weights)
     source, _ = schedule(slots, np.arange(position))
     assert counts(slots, position).tolist() == np.bincount(source, minlength=len(slots)).tolist()
@@ -115,7 +119,7 @@ def test_what_was_drawn_before_a_position_is_known_without_drawing_it(weights: l
 
 @settings(deadline=None, max_examples=60)
 @given(WEIGHTS, st.integers(0, FAR), st.integers(1, 300))
-def test_a_seek_gives_what_a_replay_gives(weights: list[float], start: int, count: int) -> None:
+def test_seek_gives_what_a_replay_gives(weights: list[float], start: int, count: int) -> None:
     slots = shares(weights)
     together = schedule(slots, np.arange(start, start + count))
     for offset in {0, count // 2, count - 1}:
@@ -153,7 +157,8 @@ def test_positions_and_draws_before_the_start_are_refused() -> None:
         schedule((0, 0), [1])
 
 
-def test_a_position_among_a_hundred_sources_is_found_without_laying_out_what_is_before_it() -> None:
+def test_position_among_a_hundred_sources_is_found_directly() -> None:
+    """A position among a hundred sources is found without laying out what is before it."""
     slots = shares(list(np.random.default_rng(7).dirichlet([0.3] * 100)))
     start = time.process_time()
     schedule(slots, [10**12])

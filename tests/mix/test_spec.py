@@ -45,7 +45,8 @@ def test_shares_of_tokens_and_images_are_drawn_by_how_long_samples_are(tmp_path:
         assert shares["long"] * first == pytest.approx(shares["short"] * second, rel=1e-4)
 
 
-def test_tokens_are_exactly_in_their_shares_whenever_the_sources_end_an_epoch_together(tmp_path: Path) -> None:
+def test_token_shares_are_exact_whenever_all_sources_end_an_epoch(tmp_path: Path) -> None:
+    """Tokens are exactly in their shares whenever the sources end an epoch together."""
     length = {"x": [1, 5, 9, 25], "y": [2, 2, 4, 8]}
     for name, values in length.items():
         a_dataset(tmp_path / name, 4, text_tokens=values)
@@ -57,7 +58,7 @@ def test_tokens_are_exactly_in_their_shares_whenever_the_sources_end_an_epoch_to
         assert tokens[part][source[part] == 0].sum() * 2 == tokens[part][source[part] == 1].sum() * 5
 
 
-def test_a_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_path: Path) -> None:
+def test_unit_without_lengths_is_refused_with_the_command_that_adds_them(tmp_path: Path) -> None:
     a_dataset(tmp_path / "a", 5)
     with pytest.raises(mix.MixtureError, match=r"no column 'text_tokens'.*curate index .* --tokenizer"):
         composed(tmp_path, "unit: text_tokens\nsources: [{path: a}]")
@@ -88,7 +89,7 @@ def test_lengths_that_mean_nothing_are_refused(tmp_path: Path, values: list[int]
         composed(tmp_path, "unit: answer_tokens\nsources: [{path: a}]")
 
 
-def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
+def test_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     entries = "{path: a, batch: 2}, {group: g, weight: 0.5, sources: [{path: b, weight: 0.4, batch: 1}]}"
     stages = "[{name: x, steps: 3}, {name: y, weights: {g: 2}}]"
     built = composed(home, f"mode: accumulate\nsources: [{entries}]\nstages: {stages}")
@@ -96,7 +97,7 @@ def test_a_group_of_losses_multiplies_those_of_its_sources(home: Path) -> None:
     assert mix.stage_at(built.manifest, 3).weights == (1.0, 0.8)
 
 
-def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(home: Path) -> None:
+def test_pass_takes_parts_of_epochs_and_next_pass_goes_on_with_rest(home: Path) -> None:
     built = composed(
         home, "mode: concat\nsources: [{path: a, epochs: 0.25}, {path: b, epochs: 0.5}, {path: c, epochs: 2}]"
     )
@@ -151,7 +152,7 @@ def test_a_pass_takes_parts_of_epochs_and_the_next_pass_goes_on_with_the_rest(ho
         (RAMPED.replace("{a: 2048, c: 768}", "{a: 2048, c: 0}"), SettingsError, "sequence"),
     ],
 )
-def test_a_specification_that_cannot_be_meant_is_refused_with_the_reason(
+def test_specification_that_cannot_be_meant_is_refused_with_the_reason(
     home: Path, text: str, error: type[ValueError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -159,7 +160,8 @@ def test_a_specification_that_cannot_be_meant_is_refused_with_the_reason(
     assert not (home / "mixture.json").exists()
 
 
-def test_one_content_twice_is_taken_where_it_is_meant_and_comes_in_orders_of_its_own(home: Path) -> None:
+def test_content_listed_twice_on_purpose_comes_in_orders_of_its_own(home: Path) -> None:
+    """One content twice is taken where it is meant and comes in orders of its own."""
     built = composed(home, "sources: [{path: a, name: x}, {path: a, name: y, again: true}]")
     source, _, row = mix.locate(built.manifest, np.arange(200))
     assert row[source == 0].tolist() != row[source == 1].tolist()
@@ -179,7 +181,8 @@ def test_shards_that_two_sources_share_are_warned_of(home: Path) -> None:
     assert "c is never drawn" in built.notes[1]
 
 
-def test_a_manifest_is_valid_by_its_schema_and_the_same_specification_gives_the_same_bytes(home: Path) -> None:
+def test_manifest_is_valid_by_its_schema_and_the_same_bytes_each_time(home: Path) -> None:
+    """A manifest is valid by its schema and the same specification gives the same bytes."""
     text = f"batch: 4\nsources: [{ALL}]\nstages: [{{name: x, steps: 4}}, {{name: y, ramp: 3, weights: {{a: 9}}}}]"
     composed(home, text)
     first = (home / "mixture.json").read_bytes()
@@ -188,9 +191,10 @@ def test_a_manifest_is_valid_by_its_schema_and_the_same_specification_gives_the_
     assert (home / "mixture.json").read_bytes() == first
 
 
-def test_the_command_line_takes_a_specification_or_weights_and_lists_and_foretells(
+def test_command_takes_a_specification_or_weights_lists_and_foretells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command line takes a specification or weights and lists and foretells."""
     for name, size in (("a", 30), ("b", 20)):
         a_dataset(tmp_path / name, size)
     (tmp_path / "spec.yaml").write_text("batch: 5\nseed: 3\nsources: [{path: a, weight: 3}, {path: b, weight: 2}]")

@@ -18,7 +18,7 @@ from curate.mix.segments import RAMP_PIECES
 from pipelines.cli import show_mixture
 
 
-def test_a_mixture_stops_before_a_source_is_seen_too_often(home: Path) -> None:
+def test_mixture_stops_before_a_source_is_seen_too_often(home: Path) -> None:
     built = composed(home, f"at_limit: stop\nmax_epochs: 2\nsources: [{ALL}]")
     end = built.manifest.end
     assert end is not None
@@ -30,7 +30,7 @@ def test_a_mixture_stops_before_a_source_is_seen_too_often(home: Path) -> None:
         mix.locate(built.manifest, [end])
 
 
-def test_the_share_of_a_source_that_has_had_its_epochs_goes_to_the_others(home: Path) -> None:
+def test_share_of_a_source_that_has_had_its_epochs_goes_to_the_others(home: Path) -> None:
     entries = "{path: a, weight: 3}, {path: b, weight: 1, max_epochs: 1}, {path: c, weight: 1, max_epochs: 1.5}"
     built = composed(home, f"at_limit: redistribute\nsources: [{entries}]")
     assert len(built.manifest.segments) == 3
@@ -50,7 +50,7 @@ def test_all_sources_with_limits_end_the_mixture_when_the_last_is_done(home: Pat
     assert epoch.max() == 0
 
 
-def test_a_source_too_small_for_the_run_is_refused_by_name(home: Path) -> None:
+def test_source_too_small_for_the_run_is_refused_by_name(home: Path) -> None:
     text = f"max_epochs: 1\nbatch: 10\nsteps: STEPS\nsources: [{ALL}]"
     with pytest.raises(mix.MixtureError, match=r"'c' is too small: .* at position 27. of 300"):
         composed(home, text.replace("STEPS", "30"))
@@ -106,7 +106,8 @@ def test_resolution_and_sequence_ramp_with_the_weights_in_whole_multiples(home: 
     )
 
 
-def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too(home: Path) -> None:
+def test_stage_without_ramp_changes_at_once_and_a_whole_length_ramps_too(home: Path) -> None:
+    """A stage that does not ramp changes at once and a whole length ramps too."""
     stages = "[{name: x, steps: 100, resolution: 224}, {name: y, resolution: 448}]"
     manifest = composed(home, f"batch: 3\nsources: [{ALL}]\nstages: {stages}").manifest
     assert [mix.stage_at(manifest, step).resolution for step in (99, 100)] == [224, 448]
@@ -125,7 +126,8 @@ def test_a_stage_that_does_not_ramp_changes_at_once_and_a_whole_length_ramps_too
     ]
 
 
-def test_what_a_step_trains_at_is_shown_beside_its_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_step_shows_what_it_trains_at_beside_its_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a step trains at is shown beside its samples."""
     composed(home, RAMPED)
     found = show_mixture.stage(home / "mixture.json", 125)
     assert found == {
@@ -195,9 +197,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(deadline=None, max_examples=80)
 @given(LIMITED)
-def test_whatever_the_stages_and_limits_no_source_is_drawn_too_often_and_counts_agree(
-    small: Path, said: dict[str, Any]
-) -> None:
+def test_limits_hold_and_counts_agree_for_any_stages(small: Path, said: dict[str, Any]) -> None:
+    """Whatever the stages and limits, no source is drawn too often and counts agree."""
     entries = ", ".join(f"{{path: {n}, max_epochs: {e}}}" for n, e in zip("abc", said["epochs"], strict=True))
     steps, ramp = said["steps"], min(said["ramp"], said["steps"])
     stages = [

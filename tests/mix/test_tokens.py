@@ -70,7 +70,8 @@ def in_any_order(manifest: mix.Manifest) -> mix.Manifest:
     return mix.Manifest.model_validate({**data, "lengths": None, "seal": ""})
 
 
-def test_every_source_has_its_share_of_the_tokens_at_every_prefix_to_about_the_longest_sample(home: Path) -> None:
+def test_token_shares_hold_at_every_prefix_to_about_the_longest_sample(home: Path) -> None:
+    """Every source has its share of the tokens at every prefix to about the longest sample."""
     manifest = composed(home, TOKENS).manifest
     assert off(manifest, SOURCES, 40_000) < 1.5
     assert off(in_any_order(manifest), SOURCES, 40_000) > 3
@@ -83,7 +84,8 @@ def test_whole_batches_of_a_source_keep_the_shares_to_about_a_batch(home: Path) 
     assert off(manifest, SOURCES, 32_000) < 3  # a batch of pages holds 1.5 times the longest
 
 
-def test_what_is_foretold_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forecast_tells_the_share_of_the_unit_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is foretold tells the share of the unit too."""
     composed(home, f"batch: 16\n{TOKENS}")
     foretold = simulate(home / "mixture.json", 1000, None)
     assert [s["share_of_text_tokens"] for s in foretold["sources"]] == pytest.approx([5 / 7, 1 / 7, 1 / 7], abs=1e-3)
@@ -128,9 +130,10 @@ def test_every_epoch_gives_every_row_once_in_an_order_of_its_own(home: Path, ope
     st.integers(1, 5),
     st.integers(0, 1 << 63),
 )
-def test_whatever_the_lengths_and_shards_an_epoch_is_a_permutation(
+def test_epoch_is_a_permutation_whatever_the_lengths_and_shards(
     shards: list[list[int]], open_shards: int, key: int
 ) -> None:
+    """Whatever the lengths and shards an epoch is a permutation."""
     lengths = [np.array(shard, np.int64) for shard in shards]
     known, counts = np.unique(np.concatenate(lengths), return_counts=True)
     bounds = cut(known, counts)
@@ -155,7 +158,7 @@ def test_samples_of_one_length_come_in_any_order(tmp_path: Path) -> None:
     assert np.abs(places / 2000 - 0.1).max() < 0.04
 
 
-def test_a_position_far_out_needs_no_history(home: Path) -> None:
+def test_position_far_out_needs_no_history(home: Path) -> None:
     manifest = composed(home, TOKENS).manifest
     far = np.arange(10**9, 10**9 + 3000)
     together = mix.locate(manifest, far)
@@ -175,7 +178,8 @@ sources: [{path: pages, weight: 0.123456789}, {path: captions, weight: 3}, {path
 
 @pytest.mark.parametrize("how", ["mode: interleave", "mode: homogeneous", "unit: text_tokens"])
 @pytest.mark.parametrize("far", [10**12 + 7, 1 << 53, 1 << 60])
-def test_nothing_overflows_at_positions_however_far(tmp_path: Path, how: str, far: int) -> None:
+def test_positions_however_far_overflow_nothing(tmp_path: Path, how: str, far: int) -> None:
+    """Nothing overflows at positions however far."""
     measured(tmp_path, {"pages": pages(1, 700), "captions": captions(2, 300), "one": np.array([7])}, 50)
     manifest = composed(tmp_path, f"{how}\n{FAR}").manifest
     source, epoch, row = mix.locate(manifest, np.arange(far, far + 4000))
@@ -188,7 +192,7 @@ def test_nothing_overflows_at_positions_however_far(tmp_path: Path, how: str, fa
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(tmp_path: Path) -> None:
+def test_batches_of_a_mixture_in_tokens_are_same_for_any_ranks_and_workers(tmp_path: Path) -> None:
     mixture(tmp_path)
     for name in ("many", "few"):
         add_text_tokens(tmp_path / name, "bytes")
@@ -207,7 +211,7 @@ def test_batches_of_a_mixture_in_tokens_are_the_same_for_any_ranks_and_workers(t
     assert [a + b for a, b in zip(*parts, strict=True)] == alone
 
 
-def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
+def test_order_by_length_never_changes_between_versions(home: Path) -> None:
     """A change of this digest breaks the exact resume of every run: it needs a new manifest version."""
     digest = hashlib.sha256()
     for array in mix.locate(composed(home, TOKENS).manifest, np.arange(10**6, 10**6 + 20_000)):
@@ -215,7 +219,7 @@ def test_the_order_by_length_never_changes_between_versions(home: Path) -> None:
     assert digest.hexdigest() == "a4a75aef2d6c584d47f57ad6623d70bd97e81c6f370a6e02cbb149379e867c36"
 
 
-def test_the_same_datasets_give_the_same_lines(home: Path) -> None:
+def test_same_datasets_give_the_same_lines(home: Path) -> None:
     composed(home, TOKENS)
     first = (home / "mixture.json").read_bytes(), (home / "mixture.lengths.npy").read_bytes()
     jsonschema.validate(json.loads(first[0]), mix.json_schema())
@@ -231,7 +235,8 @@ def test_samples_images_and_equal_lengths_need_no_lines(tmp_path: Path) -> None:
         assert not (tmp_path / f"{unit}.lengths.npy").exists()
 
 
-def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sample_is_given(tmp_path: Path) -> None:
+def test_lengths_that_changed_since_mixing_are_named_before_any_sample(tmp_path: Path) -> None:
+    """Lengths that changed since they were mixed are named before a wrong sample is given."""
     measured(tmp_path, {"a": captions(1, 200), "b": captions(2, 200)}, 50)
     text = "unit: text_tokens\nsources: [{path: a}, {path: b}]"
     composed(tmp_path, text)
@@ -260,7 +265,7 @@ def test_lengths_that_changed_since_they_were_mixed_are_named_before_a_wrong_sam
         mix.locate(unread, [0])
 
 
-def test_a_mixture_that_goes_on_keeps_every_order_and_spreads_what_is_new(tmp_path: Path) -> None:
+def test_mixture_that_goes_on_keeps_every_order_and_spreads_what_is_new(tmp_path: Path) -> None:
     measured(tmp_path, {name: captions(n, 400) for n, name in enumerate("abc")}, 50)
     old = composed(tmp_path, "batch: 10\nunit: text_tokens\nsources: [{path: a}, {path: b}]", out="old.json").manifest
     plain = composed(tmp_path, "batch: 10\nsources: [{path: a}, {path: b}]", out="plain.json").manifest
@@ -285,7 +290,8 @@ def test_a_mixture_that_goes_on_keeps_every_order_and_spreads_what_is_new(tmp_pa
     assert less.lengths.file == "less.lengths.npy"
 
 
-def test_parts_that_rotate_keep_their_rows_and_it_is_said_that_tokens_stray(tmp_path: Path) -> None:
+def test_rotating_parts_keep_their_rows_and_tell_that_tokens_stray(tmp_path: Path) -> None:
+    """Parts that rotate keep their rows and it is said that tokens stray."""
     measured(tmp_path, {"a": captions(1, 500), "b": captions(2, 100)}, 50)
     built = composed(tmp_path, "unit: text_tokens\nsources: [{path: a, rotate: 5}, {path: b}]")
     assert [d.spread is None for d in built.manifest.datasets] == [True, False]
@@ -333,7 +339,7 @@ VERSION_2 = json.loads(
 )
 
 
-def test_a_manifest_of_the_version_before_goes_on_as_it_did(tmp_path: Path) -> None:
+def test_manifest_of_the_version_before_goes_on_as_it_did(tmp_path: Path) -> None:
     listed(tmp_path, {"a": 70, "b": 30}, per_shard=10)
     (tmp_path / "mixture.json").write_text(json.dumps(VERSION_2))
     manifest = mix.load(tmp_path / "mixture.json")
@@ -346,7 +352,7 @@ def test_a_manifest_of_the_version_before_goes_on_as_it_did(tmp_path: Path) -> N
         mix.load(tmp_path / "mixture.json")
 
 
-def test_an_index_that_is_not_there_is_named_when_the_mixture_is_made(tmp_path: Path) -> None:
+def test_index_that_is_not_there_is_named_when_the_mixture_is_made(tmp_path: Path) -> None:
     measured(tmp_path, {"a": captions(1, 100)}, 50)
     (tmp_path / "a" / "00001.arrow").unlink()
     with pytest.raises(ShardError, match=r"00001\.arrow.*curate index"):

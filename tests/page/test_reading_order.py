@@ -55,7 +55,7 @@ FOOT: list[Drawn] = [(303, 40, "Foot")]
 
 
 @pytest.mark.parametrize("draw", [drawn, line_by_line])
-def test_a_first_page_with_a_large_block_across_is_read_in_its_columns_below(draw: object) -> None:
+def test_first_page_with_a_large_block_across_is_read_in_its_columns_below(draw: object) -> None:
     assert callable(draw)
     found = layer(pdf(draw(TITLE, AUTHORS, ABSTRACT, LEFT, RIGHT, FOOT)))
     assert found.columns == 2
@@ -71,14 +71,15 @@ def test_columns_above_and_below_a_wide_figure_with_labels_are_read_apart() -> N
     assert marks(found) == "Above, Beside, Label, Caption, Below, Last"
 
 
-def test_a_figure_over_one_column_stays_in_it() -> None:
+def test_figure_over_one_column_stays_in_it() -> None:
     left, right = column("Left", 60, 720, 50), column("Right", 320, 540, 35)
     labels = [(x, y, "Label") for y in (720, 680, 640) for x in (350, 480)]
     found = layer(pdf(line_by_line(left, labels, right)))
     assert marks(found) == "Left, Label, Right"
 
 
-def test_running_titles_at_both_margins_are_read_before_and_after_both_columns() -> None:
+def test_running_titles_are_read_before_and_after_both_columns() -> None:
+    """Running titles at both margins are read before and after both columns."""
     titles = [(60, 760, "Running title"), (480, 760, "Page 7")]
     feet = [(60, 40, "Foot of it"), (480, 40, "Number 8")]
     left, right = column("Left", 60, 720, 50), column("Right", 320, 720, 50)
@@ -86,7 +87,7 @@ def test_running_titles_at_both_margins_are_read_before_and_after_both_columns()
         assert marks(layer(pdf(page))) == "Running, Page, Left, Right, Foot, Number"
 
 
-def test_titles_and_a_note_in_the_margin_that_were_drawn_last_keep_out_of_the_text() -> None:
+def test_titles_and_a_note_in_margin_that_were_drawn_last_keep_out_of_text() -> None:
     text, note = column("Text", 200, 700, 40, 11), column("Note", 40, 700, 4, 3)
     found = layer(pdf(drawn(text, [(200, 760, "Head"), (200, 40, "Foot")], note)))
     assert marks(found) == "Head, Note, Text, Foot" or marks(found) == "Head, Text, Note, Foot"
@@ -99,7 +100,7 @@ def test_three_columns_are_read_one_after_the_other(draw: object) -> None:
     assert (marks(found), found.columns) == ("A, B, C", 3)
 
 
-def test_a_narrow_sidebar_is_read_apart_from_the_text_beside_it() -> None:
+def test_narrow_sidebar_is_read_apart_from_the_text_beside_it() -> None:
     text, sidebar = column("Text", 60, 700, 40, 10), column("Side", 430, 700, 20, 4)
     assert marks(layer(pdf(line_by_line(text, sidebar)))) == "Text, Side"
 
@@ -145,7 +146,7 @@ def test_vertical_text_in_two_rows_is_read_row_by_row_from_the_right() -> None:
     assert found.text.split("\n") == [upper] * 12 + [lower] * 12
 
 
-def test_a_line_that_begins_again_a_little_lower_is_a_line_of_its_own() -> None:
+def test_line_that_begins_again_a_little_lower_is_a_line_of_its_own() -> None:
     columns = [column(name, x, top, 30, 4) for name, x, top in (("A", 40, 700), ("B", 220, 697), ("C", 400, 704))]
     found = layer(pdf(line_by_line(*columns)))
     assert (marks(found), found.columns, len(found.text.split("\n"))) == ("A, B, C", 3, 90)
@@ -163,7 +164,7 @@ def test_cells_of_several_lines_are_not_torn_apart() -> None:
     assert marks(layer(pdf(drawn(*texts)))) == ", ".join(["Cell, Next"] * 11)
 
 
-def test_a_table_within_a_column_is_read_row_by_row_within_it() -> None:
+def test_table_within_a_column_is_read_row_by_row_within_it() -> None:
     left, right = column("Left", 60, 720, 50), column("Right", 320, 720, 20)
     rows = [(x, 460 - 14 * n, f"Row{n}.{x}") for n in range(12) for x in (330, 400, 470)]
     found = layer(pdf(line_by_line(left, right, rows)))
@@ -171,7 +172,8 @@ def test_a_table_within_a_column_is_read_row_by_row_within_it() -> None:
     assert marks(found).startswith("Left, Right, Row")
 
 
-def test_the_order_of_a_page_in_columns_does_not_hang_on_the_order_in_which_it_was_drawn() -> None:
+def test_column_order_does_not_hang_on_the_order_of_drawing() -> None:
+    """The order of a page in columns does not hang on the order in which it was drawn."""
     parts = [*TITLE, *ABSTRACT, *FOOT]
     for seed in range(5):
         blocks = [parts, LEFT, RIGHT]

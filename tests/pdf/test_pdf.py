@@ -57,7 +57,8 @@ def guard() -> Iterator[PdfGuard]:
 # What is refused, by name
 
 
-def test_a_file_that_asks_for_a_password_is_encrypted_and_one_that_does_not_is_read() -> None:
+def test_encrypted_file_is_read_unless_it_asks_for_a_password() -> None:
+    """A file that asks for a password is encrypted and one that does not is read."""
     assert refused(pdfs.encrypted(b"secret")) == "encrypted_pdf"
     assert layer(pdfs.encrypted(b"")).text == "open to all who read"
 
@@ -72,24 +73,25 @@ def test_each_file_that_is_no_readable_pdf_is_named() -> None:
     assert refused(pdf("", "", ""), PdfLimits(max_pages=2)) == "too_many_pages"
 
 
-def test_a_file_whose_table_of_objects_is_not_where_it_says_is_still_read() -> None:
+def test_file_whose_table_of_objects_is_not_where_it_says_is_still_read() -> None:
     whole = pdf(line("still here", 72, 700))
     assert layer(whole.replace(b"startxref\n", b"startxref\n99")).text == "still here"
 
 
-def test_a_page_that_is_not_there_is_named() -> None:
+def test_page_that_is_not_there_is_named() -> None:
     with open_pdf(pdf("")) as opened, pytest.raises(PdfError, match="missing_page"):
         opened.page(1)
 
 
-def test_a_page_with_more_characters_than_the_limit_is_refused() -> None:
+def test_page_with_more_characters_than_the_limit_is_refused() -> None:
     data = pdf(lines(["a" * 80] * 3, 10, 700))
     with open_pdf(data, PdfLimits(max_characters=100)) as opened, opened.page(0) as page, pytest.raises(PdfError) as no:
         read_text(page)
     assert no.value.error == "too_many_characters"
 
 
-def test_an_enormous_page_is_drawn_at_the_size_asked_for_and_refused_beyond_200_inches() -> None:
+def test_enormous_page_is_drawn_as_asked_and_refused_beyond_200_inches() -> None:
+    """An enormous page is drawn at the size asked for and refused beyond 200 inches."""
     with open_pdf(pdf("", box=(0, 0, 14_000, 7_000))) as opened, opened.page(0) as page:
         assert render(page, 500).size == (500, 250)
         with pytest.raises(PdfError, match="page_too_large"):
@@ -99,7 +101,7 @@ def test_an_enormous_page_is_drawn_at_the_size_asked_for_and_refused_beyond_200_
         render(page, 500)
 
 
-def test_a_page_a_point_wide_still_gives_a_picture() -> None:
+def test_page_a_point_wide_still_gives_a_picture() -> None:
     with open_pdf(pdf("", box=(0, 0, 1, 5_000))) as opened, opened.page(0) as page:
         assert render(page, 1000).size == (1, 1000)
 
@@ -125,14 +127,15 @@ def test_boxes_are_of_the_page_after_its_rotation_and_within_its_crop_box() -> N
     assert cropped.boxes[0][0] == pytest.approx(12 / 252, abs=0.003)
 
 
-def test_what_lies_beside_the_page_is_not_read() -> None:
+def test_text_beside_the_page_is_not_read() -> None:
+    """What lies beside the page is not read."""
     assert layer(pdf(line("seen", 72, 700) + line("unseen", 700, 700))).text == "seen"
     over_the_edge = layer(pdf(line("seen and " + "half " * 20 + "unseen", 300, 700)))
     assert over_the_edge.text.split() == over_the_edge.words
     assert "unseen" not in over_the_edge.words
 
 
-def test_words_that_a_line_breaks_are_whole_in_the_text_and_as_printed_in_the_words() -> None:
+def test_words_that_line_breaks_are_whole_in_text_and_as_printed_in_words() -> None:
     found = layer(pdf(lines(["an exam-", "ple of well-", "Known things"], 72, 700)))
     assert found.text == "an example\nof well-Known\nthings"
     assert found.words == ["an", "exam-", "ple", "of", "well-", "Known", "things"]
@@ -143,7 +146,7 @@ def test_ligatures_come_apart_into_their_letters() -> None:
     assert layer(pdf(wide("o\ufb03ce \ufb01ne", 72, 700))).words == ["office", "fine"]
 
 
-def test_a_glyph_without_a_character_stands_as_the_replacement_character() -> None:
+def test_glyph_without_a_character_stands_as_the_replacement_character() -> None:
     assert layer(pdf(wide("a\0c d\x08e \x93f", 72, 700))).text == "a\ufffdc d\ufffde \ufffdf"
 
 
@@ -156,7 +159,7 @@ def test_characters_beyond_the_first_plane_are_read_whole() -> None:
     assert found.text.encode() and "\U0001f603" in found.words[-1]
 
 
-def test_a_page_without_a_size_is_named() -> None:
+def test_page_without_a_size_is_named() -> None:
     data = pdf(line("unseen", 72, 700), page="/CropBox [700 900 800 1000]")
     with open_pdf(data) as opened, pytest.raises(PdfError, match="damaged_page"):
         opened.page(0)
@@ -175,7 +178,8 @@ def test_boxes_are_right_to_half_a_point() -> None:
 
 
 @pytest.mark.parametrize("text", ["שלום עולם", "مرحبا بالعالم"])
-def test_right_to_left_lines_are_in_the_order_of_reading_however_they_were_drawn(text: str) -> None:
+def test_right_to_left_lines_are_read_in_order_however_they_were_drawn(text: str) -> None:
+    """Right to left lines are in the order of reading however they were drawn."""
     as_seen = layer(pdf(wide(text[::-1], 72, 700)))
     letter_by_letter = layer(pdf("".join(wide(c, 400 - 10 * n, 700) for n, c in enumerate(text))))
     assert as_seen.text == letter_by_letter.text == text
@@ -211,7 +215,7 @@ def test_two_columns_are_read_one_after_the_other_even_when_drawn_across() -> No
         assert found.columns == 2
 
 
-def test_a_heading_in_the_middle_parts_what_is_above_it_from_what_is_below() -> None:
+def test_heading_in_the_middle_parts_what_is_above_it_from_what_is_below() -> None:
     above_left, above_right = column(0, 60), column(50, 330)
     below_left, below_right = column(110, 60, top=400), column(170, 330, top=400)
     heading = line("Here begins the second part and it runs over the whole width of the page", 100, 450, 12)
@@ -221,7 +225,7 @@ def test_a_heading_in_the_middle_parts_what_is_above_it_from_what_is_below() -> 
     assert [text if not text.startswith("Here") else "Here" for text in found.text.split("\n")] == order
 
 
-def test_a_table_is_read_row_by_row() -> None:
+def test_table_is_read_row_by_row() -> None:
     rows = [(f"name {n}", f"{n * 37}", f"{n * 11}.5") for n in range(14)]
     drawn = "".join(
         line(cell, x, 700 - 14 * n) for n, row in enumerate(rows) for cell, x in zip(row, (72, 250, 420), strict=True)
@@ -238,7 +242,7 @@ def test_dots_before_the_numbers_of_pages_are_no_column() -> None:
     assert found.columns == 1 and [text.split()[-1] for text in found.text.split("\n")] == [str(n) for n in range(12)]
 
 
-def test_a_header_that_was_drawn_last_is_read_first() -> None:
+def test_header_that_was_drawn_last_is_read_first() -> None:
     body = lines(["one line of it", "another line of it", "the last line of it"], 72, 600)
     assert layer(pdf(body + line("Header", 72, 750))).text.startswith("Header\none line")
 
@@ -257,7 +261,7 @@ def test_every_word_is_read_exactly_once_wherever_it_stands(places: list[tuple[i
 # Pictures, forms, scans
 
 
-def test_a_page_of_a_pure_scan_has_a_picture_all_over_and_no_words() -> None:
+def test_page_of_a_pure_scan_has_a_picture_all_over_and_no_words() -> None:
     data = pdfs.scan(Image.new("RGB", (300, 400), (250, 250, 240)))
     with open_pdf(data) as opened, opened.page(0) as page:
         assert read_text(page).words == []
@@ -274,7 +278,7 @@ def test_images_within_reused_drawings_are_found_where_they_are_placed() -> None
     assert box == pytest.approx([100 / 612, 1 - 300 / 792, 200 / 612, 1 - 200 / 792], abs=1e-3)
 
 
-def test_a_form_is_drawn_with_what_was_filled_in() -> None:
+def test_form_is_drawn_with_what_was_filled_in() -> None:
     look = stream(b"0 0 0 rg 0 0 100 20 re f", "/Type /XObject /Subtype /Form /BBox [0 0 100 20]")
     field = b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /Rect [100 600 200 620] /F 4 /AP << /N 51 0 R >> >>"
     data = pdf("", page="/Annots [50 0 R]", catalog="/AcroForm << /Fields [50 0 R] >>", more={50: field, 51: look})
@@ -319,20 +323,20 @@ def test_drawings_within_drawings_without_end_are_given_up_in_time(guard: PdfGua
     assert guard.pages(pdf("", "")) == 2
 
 
-def test_a_page_that_unpacks_to_gigabytes_is_given_up(guard: PdfGuard) -> None:
+def test_page_that_unpacks_to_gigabytes_is_given_up(guard: PdfGuard) -> None:
     with pytest.raises(PdfError) as error:
         guard.look(unpacks_to(600 << 20), 0)
     assert error.value.error in ("pdf_timeout", "pdf_crashed")
     assert guard.look(pdf(line("well again", 72, 700)), 0).text.text == "well again"
 
 
-def test_a_file_that_claims_a_million_pages_costs_nothing(guard: PdfGuard) -> None:
+def test_file_that_claims_a_million_pages_costs_nothing(guard: PdfGuard) -> None:
     claims = pdf("").replace(b"/Count 1 ", b"/Count 1000000 ")
     with pytest.raises(PdfError, match="too_many_pages"):
         guard.pages(claims)
 
 
-def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(guard: PdfGuard) -> None:
+def test_page_tree_as_deep_as_file_is_refused_or_read_and_crashes_nothing(guard: PdfGuard) -> None:
     depth = 30_000
     more = {100 + n: b"<< /Type /Pages /Count 1 /Kids [%d 0 R] >>" % (101 + n) for n in range(depth)}
     more[100 + depth] = b"<< /Type /Page /MediaBox [0 0 9 9] >>"
@@ -342,13 +346,14 @@ def test_a_page_tree_as_deep_as_the_file_is_refused_or_read_and_crashes_nothing(
     assert error.value.error == "damaged_page"
 
 
-def test_a_page_tree_that_is_a_loop_ends(guard: PdfGuard) -> None:
+def test_page_tree_that_is_a_loop_ends(guard: PdfGuard) -> None:
     data = pdf("").replace(b"/Kids [10 0 R]", b"/Kids [ 2 0 R]")
     with pytest.raises(PdfError):
         guard.look(data, 0)
 
 
-def test_what_the_guard_reads_is_what_is_read_without_it(guard: PdfGuard) -> None:
+def test_guard_reads_what_is_read_without_it(guard: PdfGuard) -> None:
+    """What the guard reads is what is read without it."""
     data = pdf(line("one", 72, 700), lines(["an exam-", "ple of words"], 72, 700) + "72 500 400 0.5 re f\n")
     for number in (1, 0, 1):
         look, bare = guard.look(data, number), layer(data, number)
@@ -361,7 +366,7 @@ def test_what_the_guard_reads_is_what_is_read_without_it(guard: PdfGuard) -> Non
     assert (width, height) == (309, 400)
 
 
-def test_a_page_fails_alone_even_when_reading_it_ends_the_process_that_reads(guard: PdfGuard) -> None:
+def test_page_fails_alone_even_when_reading_it_ends_the_process_that_reads(guard: PdfGuard) -> None:
     good = pdf(line("good", 72, 700))
     bomb = nested_forms(12, 20)
     outcomes = []

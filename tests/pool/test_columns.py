@@ -39,9 +39,10 @@ fast = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 @fast
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 80), max_size=6), start=st.integers(0, 300), length=st.integers(0, 90))
-def test_whatever_parts_they_came_in_any_stretch_of_rows_is_read_as_it_was_written(
+def test_stretch_of_rows_is_read_as_written_whatever_its_parts(
     tmp_path: Path, rows: list[int], cuts: list[int], start: int, length: int
 ) -> None:
+    """Whatever parts they came in, any stretch of rows is read as it was written."""
     write_columns(parts_of(table(rows), cuts), SCHEMA, path := tmp_path / "c.parquet")
     file = ColumnsFile(path)
     assert pa.concat_tables([SCHEMA.empty_table(), *file.blocks()]).equals(table(rows))
@@ -63,9 +64,10 @@ def test_values_are_taken_in_any_order_and_are_null_where_no_row_is(
 
 @fast
 @given(old=ROWS, admitted=ROWS, step=st.integers(1, 64))
-def test_rows_let_in_later_join_those_that_were_there_as_if_all_had_been_computed_at_once(
+def test_rows_let_in_later_join_as_if_computed_at_once(
     tmp_path: Path, old: list[int], admitted: list[int], step: int
 ) -> None:
+    """Rows let in later join those that were there as if all had been computed at once."""
     write_columns([table(old)], SCHEMA, path := tmp_path / "c.parquet")
     before = path.stat().st_ino, path.stat().st_mtime_ns
     with IncrementalColumnsWriter(path, SCHEMA, ColumnsFile(path)) as grown:
@@ -83,7 +85,8 @@ def test_rows_let_in_later_join_those_that_were_there_as_if_all_had_been_compute
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == before
 
 
-def test_what_has_just_been_computed_is_null_where_no_row_is() -> None:
+def test_computed_values_are_null_where_no_row_is() -> None:
+    """What has just been computed is null where no row is."""
     assert MergedColumn(None, [5, 9], table([5, 9])["said"]).take([9, 7, 5]).to_pylist() == [["9"] * 0, None, None]
     assert MergedColumn(None, [7, 8], table([7, 8])["said"]).take([8, 6, 7]).to_pylist() == [["8"] * 2, None, ["7"]]
 
@@ -126,7 +129,7 @@ def sevens(texts):
 
 
 @pytest.mark.slow
-def test_a_shard_of_many_texts_takes_no_more_memory_than_one_of_few(place: Workplace) -> None:
+def test_shard_of_many_texts_takes_no_more_memory_than_one_of_few(place: Workplace) -> None:
     place.write_module("large_ops", LARGE)
     steps = [
         {"op": "large_ops:large"},

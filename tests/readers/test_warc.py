@@ -41,19 +41,20 @@ def errors(found: list[Any]) -> list[str]:
     return [each.error if isinstance(each, WarcFault) else "" for each in found]
 
 
-def test_a_page_comes_with_its_address_date_and_type() -> None:
+def test_page_comes_with_its_address_date_and_type() -> None:
     (found,) = read(response("https://a.example/1", headers="Content-Type: text/html; charset=koi8-r"))
     assert found == WarcPage("https://a.example/1", DATE, "text/html; charset=koi8-r", PAGE, 0)
 
 
-def test_what_the_headers_say_of_the_page_s_use_comes_with_it() -> None:
+def test_headers_about_the_page_s_use_come_with_it() -> None:
+    """What the headers say of the page's use comes with it."""
     headers = "Content-Type: text/html\r\nX-Robots-Tag: otherbot: noindex\r\nx-robots-tag: noai\r\nTDM-Reservation: 1"
     (found,) = read(response("https://a.example/1", headers=headers))
     assert isinstance(found, WarcPage)
     assert found.notices == {"x_robots_tag": ["otherbot: noindex", "noai"], "tdm_reservation": ["1"]}
 
 
-def test_the_header_s_charset_reads_the_page() -> None:
+def test_header_s_charset_reads_the_page() -> None:
     word = "прилив"
     data = response("https://a.example/1", f"<p>{word}".encode("koi8-r"), "Content-Type: text/html; charset=koi8-r")
     (found,) = read(data)
@@ -61,7 +62,8 @@ def test_the_header_s_charset_reads_the_page() -> None:
     assert parse(found.data, found.url, found.content_type).segments[0]["text"] == word
 
 
-def test_compressed_archives_read_the_same_from_a_file_and_each_page_knows_its_place(tmp_path: Path) -> None:
+def test_compressed_archives_read_the_same_and_pages_know_their_place(tmp_path: Path) -> None:
+    """Compressed archives read the same from a file and each page knows its place."""
     first, second = (gzip.compress(response(f"https://a.example/{n}")) for n in (1, 2))
     (path := tmp_path / "x.warc.gz").write_bytes(first + second)
     found = [each for each in pages(path) if isinstance(each, WarcPage)]
@@ -71,7 +73,8 @@ def test_compressed_archives_read_the_same_from_a_file_and_each_page_knows_its_p
     ]
 
 
-def test_only_html_that_was_found_is_a_page() -> None:
+def test_page_is_only_html_that_was_found() -> None:
+    """Only HTML that was found is a page."""
     data = (
         record("warcinfo", "", b"software: x\r\n", "application/warc-fields")
         + record("request", "https://a.example/1", b"GET / HTTP/1.1\r\n\r\n", "application/http; msgtype=request")
@@ -105,7 +108,7 @@ def brotli(data: bytes) -> bytes:
         ("Transfer-Encoding: chunked", PAGE),
     ],
 )
-def test_a_body_is_unpacked_whether_or_not_the_crawler_had_done_it(header: str, body: bytes) -> None:
+def test_body_is_unpacked_whether_or_not_the_crawler_had_done_it(header: str, body: bytes) -> None:
     (found,) = read(response("https://a.example/1", body, f"Content-Type: text/html\r\n{header}"))
     assert isinstance(found, WarcPage)
     assert found.data == PAGE
@@ -124,21 +127,22 @@ def test_a_body_is_unpacked_whether_or_not_the_crawler_had_done_it(header: str, 
         ),
     ],
 )
-def test_a_record_that_cannot_be_read_is_named_and_the_next_one_comes(bad: bytes, error: str) -> None:
+def test_record_that_cannot_be_read_is_named_and_the_next_one_comes(bad: bytes, error: str) -> None:
     most = 2000 if error == "record_too_large" and len(bad) < 9000 else 1 << 20
     found = read(bad + response("https://a.example/2"), most)
     assert errors(found) == [error, ""]
     assert [each.url for each in found] == ["https://a.example/1", "https://a.example/2"]
 
 
-def test_a_compressed_bomb_costs_no_memory() -> None:
+def test_compressed_bomb_costs_no_memory() -> None:
     bomb = gzip.compress(response("https://a.example/1", b"\0" * 50_000_000))
     assert errors(read(bomb + gzip.compress(response("https://a.example/2")))) == ["record_too_large", ""]
 
 
 @pytest.mark.parametrize("cut", [5, 30, 120])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_file_that_was_cut_off_gives_all_that_is_whole_and_never_half_a_page(cut: int, compressed: bool) -> None:
+def test_cut_file_gives_all_that_is_whole_and_never_half_a_page(cut: int, compressed: bool) -> None:
+    """A file that was cut off gives all that is whole and never half a page."""
     pack = gzip.compress if compressed else bytes
     first, second = (pack(response(f"https://a.example/{n}")) for n in (1, 2))
     found = read((first + second)[:-cut])
@@ -147,11 +151,11 @@ def test_a_file_that_was_cut_off_gives_all_that_is_whole_and_never_half_a_page(c
 
 
 @pytest.mark.parametrize("data", [b"hello " * 100, response("https://a.example/1") + b"garbage" * 30, b"\x1f\x8b" * 50])
-def test_a_damaged_file_says_so_and_ends(data: bytes) -> None:
+def test_damaged_file_says_so_and_ends(data: bytes) -> None:
     assert errors(read(data))[-1] == "corrupt_warc"
 
 
-def test_an_empty_file_has_no_pages() -> None:
+def test_empty_file_has_no_pages() -> None:
     assert read(b"") == []
 
 
@@ -164,7 +168,7 @@ def wat(page: str, links: list[Any], head: Any = None) -> bytes:
     return record("metadata", page, json.dumps(found).encode(), "application/json")
 
 
-def test_the_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
+def test_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
     data = wat(
         "https://a.example/x/",
         [
@@ -182,13 +186,13 @@ def test_the_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
     ]
 
 
-def test_a_page_s_base_moves_its_links() -> None:
+def test_page_s_base_moves_its_links() -> None:
     data = wat("https://a.example/", [{"path": "IMG@/src", "url": "b.jpg"}], {"Base": "https://img.example/"})
     assert [each.url for each in image_links(io.BytesIO(data))] == ["https://img.example/b.jpg"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 200_000, b'"x"', b"[]", b'{"Envelope": 3}'])
-def test_a_record_without_the_expected_json_costs_no_other(body: bytes) -> None:
+def test_record_without_the_expected_json_costs_no_other(body: bytes) -> None:
     bad = record("metadata", "https://a.example/1", body, "application/json")
     good = wat("https://a.example/2", [{"path": "IMG@/src", "url": "b.jpg"}])
     found = list(image_links(io.BytesIO(bad + good)))

@@ -59,7 +59,8 @@ def samples(place: Workplace, recipe: str) -> list[tuple[dict[str, Any], dict[st
     return found
 
 
-def test_everything_that_the_packages_hold_is_laid_down(source: tuple[Path, PreparedDocuments]) -> None:
+def test_packages_are_laid_down_with_all_they_hold(source: tuple[Path, PreparedDocuments]) -> None:
+    """Everything that the packages hold is laid down."""
     folder, counted = source
     assert counted == PreparedDocuments(pages=685, pictures=2050, guides=18, chapters=75)
     assert len(list((folder / GUIDES).glob("*.pdf"))) == 18
@@ -94,7 +95,7 @@ def test_texts_are_cut_to_the_budget_and_say_what_they_were_cut_from(made: Workp
     assert {said["language"] for said, _ in found} == {"de", "en", "es", "fr"}
 
 
-def test_the_three_go_through_a_mixture_and_the_stream_into_training_steps(made: Workplace) -> None:
+def test_three_go_through_a_mixture_and_the_stream_into_training_steps(made: Workplace) -> None:
     for name in ("pages", "ocr", "texts"):
         done = made.curate("index", made.root / name / "dataset", "--tokenizer", "bytes")
         assert done.code == 0, done.stderr

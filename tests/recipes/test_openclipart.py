@@ -59,7 +59,7 @@ def test_openclipart_is_laid_down_whole_and_only_once(prepared: PreparedClipart)
     assert prepared.captions.stat().st_mtime_ns == before
 
 
-def test_the_recipe_keeps_what_its_header_says(summary: run.Summary) -> None:
+def test_recipe_keeps_what_its_header_says(summary: run.Summary) -> None:
     check_funnel(summary.funnel)
     said = header()
     assert [count.step for count in summary.funnel] == list(said)
@@ -78,7 +78,7 @@ def test_pictures_of_hundreds_of_megapixels_are_refused_by_name(summary: run.Sum
     assert "10561 x 16000 pixels" in banana["value"]
 
 
-def test_a_title_that_stands_under_tens_of_pictures_drops_them_all(summary: run.Summary) -> None:
+def test_title_that_stands_under_tens_of_pictures_drops_them_all(summary: run.Summary) -> None:
     star = found(summary, "shapes/stars/star_98pt47step.png")
     assert (star["outcome"], star["rule"], star["text"]) == ("dropped", "text_copies.max", "gramastar")
     assert star["value"] == 1375

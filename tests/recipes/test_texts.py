@@ -70,7 +70,7 @@ def published(place: Workplace) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shard_samples", [7, 1000])
-def test_a_text_goes_through_every_filter_and_comes_out_clean_in_chunks(place: Workplace, shard_samples: int) -> None:
+def test_text_goes_through_every_filter_and_comes_out_clean_in_chunks(place: Workplace, shard_samples: int) -> None:
     quiz = place.root / "quiz.txt"
     quiz.write_text(QUESTION)
     checked = {"op": "contamination", "with": {"benchmarks": [str(quiz)]}, "keep": {"contaminated_runs": {"max": 0}}}
@@ -104,7 +104,7 @@ def test_shards_of_another_size_publish_the_same_texts(place: Workplace, tmp_pat
     assert answers[0] == answers[1] and len(answers[0]) == 41
 
 
-def test_a_classifier_of_ones_own_scores_texts_in_a_recipe(place: Workplace) -> None:
+def test_classifier_of_ones_own_scores_texts_in_a_recipe(place: Workplace) -> None:
     good, bad = place.root / "good.jsonl", place.root / "bad.jsonl"
     good.write_text("".join(json.dumps({"text": article(n)}) + "\n" for n in range(200, 300)))
     bad.write_text("".join(json.dumps({"text": f"buy cheap now {n} click {n % 7} offer"}) + "\n" for n in range(100)))

@@ -35,7 +35,7 @@ def _write(part: Path, content: bytes) -> None:
     part.write_bytes(content)
 
 
-def test_the_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+def test_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
     cache = ShardCache(tmp_path / "cache", 3500)
     first, second, third = (kept(cache, tmp_path, number) for number in range(3))
     assert first and second and third and cache.used_bytes() == 3000
@@ -45,7 +45,8 @@ def test_the_cache_keeps_its_budget_and_drops_what_was_used_longest_ago(tmp_path
     assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
 
 
-def test_what_is_fetched_ahead_of_its_use_takes_room_only_from_what_is_idle_or_needed_later(tmp_path: Path) -> None:
+def test_prefetch_takes_room_only_from_what_is_idle_or_needed_later(tmp_path: Path) -> None:
+    """What is fetched ahead of its use takes room only from what is idle or needed later."""
     cache = ShardCache(tmp_path / "cache", 2500)
 
     def fetched_ahead(number: int, later: set[str]) -> Path | None:
@@ -62,7 +63,7 @@ def test_what_is_fetched_ahead_of_its_use_takes_room_only_from_what_is_idle_or_n
     assert cache.used_bytes() == 2000
 
 
-def test_a_shard_larger_than_the_budget_is_not_kept(tmp_path: Path) -> None:
+def test_shard_larger_than_the_budget_is_not_kept(tmp_path: Path) -> None:
     assert kept(ShardCache(tmp_path / "cache", 999), tmp_path, 0) is None
 
 
@@ -97,7 +98,7 @@ ShardCache(Path(sys.argv[1]), 2500).get("a.tar", 2000, "a" * 64, fetch)
 
 
 @pytest.mark.slow
-def test_a_killed_download_leaves_neither_a_lock_nor_its_bytes(tmp_path: Path) -> None:
+def test_killed_download_leaves_neither_a_lock_nor_its_bytes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path / "cache")]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert running.stdout is not None and running.stdout.readline() == b"fetching\n"

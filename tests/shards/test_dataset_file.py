@@ -19,7 +19,7 @@ def a_dataset(folder: Path, count: int = 7) -> DatasetInfo:
     )
 
 
-def test_a_dataset_file_comes_back_as_it_was_and_has_the_same_bytes_again(tmp_path: Path) -> None:
+def test_dataset_file_comes_back_as_it_was_and_has_the_same_bytes_again(tmp_path: Path) -> None:
     info = a_dataset(tmp_path)
     file = save_dataset(info, tmp_path)
     first = file.read_bytes()
@@ -43,14 +43,14 @@ def test_a_dataset_file_comes_back_as_it_was_and_has_the_same_bytes_again(tmp_pa
         ),
     ],
 )
-def test_a_dataset_file_that_cannot_be_true_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+def test_dataset_file_that_cannot_be_true_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     file = save_dataset(a_dataset(tmp_path), tmp_path)
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path)
 
 
-def test_a_missing_or_broken_dataset_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_or_broken_dataset_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="publish"):
         load_dataset(tmp_path)
     for data in (b"", b"[]", b"{", b"\xff", b"[" * 100_000):

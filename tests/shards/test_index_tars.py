@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "laion"
 
 
-def test_a_folder_of_plain_tars_becomes_a_dataset_that_streams(folder: Path) -> None:
+def test_folder_of_plain_tars_becomes_a_dataset_that_streams(folder: Path) -> None:
     assert main(["index", str(folder), "--tokenizer", "words", "--workers", "1"]) == 0
     info = load_dataset(folder)
     assert (info.name, info.samples, [s.tar for s in info.shards]) == (
@@ -84,7 +84,7 @@ def test_any_number_of_workers_writes_the_same_files(folder: Path, tmp_path: Pat
     assert parallel == {path.name: file_sha256(path) for path in folder.iterdir()}
 
 
-def test_a_broken_tar_is_named_and_the_others_are_indexed(folder: Path) -> None:
+def test_broken_tar_is_named_and_the_others_are_indexed(folder: Path) -> None:
     whole = (folder / "00001.tar").read_bytes()
     (folder / "00001.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ShardError, match=r"1 of 3 tars.*00001\.tar.*truncated_tar"):
@@ -96,7 +96,7 @@ def test_a_broken_tar_is_named_and_the_others_are_indexed(folder: Path) -> None:
     assert (info.samples, new) == (30, 1)
 
 
-def test_a_listed_tar_that_changed_is_refused(folder: Path) -> None:
+def test_listed_tar_that_changed_is_refused(folder: Path) -> None:
     index([folder])
     plain_tar(folder / "00001.tar", 10, 9)
     with pytest.raises(ShardError, match=r"00001\.tar: is listed"):
@@ -109,7 +109,7 @@ def test_tars_of_two_folders_are_no_dataset(folder: Path, tmp_path: Path) -> Non
         index([folder / "00000.tar", other])
 
 
-def test_the_command_prints_json_and_names_a_wrong_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_json_and_names_a_wrong_kind(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["index", str(folder / "00000.tar"), "--json", "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"dataset": str(folder), "new": 1, "samples": 10, "shards": 1}
     assert main(["index", str(folder), "--kind", "video"]) == 2

@@ -16,7 +16,8 @@ from tars import rewritten, write_shard
 from curate.shards import ShardError, ShardReader, verify
 
 
-def test_a_tar_of_another_size_than_its_index_says_is_refused_with_both_named(tmp_path: Path) -> None:
+def test_tar_of_another_size_than_its_index_is_refused_with_both_named(tmp_path: Path) -> None:
+    """A tar of another size than its index says is refused with both named."""
     write_shard(tmp_path / "a.tar")
     with (tmp_path / "a.tar").open("ab") as tar:
         tar.write(bytes(512))
@@ -24,7 +25,7 @@ def test_a_tar_of_another_size_than_its_index_says_is_refused_with_both_named(tm
         ShardReader(tmp_path / "a.tar")
 
 
-def test_a_missing_or_broken_index_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_or_broken_index_is_refused_with_what_to_do(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     index = tmp_path / "a.arrow"
     whole = index.read_bytes()
@@ -41,7 +42,7 @@ def test_a_missing_or_broken_index_is_refused_with_what_to_do(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("change", ["outside", "negative", "huge", "nameless"])
-def test_an_index_that_points_outside_its_tar_is_refused(tmp_path: Path, change: str) -> None:
+def test_index_that_points_outside_its_tar_is_refused(tmp_path: Path, change: str) -> None:
     write_shard(tmp_path / "a.tar")
     rewritten(tmp_path / "a.arrow", change)
     with ShardReader(tmp_path / "a.tar") as reader, pytest.raises(ShardError, match=r"a\.arrow"):
@@ -49,7 +50,7 @@ def test_an_index_that_points_outside_its_tar_is_refused(tmp_path: Path, change:
     assert verify(tmp_path / "a.tar")
 
 
-def test_an_index_of_a_newer_version_says_to_upgrade(tmp_path: Path) -> None:
+def test_index_of_a_newer_version_says_to_upgrade(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     index = tmp_path / "a.arrow"
     table = pa.ipc.open_file(index).read_all()
@@ -60,7 +61,7 @@ def test_an_index_of_a_newer_version_says_to_upgrade(tmp_path: Path) -> None:
         ShardReader(tmp_path / "a.tar")
 
 
-def test_a_row_or_part_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_row_or_part_that_is_not_there_is_named(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     with ShardReader(tmp_path / "a.tar") as reader:
         for row in (-1, 7):
@@ -70,7 +71,7 @@ def test_a_row_or_part_that_is_not_there_is_named(tmp_path: Path) -> None:
             reader.read_part(0, "png")
 
 
-def test_a_tar_cut_while_it_is_read_is_an_error_and_not_short_data(tmp_path: Path) -> None:
+def test_tar_cut_while_it_is_read_is_an_error_and_not_short_data(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     with ShardReader(tmp_path / "a.tar") as reader:
         os.truncate(tmp_path / "a.tar", 2000)
@@ -78,7 +79,7 @@ def test_a_tar_cut_while_it_is_read_is_an_error_and_not_short_data(tmp_path: Pat
             reader.read(6)
 
 
-def test_a_closed_reader_reads_no_other_file(tmp_path: Path) -> None:
+def test_closed_reader_reads_no_other_file(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar")
     reader = ShardReader(tmp_path / "a.tar")
     reader.close()

@@ -68,7 +68,7 @@ def test_long_and_foreign_names_are_read_in_every_format(tmp_path: Path, layout:
         assert data[part.offset : part.offset + part.size] == content
 
 
-def test_a_tar_cut_at_any_byte_gives_the_whole_samples_before_it_and_one_fault(tmp_path: Path) -> None:
+def test_tar_cut_at_any_byte_gives_whole_samples_before_it_and_one_fault(tmp_path: Path) -> None:
     path = tmp_path / "f.tar"
     data = tar_of(*PAIR)[: 512 * 10]  # the members and one end block
     whole, faults = scanned(path, data)
@@ -82,7 +82,7 @@ def test_a_tar_cut_at_any_byte_gives_the_whole_samples_before_it_and_one_fault(t
     assert faults[0].key == "b"
 
 
-def test_a_damaged_header_ends_the_tar_with_one_fault(tmp_path: Path) -> None:
+def test_damaged_header_ends_the_tar_with_one_fault(tmp_path: Path) -> None:
     data = bytearray(tar_of(*PAIR))
     data[data.index(b"b.txt")] ^= 0xFF
     samples, faults = scanned(tmp_path / "f.tar", bytes(data))
@@ -90,7 +90,7 @@ def test_a_damaged_header_ends_the_tar_with_one_fault(tmp_path: Path) -> None:
     assert [(f.error, f.key) for f in faults] == [("corrupt_tar", "b")]
 
 
-def test_a_file_that_is_no_tar_is_one_fault(tmp_path: Path) -> None:
+def test_file_that_is_no_tar_is_one_fault(tmp_path: Path) -> None:
     for data, error in ((b"", "truncated_tar"), (b"<html>" * 100, "corrupt_tar"), (b"x", "truncated_tar")):
         samples, faults = scanned(tmp_path / "f.tar", data)
         assert samples == []
@@ -100,13 +100,13 @@ def test_a_file_that_is_no_tar_is_one_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../a.jpg", "/etc/a.jpg", "x/../../a.jpg", "..\\a.jpg", "C:/a.jpg", "a\nb.jpg", "..", "x/../.h"]
 )
-def test_a_name_that_leaves_its_folder_is_unsafe_and_its_neighbours_are_kept(tmp_path: Path, name: str) -> None:
+def test_name_that_leaves_its_folder_is_unsafe_and_its_neighbours_are_kept(tmp_path: Path, name: str) -> None:
     samples, faults = scanned(tmp_path / "f.tar", tar_of(*PAIR[:2], (name, b"evil"), *PAIR[2:]))
     assert [s.key for s in samples] == ["a", "b"]
     assert [f.error for f in faults] == ["unsafe_name"]
 
 
-def test_a_nul_in_a_pax_name_is_unsafe(tmp_path: Path) -> None:
+def test_nul_in_a_pax_name_is_unsafe(tmp_path: Path) -> None:
     member = tarfile.TarInfo("x.jpg")
     member.pax_headers = {"path": "x.jpg\0.png"}
     samples, faults = scanned(tmp_path / "f.tar", tar_of((member, b"1"), *PAIR, layout=tarfile.PAX_FORMAT))
@@ -114,7 +114,7 @@ def test_a_nul_in_a_pax_name_is_unsafe(tmp_path: Path) -> None:
     assert [f.error for f in faults] == ["unsafe_name"]
 
 
-def test_the_later_of_two_samples_with_one_key_is_a_duplicate(tmp_path: Path) -> None:
+def test_later_of_two_samples_with_one_key_is_a_duplicate(tmp_path: Path) -> None:
     apart = scanned(tmp_path / "f.tar", tar_of(*PAIR, *PAIR[:2]))
     together = scanned(tmp_path / "f.tar", tar_of(*PAIR[:2], *PAIR[:2], *PAIR[2:]))
     for samples, faults in (apart, together):
@@ -149,7 +149,7 @@ def test_folders_are_no_samples_and_no_faults(tmp_path: Path) -> None:
     assert (len(samples), faults) == (2, [])
 
 
-def test_a_file_without_an_extension_is_counted_and_splits_nothing(tmp_path: Path) -> None:
+def test_file_without_an_extension_is_counted_and_splits_nothing(tmp_path: Path) -> None:
     samples, faults = scanned(tmp_path / "f.tar", tar_of(PAIR[0], ("README", b""), *PAIR[1:]))
     assert [len(s.parts) for s in samples] == [2, 2]
     assert [(f.error, f.key) for f in faults] == [("no_extension", "README")]
@@ -172,7 +172,7 @@ def test_members_names_headers_parts_and_samples_are_bounded(tmp_path: Path) -> 
     assert [f.error for f in scanned(path, long, TarLimits(header_bytes=1000))[1]] == ["header_too_large"]
 
 
-def test_a_header_that_claims_more_than_the_file_holds_is_truncated(tmp_path: Path) -> None:
+def test_header_that_claims_more_than_the_file_holds_is_truncated(tmp_path: Path) -> None:
     member = tarfile.TarInfo("c.jpg")
     member.size = 1 << 60
     header = member.tobuf(tarfile.GNU_FORMAT)
@@ -187,7 +187,7 @@ def test_data_behind_the_end_of_the_archive_is_not_lost_silently(tmp_path: Path)
     assert [f.error for f in faults] == ["corrupt_tar"]
 
 
-def test_a_compressed_tar_says_to_decompress_it(tmp_path: Path) -> None:
+def test_compressed_tar_says_to_decompress_it(tmp_path: Path) -> None:
     path = tmp_path / "f.tar.gz"
     samples, faults = scanned(path, gzip.compress(tar_of(*PAIR)))
     assert samples == []
@@ -196,7 +196,7 @@ def test_a_compressed_tar_says_to_decompress_it(tmp_path: Path) -> None:
         index_tar(path, tmp_path / "f.arrow")
 
 
-def test_a_foreign_tar_is_indexed_unchanged_and_read_at_random(tmp_path: Path) -> None:
+def test_foreign_tar_is_indexed_unchanged_and_read_at_random(tmp_path: Path) -> None:
     path, data = tmp_path / "f.tar", tar_of(*PAIR)
     path.write_bytes(data)
     info = index_tar(path)
@@ -209,7 +209,7 @@ def test_a_foreign_tar_is_indexed_unchanged_and_read_at_random(tmp_path: Path) -
     assert verify(path) == []
 
 
-def test_a_foreign_tar_with_a_fault_is_not_indexed(tmp_path: Path) -> None:
+def test_foreign_tar_with_a_fault_is_not_indexed(tmp_path: Path) -> None:
     path = tmp_path / "f.tar"
     path.write_bytes(tar_of(*PAIR, *PAIR[:2]))
     with pytest.raises(ShardError, match="duplicate_key"):
@@ -229,7 +229,7 @@ def test_random_bytes_give_faults_and_never_an_exception(tmp_path_factory: pytes
     st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     st.lists(st.tuples(st.integers(0, 8191), st.binary(min_size=1, max_size=16)), min_size=1, max_size=6),
 )
-def test_a_mutated_tar_gives_faults_and_never_an_exception(
+def test_mutated_tar_gives_faults_and_never_an_exception(
     tmp_path_factory: pytest.TempPathFactory, layout: int, changes: list[tuple[int, bytes]]
 ) -> None:
     link = tarfile.TarInfo("l.jpg")
@@ -258,9 +258,10 @@ NAMES = st.text(
     ),
     st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
 )
-def test_what_pythons_tarfile_writes_is_scanned_back(
+def test_tars_that_pythons_tarfile_writes_are_scanned_back(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, dict[str, bytes]], layout: int
 ) -> None:
+    """What Python's tarfile writes is scanned back."""
     members = [(f"{key}.{name}", data) for key, parts in content.items() for name, data in parts.items()]
     raw = tar_of(*members, layout=layout)
     samples, faults = scanned(tmp_path_factory.getbasetemp() / "round.tar", raw)

@@ -42,14 +42,14 @@ def test_verify_names_the_samples_that_were_changed(tmp_path: Path) -> None:
             reader.read(2, checked=True)
 
 
-def test_a_foreign_tar_gets_the_checksums_that_a_writer_would_have_given(tmp_path: Path) -> None:
+def test_foreign_tar_gets_the_checksums_that_a_writer_would_have_given(tmp_path: Path) -> None:
     write_shard(tmp_path / "00000.tar")
     index_tar(tmp_path / "00000.tar", tmp_path / "other.arrow")
     tables = [ShardReader(tmp_path / "00000.tar", tmp_path / name).table for name in ("00000.arrow", "other.arrow")]
     assert tables[0].column("xxh3_64").to_pylist() == tables[1].column("xxh3_64").to_pylist()
 
 
-def test_an_index_from_before_there_were_checksums_is_read_as_it_was(tmp_path: Path) -> None:
+def test_index_from_before_there_were_checksums_is_read_as_it_was(tmp_path: Path) -> None:
     samples = write_shard(tmp_path / "00000.tar")
     with pa.memory_map(str(tmp_path / "00000.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()

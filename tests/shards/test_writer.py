@@ -18,7 +18,8 @@ from curate.commit import remove_leftovers
 from curate.shards import ShardError, ShardReader, ShardWriter, scan_tar, verify
 
 
-def test_what_is_written_is_read_back_by_row_in_any_order(tmp_path: Path) -> None:
+def test_written_samples_are_read_back_by_row_in_any_order(tmp_path: Path) -> None:
+    """What is written is read back by row in any order."""
     samples = write_shard(tmp_path / "00000.tar")
     with ShardReader(tmp_path / "00000.tar") as reader:
         assert len(reader) == 7
@@ -37,14 +38,14 @@ def test_large_samples_are_read_part_by_part_and_come_back_whole(tmp_path: Path)
         assert reader.read(0) == parts
 
 
-def test_the_same_samples_give_the_same_bytes_in_tar_and_index(tmp_path: Path) -> None:
+def test_same_samples_give_the_same_bytes_in_tar_and_index(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_shard(tmp_path / folder / "00000.tar")
     for name in ("00000.tar", "00000.arrow"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_the_committed_info_names_size_and_sha256_of_the_tar(tmp_path: Path) -> None:
+def test_committed_info_names_size_and_sha256_of_the_tar(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "00003.tar") as shard:
         shard.add("a", {"txt": b"hello"})
         with pytest.raises(ShardError, match="not committed"):
@@ -55,7 +56,8 @@ def test_the_committed_info_names_size_and_sha256_of_the_tar(tmp_path: Path) -> 
     assert info.sha256 == hashlib.sha256(data).hexdigest()
 
 
-def test_no_time_user_or_host_stands_in_a_header(tmp_path: Path) -> None:
+def test_headers_hold_no_time_user_or_host(tmp_path: Path) -> None:
+    """No time user or host stands in a header."""
     write_shard(tmp_path / "00000.tar", 2)
     with tarfile.open(tmp_path / "00000.tar") as tar:
         for member in tar:
@@ -63,7 +65,7 @@ def test_no_time_user_or_host_stands_in_a_header(tmp_path: Path) -> None:
             assert (member.uname, member.gname) == ("", "")
 
 
-def test_a_shard_without_samples_is_a_valid_shard(tmp_path: Path) -> None:
+def test_shard_without_samples_is_a_valid_shard(tmp_path: Path) -> None:
     write_shard(tmp_path / "00000.tar", 0)
     with ShardReader(tmp_path / "00000.tar") as reader:
         assert len(reader) == 0
@@ -74,39 +76,40 @@ def test_a_shard_without_samples_is_a_valid_shard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a.b", "a/b", ".a", "_a", "a\0", "x" * 65, "é"])
-def test_a_uid_that_a_tar_reader_would_not_give_back_is_refused(tmp_path: Path, name: str) -> None:
+def test_uid_that_a_tar_reader_would_not_give_back_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ShardError, match="uid"), ShardWriter(tmp_path / "a.tar") as shard:
         shard.add(name, {"txt": b""})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "JPG", "a/b", ".jpg", "jpg.", "x" * 17])
-def test_a_part_name_that_a_tar_reader_would_not_give_back_is_refused(tmp_path: Path, name: str) -> None:
+def test_part_name_that_a_tar_reader_would_not_give_back_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ShardError, match="part"), ShardWriter(tmp_path / "a.tar") as shard:
         shard.add("a", {name: b""})
 
 
-def test_a_second_sample_with_the_same_uid_is_refused(tmp_path: Path) -> None:
+def test_second_sample_with_the_same_uid_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="already"), ShardWriter(tmp_path / "a.tar") as shard:  # noqa: PT012
         shard.add("a", {"txt": b"1"})
         shard.add("a", {"txt": b"2"})
 
 
-def test_a_carried_value_that_is_missing_unknown_or_of_another_type_is_refused(tmp_path: Path) -> None:
+def test_carried_value_missing_unknown_or_of_another_type_is_refused(tmp_path: Path) -> None:
+    """A carried value that is missing unknown or of another type is refused."""
     for values in ({}, {"width": 1, "height": 2}, {"width": "wide"}, {"width": 1 << 40}):
         with pytest.raises(ShardError, match="width"), ShardWriter(tmp_path / "a.tar", columns=WIDTH) as shard:
             shard.add("a", {"txt": b"1"}, values)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exception_while_writing_leaves_neither_tar_nor_index(tmp_path: Path) -> None:
+def test_exception_while_writing_leaves_neither_tar_nor_index(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ShardWriter(tmp_path / "a.tar") as shard:  # noqa: PT012
         shard.add("a", {"txt": b"1"})
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exception_while_rewriting_leaves_the_shard_that_was_there(tmp_path: Path) -> None:
+def test_exception_while_rewriting_leaves_the_shard_that_was_there(tmp_path: Path) -> None:
     samples = write_shard(tmp_path / "a.tar")
     with pytest.raises(RuntimeError), ShardWriter(tmp_path / "a.tar") as shard:  # noqa: PT012
         shard.add("a", {"txt": b"1"})
@@ -138,7 +141,7 @@ def fill(folder: Path, size: int, limit: int = 0) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_file_that_may_not_grow_leaves_neither_tar_nor_index(tmp_path: Path) -> None:
+def test_file_that_may_not_grow_leaves_neither_tar_nor_index(tmp_path: Path) -> None:
     out = fill(tmp_path, 60_000, 1 << 20)
     assert out.startswith("refused:")
     assert out.endswith("[]\n")
@@ -156,7 +159,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("size", [60_000, 2_000])  # the tar does not fit; the tar fits and its index does not
-def test_a_full_disk_leaves_neither_tar_nor_index(small_disk: Path, size: int) -> None:
+def test_full_disk_leaves_neither_tar_nor_index(small_disk: Path, size: int) -> None:
     if size == 2_000:
         # 200 samples of 2,560 bytes each and the end blocks take 501 KiB of 512: no room for the index.
         assert 200 * (512 + 2048) + 1024 < 512 << 10
@@ -165,7 +168,7 @@ def test_a_full_disk_leaves_neither_tar_nor_index(small_disk: Path, size: int) -
     assert out.endswith("[]\n")
 
 
-def test_a_killed_writer_leaves_no_shard_behind(tmp_path: Path) -> None:
+def test_killed_writer_leaves_no_shard_behind(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom curate.shards import ShardWriter\n"
         "with ShardWriter(Path(sys.argv[1])) as shard:\n"
@@ -179,7 +182,7 @@ def test_a_killed_writer_leaves_no_shard_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_index_is_mapped_and_not_loaded(tmp_path: Path) -> None:
+def test_index_is_mapped_and_not_loaded(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "a.tar") as shard:
         for n in range(3000):
             shard.add(uid(n), {"txt": b""})
@@ -191,13 +194,13 @@ def test_an_index_is_mapped_and_not_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.jpg", "b" * 32 + ".json", "c" * 100, "d" * 101, "é.txt"])
 @pytest.mark.parametrize("size", [0, 1, 511, 123_456_789, 8**11 - 1, 8**11])
-def test_a_members_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
+def test_members_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
     from curate.shards import write
 
     assert write._header(name, size) == write._by_tarfile(name, size)
 
 
-def test_a_tar_without_an_index_has_the_same_bytes_and_says_where_they_lie(tmp_path: Path) -> None:
+def test_tar_without_an_index_has_the_same_bytes_and_says_where_they_lie(tmp_path: Path) -> None:
     for name, indexed in (("a", True), ("b", False)):
         with ShardWriter(tmp_path / f"{name}.tar", indexed=indexed) as shard:
             (place,) = shard.add("one", {"jpg": b"x" * 100_000})

@@ -22,7 +22,7 @@ def wat(links: Any, base: str = "") -> bytes:
     ).encode()
 
 
-def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workplace) -> None:
+def test_archive_becomes_texts_and_every_page_is_accounted_for(place: Workplace) -> None:
     words = (
         "<p>The harbour was quiet in the morning, and the boats lay still beside one another until the bell rang.</p>"
     )
@@ -44,7 +44,7 @@ def test_an_archive_becomes_texts_and_every_page_is_accounted_for(place: Workpla
     assert one["meta"] == {"content_type": "text/html; charset=utf-8", "date": "2024-01-02T03:04:05Z"}
 
 
-def test_a_page_of_an_archive_whose_server_opted_out_is_dropped_by_name(place: Workplace) -> None:
+def test_page_of_an_archive_whose_server_opted_out_is_dropped_by_name(place: Workplace) -> None:
     page = b"<html><body><p>The harbour was quiet in the morning.</p></body></html>"
     notices = ("X-Robots-Tag: noai", "TDM-Reservation: 1", "X-Robots-Tag: otherbot: noai", "Server: x")
     records = [

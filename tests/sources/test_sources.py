@@ -67,23 +67,23 @@ def read(tmp_path: Path, name: str, data: bytes, columns: Sequence[str] = ("url"
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
-def test_a_table_reads_the_same_whatever_its_format(tmp_path: Path, name: str) -> None:
+def test_table_reads_the_same_whatever_its_format(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, name, TABLES[name]) == ROWS
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
-def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path, name: str) -> None:
+def test_missing_column_is_named_with_the_nearest_one(tmp_path: Path, name: str) -> None:
     with pytest.raises(TableError, match=r"unknown column 'txt' - did you mean 'text'\? \(allowed: text, url\)"):
         read(tmp_path, name, TABLES[name], ("url", "txt"))
 
 
-def test_a_row_with_too_few_or_too_many_fields_is_named_by_its_line(tmp_path: Path) -> None:
+def test_row_with_too_few_or_too_many_fields_is_named_by_its_line(tmp_path: Path) -> None:
     found = read(tmp_path, "t.csv", b"url,text\nhttp://a,one\nhttp://b\nhttp://c,two,three\nhttp://d,four\n")
     assert [type(r).__name__ for r in found] == ["dict", "BadRow", "BadRow", "dict"]
     assert "t.csv:3: 1 fields, the header has 2" in found[1].detail and found[1].error == "bad_row"
 
 
-def test_a_quote_that_is_never_closed_is_a_named_row_and_not_a_caption(tmp_path: Path) -> None:
+def test_quote_that_is_never_closed_is_a_named_row_and_not_a_caption(tmp_path: Path) -> None:
     rest = b'http://c,three\nhttp://d,"four, five"\nhttp://e,"s"ix"\nhttp://f,seven\n'
     for bad in (b'http://b,"two\n', b'http://b,"t"wo\n'):
         found = read(tmp_path, "t.csv", b"url,text\nhttp://a,one\n" + bad + rest)
@@ -105,7 +105,7 @@ def test_text_that_is_not_utf8_is_named_and_the_others_read(tmp_path: Path, name
     assert [r.error if isinstance(r, BadRow) else "" for r in found] == ["bad_encoding", "", "", "", ""]
 
 
-def test_a_lone_surrogate_in_json_is_named(tmp_path: Path) -> None:
+def test_lone_surrogate_in_json_is_named(tmp_path: Path) -> None:
     found = read(tmp_path, "t.jsonl", b'{"url": "u", "text": "\\ud800"}\n')
     assert [r.error for r in found] == ["bad_encoding"]
 
@@ -118,24 +118,24 @@ def test_parquet_text_that_is_not_utf8_is_named_and_the_others_read(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz", "t.csv.zst", "t.jsonl.bz2", "t.parquet"])
-def test_a_table_that_is_cut_short_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_table_that_is_cut_short_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(TableError, match=name):
         read(tmp_path, name, TABLES[name][: len(TABLES[name]) // 2])
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.parquet", "t.jsonl.zst"])
-def test_a_table_that_is_something_else_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_table_that_is_something_else_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(TableError, match=name):
         read(tmp_path, name, b"<html>not found</html>")
 
 
 @pytest.mark.parametrize("name", ["t.xlsx", "t", "t.gz"])
-def test_a_kind_of_table_that_is_not_known_is_refused(tmp_path: Path, name: str) -> None:
+def test_kind_of_table_that_is_not_known_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TableError, match=r"unknown kind of table.*\.csv"):
         read(tmp_path, name, b"a,b\n")
 
 
-def test_an_empty_csv_is_refused(tmp_path: Path) -> None:
+def test_empty_csv_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="empty; the first line must name the columns"):
         read(tmp_path, "t.csv", b"")
 
@@ -159,7 +159,7 @@ def run(place: Workplace, source: dict[str, Any], **more: Any) -> dict[str, str]
     return outcomes(place)
 
 
-def test_a_folder_gives_each_image_the_caption_beside_it(place: Workplace) -> None:
+def test_folder_gives_each_image_the_caption_beside_it(place: Workplace) -> None:
     (place.src / "a.png").write_bytes(place.png(seed=1))
     (place.src / "a.txt").write_text("from the text file\n")
     (place.src / "deep" / "er").mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_a_folder_gives_each_image_the_caption_beside_it(place: Workplace) -> No
     }
 
 
-def test_a_folder_with_a_table_takes_its_captions_and_refuses_what_leads_out(place: Workplace) -> None:
+def test_folder_with_a_table_takes_its_captions_and_refuses_what_leads_out(place: Workplace) -> None:
     place.images(2)
     secret = place.root / "secret.png"
     secret.write_bytes(place.png(seed=9))
@@ -196,7 +196,7 @@ def test_a_folder_with_a_table_takes_its_captions_and_refuses_what_leads_out(pla
     assert len(found) == len(names)
 
 
-def test_a_link_in_a_folder_that_leads_out_of_it_is_refused(place: Workplace) -> None:
+def test_link_in_a_folder_that_leads_out_of_it_is_refused(place: Workplace) -> None:
     place.images(1)
     (place.root / "secret.png").write_bytes(place.png(seed=9))
     (place.src / "link.png").symlink_to(place.root / "secret.png")
@@ -205,7 +205,7 @@ def test_a_link_in_a_folder_that_leads_out_of_it_is_refused(place: Workplace) ->
     assert found == {"00000.png": "ok", "link.png": "unsafe_name"}
 
 
-def test_a_sidecar_that_leads_out_of_the_folder_is_refused(place: Workplace) -> None:
+def test_sidecar_that_leads_out_of_the_folder_is_refused(place: Workplace) -> None:
     place.images(1)
     (place.root / "secret.txt").write_text("a secret")
     (place.src / "b.png").write_bytes(place.png(seed=9))
@@ -214,7 +214,7 @@ def test_a_sidecar_that_leads_out_of_the_folder_is_refused(place: Workplace) -> 
     assert found == {"00000.png": "ok", "b.png": "unsafe_name"}
 
 
-def test_a_file_name_that_is_not_utf8_is_a_named_row(place: Workplace) -> None:
+def test_file_name_that_is_not_utf8_is_a_named_row(place: Workplace) -> None:
     place.images(2)
     with open(os.fsencode(place.src) + b"/caf\xe9.png", "wb") as file:
         file.write(place.png())
@@ -233,7 +233,7 @@ def test_a_file_name_that_is_not_utf8_is_a_named_row(place: Workplace) -> None:
         ("a.json", b'{"text": "\\ud800"}', "bad_encoding"),
     ],
 )
-def test_a_broken_sidecar_is_named(place: Workplace, name: str, data: bytes, error: str) -> None:
+def test_broken_sidecar_is_named(place: Workplace, name: str, data: bytes, error: str) -> None:
     (place.src / "a.png").write_bytes(place.png())
     (place.src / name).write_bytes(data)
     assert run(place, {"type": "folder", "path": str(place.src)}) == {"a.png": error}
@@ -260,14 +260,14 @@ def test_tables_are_found_by_a_glob(place: Workplace) -> None:
         ({"type": "webdataset", "path": "{root}/*.tar"}, "no such file"),
     ],
 )
-def test_a_source_that_is_empty_or_missing_is_refused(place: Workplace, source: dict[str, str], words: str) -> None:
+def test_source_that_is_empty_or_missing_is_refused(place: Workplace, source: dict[str, str], words: str) -> None:
     (place.root / "none.csv").write_text("url,text\n")
     said = {k: v.format(src=place.src, root=place.root) for k, v in source.items()}
     found = place.run(place.recipe(source=said))
     assert found.code == 1 and words in found.stderr, found.stderr
 
 
-def test_a_hugging_face_dataset_is_read_through_datasets(place: Workplace) -> None:
+def test_hugging_face_dataset_is_read_through_datasets(place: Workplace) -> None:
     folder = place.root / "hub"
     folder.mkdir()
     rows: list[dict[str, Any]] = [{"link": "nonsense:", "caption": f"c{n}", "n": n} for n in range(3)]
@@ -304,20 +304,20 @@ def test_tars_of_another_tool_are_taken_where_they_lie(place: Workplace) -> None
         assert len(tar.getnames()) == 3 * 5
 
 
-def test_a_caption_may_be_taken_from_a_key_of_the_json_part(place: Workplace) -> None:
+def test_caption_may_be_taken_from_a_key_of_the_json_part(place: Workplace) -> None:
     write_tar(place.root / "a.tar", 2, place)
     run(place, {"type": "webdataset", "path": str(place.root / "a.tar"), "text": "json:caption"})
     assert sorted(t["text"] for t in place.explained()) == ["the caption 0", "the caption 1"]
 
 
-def test_a_truncated_tar_gives_what_stood_whole_and_names_the_rest(place: Workplace) -> None:
+def test_truncated_tar_gives_what_stood_whole_and_names_the_rest(place: Workplace) -> None:
     data = write_tar(place.root / "a.tar", 6, place)
     (place.root / "a.tar").write_bytes(data[: len(data) * 6 // 10])
     found = run(place, {"type": "webdataset", "path": str(place.root / "a.tar")})
     assert sorted(found.values())[:3] == ["ok"] * 3 and sorted(found.values())[-1] == "truncated_tar"
 
 
-def test_a_tar_with_a_damaged_header_gives_what_stood_before_and_names_the_rest(place: Workplace) -> None:
+def test_tar_with_a_damaged_header_gives_what_stood_before_and_names_rest(place: Workplace) -> None:
     data = bytearray(write_tar(place.root / "a.tar", 4, place))
     middle = data.index(b"0002.") & ~511
     data[middle : middle + 400] = bytes(range(200)) * 2
@@ -342,7 +342,8 @@ def test_members_with_one_key_and_names_that_lead_out_are_named(place: Workplace
     assert not (place.root.parent.parent / "evil.png").exists()
 
 
-def test_the_same_samples_have_the_same_uid_wherever_and_however_often_they_are_taken_in(place: Workplace) -> None:
+def test_samples_have_the_same_uid_wherever_they_are_taken_in(place: Workplace) -> None:
+    """The same samples have the same uid wherever and however often they are taken in."""
     place.images(12)
     place.run(place.recipe())
     before = {r["origin"]: r["uid"] for r in rows_of(place)}
@@ -355,7 +356,7 @@ def test_the_same_samples_have_the_same_uid_wherever_and_however_often_they_are_
     assert len(after) == 11 and after.items() <= before.items()
 
 
-def test_a_row_that_comes_twice_is_kept_once_and_the_other_is_named(place: Workplace) -> None:
+def test_row_that_comes_twice_is_kept_once_and_the_other_is_named(place: Workplace) -> None:
     place.images(3)
     rows = [{"image": f"{n % 3:05d}.png", "text": "t"} for n in range(25)]
     (place.root / "captions.csv").write_bytes(as_csv(rows))

@@ -24,7 +24,7 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:  # type: ig
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (40, 91), (131, 57), (32, 33), (20, 20)])
-def test_an_image_that_is_not_varied_has_the_pixels_of_open_clips_own_transform(shape: tuple[int, int]) -> None:
+def test_image_that_is_not_varied_has_pixels_of_open_clips_own_transform(shape: tuple[int, int]) -> None:
     from open_clip.transform import image_transform
 
     pixels = noise(*shape)
@@ -63,13 +63,13 @@ def test_transparent_pixels_show_the_background_asked_for() -> None:
     assert red.float().mean(dim=(1, 2)).tolist() == [255, 0, 0]
 
 
-def test_a_grey_16_bit_image_keeps_its_brightness() -> None:
+def test_grey_16_bit_image_keeps_its_brightness() -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((16, 16), 0x8000, np.uint16)).save(file, "PNG")
     assert images.plain(file.getvalue(), 16).float().mean() == 128
 
 
-def test_a_page_shown_whole_keeps_its_edges_when_it_is_varied() -> None:
+def test_page_shown_whole_keeps_its_edges_when_it_is_varied() -> None:
     page = np.full((40, 20, 3), 255, np.uint8)
     page[:4], page[-4:] = 0, 0
     for whole, dark in ((True, True), (False, False)):
@@ -77,13 +77,13 @@ def test_a_page_shown_whole_keeps_its_edges_when_it_is_varied() -> None:
         assert bool((image[:, 0] < 128).any() and (image[:, -1] < 128).any()) == dark
 
 
-def test_a_zoom_out_shows_background_around_the_image() -> None:
+def test_zoom_out_shows_background_around_the_image() -> None:
     black = png(np.zeros((32, 32, 3), np.uint8))
     shown = [images.varied(black, 32, Augment(zoom=0.5), images.keyed_rng(0, str(n), 0)) for n in range(8)]
     assert {int(image[0, 0, 0]) for image in shown} == {0, 255}
     assert all(int(image[0, 16, 16]) == 0 for image in shown)
 
 
-def test_a_sample_without_an_image_says_what_it_has() -> None:
+def test_sample_without_an_image_says_what_it_has() -> None:
     with pytest.raises(ValueError, match=r"no image among.*json, txt"):
         images.image_part({"txt": b"", "json": b""})

@@ -36,9 +36,10 @@ def pieces(layout: list[int], rule: CutRule, uid: str = "u", epoch: int = 0) -> 
 
 @settings(deadline=None)
 @given(LAYOUTS, st.sampled_from(["first", "random"]), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 900))
-def test_no_limit_is_passed_and_nothing_comes_twice_or_out_of_order(
+def test_limits_hold_and_nothing_comes_twice_or_out_of_order(
     layout: list[int], start: Any, next_image: float, tokens: int
 ) -> None:
+    """No limit is passed and nothing comes twice or out of order."""
     rule = CutRule(tokens, 3, 40, 200, start, next_image)
     found = taken(layout, rule, lambda: np.random.default_rng(len(layout)))
     total, images = size_of(found, layout, 40)
@@ -49,19 +50,21 @@ def test_no_limit_is_passed_and_nothing_comes_twice_or_out_of_order(
     assert all((n, 0, layout[n]) in {(p.number, p.begin, p.end) for p in texts} for n in inner)
 
 
-def test_a_document_that_fits_is_taken_whole_wherever_it_may_start() -> None:
+def test_document_that_fits_is_taken_whole_wherever_it_may_start() -> None:
     layout = [10, PICTURE, 30, PICTURE, PICTURE, 7]
     whole = [(0, 0, 10), (1, 0, 0), (2, 0, 30), (3, 0, 0), (4, 0, 0), (5, 0, 7)]
     for start in ("first", "random"):
         assert pieces(layout, CutRule(500, 16, 64, start=start)) == whole  # type: ignore[arg-type]
 
 
-def test_mm1s_choice_takes_a_document_from_its_beginning_until_its_sequence_is_full() -> None:
+def test_mm1_choice_takes_a_document_from_its_beginning_until_full() -> None:
+    """MM1's choice takes a document from its beginning until its sequence is full."""
     layout = [PICTURE, 1000, PICTURE, 4000, PICTURE, 50]
     assert pieces(layout, CutRule(4096, 16, 144)) == [(0, 0, 0), (1, 0, 1000), (2, 0, 0), (3, 0, 4096 - 1000 - 2 * 144)]
 
 
-def test_flamingos_choice_takes_256_tokens_from_anywhere_with_the_first_five_images_among_them() -> None:
+def test_flamingo_choice_takes_256_tokens_anywhere_and_five_images() -> None:
+    """Flamingo's choice takes 256 tokens from anywhere with the first five images among them."""
     layout = [n for _ in range(40) for n in (PICTURE, 20)]
     found = [pieces(layout, FLAMINGO, f"u{n}") for n in range(300)]
     for document in found:
@@ -73,7 +76,7 @@ def test_flamingos_choice_takes_256_tokens_from_anywhere_with_the_first_five_ima
     assert 100 < sees_next < 300
 
 
-def test_an_image_that_a_text_before_it_may_see_moves_in_front_of_that_text() -> None:
+def test_image_that_a_text_before_it_may_see_moves_in_front_of_that_text() -> None:
     layout = [5, PICTURE, 6, PICTURE, PICTURE, 7]
     order = [number for number, _, _ in pieces(layout, CutRule(500, 16, 8, next_image=1.0))]
     assert order == [1, 0, 3, 4, 2, 5]
@@ -122,9 +125,8 @@ def streamed(manifest: Path, batches: int, **objective: Any) -> Stream:
     ],
     ids=str,
 )
-def test_every_sample_is_as_long_as_its_index_promised_whatever_is_chosen_and_cut(
-    home: Path, document: dict[str, Any]
-) -> None:
+def test_samples_are_as_long_as_their_index_promised(home: Path, document: dict[str, Any]) -> None:
+    """Every sample is as long as its index promised whatever is chosen and cut."""
     for tokens in (60, 200):
         pack = {"tokens": tokens, "images": 4, "window": 48}
         streamed(composed(home, CHOICES), 20, document=document, pack=pack).close()
@@ -137,7 +139,7 @@ def test_byte_pairs_are_counted_as_they_are_spelled(tmp_path: Path) -> None:
     streamed(composed(tmp_path, "sources: [{path: pages}]"), 4, language=language).close()
 
 
-def test_a_sample_of_another_length_than_its_index_says_is_named(tmp_path: Path) -> None:
+def test_sample_of_another_length_than_its_index_says_is_named(tmp_path: Path) -> None:
     dataset(tmp_path / "pairs", 16)
     add_text_tokens(tmp_path / "pairs", "bytes")
     index = next((tmp_path / "pairs").glob("*.arrow"))
@@ -162,7 +164,7 @@ def test_prompts_are_context_and_never_scored(home: Path) -> None:
     assert "square on" in predicted
 
 
-def test_a_text_that_may_be_chosen_must_have_been_counted(tmp_path: Path) -> None:
+def test_text_that_may_be_chosen_must_have_been_counted(tmp_path: Path) -> None:
     dataset(tmp_path / "pairs", 16)
     add_text_tokens(tmp_path / "pairs", "bytes")
     with pytest.raises(mix.MixtureError, match=r"curate index FOLDER --tokenizer NAME --texts meta\.names"):
@@ -184,7 +186,8 @@ def conversation(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
     return {"0.png": image}, {"segments": [{"type": "image", "part": "0.png"}, *(asked + answered) * (number % 3 + 1)]}
 
 
-def test_of_a_conversation_answers_alone_are_scored_and_weighed(tmp_path: Path) -> None:
+def test_conversation_is_scored_and_weighed_by_its_answers_alone(tmp_path: Path) -> None:
+    """Of a conversation answers alone are scored and weighed."""
     published(tmp_path / "talk", "interleaved", [conversation(n) for n in range(12)])
     add_text_tokens(tmp_path / "talk", "bytes")
     manifest = composed(tmp_path, "unit: answer_tokens\nsources: [{path: talk}]")
@@ -204,7 +207,7 @@ def broken(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
     return ({}, said) if number % 5 == 2 and parts else (parts, said)
 
 
-def test_a_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) -> None:
+def test_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) -> None:
     published(tmp_path / "pages", "interleaved", [broken(n) for n in range(30)])
     add_text_tokens(tmp_path / "pages", "bytes")
     assert load_dataset(tmp_path / "pages").samples == 30

@@ -58,7 +58,7 @@ def whole(manifest: Path) -> list[Batch]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", range(5))
-def test_torchs_dataloader_gives_the_same_batches_with_any_number_of_workers(
+def test_torchs_dataloader_gives_same_batches_with_any_number_of_workers(
     manifest: Path, whole: list[Batch], workers: int
 ) -> None:
     batches = loaded(Stream(manifest, GLOBAL, Fit(16), reading=ONE), workers, 7)
@@ -67,7 +67,7 @@ def test_torchs_dataloader_gives_the_same_batches_with_any_number_of_workers(
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_a_global_batch_is_the_same_for_any_number_of_ranks(manifest: Path, whole: list[Batch], world: int) -> None:
+def test_global_batch_is_the_same_for_any_number_of_ranks(manifest: Path, whole: list[Batch], world: int) -> None:
     ranks = [list(itertools.islice(stream, 3)) for stream in streams(manifest, world)]
     for number in range(3):
         assert whole[number].uids == tuple(uid for rank in ranks for uid in rank[number].uids)
@@ -98,7 +98,7 @@ def test_torchdatas_stateful_loader_resumes_at_the_next_batch(manifest: Path, wh
     assert contents(first + list(itertools.islice(again, 5))) == contents(whole)
 
 
-def test_a_worker_refuses_the_state_of_another(manifest: Path) -> None:
+def test_worker_refuses_the_state_of_another(manifest: Path) -> None:
     stream = Stream(manifest, GLOBAL)
     with pytest.raises(StreamError, match="another number of workers"):
         stream.load_state_dict({"position": 0, "manifest": stream.digest, "worker": [1, 3]})
@@ -119,7 +119,7 @@ def test_samples_that_were_prepared_to_different_shapes_are_named(manifest: Path
     stream.close()
 
 
-def test_the_samples_of_any_positions_can_be_read_by_themselves(manifest: Path, whole: list[Batch]) -> None:
+def test_samples_of_any_positions_can_be_read_by_themselves(manifest: Path, whole: list[Batch]) -> None:
     stream = Stream(manifest, GLOBAL)
     found = stream.at([30, 2, 24])
     assert [sample.uid for sample in found] == [whole[1].uids[6], whole[0].uids[2], whole[1].uids[0]]
@@ -127,7 +127,7 @@ def test_the_samples_of_any_positions_can_be_read_by_themselves(manifest: Path, 
     stream.close()
 
 
-def test_a_stream_stops_before_the_end_of_its_manifest(manifest: Path, whole: list[Batch]) -> None:
+def test_stream_stops_before_the_end_of_its_manifest(manifest: Path, whole: list[Batch]) -> None:
     ending = manifest.with_name("ending.json")
     mix.save(mix.load(manifest).model_copy(update={"end": 2 * GLOBAL + 5}), ending)
     stream = Stream(ending, GLOBAL)

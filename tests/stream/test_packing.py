@@ -50,7 +50,8 @@ def documents_of(packs: list[Pack], source: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_at_every_pack_each_source_has_its_share_to_within_a_quarter_of_the_largest_pack(seed: int) -> None:
+def test_shares_hold_at_every_pack_to_a_quarter_of_the_largest(seed: int) -> None:
+    """At every pack each source has its share to within a quarter of the largest pack."""
     rng = np.random.default_rng(seed)
     source = rng.choice(3, 1024, p=[0.6, 0.3, 0.1])  # many short ones, longer ones, few that fill a pack
     tokens = np.minimum(rng.geometric(1 / np.array([30, 300, 900])[source]), 1000)
@@ -62,9 +63,8 @@ def test_at_every_pack_each_source_has_its_share_to_within_a_quarter_of_the_larg
 
 
 @pytest.mark.parametrize(("seed", "sources"), [(0, 2), (1, 5), (2, 8), (3, 40)])
-def test_where_shares_are_of_tokens_each_source_has_its_share_at_every_pack_to_within_a_pack(
-    seed: int, sources: int
-) -> None:
+def test_token_shares_hold_at_every_pack_to_within_a_pack(seed: int, sources: int) -> None:
+    """Where shares are of tokens each source has its share at every pack to within a pack."""
     rng = np.random.default_rng(seed)
     source = rng.choice(sources, 2048, p=rng.dirichlet(np.ones(sources)))
     tokens = np.clip(rng.lognormal(rng.uniform(1, 7, sources)[source], 1), 3, 512).astype(np.int64)
@@ -77,7 +77,8 @@ def test_where_shares_are_of_tokens_each_source_has_its_share_at_every_pack_to_w
     assert stray(held[[place[pack.positions] for pack in ordered]]) < 512 < stray(held)
 
 
-def test_lengths_that_are_large_do_not_overflow_where_packs_are_put_in_order() -> None:
+def test_large_lengths_do_not_overflow_where_packs_are_put_in_order() -> None:
+    """Lengths that are large do not overflow where packs are put in order."""
     rng = np.random.default_rng(5)
     held = rng.integers(0, 1 << 22, (600, 4))
     packs = [Pack((n,), (1,), (0,)) for n in range(600)]
@@ -97,12 +98,12 @@ def test_ranks_take_equally_many_packs_at_about_equal_cost(world: int) -> None:
     assert max(loads) < 1.03 * sum(loads) / world
 
 
-def test_a_batch_of_packs_that_the_ranks_cannot_share_is_refused() -> None:
+def test_batch_of_packs_that_the_ranks_cannot_share_is_refused() -> None:
     with pytest.raises(PackingError, match="choose a multiple"):
         balanced([1.0] * 4, 3)
 
 
-def test_a_token_sees_its_own_document_only() -> None:
+def test_token_sees_its_own_document_only() -> None:
     [pack] = plan([5, 6], np.array([3, 2]), np.array([0, 0]), LIMITS)
     laid = laid_out(pack, 7)
     assert laid["segments"].tolist() == [1, 1, 1, 2, 2, 0, 0]

@@ -54,9 +54,10 @@ def until(met: Callable[[], bool]) -> None:
     assert met()
 
 
-def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_batches(
+def test_shards_are_cached_before_they_are_needed_and_batches_are_the_same(
     store: tuple[Path, Proxy], in_six: Path
 ) -> None:
+    """Shards come into the cache before they are needed and give the same batches."""
     cache = ShardCache(in_six.parent / "cache", 1 << 30)
     stream = Stream(in_six, 4, reading=ReadOptions(cache=cache.folder))
     given = [next(stream).uids]
@@ -85,7 +86,7 @@ def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tupl
     stream.close()
 
 
-def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there(
+def test_shard_that_was_read_in_ranges_is_read_from_cache_once_it_is_there(
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     cache = ShardCache(attached.parent / "cache", 0)
@@ -99,7 +100,7 @@ def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there
     shelf.close()
 
 
-def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
+def test_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
     cache = attached.parent / "cache"
     for name in ("many", "few"):
         for shard in load_dataset(attached.parent / name).shards:
@@ -111,7 +112,8 @@ def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Prox
     assert not any(batch.replaced for batch in given)
 
 
-def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
+def test_dropped_stream_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
+    """A stream that is dropped fetches nothing more and leaves no file open."""
     before = threading.active_count()
     stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
     next(stream)

@@ -39,7 +39,7 @@ from pipelines.cli.main import main
 pytest.importorskip("s3fs")
 
 
-def test_a_dataset_in_s3_gives_the_batches_of_a_local_one(store: tuple[Path, Proxy], attached: Path) -> None:
+def test_dataset_in_s3_gives_the_batches_of_a_local_one(store: tuple[Path, Proxy], attached: Path) -> None:
     assert batches(attached) == batches(store[0] / "mixture.json")
     assert not list((attached.parent / "many").glob("*.tar"))
 
@@ -55,7 +55,8 @@ def test_neighbours_are_fetched_in_one_request(store: tuple[Path, Proxy], attach
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", "slow"])
-def test_what_the_network_does_changes_no_batch(store: tuple[Path, Proxy], attached: Path, fault: str) -> None:
+def test_network_faults_change_no_batch(store: tuple[Path, Proxy], attached: Path, fault: str) -> None:
+    """What the network does changes no batch."""
     expected = batches(store[0] / "mixture.json")
     store[1].fault = lambda number, path: fault if path.endswith(".tar") and number % 3 == 0 else ""
     assert batches(attached, ReadOptions(threads=2)) == expected
@@ -71,7 +72,7 @@ def test_storage_that_stays_away_stops_the_stream_and_replaces_nothing(
         batches(attached)
 
 
-def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+def test_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], tmp_path: Path) -> None:
     folder = dataset(store[0] / f"changing{time.time_ns()}", 20, seed=9)
     attach(f"s3://bucket/{folder.name}", tmp_path / "here")
     info = load_dataset(tmp_path / "here").shards[0]
@@ -88,9 +89,10 @@ def test_a_tar_that_changed_where_it_lies_is_refused(store: tuple[Path, Proxy], 
     shutil.rmtree(folder)
 
 
-def test_a_sample_that_changed_where_it_lies_is_noticed_and_replaced_though_the_tar_kept_its_size(
+def test_changed_remote_sample_is_replaced_though_the_tar_kept_its_size(
     store: tuple[Path, Proxy], tmp_path: Path
 ) -> None:
+    """A sample that changed where it lies is noticed and replaced though the tar kept its size."""
     folder = dataset(store[0] / f"flipped{time.time_ns()}", 40, seed=9)
     attach(f"s3://bucket/{folder.name}", tmp_path / "here")
     mix.build([(tmp_path / "here", 1.0)], 7, tmp_path / "mixture.json")
@@ -116,7 +118,7 @@ def test_a_sample_that_changed_where_it_lies_is_noticed_and_replaced_though_the_
     assert "FileNotFoundError" in verify_shard(tmp_path / "here", info)[0]
 
 
-def test_the_command_attaches_a_dataset(
+def test_command_attaches_a_dataset(
     store: tuple[Path, Proxy], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["attach", "s3://bucket/few", str(tmp_path / "few")]) == 0
@@ -124,7 +126,7 @@ def test_the_command_attaches_a_dataset(
     assert main(["attach", "s3://bucket/none", str(tmp_path / "none")]) == 1
 
 
-def test_a_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+def test_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"s3://bucket/none/dataset\.json"):
         attach("s3://bucket/none", tmp_path / "none")
     with http_server(store[0]) as port, proxy(port) as before:
@@ -133,7 +135,7 @@ def test_a_missing_object_is_named_at_once(store: tuple[Path, Proxy], tmp_path: 
         assert len(before.asked) == 2  # its size, asked in both ways that a web server may know
 
 
-def test_a_web_server_that_is_down_is_not_taken_for_one_without_the_file(
+def test_web_server_that_is_down_is_not_taken_for_one_without_the_file(
     store: tuple[Path, Proxy], tmp_path: Path
 ) -> None:
     with http_server(store[0]) as port, proxy(port) as before:
@@ -154,7 +156,7 @@ def test_worker_processes_read_from_s3_too(store: tuple[Path, Proxy], attached: 
     assert [batch.uids for batch in itertools.islice(loader, 4)] == expected
 
 
-def test_a_web_server_serves_a_dataset(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+def test_web_server_serves_a_dataset(store: tuple[Path, Proxy], tmp_path: Path) -> None:
     with http_server(store[0]) as port:
         info = attach(f"http://127.0.0.1:{port}/few", tmp_path / "few")
         with (
@@ -164,7 +166,7 @@ def test_a_web_server_serves_a_dataset(store: tuple[Path, Proxy], tmp_path: Path
             assert far.read_many([9, 0, 3]) == near.read_many([9, 0, 3])
 
 
-def test_a_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple[Path, Proxy], tmp_path: Path) -> None:
+def test_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple[Path, Proxy], tmp_path: Path) -> None:
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(store[0])))
     with ThreadPoolExecutor(1) as pool:
@@ -180,7 +182,7 @@ def test_a_web_server_that_knows_no_ranges_is_not_taken_at_its_word(store: tuple
             serving.result()
 
 
-def test_a_mixture_names_datasets_in_s3_by_their_urls(
+def test_mixture_names_datasets_in_s3_by_their_urls(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "mixture.json"
@@ -207,9 +209,10 @@ def test_a_mixture_names_datasets_in_s3_by_their_urls(
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", "slow"])
-def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
+def test_web_server_faults_change_neither_a_mixture_nor_a_batch(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path, fault: str
 ) -> None:
+    """What a web server does changes neither a mixture nor a batch."""
     with http_server(store[0]) as port, proxy(port) as before:
         before.fault = lambda number, path: fault if number % 3 == 0 else ""
         url, out = before.url, tmp_path / "mixture.json"
@@ -218,9 +221,7 @@ def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
         assert {befell for _, _, befell in before.asked} == {fault, ""}
 
 
-def test_a_tar_that_changed_on_a_web_server_is_refused(
-    store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
-) -> None:
+def test_tar_that_changed_on_a_web_server_is_refused(store: tuple[Path, Proxy], tmp_path: Path, at_home: Path) -> None:
     folder = dataset(tmp_path / "web" / "one", 20, seed=9, shards=1)
     with http_server(tmp_path / "web") as port:
         here = attach_cached(f"http://127.0.0.1:{port}/one")
@@ -241,9 +242,10 @@ def test_a_tar_that_changed_on_a_web_server_is_refused(
             remote.open_shard(here, info)
 
 
-def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_read_from_its_indexes(
+def test_mixture_goes_on_with_a_remote_dataset_and_its_tokens(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
 ) -> None:
+    """A mixture goes on with a dataset that lies elsewhere and tokens are read from its indexes."""
     out, tokens = tmp_path / "old" / "mixture.json", "unit: text_tokens\nbatch: 8\nsources: [{path: s3://bucket/PATH}]"
     (tmp_path / "old").mkdir()
     mix.build([("s3://bucket/many", 1.0)], 7, out)
@@ -259,7 +261,7 @@ def test_a_mixture_goes_on_with_a_dataset_that_lies_elsewhere_and_tokens_are_rea
     shutil.rmtree(folder)
 
 
-def test_a_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
+def test_dataset_that_changed_or_cannot_be_reached_where_it_lies_is_named(
     store: tuple[Path, Proxy], tmp_path: Path, at_home: Path
 ) -> None:
     out = tmp_path / "mixture.json"

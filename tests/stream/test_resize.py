@@ -66,12 +66,12 @@ def test_fast_pixels_are_within_a_level_or_two(form: str) -> None:
 
 
 @pytest.mark.parametrize(("side", "least"), [(500, 40), (1000, 40), (2000, 40)])
-def test_a_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(side: int, least: float) -> None:
+def test_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(side: int, least: float) -> None:
     data = encoded(picture(side + 37, side), "JPEG", quality=90)
     assert decibels(fast(data, 224), theirs(data, 224)) > least
 
 
-def test_a_jpeg_is_shown_upright() -> None:
+def test_jpeg_is_shown_upright() -> None:
     image = picture(300, 200)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -92,7 +92,7 @@ def test_transparency_is_laid_on_white() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (64, 64), (2000, 1500), (500, 2)])
-def test_a_whole_image_is_all_there_with_white_beside_it(width: int, height: int) -> None:
+def test_whole_image_is_all_there_with_white_beside_it(width: int, height: int) -> None:
     shown = whole(encoded(Image.new("RGB", (width, height), (0, 0, 0)), "JPEG"), SIZE)
     dark = (shown < 128).all(0)
     rows, columns = int(dark.any(1).sum()), int(dark.any(0).sum())
@@ -101,14 +101,14 @@ def test_a_whole_image_is_all_there_with_white_beside_it(width: int, height: int
 
 
 @pytest.mark.parametrize("pixels", [fast, exact])
-def test_a_jpeg_that_is_cut_off_is_refused(pixels: Any) -> None:
+def test_jpeg_that_is_cut_off_is_refused(pixels: Any) -> None:
     data = encoded(picture(570, 446), "JPEG", quality=90)
     with pytest.raises((OSError, ValueError)):
         pixels(data[: len(data) // 2], 224)
 
 
 @pytest.mark.parametrize("pixels", [fast, exact])
-def test_a_sliver_that_would_become_a_giant_is_refused(pixels: Any) -> None:
+def test_sliver_that_would_become_a_giant_is_refused(pixels: Any) -> None:
     data = encoded(Image.new("RGB", (30000, 4)), "PNG")
     with pytest.raises(ValueError, match="pixels are more than"):
         pixels(data, 224)

@@ -74,7 +74,7 @@ def test_counts_go_on_from_a_checkpoint(path: Path) -> None:
     assert again.report() == tally(path, batches).report()
 
 
-def test_a_share_that_leaves_its_bound_is_an_alarm(path: Path) -> None:
+def test_share_that_leaves_its_bound_is_an_alarm(path: Path) -> None:
     realised = tally(path, first(path, 6))
     assert realised.alarms() == []
     realised.served["few"] = replace(realised.served["few"], samples=40)
@@ -87,7 +87,8 @@ def test_many_replacements_are_an_alarm(tmp_path: Path) -> None:
     assert alarm.text.startswith("many: ") and alarm.text.endswith("of 108 samples were unreadable and replaced")
 
 
-def test_lengths_that_came_in_the_middle_of_a_run_are_not_told_as_if_of_all_of_it(tmp_path: Path) -> None:
+def test_lengths_that_came_mid_run_are_not_told_as_of_all_of_it(tmp_path: Path) -> None:
+    """Lengths that came in the middle of a run are not told as if of all of it."""
     made = mixture(tmp_path)
     batches = first(made, 4)
     half = tally(made, batches[:2]).state_dict()
@@ -144,7 +145,7 @@ def lengths_of(law: str, rows: int, rng: np.random.Generator) -> np.ndarray[Any,
     st.integers(1, 12),
     st.integers(0, 99),
 )
-def test_a_mixture_in_tokens_that_is_served_as_it_is_never_alarms(
+def test_mixture_in_tokens_that_is_served_as_it_is_never_alarms(
     sources: list[tuple[str, int, int]], mode: str, stages: str, open_shards: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -192,7 +193,8 @@ def served(path: Path, steps: int, share: Share | None = None) -> ServedTally:
     return realised
 
 
-def test_a_share_of_tokens_that_replacements_change_is_counted_as_it_came_and_is_an_alarm(tmp_path: Path) -> None:
+def test_token_share_changed_by_replacements_is_counted_and_an_alarm(tmp_path: Path) -> None:
+    """A share of tokens that replacements change is counted as it came and is an alarm."""
     path = of_two_lengths(tmp_path)
     whole = served(path, 20)
     assert whole.alarms() == []
@@ -208,7 +210,8 @@ def test_a_share_of_tokens_that_replacements_change_is_counted_as_it_came_and_is
     assert report["uneven"]["units_share"] < 0.3
 
 
-def test_what_replacements_change_is_added_up_over_ranks_and_kept_by_a_checkpoint(tmp_path: Path) -> None:
+def test_replacements_are_added_up_over_ranks_and_kept_by_a_checkpoint(tmp_path: Path) -> None:
+    """What replacements change is added up over ranks and kept by a checkpoint."""
     path = of_two_lengths(tmp_path)
     (tmp_path / "uneven" / "00000.tar").unlink()
     alone = served(path, 12)
@@ -229,7 +232,7 @@ def promised(alarms: list[Alarm]) -> set[tuple[str, str]]:
     return {(alarm.source, alarm.promise) for alarm in alarms}
 
 
-def test_an_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path: Path) -> None:
+def test_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path: Path) -> None:
     made = mixture(tmp_path)  # every text has five words
     for name in ("many", "few"):
         add_text_tokens(tmp_path / name, "words")
@@ -241,7 +244,8 @@ def test_an_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path
     assert found.report()["few"]["units_share"] > 0.5
 
 
-def test_a_source_whose_order_does_not_keep_shares_of_tokens_is_not_held_to_them(tmp_path: Path) -> None:
+def test_source_in_an_order_without_token_shares_is_not_held_to_them(tmp_path: Path) -> None:
+    """A source whose order does not keep shares of tokens is not held to them."""
     measured(tmp_path, {"a": np.sort(np.arange(500)) + 1, "b": np.full(100, 5)}, 100)
     composed(tmp_path, "unit: text_tokens\nbatch: 16\nsources: [{path: a, rotate: 5}, {path: b}]")
     manifest = mix.read(tmp_path / "mixture.json")
@@ -253,7 +257,7 @@ def test_a_source_whose_order_does_not_keep_shares_of_tokens_is_not_held_to_them
         assert realised.alarms() == []
 
 
-def test_a_run_that_goes_on_weighed_in_tokens_counts_them_from_there(tmp_path: Path) -> None:
+def test_run_that_goes_on_weighed_in_tokens_counts_them_from_there(tmp_path: Path) -> None:
     path = of_two_lengths(tmp_path)
     spec = "seed: 2\n{}batch: 16\nsources: [{{path: uneven}}, {{path: few}}]"
     old = composed(tmp_path, spec.format(""), out="old.json").manifest

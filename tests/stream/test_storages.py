@@ -93,7 +93,7 @@ def mixed(store: Store, out: Path) -> Path:
     return out
 
 
-def test_a_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: Store, tmp_path: Path) -> None:
+def test_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: Store, tmp_path: Path) -> None:
     out = mixed(store, tmp_path / "mixture.json")
     assert [source.path for source in mix.load(out).datasets] == [f"{store.url}/many", f"{store.url}/few"]
     assert batches(out) == batches(store.local / "mixture.json")
@@ -101,7 +101,8 @@ def test_a_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: 
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", pytest.param("slow", marks=pytest.mark.slow)])
-def test_what_befalls_requests_changes_no_batch(store: Store, tmp_path: Path, fault: str) -> None:
+def test_request_faults_change_no_batch(store: Store, tmp_path: Path, fault: str) -> None:
+    """What befalls requests changes no batch."""
     out = mixed(store, tmp_path / "mixture.json")
     store.befalls(fault)
     assert batches(out, ReadOptions(threads=4)) == batches(store.local / "mixture.json")
@@ -115,7 +116,7 @@ def test_storage_that_stays_away_stops_the_stream_and_replaces_nothing(store: St
         batches(out)
 
 
-def test_a_dataset_that_is_not_there_is_named_at_once(store: Store, tmp_path: Path) -> None:
+def test_dataset_that_is_not_there_is_named_at_once(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=rf"{store.url}/none/dataset\.json"):
         attach(f"{store.url}/none", tmp_path / "none")
     assert all(len(before.asked) <= 4 for before in store.proxies)  # the ways of asking for a size, each once
@@ -131,7 +132,7 @@ def test_few_bytes_are_fetched_for_a_sample(store: Store, tmp_path: Path) -> Non
         assert [name.partition(" ")[0] for name, ranged, _ in before.asked if ranged] == ["GET", "GET"]
 
 
-def test_the_token_of_the_hub_goes_to_the_hub_alone(hf: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_of_the_hub_goes_to_the_hub_alone(hf: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", hf.proxies[0].url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     for before in hf.proxies:
@@ -147,7 +148,7 @@ def test_the_token_of_the_hub_goes_to_the_hub_alone(hf: Store, tmp_path: Path, m
         attach("hf://datasets/us/ours/many", tmp_path / "other")
 
 
-def test_a_library_that_is_not_installed_is_named_with_what_brings_it(
+def test_library_that_is_not_installed_is_named_with_what_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for library, url, extra in (("gcsfs.core", "gs://bucket/a", "gs"), ("s3fs", "s3://bucket/a", "s3")):
@@ -159,7 +160,7 @@ def test_a_library_that_is_not_installed_is_named_with_what_brings_it(
         attach("oci://a", tmp_path / "oci")
 
 
-def test_a_file_of_the_hub_is_told_from_its_address() -> None:
+def test_file_of_the_hub_is_told_from_its_address() -> None:
     found = remote.HUB.fullmatch("hf://datasets/us/ours/a/00000.tar")
     assert found is not None and found.groups() == ("datasets", "us/ours", None, "a/00000.tar")
     found = remote.HUB.fullmatch("hf://us/ours@main/a.tar")

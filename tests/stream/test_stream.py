@@ -49,7 +49,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("world", "threads"), [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_every_global_batch_is_the_same_for_any_number_of_ranks_and_threads(
+def test_every_global_batch_is_same_for_any_number_of_ranks_and_threads(
     manifest: Path, world: int, threads: int
 ) -> None:
     whole = first(Stream(manifest, 16, pairs(manifest)), 3)
@@ -64,7 +64,7 @@ def test_every_global_batch_is_the_same_for_any_number_of_ranks_and_threads(
             assert torch.equal(tensor, torch.cat([part.tensors[name] for part in parts]))
 
 
-def test_a_stream_goes_on_exactly_where_its_state_says(manifest: Path) -> None:
+def test_stream_goes_on_exactly_where_its_state_says(manifest: Path) -> None:
     whole = first(Stream(manifest, 16, pairs(manifest)), 6)
     stopped = Stream(manifest, 16, pairs(manifest))
     next(stopped), next(stopped)
@@ -75,7 +75,7 @@ def test_a_stream_goes_on_exactly_where_its_state_says(manifest: Path) -> None:
     assert uids(first(resumed, 4)) == uids(whole[2:])
 
 
-def test_a_stream_resumes_on_another_number_of_ranks(manifest: Path) -> None:
+def test_stream_resumes_on_another_number_of_ranks(manifest: Path) -> None:
     whole = first(Stream(manifest, 12, pairs(manifest)), 4)
     ranks = []
     for rank in range(3):
@@ -100,7 +100,7 @@ def chosen(folder: Path, entry: str) -> tuple[Path, PreparePair]:
     return made, pairs(made)
 
 
-def test_the_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path) -> None:
+def test_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path) -> None:
     made, prepare = chosen(tmp_path, "texts: {txt: 0.5, meta.long: 0.5, gone: 0}")
     parts = {"png": _png(), "txt": b"alt", "json": b'{"meta": {"long": "vecap", "names": ["one", "two"]}}'}
     for uid, epoch in itertools.product("abcdef", range(4)):
@@ -110,20 +110,20 @@ def test_the_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path
     assert 15 < taken.count("alt") < 45
 
 
-def test_a_chosen_list_of_texts_gives_one_of_them_and_a_chosen_part_its_text(tmp_path: Path) -> None:
+def test_chosen_list_of_texts_gives_one_of_them_and_a_chosen_part_its_text(tmp_path: Path) -> None:
     _, prepare = chosen(tmp_path, "texts: [meta.names, vecap]")
     parts = {"png": _png(), "vecap": b" from a part\n", "json": b'{"meta": {"names": ["one", "two"]}}'}
     taken = {prepare.wording.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(40)}
     assert taken == {"one", "two", "from a part"}
 
 
-def test_a_sample_without_the_chosen_text_is_not_given_another(tmp_path: Path) -> None:
+def test_sample_without_the_chosen_text_is_not_given_another(tmp_path: Path) -> None:
     made, prepare = chosen(tmp_path, "texts: [vecap]")
     with pytest.raises(StreamError, match="the mixture chose the text 'vecap'"):
         first(Stream(made, 16, prepare), 2)
 
 
-def test_a_template_stands_around_the_text_of_a_pair(tmp_path: Path) -> None:
+def test_template_stands_around_the_text_of_a_pair(tmp_path: Path) -> None:
     _, prepare = chosen(tmp_path, 'templates: ["a photo of {text}, really"]')
     parts = {"png": _png(), "txt": b"a red square"}
     tokenizer = clip_tokenizer("simple:1024", 12)
@@ -131,7 +131,7 @@ def test_a_template_stands_around_the_text_of_a_pair(tmp_path: Path) -> None:
     assert prepare(DrawnSample("u", "many", 0, parts))["text"].tolist() == wanted.tolist()
 
 
-def test_a_shard_that_was_changed_with_its_index_stops_the_stream_and_is_named(tmp_path: Path) -> None:
+def test_shard_that_was_changed_with_its_index_stops_stream_and_is_named(tmp_path: Path) -> None:
     manifest = mixture(tmp_path)
     tar = tmp_path / "many" / "00001.tar"
     data = bytearray(tar.read_bytes())
@@ -152,7 +152,8 @@ def open_below(folder: Path) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted by Linux's /proc")
-def test_no_more_tars_are_open_than_the_reading_allows(tmp_path: Path) -> None:
+def test_tars_are_open_only_as_many_as_allowed(tmp_path: Path) -> None:
+    """No more tars are open than the reading allows."""
     manifest = mixture(tmp_path)
     whole = first(Stream(manifest, 16, pairs(manifest)), 6)
     stream = Stream(manifest, 16, pairs(manifest), reading=ReadOptions(open_shards=1))
@@ -164,7 +165,7 @@ def test_no_more_tars_are_open_than_the_reading_allows(tmp_path: Path) -> None:
     assert uids(found) == uids(whole)
 
 
-def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:
+def test_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path: Path) -> None:
     manifest = mixture(tmp_path, many=(5,))
     whole = first(Stream(manifest, 16, pairs(manifest)), 5)
     [replaced] = [r for batch in whole for r in batch.replaced]
@@ -182,32 +183,33 @@ def test_too_many_unreadable_samples_stop_the_stream_and_name_the_shard(tmp_path
         first(Stream(manifest, 16, pairs(manifest), reading=ReadOptions(max_unreadable=0.05)), 10)
 
 
-def test_a_source_of_which_nothing_can_be_read_stops_the_stream(tmp_path: Path) -> None:
+def test_source_of_which_nothing_can_be_read_stops_the_stream(tmp_path: Path) -> None:
     manifest = mixture(tmp_path, few=tuple(range(21)))
     with pytest.raises(StreamError, match=r"'few'.*cannot be read"):
         first(Stream(manifest, 16, pairs(manifest)), 1)
 
 
-def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:
+def test_shard_that_vanished_is_named(tmp_path: Path) -> None:
     manifest = mixture(tmp_path)
     (tmp_path / "many" / "00001.tar").unlink()
     with pytest.raises(StreamError, match=r"00001\.tar"):
         first(Stream(manifest, 16, pairs(manifest)), 10)
 
 
-def test_a_state_of_another_manifest_is_refused(manifest: Path) -> None:
+def test_state_of_another_manifest_is_refused(manifest: Path) -> None:
     stream = Stream(manifest, 16, pairs(manifest))
     with pytest.raises(StreamError, match="manifest has changed"):
         stream.load_state_dict({"position": 16, "manifest": "0" * 64})
     stream.close()
 
 
-def test_a_batch_that_the_ranks_cannot_share_is_refused(manifest: Path) -> None:
+def test_batch_that_the_ranks_cannot_share_is_refused(manifest: Path) -> None:
     with pytest.raises(StreamError, match="choose a multiple"):
         Stream(manifest, 16, pairs(manifest), Share(0, 3))
 
 
-def test_batches_that_run_across_the_steps_of_a_mixture_of_whole_steps_are_refused(tmp_path: Path) -> None:
+def test_batches_across_the_steps_of_a_mixture_of_whole_steps_are_refused(tmp_path: Path) -> None:
+    """Batches that run across the steps of a mixture of whole steps are refused."""
     home = mixture(tmp_path).parent
     made = composed(home, "mode: homogeneous\nbatch: 8\nsources: [{path: many}, {path: few}]", "homogeneous.json")
     for batch in first(Stream(made, 4), 6):

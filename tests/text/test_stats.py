@@ -21,7 +21,8 @@ def test_words_are_lower_case_without_the_signs_around_them() -> None:
     )  # fmt: skip
 
 
-def test_every_han_and_kana_character_is_a_word_and_hindi_words_keep_their_marks() -> None:
+def test_han_and_kana_characters_are_words_and_hindi_keeps_its_marks() -> None:
+    """Every han and kana character is a word and hindi words keep their marks."""
     assert stats.words("我喜欢 Python 编程。") == ("我", "喜", "欢", "python", "编", "程")
     assert stats.words("यह हिन्दी है।") == ("यह", "हिन्दी", "है")
 
@@ -84,18 +85,20 @@ def test_stop_words_are_known_in_fifteen_languages_and_told_apart() -> None:
         assert shares[language] >= 0.35
 
 
-def test_what_no_word_list_is_known_for_is_null_and_not_zero() -> None:
+def test_language_without_a_word_list_is_null_and_not_zero() -> None:
+    """What no word list is known for is null and not zero."""
     assert stats.stop_words("sawubona mhlaba", "zu") is None
     assert stats.stop_words("hello", None) is None
     assert stats.common_words("hallo Welt", "de") is None
     assert stats.common_words("hallo Welt", "de", {"hallo"}) == 0.5
 
 
-def test_the_flagged_words_are_the_callers_to_choose() -> None:
+def test_flagged_words_are_the_callers_to_choose() -> None:
     assert stats.flagged_words("Buy viagra today", {"viagra"}) == pytest.approx(1 / 3)
 
 
-def test_punctuation_counts_the_marks_of_other_scripts_and_leaves_short_texts_alone() -> None:
+def test_punctuation_counts_other_scripts_and_leaves_short_texts_alone() -> None:
+    """Punctuation counts the marks of other scripts and leaves short texts alone."""
     assert stats.punctuation("one two. three four.") == pytest.approx(2 / 6)
     assert stats.punctuation("一二三，四。") > 0
     assert stats.punctuation("three words only", min_tokens=12) == 1.0
@@ -103,7 +106,7 @@ def test_punctuation_counts_the_marks_of_other_scripts_and_leaves_short_texts_al
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\0", "\ud800", "\U0001f34e"])
-def test_an_empty_or_unreadable_text_has_measures_too(text: str) -> None:
+def test_empty_or_unreadable_text_has_measures_too(text: str) -> None:
     assert stats.words(text) == ()
     assert (stats.char_repetition(text), stats.word_repetition(text)) == (0, 0)
     assert (stats.flagged_words(text), stats.punctuation(text)) == (0, 0)

@@ -30,7 +30,7 @@ def two_steps(manifest: Path, folder: Path) -> list[str]:
     return [str(manifest), "--config", config, "--out", str(folder / "out"), "--set", "optim.steps=2"]
 
 
-def test_a_finished_run_asked_again_computes_nothing(
+def test_finished_run_asked_again_computes_nothing(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
@@ -47,7 +47,7 @@ def test_a_finished_run_asked_again_computes_nothing(
     [({"type": "contrastive"}, "manifest"), (CAPTION, "manifest"), (MULTIMODAL, "kinds")],
     ids=["contrastive", "caption", "multimodal"],
 )
-def test_a_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
+def test_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
     tmp_path: Path, objective: dict[str, Any], mixed: str, request: pytest.FixtureRequest
 ) -> None:
     manifest = request.getfixturevalue(mixed)
@@ -63,7 +63,7 @@ def test_a_run_gone_on_from_a_checkpoint_ends_in_the_same_bits(
     assert weights(gone_on) == weights(whole)
 
 
-def test_a_checkpoint_that_cannot_be_read_is_named(
+def test_checkpoint_that_cannot_be_read_is_named(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
@@ -80,7 +80,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
     ("changed", "named"),
     [({"optim.lr": "0.5"}, "optim.lr: 0.002 -> 0.5"), ({"seed": "1"}, "seed: 0 -> 1")],
 )
-def test_a_checkpoint_of_another_configuration_is_refused_and_the_change_named(
+def test_checkpoint_of_another_configuration_is_refused_and_change_named(
     manifest: Path, tmp_path: Path, changed: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_the_change_named(
     assert said.out == ""
 
 
-def test_a_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_of_another_mixture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from curate import mix
 
     manifest = mixture(tmp_path / "mixture")
@@ -119,9 +119,8 @@ sys.exit(main(sys.argv[2:]))
 
 
 @pytest.mark.slow
-def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before_and_a_sentence(
-    manifest: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_without_room_leaves_the_one_before_and_a_sentence(manifest: Path, tmp_path: Path) -> None:
+    """A checkpoint for which there is no room leaves the one before and a sentence."""
     config, out = settings(tmp_path), tmp_path / "out"
     assert main(command(manifest, config, out, "--set", "optim.steps=12")[2:]) == 0
     shutil.rmtree(out / "checkpoints" / "00000012")
@@ -133,7 +132,7 @@ def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before_and_a_sen
     assert main(command(manifest, config, out)[2:]) == 0
 
 
-def test_a_checkpoint_of_an_older_version_is_refused(
+def test_checkpoint_of_an_older_version_is_refused(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
@@ -144,7 +143,7 @@ def test_a_checkpoint_of_an_older_version_is_refused(
     assert "00000002: is of version 1" in capsys.readouterr().err
 
 
-def test_the_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
+def test_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--set", "optim.steps=20"]
     assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
     weights_only = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
@@ -158,7 +157,7 @@ def test_the_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path, tmp_path: Path) -> None:
+def test_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path, tmp_path: Path) -> None:
     config, out = settings(tmp_path, optim={"steps": 100_000}), tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, *command(manifest, config, out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -173,7 +172,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mixed", ["manifest", "kinds"])
-def test_a_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(
+def test_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(
     tmp_path: Path, mixed: str, request: pytest.FixtureRequest
 ) -> None:
     manifest, packed = request.getfixturevalue(mixed), mixed == "kinds"

@@ -21,7 +21,7 @@ def test_unreadable_samples_are_counted_in_the_metrics_and_listed(tmp_path: Path
     assert {item["row"] for item in listed} == {3, 44}
 
 
-def test_an_alarm_is_said_once_and_stands_in_every_line_from_then_on(
+def test_alarm_is_said_once_and_stands_in_every_line_from_then_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = mixture(tmp_path / "mixture", many=(3, 8, 9, 44))
@@ -36,7 +36,7 @@ def test_an_alarm_is_said_once_and_stands_in_every_line_from_then_on(
     assert json.loads(said.out)["alarms"] == alarmed[-1]
 
 
-def test_a_share_of_tokens_that_leaves_its_bound_is_an_alarm_in_the_metrics(
+def test_share_of_tokens_that_leaves_its_bound_is_an_alarm_in_the_metrics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = mixture(tmp_path / "mixture").parent
@@ -64,7 +64,7 @@ def test_text_tokens_and_images_are_in_the_metrics_where_indexes_tell_them(tmp_p
 
 
 @pytest.mark.parametrize(("accumulate", "last"), [(1, 5), (2, 5), (4, 5)])
-def test_a_run_ends_where_its_mixture_does_and_says_so(
+def test_run_ends_where_its_mixture_does_and_says_so(
     tmp_path: Path, accumulate: int, last: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = mixture(tmp_path / "mixture").parent

@@ -67,7 +67,7 @@ def alone(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     return out
 
 
-def test_the_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(manifest: Path) -> None:
+def test_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(manifest: Path) -> None:
     objective = made(manifest, language={"width": 32, "layers": 2, "heads": 2}).objective.eval()
     for batch in batches(manifest, 2):
         documents = alone(batch.tensors)
@@ -79,7 +79,7 @@ def test_the_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(man
         ]
 
 
-def test_a_packed_batch_is_the_same_for_any_number_of_ranks(manifest: Path) -> None:
+def test_packed_batch_is_the_same_for_any_number_of_ranks(manifest: Path) -> None:
     whole = batches(manifest, 6)
     for world in (2, 4):
         ranks = [batches(manifest, 6, share=Share(rank, world)) for rank in range(world)]
@@ -127,7 +127,7 @@ def test_packs_come_through_torchs_dataloader_with_any_number_of_workers(manifes
     assert all(torch.equal(a.tensors["ids"], b.tensors["ids"]) for a, b in zip(found, whole, strict=True))
 
 
-def test_a_state_at_which_no_pack_starts_is_refused(manifest: Path) -> None:
+def test_state_at_which_no_pack_starts_is_refused(manifest: Path) -> None:
     prepared = made(manifest)
     stream = Stream(manifest, 4, prepared.prepare, Share(), packing=prepared.packing)
     taken = {batch.state["position"] for batch in batches(manifest, 9, size=1)}
@@ -137,7 +137,7 @@ def test_a_state_at_which_no_pack_starts_is_refused(manifest: Path) -> None:
     stream.close()
 
 
-def test_a_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
+def test_state_of_rows_or_of_other_limits_is_refused(manifest: Path) -> None:
     prepared, other = made(manifest), made(manifest, pack={**MULTIMODAL["pack"], "tokens": 256})
     streams = [Stream(manifest, 4, p.prepare, Share(), packing=p.packing) for p in (prepared, other)]
     for state in (streams[1].state_dict(), Stream(manifest, 4, share=Share()).state_dict()):
@@ -152,7 +152,8 @@ sources: [{path: caption, weight: 2}, {path: interleaved}, {path: text, weight: 
 """
 
 
-def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacements_do_not(tmp_path: Path) -> None:
+def test_packs_of_tokens_keep_shares_and_alarm_where_replacements_do_not(tmp_path: Path) -> None:
+    """Packs of a mixture in tokens keep its shares and alarm where replacements do not."""
     path = composed(of_every_kind(tmp_path).parent, IN_TOKENS, "tokens.json")
 
     def served(count: int) -> list[ServedTally]:
@@ -183,7 +184,7 @@ def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacemen
     }
 
 
-def test_a_state_of_packs_is_of_the_unit_that_they_are_ordered_by(manifest: Path) -> None:
+def test_state_of_packs_is_of_the_unit_that_they_are_ordered_by(manifest: Path) -> None:
     tokens = composed(manifest.parent, IN_TOKENS, "tokens.json")
     assert made(tokens).packing.name != made(manifest).packing.name
 
@@ -206,7 +207,8 @@ def test_packs_go_on_with_a_mixture_that_continues_theirs_at_a_window(manifest: 
 
 
 @pytest.mark.parametrize("how", ["weights", "skips"])
-def test_packs_do_not_go_on_with_a_mixture_that_takes_over_within_their_window(manifest: Path, how: str) -> None:
+def test_packs_refuse_a_mixture_that_takes_over_within_their_window(manifest: Path, how: str) -> None:
+    """Packs do not go on with a mixture that takes over within their window."""
     home, spec = manifest.parent, "seed: 3\nbatch: 16\nsources: [{path: caption}, {path: text, weight: %d}]\n"
     old = composed(home, spec % 1, "old.json")
     states = [batch.state for batch in batches(old, 40, size=1)]
@@ -261,7 +263,7 @@ def test_lengths_that_no_index_has_are_asked_for(tmp_path: Path) -> None:
         made(mixture(tmp_path))
 
 
-def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) -> None:
+def test_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) -> None:
     from multiprocessing.reduction import ForkingPickler
 
     prepared = made(manifest)
@@ -271,7 +273,7 @@ def test_a_loader_may_send_the_stream_to_workers_that_it_spawns(manifest: Path) 
     stream.close()
 
 
-def test_the_tower_may_be_the_demos_own(manifest: Path) -> None:
+def test_tower_may_be_the_demos_own(manifest: Path) -> None:
     weights = ROOT / "curate" / "weights" / "tiny-clip.safetensors"
     config = Config.model_validate({**TINY, "model": {"clip": str(weights)}, "objective": MULTIMODAL})
     prepared = prepare.build(config, build(config.model), manifest)

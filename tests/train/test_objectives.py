@@ -52,7 +52,7 @@ def captioned(*texts: str) -> dict[str, torch.Tensor]:
     return {"image": image, "ids": ids, "scored": scored, "source": torch.zeros(len(texts), dtype=torch.long)}
 
 
-def test_the_contrastive_loss_is_open_clips() -> None:
+def test_contrastive_loss_is_open_clips() -> None:
     from open_clip.loss import ClipLoss
 
     images, texts = (nn.functional.normalize(torch.randn(7, 16), dim=-1) for _ in range(2))
@@ -60,7 +60,7 @@ def test_the_contrastive_loss_is_open_clips() -> None:
     torch.testing.assert_close(contrastive_loss(images, texts, scale), ClipLoss()(images, texts, scale))
 
 
-def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> None:
+def test_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> None:
     objective = captioner().eval()
     batch = captioned("a cat", "two")
     assert objective.counts(batch) == [len("a cat") + 1 + len("two") + 1]
@@ -77,14 +77,14 @@ def test_the_caption_loss_scores_the_caption_and_its_end_and_nothing_else() -> N
     torch.testing.assert_close(objective(scaled), 0.5 * alone[0] + 2 * alone[1])
 
 
-def test_the_caption_is_predicted_from_the_image() -> None:
+def test_caption_is_predicted_from_the_image() -> None:
     objective = captioner().eval()
     batch = captioned("a cat")
     other = dict(batch, image=255 - batch["image"])
     assert not torch.allclose(objective(other), objective(batch))
 
 
-def test_a_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
+def test_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
     for train_tower in (False, True):
         objective = captioner(train_tower).train()
         before = {name: value.clone() for name, value in objective.tower.state_dict().items()}
@@ -107,7 +107,7 @@ def test_patches_come_from_vision_transformers_and_resnets_alike(layers: Any) ->
     assert patch_count_and_width(visual, 32) == ((16, 32) if layers == 2 else (1, 32 * 32))
 
 
-def test_the_language_model_does_not_see_what_comes_after() -> None:
+def test_language_model_does_not_see_what_comes_after() -> None:
     torch.manual_seed(0)
     language = LanguageModel(50, 32, 2, 2).eval()
     x = torch.randn(1, 9, 32)
@@ -124,7 +124,8 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
     torch.testing.assert_close(turned[0][3] @ turned[1][1], turned[0][10] @ turned[1][8])
 
 
-def test_a_cut_byte_pair_vocabulary_spells_every_text_and_ends_with_its_largest_id() -> None:
+def test_cut_byte_pair_vocabulary_spells_every_text() -> None:
+    """A cut byte pair vocabulary spells every text and ends with its largest id."""
     from open_clip.tokenizer import SimpleTokenizer
 
     cut, whole = tokens.clip_tokenizer("simple:1024", 32), tokens.clip_tokenizer("simple", 32)
@@ -136,7 +137,7 @@ def test_a_cut_byte_pair_vocabulary_spells_every_text_and_ends_with_its_largest_
 
 
 @pytest.mark.parametrize("spec", ["simple", "simple:600", "simple:8192", 'words:["red","apple"]'])
-def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> None:
+def test_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> None:
     from curate.tokens.clip import described_tokens
 
     trainer, scorer = tokens.clip_tokenizer(spec, 16), described_tokens(spec, 16)
@@ -145,7 +146,7 @@ def test_the_trainer_and_the_scorer_give_a_caption_the_same_ids(spec: str) -> No
         assert trainer([text])[0].tolist() == ids + [0] * (16 - len(ids))
 
 
-def test_a_caption_of_a_megabyte_is_tokenized_at_once() -> None:
+def test_caption_of_a_megabyte_is_tokenized_at_once() -> None:
     started = time.process_time()
     tokens.clip_tokenizer("simple", 77)(["x" * 1_000_000])
     tokens.text_code("simple").encode("y" * 1_000_000)
@@ -169,7 +170,7 @@ def test_norms_biases_and_the_logit_scale_do_not_decay() -> None:
     assert decayed | spared == set(names.values())
 
 
-def test_the_rate_warms_up_then_falls_along_a_cosine_to_its_floor() -> None:
+def test_rate_warms_up_then_falls_along_a_cosine_to_its_floor() -> None:
     settings = Optim(steps=110, warmup=10, lr=1.0, floor=0.1)
     rates = [optim.learning_rate(step, settings) for step in range(111)]
     assert rates[:10] == [pytest.approx((n + 1) / 10) for n in range(10)]
@@ -195,7 +196,7 @@ def test_mm1s_law_of_the_rate_gives_its_published_values(parameters: float, rate
     assert optim.law_rate(int(parameters)) == pytest.approx(rate, rel=5e-4)
 
 
-def test_the_law_is_of_the_language_models_size_without_its_embedding() -> None:
+def test_law_is_of_the_language_models_size_without_its_embedding() -> None:
     language = captioner().language
     size = language.size()
     assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
@@ -206,7 +207,7 @@ def test_the_law_is_of_the_language_models_size_without_its_embedding() -> None:
 
 
 @pytest.mark.parametrize(("convention", "left"), [("coupled", 1 - 0.01 * 0.5), ("independent", 1 - 0.01)])
-def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any, left: float) -> None:
+def test_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any, left: float) -> None:
     net = nn.Linear(3, 3, bias=False)
     before = net.weight.detach().clone()
     settings = Optim(lr=0.5, warmup=0, weight_decay=0.01, decay_convention=convention)
@@ -217,7 +218,7 @@ def test_a_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any
     torch.testing.assert_close(net.weight.detach(), before * left)
 
 
-def test_the_logit_scale_stays_within_its_bounds() -> None:
+def test_logit_scale_stays_within_its_bounds() -> None:
     built = build(config().model)
     objective = ContrastiveObjective(built, 100.0)
     built.net.logit_scale.data.fill_(9.0)  # type: ignore[union-attr, operator]
@@ -237,6 +238,6 @@ def test_the_logit_scale_stays_within_its_bounds() -> None:
         (dict(TINY["model"]["clip"], colour="red"), "does not accept"),
     ],
 )
-def test_a_model_that_cannot_be_built_says_why(clip: Any, message: str) -> None:
+def test_model_that_cannot_be_built_says_why(clip: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)

@@ -18,7 +18,7 @@ from train.__main__ import main
 from train.models.dual_encoder import export, load_export
 
 
-def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
+def test_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -39,7 +39,8 @@ def test_a_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     assert metrics[-1]["alarms"] == summary["alarms"] == []
 
 
-def test_a_run_on_packs_of_every_kind_learns_and_tells_tokens_images_and_waste(kinds: Path, tmp_path: Path) -> None:
+def test_run_on_packs_of_every_kind_learns_and_tells_what_it_used(kinds: Path, tmp_path: Path) -> None:
+    """A run on packs of every kind learns and tells tokens, images and waste."""
     config = settings(tmp_path, objective=MULTIMODAL, data={"batch_size": 4}, optim={**TINY["optim"], "steps": 30})
     assert main([str(kinds), "--config", str(config), "--out", str(tmp_path / "out")]) == 0
     first, *_, last = lines(tmp_path / "out")
@@ -66,9 +67,7 @@ def test_bf16_trains_too(manifest: Path, tmp_path: Path) -> None:
     assert lines(tmp_path / "out")[-1]["loss"] < 10
 
 
-def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_goes_on_with_a_mixture_that_continues_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from pipelines.cli.main import main as curate
 
     home = mixture(tmp_path / "mixture").parent
@@ -98,9 +97,8 @@ def test_a_run_goes_on_with_a_mixture_that_continues_its_own(
     assert lines(out)[-1]["alarms"] == []
 
 
-def test_a_run_takes_the_texts_that_the_mixture_chooses_and_refuses_what_it_cannot_use(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_takes_the_texts_that_the_mixture_chooses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run takes the texts that the mixture chooses and refuses what it cannot use."""
     from pipelines.cli.main import main as curate
 
     home, config, losses = mixture(tmp_path / "mixture").parent, settings(tmp_path), {}
@@ -144,7 +142,7 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example: python -m train" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_code_1(
+def test_loss_that_is_not_finite_stops_the_run_with_code_1(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = settings(tmp_path, optim={"steps": 12, "warmup": 0, "lr": 1e30, "clip_norm": 1e30})
@@ -152,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_code_1(
     assert "lower optim.lr" in capsys.readouterr().err
 
 
-def test_a_trained_encoder_is_exported_and_opens_in_open_clip(
+def test_trained_encoder_is_exported_and_opens_in_open_clip(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import open_clip

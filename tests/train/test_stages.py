@@ -55,7 +55,7 @@ def run(manifest: Path, folder: Path, settings: dict[str, Any], checkpoint_every
     return folder / "out"
 
 
-def test_the_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Path) -> None:
+def test_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Path) -> None:
     mixture(tmp_path)
     manifest = composed(tmp_path, RISING)
     found = batches(manifest, {"type": "contrastive"}, 16, 10)
@@ -67,14 +67,15 @@ def test_the_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Pat
 @pytest.mark.parametrize(
     "objective", [{"type": "contrastive"}, {"type": "caption", "visual_tokens": 4, "text_length": 24}], ids=str
 )
-def test_a_run_trains_through_a_ramp_of_the_resolution(tmp_path: Path, objective: dict[str, Any]) -> None:
+def test_run_trains_through_a_ramp_of_the_resolution(tmp_path: Path, objective: dict[str, Any]) -> None:
     mixture(tmp_path / "mixture")
     out = run(composed(tmp_path / "mixture", RISING), tmp_path / "run", {"objective": objective})
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(losses) == 12 and losses[-1] < losses[0]
 
 
-def test_positions_of_another_resolution_are_interpolated_and_their_own_are_left_alone() -> None:
+def test_positions_of_another_resolution_alone_are_interpolated() -> None:
+    """Positions of another resolution are interpolated and their own are left alone."""
     visual = build(config({"type": "contrastive"}).model).net.visual
     assert isinstance(visual, torch.nn.Module)
     assert at_resolution(visual, 32, "") == {}
@@ -84,7 +85,7 @@ def test_positions_of_another_resolution_are_interpolated_and_their_own_are_left
     torch.testing.assert_close(grown[0], visual.positional_embedding[0])  # type: ignore[index]
 
 
-def test_a_resolution_that_changes_the_number_of_an_images_vectors_is_refused(tmp_path: Path) -> None:
+def test_resolution_that_changes_number_of_images_vectors_is_refused(tmp_path: Path) -> None:
     mixture(tmp_path)
     composed(tmp_path, RISING)
     settings = config({"type": "caption"})
@@ -92,7 +93,7 @@ def test_a_resolution_that_changes_the_number_of_an_images_vectors_is_refused(tm
         prepare.build(settings, build(settings.model), tmp_path / "mixture.json")
 
 
-def test_a_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path) -> None:
+def test_resolution_that_is_no_multiple_of_the_patch_is_refused(tmp_path: Path) -> None:
     mixture(tmp_path)
     composed(tmp_path, RISING.replace(", resolution_multiple: 8", ""))
     settings = config({"type": "contrastive"})
@@ -137,7 +138,8 @@ sources: [{path: many, weight: 1.0, batch: 12}, {path: few, weight: 0.2, batch: 
 """
 
 
-def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losses(tmp_path: Path) -> None:
+def test_accumulated_step_is_the_weighted_sum_of_the_sources_mean_losses(tmp_path: Path) -> None:
+    """In mode accumulate a step is the weighted sum of the sources' mean losses."""
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", FLAMINGO)
     objective = {"type": "caption", "text_length": 24}
@@ -160,7 +162,8 @@ def test_in_mode_accumulate_a_step_is_the_weighted_sum_of_the_sources_mean_losse
     assert losses[1][0] == pytest.approx(means[0] + 0.2 * means[1], rel=1e-4)
 
 
-def test_in_mode_accumulate_a_step_is_the_mixtures(tmp_path: Path) -> None:
+def test_accumulated_step_is_the_mixtures(tmp_path: Path) -> None:
+    """In mode accumulate a step is the mixture's."""
     mixture(tmp_path)
     settings = config({"type": "caption", "text_length": 24})
     made = composed(tmp_path, FLAMINGO.replace("batch: 4", "batch: 20"))
@@ -168,14 +171,15 @@ def test_in_mode_accumulate_a_step_is_the_mixtures(tmp_path: Path) -> None:
         prepare.build(settings, build(settings.model), made)
 
 
-def test_the_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
+def test_contrastive_objective_refuses_weights_of_losses(tmp_path: Path) -> None:
     mixture(tmp_path)
     settings = config({"type": "contrastive"})
     with pytest.raises(mix.MixtureError, match="mode is accumulate, which weighs the losses"):
         prepare.build(settings, build(settings.model), composed(tmp_path, FLAMINGO))
 
 
-def test_a_source_may_have_a_resolution_of_its_own_and_its_vectors_stay_in_their_places(tmp_path: Path) -> None:
+def test_source_of_its_own_resolution_keeps_its_vectors_in_place(tmp_path: Path) -> None:
+    """A source may have a resolution of its own and its vectors stay in their places."""
     home = of_every_kind(tmp_path).parent
     spec = "batch: 16\nsources: [{path: caption}, {path: interleaved}, {path: ocr}, {path: text}]\n"
     manifest = composed(home, spec + "stages: [{name: one, resolution: {ocr: 64, interleaved: 48}}]")
@@ -232,7 +236,8 @@ stages:
 
 
 @pytest.mark.slow
-def test_only_the_parts_of_a_stage_move(tmp_path: Path) -> None:
+def test_stage_moves_only_its_parts(tmp_path: Path) -> None:
+    """Only the parts of a stage move."""
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", PARTS)
     out = run(manifest, tmp_path / "run", {"objective": {"type": "caption", "text_length": 24}}, 1)
@@ -263,7 +268,7 @@ def test_two_ranks_train_the_parts_of_a_stage_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> None:
+def test_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> None:
     mixture(tmp_path / "mixture")
     manifest = composed(tmp_path / "mixture", PARTS)
     settings = {"objective": {"type": "caption", "text_length": 24}}
@@ -286,7 +291,7 @@ def test_a_run_gone_on_within_a_stage_ends_in_the_same_bits(tmp_path: Path) -> N
         ("resolution: {manny: 64}", {"type": "caption"}, "unknown source or group 'manny'.*did you mean 'many'"),
     ],
 )
-def test_a_stage_that_asks_what_an_objective_has_not_is_refused(
+def test_stage_that_asks_what_an_objective_has_not_is_refused(
     tmp_path: Path, stage: str, objective: dict[str, Any], message: str
 ) -> None:
     mixture(tmp_path)

@@ -53,14 +53,15 @@ def test_without_a_turn_the_boxes_are_tight() -> None:
     assert np.abs(sheet.boxes[0] * (PAGE * 2) - edges).max() <= 1.5
 
 
-def test_the_text_is_what_stands_on_the_page_line_by_line() -> None:
+def test_text_is_what_stands_on_the_page_line_by_line() -> None:
     sheet = typeset(TEXT, Fonts().typeface(TEXT, 20)[1], clean(), PAGE)
     assert sheet.text.split() == sheet.words == TEXT.split()
     assert [len(line.split()) for line in sheet.text.split("\n")] == np.bincount(sheet.lines).tolist()
     assert sheet.share == 1
 
 
-def test_what_finds_no_room_is_cut_and_the_share_says_how_much() -> None:
+def test_text_without_room_is_cut_and_the_share_says_how_much() -> None:
+    """What finds no room is cut and the share says how much."""
     style = clean()
     fit = prepared(LONG, style, PAGE)
     sheet = typeset(fit, Fonts().typeface(TEXT, 20)[1], style, PAGE)
@@ -69,13 +70,13 @@ def test_what_finds_no_room_is_cut_and_the_share_says_how_much() -> None:
     assert (sheet.boxes >= 0).all() and (sheet.boxes <= 1).all()
 
 
-def test_a_word_longer_than_a_line_goes_on_in_the_next() -> None:
+def test_word_longer_than_a_line_goes_on_in_the_next() -> None:
     sheet = typeset("a" * 200, Fonts().typeface(TEXT, 20)[1], clean(), PAGE)
     assert "".join(sheet.words) == "a" * 200 and len(set(sheet.lines)) > 1
     assert sheet.text.replace("\n", "") == "a" * 200
 
 
-def test_a_page_is_keyed_by_seed_and_sample_and_by_nothing_else() -> None:
+def test_page_is_keyed_by_seed_and_sample_and_by_nothing_else() -> None:
     one, two = "0" * 32, "1" * 32
     op = render_text(page_px=(300, 300))
     alone, together = op([one], [TEXT]), op([two, one], [TEXT, TEXT])
@@ -109,7 +110,7 @@ UNDRAWABLE = {
 
 
 @pytest.mark.parametrize(("text", "error"), [*UNDRAWABLE.items(), ("漢字", "no_glyph")])
-def test_a_text_that_cannot_be_drawn_as_it_is_written_fails_with_its_name(text: str, error: str) -> None:
+def test_text_that_cannot_be_drawn_as_it_is_written_fails_with_its_name(text: str, error: str) -> None:
     (found,) = render_text()(["u"], [text])["image"]
     assert isinstance(found, Failed) and found.error == error
 
@@ -119,14 +120,14 @@ def test_dashes_that_the_font_lacks_become_plain_ones() -> None:
 
 
 @pytest.mark.skipif(not DEJAVU.exists(), reason="DejaVu Sans is not installed")
-def test_a_font_that_has_the_characters_is_taken_and_enters_the_identity() -> None:
+def test_font_that_has_the_characters_is_taken_and_enters_the_identity() -> None:
     op = render_text(fonts=(str(DEJAVU.parent / "DejaVuSans*.ttf"),))
     assert op(["u"], ["Съешь же ещё — этих"])["text"] == ["Съешь же ещё — этих"]
     assert render_text.identity(fonts=(str(DEJAVU),)).startswith(file_sha256(DEJAVU))
 
 
 @pytest.mark.skipif(not DEJAVU.exists(), reason="DejaVu Sans is not installed")
-def test_a_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Path) -> None:
+def test_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     shutil.copy(DEJAVU, tmp_path / "source" / "one.ttf")
     (tmp_path / "source" / "fonts.json").write_text("{}")
@@ -134,6 +135,6 @@ def test_a_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Pat
         assert render_text.identity(fonts=(str(named),)) == render_text.identity(fonts=(str(DEJAVU),))
 
 
-def test_a_font_that_is_not_there_is_said_before_anything_runs() -> None:
+def test_font_that_is_not_there_is_said_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="no font lies at"):
         render_text(fonts=("/nowhere/*.ttf",))

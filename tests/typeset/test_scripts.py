@@ -80,9 +80,8 @@ def place_of(drawn: Sheet) -> dict[str, float]:
 @needs_raqm
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("degrees", [0.0, 2.0])
-def test_the_boxes_of_every_script_hold_all_ink_and_its_words_are_told_as_they_are_read(
-    noto: Path, script: str, degrees: float
-) -> None:
+def test_boxes_of_every_script_hold_all_ink_and_words_are_as_read(noto: Path, script: str, degrees: float) -> None:
+    """The boxes of every script hold all ink and its words are told as they are read."""
     drawn = sheet(SCRIPTS[script], fonts(noto, script, ""), degrees)
     assert drawn.share == 1 and drawn.text.split() == SCRIPTS[script].split()
     assert "".join(drawn.words) == "".join(SCRIPTS[script].split())
@@ -128,7 +127,8 @@ def test_lines_from_right_to_left_begin_at_the_right_margin(noto: Path) -> None:
 
 
 @needs_raqm
-def test_latin_words_and_numbers_in_a_hebrew_line_run_from_left_to_right_among_themselves(noto: Path) -> None:
+def test_latin_words_and_numbers_in_hebrew_run_from_left_to_right(noto: Path) -> None:
+    """Latin words and numbers in a hebrew line run from left to right among themselves."""
     at = place_of(sheet("אחת Windows 11 גרסה 2,024 סוף.", fonts(noto, "Hebrew", "")))
     assert at["סוף."] < at["2,024"] < at["גרסה"] < at["Windows"] < at["11"] < at["אחת"]
     at = place_of(sheet("one שלום עולם two", fonts(noto, "Hebrew", "")))
@@ -136,7 +136,7 @@ def test_latin_words_and_numbers_in_a_hebrew_line_run_from_left_to_right_among_t
 
 
 @needs_raqm
-def test_a_word_between_whose_halves_another_stands_is_told_as_two(noto: Path) -> None:
+def test_word_between_whose_halves_another_stands_is_told_as_two(noto: Path) -> None:
     drawn = sheet("abc-שלום עולם", fonts(noto, "Hebrew", ""))
     assert drawn.words == ["abc-", "שלום", "עולם"] and drawn.text == "abc-שלום עולם"
     at = place_of(drawn)
@@ -155,13 +155,14 @@ def test_letters_join_and_stand_on_one_another(noto: Path) -> None:
 
 
 @needs_raqm
-def test_persian_keeps_the_sign_that_parts_letters_and_drops_marks_of_direction(noto: Path) -> None:
+def test_persian_keeps_the_non_joiner_and_drops_marks_of_direction(noto: Path) -> None:
+    """Persian keeps the sign that parts letters and drops marks of direction."""
     drawn = sheet(f"\u200f{PERSIAN}\u200e", fonts(noto, "Arabic"))
     assert drawn.words == PERSIAN.split() and drawn.share == 1
 
 
 @needs_raqm
-def test_fonts_stand_in_for_one_another_and_a_script_in_none_keeps_its_name(noto: Path) -> None:
+def test_fonts_stand_in_for_one_another_and_script_in_none_keeps_its_name(noto: Path) -> None:
     files = tuple(str(noto / f"NotoSans{script}-Regular.ttf") for script in ("Arabic", "Devanagari", ""))
     found = render_text(fonts=files, wear=0.0)(["u"] * 3, ["كتاب Python", "हिन्दी और सलाम", "தமிழ்"])
     assert found["text"][:2] == ["كتاب Python", "हिन्दी और सलाम"]
@@ -171,9 +172,10 @@ def test_fonts_stand_in_for_one_another_and_a_script_in_none_keeps_its_name(noto
 
 
 @needs_raqm
-def test_a_machine_that_cannot_shape_refuses_what_it_would_draw_wrong_and_draws_the_rest(
+def test_machine_that_cannot_shape_refuses_what_it_would_draw_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A machine that cannot shape refuses what it would draw wrong and draws the rest."""
     assert all(map(needs_shaping, (*SCRIPTS.values(), PERSIAN))) and not needs_shaping("Año 2024 – Съешь 漢字")
     shaped = render_text.identity(fonts=())
     monkeypatch.setattr(features, "check", lambda name: False)
@@ -182,7 +184,8 @@ def test_a_machine_that_cannot_shape_refuses_what_it_would_draw_wrong_and_draws_
     assert found[1] == "plain words" and render_text.identity(fonts=()) != shaped
 
 
-def test_no_line_begins_with_a_closing_sign_or_ends_with_an_opening_one() -> None:
+def test_lines_neither_begin_with_a_closing_sign_nor_end_with_an_opening() -> None:
+    """No line begins with a closing sign or ends with an opening one."""
     text = "吾輩は「猫」である。名前は（まだ）無い。どこで生れたか、とんと見当がつかぬ！ニャーニャー泣いていた。" * 3
     face = Typeface(Fonts(), (0,), 20)  # which draws a box for each character
     for width in range(90, 400, 7):
@@ -192,7 +195,8 @@ def test_no_line_begins_with_a_closing_sign_or_ends_with_an_opening_one() -> Non
         assert not {line[-1] for line in broken} & set("「（")
 
 
-def test_a_word_longer_than_a_line_is_parted_between_letters_and_no_mark_loses_its_letter() -> None:
+def test_word_longer_than_a_line_is_parted_between_letters() -> None:
+    """A word longer than a line is parted between letters and no mark loses its letter."""
     face = Typeface(Fonts(), (0,), 20)
     for text in ("กรุงเทพมหานครที่เป็นเมืองหลวง", "क्षत्रियविद्यार्थीश्रद्धा"):
         broken = ["".join(word.text for word in line) for line in lines(text, face, 80)]
@@ -237,19 +241,20 @@ def fribidi(library: ctypes.CDLL, text: str, base: int) -> list[int]:
     return list(found)
 
 
-def test_what_runs_from_right_to_left_is_turned_and_numbers_in_it_turned_back() -> None:
+def test_right_to_left_text_is_turned_and_numbers_in_it_turned_back() -> None:
+    """What runs from right to left is turned and numbers in it turned back."""
     assert visual_order([0, 0, 0]) == [0, 1, 2]
     assert visual_order([1, 1, 2, 2, 1]) == [4, 2, 3, 1, 0]
     assert visual_order([0, 1, 2, 1, 0]) == [0, 3, 2, 1, 4]
     assert visual_order([]) == []
 
 
-def test_a_page_with_room_for_nothing_has_no_words() -> None:
+def test_page_with_room_for_nothing_has_no_words() -> None:
     drawn = sheet("words", Fonts(), page=(30, 20))
     assert drawn.words == [] and drawn.text == "" and drawn.share == 0 and isinstance(drawn.image, Image.Image)
 
 
-def test_a_text_of_marks_alone_has_nothing_to_draw() -> None:
+def test_text_of_marks_alone_has_nothing_to_draw() -> None:
     with pytest.raises(TypesetError, match="empty_text"):
         sheet("\u200f\u200e\ufeff", Fonts())
 

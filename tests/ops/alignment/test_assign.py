@@ -25,7 +25,7 @@ def _on_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_the_assignment_gives_each_sentence_one_image_at_most_and_the_largest_sum() -> None:
+def test_assignment_gives_each_sentence_one_image_at_most_and_largest_sum() -> None:
     scores = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0]])
     assert assignment(scores) == [1, 0], "the best of the first image is left to the second, which has nothing else"
 
@@ -82,7 +82,8 @@ def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Pa
     assert (found["images_matched"], found["sentences"]) == (3, 6)
 
 
-def test_in_document_order_nothing_moves_and_the_similarities_are_the_same(tmp_path: Path) -> None:
+def test_document_order_moves_nothing_and_keeps_the_similarities(tmp_path: Path) -> None:
+    """In document order nothing moves and the similarities are the same."""
     document, blobs = drawn(Shelf(tmp_path))
     moved = assigned(document, blobs, min_similarity=None)
     still = assigned(document, blobs, min_similarity=None, order="document")
@@ -99,7 +100,7 @@ def test_images_below_the_least_similarity_go_and_absent_ones_stay(tmp_path: Pat
     assert found["images"] == blobs[3:]
 
 
-def test_a_documents_values_do_not_hang_on_what_shares_its_batch(tmp_path: Path) -> None:
+def test_documents_values_do_not_hang_on_what_shares_its_batch(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     document, blobs = drawn(shelf)
     others = [page(*(f"http://b/{n}" for n in range(40)), *(f"Sentence {n}. And more." for n in range(9)))]
@@ -111,7 +112,8 @@ def test_a_documents_values_do_not_hang_on_what_shares_its_batch(tmp_path: Path)
     assert together["document"][1] == alone["document"]
 
 
-def test_a_document_without_text_keeps_its_images_and_one_without_images_its_text(tmp_path: Path) -> None:
+def test_documents_of_images_or_text_alone_keep_what_they_have(tmp_path: Path) -> None:
+    """A document without text keeps its images and one without images its text."""
     blobs = Shelf(tmp_path).blobs(picture())
     bare = assigned(page("http://a/1"), blobs)
     assert (bare["images"], bare["similarities"], bare["max_similarity"]) == (blobs, [None], None)
@@ -119,7 +121,7 @@ def test_a_document_without_text_keeps_its_images_and_one_without_images_its_tex
     assert (shown(texts["document"]), texts["similarities"]) == (["Some text."], [])
 
 
-def test_an_image_that_does_not_decode_becomes_absent_with_its_error(tmp_path: Path) -> None:
+def test_image_that_does_not_decode_becomes_absent_with_its_error(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     (blob,) = shelf.blobs(picture())
     assert blob.nbytes is not None
@@ -130,7 +132,7 @@ def test_an_image_that_does_not_decode_becomes_absent_with_its_error(tmp_path: P
     assert shown(found["document"]) == ["Some text.", "http://a/1"]
 
 
-def test_a_document_too_large_to_assign_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_too_large_to_assign_fails_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.ops.alignment.assign.MAX_PAIRS", 3)
     blob = Blob(None, None, None, None, None, None, None, "not_found", "", lambda *_: b"")
     assert failed_with(assign_images()([page("One. Two.", "http://a/1", "http://a/2")], [[blob, blob]])) == (

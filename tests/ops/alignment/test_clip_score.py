@@ -111,7 +111,7 @@ def test_bfloat16_gives_nearly_the_same_scores(model: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_pairs_score_is_the_same_alone_in_another_order_and_in_other_batches(model: str, precision: Any) -> None:
+def test_pairs_score_is_same_alone_in_another_order_and_in_other_batches(model: str, precision: Any) -> None:
     images, texts = pictures(90), captions(90)
     scorer = clip_score(model=model, precision=precision)
     whole = scorer(images, texts)
@@ -135,7 +135,7 @@ def test_scores_are_the_same_on_one_thread_and_on_two(model: str, precision: Any
 
 
 @pytest.mark.parametrize("custom", [False, True])
-def test_a_text_padded_only_to_its_bucket_has_the_embedding_of_the_whole_context(custom: bool, tmp_path: Path) -> None:
+def test_text_padded_only_to_its_bucket_has_embedding_of_whole_context(custom: bool, tmp_path: Path) -> None:
     config = {**CONFIG, "custom_text": custom}
     path = exported(tmp_path / "m.safetensors", config)
     texts = [" ".join(["apple"] * count) for count in range(45)]
@@ -145,7 +145,7 @@ def test_a_text_padded_only_to_its_bucket_has_the_embedding_of_the_whole_context
     assert np.allclose(np.stack(columns["clip_text_embedding"]).astype(np.float32), whole, atol=1e-3)
 
 
-def test_a_tower_that_looks_both_ways_is_given_the_whole_context(tmp_path: Path) -> None:
+def test_tower_that_looks_both_ways_is_given_the_whole_context(tmp_path: Path) -> None:
     text = {**CONFIG["text_cfg"], "no_causal_mask": True}
     config = {**CONFIG, "text_cfg": text, "custom_text": True}
     path = exported(tmp_path / "m.safetensors", config)
@@ -172,12 +172,13 @@ def test_pixels_are_those_of_open_clips_transform(resize_mode: str, interpolatio
         assert torch.equal(ours.normalised(np.stack([ours.pixels(image)]))[0], transform(image))
 
 
-def test_a_picture_of_one_pixel_by_thirty_thousand_is_scored_in_little_memory(model: str) -> None:
+def test_very_long_picture_is_scored_in_little_memory(model: str) -> None:
+    """A picture of one pixel by thirty thousand is scored in little memory."""
     images = [Image.new("RGB", shape, "red") for shape in ((1, 30_000), (30_000, 1), (1, 1))]
     assert len(clip_score(model=model)(images, ["a line"] * 3)["clip_score"]) == 3
 
 
-def test_a_hostile_caption_is_scored_as_open_clip_would_score_it(model: str) -> None:
+def test_hostile_caption_is_scored_as_open_clip_would_score_it(model: str) -> None:
     texts = ["", "\0\x07", "word " * 200_000, "nul\0in it", " " * 5000 + "late", "e\u0301\u200d\U0001f34e"]
     images = pictures(len(texts))
     columns = clip_score(model=model, precision="float32")(images, texts)
@@ -193,7 +194,7 @@ def test_token_ids_are_those_of_open_clip() -> None:
         assert ids + [0] * (40 - len(ids)) == theirs([text])[0].tolist()
 
 
-def test_the_trainer_and_the_scorer_read_a_files_tokenizer_alike() -> None:
+def test_trainer_and_the_scorer_read_a_files_tokenizer_alike() -> None:
     from curate.stream.tokens import clip_tokenizer
 
     for spec in ("simple", "simple:2000", 'words:["red", "apple", "東京"]'):
@@ -203,7 +204,7 @@ def test_the_trainer_and_the_scorer_read_a_files_tokenizer_alike() -> None:
             assert ids + [0] * (16 - len(ids)) == theirs([text])[0].tolist()
 
 
-def test_a_model_that_the_trainer_exports_is_loaded_with_its_own_tokenizer(tmp_path: Path) -> None:
+def test_model_that_the_trainer_exports_is_loaded_with_its_own_tokenizer(tmp_path: Path) -> None:
     from train.config import Model
     from train.models.dual_encoder import build, export
     from train.models.dual_encoder import load_export as by_trainer
@@ -220,7 +221,7 @@ def test_a_model_that_the_trainer_exports_is_loaded_with_its_own_tokenizer(tmp_p
     assert np.allclose(np.stack(columns["clip_text_embedding"]).astype(np.float32), whole, atol=1e-3)
 
 
-def test_the_model_that_ships_tells_red_from_blue() -> None:
+def test_model_that_ships_tells_red_from_blue() -> None:
     images = [Image.new("RGB", (72, 72), colour) for colour in ("red", "blue")]
     red = clip_score()(images, ["red circle"] * 2)["clip_score"]
     assert red[0] > red[1]
@@ -243,7 +244,7 @@ def test_every_way_to_name_a_model_gives_the_same_scores(model: str, tmp_path: P
         assert clip_score(model=name, pretrained=pretrained)(images, texts)["clip_score"] == expected
 
 
-def test_the_identity_follows_the_files_content_and_not_its_place(model: str, tmp_path: Path) -> None:
+def test_identity_follows_the_files_content_and_not_its_place(model: str, tmp_path: Path) -> None:
     copy = tmp_path / "other name.safetensors"
     copy.write_bytes(Path(model).read_bytes())
     assert clip_score.identity(model=model) == clip_score.identity(model=str(copy))
@@ -265,18 +266,18 @@ def test_the_identity_follows_the_files_content_and_not_its_place(model: str, tm
         ("missing.json", "", "no file missing.json"),
     ],
 )
-def test_a_model_that_is_not_there_is_refused_with_what_to_do(name: str, pretrained: str, message: str) -> None:
+def test_model_that_is_not_there_is_refused_with_what_to_do(name: str, pretrained: str, message: str) -> None:
     for ask in (clip_score, clip_score.identity):
         with pytest.raises(ModelError, match=message):
             ask(model=name, pretrained=pretrained)
 
 
-def test_a_hub_out_of_reach_is_named_with_the_remedy() -> None:
+def test_hub_out_of_reach_is_named_with_the_remedy() -> None:
     with pytest.raises(ModelError, match=r"cannot be had from the hub.*give a local file"):
         clip_score(model="hf-hub:nobody/nothing")
 
 
-def test_a_broken_or_foreign_model_file_is_refused(model: str, tmp_path: Path) -> None:
+def test_broken_or_foreign_model_file_is_refused(model: str, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(Path(model).read_bytes()[:1000])
     with pytest.raises(ModelError, match="not a whole safetensors file"):
@@ -291,7 +292,7 @@ def test_a_broken_or_foreign_model_file_is_refused(model: str, tmp_path: Path) -
         clip_score(model=str(tmp_path / "other.json"), pretrained=str(plain))
 
 
-def test_a_pickled_checkpoint_is_never_executed(tmp_path: Path) -> None:
+def test_pickled_checkpoint_is_never_executed(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "executed",)

@@ -28,7 +28,7 @@ def one(op: contamination, text: str) -> dict[str, object]:
     return {name: values[0] for name, values in op([text]).items()}
 
 
-def test_a_text_that_quotes_a_benchmark_names_the_item_and_the_words(tmp_path: Path) -> None:
+def test_text_that_quotes_a_benchmark_names_the_item_and_the_words(tmp_path: Path) -> None:
     op = contamination(benchmarks=[benchmark(tmp_path)], columns=["question"])
     found = one(op, f"Before. {QUESTION.upper().replace(',', ' --')} After it.")
     assert found["contaminated_by"] == "quiz.jsonl#1"
@@ -44,7 +44,7 @@ def test_twelve_words_are_no_contamination_and_thirteen_are(tmp_path: Path) -> N
     assert one(op, "So " + " ".join(words[:13]) + " or not")["contaminated_runs"] == 1
 
 
-def test_a_short_item_is_looked_for_as_a_whole_and_a_very_short_one_not_at_all(tmp_path: Path) -> None:
+def test_short_item_is_looked_for_as_whole_and_very_short_one_not_at_all(tmp_path: Path) -> None:
     op = contamination(benchmarks=[benchmark(tmp_path)], columns=["question"])
     assert one(op, f"Please: {SHORT}!")["contaminated_by"] == "quiz.jsonl#2"
     assert one(op, "Who? What?") == {
@@ -60,21 +60,21 @@ def test_several_files_columns_and_kinds_are_read(tmp_path: Path) -> None:
     assert one(op, "x " + " ".join(f"v{n}" for n in range(13)))["contaminated_by"] == "c.txt#2"
 
 
-def test_a_text_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+def test_text_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     op = contamination(benchmarks=[benchmark(tmp_path)], columns=["question"])
     texts = [QUESTION, "", "x", QUESTION * 2]
     together = op(texts)
     assert [one(op, text)["contaminated_share"] for text in texts] == together["contaminated_share"]
 
 
-def test_a_changed_benchmark_is_a_changed_column(tmp_path: Path) -> None:
+def test_changed_benchmark_is_a_changed_column(tmp_path: Path) -> None:
     path = benchmark(tmp_path)
     before = contamination.identity(benchmarks=[path])
     Path(path).write_text(json.dumps({"question": QUESTION[::-1]}))
     assert contamination.identity(benchmarks=[path]) != before
 
 
-def test_a_missing_empty_or_damaged_benchmark_is_refused(tmp_path: Path) -> None:
+def test_missing_empty_or_damaged_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         contamination(benchmarks=[str(tmp_path / "none.jsonl")])
     with pytest.raises(ValueError, match=r"no item of .* has 8 words"):

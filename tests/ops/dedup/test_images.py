@@ -139,7 +139,7 @@ def test_equal_pixels_in_different_files_are_exact_duplicates(tmp_path: Path) ->
     assert found[uid("png")] == found[uid("webp")] == Verdict(uid("bmp"), "exact", 1.0)
 
 
-def test_kept_is_the_one_with_most_pixels_then_most_bytes_then_the_smallest_uid(tmp_path: Path) -> None:
+def test_kept_is_one_with_most_pixels_then_most_bytes_then_smallest_uid(tmp_path: Path) -> None:
     image = photograph(1)
     small, large = encoded(resized(image, 0.6), "BMP"), encoded(image, "JPEG", quality=60)
     assert judged({"small": small, "large": large}, tmp_path / "1") == {"small": "large", "large": None}
@@ -149,7 +149,7 @@ def test_kept_is_the_one_with_most_pixels_then_most_bytes_then_the_smallest_uid(
     assert judged({second: fine, first: fine}, tmp_path / "3") == {second: first, first: None}
 
 
-def test_a_copy_of_an_exact_duplicate_is_near_to_the_kept_one(tmp_path: Path) -> None:
+def test_copy_of_an_exact_duplicate_is_near_to_the_kept_one(tmp_path: Path) -> None:
     image = photograph(2)
     files = {"big": encoded(resized(image, 1.5)), "one": encoded(image), "two": encoded(image, "BMP")}
     found = verdicts([signed(files)], tmp_path)
@@ -196,7 +196,7 @@ def test_drawings_that_differ_in_colour_alone_are_not_duplicates(tmp_path: Path)
     assert set(judged(files, tmp_path).values()) == {None}
 
 
-def test_a_mirrored_picture_is_a_duplicate_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_mirrored_picture_is_a_duplicate_only_where_that_is_asked_for(tmp_path: Path) -> None:
     image = photograph(3)
     turned = cropped(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0.94, 0.1, 0.9)
     files = {"one": encoded(image), "turned": encoded(turned, "JPEG", quality=70), "other": encoded(photograph(4))}
@@ -228,7 +228,7 @@ def test_each_named_representative_agrees_with_its_copy_directly(tmp_path: Path)
             assert left.similarity[0] == pytest.approx(verdict.similarity)
 
 
-def test_the_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
+def test_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
     files = {f"{n}": encoded(drawing(n)) for n in range(40)}
     files |= {f"{n}/copy": copy_of(drawing(n), n) for n in range(40)}
     table = signed(files)
@@ -238,7 +238,7 @@ def test_the_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> 
     assert any(verdict.of for verdict in whole.values())
 
 
-def test_a_second_run_over_what_a_killed_one_left_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_second_run_over_what_a_killed_one_left_gives_the_same_bytes(tmp_path: Path) -> None:
     files = {f"{n}": encoded(drawing(n % 7)) for n in range(10)}
     shard = signed(files)
     verdicts([shard], tmp_path)
@@ -258,7 +258,7 @@ def test_shards_without_rows_get_answers_without_rows(tmp_path: Path) -> None:
     assert verdicts([], tmp_path / "nothing") == {}
 
 
-def test_a_picture_of_one_pixel_and_a_very_long_one_have_signatures(tmp_path: Path) -> None:
+def test_picture_of_one_pixel_and_a_very_long_one_have_signatures(tmp_path: Path) -> None:
     files = {
         name: encoded(Image.new("RGB", size, "#204060"))
         for name, size in (("dot", (1, 1)), ("line", (4000, 1)), ("dots", (2, 2)))
@@ -287,7 +287,7 @@ def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: P
     assert sum(verdict.of is None for verdict in found.values()) == 1
 
 
-def test_a_signature_does_not_depend_on_its_batch() -> None:
+def test_signature_does_not_depend_on_its_batch() -> None:
     images = [drawing(n) for n in range(5)]
     together = image_signature(images)
     for number, image in enumerate(images):
@@ -296,7 +296,7 @@ def test_a_signature_does_not_depend_on_its_batch() -> None:
     assert all(len(thumbnail) == look.THUMBNAIL_BYTES for thumbnail in together["thumbnail"])
 
 
-def test_a_pair_is_judged_alike_in_any_block() -> None:
+def test_pair_is_judged_alike_in_any_block() -> None:
     thumbnails = np.stack([np.frombuffer(look.thumbnail(drawing(n)), np.uint8) for n in range(24)])
     rows = look.planes(thumbnails)
     other = look.planes(np.roll(thumbnails, 1, axis=0))
@@ -311,7 +311,7 @@ def test_a_pair_is_judged_alike_in_any_block() -> None:
         assert alone.colour[0] == together.colour[n]
 
 
-def test_a_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Path) -> None:
+def test_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Path) -> None:
     blank, line = (Image.new("RGB", (200, 200), "white") for _ in range(2))
     ImageDraw.Draw(line).rectangle([0, 0, 5, 199], fill=(200, 0, 0))
     files = {"line": encoded(line), "blank": encoded(blank.resize((190, 190)))}
@@ -324,7 +324,8 @@ def test_a_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: 
 
 
 @pytest.mark.slow
-def test_copies_among_four_thousand_emoji_are_found_and_skin_tones_are_told_apart(tmp_path: Path) -> None:
+def test_copies_among_emoji_are_found_and_skin_tones_told_apart(tmp_path: Path) -> None:
+    """Copies among four thousand emoji are found and skin tones are told apart."""
     from pipelines.demo.copies import on_white
     from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
 

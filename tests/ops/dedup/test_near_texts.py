@@ -74,7 +74,7 @@ def jaccard(first: Sequence[str], second: Sequence[str]) -> float:
     return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
 
 
-def test_a_lightly_edited_text_is_a_copy_of_the_longer_one(tmp_path: Path) -> None:
+def test_lightly_edited_text_is_a_copy_of_the_longer_one(tmp_path: Path) -> None:
     text = article(1)
     texts = {"first": " ".join(text), "longer": " ".join([*edited(text, 3, 0), "and", "more"]), "other": "One more."}
     assert judged(texts, tmp_path) == {"first": "longer", "longer": None, "other": None}
@@ -96,7 +96,7 @@ def test_short_texts_are_copies_only_when_all_their_words_agree(tmp_path: Path) 
     assert {found["a"], found["b"]} == {None, "b"} and found["c"] is None
 
 
-def test_the_share_of_agreeing_numbers_estimates_jaccard_similarity() -> None:
+def test_share_of_agreeing_numbers_estimates_jaccard_similarity() -> None:
     text = article(2, 400)
     for edits in (0, 5, 15, 40):
         other = edited(text, edits, edits)
@@ -137,7 +137,7 @@ def test_likeness_is_never_passed_on_along_a_chain(tmp_path: Path) -> None:
             assert similarity is not None and similarity >= 0.75
 
 
-def test_the_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
+def test_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
     texts = {f"{n}/{copy}": " ".join(edited(article(n), copy, copy)) for n in range(20) for copy in range(3)}
     table = signed(texts | {"none": ""})
     whole = verdicts([table], tmp_path / "1")
@@ -146,7 +146,7 @@ def test_the_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> 
     assert sum(of is not None for of, _ in whole.values()) == 40
 
 
-def test_a_second_run_over_what_a_killed_one_left_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_second_run_over_what_a_killed_one_left_gives_the_same_bytes(tmp_path: Path) -> None:
     shard = signed({f"{n}": " ".join(article(n % 7)) for n in range(20)})
     verdicts([shard], tmp_path)
     first = (tmp_path / "0.out.parquet").read_bytes()
@@ -165,9 +165,10 @@ def test_shards_without_rows_get_answers_without_rows(tmp_path: Path) -> None:
     assert verdicts([], tmp_path / "nothing") == {}
 
 
-def test_a_band_that_all_texts_share_costs_no_more_than_a_few_comparisons_each(
+def test_band_that_all_texts_share_costs_a_few_comparisons_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A band that all texts share costs no more than a few comparisons each."""
     count, width = 3000, 125
     numbers = np.random.default_rng(0).integers(0, 2**32, (count, width), np.uint32)
     numbers[:, :20] = 7  # four bands of twenty-five agree in all of them
@@ -190,7 +191,7 @@ def test_a_band_that_all_texts_share_costs_no_more_than_a_few_comparisons_each(
     assert sum(compared) <= near_texts.BUCKET_HEADS * count
 
 
-def test_a_signature_does_not_depend_on_its_batch() -> None:
+def test_signature_does_not_depend_on_its_batch() -> None:
     texts = [" ".join(article(n, 1500)) for n in range(3)] + ["", "x"]
     together = text_signature(texts)
     assert [text_signature([text])["minhash"][0] for text in texts] == together["minhash"]

@@ -48,7 +48,8 @@ def judged(texts: Mapping[str, str], folder: Path, shard_rows: int = 2, **knobs:
     return dict(zip(texts, found, strict=True))
 
 
-def test_lines_of_many_texts_are_found_whatever_their_case_digits_and_spaces(tmp_path: Path) -> None:
+def test_repeated_lines_are_found_whatever_their_case_digits_and_spaces(tmp_path: Path) -> None:
+    """Lines of many texts are found whatever their case digits and spaces."""
     found = judged(PAGES, tmp_path)
     assert {name: row["repeated_lines"] for name, row in found.items()} == {"a": [2], "b": [3, 4], "c": [2], "d": []}
     assert found["a"]["repeated_line_share"] == pytest.approx(1 / 3)
@@ -62,14 +63,14 @@ def test_how_many_texts_make_a_line_common_is_the_recipes_to_say(tmp_path: Path)
     assert judged(PAGES, tmp_path / "4", min_texts=4)["a"]["repeated_lines"] == []
 
 
-def test_the_first_text_may_keep_the_line(tmp_path: Path) -> None:
+def test_first_text_may_keep_the_line(tmp_path: Path) -> None:
     found = judged(PAGES, tmp_path, keep_first=True)
     first = min(("a", "b", "c"), key=uid)
     assert found[first]["repeated_lines"] == []
     assert sum(bool(row["repeated_lines"]) for row in found.values()) == 2
 
 
-def test_the_text_is_written_without_its_repeated_lines(tmp_path: Path) -> None:
+def test_text_is_written_without_its_repeated_lines(tmp_path: Path) -> None:
     places = [row["repeated_lines"] for row in judged(PAGES, tmp_path).values()]
     texts = without_repeated_lines(list(PAGES.values()), places)["text"]
     assert texts == ["Menu\nCats are fine.", "Menu\nDogs are fine.", "Birds sing.\n---", ""]
@@ -83,16 +84,16 @@ def test_paragraphs_are_units_too(tmp_path: Path) -> None:
     assert kept == ["a has its own words.\nTwo lines."]
 
 
-def test_a_text_without_repeats_stays_as_it_is_to_the_byte() -> None:
+def test_text_without_repeats_stays_as_it_is_to_the_byte() -> None:
     text = "\n\n  One \r\n\n\n two\n"
     assert without_repeated_lines([text], [[]])["text"] == [text]
 
 
-def test_the_answer_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+def test_answer_does_not_depend_on_the_shards(tmp_path: Path) -> None:
     whole = judged(PAGES, tmp_path / "1", shard_rows=10)
     assert judged(PAGES, tmp_path / "2", shard_rows=1) == whole
     assert judged(PAGES, tmp_path / "1", shard_rows=10) == whole  # again, over what the first run left
 
 
-def test_a_shard_without_rows_has_an_answer_without_rows(tmp_path: Path) -> None:
+def test_shard_without_rows_has_an_answer_without_rows(tmp_path: Path) -> None:
     assert judged({}, tmp_path) == {}

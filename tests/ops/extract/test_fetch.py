@@ -40,7 +40,7 @@ def images(op: Any, *urls: str) -> list[Stored | Absent]:
     return list(row)
 
 
-def test_a_data_url_is_decoded_and_its_size_known(op: Any) -> None:
+def test_data_url_is_decoded_and_its_size_known(op: Any) -> None:
     data = png(7)
     (found,) = images(op, "data:image/png;base64," + base64.b64encode(data).decode())
     assert found == Stored(data, "png", 7, 7)
@@ -65,26 +65,26 @@ def test_a_data_url_is_decoded_and_its_size_known(op: Any) -> None:
         ("x" * 100_000, "missing_file"),
     ],
 )
-def test_an_image_that_cannot_be_had_is_absent_by_name(op: Any, url: str, error: str) -> None:
+def test_image_that_cannot_be_had_is_absent_by_name(op: Any, url: str, error: str) -> None:
     (found,) = images(op, url)
     assert isinstance(found, Absent) and found.error in (error, "unreadable_file")
 
 
-def test_a_path_means_nothing_where_pages_came_from_the_web() -> None:
+def test_path_means_nothing_where_pages_came_from_the_web() -> None:
     made = fetch_images(download=DownloadSettings(), folder=None)
     (found,) = images(made, "etc/passwd")
     made.close()
     assert isinstance(found, Absent) and found.error == "bad_url"
 
 
-def test_an_image_shown_twice_is_there_twice_and_counts_are_of_places(op: Any) -> None:
+def test_image_shown_twice_is_there_twice_and_counts_are_of_places(op: Any) -> None:
     said = op([[image_segment("a.png"), image_segment("gone.png"), image_segment("a.png")], []])
     assert [len(row) for row in said["images"]] == [3, 0] and said["images"][0][0] == said["images"][0][2]
     assert (said["images_wanted"], said["images_found"]) == ([3, 0], [2, 0])
     assert said["images_missing_share"] == [pytest.approx(1 / 3), 0.0]
 
 
-def test_a_document_of_too_many_images_or_bytes_keeps_its_first(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_of_too_many_images_or_bytes_keeps_its_first(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_IMAGES", 2)
     found = images(op, "a.png", "gone.png", "b.png", "a.png")
     assert [getattr(f, "error", None) for f in found] == [None, "missing_file", "too_many_images", None]
@@ -93,7 +93,8 @@ def test_a_document_of_too_many_images_or_bytes_keeps_its_first(op: Any, monkeyp
     assert [getattr(f, "error", None) for f in images(op, *urls)] == [None, "too_many_bytes"]
 
 
-def test_what_a_document_gets_does_not_hang_on_the_documents_beside_it(op: Any) -> None:
+def test_document_gets_the_same_whatever_stands_beside_it(op: Any) -> None:
+    """What a document gets does not hang on the documents beside it."""
     one, two = [image_segment("a.png")], [image_segment("gone.png"), image_segment("a.png")]
     alone = [op([d])["images"][0] for d in (one, two)]
     assert op([one, two])["images"] == alone and op([two, one])["images"] == alone[::-1]

@@ -53,7 +53,8 @@ def overlap(one: list[float], other: list[float]) -> float:
     return both / (sum(areas) - both)
 
 
-def test_what_was_printed_is_read_word_by_word_in_its_place(engine: str) -> None:
+def test_printed_words_are_read_each_in_its_place(engine: str) -> None:
+    """What was printed is read word by word in its place."""
     page = sheet()
     found = ocr(engine=engine)([page.image])
     assert found["ocr_text"] == [TEXT]
@@ -67,12 +68,12 @@ def test_what_was_printed_is_read_word_by_word_in_its_place(engine: str) -> None
         assert pa.array(found[name], kind).type == kind
 
 
-def test_the_same_page_is_read_the_same_whatever_stands_beside_it(engine: str) -> None:
+def test_same_page_is_read_the_same_whatever_stands_beside_it(engine: str) -> None:
     op, page, other = ocr(engine=engine), sheet().image, sheet("Other words on another page").image
     assert op([page]) == {name: values[1:] for name, values in op([other, page]).items()}
 
 
-def test_a_blank_page_has_no_words_and_no_confidence(engine: str) -> None:
+def test_blank_page_has_no_words_and_no_confidence(engine: str) -> None:
     found = ocr(engine=engine)([Image.new("RGB", (300, 200), "white")])
     assert found == {"ocr_text": [""], "ocr_words": [[]], "ocr_word_count": [0], "ocr_confidence": [None]}
 
@@ -89,7 +90,8 @@ def test_two_columns_are_read_one_after_the_other(engine: str) -> None:
     assert text.rindex("price list.") < text.index("THE HARBOUR")
 
 
-def test_page_text_takes_a_good_text_layer_and_reads_where_there_is_none_or_noise(engine: str) -> None:
+def test_page_text_takes_a_good_text_layer_and_reads_elsewhere(engine: str) -> None:
+    """Page text takes a good text layer and reads where there is none or noise."""
     page = sheet()
     layer = as_column(["a", "good", "layer"], page.boxes[:3], [0, 0, 0])
     op = page_text(engine=engine, min_words=2)
@@ -102,18 +104,18 @@ def test_page_text_takes_a_good_text_layer_and_reads_where_there_is_none_or_nois
         assert pa.array(found[name], kind).type == kind
 
 
-def test_the_engine_and_its_models_are_part_of_the_identity(engine: str) -> None:
+def test_engine_and_its_models_are_part_of_the_identity(engine: str) -> None:
     said = ocr.identity(engine=engine, languages=("eng",), min_confidence=0.5)
     assert engine in said and said == page_text.identity(engine=engine, languages=("eng",), min_words=1)
 
 
-def test_an_engine_that_is_not_there_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_engine_that_is_not_there_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissingError, match="apt install tesseract-ocr"):
         ocr(engine="tesseract")
 
 
-def test_a_language_that_is_not_there_is_said_with_its_remedy(engine: str) -> None:
+def test_language_that_is_not_there_is_said_with_its_remedy(engine: str) -> None:
     if engine == "tesseract":
         with pytest.raises(EngineMissingError, match="apt install tesseract-ocr-tlh-x"):
             ocr(engine=engine, languages=("tlh_x",))
@@ -130,7 +132,7 @@ def program(folder: Path, does: str) -> str:
 
 
 @pytest.mark.parametrize(("does", "error"), [("cat >&2; exit 7", "ocr_failed"), ("exec sleep 60", "ocr_timeout")])
-def test_a_page_on_which_tesseract_fails_or_hangs_fails_alone(
+def test_page_on_which_tesseract_fails_or_hangs_fails_alone(
     does: str, error: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", program(tmp_path, does))
@@ -139,7 +141,8 @@ def test_a_page_on_which_tesseract_fails_or_hangs_fails_alone(
     assert found.error == error
 
 
-def test_han_words_of_tesseract_come_apart_into_characters_and_stay_together_in_the_text() -> None:
+def test_han_words_of_tesseract_come_apart_and_their_text_does_not() -> None:
+    """Han words of tesseract come apart into characters and stay together in the text."""
     head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
     rows = ["1\t10\t20\t40\t20\t90\t必要", "2\t50\t20\t20\t20\t80\tな", "3\t90\t20\t50\t20\t80\tRAM"]
     table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
@@ -165,7 +168,7 @@ def test_agreement_is_the_share_of_the_layer_that_was_read_too() -> None:
     assert compared("Ｆｕｌｌ width, 漢字 and ﬁne_print") == compared("full WIDTH 漢 字 and fine print")
 
 
-def test_a_word_that_ends_a_line_with_a_hyphen_is_made_whole() -> None:
+def test_word_that_ends_a_line_with_a_hyphen_is_made_whole() -> None:
     assert mended(["an exam-", "ple of X-", "Rays, 10-", "20 dogs -", "and", "cats-"]) == (
         "an example\nof X-Rays,\n10-\n20 dogs -\nand\ncats-"
     )
@@ -192,7 +195,8 @@ def at_150_dpi(data: bytes, numbers: list[int]) -> Iterator[tuple[str, Image.Ima
 
 
 @pytest.mark.slow
-def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(engine: str) -> None:
+def test_clean_pages_at_150_dpi_give_the_words_of_the_text_layer(engine: str) -> None:
+    """On clean pages at 150 dpi the words of the text layer are read again."""
     op = ocr(engine=engine)
     pages = list(at_150_dpi(guide("en"), [20, 45, 70]))
     found = [recall(text, op([image])["ocr_text"][0]) for text, image in pages]
@@ -200,7 +204,7 @@ def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(en
 
 
 @pytest.mark.slow
-def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(engine: str) -> None:
+def test_page_without_text_layer_that_was_printed_from_known_text_is_read(engine: str) -> None:
     text = next(at_150_dpi(guide("en"), [45]))[0].encode("ascii", "ignore").decode()
     style = Style(20, 27, (20, 20, 20), (250, 248, 240), "plain", 0.0, 0.3, 8.0, 1)
     printed = typeset(text, Fonts().typeface(text, 20)[1], style, (1240, 1754))
@@ -210,7 +214,7 @@ def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(
 
 
 @pytest.mark.slow
-def test_the_text_layers_of_eighteen_languages_are_not_noise() -> None:
+def test_text_layers_of_eighteen_languages_are_not_noise() -> None:
     for language in LANGUAGES.split():
         with open_pdf(guide(language)) as pdf, pdf.page(25) as page:
             assert noise_of(read_text(page).words) < 0.1

@@ -31,7 +31,7 @@ def picture(kind: str, size: tuple[int, int] = (60, 80)) -> bytes:
     return file.getvalue()
 
 
-def test_a_page_comes_with_its_text_its_words_and_its_layout() -> None:
+def test_page_comes_with_its_text_its_words_and_its_layout() -> None:
     data = pdf("", lines(TEXT, 72, 700) + "72 200 400 0.5 re f\n")
     columns = pdf_page([data, data], [{"page": 0, "pages": 2}, {"page": 1, "pages": 2}])
     assert columns["text"] == ["", "\n".join(TEXT)]
@@ -50,7 +50,7 @@ def test_every_column_fits_the_type_that_is_declared() -> None:
         assert pa.array(found[name], kind).type == kind
 
 
-def test_a_page_that_cannot_be_read_fails_alone_with_its_name() -> None:
+def test_page_that_cannot_be_read_fails_alone_with_its_name() -> None:
     good = pdf(line("good", 72, 700))
     (first, second, third, last) = pdf_page(
         [good, pdfs.encrypted(b"secret"), good, good], [{"page": 0}, {"page": 0}, {"page": 5}, {"page": 0}]
@@ -63,12 +63,12 @@ def test_a_page_that_cannot_be_read_fails_alone_with_its_name() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"), [("Съешь ещё этих", "Cyrl"), ("漢字かな交じり", "Jpan"), ("한국어 문장", "Hang")]
 )
-def test_the_script_is_that_of_most_letters(text: str, expected: str) -> None:
+def test_script_is_that_of_most_letters(text: str, expected: str) -> None:
     (found,) = pdf_page([pdf(wide(text, 72, 700))], [{}])["text"]
     assert script([found, "123", ""])["script"] == [expected, None, None]
 
 
-def test_a_text_layer_that_is_noise_is_told_from_one_that_is_text() -> None:
+def test_text_layer_that_is_noise_is_told_from_one_that_is_text() -> None:
     plain = " ".join(TEXT).split()
     shifted = ["".join(chr(ord(c) + 3) for c in word) for word in plain]
     without_codes = ["".join(chr(0xF000 + ord(c)) for c in word) for word in plain]
@@ -77,7 +77,7 @@ def test_a_text_layer_that_is_noise_is_told_from_one_that_is_text() -> None:
     assert noise_of(["漢", "字", "Rhythm"]) == 0
 
 
-def test_a_page_is_drawn_with_the_long_side_that_the_recipe_asks_for() -> None:
+def test_page_is_drawn_with_the_long_side_that_the_recipe_asks_for() -> None:
     data = pdf(lines(TEXT, 72, 700))
     (found,) = render_page([data], [{"page": 0}], long_side_px=800)["image"]
     assert isinstance(found, Stored)
@@ -99,7 +99,7 @@ def test_each_page_of_a_tiff_is_a_picture_of_its_own() -> None:
     assert isinstance(beyond, Failed) and beyond.error == "missing_frame"
 
 
-def test_a_page_in_an_image_file_is_kept_as_it_came_unless_it_is_too_large() -> None:
+def test_page_in_an_image_file_is_kept_as_it_came_unless_it_is_too_large() -> None:
     small, large = picture("JPEG"), picture("PNG", (300, 600))
     kept, made_smaller = render_page([small, large], [{}, {}], long_side_px=200, format="png")["image"]
     assert kept == Stored(small, "jpg", 60, 80)
@@ -107,6 +107,7 @@ def test_a_page_in_an_image_file_is_kept_as_it_came_unless_it_is_too_large() -> 
     assert pdf_page([small], [{}])["words"] == [[]]
 
 
-def test_what_is_neither_a_pdf_nor_an_image_is_named() -> None:
+def test_file_that_is_neither_a_pdf_nor_an_image_is_named() -> None:
+    """What is neither a PDF nor an image is named."""
     (found,) = render_page([b"<html><body>gone</body></html>"], [{}])["image"]
     assert isinstance(found, Failed) and found.error == "html_instead_of_image"

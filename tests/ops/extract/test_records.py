@@ -60,7 +60,7 @@ def sample(document: list[dict[str, Any]], origin: str, **more: Any) -> dict[str
     return {"uid": "0" * 32, "origin": origin, "segments": segments, **more}
 
 
-def test_an_obelics_row_becomes_a_document_in_its_order_with_its_alt_texts() -> None:
+def test_obelics_row_becomes_a_document_in_its_order_with_its_alt_texts() -> None:
     found = row(obelics_document(encoded(OBELICS)))
     assert shown(found["document"]) == [
         "https://a.org/1.jpg", "First paragraph.", "Second one.", "https://a.org/2.jpg", "https://a.org/3.jpg",
@@ -71,7 +71,7 @@ def test_an_obelics_row_becomes_a_document_in_its_order_with_its_alt_texts() -> 
     assert interchange.page_url(OBELICS) == "https://a.org/page"
 
 
-def test_an_obelics_row_comes_back_as_it_was() -> None:
+def test_obelics_row_comes_back_as_it_was() -> None:
     document = row(obelics_document(encoded(OBELICS)))["document"]
     back = interchange.to_obelics(sample(document, "https://a.org/page"))
     assert (back["images"], back["texts"]) == (OBELICS["images"], OBELICS["texts"])
@@ -80,7 +80,8 @@ def test_an_obelics_row_comes_back_as_it_was() -> None:
     assert row(obelics_document(encoded(back)))["document"] == document
 
 
-def test_an_mmc4_line_becomes_a_document_with_each_image_before_its_sentence_and_comes_back() -> None:
+def test_mmc4_line_becomes_a_document_and_comes_back() -> None:
+    """An MMC4 line becomes a document with each image before its sentence and comes back."""
     found = row(mmc4_document(encoded(MMC4)))
     assert shown(found["document"]) == [
         "When you lock the door, all others lock.", "http://e.org/91.jpg", "Press the switch.", "http://e.org/90.jpg",
@@ -94,7 +95,7 @@ def test_an_mmc4_line_becomes_a_document_with_each_image_before_its_sentence_and
     assert row(mmc4_document(encoded(back)))["document"] == found["document"]
 
 
-def test_a_llava_conversation_becomes_questions_and_answers_and_comes_back() -> None:
+def test_llava_conversation_becomes_questions_and_answers_and_comes_back() -> None:
     document = row(llava_document(encoded(LLAVA)))["document"]
     assert [(s["type"], s["block"]) for s in document] == [
         ("image", None), ("text", "question"), ("text", "answer"), ("text", "question"), ("text", "answer"),
@@ -139,17 +140,17 @@ def test_energons_json_is_two_lists_in_step() -> None:
         (b'{"images": [null], "texts": [%s]}' % json.dumps("a\n\n" * 30_000).encode(), "too_many_segments"),
     ],
 )  # fmt: skip
-def test_a_broken_obelics_row_fails_by_name(record: bytes, error: str) -> None:
+def test_broken_obelics_row_fails_by_name(record: bytes, error: str) -> None:
     assert failed_with(obelics_document([record])) == error
 
 
 @pytest.mark.parametrize("index", [-1, 4, None, "1", True, 1.0])
-def test_an_mmc4_image_matched_to_no_sentence_fails_by_name(index: Any) -> None:
+def test_mmc4_image_matched_to_no_sentence_fails_by_name(index: Any) -> None:
     bad = MMC4 | {"image_info": [{"raw_url": "http://a/", "matched_text_index": index}]}
     assert failed_with(mmc4_document(encoded(bad))) == "bad_record"
 
 
-def test_a_lone_surrogate_in_a_record_can_be_stored() -> None:
+def test_lone_surrogate_in_a_record_can_be_stored() -> None:
     record = b'{"images": [null, "http://a/\\ud800"], "texts": ["half \\ud83d", null]}'
     found = row(obelics_document([record]))
     assert shown(found["document"]) == ["half ?", "http://a/?"]
@@ -166,7 +167,8 @@ JSON = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(JSON)
-def test_whatever_a_record_holds_it_is_a_document_or_a_named_error(record: Any) -> None:
+def test_record_of_any_content_is_a_document_or_a_named_error(record: Any) -> None:
+    """Whatever a record holds, it is a document or a named error."""
     data = json.dumps(record).encode()
     for op in (obelics_document, mmc4_document, llava_document):
         found = row(op([data]))

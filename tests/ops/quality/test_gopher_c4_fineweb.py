@@ -35,7 +35,7 @@ def test_words_are_parted_from_signs_and_a_word_is_not_cut_inside() -> None:
     assert words("").tokens == []
 
 
-def test_a_word_has_the_same_number_in_every_text() -> None:
+def test_word_has_the_same_number_in_every_text() -> None:
     first, second = words("one two one"), words("two three one")
     assert first.numbers[0] == first.numbers[2] == second.numbers[2]
     assert first.numbers[1] == second.numbers[0] != first.numbers[0]
@@ -75,7 +75,7 @@ def test_gopher_measures_what_it_says(text: str, column: str, value: float) -> N
 
 @pytest.mark.parametrize("op", [gopher_quality, gopher_repetition, fineweb, c4_lines])
 @pytest.mark.parametrize("text", ["", "\n\n", " ", "\0", "\ud800", "...", "一"])
-def test_a_text_of_nothing_has_measures_between_0_and_1(op: Any, text: str) -> None:
+def test_text_of_nothing_has_measures_between_0_and_1(op: Any, text: str) -> None:
     values = [value for value in one(op, text).values() if isinstance(value, float)]
     assert all(0 <= value <= 1 for value in values)
 
@@ -118,7 +118,7 @@ def test_repetition_is_what_reading_from_left_to_right_gives(parts: list[str]) -
         assert found[f"gopher_repeated_{n}_grams"] == pytest.approx(repeated_runs(tokens, n) / len(text))
 
 
-def test_the_measures_of_a_song_are_those_that_datatrove_0_10_1_computes() -> None:
+def test_measures_of_a_song_are_those_that_datatrove_0_10_1_computes() -> None:
     wheels = "The wheels on the bus go round and round , round and round , round and round .\n"
     doors = "The doors on the bus go open and shut , open and shut , open and shut .\n"
     first = f"{wheels}The wheels on the bus go round and round , all through the town .\n"
@@ -140,14 +140,14 @@ def test_the_measures_of_a_song_are_those_that_datatrove_0_10_1_computes() -> No
 @pytest.mark.parametrize(
     "text", ["." * 300_000 + "x", "a." * 200_000, "[1" * 200_000, "\n " * 200_000, "-" * 500_000, "x" * 500_000]
 )
-def test_a_text_made_to_be_slow_is_measured_in_little_time(text: str) -> None:
+def test_text_made_to_be_slow_is_measured_in_little_time(text: str) -> None:
     start = time.process_time()
     for op in (gopher_quality, gopher_repetition, fineweb, c4_lines, obelics_text()):
         one(op, text) if op.spec.reads == ("text",) else op([text], ["en"])
     assert time.process_time() - start < 30
 
 
-def test_a_measure_does_not_depend_on_the_other_texts_of_its_batch() -> None:
+def test_measure_does_not_depend_on_the_other_texts_of_its_batch() -> None:
     texts = [PROSE, "x", PROSE * 3, ""]
     for op in (gopher_quality, gopher_repetition, fineweb, c4_lines):
         together = op(texts)
@@ -166,7 +166,7 @@ def test_a_measure_does_not_depend_on_the_other_texts_of_its_batch() -> None:
         ("By going on you accept our cookie policy.", "policy"),
     ],
 )
-def test_a_bad_line_is_taken_out_and_counted_under_its_reason(line: str, reason: str) -> None:
+def test_bad_line_is_taken_out_and_counted_under_its_reason(line: str, reason: str) -> None:
     found = one(c4_lines, f"This is a good line.\n{line}\nAnd so is this one!")
     assert found["text"] == "This is a good line.\nAnd so is this one!"
     assert (found["c4_lines"], found["c4_lines_kept"], found[f"c4_{reason}"]) == (3, 2, 1)

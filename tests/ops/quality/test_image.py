@@ -41,7 +41,7 @@ def test_image_size_reads_only_the_header() -> None:
     assert image_size([whole[: len(whole) // 2]])["width"] == [640]
 
 
-def test_image_size_fails_a_row_that_is_no_picture_and_keeps_its_neighbours() -> None:
+def test_image_size_fails_row_that_is_no_picture_and_keeps_its_neighbours() -> None:
     columns = image_size([picture(9, 9), b"", b"<html></html>", picture(8, 8)])
     for name in spec_of(image_size).writes:
         good, empty, page, last = columns[name]

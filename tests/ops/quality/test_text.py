@@ -14,7 +14,7 @@ def basic(text: str) -> dict[str, object]:
     return {name: column[0] for name, column in text_basic([text]).items()}
 
 
-def test_a_plain_caption_is_counted() -> None:
+def test_plain_caption_is_counted() -> None:
     assert basic("A red apple, on 2 tables.") == {
         "words": 6,
         "characters": 25,
@@ -55,7 +55,7 @@ def test_nul_and_control_characters_are_counted_and_part_words() -> None:
     assert found["characters"] == len("red apple [31m on table")
 
 
-def test_a_caption_of_a_megabyte_is_counted_in_little_time() -> None:
+def test_caption_of_a_megabyte_is_counted_in_little_time() -> None:
     start = time.process_time()
     rows = text_basic(["word " * 200_000, "x" * 1_000_000, "\0" * 1_000_000, "苹" * 300_000])
     labels = language()(["word " * 200_000, "x" * 1_000_000, "\0" * 1_000_000, "苹" * 300_000])
@@ -111,11 +111,11 @@ def test_known_boilerplate_is_found_and_named(text: str, phrase: str) -> None:
         "deadbeef",
     ],
 )
-def test_an_honest_caption_is_no_boilerplate(text: str) -> None:
+def test_honest_caption_is_no_boilerplate(text: str) -> None:
     assert basic(text)["boilerplate"] is False
 
 
-def test_a_sentence_is_given_its_language_with_a_probability() -> None:
+def test_sentence_is_given_its_language_with_a_probability() -> None:
     sentences = {
         "en": "a small brown dog runs across a green meadow",
         "de": "ein kleiner brauner Hund läuft über eine grüne Wiese",
@@ -139,18 +139,18 @@ def test_capitals_and_line_breaks_do_not_change_the_language() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "12345 67", "!?", "\0\0", "\U0001f34e\U0001f34e", "\ud800"])
-def test_a_caption_without_a_letter_has_no_language(text: str) -> None:
+def test_caption_without_a_letter_has_no_language(text: str) -> None:
     assert language()([text]) == {"language": [None], "language_probability": [None]}
 
 
-def test_a_captions_language_does_not_hang_on_its_neighbours() -> None:
+def test_captions_language_does_not_hang_on_its_neighbours() -> None:
     texts = ["red apple", "roter Apfel", "pomme rouge", "x", "", "りんご"]
     model = language()
     together = model(texts)
     assert [model([text])["language_probability"][0] for text in texts] == together["language_probability"]
 
 
-def test_a_missing_or_foreign_language_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_or_foreign_language_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no file .*lid\.176"):
         language(model=str(tmp_path / "none.ftz"))
     (tmp_path / "wrong.ftz").write_bytes(b"not a model")
@@ -158,5 +158,5 @@ def test_a_missing_or_foreign_language_model_is_refused_with_what_to_do(tmp_path
         language(model=str(tmp_path / "wrong.ftz"))
 
 
-def test_the_language_model_is_named_by_its_content() -> None:
+def test_language_model_is_named_by_its_content() -> None:
     assert len(language.identity()) == 64

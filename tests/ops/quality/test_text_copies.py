@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from curate.ops.quality.text import text_copies, text_digest
 
 
-def test_a_text_counts_the_rows_that_share_it_over_all_shards(tmp_path: Path) -> None:
+def test_text_counts_the_rows_that_share_it_over_all_shards(tmp_path: Path) -> None:
     texts = [["gramastar", "Cat", "Gramastar "], ["a  cat", "gramastar", "A cat"], []]
     shards = []
     for number, some in enumerate(texts):

@@ -69,11 +69,12 @@ def test_each_kind_is_found_in_running_text(kind: str, written: str) -> None:
         "sk-short",
     ],
 )
-def test_what_only_looks_like_it_is_left_alone(written: str) -> None:
+def test_lookalikes_of_personal_data_are_left_alone(written: str) -> None:
+    """What only looks like it is left alone."""
     assert found(f"See {written} here.") == []
 
 
-def test_a_number_behind_a_word_that_announces_it_is_a_phone_number() -> None:
+def test_number_behind_a_word_that_announces_it_is_a_phone_number() -> None:
     assert found("Telefon: 030 / 901 82 00, Fax 030 9018210")[0][0] == "phone"
     assert found("There were 3901 8200 of them") == []
     assert found("Tlf. 3901 8200")[0] == ("phone", "3901 8200")
@@ -102,7 +103,8 @@ def bare(kind: str, written: str, begin: int) -> tuple[str, str, int]:
     return kind, written[first:last], begin + first
 
 
-def test_of_labelled_sentences_at_least_95_in_100_of_each_kind_are_found_and_as_many_findings_are_right() -> None:
+def test_labelled_sentences_have_95_percent_recall_and_precision() -> None:
+    """Of labelled sentences at least 95 in 100 of each kind are found and as many findings are right."""
     count, right, marked, told = 0, Counter[str](), Counter[str](), Counter[str]()
     wrong: list[object] = []
     for text, expected in sentences():
@@ -118,7 +120,8 @@ def test_of_labelled_sentences_at_least_95_in_100_of_each_kind_are_found_and_as_
         assert right[kind] >= 0.95 * told[kind], (kind, wrong)
 
 
-def test_numbers_that_any_number_might_be_are_left_alone_unless_a_word_announces_them() -> None:
+def test_ambiguous_numbers_are_left_alone_unless_a_word_announces_them() -> None:
+    """Numbers that any number might be are left alone unless a word announces them."""
     for number in ("512 555 019", "35 55 01 99", "6555 0199", "01632960961", "13800138000"):
         assert found(f"It is {number} now") == []
         assert found(f"Phone: {number}") == [("phone", number)]
@@ -145,7 +148,7 @@ def test_findings_are_masked_by_name_and_the_rest_stays() -> None:
         mask_pii([text], kinds=["names"])
 
 
-def test_a_private_key_goes_as_a_whole() -> None:
+def test_private_key_goes_as_a_whole() -> None:
     text = "before\n-----BEGIN RSA PRIVATE KEY-----\nMIIB\nabc=\n-----END RSA PRIVATE KEY-----\nafter"
     assert mask_pii([text])["text"] == ["before\n<KEY>\nafter"]
 
@@ -159,7 +162,7 @@ def test_a_private_key_goes_as_a_whole() -> None:
         *("-----BEGIN PRIVATE KEY-----" * 20_000, "AA11 " * 100_000, "4111 " * 100_000, "a@b.co " * 20_000),
     ],
 )
-def test_a_text_made_to_be_slow_is_searched_in_little_time(text: str) -> None:
+def test_text_made_to_be_slow_is_searched_in_little_time(text: str) -> None:
     start = time.process_time()
     findings(text)
     assert time.process_time() - start < 5
