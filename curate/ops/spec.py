@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -60,7 +60,7 @@ class Spec:
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
-    it reads.
+    it reads. `needs`: modules of extras (curate.extras) without which it cannot run.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Spec:
     after: Callable[..., Any] | None = None
     summary: str = ""
     knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
     @property
     def is_group(self) -> bool:
@@ -92,11 +93,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def op(
-    *, reads: str | Sequence[str], writes: Mapping[str, pa.DataType], version: int, batch_size: int = 64
+    *,
+    reads: str | Sequence[str],
+    writes: Mapping[str, pa.DataType],
+    version: int,
+    batch_size: int = 64,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
     names = (reads,) if isinstance(reads, str) else tuple(reads)
-    return _declare(names, writes, version, batch_size, None)
+    return _declare(Spec("", names, dict(writes), version, batch_size, needs=needs))
 
 
 def group_op(*, after: Callable[..., Any], writes: Mapping[str, pa.DataType], version: int) -> Callable[[F], F]:
@@ -105,22 +111,16 @@ def group_op(*, after: Callable[..., Any], writes: Mapping[str, pa.DataType], ve
     Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
     writes the output of the same number with `uid` and its own columns, the same rows in the same order.
     """
-    return _declare((), writes, version, 0, after)
+    return _declare(Spec("", (), dict(writes), version, 0, after, needs=spec_of(after).needs))
 
 
-def _declare(
-    reads: tuple[str, ...],
-    writes: Mapping[str, pa.DataType],
-    version: int,
-    batch_size: int,
-    after: Callable[..., Any] | None,
-) -> Callable[[F], F]:
+def _declare(spec: Spec) -> Callable[[F], F]:
     def declare(function: F) -> F:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        spec = Spec(function.__name__, reads, dict(writes), version, batch_size, after, summary, knobs)
-        function.spec = spec  # type: ignore[attr-defined]
+        whole = replace(spec, name=function.__name__, summary=summary, knobs=knobs)
+        function.spec = whole  # type: ignore[attr-defined]
         return function
 
     return declare

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from curate.extras import require
 from curate.tokens.encoders import MAX_REMEMBERED, SIMPLE_IDS, encoder
 
 MAX_CHARACTERS = 2_000
@@ -98,6 +99,7 @@ def _bounded(text: str) -> str:
 @functools.cache
 def _simple(size: int | None):  # type: ignore[no-untyped-def]
     """open_clip's tokenizer, its merges cut so that `size` ids remain: the first merges alone are a valid BPE too."""
+    require("tokenizer simple", "open_clip")
     from open_clip.tokenizer import SimpleTokenizer
 
     whole = SimpleTokenizer()

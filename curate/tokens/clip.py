@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from curate.extras import require
+
 Tokens = Callable[[str], Sequence[int]]
 """The ids of one text, marks included, cut to the context; padding may be left out."""
 
@@ -61,6 +63,7 @@ def _byte_pairs(pairs: Any, context_length: int) -> Tokens:
 
 def _simple(size: int | None) -> Any:
     """CLIP's byte pairs with their last merges left out so that `size` ids remain; the marks stay the largest two."""
+    require("tokenizer simple", "open_clip")
     from open_clip.tokenizer import SimpleTokenizer
 
     pairs = SimpleTokenizer()

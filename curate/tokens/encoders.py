@@ -8,6 +8,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from curate.extras import require
+
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
 
@@ -26,6 +28,8 @@ Encode = Callable[[str], list[int]]
 def counting(tokenizer: str) -> str:
     """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
     libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
+    if libraries:
+        require("tokenizer simple", "open_clip")
     return " ".join((tokenizer, RULES, *(f"{name} {version(name)}" for name in libraries)))
 
 
@@ -54,6 +58,7 @@ _LONG = re.compile(rf"(\S{{{MAX_WORD}}})(?=\S)")
 
 @functools.cache
 def _pairs() -> Any:
+    require("tokenizer simple", "open_clip")
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()

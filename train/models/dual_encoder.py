@@ -21,6 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from curate.commit import commit_file
+from curate.extras import require
 from curate.settings import unknown
 from curate.stream import tokens
 from curate.stream.tokens import Tokenizer
@@ -63,6 +64,7 @@ def build(model: Model) -> Clip:
 
 def clip_config(model: Model) -> dict[str, Any]:
     """open_clip's configuration in full, the vocabulary's size filled in from the tokenizer. Raises ModelError."""
+    require("objective contrastive", "open_clip")
     import open_clip
 
     config: dict[str, Any] | None
@@ -195,6 +197,7 @@ def _described(data: bytes, metadata: dict[str, str]) -> bytes:
 
 
 def _assemble(config: dict[str, Any], tokenizer: str) -> Clip:
+    require("objective contrastive", "open_clip")
     from open_clip import model as towers
 
     plain = copy.deepcopy(config)

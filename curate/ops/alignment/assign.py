@@ -48,6 +48,7 @@ Picture = Blob | Absent
     },
     version=2,
     batch_size=16,
+    needs=("open_clip", "scipy"),
 )
 class assign_images:  # noqa: N801 - ops are named as recipes name them
     """Each image moved to before the sentence it suits best, no two to one sentence; those that suit none go.

@@ -33,7 +33,7 @@ _SIDE, _LOW = 32, 8
 _QUARTERS = 4
 
 
-@op(reads="images", writes={"image_hashes": pa.list_(pa.int64())}, version=1, batch_size=16)
+@op(reads="images", writes={"image_hashes": pa.list_(pa.int64())}, version=1, batch_size=16, needs=("scipy",))
 def image_hashes(images: Sequence[list[Blob]]) -> Columns:
     """The perceptual hash of each image of a document: 64 bits, the same as ImageHash's `phash`; null where none is.
 

