@@ -18,10 +18,26 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from skips import pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["Workplace", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--short", action="store_true", help="Of each file of tests its first fast one alone.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --short, leave out all but the first fast test of each file."""
+    if config.getoption("--short"):
+        fast = [item for item in items if item.get_closest_marker("slow") is None]
+        chosen = list({item.path: item for item in reversed(fast)}.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = reversed(chosen)
 
 
 @dataclass(frozen=True)
