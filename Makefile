@@ -12,8 +12,8 @@ demo: $(INSTALLED)
 	$(BIN)/curate demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "not slow"
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -x -m "not slow"

@@ -3,7 +3,7 @@
     python bench/decode.py --weights TINY_CLIP.safetensors [--images FOLDER] [--count 200]
 
 Photographs and drawings (wallpapers from Debian, cut to tiles of 570x446 and 1140x892, JPEG of quality 90) are shown to
-a dual encoder three ways: by open_clip's transform (exact), by the fast decode at `OVERSAMPLED` times the target or
+a dual encoder three ways: by open_clip's transform (exact), by the fast decode at `LEAST` times the target or
 more, and at just the target or more. The score is the cosine of image and caption, for 12 captions each. One JSON line
 a size and way: mean and largest change of the score, mean cosine of the two embeddings, the pixels' PSNR in decibels.
 """
@@ -21,7 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from curate.stream.resize import OVERSAMPLED, exact, fast
+from curate.stream.images import LEAST
+from curate.stream.resize import exact, fast
+from curate.stream.tokens import token_ids
 from train.models.dual_encoder import load_export, normalised
 
 CAPTIONS = [
@@ -66,12 +68,12 @@ def main() -> None:
     clip = load_export(asked.weights)
     clip.net.eval()
     ways: dict[str, Callable[[bytes], Tensor]] = {
-        f"at least {OVERSAMPLED:g} times the target": lambda data: fast(data, clip.size_px),
+        f"at least {LEAST:g} times the target": lambda data: fast(data, clip.size_px),
         "at least the target": lambda data: fast(data, clip.size_px, 1.0),
         "whole": lambda data: fast(data, clip.size_px, 1e9),
     }
     with torch.inference_mode():
-        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(clip.tokenizer(CAPTIONS)), dim=-1)
+        texts_ND = torch.nn.functional.normalize(clip.net.encode_text(token_ids(clip.tokenizer, CAPTIONS)), dim=-1)
 
         def embedded(images: list[Tensor]) -> Tensor:
             found = clip.net.encode_image(normalised(torch.stack(images)))

@@ -47,7 +47,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledPage:
     """A page's texts: their evidence, how much of each is wanted, what the rules keep, their words; its known text."""
 
     rows: Array
@@ -84,12 +84,12 @@ def manuals() -> Iterator[Labelled]:
             yield Labelled(path.stem, path.read_bytes(), "")
 
 
-def examples(pages: Iterator[Labelled], own: bool) -> list[Example]:
+def examples(pages: Iterator[Labelled], own: bool) -> list[LabelledPage]:
     found = (example(page, OWN_WEIGHT if own else 1.0) for page in pages)
     return [each for each in found if each]
 
 
-def example(page: Labelled, weight: float) -> Example | None:
+def example(page: Labelled, weight: float) -> LabelledPage | None:
     try:
         page_of = walked(page.html, "https://example.org/x/")
     except PageError:
@@ -106,10 +106,10 @@ def example(page: Labelled, weight: float) -> Example | None:
     sizes = np.array([len(said) for said in tokens]) ** 0.75
     weights = weight * sizes / (sizes.sum() + 20)
     if not page.without:
-        return Example(rows, wanted(tokens, known), kept, tokens, known, weights)
+        return LabelledPage(rows, wanted(tokens, known), kept, tokens, known, weights)
     within, without = having(tokens, page.within), having(tokens, page.without)
     weights *= SNIPPET_WEIGHT * (within | without)
-    return Example(rows, within.astype(float), kept, tokens, known, weights)
+    return LabelledPage(rows, within.astype(float), kept, tokens, known, weights)
 
 
 def having(tokens: Sequence[Sequence[str]], snippets: Sequence[str]) -> Array:
@@ -133,7 +133,7 @@ def wanted(tokens: Sequence[Sequence[str]], known: Sequence[str]) -> Array:
     return np.array(found)
 
 
-def learn(pages: Sequence[Example]) -> list[tuple[list[int], list[int], list[int]]]:
+def learn(pages: Sequence[LabelledPage]) -> list[tuple[list[int], list[int], list[int]]]:
     """Boosted trees: of each the columns it asks for, the limits, and the values of its leaves."""
     rng = np.random.default_rng(0)
     rows, y = np.concatenate([each.rows for each in pages]), np.concatenate([each.wanted for each in pages])
@@ -186,7 +186,7 @@ def gain(column: Array, leaf: Array, leaves: int, slopes: Array, bends: Array) -
     return float(gains[cut]), cut
 
 
-def check(sets: dict[str, list[Example]]) -> None:
+def check(sets: dict[str, list[LabelledPage]]) -> None:
     """Word F1 of pages that were held out, and of the rules on them."""
     pages = [each for found in sets.values() for each in found]
     fold = np.random.default_rng(1).integers(0, 3, len(pages))
@@ -210,7 +210,7 @@ def kept_by(trees: Sequence[tuple[list[int], list[int], list[int]]], rows: Array
     return found > LEAST
 
 
-def f1(page: Example, keep: Array) -> float:
+def f1(page: LabelledPage, keep: Array) -> float:
     got = Counter(word for said, kept in zip(page.tokens, keep, strict=True) if kept for word in said)
     return 2 * (got & Counter(page.known)).total() / max(1, got.total() + len(page.known))
 

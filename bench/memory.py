@@ -27,9 +27,9 @@ STEPS = [
     {"op": "html_document"},
     {"op": "language"},
     {"op": "gopher_quality", "keep": {"gopher_words": {"min": 20}}},
-    {"op": "image_url_counts"},  # a group op: what comes after it reads documents that an earlier stage made
-    {"op": "drop_common_links"},
-    {"op": "clean_paragraphs", "with": {"min_stop_words": None, "min_common_words": None}},
+    # A group op: what comes after it reads documents that an earlier stage made.
+    {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": 10}}},
+    {"op": "obelics_paragraph", "over": "paragraphs", "keep_paragraphs": {"paragraph_words": {"min": 4, "max": 1000}}},
 ]
 
 

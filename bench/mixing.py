@@ -163,9 +163,9 @@ def tokens(work: Path, draws: int) -> dict[str, Any]:
         measured(work / "tokens" / name, held[name], 2500)
     weighted = [(work / "tokens" / name, weight) for name, weight in zip(LENGTHS, (0.6, 0.1, 0.3), strict=True)]
     spec = mix.short(weighted, 0).model_copy(update={"unit": "text_tokens"})
-    manifest = mix.compose(spec, Path(), work / "tokens.json").manifest
+    mixture = mix.compose(spec, Path(), work / "tokens.json").mixture
     begun = time.perf_counter()
-    source, _, row = mix.locate(manifest, np.arange(draws))
+    source, _, row = mixture.locate(np.arange(draws))
     took, out = time.perf_counter() - begun, {}
     orders = {name: rng.permutation(len(lengths)) for name, lengths in held.items()}
     for what in ("curate", "lengths ignored"):
@@ -175,7 +175,7 @@ def tokens(work: Path, draws: int) -> dict[str, Any]:
             rows = row[mine] if what == "curate" else orders[name][np.arange(len(mine)) % len(lengths)]
             so_far[number, mine] = lengths[rows]
         so_far = so_far.cumsum(axis=1)
-        wanted = np.array([d.share for d in manifest.datasets])[:, None] * so_far.sum(axis=0)
+        wanted = np.array([d.share for d in mixture.manifest.datasets])[:, None] * so_far.sum(axis=0)
         out[what] = round(float(np.abs(so_far - wanted).max()) / max(int(x.max()) for x in held.values()), 2)
     return {"error_in_longest_samples": out, "us_a_draw": took / draws * 1e6}
 
@@ -201,12 +201,12 @@ def seek(manifest: Path) -> dict[str, float]:
     read = mix.read(manifest)
     far = np.array([FAR])
     begun = time.perf_counter()
-    mix.locate(read, far)
+    read.locate(far)
     first = time.perf_counter() - begun
     before, times = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
     for number in range(1000):
         begun = time.perf_counter()
-        mix.locate(read, far + number)
+        read.locate(far + number)
         times.append(time.perf_counter() - begun)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     state = {"position": FAR, "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}

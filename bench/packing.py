@@ -31,7 +31,7 @@ from curate.stream.reading import Share
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sizes
 from curate.stream.stages import Stages
-from curate.stream.tokens import text_code
+from curate.tokens.encoders import text_code
 from train.prepare import StageRules
 
 SAMPLES: dict[Kind, int] = {"caption": 40_000, "interleaved": 30_000, "text": 10_000}
@@ -84,10 +84,10 @@ def first_come(packs: list[Pack], limits: PackLimits) -> float:
 
 def measured(path: Path) -> Iterator[dict[str, object]]:
     """A line for each rule and window."""
-    manifest = mix.load(path)
-    stages, wording = Stages(manifest, 224), Wording(manifest, 0)
+    mixture = mix.load(path)
+    stages, wording = Stages(mixture, 224), Wording(mixture, 0)
     for name, rule in RULES.items():
-        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(manifest, path))
+        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(mixture))
         for size in WINDOWS:
             limits = PackLimits(window=size)
             course = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())

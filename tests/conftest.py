@@ -23,6 +23,8 @@ from skips import pytest_sessionfinish, pytest_terminal_summary
 __all__ = ["Workplace", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+if WORKERS := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each of them its part of the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(WORKERS))))
 
 ROOT = Path(__file__).resolve().parent.parent
 

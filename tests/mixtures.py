@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
+from bench import peers
 from curate.mix import Built, MixtureSpec, Onto, compose
 from curate.settings import validate
 from curate.shards import DatasetInfo, Part, ShardInfo, ShardWriter, load_dataset, save_dataset
@@ -69,5 +70,23 @@ def composed(folder: Path, text: str, onto: Onto | None = None, out: str = "mixt
 
 def drawn_shares(built: Built, steps_of: int = 1 << 20) -> dict[str, float]:
     """Each source's part of the first draws."""
-    counts = built.manifest.plan.counts(steps_of)
-    return {source.name: float(n / steps_of) for source, n in zip(built.manifest.datasets, counts, strict=True)}
+    counts = built.mixture.counts(steps_of)
+    return {source.name: float(n / steps_of) for source, n in zip(built.mixture.manifest.datasets, counts, strict=True)}
+
+
+THREE = {"a": 1000, "b": 400, "c": 90}
+
+ALL = "{path: a}, {path: b}, {path: c}"
+
+RAMPED = f"""
+batch: 10
+sources: [{ALL}]
+stages:
+  - {{name: low, steps: 100, resolution: 224, sequence: {{a: 1024, b: 512}}}}
+  - {{name: high, ramp: 50, resolution: 448, resolution_multiple: 14, sequence: {{a: 2048, c: 768}},
+     sequence_multiple: 256, train: [connector]}}
+"""
+
+FAR = 10**12
+
+SHAPES = {**peers.SHAPES, "a hundred uneven": list(np.random.default_rng(1).dirichlet([0.2] * 100))}

@@ -9,6 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image, ImageFont
 
+from curate.pdf import PageText
+from curate.pdf.file import open_pdf
+from curate.pdf.text import read_text
+
 CATALOG, PAGES, LATIN, ANY, FIRST = 1, 2, 3, 4, 10
 """Numbers of the objects that every file has; `ANY` is a font in which a character's code is its code point."""
 
@@ -152,3 +156,13 @@ def rc4(key: bytes, data: bytes) -> bytes:
         box[i], box[j] = box[j], box[i]
         out.append(byte ^ box[(box[i] + box[j]) % 256])
     return bytes(out)
+
+
+FOX = "the quick brown fox jumps over a lazy dog and sleeps under an old tree until morning comes with light on fields"
+
+PROSE = FOX.split(" ") * 30
+
+
+def layer(data: bytes, page: int = 0) -> PageText:
+    with open_pdf(data) as opened, opened.page(page) as found:
+        return read_text(found)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -24,10 +27,18 @@ the end) or "slow". Counted by range and not over all requests, else threads tha
 every try of theirs."""
 
 
+PORTS = itertools.cycle(range(500))
+"""Below those that the system gives away, from 20000 on, 500 for each of the processes that test at once."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other process of these tests is given."""
+    first = 20_000 + 500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 24)
+    for port in (first + next(PORTS) for _ in range(500)):
+        with socket.socket() as probe, contextlib.suppress(OSError):  # another listens on it
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def s3_server(root: Path) -> AbstractContextManager[int]:
@@ -55,6 +66,8 @@ def rclone(root: Path, *what: str) -> Iterator[int]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.05)
+        else:
+            raise AssertionError("rclone did not come up")
         yield port
     finally:
         server.terminate()

@@ -43,28 +43,28 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_a_wrong_key_is_named_with_file_line_path_and_the_nearest_valid_one(tmp_path: Path) -> None:
+def test_wrong_key_is_named_with_file_line_path_and_the_nearest_valid_one(tmp_path: Path) -> None:
     said = refusal(tmp_path, "name: x\ninner:\n  size_pix: 3\n")
     assert said.startswith(f"{tmp_path / 'a.yaml'}:3: inner.size_pix: ")
     assert "unknown key 'size_pix'" in said and "did you mean 'size_px'" in said and "mode, size_px" in said
 
 
-def test_a_wrong_key_in_a_list_is_named_by_its_number(tmp_path: Path) -> None:
+def test_wrong_key_in_a_list_is_named_by_its_number(tmp_path: Path) -> None:
     said = refusal(tmp_path, "name: x\nsteps:\n  - op: a\n  - op: b\n    iner: {}\n")
     assert ":5: steps.1.iner: " in said and "did you mean 'inner'" in said
 
 
-def test_a_wrong_type_is_named_with_what_was_found(tmp_path: Path) -> None:
+def test_wrong_type_is_named_with_what_was_found(tmp_path: Path) -> None:
     said = refusal(tmp_path, "name: x\ninner:\n  size_px: many\n")
     assert ":3: inner.size_px: " in said and "integer" in said and "'many' (str)" in said
 
 
-def test_a_wrong_choice_is_named_with_what_is_allowed_and_the_nearest(tmp_path: Path) -> None:
+def test_wrong_choice_is_named_with_what_is_allowed_and_the_nearest(tmp_path: Path) -> None:
     said = refusal(tmp_path, "name: x\ninner: {mode: exakt}\n")
     assert "'fast' or 'exact'" in said and "'exakt'" in said and "did you mean 'exact'" in said
 
 
-def test_a_missing_key_is_named(tmp_path: Path) -> None:
+def test_missing_key_is_named(tmp_path: Path) -> None:
     assert "name: missing" in refusal(tmp_path, "inner: {}\n")
 
 
@@ -73,12 +73,13 @@ def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     assert "nam: unknown key" in said and "name: missing" in said and "inner.size_px" in said
 
 
-def test_a_key_that_stands_twice_is_refused_where_it_stands_again(tmp_path: Path) -> None:
+def test_key_that_stands_twice_is_refused_where_it_stands_again(tmp_path: Path) -> None:
     assert ":3: name: the key stands twice" in refusal(tmp_path, "name: x\ninner: {}\nname: y\n")
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "words", "name: [", "\tname: x", "name: !!python/object:os.x {}"])
-def test_what_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    """What is no mapping or no yaml is refused."""
     assert str(tmp_path / "a.yaml") in refusal(tmp_path, text)
 
 
@@ -88,7 +89,7 @@ def test_broken_yaml_is_told_in_one_line_with_its_place(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+def test_folder_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is a folder; name a YAML file in it"):
         load(tmp_path, Outer)
 
@@ -106,13 +107,13 @@ def test_yaml_that_expands_without_end_is_refused(tmp_path: Path) -> None:
     assert "a.yaml" in refusal(tmp_path, bomb)
 
 
-def test_a_missing_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+def test_missing_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_text("name: x")
     with pytest.raises(SettingsError, match=r"no such file - did you mean 'demo\.yaml'"):
         load(tmp_path / "dem.yaml", Outer)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     with pytest.raises(SettingsError, match=r"a\.yaml"):
         load(tmp_path / "a.yaml", Outer)
@@ -151,7 +152,7 @@ def test_set_of_an_op_that_stands_twice_asks_for_its_number(tmp_path: Path) -> N
         ("inner.size_px=[", "not valid YAML"),
     ],
 )
-def test_a_wrong_set_is_refused_like_a_wrong_file(tmp_path: Path, override: str, words: str) -> None:
+def test_wrong_set_is_refused_like_a_wrong_file(tmp_path: Path, override: str, words: str) -> None:
     assert words in refusal(tmp_path, "name: x\nsteps: [{op: a}]\n", override)
 
 

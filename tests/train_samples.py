@@ -175,3 +175,26 @@ def settings_file(folder: Path, settings: dict[str, Any]) -> Path:
     path = folder / "run.yaml"
     path.write_text(json.dumps(settings))
     return path
+
+
+CAPTION = {
+    "type": "caption",
+    "train_tower": True,
+    "text_length": 24,
+    "language": {"width": 32, "layers": 1, "heads": 2},
+}
+
+
+def settings(folder: Path, **changed: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return settings_file(folder, {**TINY, **changed})
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    """The metrics without what the clock decides."""
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "samples_per_s"} for line in found]
+
+
+def command(manifest: Path, config: Path, out: Path, *more: str) -> list[str]:
+    return ["-m", "train", str(manifest), "--config", str(config), "--out", str(out), *more]

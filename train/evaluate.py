@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from curate.mix.content import own_text
 from curate.stream import images
+from curate.stream.reading import UNREADABLE
 from curate.stream.stream import DatasetReader
-from train.models.dual_encoder import Clip, normalised
+from curate.stream.tokens import token_ids
+from train.models.dual_encoder import DualEncoder, normalised
 
 BATCH = 64
 KS = (1, 5, 10)
@@ -37,7 +39,7 @@ class Matching:
         return {**asdict(self), "auc": round(self.auc, 4), "recall": rounded}
 
 
-def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
+def evaluate(clip: DualEncoder, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
     shelf = DatasetReader(dataset.name, dataset)
     try:
@@ -89,7 +91,7 @@ def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor([numbers[text] for text in captions]), torch.tensor(list(firsts.values()))
 
 
-def _embed(clip: Clip, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
+def _embed(clip: DualEncoder, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
     device = next(clip.net.parameters()).device
     clip.net.eval()
     image_parts: list[Tensor] = []
@@ -99,10 +101,10 @@ def _embed(clip: Clip, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor,
         for images_BCHW, texts in _batches(shelf, rows, clip.size_px):
             pictures = normalised(images_BCHW.to(device))
             image_parts.append(F.normalize(clip.net.encode_image(pictures), dim=-1).float().cpu())  # type: ignore[operator]
-            ids_BT = clip.tokenizer(texts).to(device)
+            ids_BT = token_ids(clip.tokenizer, texts).to(device)
             text_parts.append(F.normalize(clip.net.encode_text(ids_BT), dim=-1).float().cpu())  # type: ignore[operator]
             captions += texts
-    width = clip.config["embed_dim"]
+    width = clip.config.model["embed_dim"]
     empty = torch.zeros(0, width)
     return torch.cat([empty, *image_parts]), torch.cat([empty, *text_parts]), captions, rows - len(captions)
 
@@ -115,7 +117,7 @@ def _batches(shelf: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Te
             _, parts = shelf.read(row)
             text = own_text(parts)
             pictures.append(images.plain(images.image_part(parts), size_px))
-        except images.BROKEN:
+        except UNREADABLE:
             continue  # counted as unreadable by the caller
         texts.append(text)
         if len(texts) == BATCH:

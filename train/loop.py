@@ -28,7 +28,7 @@ from curate.stream.stream import ReadOptions, Share, Stream
 from train import checkpoint, optim, prepare
 from train.checkpoint import TrainProgress
 from train.config import Config, Contrastive, digest, trained
-from train.models.dual_encoder import Clip, build
+from train.models.dual_encoder import DualEncoder, build
 from train.objectives.choice import Objective, set_trained
 from train.objectives.multimodal import MultimodalObjective
 from train.ranks import Ranks
@@ -46,7 +46,7 @@ class TrainError(RuntimeError):
 class Outcome:
     """What a run came to: its dual encoder, and the summary that is printed."""
 
-    clip: Clip
+    clip: DualEncoder
     summary: dict[str, Any]
 
 
@@ -95,7 +95,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        self.realised = ServedTally(stream.manifest, stream.path)
+        self.realised = ServedTally(stream.mixture)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -137,7 +137,7 @@ class Trainer:
             metrics.close()
             if self.step < steps:
                 sys.stderr.write(
-                    f"the mixture ends at position {self.stream.manifest.end}: step {self.step} was the last\n"
+                    f"the mixture ends at position {self.stream.mixture.manifest.end}: step {self.step} was the last\n"
                 )
 
     def _over(self) -> bool:

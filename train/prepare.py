@@ -13,7 +13,7 @@ from torch import Tensor
 from curate import mix
 from curate.settings import unknown
 from curate.shards import load_dataset
-from curate.stream import images, resize, tokens
+from curate.stream import images, resize
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
@@ -23,9 +23,11 @@ from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
-from curate.stream.tokens import Tokenizer
+from curate.stream.tokens import token_ids
+from curate.tokens.clip import Tokenizer
+from curate.tokens.encoders import text_code
 from train.config import Caption, Config, Contrastive, Data, Multimodal
-from train.models.dual_encoder import Clip
+from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.multimodal import MultimodalObjective
@@ -50,7 +52,7 @@ class Pixels:
     data: Data
 
     def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
-        """image_CHW uint8. Raises ValueError, or what a broken image raises."""
+        """image_CHW uint8. Raises ImageError."""
         source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
         size_px = self.stages.resolution(drawn.at, source)
         if self.data.augment == Augment():
@@ -71,7 +73,7 @@ class PreparePair:
         prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
         image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {"image": image_CHW, "text": self.tokenizer([prompts.around(self.wording.text(drawn))])[0]}
+        return {"image": image_CHW, "text": token_ids(self.tokenizer, [prompts.around(self.wording.text(drawn))])[0]}
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,19 @@ class StageRules:
         return dataclasses.replace(self.rule, tokens=whole if said is None else min(said, whole))
 
 
-def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
+def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
-    manifest = mix.read(path)
-    stages = Stages(manifest, clip.size_px)
-    wording = Wording(manifest, config.seed)
+    mixture = mix.read(path)
+    stages = Stages(mixture, clip.size_px)
+    wording = Wording(mixture, config.seed)
     pixels = Pixels(wording, stages, config.data)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, wording, pixels, path)
+        found = _packs(config.objective, clip, wording, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive):
-            _refuse_unpaired(manifest, path)
+            _refuse_unpaired(mixture)
+        manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
             raise mix.MixtureError(
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
@@ -123,40 +126,40 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
         found = _rows(config.objective, clip, wording, pixels)
     for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
-    _check_stages(manifest, found.objective)
+    _check_stages(mixture.manifest, found.objective)
     return found
 
 
-def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
+def _rows(settings: Contrastive | Caption, clip: DualEncoder, wording: Wording, pixels: Pixels) -> PreparedObjective:
     if isinstance(settings, Contrastive):
         wording.refuse("system", "of which the contrastive objective has no use")
-        if wording.manifest.mode == "accumulate":
+        if wording.mixture.manifest.mode == "accumulate":
             raise mix.MixtureError(
                 "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
                 " one loss of all pairs of a batch: use mode interleave or homogeneous"
             )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
         return PreparedObjective(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
-    code = tokens.text_code(settings.language.tokenizer)
+    code = text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> PreparedObjective:
-    if wording.manifest.mode == "homogeneous":
+def _packs(settings: Multimodal, clip: DualEncoder, wording: Wording, pixels: Pixels) -> PreparedObjective:
+    if wording.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
+    code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
     objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
     )
     sequences = Sequences(wording, code, StageRules(pixels.stages, rule), pixels)
-    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.manifest, path))
+    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.mixture))
     limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
@@ -173,9 +176,9 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
                 raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
 
 
-def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
-    for number, source in enumerate(manifest.datasets):
-        kind = load_dataset(mix.folder_of(manifest, path, number)).kind
+def _refuse_unpaired(mixture: mix.Mixture) -> None:
+    for number, source in enumerate(mixture.manifest.datasets):
+        kind = load_dataset(mixture.folder(number)).kind
         if kind in ("interleaved", "text"):
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the contrastive objective takes pairs of"
@@ -185,7 +188,7 @@ def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
 
 def _refuse_sequences(stages: Stages, objective: str) -> None:
     """Raise MixtureError for what only packs can have: lengths by stage, images of several sizes in a batch."""
-    for stage, sides in zip(stages.manifest.stages, stages.resolutions(), strict=True):
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
         said = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
         if said:
             raise mix.MixtureError(

@@ -37,7 +37,8 @@ def explain(uid: str, out: Path) -> list[dict[str, Any]]:
         decisions = read_table(path)
         shard = int(path.stem)
         for row in _rows_of(decisions, uid):
-            found.append(_tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0], steps))
+            told = _tell(pool, shard, row, decisions.slice(row, 1).to_pylist()[0], steps)
+            found.append(told | _parts_gone(path.with_name(f"parts-{path.name}"), row))
             if len(found) == 10:
                 return found
     if not found and (whole := _whole_of(folder, uid)) is not None:
@@ -45,6 +46,19 @@ def explain(uid: str, out: Path) -> list[dict[str, Any]]:
     if not found:
         raise ValueError(f"{uid}: no sample of {out} has a uid that begins so")
     return found
+
+
+def _parts_gone(path: Path, row: int) -> dict[str, Any]:
+    """The images and paragraphs that left a document, by which rule or error and with which value; in its order."""
+    if not path.exists():
+        return {}
+    ended = [
+        part for block in ColumnsFile(path).blocks() for part in block.filter(pc.equal(block["row"], row)).to_pylist()
+    ]
+    for part in ended:
+        part["value"] = json.loads(part["value"])
+        del part["row"]
+    return {"parts_gone": sorted(ended, key=lambda part: (part["of"], part["part"]))}
 
 
 def _whole_of(folder: Path, uid: str) -> str | None:

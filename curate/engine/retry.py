@@ -14,15 +14,14 @@ import pyarrow.compute as pc
 
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
+from curate.engine.reuse import reusable_columns
 from curate.engine.run import RunError, RunProgress, Watch, attempts, locked, start_of
-from curate.engine.steps import reusable_columns
 from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group
-from curate.recipe.model import Recipe
-from curate.recipe.resolve import Resolved, assign_fingerprints, resolve
+from curate.recipe.resolve import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources import ingest
 
 
@@ -35,11 +34,12 @@ class Retried:
     documents: int
 
 
-def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
+def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
+    recipe = resolved.recipe
     with locked(Path(recipe.out)):
         pool = ingest.pool_of(recipe)
-        steps = assign_fingerprints(resolve(recipe), *start_of(recipe, pool))
+        steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
         if not ingest.fetches(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")

@@ -1,8 +1,8 @@
-"""Rules: conditions on columns, exact global shares, and counts that must add up.
+"""Conditions on columns, and exact global shares.
 
-Deciding is kept apart from computing: everything here works on columns that are already committed. `top` and
-`bottom` are exact over the whole pool with ties decided by uid, found by radix selection in a few passes over
-the values: memory is flat, cost linear.
+Deciding is kept apart from computing: everything here works on values that are there. `top` and `bottom` are exact over
+the whole pool with ties decided by uid, found by radix selection in a few passes over the values: memory is flat, cost
+linear.
 """
 
 from __future__ import annotations
@@ -45,22 +45,31 @@ class Cut:
         return kept
 
 
-def passes(column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray, cut: Cut | None = None) -> Bools:
-    """Which rows of `column` fulfil `condition`; a null fulfils only `is: null` (or a null named in `in`)."""
+def passes(
+    column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray | None = None, cut: Cut | None = None
+) -> Bools:
+    """Tell which rows of `column` fulfil `condition`; a null fulfils `is: null`, a null named in `in`, and `or_null`.
+
+    A share needs `uids` and its `cut`.
+    """
     if condition.is_global:
-        assert cut is not None, "a share needs its cut"
+        assert cut is not None and uids is not None, "a share needs its cut"
         with_value = has_value(column)
         kept = np.zeros(len(column), dtype=bool)
         kept[with_value] = cut.keeps(rank_words(column.filter(with_value), uids.filter(with_value), condition.kind))
-        return kept
-    value = condition.value
-    if condition.kind == "is":
-        return _truth(pc.is_null(column)) if value is None else _is_one_of(column, [value])
-    if condition.kind in ("in", "not_in"):
+    else:
+        kept = _fulfils(column, condition.kind, condition.value)
+    return kept | truth(pc.is_null(column)) if condition.or_null else kept
+
+
+def _fulfils(column: pa.ChunkedArray, kind: str, value: Any) -> Bools:
+    if kind == "is":
+        return truth(pc.is_null(column)) if value is None else _is_one_of(column, [value])
+    if kind in ("in", "not_in"):
         found = _is_one_of(column, [v for v in value if v is not None])
-        nulls = _truth(pc.is_null(column))
-        return found | (nulls & (None in value)) if condition.kind == "in" else ~found & ~nulls
-    return _is_beyond(column, condition.kind, value)
+        nulls = truth(pc.is_null(column))
+        return found | (nulls & (None in value)) if kind == "in" else ~found & ~nulls
+    return _is_beyond(column, kind, value)
 
 
 def rank_words(column: pa.ChunkedArray, uids: pa.ChunkedArray, kind: str) -> Words:
@@ -95,8 +104,8 @@ def value_of_key(key: int, kind: str, column: pa.DataType) -> float:
 
 def has_value(column: pa.ChunkedArray) -> Bools:
     """Rows with a number: neither null nor NaN."""
-    valid = _truth(pc.is_valid(column))
-    return valid & ~_truth(pc.is_nan(column)) if pa.types.is_floating(column.type) else valid
+    valid = truth(pc.is_valid(column))
+    return valid & ~truth(pc.is_nan(column)) if pa.types.is_floating(column.type) else valid
 
 
 def _order_key(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -141,7 +150,8 @@ def _with_prefix(words: Words, prefix: Sequence[int]) -> Words:
     return words[:, keep]
 
 
-def _truth(array: pa.ChunkedArray) -> Bools:
+def truth(array: pa.ChunkedArray) -> Bools:
+    """The values of booleans; a null is false."""
     found: Bools = array.fill_null(False).to_numpy().astype(bool, copy=False)
     return found
 
@@ -155,19 +165,19 @@ def _is_one_of(column: pa.ChunkedArray, values: Sequence[Any]) -> Bools:
     elif pa.types.is_floating(kind):
         kind, column = pa.float64(), pc.add(column.cast(pa.float64()), 0.0)
         values = [float(v) + 0.0 for v in values]
-    return _truth(pc.is_in(column, value_set=pa.array(values, type=kind)))
+    return truth(pc.is_in(column, value_set=pa.array(values, type=kind)))
 
 
 def _is_beyond(column: pa.ChunkedArray, rule: str, bound: float) -> Bools:
     """Rows of at least (`min`) or at most (`max`) the bound, compared exactly."""
     compare = pc.greater_equal if rule == "min" else pc.less_equal
     if not pa.types.is_integer(column.type):
-        return _truth(compare(column.cast(pa.float64()), pa.scalar(float(bound))))
+        return truth(compare(column.cast(pa.float64()), pa.scalar(float(bound))))
     low, high = _range(column.type)
     whole = math.ceil(bound) if rule == "min" else math.floor(bound)
     if (rule == "min" and whole > high) or (rule == "max" and whole < low):
         return np.zeros(len(column), dtype=bool)
-    return _truth(compare(column, pa.scalar(min(max(whole, low), high), type=column.type)))
+    return truth(compare(column, pa.scalar(min(max(whole, low), high), type=column.type)))
 
 
 def _range(kind: pa.DataType) -> tuple[int, int]:

@@ -31,8 +31,8 @@ from curate.engine.workers import run_tasks
 from curate.pool.funnel import StepCount, check_funnel, merge
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
-from curate.recipe.model import Recipe
-from curate.recipe.resolve import Condition, Resolved, assign_fingerprints, resolve
+from curate.recipe.model import PART_CHOICES, RULES, Recipe
+from curate.recipe.resolve import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
@@ -96,22 +96,21 @@ class Summary:
 Watch = Callable[[RunProgress], None]
 
 
-def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
+def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
+    recipe = resolved.recipe
     out = Path(recipe.out)
-    resolved = assign_fingerprints(
-        resolve(recipe), ""
-    )  # reads models' files: what is missing is said before anything runs
+    named = choices(resolved)  # reads models' files: what is missing is said before anything runs
     with locked(out):
         remove_leftovers(out)
         pool = pool_of(recipe)
         runner = _Runner(recipe, pool, plan(recipe, pool), workers, watch)
         ingest = runner.ingest()
-        steps = assign_fingerprints(resolved, *start_of(recipe, pool))
+        steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
         key, funnel, samples = runner.decide(steps, cuts)
         _cross_check([ingest, *counts], funnel)
-        info, published_now = runner.publish(key)
+        info, published_now = runner.publish(key, named)
         if info.samples != samples:
             raise RunError(f"{out}: {samples} samples to publish, {info.samples} published; delete {out}/dataset")
         values = {name: cut.value for (_, name), cut in cuts.items()}
@@ -224,21 +223,19 @@ class _Runner:
         if grouped:
             counts[0].computed, counts[0].reused = counts[0].rows_in, 0
         condition = next((c for c in steps[last].conditions if c.is_global), None)
-        cut = self._cut(folder, condition, steps[: last + 1], counts[-1]) if condition else None
+        cut = self._cut(folder, condition, counts[-1]) if condition else None
         data = {"words": cut.words, "value": cut.value} if cut else None
         check_funnel(counts)
         commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cut": data}))
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _cut(self, folder: Path, condition: Condition, steps: Sequence[Resolved], count: StepCount) -> Cut:
+    def _cut(self, folder: Path, condition: Condition, count: StepCount) -> Cut:
         def chunks() -> Iterator[Words]:
             for shard in self.shards:
                 table = read_table(folder / f"{shard_name(shard)}.parquet")
                 yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
 
-        types = {shown: s.spec.writes[name] for s in steps for name, shown in s.columns.items()}
-        column = types[condition.column]
-        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, column))
+        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, condition.type))
         kept = sum(int(cut.keeps(words).sum()) for words in chunks())
         if count.kept > kept:
             count.dropped[condition.name] = count.kept - kept
@@ -285,8 +282,11 @@ class _Runner:
         found = json.loads(done.read_text())
         return key, [StepCount.from_json(c) for c in found["counts"]], found["samples"]
 
-    def publish(self, key: str) -> tuple[DatasetInfo, bool]:
-        """Write the dataset unless it is there; returns what it is, and whether it was written now."""
+    def publish(self, key: str, named: str) -> tuple[DatasetInfo, bool]:
+        """Write the dataset unless it is there; returns what it is, and whether it was written now.
+
+        `named`: the fingerprint of the recipe's choices, for dataset.json.
+        """
         recipe, out = self.recipe, Path(self.recipe.out)
         target, done = out / "dataset", out / "published.json"
         said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
@@ -294,13 +294,13 @@ class _Runner:
         there = any((folder / "dataset.json").exists() for folder in (target, building))
         published_now = not (there and done.exists() and json.loads(done.read_text())["key"] == said)
         if published_now:
-            self._build(key, building)
+            self._build(key, named, building)
             commit_text(done, dump_json({"key": said}))
         publish.swap(building, target)
         shutil.rmtree(out / "scratch", ignore_errors=True)
         return load_dataset(target), published_now
 
-    def _build(self, key: str, building: Path) -> None:
+    def _build(self, key: str, named: str, building: Path) -> None:
         recipe, out = self.recipe, Path(self.recipe.out)
         for stale in out.glob("publish-*"):
             if stale != building:
@@ -312,7 +312,7 @@ class _Runner:
         for number, info in enumerate(run_tasks(task, range(shards), self.workers), 1):
             infos.append(info)
             self.watch(RunProgress("publish", number, shards))
-        publish.seal(building, recipe, choices(recipe), infos)
+        publish.seal(building, recipe, named, infos)
 
 
 def _forget_decisions(out: Path, key: str) -> None:
@@ -322,10 +322,17 @@ def _forget_decisions(out: Path, key: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def choices(recipe: Recipe) -> str:
+def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
-    return fingerprint([said, [s.key for s in assign_fingerprints(resolve(recipe), "")]])
+    said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
+    # A recipe that says nothing of parts is named as it was before there were rules on them.
+    for step in said["steps"]:
+        for field_name in [name for name in PART_CHOICES if not step[name]]:
+            del step[field_name]
+        for rule in (rule for name in RULES if name in step for rule in step[name].values()):
+            if not rule["or_null"]:
+                del rule["or_null"]
+    return fingerprint([said, [s.key for s in assign_fingerprints(resolved.steps, "")]])
 
 
 def decisions_folder(recipe: Recipe, key: str) -> Path:

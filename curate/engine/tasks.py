@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import pyarrow.compute as pc
 
 from curate.download import Downloader
 from curate.engine import formats, publish
-from curate.engine.rules import Cut, has_value, rank_words
-from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, RowEnd, ShardState, StepError, open_shard, settle
+from curate.engine.answers import StepError
+from curate.engine.apply_rules import PART_ENDS, PartEnds
+from curate.engine.rules import has_value, rank_words
+from curate.engine.state import RowEnd, ShardState, open_shard
+from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, decide_shard
 from curate.engine.workers import Task
-from curate.pool.columns import ColumnsFile, ColumnValues, write_columns
+from curate.pool.columns import ColumnsFile, ColumnsWriter, ColumnValues, write_columns
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
@@ -81,9 +85,10 @@ def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cut
     share = next((c for c in steps[last].conditions if c.is_global), None)
 
     def task(shard: int) -> list[dict[str, Any]]:
-        state = _settled(pool, shard, steps[:first], cuts)
+        state, _ = decide_shard(pool, shard, steps[:first], cuts)
         counts = annotator.run(shard, state)
         if share is not None:
+            state, _ = decide_shard(pool, shard, steps[: last + 1], cuts)
             write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
         return [c.to_json() for c in counts]
 
@@ -96,7 +101,7 @@ def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, 
     before = next(s for s in reversed(steps[:number]) if s.function is after)
 
     def task(shard: int) -> int:
-        state = _settled(pool, shard, steps[:number], cuts)
+        state, _ = decide_shard(pool, shard, steps[:number], cuts)
         # From its own file: a step between may have written content of the same name.
         made = ColumnsFile(pool.columns(before.key, shard))
         shown = {own: before.spec.writes[own] for own in before.columns}
@@ -119,10 +124,10 @@ def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cut
     """The task that writes a shard's decisions and kept rows."""
 
     def task(shard: int) -> dict[str, Any]:
-        state = open_shard(pool, shard)
-        counts = [_ingest_count(state)]
-        for number, step in enumerate(steps):
-            counts.append(settle(state, pool, shard, step, _mine(cuts, number)))
+        ingest = _ingest_count(open_shard(pool, shard))
+        with _part_ends(folder, shard, steps) as keep:
+            state, counts = decide_shard(pool, shard, steps, cuts, keep)
+        counts = [ingest, *counts]
         write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
         kept = _kept(recipe, state, shard, folder / f"content-{shard_name(shard)}.zst")
         write_table(kept, folder / f"kept-{shard_name(shard)}.parquet")
@@ -136,16 +141,14 @@ def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> Task:
     return lambda number: publish.write_shard(pool, folder, number, recipe.kind, recipe.publish.columns)
 
 
-def _settled(pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts) -> ShardState:
-    """The shard after these steps."""
-    state = open_shard(pool, shard)
-    for number, step in enumerate(steps):
-        settle(state, pool, shard, step, _mine(cuts, number))
-    return state
-
-
-def _mine(cuts: Cuts, number: int) -> dict[str, Cut]:
-    return {name: cut for (step, name), cut in cuts.items() if step == number}
+@contextmanager
+def _part_ends(folder: Path, shard: int, steps: Sequence[Resolved]) -> Iterator[PartEnds]:
+    """Where the parts that leave their documents are told; a recipe that decides on none has no such file."""
+    if not any(step.decides_parts for step in steps):
+        yield lambda table: None
+        return
+    with ColumnsWriter(folder / f"parts-{shard_name(shard)}.parquet", PART_ENDS) as parts:
+        yield parts.add
 
 
 def _candidates(state: ShardState, share: Condition) -> pa.Table:

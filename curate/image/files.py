@@ -1,13 +1,14 @@
 """Image files from strangers: what they are, how large they are, and their pixels as RGB.
 
 Nothing here believes a name or a Content-Type: the first bytes decide, only the formats on the list are ever handed
-to a decoder, and the limits on side and pixels are applied to the header, before a pixel is allocated.
+to a decoder, and the limits on side and pixels are applied to the header, before a pixel is allocated. All who open
+strangers' images do it by `open_stored`: ops, stream and reports refuse the same files by the same names.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from PIL import (
 
 from curate.image.structure import gif_frames, is_cut_short, tiff_pages, webp_size
 
-PLUGINS: Mapping[str, type[ImageFile.ImageFile]] = MappingProxyType(
+_PLUGINS: Mapping[str, type[ImageFile.ImageFile]] = MappingProxyType(
     {
         "JPEG": JpegImagePlugin.JpegImageFile,
         "PNG": PngImagePlugin.PngImageFile,
@@ -116,42 +117,92 @@ class Decoded:
     orientation: int = 1
 
 
-class _RefusedError(Exception):
-    """Internal: a named error on its way to `Decoded.error`."""
+class ImageError(ValueError):
+    """An image that is refused: `error` is a name that `decode` lists, `detail` says more."""
 
     def __init__(self, error: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(error, detail)
         self.error = error
         self.detail = detail
 
+    def __str__(self) -> str:
+        return f"{self.error}: {self.detail}"
 
-_DEFAULT_LIMITS = ImageLimits()
+
+RGB = tuple[int, int, int]
+
+DEFAULT_LIMITS = ImageLimits()
+WHITE: RGB = (255, 255, 255)
 
 
-def header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
+def header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Decoded:
     """What the header says, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
-    _silence_pillow()
     try:
-        found, _ = _open(data, limits)
-    except _RefusedError as refused:
+        found, _ = open_stored(data, limits)
+    except ImageError as refused:
         return Decoded(error=refused.error, detail=refused.detail)
     return found
 
 
-def decode(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS, frame: int = 0) -> Decoded:
+def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, frame: int = 0) -> Decoded:
     """Decode one frame (or page of a TIFF) whole to 8-bit RGB, upright, on white where it is transparent.
 
     Never raises for what is in `data`. Errors: empty_file, not_an_image, html_instead_of_image, unsupported_format,
     image_too_large, truncated_image, missing_frame, decode_error. Colour profiles are left alone: values are as stored.
     """
     found = Decoded()
-    _silence_pillow()
     try:
-        found, stored = _open(data, limits, frame)
-        image = _load(stored, data, found)
-    except _RefusedError as refused:
+        found, stored = open_stored(data, limits, frame)
+        image = load_rgb(stored, data, found)
+    except ImageError as refused:
         return replace(found, error=refused.error, detail=refused.detail)
     return replace(found, image=image)
+
+
+def open_stored(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, frame: int = 0
+) -> tuple[Decoded, ImageFile.ImageFile]:
+    """Read the header and hold it against the limits; the picture comes back unread. Raises ImageError."""
+    _silence_pillow()
+    name = _sniff(data)
+    if name == "WEBP":
+        check_limits(webp_size(data) or (1, 1), limits)  # the plugin allocates the canvas when it opens the file
+    try:
+        stored = _PLUGINS[name](io.BytesIO(data))
+        frames = _count_frames(stored, data, limits.max_frames)
+        if frame:
+            _turn_to(stored, frame, frames)
+        mode = stored.mode
+        orientation = _orientation(stored)
+        width, height = stored.size
+    except ImageError:
+        raise
+    except Exception as error:  # hostile bytes make decoders raise nearly anything
+        raise _explained(error, data, name) from error
+    check_limits((width, height), limits)
+    if orientation >= 5 and name != "TIFF":  # the TIFF plugin swaps by itself
+        width, height = height, width
+    return Decoded(None, None, "", name, mode, frames, width, height, orientation), stored
+
+
+def load_rgb(stored: ImageFile.ImageFile, data: bytes, found: Decoded, background: RGB = WHITE) -> Image.Image:
+    """Decode what `open_stored` opened to 8-bit RGB, upright, on `background`. Raises ImageError."""
+    return _loaded(stored, data, found, lambda image: upright(_to_rgb(image, background), found))
+
+
+def load_stored(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode the first frame, its mode and turn left as stored. Raises ImageError for what `decode` refuses.
+
+    For those who must show a model what another project's transform shows it; ops and training take RGB.
+    """
+    found, stored = open_stored(data, limits)
+    return _loaded(stored, data, found, lambda image: image)
+
+
+def upright(image: Image.Image, found: Decoded) -> Image.Image:
+    """The pixels of a file, turned as its EXIF orientation says."""
+    turn = _TURNS.get(found.orientation)
+    return image if turn is None or found.format == "TIFF" else image.transpose(turn)  # the TIFF plugin turns by itself
 
 
 def encoded(image: Image.Image, format: Format, quality: int) -> bytes:
@@ -165,9 +216,9 @@ def encoded(image: Image.Image, format: Format, quality: int) -> bytes:
 
 
 def _sniff(data: bytes) -> str:
-    """The name of the format (a key of PLUGINS) that the first bytes show; raises the named error for anything else."""
+    """The name of the format (a key of _PLUGINS) that the first bytes show; raises ImageError for anything else."""
     if not data:
-        raise _RefusedError("empty_file", "zero bytes")
+        raise ImageError("empty_file", "zero bytes")
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
@@ -178,78 +229,56 @@ def _sniff(data: bytes) -> str:
         if brands & set(_AVIF_BRANDS):
             return "AVIF"
         if brands & set(_HEIF_BRANDS):
-            raise _RefusedError("unsupported_format", "HEIF")
+            raise ImageError("unsupported_format", "HEIF")
     for magic, name in _UNSUPPORTED:
         if data.startswith(magic):
-            raise _RefusedError("unsupported_format", name)
+            raise ImageError("unsupported_format", name)
     raise _named_text(data)
 
 
-def _named_text(data: bytes) -> _RefusedError:
+def _named_text(data: bytes) -> ImageError:
     """Tell a web page and an SVG from other things that are no picture."""
     head = data[:4096]
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         head = head.decode("utf-16", "ignore").encode()
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"<") and re.search(rb"<([a-z]+:)?svg[\s>]", head, re.IGNORECASE) and not _HTML.match(head):
-        return _RefusedError("unsupported_format", "SVG")
+        return ImageError("unsupported_format", "SVG")
     if head.startswith(b"<") and _HTML.search(head):
-        return _RefusedError("html_instead_of_image", "the file is a web page")
-    return _RefusedError("not_an_image", f"starts with {data[:16]!r}")
-
-
-def _open(data: bytes, limits: ImageLimits, frame: int = 0) -> tuple[Decoded, ImageFile.ImageFile]:
-    """Read the header and hold it against the limits; the picture comes back unread."""
-    name = _sniff(data)
-    if name == "WEBP":
-        _check_limits(webp_size(data) or (1, 1), limits)  # the plugin allocates the canvas when it opens the file
-    try:
-        stored = PLUGINS[name](io.BytesIO(data))
-        frames = _count_frames(stored, data, limits.max_frames)
-        if frame:
-            _turn_to(stored, frame, frames)
-        mode = stored.mode
-        orientation = _orientation(stored)
-        width, height = stored.size
-    except _RefusedError:
-        raise
-    except Exception as error:  # hostile bytes make decoders raise nearly anything
-        raise _explained(error, data, name) from error
-    _check_limits((width, height), limits)
-    if orientation >= 5 and name != "TIFF":  # the TIFF plugin swaps by itself
-        width, height = height, width
-    return Decoded(None, None, "", name, mode, frames, width, height, orientation), stored
+        return ImageError("html_instead_of_image", "the file is a web page")
+    return ImageError("not_an_image", f"starts with {data[:16]!r}")
 
 
 def _turn_to(stored: ImageFile.ImageFile, frame: int, frames: int) -> None:
     if not 0 <= frame < frames:
-        raise _RefusedError("missing_frame", f"frame {frame} of {frames}, counted from 0")
+        raise ImageError("missing_frame", f"frame {frame} of {frames}, counted from 0")
     stored.seek(frame)
 
 
-def _load(stored: ImageFile.ImageFile, data: bytes, found: Decoded) -> Image.Image:
+def _loaded(
+    stored: ImageFile.ImageFile, data: bytes, found: Decoded, finish: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    size = stored.size
     try:
         stored.load()
-        image = _to_rgb(stored)
-        turn = _TURNS.get(found.orientation)
-        if turn is not None and found.format != "TIFF":  # the TIFF plugin turns by itself
-            image = image.transpose(turn)
-    except _RefusedError:
+        if stored.im.size != size:
+            raise ImageError("decode_error", f"the header and the pixels disagree on the size: {stored.im.size}")
+        _check_samples(stored)
+        return finish(stored)
+    except ImageError:
         raise
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise _explained(error, data, found.format) from error
-    if image.size != (found.width, found.height):
-        raise _RefusedError("decode_error", f"the header and the pixels disagree on the size: {image.size}")
-    return image
 
 
-def _check_limits(size: tuple[int, int], limits: ImageLimits) -> None:
+def check_limits(size: tuple[int, int], limits: ImageLimits) -> None:
+    """Raise ImageError for a (width, height) above the limits, or of no pixels."""
     width, height = size
     if width < 1 or height < 1:
-        raise _RefusedError("decode_error", f"the header says {width} x {height} pixels")
+        raise ImageError("decode_error", f"the header says {width} x {height} pixels")
     if max(size) > limits.max_side_px or width * height > limits.max_pixels:
         allowed = f"{limits.max_side_px} a side and {limits.max_pixels} in all are allowed"
-        raise _RefusedError("image_too_large", f"{width} x {height} pixels; {allowed}")
+        raise ImageError("image_too_large", f"{width} x {height} pixels; {allowed}")
 
 
 def _orientation(stored: ImageFile.ImageFile) -> int:
@@ -272,41 +301,48 @@ def _count_frames(stored: ImageFile.ImageFile, data: bytes, bound: int) -> int:
     return max(1, min(int(getattr(stored, "n_frames", 1)), bound))
 
 
-def _to_rgb(stored: Image.Image) -> Image.Image:
-    """8-bit RGB without alpha: transparent parts over white, 16 bits scaled to 8 (Pillow alone would clip them)."""
-    if stored.mode.startswith("I;16") or stored.mode == "I":
-        return _from_16_bits(stored)
+def _check_samples(stored: Image.Image) -> None:
+    """Refuse samples of which nobody knows what is white. Raises ImageError."""
     if stored.mode == "F":
-        raise _RefusedError("unsupported_format", "floating point samples have no agreed white")
+        raise ImageError("unsupported_format", "floating point samples have no agreed white")
+    if stored.mode == "I":
+        grey_HW = np.asarray(stored)
+        if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
+            raise ImageError("unsupported_format", "32-bit samples have no agreed white")
+
+
+def _to_rgb(stored: Image.Image, background: RGB) -> Image.Image:
+    """8-bit RGB without alpha: what is transparent on `background`, 16 bits scaled to 8 (Pillow alone would clip)."""
+    if stored.mode.startswith("I"):
+        return _from_16_bits(stored, background)
     if "transparency" in stored.info or stored.mode in ("LA", "PA", "RGBA", "RGBa"):
         rgba = stored.convert("RGBA")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
+        below = Image.new("RGB", rgba.size, background)
+        below.paste(rgba, mask=rgba.getchannel("A"))
+        return below
     rgb = stored.convert("RGB")
     rgb.info = {}
     return rgb
 
 
-def _from_16_bits(stored: Image.Image) -> Image.Image:
+def _from_16_bits(stored: Image.Image, background: RGB) -> Image.Image:
     grey_HW = np.asarray(stored)
-    if stored.mode == "I" and (grey_HW.min() < 0 or grey_HW.max() > 0xFFFF):
-        raise _RefusedError("unsupported_format", "32-bit samples have no agreed white")
     scaled_HW = ((grey_HW.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)
+    rgb = Image.fromarray(scaled_HW).convert("RGB")
     transparent = stored.info.get("transparency")
     if isinstance(transparent, int):
-        scaled_HW[grey_HW == transparent] = 255
-    return Image.fromarray(scaled_HW).convert("RGB")
+        rgb.paste(background, mask=Image.fromarray(grey_HW == transparent))
+    return rgb
 
 
-def _explained(error: Exception, data: bytes, name: str) -> _RefusedError:
+def _explained(error: Exception, data: bytes, name: str) -> ImageError:
     """Name what a decoder raised: cut short, a bomb, or broken in another way."""
     detail = re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")[:200]  # no addresses: same every run
     if isinstance(error, Image.DecompressionBombError):
-        return _RefusedError("image_too_large", detail)
+        return ImageError("image_too_large", detail)
     if "truncated" in detail.lower() or isinstance(error, EOFError) or is_cut_short(data, name):
-        return _RefusedError("truncated_image", detail)
-    return _RefusedError("decode_error", detail)
+        return ImageError("truncated_image", detail)
+    return ImageError("decode_error", detail)
 
 
 def _silence_pillow() -> None:

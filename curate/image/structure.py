@@ -1,12 +1,60 @@
-"""The structure of image files, read by hopping from block to block: frames, canvas, and whether the end is there.
+"""The structure of image files, read by hopping from block to block: sizes, frames, and whether the end is there.
 
 No pixel is decoded here and every walk ends in time that is linear in the file, whatever the file claims.
 """
 
 import io
 import struct
+from dataclasses import dataclass
 
 from PIL import TiffImagePlugin
+
+_FRAMES = (0xC0, 0xC1, 0xC2)
+_SCAN = 0xDA
+_NEEDED = (0xC4, 0xDB, 0xDD, 0xFE)
+"""Huffman and quantisation tables, the restart interval, and comments."""
+
+
+@dataclass(frozen=True)
+class JpegFrame:
+    """An ordinary JPEG's size as stored, in pixels; `bare` means that its header holds nothing else that may matter."""
+
+    width: int
+    height: int
+    bare: bool
+
+
+def jpeg_frame(data: bytes) -> JpegFrame | None:
+    """What the header of an ordinary JPEG says: 8 bits, grey or three colours, Huffman codes (T.81, annex B).
+
+    None for others, and for odd structure. It is `bare` without APPn segments other than JFIF's, which may hold an
+    orientation, a second picture, or damage for which Pillow refuses the file.
+    """
+    at, bare, frame = 2, True, None
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _SCAN:
+            return JpegFrame(*frame, bare) if frame else None
+        if length < 2 or (marker in _FRAMES and frame):
+            return None
+        if marker in _FRAMES:
+            frame = _ordinary(data[at + 4 : at + 2 + length])
+            if frame is None:
+                return None
+        elif 0xE0 <= marker <= 0xEF:
+            bare &= marker == 0xE0 and length >= 16 and data.startswith(b"JFIF\0", at + 4)
+        elif marker not in _NEEDED:
+            return None
+        at += 2 + length
+    return None
+
+
+def _ordinary(segment: bytes) -> tuple[int, int] | None:
+    """(width, height) of a frame's header of 8 bits and one or three components, each in place."""
+    if len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3) or len(segment) != 6 + 3 * segment[5]:
+        return None
+    height, width = struct.unpack_from(">HH", segment, 1)
+    return width, height
 
 
 def gif_frames(data: bytes, bound: int) -> int:

@@ -1,16 +1,18 @@
-"""Mixtures: a manifest of weighted datasets, and the pure functions from a position to the sample that stands there."""
+"""Mixtures: a manifest of weighted datasets, and the arithmetic from a position to the sample that stands there."""
 
 from curate.mix.build import Built, Onto, build, compose, short, skip
-from curate.mix.manifest import Manifest, Segment, Source, Stage, folder_of, json_schema, knows, load, read, save
+from curate.mix.manifest import Manifest, Segment, Source, Stage, json_schema, save
+from curate.mix.mixture import Mixture, load, read
 from curate.mix.order import order
 from curate.mix.places import SampleAt, uids_at
-from curate.mix.plan import StageAt, choose, locate, mixture_position, positions_of, stage_at, stage_of, step_size
 from curate.mix.schedule import MixtureError, quantisation_error, shares
 from curate.mix.spec import MixtureSpec
+from curate.mix.stages import StageAt
 
 __all__ = [
     "Built",
     "Manifest",
+    "Mixture",
     "MixtureError",
     "MixtureSpec",
     "Onto",
@@ -20,24 +22,15 @@ __all__ = [
     "Stage",
     "StageAt",
     "build",
-    "choose",
     "compose",
-    "folder_of",
     "json_schema",
-    "knows",
     "load",
-    "locate",
-    "mixture_position",
     "order",
-    "positions_of",
     "quantisation_error",
     "read",
     "save",
     "shares",
     "short",
     "skip",
-    "stage_at",
-    "stage_of",
-    "step_size",
     "uids_at",
 ]

@@ -12,8 +12,9 @@ from typing import TypeVar
 from curate.commit import file_sha256
 from curate.mix.leaves import leaves_of, unused
 from curate.mix.manifest import Continued, Lengths, Manifest, Mode, Segment, Source, Spread, Stage, save
+from curate.mix.mixture import Mixture
 from curate.mix.order import runs
-from curate.mix.plan import mixture_position, skipped, stream_position
+from curate.mix.plan import skipped, stream_position
 from curate.mix.schedule import MixtureError, exactly
 from curate.mix.segments import EpochLimits, Laid, lay_out
 from curate.mix.spec import Entry, MixtureSpec, StageSpec
@@ -28,26 +29,29 @@ WHOLE = StageSpec(name="whole")
 
 @dataclass(frozen=True)
 class Onto:
-    """A manifest to go on from (as read from `path`), at a position of its stream."""
+    """A mixture to go on from, at a position of its stream."""
 
-    manifest: Manifest
-    path: Path
+    mixture: Mixture
     position: int
+
+    def taken_over(self) -> Continued:
+        """What a manifest says of the one that it goes on from."""
+        return Continued(digest=file_sha256(self.mixture.path), position=self.position)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A manifest, the leaves and the shares of its own stages, and what deserves a warning."""
+    """A mixture, the leaves and the shares of its own stages, and what deserves a warning."""
 
-    manifest: Manifest
+    mixture: Mixture
     leaves: tuple[Leaf, ...]
     shares: tuple[Shares, ...]
     notes: tuple[str, ...]
 
 
-def build(datasets: Sequence[tuple[Path | str, float]], seed: int, out: Path) -> Manifest:
+def build(datasets: Sequence[tuple[Path | str, float]], seed: int, out: Path) -> Mixture:
     """Check the datasets (folders, URLs) and weights, and write the manifest `out`. Raises MixtureError, ShardError."""
-    return compose(short(datasets, seed), Path(), out).manifest
+    return compose(short(datasets, seed), Path(), out).mixture
 
 
 def short(
@@ -74,31 +78,31 @@ def compose(
     stages = spec.stages or (WHOLE,)
     shares = tuple(resolve(spec, leaves, stage.weights) for stage in stages)
     draft = _Draft(spec, out, leaves, stages, shares, onto)
-    skips, position = (onto.manifest.skips, onto.position) if onto else ((), 0)
+    skips, position = (onto.mixture.manifest.skips, onto.position) if onto else ((), 0)
     data = draft.data(skipped(skips, draft.batch, position, skip_steps))
-    manifest = validate(data, Manifest, str(out)).sealed().at(out)
-    notes = tuple(_notes(leaves, shares, manifest))
-    save(manifest, out)
-    return Built(manifest, leaves, shares, notes)
+    mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
+    notes = tuple(_notes(leaves, shares, mixture))
+    save(mixture.manifest, out)
+    return Built(mixture, leaves, shares, notes)
 
 
 def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
     """The same mixture without some (first, last) steps that are still to come; everything after them is as it was."""
-    old = onto.manifest
-    folders = [_moved(source.path, onto.path.parent, out.parent) for source in old.datasets]
+    old, path = onto.mixture.manifest, onto.mixture.path
+    folders = [_moved(source.path, path.parent, out.parent) for source in old.datasets]
     sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
     skips = skipped(old.skips, old.batch, onto.position, steps)
-    end = None if old.end is None else stream_position(mixture_position(old, old.end - 1) + 1, skips)
+    end = None if old.end is None else stream_position(onto.mixture.mixture_position(old.end - 1) + 1, skips)
     data = old.model_dump(exclude={"seal"}) | {
         "datasets": [source.model_dump() for source in sources],
         "skips": skips,
         "end": end,
-        "lengths": _beside(out, list(tables(old, onto.path))),
-        "continued": Continued(digest=file_sha256(onto.path), position=onto.position),
+        "lengths": _beside(out, list(tables(old, path))),
+        "continued": onto.taken_over(),
     }
-    manifest = validate(data, Manifest, str(out)).sealed().at(out)
-    save(manifest, out)
-    return Built(manifest, (), (), ())
+    mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
+    save(mixture.manifest, out)
+    return Built(mixture, (), (), ())
 
 
 @dataclass(frozen=True)
@@ -113,15 +117,20 @@ class _Draft:
     onto: Onto | None
 
     @property
+    def old(self) -> Manifest | None:
+        """The manifest to go on from, where there is one."""
+        return self.onto.mixture.manifest if self.onto else None
+
+    @property
     def batch(self) -> int | None:
         if self.spec.mode == "accumulate":
             return sum(self.per_step())
-        return self.spec.batch or (self.onto.manifest.batch if self.onto else None)
+        return self.spec.batch or (self.old.batch if self.old else None)
 
     @property
     def start(self) -> int:
         """The position (of the mixture) from which this specification holds."""
-        return mixture_position(self.onto.manifest, self.onto.position) if self.onto else 0
+        return self.onto.mixture.mixture_position(self.onto.position) if self.onto else 0
 
     def per_step(self) -> list[int]:
         """Samples of each source in a step of mode accumulate."""
@@ -136,7 +145,7 @@ class _Draft:
 
     def data(self, skips: Sequence[tuple[int, int]]) -> dict[str, object]:
         """The manifest as plain data, with ranges of positions left out."""
-        spec, old = self.spec, self.onto.manifest if self.onto else None
+        spec, old = self.spec, self.old
         places = _places(self.leaves, old)
         width = max([*places, *(range(len(old.datasets)) if old else ())]) + 1
         self._check_onto()
@@ -160,17 +169,15 @@ class _Draft:
                 *(Segment(start=s.start, slots=_wide(s.slots, range(len(s.slots)), width, 0)) for s in before),
                 *(Segment(start=start, slots=slots) for start, slots in segments),
             ],
-            "continued": Continued(digest=file_sha256(self.onto.path), position=self.onto.position)
-            if self.onto
-            else None,
+            "continued": self.onto.taken_over() if self.onto else None,
         }
 
     def _sources(self, places: Sequence[int], width: int) -> list[Source]:
         out: list[Source | None] = [None] * width
         folder = self.out.parent
         if self.onto:
-            for at, source in enumerate(self.onto.manifest.datasets):
-                there = _moved(source.path, self.onto.path.parent, folder)
+            for at, source in enumerate(self.onto.mixture.manifest.datasets):
+                there = _moved(source.path, self.onto.mixture.path.parent, folder)
                 out[at] = source.model_copy(update={"path": there, "share": 0.0, "weight": 0.0})
         for at, leaf, share in zip(places, self.leaves, self.shares[0].of_whole, strict=True):
             old = out[at]
@@ -190,13 +197,13 @@ class _Draft:
         """The lines of each source that is spread: as they were, or as they were surveyed."""
         found = {at: leaf.held.lines for at, leaf in zip(places, self.leaves, strict=True)}
         if self.onto:
-            found |= dict(enumerate(tables(self.onto.manifest, self.onto.path)))
+            found |= dict(enumerate(tables(self.onto.mixture.manifest, self.onto.mixture.path)))
         return [found[at] for at, source in enumerate(sources) if source.spread]
 
     def _stages(self, places: Sequence[int], width: int) -> list[Stage]:
         out: list[Stage] = []
-        if self.onto:
-            for stage in self.onto.manifest.stages:
+        if self.old:
+            for stage in self.old.stages:
                 if stage.start < self.start:
                     wide = _wide(stage.weights, range(len(stage.weights)), width, 0.0)
                     out.append(stage.model_copy(update={"weights": wide}))
@@ -220,7 +227,8 @@ class _Draft:
     def _segments(self, stages: list[Stage], places: Sequence[int], width: int) -> tuple[list[Laid], int | None]:
         had = [0] * width
         if self.onto:
-            had[: len(self.onto.manifest.datasets)] = self.onto.manifest.plan.counts(self.start).tolist()
+            before = self.onto.mixture.counts(self.start).tolist()
+            had[: len(before)] = before
         draws: list[int | None] = [None] * width
         for at, leaf in zip(places, self.leaves, strict=True):
             if leaf.max_epochs is not None:
@@ -262,15 +270,13 @@ class _Draft:
     def _check_onto(self) -> None:
         if self.onto is None:
             return
-        old, size = self.onto.manifest, self.batch or 1
+        old, path, size = self.onto.mixture.manifest, self.onto.mixture.path, self.batch or 1
         if old.mode != self.spec.mode or (old.batch is not None and old.batch != self.batch):
-            raise MixtureError(
-                f"{self.onto.path}: a mixture goes on in its own mode and batch, {old.mode}, {old.batch}"
-            )
+            raise MixtureError(f"{path}: a mixture goes on in its own mode and batch, {old.mode}, {old.batch}")
         if self.spec.mode in ("homogeneous", "accumulate") and self.start % size:
             raise MixtureError(f"position {self.onto.position} is within a step of {size}; go on from a step's start")
         if old.end is not None and self.onto.position > old.end:
-            raise MixtureError(f"{self.onto.path}: ends at position {old.end}, before {self.onto.position}")
+            raise MixtureError(f"{path}: ends at position {old.end}, before {self.onto.position}")
 
 
 def _beside(out: Path, lines: Sequence[Table]) -> Lengths | None:
@@ -322,7 +328,7 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
     )
 
 
-def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares], manifest: Manifest) -> Iterator[str]:
+def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares], mixture: Mixture) -> Iterator[str]:
     """What deserves a warning: content in two sources, sources that no stage draws, shares that must stray."""
     owner: dict[str, str] = {}
     for at, leaf in enumerate(leaves):
@@ -334,20 +340,22 @@ def _notes(leaves: Sequence[Leaf], shares: Sequence[Shares], manifest: Manifest)
             yield f"{leaf.name} gives more than its {leaf.taken:,} samples to a pass, so that some come twice in it"
         if not any(stage.samples[at] for stage in shares):
             yield f"{leaf.name} is never drawn: its weight is 0, or its part of a pass is less than a sample"
-    if manifest.mode != "accumulate":
-        yield from _strays(leaves, manifest)
+    if mixture.manifest.mode != "accumulate":
+        yield from _strays(leaves, mixture)
 
 
-def _strays(leaves: Sequence[Leaf], manifest: Manifest) -> Iterator[str]:
+def _strays(leaves: Sequence[Leaf], mixture: Mixture) -> Iterator[str]:
     """Sources whose share of the unit is not kept to about the longest sample within an epoch."""
-    unit, held = manifest.unit.replace("_", " "), {leaf.digest: leaf for leaf in leaves if leaf.held.uneven}
-    for source, order in zip(manifest.datasets, manifest.plan.orders.each, strict=True):
+    manifest, held = mixture.manifest, {leaf.digest: leaf for leaf in leaves if leaf.held.uneven}
+    unit = manifest.unit.replace("_", " ")
+    for number, source in enumerate(manifest.datasets):
         leaf = held.get(source.digest)
         if leaf is None:
             continue
-        if order.strata is None or source.spread is None or source.spread.unit != manifest.unit:
+        off = mixture.strays(number)
+        if off is None or source.spread is None or source.spread.unit != manifest.unit:
             yield f"{leaf.name} keeps an order that does not spread its {unit}: their share strays within an epoch"
-        elif (off := order.strata.off()) > 2 * leaf.held.longest:
+        elif off > 2 * leaf.held.longest:
             yield (
                 f"{leaf.name} has shards of unlike lengths, {manifest.open_shards} of them are read together, and"
                 f" between such it is off by up to {off:,} {unit}; raise `open_shards`, or shuffle what is published"

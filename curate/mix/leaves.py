@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curate.commit import file_sha256
-from curate.mix.manifest import changed_shard, same_content
+from curate.mix.datasets import changed_shard
+from curate.mix.manifest import same_content
 from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey

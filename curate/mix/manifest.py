@@ -1,34 +1,25 @@
 """The mixture manifest, `mixture.json`: which sources, in what shares, when, and by which seed; checked when read.
 
 Everything in it is resolved: nested groups, units, sizes, caps and limits have become the weights of stages and the
-slots of segments. A file like this is written by `curate mix`; people write specifications (`curate.mix.spec`).
+slots of segments. A file like this is written by `curate mix`; people write specifications (`curate.mix.spec`). It is
+plain data: what follows from it is worked out by a `Mixture` (`curate.mix.mixture`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
-from curate.commit import commit_text, dump_json, file_sha256
+from curate.commit import commit_text, dump_json
 from curate.mix.order import MAX_ROWS, OPEN_SHARDS, Runs
-from curate.mix.plan import Plan
 from curate.mix.schedule import AGAIN, MAX_SLOTS, MixtureError
-from curate.mix.spread import strata
 from curate.sample import fingerprint
 from curate.settings import Settings, validate
-from curate.shards import DatasetInfo, UnreachableError, attach_cached, fetch_dataset_json, is_url, load_dataset
-from curate.shards.info import DATASET_FILE, check_version, read_json
+from curate.shards.info import check_version, read_json
 
 MANIFEST_VERSION = 3
-ASKED_AT_ONCE = 8
-"""Datasets that lie elsewhere, of which dataset.json is compared at a time."""
 SINCE_3: Any = {
     "lengths": True,
     "datasets": {"__all__": {"spread"}},
@@ -113,13 +104,6 @@ class Continued(Settings):
     position: int = Field(ge=0)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The file a manifest was read from or written to; it is no part of what the manifest says."""
-
-    file: Path | None = field(default=None, compare=False)
-
-
 class Manifest(Settings):
     """A mixture: a flat list of sources; stages say what is wanted, segments which slots of a period give it.
 
@@ -144,7 +128,6 @@ class Manifest(Settings):
     lengths: Lengths | None = None
     continued: Continued | None = None
     seal: str = ""
-    _place: _Place = PrivateAttr(default_factory=lambda: _Place())
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -184,21 +167,6 @@ class Manifest(Settings):
         absent = SINCE_3 if self.version == 2 else {}
         return fingerprint(self.model_dump(mode="json", exclude={"seal": True, **absent}))
 
-    @cached_property
-    def plan(self) -> Plan:
-        """The manifest made ready for arithmetic; made when first asked for."""
-        return Plan.of(self, strata(self, self._place.file))
-
-    def at(self, path: Path) -> Manifest:
-        """The manifest as the one in the file `path`, beside which the lengths lie."""
-        self._place = _Place(Path(path))
-        return self
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """What another process is given: it makes its own plan."""
-        state = super().__getstate__()
-        return state | {"__dict__": {k: v for k, v in state["__dict__"].items() if k != "plan"}}
-
     def sealed(self) -> Manifest:
         """The manifest with the seal of its content."""
         return self.model_copy(update={"seal": self.content})
@@ -209,92 +177,13 @@ def save(manifest: Manifest, path: Path) -> None:
     commit_text(Path(path), dump_json(manifest.sealed().model_dump(mode="json")))
 
 
-def load(path: Path) -> Manifest:
-    """Read a manifest and check that its datasets are those it was made of.
-
-    Raises MixtureError, ShardError or SettingsError, each a ValueError.
-    """
-    manifest = read(path)
-    _check_lengths(manifest, path)
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        list(pool.map(lambda s: _check_there(s, path), [s for s in manifest.datasets if is_url(s.path)]))
-    for number, source in enumerate(manifest.datasets):
-        if is_url(source.path):
-            continue
-        file = folder_of(manifest, path, number) / DATASET_FILE
-        if not file.is_file():
-            raise MixtureError(f"{path}: dataset {source.name!r} is not at {file}; move it there, or {AGAIN}")
-        if file_sha256(file) != source.digest or (info := load_dataset(file)).samples != source.samples:
-            raise MixtureError(f"{path}: dataset {source.name!r} at {file} has changed since it was mixed; {AGAIN}")
-        if changed := changed_shard(file.parent, info):
-            raise MixtureError(
-                f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
-                f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
-            )
-    return manifest
-
-
-def _check_there(source: Source, path: Path) -> None:
-    """Raise MixtureError if a dataset that lies elsewhere is another now; its tars are looked at when they are read."""
-    try:
-        changed = hashlib.sha256(fetch_dataset_json(source.path)).hexdigest() != source.digest
-    except UnreachableError as err:
-        raise MixtureError(f"{path}: dataset {source.name!r}: {err}") from err
-    if changed:
-        raise MixtureError(f"{path}: dataset {source.name!r} at {source.path} has changed since it was mixed; {AGAIN}")
-
-
-def _check_lengths(manifest: Manifest, path: Path) -> None:
-    if manifest.lengths is None:
-        return
-    file = Path(path).parent / manifest.lengths.file
-    if not file.is_file() or file_sha256(file) != manifest.lengths.sha256:
-        raise MixtureError(f"{file}: is not there, or is not the one that {path} was written with; {AGAIN}")
-
-
-def changed_shard(folder: Path, info: DatasetInfo) -> str | None:
-    """A tar of another size than dataset.json says, one look at the folder for all; tars that lie elsewhere pass."""
-    with os.scandir(folder) as entries:
-        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".tar")}
-    return next((str(folder / s.tar) for s in info.shards if sizes.get(s.tar, s.bytes) != s.bytes), None)
-
-
-def read(path: Path) -> Manifest:
-    """Read a manifest without looking at its datasets. Raises ShardError or SettingsError."""
-    path = Path(path)
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest in a file, and look at nothing else. Raises MixtureError, ShardError or SettingsError."""
     data = read_json(path, "make a mixture with `curate mix`")
     check_version(path, data, MANIFEST_VERSION)
     if data.get("version", 1) == 1:
         raise MixtureError(f"{path}: a manifest of version 1, whose order this curate no longer has; {AGAIN}")
-    manifest = validate(data, Manifest, str(path)).at(path)
-    assert manifest.plan  # made now, so that the first seek need not
-    return manifest
-
-
-def knows(manifest: Manifest, digest: str, position: int) -> bool:
-    """Whether a state of the manifest file with this SHA-256 can go on under `manifest`, which continues that one.
-
-    Up to the position at which it takes over, a manifest gives what the one before gave.
-    """
-    return (
-        manifest.continued is not None
-        and manifest.continued.digest == digest
-        and (position <= manifest.continued.position)
-    )
-
-
-def folder_of(manifest: Manifest, path: Path, source: int) -> Path:
-    """The folder of one dataset of the manifest that was read from the file `path`; in the cache, if it is a URL.
-
-    Raises MixtureError, ShardError for one that lies elsewhere, is not in the cache yet and cannot be had.
-    """
-    found = manifest.datasets[source]
-    if not is_url(found.path):
-        return Path(path).parent / found.path
-    try:
-        return attach_cached(found.path, found.digest)
-    except UnreachableError as err:
-        raise MixtureError(f"{path}: dataset {found.name!r}: {err}") from err
+    return validate(data, Manifest, str(path))
 
 
 def json_schema() -> dict[str, Any]:

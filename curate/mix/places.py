@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from curate.mix.indexes import read_index
-from curate.mix.manifest import Manifest, folder_of
-from curate.mix.plan import locate
+from curate.mix.mixture import Mixture
 from curate.mix.schedule import Ints
 from curate.shards import load_dataset
 
@@ -27,14 +25,14 @@ class SampleAt:
     shard: str
 
 
-def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[SampleAt]:
-    """What stands at positions of the mixture in the file `path`; only indexes are read."""
-    where = locate(manifest, positions)
+def uids_at(mixture: Mixture, positions: Ints) -> list[SampleAt]:
+    """What stands at positions of a mixture; only indexes are read."""
+    where = mixture.locate(positions)
     out: list[SampleAt | None] = [None] * len(positions)
     for number in np.unique(where[0]).tolist():
         mine = np.flatnonzero(where[0] == number)
         epoch, row = where[1][mine], where[2][mine]
-        folder, name = folder_of(manifest, path, number), manifest.datasets[number].name
+        folder, name = mixture.folder(number), mixture.manifest.datasets[number].name
         info = load_dataset(folder)
         ends = np.cumsum([shard.samples for shard in info.shards])
         holder = np.searchsorted(ends, row, side="right")

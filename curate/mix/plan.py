@@ -1,25 +1,21 @@
-"""A manifest made ready for arithmetic: from positions to (source, epoch, row), from steps to stages.
+"""A manifest made ready for arithmetic: from positions to sources and their draws, segment by segment.
 
 Positions are those the stream counts. A skipped range is stepped over: the position after it takes its place.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.order import Orders, SourceOrder, order_key, shuffled
+from curate.mix.manifest import Manifest
+from curate.mix.order import Orders, SourceOrder, order_key
 from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
 from curate.mix.strata import Strata
-
-if TYPE_CHECKING:
-    from curate.mix.manifest import BySource, Manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,119 +122,9 @@ class Plan:
         return counts(slots, length)
 
 
-@dataclass(frozen=True)
-class StageAt:
-    """What holds at a step: the stage's name, whether its weights are still ramping, and how to train.
-
-    `weights`: each source's wanted share of the samples drawn, or in mode accumulate the weight of its loss.
-    """
-
-    name: str
-    ramping: bool
-    weights: tuple[float, ...]
-    resolution: BySource
-    sequence: BySource
-    train: tuple[str, ...] | None
-
-
-def locate(manifest: Manifest, positions: npt.ArrayLike) -> tuple[Sources, Ints, Ints]:
-    """(source, epoch, row) of each position of a mixture, shapes as `positions`."""
-    source, draw = manifest.plan.drawn(positions)
-    return source, *shuffled(draw, source, manifest.plan.orders)
-
-
-def stage_at(manifest: Manifest, step: int) -> StageAt:
-    """What holds at a step of the stream: resolution, sequence length, what is trained, weights."""
-    return stage_of(manifest, step * step_size(manifest) if step else 0)
-
-
-def stage_of(manifest: Manifest, position: int) -> StageAt:
-    """What holds at a position of the stream; within a ramp resolution and sequence are the nearest multiples."""
-    position = mixture_position(manifest, position)
-    number = max(n for n, s in enumerate(manifest.stages) if s.start <= position)
-    stage = manifest.stages[number]
-    weights = _as_used(manifest, stage.weights)
-    if not number or position >= stage.start + stage.ramp:
-        return StageAt(stage.name, False, weights, stage.resolution, stage.sequence, stage.train)
-    before, done = manifest.stages[number - 1], position - stage.start
-    weights = tuple(
-        a + (b - a) * (done / stage.ramp) for a, b in zip(_as_used(manifest, before.weights), weights, strict=True)
-    )
-    at = (done, stage.ramp)
-    resolution = _ramped(before.resolution, stage.resolution, at, stage.resolution_multiple)
-    sequence = _ramped(before.sequence, stage.sequence, at, stage.sequence_multiple)
-    return StageAt(stage.name, True, weights, resolution, sequence, stage.train)
-
-
-def _ramped(then: BySource, now: BySource, at: tuple[int, int], multiple: int) -> BySource:
-    """What holds at (positions done, positions in all) of a ramp, for all or source by source."""
-    if isinstance(now, dict):
-        past = then if isinstance(then, dict) else dict.fromkeys(now, then)
-        return {name: _between(past.get(name), n, *at, multiple) for name, n in now.items()}
-    return _between(None if isinstance(then, dict) else then, now, *at, multiple)
-
-
-N = TypeVar("N", int, int | None)
-
-
-def _between(before: int | None, after: N, done: int, ramp: int, multiple: int) -> N:
-    """The multiple nearest to where a ramp stands; where the stage before says nothing, there is none."""
-    if before is None or after is None:
-        return after
-    doubled = 2 * (before * ramp + (after - before) * done)
-    return (doubled + ramp * multiple) // (2 * ramp * multiple) * multiple
-
-
-def step_size(manifest: Manifest, batch: int | None = None) -> int:
-    """Positions of a step: the manifest's own, or `batch`. Raises MixtureError where neither or both say."""
-    if manifest.batch is None and batch is None:
-        raise MixtureError("the manifest names no batch size, so steps cannot be counted; give --batch")
-    if manifest.batch is not None and batch not in (None, manifest.batch):
-        raise MixtureError(f"the manifest counts steps of {manifest.batch} samples, not {batch}; give that")
-    return manifest.batch or batch or 1
-
-
-def mixture_position(manifest: Manifest, position: int) -> int:
-    """A position of the stream as one of the mixture: what is skipped before it is counted."""
-    return int(manifest.plan.unskipped(np.array([position], np.int64))[0])
-
-
 def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
     """How many positions of the stream lie before a position of the mixture from which `skips` are left out."""
     return position - sum(max(min(end, position) - first, 0) for first, end in skips)
-
-
-def positions_of(manifest: Manifest, step: int, batch: int | None = None) -> Ints:
-    """The positions of a step of the stream."""
-    size = step_size(manifest, batch)
-    if (step + 1) * size > np.iinfo(np.int64).max:
-        raise MixtureError(f"step {step}: positions end at 2**63, which is {2**63 // size:,} steps of {size:,} samples")
-    return np.arange(step * size, (step + 1) * size, dtype=np.int64)
-
-
-def choose(manifest: Manifest, source: int, uid: str, epoch: int, what: str = "text") -> str | None:
-    """Which of a source's choices falls to a sample in an epoch: a key of its texts, a template, a system prompt.
-
-    A pure function of (seed, uid, epoch, what), by the choices' weights; None where the source has no such choice.
-    """
-    options = manifest.datasets[source].choices.get(what)
-    if not options:
-        return None
-    data = f"{manifest.seed}\0{uid}\0{epoch}\0{what}".encode("utf-8", "surrogatepass")
-    word = int.from_bytes(hashlib.blake2b(data, digest_size=7, person=b"curate.choice.1").digest(), "little")
-    left = word / (1 << 56) * sum(options.values())
-    ranked = sorted(option for option, weight in options.items() if weight > 0)  # a file keeps no other order
-    for option in ranked:
-        left -= options[option]
-        if left < 0:
-            return option
-    return ranked[-1]
-
-
-def _as_used(manifest: Manifest, weights: tuple[float, ...]) -> tuple[float, ...]:
-    """Losses as they are; shares add up to one."""
-    whole = 1.0 if manifest.mode == "accumulate" else sum(weights)
-    return tuple(weight / whole for weight in weights)
 
 
 def skipped(

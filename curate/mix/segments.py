@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from curate.mix.manifest import Stage
 from curate.mix.schedule import MAX_SLOTS, MixtureError, apportion, counts, shares
-
-if TYPE_CHECKING:
-    from curate.mix.manifest import Stage
 
 RAMP_PIECES = 64
 """A ramp is a staircase of at most as many treads."""

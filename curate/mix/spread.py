@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.commit import commit_file
+from curate.commit import commit_file, file_sha256
+from curate.mix.datasets import folder_of
+from curate.mix.indexes import lengths
+from curate.mix.manifest import Manifest, Source, Unit
 from curate.mix.order import order_key, sizes_of
 from curate.mix.schedule import AGAIN, Ints, MixtureError
 from curate.mix.strata import LINE, Strata, Table, cut, line
 from curate.shards import DatasetInfo, load_dataset
-
-if TYPE_CHECKING:
-    from curate.mix.manifest import Manifest, Unit
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,6 @@ class Measure:
 
     def of(self, shard: int) -> Ints:
         """The lengths of a shard's rows. Raises MixtureError, ShardError."""
-        from curate.mix.indexes import lengths  # above this module: it finds places by the order
-
         return lengths(self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens)
 
 
@@ -97,42 +94,44 @@ def tables(manifest: Manifest, path: Path) -> Iterator[Table]:
         raise MixtureError(f"{file}: has {len(whole)} lines, {path} needs {first}; {AGAIN}")
 
 
-def strata(manifest: Manifest, path: Path | None) -> list[Strata | None]:
+def check_tables(manifest: Manifest, path: Path) -> None:
+    """Raise MixtureError unless the lines beside the manifest are those that it was written with."""
+    if manifest.lengths is None:
+        return
+    file = path.parent / manifest.lengths.file
+    if not file.is_file() or file_sha256(file) != manifest.lengths.sha256:
+        raise MixtureError(f"{file}: is not there, or is not the one that {path} was written with; {AGAIN}")
+
+
+def strata(manifest: Manifest, path: Path) -> list[Strata | None]:
     """The order by length of each source of the manifest in the file `path`, where it has one."""
     if manifest.lengths is None:
         return [None] * len(manifest.datasets)
-    if path is None:
-        raise MixtureError("this manifest was not read from a file, and its order needs the lengths that lie beside it")
     out: list[Strata | None] = []
-    for number, (source, table) in enumerate(zip(manifest.datasets, tables(manifest, path), strict=True)):
+    for source, table in zip(manifest.datasets, tables(manifest, path), strict=True):
         if source.spread is None:
             out.append(None)
             continue
-        lengths = _Late(manifest, path, number)
-        out.append(
-            Strata(table, sizes_of(source.shards), order_key(manifest.seed, source.name), manifest.open_shards, lengths)
-        )
+        key, rows = order_key(manifest.seed, source.name), sizes_of(source.shards)
+        out.append(Strata(table, rows, key, manifest.open_shards, _LateLengths(source, path)))
     return out
 
 
 @dataclass(frozen=True)
-class _Late:
+class _LateLengths:
     """The lengths of a source's shards, whose folder is looked for when the first of them is asked for."""
 
-    manifest: Manifest
+    source: Source
     path: Path
-    number: int
 
     def __call__(self, shard: int) -> Ints:
         return self._measure.of(shard)
 
     @cached_property
     def _measure(self) -> Measure:
-        from curate.mix.manifest import folder_of  # above this module: a manifest has a plan, and a plan its orders
-
-        spread = self.manifest.datasets[self.number].spread
+        spread = self.source.spread
         assert spread is not None
-        return Measure(folder_of(self.manifest, self.path, self.number), spread.unit, spread.visual_tokens)
+        return Measure(folder_of(self.source, self.path), spread.unit, spread.visual_tokens)
 
 
 def _mapped(file: Path) -> Table:

@@ -1,12 +1,8 @@
-"""Dual encoders held by ops: found, loaded once an actor, on which device and in which precision they run.
-
-Nothing is unpickled: weights come from safetensors, or from torch files read with `weights_only=True`.
-"""
+"""Dual encoders held by ops: found, loaded once an actor, on which device and in which precision they run."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +12,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 from curate.extras import require
+from curate.models.dual_encoder import CONFIG_FILE, ClipConfig, exported_config, load_network, parsed_config
 from curate.models.files import ModelError, file_digest
 from curate.settings import unknown
 from curate.tokens.clip import Tokens, described_tokens, open_clip_tokens
@@ -31,7 +28,6 @@ BUNDLED_CLIP = "tiny-clip"
 Precision = Literal["auto", "float32", "bfloat16"]
 
 BUNDLED_CLIP_FILE = Path(__file__).parents[1] / "weights" / "tiny-clip.safetensors"
-CONFIG_FILE = "open_clip_config.json"
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -54,9 +50,8 @@ class Clip:
 class _Source:
     """A dual encoder's description and where its weights lie: `weights` is None where a hub has to be asked."""
 
-    config: Mapping[str, Any] | None
+    config: ClipConfig | None
     weights: Path | None
-    tokenizer: str | None = None
 
 
 def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
@@ -64,7 +59,7 @@ def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
     source = _clip_source(model, pretrained)
     parts = [clip_precision(precision)]
     if source.config is not None:
-        parts.append(json.dumps(source.config, sort_keys=True))
+        parts.append(json.dumps(source.config.open_clip, sort_keys=True))
     if source.weights is not None:
         parts.append(file_digest(source.weights))
     return " ".join(parts)
@@ -80,16 +75,16 @@ def load_clip(model: str, pretrained: str, precision: Precision) -> Clip:
     import torch
 
     source = _clip_source(model, pretrained)
-    if source.config is None:
-        net, tokens, length = _from_hub(model, pretrained)
+    if source.config is None or source.weights is None:
+        net, tokens = _from_hub(model, pretrained)
     else:
-        net, tokens, length = _from_files(source, model)
+        net, tokens = _from_files(source.config, source.weights, model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype: torch.dtype = getattr(torch, clip_precision(precision))
     # The weights keep requires_grad, though nothing is trained: without it torch multiplies the masked attention's
     # transposed input position by position, each with a fresh copy of the weights: 3 times as long a text.
     net = net.to(device=device, dtype=dtype).eval()
-    return Clip(net, tokens, length, dict(net.visual.preprocess_cfg), device, dtype)
+    return Clip(net, tokens, net.context_length, dict(net.visual.preprocess_cfg), device, dtype)
 
 
 def clip_precision(precision: Precision) -> str:
@@ -118,7 +113,7 @@ def _clip_source(model: str, pretrained: str) -> _Source:
     if model.startswith("hf-hub:"):
         return _Source(None, None)
     if path.suffix == ".safetensors":
-        return _described_safetensors(path)
+        return _Source(exported_config(path), path)
     if path.suffix == ".json":
         return _Source(_config(path), _weights(pretrained, f"model {model}"))
     if path.is_dir():
@@ -126,42 +121,10 @@ def _clip_source(model: str, pretrained: str) -> _Source:
     return _named(model, pretrained)
 
 
-def _described_safetensors(path: Path) -> _Source:
-    """A file that carries its own configuration, as `train --export` writes them."""
-    from safetensors import SafetensorError, safe_open
-
+def _config(path: Path) -> ClipConfig:
     if not path.is_file():
         raise ModelError(f"CLIP model: no file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ModelError(f"CLIP model: {path} is not a whole safetensors file: {error}") from error
-    if "open_clip_config" not in metadata:
-        raise ModelError(
-            f"CLIP model: {path} has no open_clip_config in its metadata; give the model's name or configuration"
-            " as `model` and this file as `pretrained`"
-        )
-    return _Source(_checked_config(metadata["open_clip_config"], str(path)), path, metadata.get("tokenizer"))
-
-
-def _config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(f"CLIP model: no file {path}")
-    return _checked_config(path.read_text(encoding="utf-8"), str(path))
-
-
-def _checked_config(text: str, where: str) -> dict[str, Any]:
-    """open_clip's configuration: `model_cfg` and `preprocess_cfg`, or the model's part alone."""
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise ModelError(f"CLIP model: {where}: the configuration is not JSON: {error}") from error
-    config = found if "model_cfg" in found else {"model_cfg": found, "preprocess_cfg": {}}
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config["model_cfg"]]
-    if missing:
-        raise ModelError(f"CLIP model: {where}: the configuration lacks {', '.join(missing)}")
-    return dict(config)
+    return parsed_config(path.read_text(encoding="utf-8"), f"CLIP model: {path}")
 
 
 def _weights(pretrained: str, what: str) -> Path:
@@ -192,7 +155,7 @@ def _named(model: str, pretrained: str) -> _Source:
         hint = unknown("open_clip model", model, open_clip.list_models())
         raise ModelError(f"{hint}; a path must end in .safetensors or .json, or be a folder with {CONFIG_FILE}")
     if Path(pretrained).suffix in _WEIGHTS_SUFFIXES:
-        return _Source({"model_cfg": config, "preprocess_cfg": {}}, _weights(pretrained, f"model {model}"))
+        return _Source(ClipConfig({"model_cfg": config, "preprocess_cfg": {}}), _weights(pretrained, f"model {model}"))
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
         hint = unknown(f"pretrained tag of {model}", pretrained, tags)
@@ -200,7 +163,7 @@ def _named(model: str, pretrained: str) -> _Source:
     return _Source(None, None)
 
 
-def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens, int]:
+def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens]:
     import open_clip
 
     try:
@@ -212,27 +175,23 @@ def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens, int]:
             f"CLIP model {model} {pretrained}: cannot be had from the hub ({type(error).__name__}: {said});"
             " connect, set HF_ENDPOINT to a mirror, fill the cache (HF_HOME) beforehand, or give a local file"
         ) from error
-    return net, open_clip_tokens(tokenizer, net.context_length), net.context_length
+    return net, open_clip_tokens(tokenizer, net.context_length)
 
 
-def _from_files(source: _Source, model: str) -> tuple[Any, Tokens, int]:
-    """Let open_clip read a folder made for the purpose, so that its own loading rules hold for every kind of source."""
-    require("a CLIP model", "open_clip")
+def _from_files(config: ClipConfig, weights: Path, model: str) -> tuple[Any, Tokens]:
+    net: Any = load_network(config, weights)
+    if config.tokenizer is not None:
+        return net, described_tokens(config.tokenizer, net.context_length)
+    with tempfile.TemporaryDirectory() as made:
+        Path(made, CONFIG_FILE).write_text(json.dumps(config.open_clip), encoding="utf-8")
+        return net, _tokens_of(f"local-dir:{model if Path(model).is_dir() else made}", net.context_length)
+
+
+def _tokens_of(model: str, context_length: int) -> Tokens:
+    """The tokenizer that open_clip knows for a model. Raises ModelError."""
     import open_clip
 
-    assert source.config is not None and source.weights is not None
-    folder_name = model if Path(model).is_dir() else None
-    with tempfile.TemporaryDirectory() as folder:
-        name = "model.safetensors" if source.weights.suffix == ".safetensors" else "model.pth"
-        os.symlink(source.weights.resolve(), Path(folder) / name)
-        Path(folder, CONFIG_FILE).write_text(json.dumps(source.config), encoding="utf-8")
-        try:
-            net = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
-            if source.tokenizer is None:
-                tokenizer = open_clip.get_tokenizer(f"local-dir:{folder_name or folder}")
-                tokens = open_clip_tokens(tokenizer, net.context_length)
-        except Exception as error:  # what torch, safetensors and open_clip raise for unfit files has no common base
-            raise ModelError(f"CLIP model {model}: {source.weights.name} does not load: {str(error)[:400]}") from error
-    if source.tokenizer is not None:
-        tokens = described_tokens(source.tokenizer, net.context_length)
-    return net, tokens, net.context_length
+    try:
+        return open_clip_tokens(open_clip.get_tokenizer(model), context_length)
+    except Exception as error:  # what open_clip and transformers raise has no common base
+        raise ModelError(f"CLIP model {model}: no tokenizer: {str(error)[:400]}") from error

@@ -1,4 +1,4 @@
-"""Taking segments out of a document, with the blobs of its images in step: shared by the ops on documents."""
+"""What ops on whole documents share: a value of each image, images in step with their places."""
 
 from __future__ import annotations
 
@@ -26,28 +26,6 @@ def _of_image(blob: Blob, value: Callable[[Image], T]) -> T | None:
     return None if image is None else value(image)
 
 
-def largest(lists: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """The largest value of each list; None where it holds none."""
-    return [max((value for value in values if value is not None), default=None) for values in lists]
-
-
-def without_images(document: Sequence[Segment], keep: Sequence[bool]) -> list[Segment]:
-    """The document without the images whose entry in `keep`, one an image segment, is false."""
-    kept = iter(keep)
-    return [segment for segment in document if not is_image(segment) or next(kept)]
-
-
-def without_texts(document: Sequence[Segment], keep: Sequence[bool]) -> list[Segment]:
-    """The document without the texts whose entry in `keep`, one a text segment, is false."""
-    kept = iter(keep)
-    return [segment for segment in document if is_image(segment) or next(kept)]
-
-
-def chosen(values: Sequence[T], keep: Sequence[bool]) -> list[T]:
-    """The values whose entry in `keep` is true."""
-    return [value for value, kept in zip(values, keep, strict=True) if kept]
-
-
 def out_of_step(document: Sequence[Segment], images: Sequence[object]) -> Failed | None:
     """The error of a document whose images are not one an image segment; None where they are."""
     places = sum(map(is_image, document))
@@ -55,36 +33,6 @@ def out_of_step(document: Sequence[Segment], images: Sequence[object]) -> Failed
         return None
     detail = f"{places} image segments, {len(images)} images: a step changed the document without its images"
     return Failed("images_out_of_step", detail)
-
-
-def stale(parts: Sequence[object], values: Sequence[object]) -> Failed | None:
-    """The error of a document that changed after something was counted of each of its parts; None where it did not."""
-    if len(parts) == len(values):
-        return None
-    return Failed("counts_out_of_step", f"{len(parts)} parts, {len(values)} counts: a step in between changed them")
-
-
-def without_scored(
-    document: Sequence[Segment],
-    images: Sequence[Blob],
-    scores: Sequence[float | None],
-    most: float,
-    names: tuple[str, str],
-) -> Failed | dict[str, Any]:
-    """The document and its images without those whose score is above `most`, or which are there and have none.
-
-    An absent image keeps its place. `names`: the columns of how many are left and there, and how many went.
-    """
-    if failure := out_of_step(document, images) or stale(images, scores):
-        return failure
-    keep = [
-        blob.error is not None or (score is not None and score <= most)
-        for blob, score in zip(images, scores, strict=True)
-    ]
-    left = chosen(images, keep)
-    here = sum(blob.error is None for blob in left)
-    counts = {names[0]: here, names[1]: len(images) - len(left)}
-    return {"document": without_images(document, keep), "images": left, **counts}
 
 
 def columns_of(rows: Sequence[Failed | Mapping[str, Any]], function: Callable[..., Any]) -> Columns:

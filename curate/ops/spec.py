@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -19,8 +19,23 @@ from curate.pool.blob import BLOB
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
+PartKind = Literal["images", "paragraphs"]
+PART_KINDS: tuple[PartKind, ...] = ("images", "paragraphs")
+"""The parts of a document: its image segments, its text segments."""
+
 READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
+
+READABLE_OF: Mapping[PartKind, tuple[str, ...]] = {
+    "images": ("image", "decoded", "image_bytes", "blob", "url", "alt", "caption"),
+    "paragraphs": ("text", "block"),
+}
+"""What a step with `over` reads of each part, beside the row's own columns. An image that is absent is seen by ops that
+read its `blob`, or nothing of its file."""
+
+COUNTS = ("paragraphs", "images_kept", "images_absent")
+"""What every document has for a rule and for publishing: how many paragraphs are left, how many images that are there
+(places of images, before any was fetched), and how many that are absent."""
 
 CONTENT: Mapping[str, pa.DataType | None] = {
     "text": pa.string(),
@@ -32,7 +47,7 @@ CONTENT: Mapping[str, pa.DataType | None] = {
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
 the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
 
-OWN = ("row", "error", "detail", "inputs")
+OWN = ("row", "error", "detail", "inputs", "part_error", "part_detail")
 """Names in every file of columns, which no op may give one of its own."""
 
 TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
@@ -60,7 +75,8 @@ class Spec:
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
-    it reads. `needs`: modules of extras (curate.extras) without which it cannot run.
+    it reads. `parts`: its columns that hold a list with an entry for each image, or each paragraph, of the document.
+    `needs`: modules of extras (curate.extras) without which it cannot run.
     """
 
     name: str
@@ -71,6 +87,7 @@ class Spec:
     after: Callable[..., Any] | None = None
     summary: str = ""
     knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
+    parts: Mapping[str, PartKind] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
     @property
@@ -98,20 +115,27 @@ def op(
     writes: Mapping[str, pa.DataType],
     version: int,
     batch_size: int = 64,
+    parts: Mapping[str, PartKind] | None = None,
     needs: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
     names = (reads,) if isinstance(reads, str) else tuple(reads)
-    return _declare(Spec("", names, dict(writes), version, batch_size, needs=needs))
+    return _declare(Spec("", names, dict(writes), version, batch_size, parts=dict(parts or {}), needs=needs))
 
 
-def group_op(*, after: Callable[..., Any], writes: Mapping[str, pa.DataType], version: int) -> Callable[[F], F]:
+def group_op(
+    *,
+    after: Callable[..., Any],
+    writes: Mapping[str, pa.DataType],
+    version: int,
+    parts: Mapping[str, PartKind] | None = None,
+) -> Callable[[F], F]:
     """Declare a group op: `f(inputs, outputs, scratch, *, knobs)` over one Parquet file a shard, out of core.
 
     Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
     writes the output of the same number with `uid` and its own columns, the same rows in the same order.
     """
-    return _declare(Spec("", (), dict(writes), version, 0, after, needs=spec_of(after).needs))
+    return _declare(Spec("", (), dict(writes), version, 0, after, parts=dict(parts or {}), needs=spec_of(after).needs))
 
 
 def _declare(spec: Spec) -> Callable[[F], F]:
@@ -119,8 +143,7 @@ def _declare(spec: Spec) -> Callable[[F], F]:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        whole = replace(spec, name=function.__name__, summary=summary, knobs=knobs)
-        function.spec = whole  # type: ignore[attr-defined]
+        function.spec = replace(spec, name=function.__name__, summary=summary, knobs=knobs)  # type: ignore[attr-defined]
         return function
 
     return declare

@@ -14,8 +14,42 @@ class ConservationError(AssertionError):
 
 
 @dataclass
+class PartCount:
+    """Parts of the documents that came to a step: in = kept + dropped (by rule) + failed (by error)."""
+
+    parts_in: int = 0
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def ended(self) -> tuple[int, int]:
+        """How many were dropped, and how many failed."""
+        return self.dropped.total(), self.failed.total()
+
+    def add(self, other: PartCount) -> None:
+        """Add the parts of other documents."""
+        self.parts_in += other.parts_in
+        self.kept += other.kept
+        self.dropped.update(other.dropped)
+        self.failed.update(other.failed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        ended = {"dropped": dict(sorted(self.dropped.items())), "failed": dict(sorted(self.failed.items()))}
+        return {"in": self.parts_in, "kept": self.kept, **ended}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PartCount:
+        """The inverse of to_json."""
+        return cls(data["in"], data["kept"], Counter(data["dropped"]), Counter(data["failed"]))
+
+
+@dataclass
 class StepCount:
-    """One step's rows: in = kept + dropped (by rule) + failed (by error); computed now or reused."""
+    """One step's rows: in = kept + dropped (by rule) + failed (by error); computed now or reused.
+
+    `parts`: the images and paragraphs of their documents, where the step decides on them.
+    """
 
     step: str
     rows_in: int = 0
@@ -24,12 +58,17 @@ class StepCount:
     failed: Counter[str] = field(default_factory=Counter)
     computed: int = 0
     reused: int = 0
+    parts: dict[str, PartCount] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise ConservationError unless the counts add up."""
         out = self.kept + self.dropped.total() + self.failed.total()
         if self.rows_in != out:
             raise ConservationError(f"step {self.step!r}: {self.rows_in} rows in, {out} accounted for")
+        for kind, count in self.parts.items():
+            out = count.kept + count.dropped.total() + count.failed.total()
+            if count.parts_in != out:
+                raise ConservationError(f"step {self.step!r}: {count.parts_in} {kind} in, {out} accounted for")
 
     def add(self, other: StepCount) -> None:
         """Add another shard's counts of the same step."""
@@ -40,6 +79,8 @@ class StepCount:
         self.failed.update(other.failed)
         self.computed += other.computed
         self.reused += other.reused
+        for kind, count in other.parts.items():
+            self.parts.setdefault(kind, PartCount()).add(count)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -51,13 +92,15 @@ class StepCount:
             "failed": dict(sorted(self.failed.items())),
             "computed": self.computed,
             "reused": self.reused,
+            **({"parts": {kind: count.to_json() for kind, count in self.parts.items()}} if self.parts else {}),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> StepCount:
         """The inverse of to_json."""
         counters = Counter(data["dropped"]), Counter(data["failed"])
-        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"])
+        parts = {kind: PartCount.from_json(count) for kind, count in data.get("parts", {}).items()}
+        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"], parts)
 
 
 def check_funnel(counts: Sequence[StepCount]) -> None:

@@ -18,7 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from curate.document.segments import Block
 from curate.download import DownloadSettings
+from curate.ops.spec import PartKind
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
 from curate.settings import Settings, unknown
@@ -53,7 +55,7 @@ Scalar = bool | int | float | str | None
 
 
 class Rule(Settings):
-    """Conditions on one column; a row that breaks one is dropped by it. Null breaks all but `is: null`."""
+    """Conditions on one column; what breaks one is dropped by it. Null breaks all but `is: null` and `or_null`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -64,6 +66,7 @@ class Rule(Settings):
     is_: Scalar = Field(None, alias="is", description="Keep this value; `is: null` keeps rows without a value.")
     top: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows that come here, the largest.")
     bottom: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows, the smallest.")
+    or_null: bool = Field(False, description="Keep what has no value, too: what could not be judged.")
 
     def conditions(self) -> list[tuple[str, Any]]:
         """The conditions that the recipe wrote, in the order min, max, in, not_in, is, top, bottom."""
@@ -83,6 +86,14 @@ class Rule(Settings):
         return self
 
 
+PART_CHOICES = ("over", "keep_images", "keep_paragraphs", "spare")
+"""The fields of a step that are about parts of documents; a recipe that has none of them says nothing of them."""
+
+
+RULES = ("keep", "keep_images", "keep_paragraphs")
+"""The fields of a step that hold rules by column."""
+
+
 class Step(Settings):
     """An op with its knobs, and the rules on columns that are known after it."""
 
@@ -91,7 +102,19 @@ class Step(Settings):
     op: str = Field(description="An op's name (`curate ops` lists them), or your own as package.module:function.")
     name: Name | None = Field(None, description="Prefix of this step's columns, when an op is used twice.")
     knobs: dict[str, Any] = Field(default_factory=dict, alias="with", description="The op's knobs.")
-    keep: dict[str, Rule] = Field(default_factory=dict, description="Rules by column.")
+    over: PartKind | None = Field(
+        None, description="Run the op on each image, or each paragraph, of the document; its columns are then lists."
+    )
+    keep_images: dict[str, Rule] = Field(
+        default_factory=dict, description="Rules on images of a document: one that breaks one leaves the document."
+    )
+    keep_paragraphs: dict[str, Rule] = Field(
+        default_factory=dict, description="Rules on paragraphs of a document: one that breaks one leaves the document."
+    )
+    spare: tuple[Block, ...] = Field(
+        (), description="Blocks that `keep_paragraphs` leaves alone: heading, list, table, code, quote."
+    )
+    keep: dict[str, Rule] = Field(default_factory=dict, description="Rules by column, on whole rows; they come last.")
 
 
 class RunLimits(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate import settings
 from curate.extras import MissingExtraError, require
-from curate.ops.spec import CONTENT, GIVEN, OWN, READABLE, TAKEN, Spec, identity, spec_of
+from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, identity, spec_of
 from curate.ops.table import find, writers
-from curate.recipe.model import Recipe, Step
+from curate.recipe.model import Recipe, Rule, Step
 from curate.recipe.source import folder_of
 from curate.sample import fingerprint
 from curate.settings import SettingsError, unknown
@@ -23,11 +23,16 @@ from curate.settings import SettingsError, unknown
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of one rule: the row is kept when `column` fulfils it. Its name is `column.kind`."""
+    """One condition of one rule: a row, or a part, is kept when `column` fulfils it. Its name is `column.kind`.
+
+    `or_null`: what has no value is kept too. `type`: that of a value.
+    """
 
     column: str
     kind: str
     value: Any
+    or_null: bool = False
+    type: pa.DataType | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -39,16 +44,21 @@ class Condition:
         """Whether it needs all rows at once."""
         return self.kind in ("top", "bottom")
 
+    def to_json(self) -> list[Any]:
+        """What of it decides, as plain data."""
+        return [self.column, self.kind, self.value, *([True] if self.or_null else [])]
+
 
 @dataclass(frozen=True)
 class Resolved:
     """A step that was checked: the op, the knobs it was given, its columns' names in the recipe, its conditions.
 
+    `over`: the parts of a document that the op is run on, one at a time; `part_conditions`: rules on parts, by their
+    kind; `spare`: blocks of paragraphs that no such rule touches.
     `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
     `chain` is the fingerprint of every decision up to and with this step. `reuse_key` is that of the op and its knobs
-    alone,
-    where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All three
-    are set by `assign_fingerprints`.
+    alone, where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All
+    three are set by `assign_fingerprints`.
     """
 
     label: str
@@ -56,6 +66,9 @@ class Resolved:
     knobs: Mapping[str, Any]
     columns: Mapping[str, str]
     conditions: tuple[Condition, ...]
+    over: PartKind | None = None
+    part_conditions: Mapping[PartKind, tuple[Condition, ...]] = field(default_factory=dict)
+    spare: tuple[str, ...] = ()
     key: str = ""
     chain: str = ""
     reuse_key: str | None = None
@@ -70,42 +83,101 @@ class Resolved:
         """Whether the op asks servers for bytes, which another attempt may bring."""
         return "download" in self.spec.knobs and self.spec.stores
 
+    @property
+    def parts(self) -> Mapping[str, PartKind]:
+        """Its own columns that hold a list with an entry a part."""
+        return dict.fromkeys(self.columns, self.over) if self.over else self.spec.parts
+
+    @property
+    def types(self) -> Mapping[str, pa.DataType]:
+        """The types of its own columns as they are kept."""
+        return {name: pa.list_(kind) if self.over else kind for name, kind in self.spec.writes.items()}
+
+    @property
+    def decides_parts(self) -> bool:
+        """Whether parts may leave a document here: dropped by a rule, or failed by the op."""
+        return self.over is not None or any(self.part_conditions.values())
+
+    @property
+    def extremes(self) -> Mapping[str, tuple[str, bool]]:
+        """Of numbers of parts, the columns of the largest and smallest of a row: whose they are, and which it is."""
+        numeric = [name for name, kind in self.spec.writes.items() if self.over and _is_numeric(kind)]
+        return {
+            _extreme_name(self.columns[name], which): (name, which == "max")
+            for name in numeric
+            for which in ("max", "min")
+        }
+
+
+def _extreme_name(shown: str, which: str) -> str:
+    """`max_nsfw` of `nsfw`, `page.max_nsfw` of `page.nsfw`."""
+    prefix, dot, own = shown.rpartition(".")
+    return f"{prefix}{dot}{which}_{own}"
+
 
 def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0) -> list[Resolved]:
     """The steps with their keys. `start` names the pool and its version, `attempts` counts retries of what steps fetch.
 
     A row op's values depend on its own identity and on the columns it reads; a group op's on every decision before it
-    as well, for these say which rows it sees. What a step fetches is another after a retry: that is a decision.
+    as well, for these say which rows it sees. What is read of a document depends on the decisions on its parts. What a
+    step fetches is another after a retry: that is a decision.
     """
     found: list[Resolved] = []
     written: dict[str, tuple[str, str]] = {}
-    chain = start
+    of_parts: set[str] = set()
+    chain, parts = start, ""
     for step in steps:
-        reads = [[name, *written[name]] for name in sorted(read_columns(step.spec)) if name in written]
+        reads = [
+            [name, *written[name], *([parts] if parts and name in of_parts else [])]
+            for name in sorted(read_columns(step.spec, step.over))
+            if name in written
+        ]
         own = identity(step.function, step.knobs)
-        key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else ''])}"
-        rules = [[c.column, c.kind, c.value] for c in step.conditions]
+        lifted = [step.over] if step.over else []
+        key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else '', *lifted])}"
         again = [attempts] if attempts and step.fetches else []
-        chain = fingerprint([chain, key, dict(step.columns), rules, *again])
-        reuse_key = fingerprint([own, [name for name, *_ in reads]]) if reads and not step.spec.is_group else None
-        found.append(replace(step, key=key, chain=chain, reuse_key=reuse_key))
+        rules = {kind: [c.to_json() for c in conditions] for kind, conditions in step.part_conditions.items()}
+        on_parts = [[step.over, rules, sorted(step.spare)]] if step.decides_parts else []
+        kept = [c.to_json() for c in step.conditions]
+        chain = fingerprint([chain, key, dict(step.columns), kept, *again, *on_parts])
+        reuse = fingerprint([own, [name for name, *_ in reads], *lifted]) if reads and not step.spec.is_group else None
+        found.append(replace(step, key=key, chain=chain, reuse_key=reuse))
         written |= {shown: (key, name) for name, shown in step.columns.items()}
+        of_parts |= {step.columns[name] for name in step.parts}
+        if "document" in step.columns.values():
+            of_parts, parts = {"document", "text", *of_parts}, ""
+        if on_parts:
+            parts = fingerprint([parts, key, on_parts])
     return found
 
 
-def read_columns(spec: Spec) -> set[str]:
+def read_columns(spec: Spec, over: PartKind | None = None) -> set[str]:
     """The columns that an op's values depend on, where earlier steps write them."""
-    return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
+    if over is None:
+        return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
+    rows = {name for name in spec.reads if name not in READABLE_OF[over]}
+    return {"document", *(["images"] if READS_BYTES & set(spec.reads) else []), *rows}
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+READS_BYTES = frozenset(("image", "decoded", "image_bytes", "blob"))
+"""What an op reads of an image that was fetched."""
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """A recipe with its steps as they were resolved: what a run, a retry and a dry run are handed."""
+
+    recipe: Recipe
+    steps: tuple[Resolved, ...]
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedRecipe:
     """Read and check a recipe, its steps included. Raises SettingsError."""
     recipe = settings.load(path, Recipe, overrides)
     try:
-        resolve(recipe, str(path))
+        return resolve(recipe, str(path))
     except SettingsError as err:
         raise _with_line(err, Path(path)) from None
-    return recipe
 
 
 def _with_line(err: SettingsError, path: Path) -> SettingsError:
@@ -116,11 +188,11 @@ def _with_line(err: SettingsError, path: Path) -> SettingsError:
     return SettingsError(f"{path}:{lines[at]}: {said}")
 
 
-def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
-    """The recipe's steps, checked against the ops. A group op's row op comes before it as a step of its own."""
+def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
+    """Check a recipe's steps against the ops. A group op's row op comes before it as a step of its own."""
     require("a recipe", "duckdb")
     found: list[Resolved] = []
-    types: dict[str, pa.DataType] = {}
+    known = _Known()
     for number, step in enumerate(recipe.steps):
         at = f"{where}: steps.{number}"
         try:
@@ -131,19 +203,73 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
         spec = spec_of(function)
         knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
         if spec.after is not None and not any(r.function is spec.after for r in found):
-            found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after)), types, at))
+            found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after)), known, at))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
-        _check_columns(columns, spec, types, at)
-        types |= {columns[c]: t for c, t in spec.writes.items()}
-        conditions = _conditions(step, types, at)
-        shares = {c.name for r in found for c in r.conditions if c.is_global}
-        if again := [c for c in conditions if c.name in shares]:
-            raise SettingsError(f"{at}.keep.{again[0].name}: an earlier step takes this share already; one is enough")
+        if step.over is not None:
+            _check_over(step.over, spec, known, at)
+        _check_columns(columns, spec, known, at, step.over)
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
-        found.append(Resolved(label, function, knobs, columns, conditions))
-    _check_publish(recipe, types, where)
+        resolved = Resolved(label, function, knobs, columns, (), step.over, {}, step.spare)
+        known.learn(resolved)
+        on_parts = _part_conditions(step, known, at)
+        conditions = _conditions(step.keep, known.types, f"{at}.keep")
+        shares = {c.name for r in found for c in r.conditions if c.is_global}
+        if again := [c for c in conditions if c.name in shares]:
+            raise SettingsError(f"{at}.keep.{again[0].name}: an earlier step takes this share already; one is enough")
+        found.append(replace(resolved, conditions=conditions, part_conditions=on_parts))
+    _check_publish(recipe, known.types, where)
+    return ResolvedRecipe(recipe, tuple(found))
+
+
+@dataclass
+class _Known:
+    """The columns that are known after the steps so far: of rows, and with the parts they are in step with."""
+
+    types: dict[str, pa.DataType] = field(default_factory=dict)
+    parts: dict[str, tuple[PartKind, pa.DataType]] = field(default_factory=dict)
+
+    def learn(self, step: Resolved) -> None:
+        """Add a step's columns, and those that the engine derives of documents and parts."""
+        self.types |= {step.columns[name]: kind for name, kind in step.types.items()}
+        for name, kind in step.parts.items():
+            self.parts[step.columns[name]] = kind, step.types[name].value_type
+        self.types |= {name: step.spec.writes[own] for name, (own, _) in step.extremes.items()}
+        if "document" in step.columns.values():
+            self.types |= dict.fromkeys(COUNTS, pa.int32())
+
+
+def _check_over(over: PartKind, spec: Spec, known: _Known, at: str) -> None:
+    """Whether the op can be run on parts of a document that is there."""
+    if "document" not in known.types:
+        raise SettingsError(f"{at}.over: no earlier step makes a document; html_document does, for one")
+    if spec.is_group or spec.stores or spec.parts or any(name in CONTENT for name in spec.writes):
+        why = "sees all rows at once" if spec.is_group else "writes a sample's content, or looks at whole documents"
+        raise SettingsError(f"{at}.over: op {spec.name!r} {why}; only an op that measures can be run on parts")
+    if over == "images" and READS_BYTES & set(spec.reads) and "images" not in known.types:
+        raise SettingsError(
+            f"{at}.over: op {spec.name!r} reads images, which no earlier step fetches: put fetch_images before it"
+        )
+    if over == "paragraphs" and READS_BYTES & set(spec.reads):
+        raise SettingsError(f"{at}.over: op {spec.name!r} reads images; write `over: images`")
+
+
+def _part_conditions(step: Step, known: _Known, at: str) -> dict[PartKind, tuple[Condition, ...]]:
+    """The rules on parts, each on a column that is in step with such parts."""
+    if step.spare and not step.keep_paragraphs:
+        raise SettingsError(f"{at}.spare: there is no `keep_paragraphs` here that would touch them")
+    found: dict[PartKind, tuple[Condition, ...]] = {}
+    for kind, rules in (("images", step.keep_images), ("paragraphs", step.keep_paragraphs)):
+        if not rules:
+            continue
+        types = {name: value for name, (of, value) in known.parts.items() if of == kind}
+        conditions = _conditions(rules, types, f"{at}.keep_{kind}")
+        if shares := [c for c in conditions if c.is_global]:
+            raise SettingsError(
+                f"{at}.keep_{kind}.{shares[0].name}: a share is taken of rows; of parts write min or max"
+            )
+        found[kind] = conditions  # type: ignore[index]
     return found
 
 
@@ -171,16 +297,20 @@ def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in spec.knobs}
 
 
-def _row_op_of(spec: Spec, knobs: Mapping[str, Any], types: dict[str, pa.DataType], at: str) -> Resolved:
+def _row_op_of(spec: Spec, knobs: Mapping[str, Any], known: _Known, at: str) -> Resolved:
     assert spec.after is not None
     before = spec_of(spec.after)
-    _check_columns({c: c for c in before.writes}, before, types, at)
+    _check_columns({c: c for c in before.writes}, before, known, at)
     shared = {name: value for name, value in knobs.items() if name in before.knobs}
-    types |= before.writes
-    return Resolved(before.name, spec.after, shared, {c: c for c in before.writes}, ())
+    step = Resolved(before.name, spec.after, shared, {c: c for c in before.writes}, ())
+    known.learn(step)
+    return step
 
 
-def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, pa.DataType], at: str) -> None:
+def _check_columns(
+    columns: Mapping[str, str], spec: Spec, known: _Known, at: str, over: PartKind | None = None
+) -> None:
+    types = known.types
     taken = [own for own, shown in columns.items() if own in OWN or shown in TAKEN]
     if taken:
         raise SettingsError(f"{at}: op {spec.name!r} may not call a column {taken[0]!r}: the engine has that name")
@@ -190,18 +320,21 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     twice = [c for c in columns.values() if c in types and c not in CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
-    other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
+    other = [c for own, c in columns.items() if c in CONTENT and types.get(c, spec.writes[own]) != spec.writes[own]]
     if other:  # text_basic counts `words`, pdf_page lists them
         raise SettingsError(
             f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
             " the one that only measures a `name:` to prefix its own"
         )
-    readable = {*READABLE, *types}
+    of_parts = READABLE_OF[over] if over else ()
+    readable = {*READABLE, *of_parts, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
         found = writers(unreadable[0])
         makers = [name for name in found if set(unreadable) <= set(spec_of(find(name)).writes)] or found
+        of = [kind for kind, names in READABLE_OF.items() if set(unreadable) <= {*names, *types}]
         hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
+        hint = f"write `over: {of[0]}`, where it is of each of a document's parts" if of and not over else hint
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 
 
@@ -237,30 +370,37 @@ def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str
             )
 
 
-def _conditions(step: Step, types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:
+def _conditions(rules: Mapping[str, Rule], types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:
     found: list[Condition] = []
-    for column, rule in step.keep.items():
+    for column, rule in rules.items():
         if column not in types:
-            raise SettingsError(f"{at}.keep.{column}: {unknown('column', column, types)}")
+            raise SettingsError(f"{at}.{column}: {unknown('column', column, types)}")
         for kind, value in rule.conditions():
-            _check_condition(types[column], kind, value, f"{at}.keep.{column}.{kind}")
-            found.append(Condition(column, kind, value))
+            _check_condition(types[column], kind, value, f"{at}.{column}.{kind}")
+            found.append(Condition(column, kind, value, rule.or_null, types[column]))
     whole = [c for c in found if c.is_global]
     if len(whole) > 1:
-        raise SettingsError(f"{at}.keep: one `top` or `bottom` a step, found {len(whole)}; write a step for each")
+        raise SettingsError(f"{at}: one `top` or `bottom` a step, found {len(whole)}; write a step for each")
     # A share is taken of what the step's other rules leave, so it comes last whatever the order in the file.
     return tuple(sorted(found, key=lambda c: c.is_global))
 
 
 def _check_condition(column: pa.DataType, kind: str, value: Any, at: str) -> None:
-    numeric = pa.types.is_integer(column) or pa.types.is_floating(column)
+    numeric = _is_numeric(column)
     if kind in ("min", "max", "top", "bottom") and not numeric:
         raise SettingsError(f"{at}: the column holds {column}, `{kind}` needs numbers; use in, not_in or is")
     if pa.types.is_nested(column) or pa.types.is_binary(column):
-        raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans")
+        parts = (
+            "; of a list with an entry a part, write keep_images or keep_paragraphs" if pa.types.is_list(column) else ""
+        )
+        raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans{parts}")
     for one in value if isinstance(value, tuple) else (value,):
         if kind in ("in", "not_in", "is") and not _fits(one, column, numeric):
             raise SettingsError(f"{at}: the column holds {column}, found {one!r}")
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _fits(value: Any, column: pa.DataType, numeric: bool) -> bool:

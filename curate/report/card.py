@@ -75,17 +75,17 @@ _HASHED: dict[Kind, str] = {
 }
 
 
-def render(summary: Summary, steps: Sequence[Resolved], seen: RowSurvey) -> str:
+def render(summary: Summary, seen: RowSurvey) -> str:
     """The whole card. Fixed order, no time, no path of the machine: the same run gives the same text."""
     parts = [
         _front(summary),
         *_about(summary),
         *_source(summary, seen),
-        *_steps(summary, steps),
+        *_steps(summary),
         *_funnel(summary),
-        *_sample(summary, steps),
+        *_sample(summary),
         *_loading(summary),
-        *_limits(summary, steps),
+        *_limits(summary),
     ]
     return "\n".join(parts) + "\n"
 
@@ -151,18 +151,26 @@ def _source_words(recipe: Recipe) -> str:
     return f"{(type(source).__doc__ or '').split(':')[0].split(',')[0].rstrip('.')}, `{name}`; original bytes are kept."
 
 
-def _steps(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+def _steps(summary: Summary) -> Iterator[str]:
     yield "## How it was made\n"
     yield "Each step annotates what the step before it kept, then its rules decide. `key` names the op and all that"
     yield "could change its values.\n"
     rows = []
-    for number, step in enumerate(steps, 1):
-        rules = "; ".join(f"`{_code(c.column)}` {_md(rule_words(c, summary.cuts))}" for c in step.conditions)
+    for number, step in enumerate(summary.steps, 1):
+        rules = "; ".join(_rules(step, summary))
         knobs = ", ".join(f"{_md(k)} = {_md(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
         rows.append([str(number), f"`{_code(step.label)}`", knobs or "defaults", rules or "keeps all", f"`{step.key}`"])
     yield from _table(["", "step", "knobs", "kept are rows with", "key"], rows)
     order = "in one seeded shuffle" if summary.recipe.publish.shuffle else "in the source's order"
     yield f"The kept rows were published {order}.\n"
+
+
+def _rules(step: Resolved, summary: Summary) -> Iterator[str]:
+    """The rules of a step in words, those on parts first."""
+    for kind, conditions in step.part_conditions.items():
+        spared = f", {' and '.join(step.spare)} spared" if step.spare and kind == "paragraphs" else ""
+        yield from (f"of {kind} `{_code(c.column)}` {_md(rule_words(c, {}))}{spared}" for c in conditions)
+    yield from (f"`{_code(c.column)}` {_md(rule_words(c, summary.cuts))}" for c in step.conditions)
 
 
 def _knob(name: str, value: Any) -> str:
@@ -172,13 +180,19 @@ def _knob(name: str, value: Any) -> str:
 
 def _funnel(summary: Summary) -> Iterator[str]:
     yield "## Funnel\n"
-    yield "in = kept + dropped + failed holds for every step; it was checked.\n"
+    yield "in = kept + dropped + failed holds for every step, for rows and for parts of documents; it was checked.\n"
     rows = []
     for count in summary.funnel:
         gone = f"{count.dropped.total():,}", f"{count.failed.total():,}"
         rows.append([f"**{_md(count.step)}**", f"{count.rows_in:,}", f"{count.kept:,}", *gone])
         rows += [[f"dropped by `{_code(rule)}`", "", "", f"{n:,}", ""] for rule, n in sorted(count.dropped.items())]
         rows += [[f"failed: `{_code(error)}`", "", "", "", f"{n:,}"] for error, n in sorted(count.failed.items())]
+        for kind, part in count.parts.items():
+            rows.append([f"their {kind}", *(f"{n:,}" for n in (part.parts_in, part.kept, *part.ended()))])
+            rows += [
+                [f"- dropped by `{_code(rule)}`", "", "", f"{n:,}", ""] for rule, n in sorted(part.dropped.items())
+            ]
+            rows += [[f"- failed: `{_code(error)}`", "", "", "", f"{n:,}"] for error, n in sorted(part.failed.items())]
     total = summary.funnel[0].rows_in, summary.funnel[-1].kept
     lost = [sum(getattr(c, what).total() for c in summary.funnel) for what in ("dropped", "failed")]
     rows.append(["**the run**", *(f"{n:,}" for n in (*total, *lost))])
@@ -193,7 +207,7 @@ def _image_name(summary: Summary) -> str:
         return shard.parts(0)[0].name
 
 
-def _sample(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+def _sample(summary: Summary) -> Iterator[str]:
     shards = summary.dataset.shards
     names = [f"`{s.tar}`" for s in (*shards[:1], *shards[1:][-1:])]
     yield "## What lies where\n"
@@ -205,7 +219,7 @@ def _sample(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
             ["`origin`", "text", f"where the {_KINDS[summary.recipe.kind].thing} came from (JSON only)"],
             ["`sha256`", "text", f"{_HASHED[summary.recipe.kind]} (JSON only)"],
             ["`meta`", "object", "what else the source said (JSON only)"]]  # fmt: skip
-    rows += [[f"`{_code(c)}`", *_column_words(c, steps)] for c in summary.recipe.publish.columns]
+    rows += [[f"`{_code(c)}`", *_column_words(c, summary.steps)] for c in summary.recipe.publish.columns]
     yield from _table(["column", "type", "what"], rows)
 
 
@@ -224,8 +238,12 @@ def _parts(summary: Summary) -> str:
 
 
 def _column_words(column: str, steps: Sequence[Resolved]) -> tuple[str, str]:
-    step, own = next((s, own) for s in reversed(steps) for own, known in s.columns.items() if known == column)
-    kind: pa.DataType = step.spec.writes[own]
+    made = ((s, own) for s in reversed(steps) for own, known in s.columns.items() if known == column)
+    found = next(made, None) or next(((s, s.extremes[column][0]) for s in steps if column in s.extremes), None)
+    if found is None:
+        return "int32", "counted in the document as it is published"
+    step, own = found
+    kind: pa.DataType = step.types[own] if column in step.columns.values() else step.spec.writes[own]
     return f"{kind}", f"by `{_code(step.label)}`"
 
 
@@ -247,9 +265,9 @@ def _loading(summary: Summary) -> Iterator[str]:
     yield "head and says more: to share the dataset, put it in that one's place.\n"
 
 
-def _limits(summary: Summary, steps: Sequence[Resolved]) -> Iterator[str]:
+def _limits(summary: Summary) -> Iterator[str]:
     failed = sum(c.failed.total() for c in summary.funnel)
-    used = {s.spec.name for s in steps}
+    used = {s.spec.name for s in summary.steps}
     yield "## Known limits\n"
     yield "- The rights in images and texts are those of their owners; the recipe checked none of them."
     yield "- Nobody looked for faces, names, or unsafe content unless a step above says so."

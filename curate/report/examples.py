@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image, ImageOps
 
-from curate.image.files import PLUGINS, decode, header
+from curate.image.files import ImageError, header
+from curate.image.scaled import scaled_image
 from curate.ops.spec import CONTENT
 from curate.pool.columns import ColumnsFile
 from curate.pool.funnel import StepCount
@@ -33,6 +32,8 @@ from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table, rows_in
 from curate.recipe.resolve import Resolved
+from curate.report.parts import PartSurvey, survey_parts
+from curate.report.values import ShownValues, join_values, shown_values
 
 SCAN_ROWS = 50_000
 """Rows whose values are drawn; a larger run is sampled by shards."""
@@ -88,16 +89,6 @@ class Example:
 
 
 @dataclass
-class ShownValues:
-    """A column's values in the rows that a step took in (NaN or None: no value), and which broke a rule there."""
-
-    column: str
-    numbers: npt.NDArray[np.float64] | None
-    texts: list[str | None]
-    ended: npt.NDArray[np.bool_]
-
-
-@dataclass
 class RowSurvey:
     """Examples by end, values by (step, column), the kept rows' commonest hosts, and how many rows were read."""
 
@@ -106,6 +97,7 @@ class RowSurvey:
     hosts: Counter[str]
     rows: int
     total: int
+    parts: PartSurvey
 
 
 class _Pick(NamedTuple):
@@ -132,7 +124,7 @@ def survey(
     """Look at the rows of a finished run. `decisions` is its folder of decisions, `steps` have their keys."""
     paths = _in_order(decisions)
     scan = _Scan(pool, steps, {group: [] for group in groups(funnel)}, side_px)
-    rows = 0
+    rows, looked = 0, []
     for path in paths:
         full = rows < SCAN_ROWS
         if not full and all(scan.picks.values()):
@@ -141,10 +133,11 @@ def survey(
         _pick(scan, int(path.stem), table)
         if full:
             rows += table.num_rows
+            looked.append(path)
             _look(scan, int(path.stem), table)
-    values = {at: _joined(parts) for at, parts in scan.parts.items()}
+    values = {at: join_values(parts) for at, parts in scan.parts.items()}
     total = sum(rows_in(p) for p in paths) if rows >= SCAN_ROWS else rows
-    return RowSurvey(_examples(scan, decisions), values, scan.hosts, rows, total)
+    return RowSurvey(_examples(scan, decisions), values, scan.hosts, rows, total, survey_parts(pool, looked, steps))
 
 
 def groups(funnel: Sequence[StepCount]) -> list[Group]:
@@ -171,12 +164,10 @@ def thumbnail(data: bytes, side_px: int = SIDE_PX) -> tuple[str | None, str]:
         return None, found.error
     if found.width * found.height > DRAW_PIXELS:
         return None, f"{found.width} × {found.height} pixels, not drawn"
-    picture = _reduced_jpeg(data, side_px) if found.format == "JPEG" else None
-    if picture is None:
-        found = decode(data)
-        if found.image is None:
-            return None, found.error or "decode_error"
-        picture = found.image
+    try:
+        picture = scaled_image(data, 2 * side_px)
+    except ImageError as err:
+        return None, err.error
     picture.thumbnail((side_px, side_px))
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=75, method=4)
@@ -216,7 +207,7 @@ def _look(scan: _Scan, shard: int, table: pa.Table) -> None:
             taken = last >= number
             found = _column(scan, shard, column, table.num_rows)
             if found is not None:
-                one = _values(column, found.filter(pa.array(taken)), ended[taken])
+                one = shown_values(column, found.filter(pa.array(taken)), ended[taken])
                 scan.parts.setdefault((at.label, column), []).append(one)
     origins = read_table(scan.pool.rows(shard), ["origin"])["origin"].filter(pa.array(outcome == "kept"))
     scan.hosts.update(host for origin in origins.to_pylist() if (host := host_of(origin)))
@@ -232,26 +223,14 @@ def host_of(origin: str) -> str:
 
 def _column(scan: _Scan, shard: int, column: str, rows: int) -> pa.Array | None:
     """A column as the recipe names it, one entry a pool row; None when its values are no plain ones."""
-    step, own = next((s, own) for s in scan.steps for own, shown in s.columns.items() if shown == column)
-    kind = step.spec.writes[own]
+    made = next(((s, own) for s in scan.steps for own, shown in s.columns.items() if shown == column), None)
+    if made is None:
+        return None  # counted or picked of the parts of each document, and kept nowhere
+    step, own = made
+    kind = step.types[own]
     if pa.types.is_nested(kind) or pa.types.is_binary(kind):
         return None
     return ColumnsFile(scan.pool.columns(step.key, shard)).column(own).take(range(rows)).combine_chunks()
-
-
-def _values(column: str, values: pa.Array, ended: npt.NDArray[np.bool_]) -> ShownValues:
-    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return ShownValues(column, numbers, [], ended)
-    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values.to_pylist()]
-    return ShownValues(column, None, texts, ended)
-
-
-def _joined(parts: Sequence[ShownValues]) -> ShownValues:
-    numbers = [p.numbers for p in parts if p.numbers is not None]
-    texts = [t for p in parts for t in p.texts]
-    ended = np.concatenate([p.ended for p in parts])
-    return ShownValues(parts[0].column, np.concatenate(numbers) if numbers else None, texts, ended)
 
 
 def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:
@@ -369,16 +348,6 @@ def plain(value: Any) -> str:
 def is_uid(value: Any) -> bool:
     """Whether a value names a sample."""
     return isinstance(value, str) and len(value) == 32 and all(c in "0123456789abcdef" for c in value)
-
-
-def _reduced_jpeg(data: bytes, side_px: int) -> Image.Image | None:
-    """A JPEG decoded at an eighth of its size where that is enough; None when the whole decoder should look at it."""
-    try:
-        stored = PLUGINS["JPEG"](io.BytesIO(data))
-        stored.draft("RGB", (2 * side_px, 2 * side_px))
-        return ImageOps.exif_transpose(stored.convert("RGB"))
-    except Exception:  # noqa: BLE001 - hostile bytes make decoders raise nearly anything
-        return None
 
 
 def _shown_character(character: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ import numpy.typing as npt
 
 from curate.engine.remedies import remedy
 from curate.engine.run import Summary
-from curate.pool.funnel import StepCount
+from curate.pool.funnel import PartCount, StepCount
 from curate.recipe.resolve import Condition, Resolved
-from curate.report.examples import KEPT, Group, RowSurvey, ShownValues, is_uid, plain, shown
+from curate.report.examples import KEPT, Group, RowSurvey, is_uid, plain, shown
+from curate.report.parts import PartEnd
+from curate.report.values import ShownValues
 
 WIDTH, HEIGHT = 360, 120
 """A histogram's drawing area, in its own units."""
@@ -82,7 +85,7 @@ class Chart:
     nulls: str
 
 
-def render(summary: Summary, steps: Sequence[Resolved], seen: RowSurvey) -> str:
+def render(summary: Summary, seen: RowSurvey) -> str:
     """The whole page."""
     import jinja2
 
@@ -102,7 +105,7 @@ def render(summary: Summary, steps: Sequence[Resolved], seen: RowSurvey) -> str:
             dropped=sum(c.dropped.total() for c in summary.funnel),
             failed=sum(c.failed.total() for c in summary.funnel),
             share=percent(summary.funnel[-1].kept, summary.funnel[0].rows_in),
-            steps=[_step(n, count, summary, steps, seen) for n, count in enumerate(summary.funnel)],
+            steps=[_step(n, count, summary, seen) for n, count in enumerate(summary.funnel)],
             kept_examples=seen.examples.get(KEPT, []),
             sampled=f"{seen.rows:,} of {seen.total:,} rows" if seen.rows < seen.total else "",
             plot=(WIDTH, HEIGHT),
@@ -141,13 +144,12 @@ def rule_words(condition: Condition, cuts: Mapping[str, float | None]) -> str:
         where = "" if cut is None else f" ({side} {plain(float(cut))})"
         return f"among the {which} {100 * value:g} %{where}"
     sides = {"min": "at least ", "max": "at most ", "is": ""}
-    return sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
+    said = sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
+    return f"{said}, or none" if condition.or_null else said
 
 
-def _step(
-    number: int, count: StepCount, summary: Summary, steps: Sequence[Resolved], seen: RowSurvey
-) -> dict[str, Any]:
-    step = next((s for s in steps if s.label == count.step), None)
+def _step(number: int, count: StepCount, summary: Summary, seen: RowSurvey) -> dict[str, Any]:
+    step = next((s for s in summary.steps if s.label == count.step), None)
     conditions = step.conditions if step else ()
     words = {c.name: f"{c.column} {rule_words(c, summary.cuts)}" for c in conditions}
     words["unique_uid"] = "a uid that no earlier row of the source has"
@@ -166,9 +168,45 @@ def _step(
         "share": percent(count.kept, count.rows_in),
         "segments": _segments(count, summary.funnel[0].rows_in),
         "ends": ends,
+        "parts": [_parts(step, kind, parts, seen) for kind, parts in count.parts.items() if step],
         "idle": [w for c in conditions if not count.dropped.get(c.name) for w in [words[c.name]]],
         "charts": [chart for c in dict.fromkeys(c.column for c in conditions)
                    if (chart := _chart(seen.values.get((count.step, c)), conditions, summary.cuts))],
+    }  # fmt: skip
+
+
+def _parts(step: Resolved, kind: str, count: PartCount, seen: RowSurvey) -> dict[str, Any]:
+    """What became of the images, or the paragraphs, of the documents that came to a step."""
+    conditions = next((c for of, c in step.part_conditions.items() if of == kind), ())
+    words = {c.name: f"{c.column} {rule_words(c, {})}" for c in conditions}
+    ends = []
+    for outcome, counter in (("dropped", count.dropped), ("failed", count.failed)):
+        for rule, n in _sorted(counter):
+            examples = seen.parts.examples.get(PartEnd(step.label, kind, outcome, rule), [])  # type: ignore[arg-type]
+            ends.append(
+                {
+                    "kind": outcome,
+                    "name": shown(rule, 60),
+                    "words": words.get(rule, ""),
+                    "remedy": remedy(rule) if outcome == "failed" else "",
+                    "count": n,
+                    "share": percent(n, count.parts_in),
+                    "examples": [
+                        {"what": shown(e.what), "value": shown(plain(json.loads(e.value)), 60), "uid": e.uid}
+                        for e in examples
+                    ],
+                }
+            )
+    return {
+        "kind": kind,
+        "in": count.parts_in,
+        "kept": count.kept,
+        "dropped": count.dropped.total(),
+        "failed": count.failed.total(),
+        "ends": ends,
+        "idle": [words[c.name] for c in conditions if not count.dropped.get(c.name)],
+        "charts": [chart for c in dict.fromkeys(c.column for c in conditions)
+                   if (chart := _chart(seen.parts.values.get((step.label, kind, c)), conditions, {}))],  # type: ignore[arg-type]
     }  # fmt: skip
 
 

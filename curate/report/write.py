@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 
 from curate.commit import commit_text, dump_json
-from curate.engine.run import Summary, decisions_folder, start_of
+from curate.engine.run import Summary, decisions_folder
 from curate.pool.funnel import check_funnel
-from curate.recipe.resolve import assign_fingerprints, resolve
 from curate.report import card, page
 from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
 from curate.sample import fingerprint
 
-VERSION = 5
+VERSION = 6
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
@@ -31,12 +30,11 @@ def write(summary: Summary) -> list[Path]:
     if all(p.exists() for p in (done, beside, *paths)) and json.loads(done.read_text())["key"] == key:
         return paths
     check_funnel(summary.funnel)
-    steps = assign_fingerprints(resolve(summary.recipe), *start_of(summary.recipe, summary.pool))
     side_px = PAGE_SIDE_PX if summary.recipe.kind == "ocr" else SIDE_PX
-    seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), steps, summary.funnel, side_px)
+    seen = survey(summary.pool, decisions_folder(summary.recipe, summary.key), summary.steps, summary.funnel, side_px)
     done.unlink(missing_ok=True)
-    commit_text(paths[0], page.render(summary, steps, seen))
-    commit_text(paths[1], card.render(summary, steps, seen))
+    commit_text(paths[0], page.render(summary, seen))
+    commit_text(paths[1], card.render(summary, seen))
     commit_text(beside, plain(summary.folder, summary.dataset, summary.recipe.license))
     commit_text(done, dump_json({"key": key}))
     return paths

@@ -15,7 +15,7 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.served import ServedTally
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Stream
-from curate.stream.tokens import TextCode, text_code
+from curate.tokens.encoders import TextCode, text_code
 
 __all__ = [
     "Batch",

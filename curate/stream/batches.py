@@ -66,26 +66,26 @@ class Planned:
 class RowBatchSampler:
     """Batches of consecutive positions; each rank takes its run of them."""
 
-    def __init__(self, manifest: mix.Manifest, batch_size: int, share: Share) -> None:
-        self.manifest, self.batch_size, self.share = manifest, batch_size, share
+    def __init__(self, mixture: mix.Mixture, batch_size: int, share: Share) -> None:
+        self.mixture, self.batch_size, self.share = mixture, batch_size, share
         self._plan: tuple[Any, Any, Any] | None = None
         self._planned = 0
 
     def batch(self, start: int) -> Planned | None:
         """The batch at `start`; None where the mixture ends before its last sample."""
-        end = self.manifest.end
+        end = self.mixture.manifest.end
         if end is not None and start + self.batch_size > end:
             return None
         plan, offset = self._plan, start - self._planned
         if plan is None or not 0 <= offset <= len(plan[0]) - self.batch_size:
             whole = max(PLANNED // self.batch_size, 1) * self.batch_size
             whole = whole if end is None else min(whole, end - start)
-            plan = self._plan = mix.locate(self.manifest, np.arange(start, start + whole, dtype=np.int64))
+            plan = self._plan = self.mixture.locate(np.arange(start, start + whole, dtype=np.int64))
             self._planned, offset = start, 0
         each = self.batch_size // self.share.world
         first = offset + self.share.rank * each
         places = list(zip(*(column[first : first + each].tolist() for column in plan), strict=True))
-        counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(self.manifest.datasets))
+        counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(self.mixture.manifest.datasets))
         positions = np.arange(start, start + self.batch_size, dtype=np.int64)
         return Planned(start, start + self.batch_size, positions, places, [start] * each, tuple(counts.tolist()))
 
@@ -105,7 +105,7 @@ class Packing:
     @property
     def name(self) -> str:
         """Names the limits, and what packs are ordered by: a state of packs is of these."""
-        unit = self.stages.manifest.unit
+        unit = self.stages.mixture.manifest.unit
         return fingerprint(vars(self.limits) | ({} if unit == "samples" else {"shares": unit}))
 
 
@@ -143,7 +143,7 @@ class PackBatchSampler:
 
     def __init__(self, packing: Packing, batch_size: int, share: Share) -> None:
         self.sizes, self.stages, self.limits = packing.sizes, packing.stages, packing.limits
-        self.manifest, self.batch_size, self.share = packing.stages.manifest, batch_size, share
+        self.mixture, self.batch_size, self.share = packing.stages.mixture, batch_size, share
         self._windows: OrderedDict[int, _Window] = OrderedDict()
 
     def batch(self, start: int) -> Planned | None:
@@ -155,16 +155,16 @@ class PackBatchSampler:
         costs = [cost(pack, limits) for pack in packs]
         mine = [packs[n] for n in balanced(costs, self.share.world)[self.share.rank]]
         positions, own = _column(packs, "positions"), _column(mine, "positions")
-        source, _, _ = mix.locate(self.manifest, positions)
-        text_S, images_S = contents(self.manifest, packs, limits)
+        source, _, _ = self.mixture.locate(positions)
+        text_S, images_S = contents(self.mixture, packs, limits)
         used, room = int(_column(packs, "tokens").sum()), limits.tokens * len(packs)
         return Planned(
             start,
             taken.following,
             positions,
-            list(zip(*(column.tolist() for column in mix.locate(self.manifest, own)), strict=True)),
+            list(zip(*(column.tolist() for column in self.mixture.locate(own)), strict=True)),
             [self.bounds(position)[0] for position in own.tolist()],
-            tuple(np.bincount(source, minlength=len(self.manifest.datasets)).tolist()),
+            tuple(np.bincount(source, minlength=len(self.mixture.manifest.datasets)).tolist()),
             PackedBatch(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
         )
 
@@ -222,7 +222,7 @@ class PackBatchSampler:
         stage, size = self.stages.number(position), self.limits.window
         first = max(position // size * size, self.stages.starts[stage])
         bounds = [first // size * size + size, *self.stages.starts[stage + 1 : stage + 2]]
-        return first, min(bounds if self.manifest.end is None else [*bounds, self.manifest.end])
+        return first, min(bounds if self.mixture.manifest.end is None else [*bounds, self.mixture.manifest.end])
 
     def _packed(self, first: int, last: int, stage: int) -> _Window:
         limits = replace(self.limits, tokens=self.stages.pack(first, self.limits.tokens))
@@ -234,20 +234,20 @@ class PackBatchSampler:
 
     def _held(self, packs: Sequence[Pack], positions: Ints) -> Ints:
         """How much of the mixture's unit packs of a window hold of each source, P x S."""
-        source, _, row = mix.locate(self.manifest, positions)
-        units = self.sizes.held.of(source, row, self.manifest.unit)
-        out_PS = np.zeros((len(packs), len(self.manifest.datasets)), np.int64)
+        source, _, row = self.mixture.locate(positions)
+        units = self.sizes.held.of(source, row, self.mixture.manifest.unit)
+        out_PS = np.zeros((len(packs), len(self.mixture.manifest.datasets)), np.int64)
         number = np.repeat(np.arange(len(packs)), [len(pack.positions) for pack in packs])
         at = _column(packs, "positions") - int(positions[0])
         np.add.at(out_PS, (number, source[at]), units[at])
         return out_PS
 
 
-def contents(manifest: mix.Manifest, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
+def contents(mixture: mix.Mixture, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
     """(text tokens, images) of each source that packs are planned to hold."""
-    source, _, _ = mix.locate(manifest, _column(packs, "positions"))
+    source, _, _ = mixture.locate(_column(packs, "positions"))
     tokens, images = _column(packs, "tokens"), _column(packs, "images")
-    text, kinds = tokens - images * limits.visual_tokens - MARKS, len(manifest.datasets)
+    text, kinds = tokens - images * limits.visual_tokens - MARKS, len(mixture.manifest.datasets)
     return np.bincount(source, text, kinds).astype(np.int64), np.bincount(source, images, kinds).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""From an image's bytes to a tensor of the size a tower takes: decoding, and variation keyed by the sample.
+"""From an image's bytes to a tensor of the size a tower takes, varied by randomness that is keyed by the sample.
 
 The plain path (nothing varied) is open_clip's: short side to the size, bicubic, centre cut. Values stay uint8 until
 the device, where they are normalised.
@@ -7,10 +7,7 @@ the device, where they are normalised.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,27 +15,13 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
+from curate.image.files import DEFAULT_LIMITS, ImageError
+from curate.image.scaled import scaled_image
 from curate.mix.content import image_name
 from curate.stream.augment import Augment
 
-MAX_PIXELS = 90_000_000
-BROKEN = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-"""What reading and decoding strangers' bytes has been seen to raise; any of them makes a sample unreadable."""
+LEAST = 2.0
+"""A JPEG is decoded at a fraction only where its short side then is at least this many times the target."""
 
 
 def image_part(parts: Mapping[str, bytes]) -> bytes:
@@ -55,38 +38,20 @@ def keyed_rng(seed: int, uid: str, epoch: int, what: str = "") -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-def decode(data: bytes, size_px: int, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """RGB image of `data`, upright, transparency laid on `background`. Raises ValueError or Pillow's errors.
-
-    A JPEG much larger than `size_px` is decoded at a half, quarter or eighth (in the DCT domain), never below twice
-    the size.
-    """
-    image: Image.Image = Image.open(io.BytesIO(data))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
-    if image.format == "JPEG":
-        image.draft("RGB", (2 * size_px, 2 * size_px))
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
 def plain(data: bytes, size_px: int) -> Tensor:
-    """image_CHW uint8 of `data` as open_clip shows it to a model of `size_px`, on white."""
-    return _to_tensor(_whole(decode(data, size_px), size_px))
+    """image_CHW uint8 of `data` as open_clip shows it to a model of `size_px`, on white. Raises ImageError."""
+    return _to_tensor(_whole(scaled_image(data, LEAST * size_px), size_px))
 
 
 def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator, *, whole: bool = False) -> Tensor:
-    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`; with `whole`, made square before."""
+    """image_CHW uint8 of `data`, varied by `augment` with draws from `rng`; with `whole`, made square before.
+
+    Raises ImageError.
+    """
     red, green, blue = augment.background
     if rng.random() < augment.random_background:
         red, green, blue = rng.integers(0, 256, 3).tolist()
-    image = decode(data, size_px, (red, green, blue))
+    image = scaled_image(data, LEAST * size_px, (red, green, blue))
     if whole:
         side = min(max(image.size), 2 * size_px)
         image = ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, (red, green, blue))
@@ -96,6 +61,23 @@ def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator
     if rng.random() < augment.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return _to_tensor(_recoloured(image, augment, rng))
+
+
+def fitted(width: int, height: int, size_px: int) -> tuple[int, int]:
+    """(width, height) with the short side at `size_px`, rounded as torchvision rounds.
+
+    Raises ImageError for a sliver that would become a giant.
+    """
+    if width <= height:
+        size = size_px, int(size_px * height / width)
+    else:
+        size = int(size_px * width / height), size_px
+    if size[0] * size[1] > DEFAULT_LIMITS.max_pixels:
+        raise ImageError(
+            "image_too_large",
+            f"{width} x {height}, resized to {size[0]} x {size[1]}: pixels are more than {DEFAULT_LIMITS.max_pixels}",
+        )
+    return size
 
 
 def _recoloured(image: Image.Image, augment: Augment, rng: np.random.Generator) -> Image.Image:
@@ -124,12 +106,8 @@ def _moved(image: Image.Image, augment: Augment, rng: np.random.Generator, colou
 
 
 def _whole(image: Image.Image, size_px: int) -> Image.Image:
-    """Short side to `size_px`, centre cut; sizes rounded as torchvision rounds them."""
-    width, height = image.size
-    if width <= height:
-        size = (size_px, max(size_px, int(size_px * height / width)))
-    else:
-        size = (max(size_px, int(size_px * width / height)), size_px)
+    """Short side to `size_px`, centre cut."""
+    size = fitted(*image.size, size_px)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - size_px) / 2), round((size[1] - size_px) / 2)

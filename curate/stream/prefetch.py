@@ -31,11 +31,12 @@ Wanted = tuple[DatasetReader, int]
 """A shard elsewhere: its dataset, its number."""
 
 
-def coming(manifest: mix.Manifest, shelves: Sequence[DatasetReader], position: int) -> dict[Wanted, int]:
+def coming(mixture: mix.Mixture, shelves: Sequence[DatasetReader], position: int) -> dict[Wanted, int]:
     """The shards elsewhere that a stream at `position` comes to, in the order of their first use, and how far off."""
     off = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
-    off = off if manifest.end is None else off[position + off < manifest.end]
-    source, _, row = mix.locate(manifest, position + off)
+    end = mixture.manifest.end
+    off = off if end is None else off[position + off < end]
+    source, _, row = mixture.locate(position + off)
     found: dict[Wanted, int] = {}
     for number, place, far in zip(source.tolist(), row.tolist(), off.tolist(), strict=True):
         if shelves[number].is_remote:
@@ -47,9 +48,9 @@ class Prefetcher:
     """Fetches what is coming; `stands` says where the stream is, `close` ends it."""
 
     def __init__(
-        self, manifest: mix.Manifest, shelves: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
+        self, mixture: mix.Mixture, shelves: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
     ) -> None:
-        self.manifest, self.shelves, self.cache, self.readers = manifest, shelves, cache, readers
+        self.mixture, self.shelves, self.cache, self.readers = mixture, shelves, cache, readers
         self._changed = Condition()
         self._seen, self._at = -HORIZON, 0.0
         self._unseen: int | None = None
@@ -93,7 +94,7 @@ class Prefetcher:
 
     def _look(self, position: int) -> None:
         """Find what is coming, mark what of it is kept, the nearest as used last, and begin to fetch the rest."""
-        found = coming(self.manifest, self.shelves, position)
+        found = coming(self.mixture, self.shelves, position)
         order = [shelf.shards[shard].sha256 for shelf, shard in found]
         kept = {sha256 for sha256 in reversed(order) if self.cache.used(sha256)}
         self.readers.sweep({(shelf.name, shard) for (shelf, shard), off in found.items() if off < NEAR})

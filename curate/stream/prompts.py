@@ -31,17 +31,17 @@ class Prompts:
 class Wording:
     """The mixture's choices, as the trainer reads them; `seed` decides among several texts under one key."""
 
-    manifest: mix.Manifest
+    mixture: mix.Mixture
     seed: int
 
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The sources' numbers by their names."""
-        return {source.name: number for number, source in enumerate(self.manifest.datasets)}
+        return {source.name: number for number, source in enumerate(self.mixture.manifest.datasets)}
 
     def key(self, source: int, uid: str, epoch: int) -> str | None:
         """The key of the text that is taken at this access; None for the sample's own."""
-        return mix.choose(self.manifest, source, uid, epoch)
+        return self.mixture.choose(source, uid, epoch)
 
     def which(self, uid: str, epoch: int, count: int) -> int:
         """Which of `count` texts under one key is taken."""
@@ -64,17 +64,17 @@ class Wording:
 
     def prompts(self, source: int, uid: str, epoch: int) -> Prompts:
         """What the mixture puts around the text at this access."""
-        choices = self.manifest.datasets[source].choices
+        choices = self.mixture.manifest.datasets[source].choices
         if not (choices.get("template") or choices.get("system")):
             return Prompts()
-        template = mix.choose(self.manifest, source, uid, epoch, "template")
+        template = self.mixture.choose(source, uid, epoch, "template")
         before, _, after = (template or PLACE).partition(PLACE)
-        system = mix.choose(self.manifest, source, uid, epoch, "system") or ""
+        system = self.mixture.choose(source, uid, epoch, "system") or ""
         return Prompts(system, before, after)
 
     def refuse(self, kind: str, reason: str) -> None:
         """Raise MixtureError if a source has choices of that kind."""
-        for source in self.manifest.datasets:
+        for source in self.mixture.manifest.datasets:
             if source.choices.get(kind):
                 raise mix.MixtureError(
                     f"the mixture's source {source.name!r} chooses a {kind}, {reason}; leave it out of the"

@@ -23,12 +23,14 @@ from curate.sample import Kind
 from curate.shards import ShardCache, ShardError, ShardReader, load_dataset, open_shard
 from curate.shards.info import dataset_file
 from curate.shards.remote import ORIGIN_FILE
-from curate.stream.images import BROKEN
 
 OPEN_SHARDS = 512
 """Tars kept open; systems allow a process about a thousand files."""
 MAX_TRIES = 16
 """Replacements tried for one unreadable sample before its source counts as broken."""
+UNREADABLE = (LookupError, OSError, RecursionError, ValueError)
+"""What says that a sample, not the program, is at fault: damage (ShardError, ImageError, ContentError and what is no
+UTF-8 or JSON are ValueErrors), a part or key that it lacks, a disk's error, JSON nested too deep."""
 
 
 class StreamError(ValueError):
@@ -294,7 +296,7 @@ class Reader:
                 found = self.shelves[source].read_many([places[n][2] for n in numbers])
             except StreamError:
                 raise
-            except BROKEN:
+            except UNREADABLE:
                 continue
             for number, sample in zip(numbers, found, strict=True):
                 out[number] = sample
@@ -314,7 +316,7 @@ class Reader:
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise
-            except BROKEN as err:
+            except UNREADABLE as err:
                 faults.append((shelf.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
         shard, at, error = faults[0]
         raise StreamError(

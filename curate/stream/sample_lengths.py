@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ SHARDS_KEPT = 1024
 class SampleLengths:
     """Text tokens, images, or another unit of the samples of a mixture, from the indexes alone."""
 
-    def __init__(self, manifest: mix.Manifest, path: Path) -> None:
-        self.visual_tokens = manifest.visual_tokens
-        self.folders = [mix.folder_of(manifest, path, number) for number in range(len(manifest.datasets))]
+    def __init__(self, mixture: mix.Mixture) -> None:
+        self.visual_tokens = mixture.manifest.visual_tokens
+        self.folders = [mixture.folder(number) for number in range(len(mixture.manifest.datasets))]
         self.infos = [load_dataset(folder) for folder in self.folders]
         self.ends = [np.cumsum([shard.samples for shard in info.shards]) for info in self.infos]
         self._remember()

@@ -28,7 +28,7 @@ from curate.stream.images import keyed_rng
 from curate.stream.prompts import Prompts, Wording
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.stream.tokens import TextCode
+from curate.tokens.encoders import TextCode
 
 IMAGE = -1
 """Stands in `ids` where a vector of an image goes."""
@@ -60,7 +60,7 @@ class Sequences:
     pixels: Pixels
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample. Raises ValueError, or what a broken image raises."""
+        """Tensors of one sample. Raises ValueError, which ContentError and ImageError are."""
         source = self.wording.numbers[drawn.source]
         prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
         system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
@@ -116,7 +116,7 @@ class Sizes:
         self.held.check([TEXT_TOKENS, IMAGES])
         self.held.check_tokenizer(self.code.name)
         for source, info in enumerate(self.held.infos):
-            choices = self.wording.manifest.datasets[source].choices
+            choices = self.wording.mixture.manifest.datasets[source].choices
             vain = sorted(kind for kind in ("text", "template") if info.kind == "interleaved" and choices.get(kind))
             if vain:
                 raise mix.MixtureError(
@@ -126,7 +126,7 @@ class Sizes:
 
     def of(self, positions: Ints, at: int) -> tuple[Ints, Ints]:
         """(tokens in all, images) of the sequence at each position, for a batch at position `at`."""
-        source, epoch, row = mix.locate(self.wording.manifest, positions)
+        source, epoch, row = self.wording.mixture.locate(positions)
         tokens, images = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
@@ -139,7 +139,7 @@ class Sizes:
         text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
         fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
-        plain = fits & (not any(self.wording.manifest.datasets[source].choices.values()))
+        plain = fits & (not any(self.wording.mixture.manifest.datasets[source].choices.values()))
         for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
             own = int(text[n]), int(images[n])
             tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
-from curate.mix.plan import stream_position
 from curate.stream.alarms import Alarm, Course, Served, alarms
 from curate.stream.batches import PackedBatch, contents
 from curate.stream.packing import PADDING
@@ -35,14 +33,13 @@ MET = ("replaced", TEXT_TOKENS, IMAGES, "units")
 
 @dataclass
 class ServedTally:
-    """The tally of the stream of one manifest: add every batch, ask for the report or the alarms at any time.
+    """The tally of the stream of one mixture: add every batch, ask for the report or the alarms at any time.
 
     Of packs, `used` tokens of their `room` are counted, and what of a long document was left out is not. Shares of the
     mixture's unit are told by the indexes, of packs too.
     """
 
-    manifest: mix.Manifest
-    path: Path
+    mixture: mix.Mixture
     served: dict[str, Served] = field(init=False)
     used: int = 0
     room: int = 0
@@ -51,8 +48,9 @@ class ServedTally:
     _weighed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self._lengths = SampleLengths(self.manifest, self.path)
-        self._starts = [stream_position(s.start, self.manifest.skips) for s in self.manifest.segments]
+        self.manifest = self.mixture.manifest
+        self._lengths = SampleLengths(self.mixture)
+        self._starts = [self.mixture.stream_position(s.start) for s in self.manifest.segments]
         means = [source.units / source.samples for source in self.manifest.datasets]
         drawn = [np.array(segment.slots, np.float64) for segment in self.manifest.segments]
         self._shares = [slots / slots.sum() for slots in drawn]
@@ -61,7 +59,7 @@ class ServedTally:
 
     def add(self, batch: Batch) -> None:
         """Count a global batch; any rank's part of it says which."""
-        source, epoch, row = mix.locate(self.manifest, batch.positions)
+        source, epoch, row = self.mixture.locate(batch.positions)
         segment = np.searchsorted(self._starts, batch.positions, side="right") - 1
         wanted = self._due(segment, np.ones(len(segment)), self._shares)
         for data, more in zip(self.manifest.datasets, wanted, strict=True):
@@ -171,9 +169,8 @@ class ServedTally:
             served = self.served[self.manifest.datasets[number].name]
             mine = (source == number) & (epoch == turn)
             served.longest = max(served.longest, self._lengths.longest(number, row[mine], self.manifest.unit))
-            order = self.manifest.plan.orders.each[number].strata
-            if order is not None and (number, turn) not in self._passes:
-                served.between = max(served.between, order.off(turn))
+            if (number, turn) not in self._passes:
+                served.between = max(served.between, self.mixture.strays(number, turn) or 0)
                 self._passes.add((number, turn))
 
     def _measured(self, batch: Batch, unit: str, source: npt.NDArray[np.int32], row: Ints) -> Sequence[int]:
@@ -215,7 +212,7 @@ class ServedTally:
 
         text = of_source(used & ~picture) - MARKS * of_source(used & (tensors["positions"] == 0))
         images = of_source(used & picture) // packed.limits.visual_tokens
-        planned = contents(self.manifest, packed.mine, packed.limits)
+        planned = contents(self.mixture, packed.mine, packed.limits)
         return {TEXT_TOKENS: text - planned[0], IMAGES: images - planned[1]}
 
     def _known(self, unit: str) -> bool:

@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from curate import mix
-from curate.mix.plan import stream_position
 
 
 @dataclass(frozen=True)
 class Stages:
     """What holds at a position of the stream; all samples of a batch go by the position at which it starts.
 
-    `own_px` is the resolution where the manifest says none.
+    `own_px` is the resolution where the mixture says none.
     """
 
-    manifest: mix.Manifest
+    mixture: mix.Mixture
     own_px: int
 
     @cached_property
     def starts(self) -> list[int]:
         """The position of the stream at which each stage starts."""
-        return [stream_position(stage.start, self.manifest.skips) for stage in self.manifest.stages]
+        return [self.mixture.stream_position(stage.start) for stage in self.mixture.manifest.stages]
 
     def number(self, position: int) -> int:
         """Which stage holds."""
@@ -33,19 +32,19 @@ class Stages:
 
     def resolution(self, position: int, source: int) -> int:
         """The side of a source's images in pixels."""
-        return self._said(mix.stage_of(self.manifest, position).resolution, source) or self.own_px
+        return self._said(self.mixture.stage_of(position).resolution, source) or self.own_px
 
     def resolutions(self) -> list[set[int]]:
         """Of each stage, ramps aside, the resolutions of its sources."""
-        sources = range(len(self.manifest.datasets))
-        stages = self.manifest.stages
+        sources = range(len(self.mixture.manifest.datasets))
+        stages = self.mixture.manifest.stages
         return [{self._said(stage.resolution, source) or self.own_px for source in sources} for stage in stages]
 
     def sides(self) -> set[int]:
         """Every resolution that a run meets, those on the way of a ramp as well."""
         found = set().union(*(set(sides) for sides in self.resolutions()))
-        for before, stage in itertools.pairwise(self.manifest.stages):
-            for source in range(len(self.manifest.datasets)) if stage.ramp else ():
+        for before, stage in itertools.pairwise(self.mixture.manifest.stages):
+            for source in range(len(self.mixture.manifest.datasets)) if stage.ramp else ():
                 first, last = self._said(before.resolution, source), self._said(stage.resolution, source)
                 if first is not None and last is not None:
                     found.update(range(min(first, last), max(first, last), stage.resolution_multiple))
@@ -53,18 +52,18 @@ class Stages:
 
     def sequence(self, position: int, source: int) -> int | None:
         """Tokens of a sample of a source at most, where the manifest says so."""
-        return self._said(mix.stage_of(self.manifest, position).sequence, source)
+        return self._said(self.mixture.stage_of(position).sequence, source)
 
     def pack(self, position: int, own: int) -> int:
         """Tokens of a pack: the longest sequence of the stage, or `own`."""
-        said = self.manifest.stages[self.number(position)].sequence
+        said = self.mixture.manifest.stages[self.number(position)].sequence
         if isinstance(said, dict):
             return max(said.values(), default=own)
         return own if said is None else said
 
     def trained(self, position: int) -> frozenset[str] | None:
         """The parts that are trained, where the manifest says so."""
-        said = self.manifest.stages[self.number(position)].train
+        said = self.mixture.manifest.stages[self.number(position)].train
         return None if said is None else frozenset(said)
 
     def scale(self, position: int, counts: Sequence[float]) -> list[float]:
@@ -73,14 +72,14 @@ class Stages:
         The step's loss is the mean of all; in mode accumulate (Flamingo) the sum of the sources' means, each times its
         weight.
         """
-        if self.manifest.mode != "accumulate":
+        if self.mixture.manifest.mode != "accumulate":
             return [1 / max(sum(counts), 1.0)] * len(counts)
-        weights = mix.stage_at(self.manifest, position // mix.step_size(self.manifest)).weights
+        weights = self.mixture.stage_at(position // self.mixture.step_size()).weights
         return [weight / max(count, 1.0) for weight, count in zip(weights, counts, strict=True)]
 
     def _said(self, said: int | dict[str, int] | None, source: int) -> int | None:
         """What is said of a source: by its name, by the innermost of its groups that is named, or for all."""
         if not isinstance(said, dict):
             return said
-        of = self.manifest.datasets[source]
+        of = self.mixture.manifest.datasets[source]
         return next((said[name] for name in (of.name, *reversed(of.group.split("/"))) if name in said), None)

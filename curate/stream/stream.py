@@ -1,7 +1,7 @@
 """The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
 
 What stands in the batch at a position (`batches`) does not depend on the number of ranks, worker processes and threads:
-each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.locate`), so starting at any
+each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.Mixture`), so starting at any
 position costs the same, and nothing is replayed. Decoding runs in threads: reading, libjpeg-turbo, Pillow and torch
 release Python's lock.
 
@@ -124,15 +124,15 @@ class Stream(IterableDataset[Batch]):
             raise StreamError(
                 f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
             )
-        self.path, self.manifest = Path(manifest), mix.load(manifest)
-        if packing is None and self.manifest.mode in ("homogeneous", "accumulate"):
-            _check_batch(self.manifest, batch_size)
-        self.digest = file_sha256(self.path)
+        self.mixture = mix.load(manifest)
+        if packing is None and self.mixture.manifest.mode in ("homogeneous", "accumulate"):
+            _check_batch(self.mixture.manifest, batch_size)
+        self.digest = file_sha256(self.mixture.path)
         self.batch_size, self.prepare = batch_size, prepare
         self.course = (
             PackBatchSampler(packing, batch_size, self.share)
             if packing
-            else RowBatchSampler(self.manifest, batch_size, self.share)
+            else RowBatchSampler(self.mixture, batch_size, self.share)
         )
         self.packs = packing.name if packing else None
         self.position = 0
@@ -160,7 +160,7 @@ class Stream(IterableDataset[Batch]):
     def knows(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
         digest = str(state["manifest"])
-        return digest == self.digest or mix.knows(self.manifest, digest, int(state["position"]))
+        return digest == self.digest or self.mixture.knows(digest, int(state["position"]))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
@@ -186,7 +186,7 @@ class Stream(IterableDataset[Batch]):
 
     def _check_window(self, course: PackBatchSampler, state: Mapping[str, Any]) -> None:
         """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
-        position, size, continued = int(state["position"]), course.limits.window, self.manifest.continued
+        position, size, continued = int(state["position"]), course.limits.window, self.mixture.manifest.continued
         start = position // size * size
         first, last = state.get("window", (start, start + size))
         assert continued is not None
@@ -237,7 +237,7 @@ class Stream(IterableDataset[Batch]):
 
     def holds(self, batches: int) -> bool:
         """Whether the mixture has so many more batches."""
-        if self.manifest.end is None:
+        if self.mixture.manifest.end is None:
             return True
         return self.course.batch(self.course.after(self.position, batches - 1)) is not None
 
@@ -248,9 +248,9 @@ class Stream(IterableDataset[Batch]):
         What cannot be read is replaced as in a batch. The stream itself does not move.
         """
         work = self._working()
-        columns = mix.locate(self.manifest, np.asarray(positions, dtype=np.int64))
+        columns = self.mixture.locate(np.asarray(positions, dtype=np.int64))
         places = list(zip(*(column.tolist() for column in columns), strict=True))
-        reader = Reader(work.shelves, self.manifest.seed, None)
+        reader = Reader(work.shelves, self.mixture.manifest.seed, None)
         try:
             ready = reader.chunk(min(positions, default=0), places, positions)
         except UnreachableError as err:
@@ -275,16 +275,14 @@ class Stream(IterableDataset[Batch]):
     def _working(self) -> _AtWork:
         """Threads and open shards of this very process: a fork inherits neither."""
         if self._at_work is None or self._at_work.pid != os.getpid():
-            sources, readers = enumerate(self.manifest.datasets), ShardReaderCache(self.reading.open_shards)
+            sources, readers = enumerate(self.mixture.manifest.datasets), ShardReaderCache(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            shelves = [
-                DatasetReader(s.name, mix.folder_of(self.manifest, self.path, n), cache, readers) for n, s in sources
-            ]
-            reader = Reader(shelves, self.manifest.seed, self.prepare)
+            shelves = [DatasetReader(s.name, self.mixture.folder(n), cache, readers) for n, s in sources]
+            reader = Reader(shelves, self.mixture.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(shelf.is_remote for shelf in shelves)
             pool = _threads(1 if alone else self.reading.threads)
             fetching = (
-                Prefetcher(self.manifest, shelves, cache, readers)
+                Prefetcher(self.mixture, shelves, cache, readers)
                 if cache and any(s.is_remote for s in shelves)
                 else None
             )

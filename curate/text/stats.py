@@ -125,12 +125,15 @@ def share_of(text: str, known: Collection[str]) -> float:
     return sum(word in known for word in found) / len(found) if found else 0.0
 
 
-def punctuation(text: str, min_tokens: int = 0) -> float:
-    """Share of marks (MARKS) among words and marks; 1 for a text of fewer than `min_tokens`: too short to judge."""
+def punctuation(text: str) -> float:
+    """Share of marks (MARKS) among words and marks; 0 without any."""
     tokens = _WORD_OR_MARK.findall(text)
-    if len(tokens) < min_tokens:
-        return 1.0
     return sum(token in MARKS for token in tokens) / len(tokens) if tokens else 0.0
+
+
+def punctuation_tokens(text: str) -> int:
+    """How many words and marks `punctuation` counts."""
+    return len(_WORD_OR_MARK.findall(text))
 
 
 @functools.cache

@@ -1,20 +1,18 @@
-"""Encoders: how a text is spelled in tokens, by the name that a mixture gives."""
+"""Encoders: how whole texts are spelled in tokens, by the name that a mixture or a language model gives."""
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Literal
 
 from curate.extras import require
+from curate.tokens.byte_pairs import byte_pairs, encodable
 
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
-
-MAX_REMEMBERED = 100_000
-"""Words whose byte pairs are remembered; open_clip by itself remembers every word it ever saw."""
 
 RULES = "3"
 """The version of this module's reading: it changes with what a text or a document is taken to say."""
@@ -23,6 +21,24 @@ SIMPLE_IDS = 49_406
 """CLIP's byte pairs, its marks of begin and end left out."""
 
 Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class TextCode:
+    """How a language model spells texts: `begin` and `end` are none of a text's ids."""
+
+    name: str
+    encode: Encode
+    begin: int
+    end: int
+    vocab_size: int
+
+
+def text_code(name: Literal["bytes", "simple"]) -> TextCode:
+    """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
+    encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
+    assert encode is not None
+    return TextCode(name, encode, ids, ids + 1, ids + 2)
 
 
 def counting(tokenizer: str) -> str:
@@ -46,19 +62,8 @@ def _bytes(text: str) -> list[int]:
 
 
 def _simple(text: str) -> list[int]:
-    pairs = _pairs()
-    if len(pairs.cache) > MAX_REMEMBERED:
-        pairs.cache = {mark: mark for mark in ("<start_of_text>", "<end_of_text>")}
-    bounded = _LONG.sub(r"\1 ", text.encode("utf-8", "replace").decode("utf-8"))
-    return [n for n in pairs.encode(bounded) if n < SIMPLE_IDS]  # a text may spell out the marks; it cannot set them
+    ids = byte_pairs().encode(_LONG.sub(r"\1 ", encodable(text)))
+    return [n for n in ids if n < SIMPLE_IDS]  # a text may spell out the marks; it cannot set them
 
 
 _LONG = re.compile(rf"(\S{{{MAX_WORD}}})(?=\S)")
-
-
-@functools.cache
-def _pairs() -> Any:
-    require("tokenizer simple", "open_clip")
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()

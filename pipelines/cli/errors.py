@@ -65,8 +65,8 @@ def _plainly(err: OSError) -> str:
 
 
 def _mendable() -> tuple[type[Exception], ...]:
+    from curate.engine.answers import StepError
     from curate.engine.run import RunError
-    from curate.engine.steps import StepError
     from curate.engine.workers import WorkerError
     from curate.extras import MissingExtraError
 

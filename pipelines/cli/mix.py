@@ -64,7 +64,7 @@ def write(  # noqa: PLR0913 - a command's options
         raise typer.BadParameter("give datasets with weights, or a specification")
     built = show_mixture.write(datasets or [], out, seed, show_mixture.Going.of(onto, skip_steps or []), set_ or [])
     if as_json:
-        print_json(built.manifest.model_dump(mode="json"))
+        print_json(built.mixture.manifest.model_dump(mode="json"))
         return
     show_mixture.show(built, out)
 

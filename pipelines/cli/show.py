@@ -20,30 +20,29 @@ from curate.document.segments import DOCUMENT
 from curate.engine import explain
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
+from curate.engine.plan import plan_run
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find
 from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
-from curate.recipe.model import Recipe
-from curate.recipe.resolve import assign_fingerprints, resolve
+from curate.recipe.resolve import Condition, ResolvedRecipe
 from curate.recipe.resolve import load as recipe_load
 from curate.report.write import write as write_report
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
 from curate.shipped import recipe_path, shipped_recipes
-from curate.sources.ingest import plan, pool_of
 
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 
 
-def load(path: Path, overrides: Sequence[str]) -> Recipe:
+def load(path: Path, overrides: Sequence[str]) -> ResolvedRecipe:
     """Read and check a recipe, given by its path or by a name of ours. Raises SettingsError."""
     return recipe_load(recipe_path(path, "run"), overrides)
 
 
-def run(checked: Recipe, workers: int, as_json: bool = False) -> engine_run.Summary:
+def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_run.Summary:
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
     with progress_bars() as watch:
         summary = engine_run.run(checked, workers, watch)
@@ -61,13 +60,13 @@ def run(checked: Recipe, workers: int, as_json: bool = False) -> engine_run.Summ
     out_console.print(f"dataset  {summary.folder}  ({summary.dataset.samples:,} samples, {made})", soft_wrap=True)
     for page in pages:
         out_console.print(f"report   {page}", soft_wrap=True)
-    if others := [p.name for p in sorted(Path(checked.out).glob("pool-*")) if p != summary.pool.folder]:
+    if others := [p.name for p in sorted(Path(checked.recipe.out).glob("pool-*")) if p != summary.pool.folder]:
         why = "of this source as it was, or of another: not read now, may be deleted"
-        err_console.print(f"{checked.out} also holds {', '.join(others)}, {why}", soft_wrap=True)
+        err_console.print(f"{checked.recipe.out} also holds {', '.join(others)}, {why}", soft_wrap=True)
     return summary
 
 
-def retry(checked: Recipe, workers: int) -> None:
+def retry(checked: ResolvedRecipe, workers: int) -> None:
     """Try failed URLs again."""
     with progress_bars() as watch:
         done = retrying.retry(checked, workers, watch)
@@ -79,33 +78,38 @@ def retry(checked: Recipe, workers: int) -> None:
         out_console.print("nothing to try again: no URL failed that another attempt could bring")
 
 
-def show_plan(checked: Recipe, as_json: bool) -> None:
+def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
     """What a run would do: the source in shards, each step with its rules, and what is there already."""
-    pool = pool_of(checked)
-    planned = plan(checked, pool)
-    there = sum(pool.rows(s).exists() for s in range(planned.shards))
-    steps = assign_fingerprints(resolve(checked), *engine_run.start_of(checked, pool))
+    planned = plan_run(checked)
     lines: list[dict[str, Any]] = [
         {
-            "step": s.label,
-            "op": s.spec.name,
-            "reads": list(s.spec.reads) or ["all rows"],
-            "rules": [f"{c.column} {c.kind} {_plain(c.value)}" for c in s.conditions],
-            "shards_there": sum(pool.columns(s.key, n).exists() for n in range(planned.shards)),
+            "step": at.step.label,
+            "op": at.step.spec.name,
+            "over": at.step.over,
+            "reads": list(at.step.spec.reads) or ["all rows"],
+            "rules": [_rule(field, condition) for field, condition in at.conditions()],
+            "shards_there": at.shards_there,
         }
-        for s in steps
+        for at in planned.steps
     ]
     if as_json:
-        print_json({"rows": planned.rows, "shards": planned.shards, "shards_ingested": there, "steps": lines})
+        said = {"rows": planned.rows, "shards": planned.shards, "shards_ingested": planned.shards_ingested}
+        print_json(said | {"steps": lines})
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
-    out_console.print(f"source: {rows} in {_shards(planned.shards)}, {there} of them ingested")
-    table = Table("step", "reads", "keeps rows whose", "columns there")
+    out_console.print(f"source: {rows} in {_shards(planned.shards)}, {planned.shards_ingested} of them ingested")
+    table = Table("step", "reads", "keeps", "columns there")
     for line in lines:
         there_now = f"{line['shards_there']} of {_shards(planned.shards)}"
-        table.add_row(line["step"], ", ".join(line["reads"]), "\n".join(line["rules"]) or "(all)", there_now)
+        reads = ", ".join(line["reads"]) + (f" of {line['over']}" if line["over"] else "")
+        table.add_row(line["step"], reads, "\n".join(line["rules"]) or "(all)", there_now)
     out_console.print(table)
     out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
+
+
+def _rule(field: str, condition: Condition) -> str:
+    of = {"keep": "", "keep_images": "images with ", "keep_paragraphs": "paragraphs with "}[field]
+    return f"{of}{condition.column} {condition.kind} {_plain(condition.value)}{' or null' if condition.or_null else ''}"
 
 
 def show_status(out: Path, as_json: bool) -> None:
@@ -128,8 +132,11 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
         folded = (Column(overflow="fold"), Column(overflow="fold"))
         table = Table(*folded, show_header=False, title=sample["uid"], title_justify="left")
         for name, value in sample.items():
-            if value is not None and name not in ("uid", "columns"):
+            if value is not None and name not in ("uid", "columns", "parts_gone"):
                 table.add_row(name, _cell(value))
+        for part in sample.get("parts_gone", ()):
+            why = f"{part['outcome']} at {part['step']} by {part['rule']}, value {_cell(part['value'])}"
+            table.add_row(f"{part['of'][:-1]} {part['part']}", f"{why}: {_cell(part['what'])}")
         for folder, values in sample["columns"].items():
             table.add_section()
             for name, value in values.items():
@@ -269,6 +276,13 @@ def funnel_table(funnel: Sequence[StepCount]) -> Table:
             table.add_row(f"  {rule}", "", "", f"{n:,}", "", "")
         for error, n in sorted(count.failed.items()):
             table.add_row(f"  {error}", "", "", "", f"{n:,}", "")
+        for kind, part in count.parts.items():
+            lost = (f"{n:,}" if n else "" for n in part.ended())
+            table.add_row(f"  its {kind}", f"{part.parts_in:,}", f"{part.kept:,}", *lost, "")
+            for rule, n in sorted(part.dropped.items()):
+                table.add_row(f"    {rule}", "", "", f"{n:,}", "", "")
+            for error, n in sorted(part.failed.items()):
+                table.add_row(f"    {error}", "", "", "", f"{n:,}", "")
     return table
 
 

@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from curate import mix
-from curate.mix.manifest import read
-from curate.mix.plan import stream_position
 from curate.mix.spec import Entry
 from curate.settings import load as load_settings
 from curate.settings import unknown
@@ -91,7 +89,7 @@ def _from_here(spec: mix.MixtureSpec, depth: int) -> mix.MixtureSpec:
 
 def show(built: mix.Built, out: Path) -> None:
     """Weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
-    manifest = built.manifest
+    manifest = built.mixture.manifest
     for number, (shares, stage) in enumerate(zip(built.shares, _own_stages(built), strict=True)):
         title = f"stage {stage.name}, from position {stage.start:,}" if len(built.shares) > 1 else None
         rows = [_row(built, at, shares) for at in range(len(built.leaves))]
@@ -112,12 +110,13 @@ def show(built: mix.Built, out: Path) -> None:
 
 def _own_stages(built: mix.Built) -> Sequence[mix.Stage]:
     """The stages that this mixture adds to those it goes on from (none, where it only leaves steps out)."""
-    return built.manifest.stages[len(built.manifest.stages) - len(built.shares) :]
+    stages = built.mixture.manifest.stages
+    return stages[len(stages) - len(built.shares) :]
 
 
 def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
     """A source's line: what stands in every line only where it tells something."""
-    manifest, leaf = built.manifest, built.leaves[at]
+    manifest, leaf = built.mixture.manifest, built.leaves[at]
     drawn, whole = shares.samples[at], sum(shares.samples)
     row = {"dataset": f"{leaf.group}/{leaf.name}" if leaf.group else leaf.name, "samples": f"{leaf.info.samples:,}"}
     row |= {"weight": f"{leaf.entry.weight:g}", "of group": f"{shares.of_group[at]:.4%}"}
@@ -136,23 +135,23 @@ def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
 
 def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     """What stands at a step: position, source, epoch, row, uid and tar, a choice of text where there is one."""
-    manifest = read(path)
-    found = mix.uids_at(manifest, path, mix.positions_of(manifest, step, batch))
-    numbers = {source.name: n for n, source in enumerate(manifest.datasets)}
+    mixture = mix.read(path)
+    found = mix.uids_at(mixture, mixture.positions_of(step, batch))
+    numbers = {source.name: n for n, source in enumerate(mixture.manifest.datasets)}
     out = []
     for drawn in found:
         number = numbers[drawn.source]
-        kinds = manifest.datasets[number].choices
-        chosen = {kind: mix.choose(manifest, number, drawn.uid, drawn.epoch, kind) for kind in kinds}
+        kinds = mixture.manifest.datasets[number].choices
+        chosen = {kind: mixture.choose(number, drawn.uid, drawn.epoch, kind) for kind in kinds}
         out.append({**dataclasses.asdict(drawn), **chosen})
     return out
 
 
 def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
     """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
-    manifest = read(path)
-    found = dataclasses.asdict(mix.stage_of(manifest, step * mix.step_size(manifest, batch)))
-    names = (source.name for source in manifest.datasets)
+    mixture = mix.read(path)
+    found = dataclasses.asdict(mixture.stage_of(step * mixture.step_size(batch)))
+    names = (source.name for source in mixture.manifest.datasets)
     return {"step": step, **found, "weights": dict(zip(names, found["weights"], strict=True))}
 
 
@@ -183,18 +182,18 @@ def show_at(rows: Sequence[dict[str, Any]]) -> None:
 
 def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
     """Shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
-    manifest = read(path)
-    size = mix.step_size(manifest, batch)
-    plan, last = manifest.plan, steps * size
+    mixture = mix.read(path)
+    manifest, size = mixture.manifest, mixture.step_size(batch)
+    last = steps * size
     if last > MOST_POSITIONS:
         raise ValueError(f"--steps {steps}: at most {MOST_POSITIONS // size:,} steps of {size:,} samples")
-    if plan.end is not None:
-        last = min(last, plan.end)
-    drawn = plan.served(last)
+    if manifest.end is not None:
+        last = min(last, manifest.end)
+    drawn = mixture.served(last)
     units = np.array([s.units / s.samples for s in manifest.datasets]) * drawn
     sources = []
     for number, source in enumerate(manifest.datasets):
-        repeat = _first_repeat(manifest, number, last)
+        repeat = _first_repeat(mixture, number, last)
         sources.append(
             {
                 "name": source.name,
@@ -206,7 +205,7 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
                 "first_repeat_step": None if repeat is None else repeat // size,
             }
         )
-    stages = [_foretold(manifest, number, size) for number in range(len(manifest.stages))]
+    stages = [_foretold(mixture, number, size) for number in range(len(manifest.stages))]
     return {"steps": last / size, "positions": last, "ended": last < steps * size, "stages": stages, "sources": sources}
 
 
@@ -229,11 +228,11 @@ def show_simulated(found: dict[str, Any]) -> None:
     console.print(f"{found['steps']:,.6g} steps, {found['positions']:,} samples{ends}")
 
 
-def _foretold(manifest: mix.Manifest, number: int, size: int) -> dict[str, Any]:
+def _foretold(mixture: mix.Mixture, number: int, size: int) -> dict[str, Any]:
     """A stage: from which step it holds and over how many it ramps; resolution and sequence at first and then."""
-    own = manifest.stages[number]
-    first, ramp = stream_position(own.start, manifest.skips), own.ramp // size if number else 0
-    at = [mix.stage_of(manifest, first), mix.stage_of(manifest, stream_position(own.start + own.ramp, manifest.skips))]
+    own = mixture.manifest.stages[number]
+    first, ramp = mixture.stream_position(own.start), own.ramp // size if number else 0
+    at = [mixture.stage_of(first), mixture.stage_of(mixture.stream_position(own.start + own.ramp))]
     told = {what: [getattr(stage, what) for stage in at] for what in ("resolution", "sequence")}
     return {"name": own.name, "from_step": first // size, "ramp_steps": ramp, **told, "train": own.train}
 
@@ -252,12 +251,12 @@ def _told(found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _first_repeat(manifest: mix.Manifest, source: int, last: int) -> int | None:
+def _first_repeat(mixture: mix.Mixture, source: int, last: int) -> int | None:
     """The first position of the stream at which a source gives a row for the second time."""
-    plan, rows = manifest.plan, manifest.datasets[source].samples
+    rows = mixture.manifest.datasets[source].samples
 
     def begun(position: int) -> bool:
-        return bool(plan.counts(mix.mixture_position(manifest, position) + 1)[source] > rows)
+        return bool(mixture.counts(mixture.mixture_position(position) + 1)[source] > rows)
 
     if last == 0 or not begun(last - 1):
         return None
@@ -272,7 +271,7 @@ def _onto(going: Going) -> mix.Onto | None:
     if going.manifest is None:
         return None
     old = mix.load(going.manifest)
-    return mix.Onto(old, going.manifest, going.step * mix.step_size(old) if going.step else 0)
+    return mix.Onto(old, going.step * old.step_size() if going.step else 0)
 
 
 def _seeded(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
@@ -281,7 +280,7 @@ def _seeded(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
 
 def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) -> mix.MixtureSpec:
     weighted = [_weighted(argument) for argument in arguments]
-    old = onto.manifest if onto else None
+    old = onto.mixture.manifest if onto else None
     return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
 
 

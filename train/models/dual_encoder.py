@@ -1,8 +1,6 @@
-"""The dual encoder: built from an open_clip configuration, loaded and exported as safetensors that describe themselves.
+"""The dual encoder as it is trained: with random weights or others', at any resolution, exported as one file.
 
-An exported file holds the state dict of open_clip's CLIP, and as metadata: `open_clip_config` (the text of what
-open_clip calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see curate.stream.tokens) and
-`context_length`. That is all a reader needs.
+What such a file holds, and how it is read, is said in `curate.models.dual_encoder`.
 """
 
 from __future__ import annotations
@@ -14,17 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from curate.commit import commit_file
 from curate.extras import require
+from curate.models.dual_encoder import ClipConfig, check_model_config, exported_config, load_network
+from curate.models.files import ModelError
 from curate.settings import unknown
-from curate.stream import tokens
-from curate.stream.tokens import Tokenizer
+from curate.tokens.clip import Tokenizer, described_tokens
 from train.config import Model
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -35,61 +33,55 @@ Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class ModelError(ValueError):
-    """A model that cannot be built or loaded as described; the message says where, what and what to do."""
-
-
 @dataclass(frozen=True)
-class Clip:
+class DualEncoder:
     """A dual encoder and what it needs to be fed: `net` takes images_BCHW (normalised) and ids_BT."""
 
     net: nn.Module
-    config: dict[str, Any]
+    config: ClipConfig
     tokenizer: Tokenizer
-    size_px: int
+
+    @property
+    def size_px(self) -> int:
+        """The side of an image."""
+        return self.config.size_px
 
 
-def build(model: Model) -> Clip:
+def build(model: Model) -> DualEncoder:
     """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError."""
     if model.exported:
         return load_export(Path(str(model.clip)))
     config = clip_config(model)
-    clip = _assemble(config, model.tokenizer)
     if model.weights is not None and model.weights.endswith(".safetensors"):
-        _load(clip.net, load_file(model.weights), model.weights)
-    elif model.weights is not None:
-        _load(clip.net, _pretrained(model), f"{model.clip} {model.weights}")
-    return clip
+        return DualEncoder(load_network(config, Path(model.weights)), config, _tokenizer(config))
+    net = _network(config)
+    if model.weights is not None:
+        net.load_state_dict(_pretrained(model))
+    return DualEncoder(net, config, _tokenizer(config))
 
 
-def clip_config(model: Model) -> dict[str, Any]:
+def clip_config(model: Model) -> ClipConfig:
     """open_clip's configuration in full, the vocabulary's size filled in from the tokenizer. Raises ModelError."""
     require("objective contrastive", "open_clip")
     import open_clip
 
-    config: dict[str, Any] | None
+    found: dict[str, Any] | None
     if isinstance(model.clip, str):
-        config = open_clip.get_model_config(model.clip)
-        if config is None:
+        found = copy.deepcopy(open_clip.get_model_config(model.clip))
+        if found is None:
             raise ModelError(f"model.clip: {unknown('open_clip model', model.clip, open_clip.list_models())}")
-        config = copy.deepcopy(config)
     else:
-        config = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
-    for key in ("embed_dim", "vision_cfg", "text_cfg"):
-        if key not in config:
-            raise ModelError(
-                f"model.clip: {key} is missing; an open_clip configuration has embed_dim, vision_cfg, text_cfg"
-            )
-    text = config["text_cfg"]
+        found = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
+    check_model_config(found, "model.clip")
+    text = found["text_cfg"]
     if not text.get("hf_model_name"):
-        text.setdefault("context_length", 77)
-        size = tokens.clip_tokenizer(model.tokenizer, text["context_length"]).vocab_size
+        size = described_tokens(model.tokenizer, text.setdefault("context_length", 77)).vocab_size
         if text.setdefault("vocab_size", size) < size:
             raise ModelError(
                 f"model.clip: text_cfg.vocab_size is {text['vocab_size']} but tokenizer {model.tokenizer[:20]!r} has"
                 f" {size} ids; leave vocab_size out, or raise it"
             )
-    return config
+    return ClipConfig({"model_cfg": found, "preprocess_cfg": {}}, model.tokenizer)
 
 
 def normalised(images_BCHW: Tensor) -> Tensor:
@@ -153,7 +145,7 @@ class _LastBlock(nn.Module):
         return last
 
 
-def export(clip: Clip, path: Path, precision: Precision = "fp32") -> None:
+def export(clip: DualEncoder, path: Path, precision: Precision = "fp32") -> None:
     """Write the weights, and all that is needed to use them, as one file; the same weights, the same bytes."""
     dtype = DTYPES[precision]
     state = clip.net.state_dict()
@@ -166,25 +158,15 @@ def export(clip: Clip, path: Path, precision: Precision = "fp32") -> None:
         "interpolation": "bicubic",
         "resize_mode": "shortest",
     }
-    metadata = {
-        "open_clip_config": json.dumps({"model_cfg": clip.config, "preprocess_cfg": preprocess}, sort_keys=True),
-        "tokenizer": clip.tokenizer.spec,
-        "context_length": str(clip.tokenizer.context_length),
-    }
+    config = ClipConfig({"model_cfg": clip.config.model, "preprocess_cfg": preprocess}, clip.tokenizer.spec)
     with commit_file(path) as temporary:
-        temporary.write_bytes(_described(save(cast), metadata))
+        temporary.write_bytes(_described(save(cast), config.metadata()))
 
 
-def load_export(path: Path) -> Clip:
+def load_export(path: Path) -> DualEncoder:
     """The dual encoder in an exported file, in fp32 on the CPU. Raises ModelError."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if "open_clip_config" not in metadata:
-        raise ModelError(f"{path}: no open_clip_config in the file's metadata; was it written by `--export`?")
-    config = json.loads(metadata["open_clip_config"])["model_cfg"]
-    clip = _assemble(config, metadata["tokenizer"])
-    _load(clip.net, load_file(path), str(path))
-    return clip
+    config = exported_config(path)
+    return DualEncoder(load_network(config, path), config, _tokenizer(config))
 
 
 def _described(data: bytes, metadata: dict[str, str]) -> bytes:
@@ -196,19 +178,28 @@ def _described(data: bytes, metadata: dict[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def _assemble(config: dict[str, Any], tokenizer: str) -> Clip:
+def _tokenizer(config: ClipConfig) -> Tokenizer:
+    """Raises ModelError where none is described, or it cannot be understood."""
+    if config.tokenizer is None:
+        raise ModelError("no `tokenizer` in the file's metadata; was it written by `--export`?")
+    try:
+        return described_tokens(config.tokenizer, config.context_length)
+    except ValueError as err:
+        raise ModelError(f"model.tokenizer: {err}") from err
+
+
+def _network(config: ClipConfig) -> nn.Module:
+    """The network with random weights."""
     require("objective contrastive", "open_clip")
     from open_clip import model as towers
 
-    plain = copy.deepcopy(config)
+    plain = copy.deepcopy(dict(config.model))
     custom = plain.pop("custom_text", False) or "hf_model_name" in plain["text_cfg"]
     try:
-        net = (towers.CustomTextCLIP if custom else towers.CLIP)(**plain)
+        net: nn.Module = (towers.CustomTextCLIP if custom else towers.CLIP)(**plain)
     except TypeError as err:
         raise ModelError(f"model.clip: open_clip does not accept this configuration: {err}") from err
-    size = plain["vision_cfg"].get("image_size", 224)
-    size_px = size if isinstance(size, int) else size[0]
-    return Clip(net, config, tokens.clip_tokenizer(tokenizer, plain["text_cfg"].get("context_length", 77)), size_px)
+    return net
 
 
 def _pretrained(model: Model) -> dict[str, Tensor]:
@@ -220,10 +211,3 @@ def _pretrained(model: Model) -> dict[str, Tensor]:
     if model.weights not in tags:
         raise ModelError(f"model.weights: {unknown(f'tag of {model.clip}', str(model.weights), tags)}")
     return dict(open_clip.create_model(model.clip, pretrained=model.weights).state_dict())
-
-
-def _load(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    try:
-        net.load_state_dict(state, strict=True)
-    except RuntimeError as err:
-        raise ModelError(f"{where}: the weights do not fit the model: {str(err)[:400]}") from err

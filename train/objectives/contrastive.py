@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from train.models.dual_encoder import Clip, ModelError, at_resolution, normalised
+from curate.models.files import ModelError
+from train.models.dual_encoder import DualEncoder, at_resolution, normalised
 from train.objectives.parts import Parts
 from train.ranks import gathered
 
@@ -27,7 +28,7 @@ class ContrastiveObjective(nn.Module):
 
     trained = frozenset({"image", "text"})
 
-    def __init__(self, clip: Clip, max_logit_scale: float) -> None:
+    def __init__(self, clip: DualEncoder, max_logit_scale: float) -> None:
         super().__init__()
         self.net = clip.net
         self.bound = math.log(max_logit_scale)

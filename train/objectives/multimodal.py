@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.models.files import ModelError
 from curate.stream.packing import attends
-from curate.stream.tokens import TextCode
+from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
-from train.models.dual_encoder import Clip, ModelError, normalised, patch_count_and_width, patches
+from train.models.dual_encoder import DualEncoder, normalised, patch_count_and_width, patches
 from train.models.language import LanguageModel
 from train.objectives.parts import Parts
 
@@ -25,7 +26,7 @@ class MultimodalObjective(nn.Module):
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: Clip, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
+    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
         super().__init__()
         self.sources = sources
         language, visual = settings.language, clip.net.visual

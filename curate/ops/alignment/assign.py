@@ -17,7 +17,7 @@ from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, Failed, op
-from curate.pool.blob import BLOB, Absent, Blob
+from curate.pool.blob import BLOB, Blob
 from curate.text.sentences import spans
 
 MAX_PAIRS = 4_000_000
@@ -31,104 +31,64 @@ Matches = Mapping[int, tuple[int, float]]
 """By image: its sentence, and their cosine."""
 
 Pixels = npt.NDArray[np.uint8]
-Picture = Blob | Absent
 
 
 @op(
     reads=("document", "images"),
-    writes={
-        "document": DOCUMENT,
-        "images": pa.list_(BLOB),
-        "similarities": pa.list_(pa.float32()),
-        "max_similarity": pa.float32(),
-        "similarity_of_75": pa.float32(),
-        "images_matched": pa.int32(),
-        "sentences": pa.int32(),
-        "images_dropped_by_similarity": pa.int32(),
-    },
-    version=2,
+    writes={"sentence_similarities": pa.list_(pa.list_(pa.float64())), "best_similarity": pa.list_(pa.float64())},
+    version=1,
     batch_size=16,
-    needs=("open_clip", "scipy"),
+    parts={"sentence_similarities": "images", "best_similarity": "images"},
+    needs=("open_clip",),
 )
-class assign_images:  # noqa: N801 - ops are named as recipes name them
-    """Each image moved to before the sentence it suits best, no two to one sentence; those that suit none go.
+class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
+    """Cosine of each image of a document with each of its sentences, and the largest, by a dual encoder.
 
-    Zhu et al., Multimodal C4, 2023: an image whose best cosine with any sentence is below `min_similarity` goes (null:
-    none does); the others are assigned so that the sum of cosines is largest, each sentence to one image at most, and
-    where there are more images than sentences, those left over to their best one. `order: document` moves nothing.
-    `similarities`: of each image that stays with its sentence, in the new order, null for absent ones, which stay where
-    they are, and for all of a document without text; `max_similarity`: the largest; `similarity_of_75`: what three
-    quarters of them reach, MMC4's measure for its core; `images_matched`: how many they are; `sentences`: the
-    document's. An image that does not decode becomes absent. `model`, `pretrained`, `precision`: as for clip_score.
-    Errors: images_out_of_step, and document_too_large beyond MAX_PAIRS of images and sentences.
+    Null of an image that is absent or does not decode; without sentences there is no largest. `model`, `pretrained`,
+    `precision`: as for clip_score. MMC4 (Zhu et al. 2023, section 3) drops images below .15. Errors:
+    images_out_of_step, and document_too_large beyond MAX_PAIRS of images and sentences.
     """
 
-    def __init__(
-        self,
-        *,
-        model: str = BUNDLED_CLIP,
-        pretrained: str = "",
-        precision: Precision = "auto",
-        min_similarity: float | None = 0.15,
-        order: Literal["assigned", "document"] = "assigned",
-    ) -> None:
+    def __init__(self, *, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> None:
         import torch
 
         clip = load_clip(model, pretrained, precision)
         self._images, self._texts = ImageTower(clip), TextTower(clip)
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
-        self._min_similarity, self._moves = min_similarity, order == "assigned"
 
     @staticmethod
-    def identity(
-        *,
-        model: str = BUNDLED_CLIP,
-        pretrained: str = "",
-        precision: Precision = "auto",
-        min_similarity: float | None = 0.15,
-        order: Literal["assigned", "document"] = "assigned",
-    ) -> str:
+    def identity(*, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
         return clip_identity(model, pretrained, precision)
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
-        """One document, its images and their similarities a row."""
-        rows: list[_AssignedRow | Failed] = [
-            _row(document, blobs) for document, blobs in zip(documents, images, strict=True)
-        ]
-        whole = [row for row in rows if isinstance(row, _AssignedRow)]
+        """One list a document, an entry an image."""
+        rows = [_row(document, blobs) for document, blobs in zip(documents, images, strict=True)]
+        whole = [row for row in rows if isinstance(row, _ScoredRow)]
         self._encode_images(whole)
         self._encode_texts(whole)
-        return columns_of([row if isinstance(row, Failed) else self._assigned(row) for row in rows], assign_images)
+        return columns_of([row if isinstance(row, Failed) else row.similarities() for row in rows], sentence_similarity)
 
-    def _encode_images(self, rows: Sequence[_AssignedRow]) -> None:
-        """Fills `vectors` with those of the images that decode; the others become absent."""
+    def _encode_images(self, rows: Sequence[_ScoredRow]) -> None:
+        """Fills `vectors` with those of the images that decode."""
         import torch
 
-        places = [(row, n, p) for row in rows for n, p in enumerate(row.pictures) if _is_there(p)]
+        places = [(row, n, b) for row in rows for n, b in enumerate(row.blobs) if b.error is None]
         for start in range(0, len(places), BLOCK_IMAGES):
             block = places[start : start + BLOCK_IMAGES]
-            good: list[tuple[_AssignedRow, int, Pixels]] = []
-            for (row, number, _), found in zip(block, self._threads.map(self._prepared, block), strict=True):
-                if isinstance(found, Absent):
-                    row.pictures[number] = found
-                else:
-                    good.append((row, number, found))
+            pixels = self._threads.map(self._pixels, (blob for *_, blob in block))
+            good = [(row, n, found) for (row, n, _), found in zip(block, pixels, strict=True) if found is not None]
             if good:
                 with torch.inference_mode():
-                    vectors_ND = unit(self._images.encode([pixels for *_, pixels in good]))
+                    vectors_ND = unit(self._images.encode([found for *_, found in good]))
                 for (row, number, _), vector_D in zip(good, vectors_ND, strict=True):
                     row.vectors[number] = vector_D
 
-    def _prepared(self, place: tuple[_AssignedRow, int, Picture]) -> Pixels | Absent:
-        picture = place[2]
-        assert isinstance(picture, Blob)
-        found = decode(picture.read())
-        if found.image is None:
-            return Absent(found.error or "decode_error", found.detail)
-        return self._images.pixels(found.image)
+    def _pixels(self, blob: Blob) -> Pixels | None:
+        image = decode(blob.read()).image
+        return None if image is None else self._images.pixels(image)
 
-    def _encode_texts(self, rows: Sequence[_AssignedRow]) -> None:
+    def _encode_texts(self, rows: Sequence[_ScoredRow]) -> None:
         import torch
 
         texts = [text for row in rows if row.vectors for text in row.sentences]
@@ -140,40 +100,94 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
             if row.vectors:
                 row.sentence_vectors = np.array([next(found_ND) for _ in row.sentences])
 
-    def _assigned(self, row: _AssignedRow) -> dict[str, Any]:
-        numbers = sorted(row.vectors)
-        if not numbers or not row.sentences:
-            return _written(row, {}, set(), self._moves)
-        scores_IS = np.stack([row.vectors[n] for n in numbers]) @ row.sentence_vectors.T
-        least = self._min_similarity
-        good = [at for at in range(len(numbers)) if least is None or scores_IS[at].max() >= least]
-        found = assignment(scores_IS[good])
-        matches = {numbers[at]: (to, float(scores_IS[at, to])) for at, to in zip(good, found, strict=True)}
-        return _written(row, matches, set(numbers) - set(matches), self._moves)
-
 
 @dataclass
-class _AssignedRow:
-    """A document while it is matched: pictures by number, vectors of those that are there, and its sentences."""
+class _ScoredRow:
+    """A document while it is scored: its images, vectors of those that decode by their numbers, and its sentences."""
 
-    document: list[Segment]
-    pictures: list[Picture]
+    blobs: list[Blob]
     sentences: list[str]
     vectors: dict[int, Matrix]
     sentence_vectors: Matrix
 
+    def similarities(self) -> dict[str, Any]:
+        numbers = sorted(self.vectors)
+        scores: list[list[float] | None] = [None] * len(self.blobs)
+        if numbers and self.sentences:
+            scores_IS = np.stack([self.vectors[n] for n in numbers]) @ self.sentence_vectors.T
+            for number, row_S in zip(numbers, scores_IS.tolist(), strict=True):
+                scores[number] = row_S
+        return {"sentence_similarities": scores, "best_similarity": [max(row) if row else None for row in scores]}
 
-def _row(document: list[Segment], blobs: Sequence[Blob]) -> _AssignedRow | Failed:
+
+def _row(document: list[Segment], blobs: Sequence[Blob]) -> _ScoredRow | Failed:
     if failure := out_of_step(document, blobs):
         return failure
-    sentences = [s["text"][start:end] for s in document if not is_image(s) for start, end in spans(s["text"])]
+    sentences = sentences_of(document)
     if len(blobs) * len(sentences) > MAX_PAIRS:
         return Failed("document_too_large", f"{len(blobs)} images, {len(sentences)} sentences; pairs up to {MAX_PAIRS}")
-    return _AssignedRow(document, list(blobs), sentences, {}, np.zeros((0, 0)))
+    return _ScoredRow(list(blobs), sentences, {}, np.zeros((0, 0)))
 
 
-def _is_there(picture: Picture) -> bool:
-    return isinstance(picture, Blob) and picture.error is None
+def sentences_of(document: Sequence[Segment]) -> list[str]:
+    """The sentences of a document's texts, in order."""
+    return [s["text"][start:end] for s in document if not is_image(s) for start, end in spans(s["text"])]
+
+
+@op(
+    reads=("document", "images", "sentence_similarities"),
+    writes={
+        "document": DOCUMENT,
+        "images": pa.list_(BLOB),
+        "similarities": pa.list_(pa.float32()),
+        "max_similarity": pa.float32(),
+        "similarity_of_75": pa.float32(),
+        "images_matched": pa.int32(),
+        "sentences": pa.int32(),
+    },
+    version=3,
+    batch_size=64,
+    parts={"images": "images", "similarities": "images"},
+    needs=("scipy",),
+)
+def assign_images(
+    documents: Sequence[list[Segment]],
+    images: Sequence[list[Blob]],
+    similarities: Sequence[list[list[float] | None]],
+    *,
+    order: Literal["assigned", "document"] = "assigned",
+) -> Columns:
+    """Each image moved to before the sentence it suits best, no two to one sentence, by `sentence_similarity`.
+
+    Zhu et al., Multimodal C4, 2023: images are assigned so that the sum of cosines is largest, each sentence to one
+    image at most, and where there are more images than sentences, those left over to their best one. `order: document`
+    moves nothing. `similarities`: of each image with its sentence, in the new order, null for those without any, which
+    stay where they are; `max_similarity`: the largest; `similarity_of_75`: what three quarters of them reach, MMC4's
+    measure for its core; `images_matched`: how many they are; `sentences`: the document's. Errors: images_out_of_step,
+    and similarities_out_of_step where texts have changed since.
+    """
+    rows = [
+        out_of_step(document, blobs) or _assigned(document, blobs, scores, order == "assigned")
+        for document, blobs, scores in zip(documents, images, similarities, strict=True)
+    ]
+    return columns_of(rows, assign_images)
+
+
+def _assigned(
+    document: list[Segment], blobs: list[Blob], scores: list[list[float] | None], moves: bool
+) -> Failed | dict[str, Any]:
+    sentences = len(sentences_of(document))
+    known = {number: row for number, row in enumerate(scores) if row}
+    if len(scores) != len(blobs) or any(len(row) != sentences for row in known.values()):
+        return Failed(
+            "similarities_out_of_step", f"{sentences} sentences, {len(blobs)} images: not those that were scored"
+        )
+    matches: Matches = {}
+    if known:
+        numbers, scores_IS = list(known), np.array(list(known.values()))
+        found = zip(numbers, assignment(scores_IS), strict=True)
+        matches = {number: (to, known[number][to]) for number, to in found}
+    return _written(document, blobs, sentences, matches, moves)
 
 
 def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part of names
@@ -186,35 +200,34 @@ def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part 
     return [found.get(image, int(scores_IS[image].argmax())) for image in range(len(scores_IS))]
 
 
-def _written(row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool) -> dict[str, Any]:
-    placed = list(_placed(row, matches, dropped, moves))
+def _written(
+    document: list[Segment], blobs: list[Blob], sentences: int, matches: Matches, moves: bool
+) -> dict[str, Any]:
+    placed = list(_placed(document, matches, moves))
     order = [number for _, number in placed if number is not None]
     similarities = [matches[number][1] if number in matches else None for number in order]
     known = sorted((s for s in similarities if s is not None), reverse=True)
     return {
         "document": [segment for segment, _ in placed],
-        "images": [row.pictures[number] for number in order],
+        "images": [blobs[number] for number in order],
         "similarities": similarities,
         "max_similarity": known[0] if known else None,
         "similarity_of_75": known[-(-3 * len(known) // 4) - 1] if known else None,
         "images_matched": len(known),
-        "sentences": len(row.sentences),
-        "images_dropped_by_similarity": len(dropped),
+        "sentences": sentences,
     }
 
 
-def _placed(
-    row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool
-) -> Iterator[tuple[Segment, int | None]]:
+def _placed(document: list[Segment], matches: Matches, moves: bool) -> Iterator[tuple[Segment, int | None]]:
     """The document's segments, its images where they belong, each of them with its number in the old order."""
-    places = [segment for segment in row.document if is_image(segment)]
+    places = [segment for segment in document if is_image(segment)]
     before: dict[int, list[int]] = {}
     for number, (sentence, _) in sorted(matches.items()) if moves else ():
         before.setdefault(sentence, []).append(number)
     image = sentence = 0
-    for segment in row.document:
+    for segment in document:
         if is_image(segment):
-            if image not in dropped and not (moves and image in matches):
+            if not (moves and image in matches):
                 yield segment, image
             image += 1
             continue

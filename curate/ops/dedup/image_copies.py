@@ -1,7 +1,7 @@
 """Images that many documents show, by what they look like: MMC4's count of near duplicates in a sample of the corpus.
 
-A perceptual hash of each image, how many images of other documents hash nearly the same, and the documents without
-those that are shown too often. Hashes are compared through tables of their quarters, so the cost is linear: every image
+A perceptual hash of each image, how many images of other documents hash nearly the same, and which images of a document
+look like an earlier one of it. Hashes are compared through tables of their quarters, so the cost is linear: every image
 is looked up in a sample of bounded size.
 """
 
@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curate.document.segments import DOCUMENT, Segment
 from curate.ops import _groups
-from curate.ops._segments import chosen, columns_of, of_images, out_of_step, stale, without_images
+from curate.ops._segments import of_images
 from curate.ops.spec import Columns, group_op, op
-from curate.pool.blob import BLOB, Blob
+from curate.pool.blob import Blob
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,7 +32,14 @@ _SIDE, _LOW = 32, 8
 _QUARTERS = 4
 
 
-@op(reads="images", writes={"image_hashes": pa.list_(pa.int64())}, version=1, batch_size=16, needs=("scipy",))
+@op(
+    reads="images",
+    writes={"image_hashes": pa.list_(pa.int64())},
+    version=1,
+    batch_size=16,
+    parts={"image_hashes": "images"},
+    needs=("scipy",),
+)
 def image_hashes(images: Sequence[list[Blob]]) -> Columns:
     """The perceptual hash of each image of a document: 64 bits, the same as ImageHash's `phash`; null where none is.
 
@@ -54,7 +60,12 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
 
-@group_op(after=image_hashes, writes={"image_copies": pa.list_(pa.int32()), "most_copied_image": pa.int32()}, version=1)
+@group_op(
+    after=image_hashes,
+    writes={"image_copies": pa.list_(pa.int32()), "most_copied_image": pa.int32()},
+    version=1,
+    parts={"image_copies": "images"},
+)
 def image_copies(
     inputs: Sequence[Path],
     outputs: Sequence[Path],
@@ -124,66 +135,32 @@ def _count(db: DuckDBPyConnection, most: int) -> None:
 
 
 @op(
-    reads=("document", "images", "image_hashes", "image_copies"),
-    writes={
-        "document": DOCUMENT,
-        "images": pa.list_(BLOB),
-        "images_uncopied": pa.int32(),
-        "images_dropped_by_copies": pa.int32(),
-        "images_dropped_by_likeness": pa.int32(),
-    },
+    reads="image_hashes",
+    writes={"looks_repeated": pa.list_(pa.bool_())},
     version=1,
     batch_size=256,
+    parts={"looks_repeated": "images"},
 )
-def drop_copied_images(
-    documents: Sequence[list[Segment]],
-    images: Sequence[list[Blob]],
-    hashes: Sequence[list[int | None]],
-    copies: Sequence[list[int | None]],
-    *,
-    max_copies: int = 10,
-    once_within_bits: int | None = 5,
-) -> Columns:
-    """The document and its images without those that more than `max_copies` images of other documents look like.
+def repeated_looks(hashes: Sequence[list[int | None]], *, within_bits: int = 5) -> Columns:
+    """Whether an image of a document looks like one before it that does not itself: hashes within so many bits of 64.
 
-    `once_within_bits`: of images of one document whose hashes are this near the first stays (null: all do). Both are
-    MMC4's. An image that is there and has no hash, because it does not decode, goes as one too often copied; an absent
-    one keeps its place. `images_uncopied`: those that are left and there. Errors: images_out_of_step,
-    counts_out_of_step.
+    Null of an image without a hash. Of images of one page that are alike MMC4 keeps the first: 5 bits, 10 for its core.
     """
-    rows = [
-        out_of_step(document, blobs)
-        or stale(blobs, seen)
-        or stale(blobs, count)
-        or _uncopied(document, blobs, seen, [_is_common(c, max_copies) for c in count], once_within_bits)
-        for document, blobs, seen, count in zip(documents, images, hashes, copies, strict=True)
-    ]
-    return columns_of(rows, drop_copied_images)
+    return {"looks_repeated": [_repeated(row, within_bits) for row in hashes]}
 
 
-def _is_common(copies: int | None, most: int) -> bool:
-    return copies is None or copies > most
-
-
-def _uncopied(
-    document: list[Segment], blobs: list[Blob], hashes: Sequence[int | None], common: Sequence[bool], within: int | None
-) -> dict[str, Any]:
-    reasons: list[str | None] = []
-    kept: list[int] = []
-    for blob, bits, is_common in zip(blobs, hashes, common, strict=True):
-        reason = None
-        if blob.error is None and (bits is None or is_common):
-            reason = "copies"
-        elif bits is not None and within is not None and any(_distance(bits, other) <= within for other in kept):
-            reason = "likeness"
-        elif bits is not None:
-            kept.append(bits)
-        reasons.append(reason)
-    keep = [reason is None for reason in reasons]
-    left = chosen(blobs, keep)
-    counts = {f"images_dropped_by_{why}": reasons.count(why) for why in ("copies", "likeness")}
-    here = sum(blob.error is None for blob in left)
-    return {"document": without_images(document, keep), "images": left, "images_uncopied": here, **counts}
+def _repeated(hashes: Sequence[int | None], within: int) -> list[bool | None]:
+    found: list[bool | None] = []
+    first: list[int] = []
+    for bits in hashes:
+        if bits is None:
+            found.append(None)
+            continue
+        repeats = any(_distance(bits, other) <= within for other in first)
+        found.append(repeats)
+        if not repeats:
+            first.append(bits)
+    return found
 
 
 def _distance(first: int, second: int) -> int:

@@ -1,7 +1,7 @@
 """What only the whole corpus knows of a page: how often its images and paragraphs occur, and which pages are the same.
 
-Row ops write keys; group ops count equal keys, or name the page that is kept of those with one key; row ops take out
-what occurs too often. Counting is DuckDB's, out of core: one pass over the keys, one join, one sort.
+Row ops write keys; group ops count equal keys, or name the page that is kept of those with one key; rules say what
+occurs too often. Counting is DuckDB's, out of core: one pass over the keys, one join, one sort.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from curate.document.segments import DOCUMENT, Segment, image_urls, is_image, text_of
+from curate.document.segments import Segment, image_urls, is_image
 from curate.ops import _groups
-from curate.ops._segments import chosen, columns_of, out_of_step, stale, without_images, without_texts
+from curate.ops._segments import columns_of, out_of_step
 from curate.ops.spec import Columns, group_op, op
-from curate.pool.blob import BLOB, Blob
+from curate.pool.blob import Blob
 
 KEY_BYTES = 16
 
@@ -74,94 +74,59 @@ def page_date_s(meta: Mapping[str, Any]) -> int | None:
 # How often: images by URL and by bytes, paragraphs within a host, pages of a host.
 
 
-@op(reads="document", writes={"image_url_keys": _KEYS}, version=1, batch_size=1024)
+@op(
+    reads="document",
+    writes={"image_url_keys": _KEYS},
+    version=1,
+    batch_size=1024,
+    parts={"image_url_keys": "images"},
+)
 def image_url_keys(documents: Sequence[list[Segment]]) -> Columns:
     """A key of the URL of each image of a document, for `image_url_counts`."""
     return {"image_url_keys": [[_key(url) for url in image_urls(document)] for document in documents]}
 
 
-@group_op(after=image_url_keys, writes={"image_url_counts": _COUNTS, "most_common_image_url": pa.int32()}, version=1)
+@group_op(
+    after=image_url_keys,
+    writes={"image_url_counts": _COUNTS, "most_common_image_url": pa.int32()},
+    version=1,
+    parts={"image_url_counts": "images"},
+)
 def image_url_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the URL of each image of a document occurs in all of them, and the largest of these counts."""
+    """How often the URL of each image of a document occurs in all of them, and the largest of these counts.
+
+    OBELICS and MM1 keep images with up to 10 occurrences, whatever the size of the corpus.
+    """
     _count_lists(inputs, outputs, scratch, "image_url_keys", ("image_url_counts", "most_common_image_url"))
 
 
-@op(
-    reads=("document", "image_url_counts"),
-    writes={"document": DOCUMENT, "links_left": pa.int32(), "links_dropped_by_count": pa.int32()},
-    version=1,
-    batch_size=256,
-)
-def drop_common_links(
-    documents: Sequence[list[Segment]], counts: Sequence[list[int]], *, max_occurrences: int = 10
-) -> Columns:
-    """The document without images whose URL occurs too often in all of them; before they are fetched.
-
-    OBELICS and MM1 keep up to 10 occurrences, whatever the size of the corpus. Error: counts_out_of_step.
-    """
-    rows = [
-        stale(image_urls(document), count) or _uncommon_links(document, count, max_occurrences)
-        for document, count in zip(documents, counts, strict=True)
-    ]
-    return columns_of(rows, drop_common_links)
-
-
-def _uncommon_links(document: list[Segment], counts: Sequence[int], most: int) -> dict[str, Any]:
-    keep = [count <= most for count in counts]
-    left = {"document": without_images(document, keep), "links_left": sum(keep)}
-    return left | {"links_dropped_by_count": len(keep) - sum(keep)}
-
-
-@op(reads="images", writes={"image_keys": _KEYS}, version=1, batch_size=1024)
+@op(reads="images", writes={"image_keys": _KEYS}, version=1, batch_size=1024, parts={"image_keys": "images"})
 def image_keys(images: Sequence[list[Blob]]) -> Columns:
     """A key of the bytes of each image of a document, null where it is absent, for `image_counts`."""
     return {"image_keys": [[_key(b.sha256) if b.sha256 else None for b in blobs] for blobs in images]}
 
 
-@group_op(after=image_keys, writes={"image_counts": _COUNTS, "most_common_image": pa.int32()}, version=1)
+@group_op(
+    after=image_keys,
+    writes={"image_counts": _COUNTS, "most_common_image": pa.int32()},
+    version=1,
+    parts={"image_counts": "images"},
+)
 def image_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the bytes of each image of a document occur in all of them (null: absent), and the largest count."""
+    """How often the bytes of each image of a document occur in all of them (null: absent), and the largest count.
+
+    MM1 keeps images with up to 10 occurrences.
+    """
     _count_lists(inputs, outputs, scratch, "image_keys", ("image_counts", "most_common_image"))
 
 
 @op(
-    reads=("document", "images", "image_counts"),
-    writes={
-        "document": DOCUMENT,
-        "images": pa.list_(BLOB),
-        "images_left": pa.int32(),
-        "images_dropped_by_count": pa.int32(),
-    },
+    reads=("document", "origin", "meta"),
+    writes={"paragraph_keys": _KEYS},
     version=1,
-    batch_size=256,
+    batch_size=1024,
+    parts={"paragraph_keys": "paragraphs"},
 )
-def drop_common_images(
-    documents: Sequence[list[Segment]],
-    images: Sequence[list[Blob]],
-    counts: Sequence[list[int | None]],
-    *,
-    max_occurrences: int = 10,
-) -> Columns:
-    """The document and its images without those whose bytes occur too often in all of them (MM1: 10).
-
-    `images_left`: those that are there. Errors: images_out_of_step, counts_out_of_step.
-    """
-    rows = [
-        out_of_step(document, blobs) or stale(blobs, count) or _uncommon(document, blobs, count, max_occurrences)
-        for document, blobs, count in zip(documents, images, counts, strict=True)
-    ]
-    return columns_of(rows, drop_common_images)
-
-
-def _uncommon(document: list[Segment], blobs: list[Blob], counts: Sequence[int | None], most: int) -> dict[str, Any]:
-    keep = [count is None or count <= most for count in counts]
-    left = chosen(blobs, keep)
-    here = sum(blob.error is None for blob in left)
-    said = {"images_left": here, "images_dropped_by_count": len(blobs) - len(left)}
-    return {"document": without_images(document, keep), "images": left, **said}
-
-
-@op(reads=("document", "origin", "meta"), writes={"paragraph_keys": _KEYS}, version=1, batch_size=1024)
 def paragraph_keys(
     documents: Sequence[list[Segment]], origins: Sequence[str], metas: Sequence[Mapping[str, Any]]
 ) -> Columns:
@@ -181,38 +146,18 @@ def _texts(document: Sequence[Segment]) -> list[str]:
     return [segment["text"] for segment in document if not is_image(segment)]
 
 
-@group_op(after=paragraph_keys, writes={"paragraph_counts": _COUNTS, "most_common_paragraph": pa.int32()}, version=1)
-def repeated_paragraphs(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often each paragraph of a document occurs in the pages of its host, and the largest of these counts."""
-    _count_lists(inputs, outputs, scratch, "paragraph_keys", ("paragraph_counts", "most_common_paragraph"))
-
-
-@op(
-    reads=("document", "paragraph_counts"),
-    writes={"document": DOCUMENT, "text": pa.string(), "dropped_by_repeats": pa.int32(), "paragraphs_left": pa.int32()},
+@group_op(
+    after=paragraph_keys,
+    writes={"paragraph_counts": _COUNTS, "most_common_paragraph": pa.int32()},
     version=1,
-    batch_size=256,
+    parts={"paragraph_counts": "paragraphs"},
 )
-def drop_repeated_paragraphs(
-    documents: Sequence[list[Segment]], counts: Sequence[list[int]], *, max_occurrences: int = 2
-) -> Columns:
-    """The document without paragraphs, in all their places, that its host repeats; and its text.
+def repeated_paragraphs(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
+    """How often each paragraph of a document occurs in the pages of its host, and the largest of these counts.
 
-    OBELICS's paper removes those that occur three times or more, its code those that occur twice: `max_occurrences: 1`.
-    Error: counts_out_of_step.
+    OBELICS's paper drops those that occur three times or more, its code those that occur twice.
     """
-    rows = [
-        stale(_texts(document), count) or _unrepeated(document, count, max_occurrences)
-        for document, count in zip(documents, counts, strict=True)
-    ]
-    return columns_of(rows, drop_repeated_paragraphs)
-
-
-def _unrepeated(document: list[Segment], counts: Sequence[int], most: int) -> dict[str, Any]:
-    keep = [count <= most for count in counts]
-    left = without_texts(document, keep)
-    dropped = {"dropped_by_repeats": len(keep) - sum(keep), "paragraphs_left": sum(keep)}
-    return {"document": left, "text": text_of(left), **dropped}
+    _count_lists(inputs, outputs, scratch, "paragraph_keys", ("paragraph_counts", "most_common_paragraph"))
 
 
 # The same page twice: by its URL, by the set of its images.

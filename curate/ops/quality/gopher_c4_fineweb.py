@@ -201,20 +201,73 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(self, *, flagged: str = "", common: str = "") -> None:
-        self._flagged = _word_file(flagged) if flagged else stats.FLAGGED_WORDS
-        self._common = _word_file(common) if common else None
+        self._measures = _Obelics(flagged, common)
 
     @staticmethod
     def identity(*, flagged: str = "", common: str = "") -> str:
         """Digests of the word files."""
-        return " ".join(file_digest(Path(path)) for path in (flagged, common) if path)
+        return _word_files_digest(flagged, common)
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a text."""
-        rows = [self._measures(text, language) for text, language in zip(texts, languages, strict=True)]
+        rows = [self._measures.of(text, language) for text, language in zip(texts, languages, strict=True)]
         return _columns(rows, obelics_text)
 
-    def _measures(self, text: str, language: str | None) -> tuple[float | None, ...]:
+
+_JUDGED = 12
+"""Words and marks below which OBELICS does not ask a paragraph for punctuation."""
+
+
+@op(
+    reads=("text", "language"),
+    writes={
+        "paragraph_words": pa.int32(),
+        "paragraph_character_repetition": pa.float64(),
+        "paragraph_word_repetition": pa.float64(),
+        "paragraph_special_characters": pa.float64(),
+        "paragraph_stop_words": pa.float64(),
+        "paragraph_flagged_words": pa.float64(),
+        "paragraph_punctuation": pa.float64(),
+        "paragraph_common_words": pa.float64(),
+    },
+    version=1,
+    batch_size=512,
+)
+class obelics_paragraph:  # noqa: N801 - ops are named as recipes name them
+    """OBELICS's measures of a paragraph (Laurençon et al. 2023, appendix A.2), with the paper's thresholds.
+
+    With `over: paragraphs`. words: 4 to 1,000; runs of 10 characters repeated: at most .1; runs of 5 words: .1; special
+    characters: .3; stop words: at least .3; flagged words: at most .01; punctuation: at least .001; common words: .8.
+    Null where it cannot be judged: punctuation of fewer than 12 words and marks, stop and common words of a `language`
+    without a list; `or_null: true` keeps those. `flagged` and `common`: as of `obelics_text`.
+    """
+
+    def __init__(self, *, flagged: str = "", common: str = "") -> None:
+        self._measures = _Obelics(flagged, common)
+
+    @staticmethod
+    def identity(*, flagged: str = "", common: str = "") -> str:
+        """Digests of the word files."""
+        return _word_files_digest(flagged, common)
+
+    def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
+        """One measure of each kind a paragraph."""
+        rows = [self._row(text, language) for text, language in zip(texts, languages, strict=True)]
+        return _columns(rows, obelics_paragraph)
+
+    def _row(self, text: str, language: str | None) -> tuple[float | None, ...]:
+        *before, punctuation, common = self._measures.of(text, language)
+        return *before, punctuation if stats.punctuation_tokens(text) >= _JUDGED else None, common
+
+
+class _Obelics:
+    """The measures of a text and its language, by the word lists that ship or are named."""
+
+    def __init__(self, flagged: str, common: str) -> None:
+        self._flagged = _word_file(flagged) if flagged else stats.FLAGGED_WORDS
+        self._common = _word_file(common) if common else None
+
+    def of(self, text: str, language: str | None) -> tuple[float | None, ...]:
         return (
             len(stats.words(text)),
             stats.char_repetition(text),
@@ -225,6 +278,10 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
             stats.punctuation(text),
             stats.common_words(text, language, self._common),
         )
+
+
+def _word_files_digest(*paths: str) -> str:
+    return " ".join(file_digest(Path(path)) for path in paths if path)
 
 
 def _word_file(path: str) -> frozenset[str]:

@@ -1,11 +1,17 @@
-"""Ops on the image file itself: how large it is, and whether it really decodes."""
+"""Measure the image file itself: how large it is, whether it really decodes, how much colour it has."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from PIL.Image import Image
 
 from curate.image.files import Decoded, ImageLimits, header
 from curate.ops.spec import Columns, Failed, op
+from curate.pool.blob import Blob
 
 _LIMITS = ImageLimits()
 _SIZES = {
@@ -69,3 +75,55 @@ def image_ok(images: Sequence[Decoded]) -> Columns:
         "frames": [each.frames or None for each in images],
         "orientation": [each.orientation if each.format else None for each in images],
     }
+
+
+@op(
+    reads="blob",
+    writes={
+        "image_found": pa.bool_(),
+        "image_missing": pa.string(),
+        "image_format": pa.string(),
+        "min_side": pa.int32(),
+        "max_side": pa.int32(),
+        "aspect": pa.float32(),
+    },
+    version=1,
+    batch_size=1024,
+)
+def image_file(blobs: Sequence[Blob]) -> Columns:
+    """Whether an image of a document is there (else the error by which it is missing), its format, and its sides.
+
+    With `over: images`; what was fetched is not read again. Format: jpg, png, webp, gif, tif, ... by the first bytes.
+    Sides in pixels as seen upright, and the long over the short. OBELICS keeps jpg, png and webp with sides of 150 to
+    20,000 and an aspect of at most 2; MM1 sides of 100 to 10,000; MMC4 sides from 150; Flamingo sides from 64 and an
+    aspect of at most 3.
+    """
+    rows = [_file(blob) for blob in blobs]
+    return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _FILE}
+
+
+_FILE = ("image_found", "image_missing", "image_format", "min_side", "max_side", "aspect")
+_ALIKE = {"jpeg": "jpg", "tiff": "tif"}
+
+
+def _file(blob: Blob) -> Failed | dict[str, Any]:
+    if blob.error is not None:
+        return dict(zip(_FILE, (False, blob.error, None, None, None, None), strict=True))
+    width, height = blob.width, blob.height
+    if width is None or height is None:
+        found = header(blob.read())
+        if found.error is not None:
+            return Failed(found.error, found.detail)
+        width, height = found.width, found.height
+    ext = (blob.ext or "").lower()
+    short, long = sorted((width, height))
+    return dict(zip(_FILE, (True, None, _ALIKE.get(ext, ext), short, long, long / short), strict=True))
+
+
+@op(reads="image", writes={"colour_levels": pa.int32()}, version=1, batch_size=16)
+def colour_levels(images: Sequence[Image]) -> Columns:
+    """By how many levels, 0 to 255, the brightest and the darkest pixel differ, in the channel where they do most.
+
+    0 of one colour. Flamingo (Alayrac et al. 2022, appendix A.3) drops images of a single colour.
+    """
+    return {"colour_levels": [int(np.ptp(np.asarray(image), axis=(0, 1)).max()) for image in images]}

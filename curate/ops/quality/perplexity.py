@@ -9,11 +9,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.document.segments import DOCUMENT, Block, Segment, is_image, text_of
 from curate.extras import require
 from curate.models.files import ModelError, file_digest
-from curate.ops._segments import columns_of, largest, stale, without_texts
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, op
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -32,7 +30,9 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
     `model`: a folder or `.gguf` file as `transformers` reads them, or a name on the hub. Windows of `context_tokens`
     follow one another, each given the last `overlap_tokens` of the one before; text beyond `max_tokens` is left out.
     Idefics2 drops the 5 % with the highest perplexity (Laurençon et al. 2024, section 4.1): `bottom: 0.95`. One text
-    at a time, so that no value depends on its neighbours' lengths.
+    at a time, so that no value depends on its neighbours' lengths. With `over: paragraphs`, of each paragraph by
+    itself: a heading gives a model nothing to expect its words by, so `spare: [heading]` (OBELICS had a bound of 1500
+    on paragraphs, by a KenLM of its own, and switched it off).
     """
 
     def __init__(
@@ -53,86 +53,6 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         """One perplexity a text."""
         rows = [self._scorer.of(text) for text in texts]
         return {"perplexity": [value for value, _ in rows], "perplexity_tokens": [count for _, count in rows]}
-
-
-@op(
-    reads="document",
-    writes={"paragraph_perplexities": pa.list_(pa.float32()), "max_paragraph_perplexity": pa.float32()},
-    version=1,
-    batch_size=8,
-    needs=("transformers",),
-)
-class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
-    """`perplexity` of each paragraph of a document by itself (null: one token or none), and the largest.
-
-    A heading gives a model nothing to expect its words by, so that bounds on prose fit it badly. OBELICS has one of
-    1500 in its configuration, by a KenLM of its own, and switched it off for paragraphs.
-    """
-
-    def __init__(
-        self, *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
-    ) -> None:  # fmt: skip
-        self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
-
-    @staticmethod
-    def identity(
-        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
-    ) -> str:  # fmt: skip
-        """As of `perplexity`."""
-        return _digest(model)
-
-    def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
-        """One list a document, an entry a paragraph."""
-        rows = [[self._scorer.of(s["text"])[0] for s in document if not is_image(s)] for document in documents]
-        return {"paragraph_perplexities": rows, "max_paragraph_perplexity": largest(rows)}
-
-
-@op(
-    reads=("document", "paragraph_perplexities"),
-    writes={
-        "document": DOCUMENT,
-        "text": pa.string(),
-        "paragraphs_likely": pa.int32(),
-        "dropped_by_perplexity": pa.int32(),
-    },
-    version=1,
-    batch_size=256,
-)
-def drop_unlikely_paragraphs(
-    documents: Sequence[list[Segment]],
-    perplexities: Sequence[list[float | None]],
-    *,
-    max_perplexity: float,
-    spare: tuple[Block, ...] = ("heading",),
-) -> Columns:
-    """The document without paragraphs above `max_perplexity`, its text, and how many are left; those without a value
-    stay.
-
-    `spare`: blocks (heading, list, table, code, quote) that stay whatever they have. The bound is the model's own: look
-    at the column's quantiles first. Error: counts_out_of_step.
-    """
-    rows = [
-        _likely(document, values, max_perplexity, spare)
-        for document, values in zip(documents, perplexities, strict=True)
-    ]
-    return columns_of(rows, drop_unlikely_paragraphs)
-
-
-def _likely(
-    document: list[Segment], values: Sequence[float | None], most: float, spare: Sequence[str]
-) -> Failed | dict[str, Any]:
-    paragraphs = [segment for segment in document if not is_image(segment)]
-    if failure := stale(paragraphs, values):
-        return failure
-    keep = [
-        value is None or value <= most or segment["block"] in spare
-        for segment, value in zip(paragraphs, values, strict=True)
-    ]
-    left = without_texts(document, keep)
-    counts = {"paragraphs_likely": sum(keep), "dropped_by_perplexity": len(keep) - sum(keep)}
-    return {"document": left, "text": text_of(left), **counts}
 
 
 class _Scorer:

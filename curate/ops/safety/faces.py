@@ -13,13 +13,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx
 from curate.models.packages import model_file
-from curate.ops._segments import columns_of, largest, of_images, without_scored
 from curate.ops.spec import Columns, op
-from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -60,62 +57,6 @@ class faces:  # noqa: N801 - ops are named as recipes name them
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One score an image."""
         return {"face_score": [self._score(image) for image in images]}
-
-
-@op(
-    reads="images",
-    writes={"face_scores": pa.list_(pa.float32()), "max_face_score": pa.float32()},
-    version=1,
-    batch_size=16,
-    needs=("onnxruntime",),
-)
-class document_faces:  # noqa: N801 - ops are named as recipes name them
-    """`faces` of each image of a document (null: absent, or does not decode), and the largest score."""
-
-    def __init__(self, *, model: str = BUNDLED, long_side_px: int = 640) -> None:
-        self._score = _scorer(model, long_side_px)
-
-    @staticmethod
-    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
-        """Digest of the weights."""
-        return file_digest(_path(model))
-
-    def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
-        """One list of scores a document."""
-        found = of_images(images, self._score)
-        return {"face_scores": found, "max_face_score": largest(found)}
-
-
-@op(
-    reads=("document", "images", "face_scores"),
-    writes={
-        "document": DOCUMENT,
-        "images": pa.list_(BLOB),
-        "images_faceless": pa.int32(),
-        "images_dropped_by_face": pa.int32(),
-    },
-    version=1,
-    batch_size=256,
-)
-def drop_face_images(
-    documents: Sequence[list[Segment]],
-    images: Sequence[list[Blob]],
-    scores: Sequence[list[float | None]],
-    *,
-    max_face_score: float = 0.5,
-) -> Columns:
-    """The document and its images without those with a face, by the scores of `document_faces`; and how many are left
-    and there.
-
-    MMC4's fewer-faces sets (Zhu et al. 2023, section 3.1.1) drop images in which RetinaFace would see a face, 35 of a
-    hundred. One that does not decode goes too; an absent one keeps its place. Errors: images_out_of_step,
-    counts_out_of_step.
-    """
-    rows = [
-        without_scored(document, blobs, score, max_face_score, ("images_faceless", "images_dropped_by_face"))
-        for document, blobs, score in zip(documents, images, scores, strict=True)
-    ]
-    return columns_of(rows, drop_face_images)
 
 
 def _path(model: str) -> Path:

@@ -12,13 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx
 from curate.models.packages import model_file
-from curate.ops._segments import columns_of, largest, of_images, without_scored
 from curate.ops.spec import Columns, op
-from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -53,62 +50,6 @@ class nsfw:  # noqa: N801 - ops are named as recipes name them
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One probability an image."""
         return {"nsfw": [self._score(image) for image in images]}
-
-
-@op(
-    reads="images",
-    writes={"nsfw_images": pa.list_(pa.float32()), "max_nsfw": pa.float32()},
-    version=1,
-    batch_size=16,
-    needs=("onnxruntime",),
-)
-class document_nsfw:  # noqa: N801 - ops are named as recipes name them
-    """`nsfw` of each image of a document (null: absent, or does not decode) and the largest, by which OBELICS drops
-    whole documents."""
-
-    def __init__(self, *, model: str = BUNDLED) -> None:
-        self._score = _scorer(model)
-
-    @staticmethod
-    def identity(*, model: str = BUNDLED) -> str:
-        """Digest of the weights."""
-        return file_digest(_path(model))
-
-    def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
-        """One list of probabilities a document."""
-        found = of_images(images, self._score)
-        return {"nsfw_images": found, "max_nsfw": largest(found)}
-
-
-@op(
-    reads=("document", "images", "nsfw_images"),
-    writes={
-        "document": DOCUMENT,
-        "images": pa.list_(BLOB),
-        "images_safe": pa.int32(),
-        "images_dropped_by_nsfw": pa.int32(),
-    },
-    version=1,
-    batch_size=256,
-)
-def drop_nsfw_images(
-    documents: Sequence[list[Segment]],
-    images: Sequence[list[Blob]],
-    scores: Sequence[list[float | None]],
-    *,
-    max_nsfw: float = 0.1,
-) -> Columns:
-    """The document and its images without those above `max_nsfw`, by the scores of `document_nsfw`; and how many are
-    left and there.
-
-    MMC4 (Zhu et al. 2023, section 3) drops images above .1, of another network. One that does not decode goes too;
-    an absent one keeps its place. Errors: images_out_of_step, counts_out_of_step.
-    """
-    rows = [
-        without_scored(document, blobs, score, max_nsfw, ("images_safe", "images_dropped_by_nsfw"))
-        for document, blobs, score in zip(documents, images, scores, strict=True)
-    ]
-    return columns_of(rows, drop_nsfw_images)
 
 
 def _path(model: str) -> Path:

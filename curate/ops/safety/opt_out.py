@@ -12,10 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document.segments import DOCUMENT, Segment, image_urls
 from curate.html.decode import decode
 from curate.models.files import file_digest
-from curate.ops._segments import columns_of, without_images
 from curate.ops.spec import Columns, op
 from curate.readers.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
 
@@ -116,16 +114,12 @@ class host_opt_out:  # noqa: N801 - ops are named as recipes name them
         return next((entry for host in hosts if (entry := self._list.entry(host))), None)
 
 
-@op(
-    reads="document",
-    writes={"document": DOCUMENT, "links_open": pa.int32(), "links_dropped_by_host": pa.int32()},
-    version=1,
-    batch_size=256,
-)
-class drop_opted_out_links:  # noqa: N801 - ops are named as recipes name them
-    """The document without images of hosts that have opted out, before any is fetched, and how many are left.
+@op(reads="url", writes={"link_opt_out": pa.string()}, version=1, batch_size=1024)
+class link_opt_out:  # noqa: N801 - ops are named as recipes name them
+    """The entry of the list by which the host of a document's image has opted out, null where it has not.
 
-    `hosts`: as of `host_opt_out`. The images of a page often lie on another host than the page.
+    With `over: images`, before any is fetched: the images of a page often lie on another host than the page. `hosts`:
+    as of `host_opt_out`.
     """
 
     def __init__(self, *, hosts: str) -> None:
@@ -136,11 +130,6 @@ class drop_opted_out_links:  # noqa: N801 - ops are named as recipes name them
         """Digest of the list."""
         return file_digest(list_file(Path(hosts)))
 
-    def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
-        """One document a row."""
-        return columns_of([self._row(document) for document in documents], drop_opted_out_links)
-
-    def _row(self, document: list[Segment]) -> dict[str, Any]:
-        keep = [self._list.entry(host_of(url)) is None for url in image_urls(document)]
-        left = without_images(document, keep)
-        return {"document": left, "links_open": sum(keep), "links_dropped_by_host": len(keep) - sum(keep)}
+    def __call__(self, urls: Sequence[str]) -> Columns:
+        """One entry a link."""
+        return {"link_opt_out": [self._list.entry(host_of(url)) for url in urls]}

@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     things, tones = write_pairs(path)
     weights, texts = {"things": THINGS_WEIGHT, "tones": 1 - THINGS_WEIGHT}, {"captions": 1.0}
     entries = tuple(Entry(path=name, weight=weight, texts=texts) for name, weight in weights.items())
-    manifest = mix.compose(mix.MixtureSpec(seed=7, sources=entries), path, path / "mixture.json").manifest
-    print(json.dumps({"things": things.samples, "tones": tones.samples, "sources": len(manifest.datasets)}))
+    mixture = mix.compose(mix.MixtureSpec(seed=7, sources=entries), path, path / "mixture.json").mixture
+    print(json.dumps({"things": things.samples, "tones": tones.samples, "sources": len(mixture.manifest.datasets)}))
     return 0
 
 

@@ -1,0 +1,118 @@
+"""What an op answers, as columns: checked against what it declares, a row or a part that fails by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
+from curate.ops.spec import Columns, Failed, Spec
+from curate.readers.tables import printable
+from curate.recipe.resolve import Resolved
+
+REUSE_KEY = b"kin"
+"""In the metadata of a step's columns: the op and its knobs (`Resolved.reuse_key`)."""
+
+Answer = Failed | dict[str, Any]
+Item = TypeVar("Item")
+
+
+class StepError(RuntimeError):
+    """An op that returned what it did not promise; names the op and what was expected."""
+
+
+def split_answers(spec: Spec, batch: Sequence[Item], columns: Columns) -> dict[Item, Answer]:
+    """The answer of each item of a batch. Raises StepError where the op returned other columns than it declares."""
+    if set(columns) != set(spec.writes):
+        raise StepError(f"op {spec.name!r} returned {sorted(columns)}, it declares {sorted(spec.writes)}")
+    lists = {}
+    for name, values in columns.items():
+        lists[name] = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
+        if len(lists[name]) != len(batch):
+            raise StepError(f"op {spec.name!r}: {len(lists[name])} values in {name!r} for {len(batch)} rows")
+    answers: dict[Item, Answer] = {}
+    for place, item in enumerate(batch):
+        row = {name: values[place] for name, values in lists.items()}
+        failure = next((v for v in row.values() if isinstance(v, Failed)), None)
+        answers[item] = failure or row
+    return answers
+
+
+def row_table(step: Resolved, rows: list[int], answers: Mapping[int, Answer], inputs: Mapping[int, bytes]) -> pa.Table:
+    """The columns of these rows, as a step's file holds them."""
+    columns = {"row": pa.array(rows, pa.int32()), **_columns(step.spec, [answers[n] for n in rows], OWN_COLUMNS)}
+    if step.reuse_key is None:
+        return pa.table(columns)
+    columns["inputs"] = pa.array([inputs[n] for n in rows], pa.binary(16))
+    return pa.table(columns).replace_schema_metadata({REUSE_KEY: step.reuse_key})
+
+
+def part_table(
+    step: Resolved,
+    rows: list[int],
+    answers: Mapping[int, Sequence[Answer | None]],
+    inputs: Mapping[int, Sequence[bytes]],
+) -> pa.Table:
+    """The columns of rows on whose parts an op was run: lists with an entry a part, null of one it has not seen."""
+    flat = [answer for row in rows for answer in answers[row]]
+    columns = _columns(step.spec, flat, OWN_OF_PARTS)
+    columns["inputs"] = pa.array([digest for row in rows for digest in inputs[row]], pa.binary(16))
+    offsets = [0]
+    for row in rows:
+        offsets.append(offsets[-1] + len(answers[row]))
+    lists = {name: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values) for name, values in columns.items()}
+    nothing = pa.nulls(len(rows), pa.string())
+    table = pa.table({"row": pa.array(rows, pa.int32()), **lists, **dict.fromkeys(OWN_COLUMNS, nothing)})
+    return table.replace_schema_metadata({REUSE_KEY: str(step.reuse_key)})
+
+
+def part_answers(step: Resolved, row: Mapping[str, Any]) -> list[tuple[bytes, Answer]]:
+    """The inputs' digest and the answer of each part of a row of such a table."""
+    found: list[tuple[bytes, Answer]] = []
+    for place, digest in enumerate(row["inputs"]):
+        error, detail = (row[name][place] for name in OWN_OF_PARTS)
+        values = {name: row[name][place] for name in step.spec.writes}
+        found.append((digest, values if error is None else Failed(error, detail)))
+    return found
+
+
+def empty_table(step: Resolved) -> pa.Table:
+    """A step's columns of no row."""
+    return row_table(step, [], {}, {}) if step.over is None else part_table(step, [], {}, {})
+
+
+def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> dict[str, pa.Array]:
+    """An op's columns with an entry an answer, and the two that say why it failed."""
+    failed = [answer if isinstance(answer, Failed) else None for answer in answers]
+    columns: dict[str, pa.Array] = {}
+    for name, kind in spec.writes.items():
+        values = [answer[name] if isinstance(answer, dict) else None for answer in answers]
+        try:
+            columns[name] = pa.array(values, kind)
+        except UnicodeEncodeError:
+            return _columns(spec, [_readable(name, kind, answer) for answer in answers], own)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
+            raise StepError(f"op {spec.name!r}: column {name!r} is declared {kind}: {err}") from None
+    error, detail = own
+    columns[error] = pa.array([f.error if f else None for f in failed], pa.string())
+    columns[detail] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
+    return columns
+
+
+def _readable(name: str, kind: pa.DataType, answer: Answer | None) -> Answer | None:
+    """The answer, or a failure where its value is no UTF-8: half a character that a page or a record spelt out."""
+    if not isinstance(answer, dict):
+        return answer
+    try:
+        pa.array([answer[name]], kind)
+    except UnicodeEncodeError as err:
+        return Failed("bad_encoding", f"column {name!r}: {err.reason}")
+    return answer
+
+
+def snake_case(name: str) -> str:
+    """`UnicodeDecodeError` as an error's name: `unicode_decode_error`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
