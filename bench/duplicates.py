@@ -38,27 +38,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from curate.models.packages import Package, PackageUnavailableError
 from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
 from pipelines.demo.copies import on_white
-from pipelines.materials.packages import MATERIALS, Material, MaterialUnavailableError, fetch
+from pipelines.materials.packages import MATERIALS, fetch
 
 MATERIALS.update(
     {
-        "emoji-google": Material(
+        "emoji-google": Package(
             "npm",
             "emoji-datasource-google",
             "16.0.0",
             "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
             "MIT (package), Apache-2.0 (graphics)",
         ),
-        "wallpapers": Material(
+        "wallpapers": Package(
             "debian",
             "plasma-workspace-wallpapers",
             "4:5.27.5-2",
             "32cd18b71c8c938a18b3b351f217c02ac590e323caa3cf322fbb875ce8892f8b",
             "CC-BY-SA-4.0 and others",
         ),
-        "backgrounds": Material(
+        "backgrounds": Package(
             "debian",
             "gnome-backgrounds",
             "43.1-1",
@@ -264,7 +265,7 @@ def main() -> None:
         if chosen.only in (None, name):
             try:
                 measure(name, list(rows_of(load(), chosen.seed)), chosen.runs)
-            except MaterialUnavailableError as err:
+            except PackageUnavailableError as err:
                 print(f"{name}: left out: {err}", file=sys.stderr)
 
 

@@ -27,7 +27,8 @@ from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
 from curate.page import ocr
 from curate.page.words import recall
-from curate.pdf import open_pdf, read_text, render
+from curate.pdf.file import open_pdf, render
+from curate.pdf.text import read_text
 from pipelines.materials.packages import fetch
 
 LANGUAGES = {"en": "eng", "de": "deu", "fr": "fra", "es": "spa", "it": "ita", "nl": "nld"}

@@ -30,7 +30,9 @@ from typing import Any
 
 import pypdfium2
 
-from curate.pdf import PdfGuard, PdfLimits, PdfPage, objects, open_pdf, read_text
+from curate.pdf import PdfGuard, PdfLimits
+from curate.pdf.file import PdfPage, objects, open_pdf
+from curate.pdf.text import read_text
 from pipelines.materials.packages import fetch
 
 MATERIALS = ("installation-guide-amd64", "texlive-publishers-doc")

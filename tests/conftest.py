@@ -18,12 +18,28 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from skips import pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["Workplace", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 if WORKERS := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each of them its part of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(WORKERS))))
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--short", action="store_true", help="Of each file of tests its first fast one alone.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --short, leave out all but the first fast test of each file."""
+    if config.getoption("--short"):
+        fast = [item for item in items if item.get_closest_marker("slow") is None]
+        chosen = list({item.path: item for item in reversed(fast)}.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = reversed(chosen)
 
 
 @dataclass(frozen=True)

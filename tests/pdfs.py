@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image, ImageFont
 
-from curate.pdf import PageText, open_pdf, read_text
+from curate.pdf import PageText
+from curate.pdf.file import open_pdf
+from curate.pdf.text import read_text
 
 CATALOG, PAGES, LATIN, ANY, FIRST = 1, 2, 3, 4, 10
 """Numbers of the objects that every file has; `ANY` is a font in which a character's code is its code point."""

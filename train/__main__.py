@@ -11,11 +11,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from train.config import Config, read
+from curate.extras import MissingExtraError
+from curate.shipped import recipe_path
+
+if TYPE_CHECKING:
+    from train.config import Config
 
 # Before torch is imported: threads that wait for each other sleep. Spinning, they take tens of times as long where
 # another process wants the same cores.
@@ -23,8 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OUT = Path("out/train")
 EPILOG = (
-    "Example: python -m train out/mixture.json --config recipes/tiny-clip.yaml --set optim.steps=50 --out out/train"
-    " --export out/tiny.safetensors. On two processes: torchrun --nproc-per-node 2 -m train ..."
+    "Example: python -m train out/mixture.json --config tiny-clip --set optim.steps=50 --out out/train"
+    " --export out/tiny.safetensors. On two processes: torchrun --nproc-per-node 2 --no-python curate train ..."
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -33,7 +37,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command(epilog=EPILOG)
 def train(  # noqa: PLR0913 - each is an option
     manifest: Annotated[Path, typer.Argument(help="The mixture manifest (mixture.json).")],
-    config: Annotated[Path, typer.Option(help="What to train and how, as YAML.")],
+    config: Annotated[Path, typer.Option(help="What to train and how: a YAML file, or a name of ours.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value over the file; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and metrics.")] = OUT,
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto goes on from the newest checkpoint.")] = "auto",
@@ -48,7 +52,13 @@ def train(  # noqa: PLR0913 - each is an option
     Goes on where it stopped.
     """
     wanted = After(evaluate, export, export_precision)
-    raise typer.Exit(_carried_out(lambda: _train(manifest, read(config, set_ or []), out, resume, wanted)))
+    raise typer.Exit(_carried_out(lambda: _train(manifest, _read(config, set_ or []), out, resume, wanted)))
+
+
+def _read(config: Path, overrides: Sequence[str]) -> Config:
+    from train.config import read
+
+    return read(recipe_path(config, "train"), overrides)
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def _carried_out(work: Callable[[], None]) -> int:
         from curate.stream.stream import StreamError
 
         return _said(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
-    except (RuntimeError, OSError) as err:
+    except (RuntimeError, OSError, MissingExtraError) as err:
         return _said(f"error: {err}", 1)
     return 0
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from curate.commit import commit_text
+from curate.extras import require
 from curate.stream.served import ServedTally
 from curate.stream.stages import Stages
 from curate.stream.stream import ReadOptions, Share, Stream
@@ -306,6 +307,7 @@ def _keep(path: Path, key: str, last: int) -> None:
 
 
 def _board(out: Path, step: int) -> Any:
+    require("run.tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from curate.download.buffer import Budget, Waiting
 from curate.download.fetched import Fetched, Wants, sha256
 from curate.download.settings import DownloadSettings
+from curate.extras import require
 
 if TYPE_CHECKING:
     from curate.download.resize import ImageResizer
@@ -62,6 +63,7 @@ class Downloader:
         A new call abandons what an earlier one has not handed over. Raises ValueError once it is closed.
         """
         if self._settings.engine == "img2dataset" and self._wants == "image":
+            require("download.engine img2dataset", "img2dataset")
             from curate.download.whole import fetch_with_img2dataset
 
             return fetch_with_img2dataset(rows, self._settings, self._scratch)
@@ -78,9 +80,11 @@ class Downloader:
             self._resize_pool.shutdown(cancel_futures=True)
 
     def _start(self) -> None:
+        require("a download", "pycurl", "aiodns", "yarl")
         self._resizer: ImageResizer | None = None
         self._resize_pool: ThreadPoolExecutor | None = None
         if self._settings.resize is not None and self._wants == "image":
+            require("download.resize", "img2dataset")
             from curate.download.resize import ImageResizer
 
             self._resizer = ImageResizer(self._settings.resize)

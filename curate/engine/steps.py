@@ -20,6 +20,7 @@ from curate.engine.reuse import ReusableColumns
 from curate.engine.rules import Cut
 from curate.engine.state import ShardState, committed_values, open_shard
 from curate.engine.store import PayloadStore
+from curate.extras import MissingExtraError
 from curate.ops.spec import Columns, Failed
 from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, in_order
 from curate.pool.funnel import StepCount
@@ -144,7 +145,7 @@ class Annotator:
         arguments = [items.read(name, batch) for name in step.spec.reads]
         try:
             return split_answers(step.spec, batch, function(*arguments))
-        except (MemoryError, StepError):
+        except (MemoryError, StepError, MissingExtraError):
             raise
         except Exception as err:  # noqa: BLE001 - whatever a stranger's sample does to an op, it fails that sample only
             if len(batch) == 1:

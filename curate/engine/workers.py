@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from curate.extras import require
+
 Task = Callable[[int], Any]
 """What a worker does with a shard's number; returns plain data."""
 
@@ -119,6 +121,7 @@ def _close(task: Task) -> None:
 def _start(workers: int) -> Any:
     """Ray, started here with so many processors, or joined where RAY_ADDRESS says."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    require("a run on several workers (without --inline)", "ray")
     import ray
     import ray.data
 

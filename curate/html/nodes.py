@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from selectolax.lexbor import LexborNode
+from typing import TYPE_CHECKING
 
 from curate.html.names import listed
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborNode
 
 _DATA_CELL_WORDS = 25
 _MAX_CONTROLS = 32

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from selectolax.lexbor import LexborHTMLParser
+from typing import TYPE_CHECKING
 
 from curate.document.segments import Segment, image_segment, text_segment
+from curate.extras import require
 from curate.html.blocks import FoundBlocks, HtmlPiece
 from curate.html.guard import HtmlLimits, PageError, characters
 from curate.html.select import main_pieces
 from curate.html.walk import Walker
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborHTMLParser
 
 _MAX_TITLE_CHARS = 1000
 _UNSCRIPTED = 4
@@ -81,6 +84,9 @@ def walked(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
 ) -> Walked:
     """All that stands in a page; arguments and errors as for `parse`."""
+    require("an HTML page", "selectolax")
+    from selectolax.lexbor import LexborHTMLParser
+
     text, encoding, drawings = characters(data, content_type, limits)
     tree = LexborHTMLParser(text)
     body = tree.body

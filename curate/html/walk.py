@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-from selectolax.lexbor import LexborNode
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curate.document.segments import Block
 from curate.html import images, names
@@ -13,6 +11,9 @@ from curate.html.blocks import Container, FoundBlocks, HtmlPiece, words_in
 from curate.html.guard import HtmlLimits
 from curate.html.names import listed
 from curate.html.nodes import element_before, form_parts, is_data, noscript_around
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborNode
 
 _HOLDERS = listed(
     "div section article main ul ol dl table td th center form fieldset details figure blockquote header"

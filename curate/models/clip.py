@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
+from curate.extras import require
 from curate.models.dual_encoder import CONFIG_FILE, ClipConfig, exported_config, load_network, parsed_config
 from curate.models.files import ModelError, file_digest
 from curate.settings import unknown
@@ -146,6 +147,7 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _named(model: str, pretrained: str) -> _Source:
+    require("a CLIP model", "open_clip")
     import open_clip
 
     config = open_clip.get_model_config(model)

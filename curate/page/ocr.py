@@ -130,7 +130,7 @@ def _rapidocr() -> Callable[[Image.Image], list[list[_Word]]]:
     try:
         from rapidocr import RapidOCR
     except ImportError as err:
-        remedy = "pip install 'curate-mm[ocr]', or set engine: tesseract"
+        remedy = 'pip install "curate-mm[docs]", or set engine: tesseract'
         raise EngineMissingError(f"engine rapidocr: {err}; {remedy}") from None
     one_thread = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
     sizes = {"Global.max_side_len": _LARGEST_PX, "Global.text_score": 0.0}

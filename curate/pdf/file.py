@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import repeat
 from types import TracebackType
 from typing import Any, Final
@@ -18,43 +17,11 @@ import numpy.typing as npt
 import pypdfium2.raw as pdfium
 from PIL import Image
 
-Floats = npt.NDArray[np.float32]
+from curate.pdf.found import Floats, Objects, PdfError, PdfLimits, is_pdf
+
 Placement = npt.NDArray[np.float64]
 
-_HEADER_BYTES: Final = (
-    1024  # a reader looks for "%PDF-" this far (ISO 32000-1, annex H.3.4.1 of the implementation notes)
-)
 _UNIT: Final = 1 << 24  # device pixels a side when a page's transform is asked for: pdfium answers in whole ones
-
-
-@dataclass(frozen=True)
-class PdfLimits:
-    """What is refused: files by size and pages, pages by side in points, drawings by pixels, texts by characters.
-
-    200 inches is the largest page that PDF itself knows (ISO 32000-1, annex C.2). `max_objects` bounds what is looked
-    at when shares are measured; further objects of a page are not counted.
-    """
-
-    max_bytes: int = 256 << 20
-    max_pages: int = 20_000
-    max_side_pt: float = 14_400
-    max_pixels: int = 64_000_000
-    max_characters: int = 1_000_000
-    max_objects: int = 20_000
-
-
-class PdfError(ValueError):
-    """A file or page that cannot be read; `error` is its name.
-
-    Of files: empty_file, not_a_pdf, pdf_too_large, encrypted_pdf, damaged_pdf, empty_pdf, too_many_pages. Of pages:
-    missing_page, damaged_page, page_too_large, too_many_characters. Of either, where it is guarded: pdf_timeout,
-    pdf_crashed.
-    """
-
-    def __init__(self, error: str, detail: str) -> None:
-        super().__init__(f"{error}: {detail}")
-        self.error = error
-        self.detail = detail
 
 
 def direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -189,11 +156,6 @@ def open_pdf(data: bytes, limits: PdfLimits = _DEFAULT_LIMITS) -> PdfFile:
     return PdfFile(data, limits)
 
 
-def is_pdf(data: bytes) -> bool:
-    """Whether a file says that it is a PDF, be it readable or not."""
-    return b"%PDF-" in data[:_HEADER_BYTES]
-
-
 def _load(data: bytes, limits: PdfLimits) -> Any:
     if not data:
         raise PdfError("empty_file", "zero bytes")
@@ -239,14 +201,6 @@ def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
         pdfium.FORM_OnAfterLoadPage(page.handle, form)
         pdfium.FPDF_FFLDraw(form, bitmap, page.handle, *where)
         pdfium.FORM_OnBeforeClosePage(page.handle, form)
-
-
-@dataclass(frozen=True)
-class Objects:
-    """What lies on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
-
-    images: Floats
-    paths: Floats
 
 
 def objects(page: PdfPage) -> Objects:

@@ -7,42 +7,28 @@ which is started again when it died.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import resource
 import signal
-import struct
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from io import BytesIO
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
-from curate.image.files import Format, encoded
-from curate.pdf.file import Objects, PdfError, PdfFile, PdfLimits, PdfPage, objects, open_pdf, render
-from curate.pdf.text import PageText, read_text
+from curate.extras import require
+from curate.image.files import Format
+from curate.pdf.found import Look, Objects, PageText, PdfError, PdfLimits
+from curate.pdf.wire import receive, send
 
 SECONDS: Final = 30.0
 MEMORY_BYTES: Final = 2 << 30
 """Processor time for one page, and address space, that the child may use."""
 
-_FRAME: Final = struct.Struct("<QQ")
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from curate.pdf import guard; guard.serve()"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is on a page: its sides in points, its text layer, and the boxes of its images and paths."""
-
-    width_pt: float
-    height_pt: float
-    text: PageText
-    objects: Objects
+_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from curate.pdf import child; child.serve()"
 
 
 class PdfGuard:
@@ -118,11 +104,12 @@ class PdfGuard:
         child = self._child = self._child or self._start()
         assert child.stdin is not None and child.stdout is not None
         same = self._open is data
-        _send(child.stdin, wanted | {"same": same}, b"" if same else data)
+        send(child.stdin, wanted | {"same": same}, b"" if same else data)
         self._open = data
-        return _receive(child.stdout)
+        return receive(child.stdout)
 
     def _start(self) -> subprocess.Popen[bytes]:
+        require("a PDF file", "pypdfium2")
         self._open, self._used = None, False
         child = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
@@ -132,9 +119,9 @@ class PdfGuard:
         )
         assert child.stdin is not None and child.stdout is not None
         limits = {"limits": asdict(self._limits), "seconds": self._seconds, "memory_bytes": self._memory_bytes}
-        _send(child.stdin, limits, b"")
+        send(child.stdin, limits, b"")
         try:
-            _receive(child.stdout)
+            receive(child.stdout)
         except EOFError:
             raise RuntimeError("the process that reads PDF files does not start: its error is printed above") from None
         return child
@@ -162,92 +149,3 @@ def _guard_of(limits: PdfLimits, process: int) -> PdfGuard:
 def count_pages(data: bytes, limits: PdfLimits) -> int:
     """How many pages a file has, found by the guard. Raises PdfError."""
     return shared_guard(limits).pages(data)
-
-
-def _send(pipe: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
-    said = json.dumps(header).encode()
-    pipe.write(_FRAME.pack(len(said), len(payload)) + said)
-    pipe.write(payload)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    header, payload = _FRAME.unpack(_exactly(pipe, _FRAME.size))
-    return json.loads(_exactly(pipe, header)), _exactly(pipe, payload)
-
-
-def _exactly(pipe: IO[bytes], count: int) -> bytes:
-    found = pipe.read(count)
-    if len(found) < count:
-        raise EOFError
-    return found
-
-
-class _Reader:
-    """In the child: the open file, or why it does not open, and what can be asked of it."""
-
-    def __init__(self, limits: PdfLimits) -> None:
-        self._limits = limits
-        self._pdf: PdfFile | PdfError = PdfError("empty_file", "nothing was opened")
-
-    def open(self, data: bytes) -> None:
-        if isinstance(self._pdf, PdfFile):
-            self._pdf.close()
-        try:
-            self._pdf = open_pdf(data, self._limits)
-        except PdfError as error:
-            self._pdf = error
-
-    def answer(self, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """What was asked for, as numbers and as bytes. Raises PdfError."""
-        if isinstance(self._pdf, PdfError):
-            raise self._pdf
-        if wanted["do"] == "pages":
-            return {"pages": self._pdf.pages}, b""
-        with self._pdf.page(wanted["page"]) as page:
-            return _looked(page) if wanted["do"] == "look" else _drawn(page, wanted)
-
-
-def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
-    layer, found = read_text(page), objects(page)
-    words = "\n".join(layer.words).encode()
-    header = {
-        "width_pt": page.width_pt,
-        "height_pt": page.height_pt,
-        "words_bytes": len(words),
-        "words": len(layer.words),
-        "images": len(found.images),
-        "paths": len(found.paths),
-        "columns": layer.columns,
-        "skew_degrees": layer.skew_degrees,
-    }
-    arrays = [a.tobytes() for a in (layer.boxes, found.images, found.paths, layer.lines)]
-    return header, b"".join([words, *arrays, layer.text.encode()])
-
-
-def _drawn(page: PdfPage, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    image = render(page, wanted["long_side_px"])
-    file = encoded(image, wanted["format"], wanted["quality"])
-    return {"width": image.width, "height": image.height}, file
-
-
-def serve() -> None:
-    """The child: answer requests until the pipe ends. What takes too long ends the process, by a signal."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    said, _ = _receive(requests)
-    reader = _Reader(PdfLimits(**said["limits"]))
-    resource.setrlimit(resource.RLIMIT_AS, (said["memory_bytes"],) * 2)
-    _send(answers, {}, b"")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on it is strangers' files that end it
-    with contextlib.suppress(EOFError):
-        while True:
-            wanted, data = _receive(requests)
-            signal.setitimer(signal.ITIMER_PROF, said["seconds"])
-            if not wanted["same"]:
-                reader.open(data)
-            try:
-                header, payload = reader.answer(wanted)
-            except PdfError as error:
-                header, payload = {"error": error.error, "detail": error.detail}, b""
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            _send(answers, header, payload)

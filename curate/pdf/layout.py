@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from curate.pdf.file import Floats
+from curate.pdf.found import Floats
 
 _CELLS: Final = 200  # a side, of the grid on which areas that overlap are counted once
 _SHORTEST: Final = 0.04  # of the page's side: a ruled line is longer than this

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections import deque
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Final
 
@@ -15,7 +14,8 @@ import pypdfium2.raw as pdfium
 from curate.page.reading_order import reading_order
 from curate.page.runs import Floats, Ints, members
 from curate.page.words import mended
-from curate.pdf.file import PdfError, PdfPage, direct
+from curate.pdf.file import PdfPage, direct
+from curate.pdf.found import PageText, PdfError
 from curate.text.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 
 _SAMPLED_ANGLES: Final = 16
@@ -35,24 +35,6 @@ _FOUND_P4: Final = np.zeros((4096, 4), np.float32)
 _PLACES: Final = [ctypes.byref(ctypes.c_float.from_address(_FOUND_P4.ctypes.data + 16 * n)) for n in range(4096)]
 """Where boxes are written by pdfium, in which one thread at a time may be: made once, for that takes as long as asking
 for a box."""
-
-
-@dataclass(frozen=True)
-class PageText:
-    """A page's text layer, in the order of reading.
-
-    `text`: its lines, words that a line's end breaks made whole. `words`: as printed, N of them; each Han character and
-    kana is a word. `boxes`: N x (x0, y0, x1, y1) in fractions of the page, y downwards; as high as the font's size.
-    `lines`: N numbers, from 0. `columns`: the most that stand side by side. `skew_degrees`: the usual angle of the
-    writing, anticlockwise, -180 to 180.
-    """
-
-    text: str
-    words: list[str]
-    boxes: Floats
-    lines: Ints
-    columns: int
-    skew_degrees: float
 
 
 def read_text(page: PdfPage) -> PageText:

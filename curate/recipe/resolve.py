@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate import settings
+from curate.extras import MissingExtraError, require
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, identity, spec_of
 from curate.ops.table import find, writers
 from curate.recipe.model import Recipe, Rule, Step
@@ -189,13 +190,15 @@ def _with_line(err: SettingsError, path: Path) -> SettingsError:
 
 def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
     """Check a recipe's steps against the ops. A group op's row op comes before it as a step of its own."""
+    require("a recipe", "duckdb")
     found: list[Resolved] = []
     known = _Known()
     for number, step in enumerate(recipe.steps):
         at = f"{where}: steps.{number}"
         try:
             function = find(step.op)
-        except ValueError as err:
+            require(f"op {step.op}", *spec_of(function).needs)
+        except (ValueError, MissingExtraError) as err:
             raise SettingsError(f"{at}.op: {err}") from None
         spec = spec_of(function)
         knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)

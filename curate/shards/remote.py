@@ -41,7 +41,7 @@ FINAL = (FileNotFoundError, PermissionError, NotImplementedError)
 """What another try would not mend."""
 GONE = (401, 403, 404, 410)
 """HTTP statuses that another try would not mend."""
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf", "http": "http", "https": "http"}
 """Which of our extras brings the library for a kind of URL."""
 HUB = re.compile(r"hf://(?:(datasets|spaces)/)?([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?/(.+)")
 """A file of a repository on the Hugging Face Hub: its type, name, revision, and the path in it."""
@@ -241,7 +241,7 @@ def _system(path: str) -> tuple[Any, str]:
         return found
     except ImportError as err:
         extra = EXTRAS.get(path.partition("://")[0])
-        remedy = f"; pip install 'curate-mm[{extra}]'" if extra else ""
+        remedy = f'; pip install "curate-mm[{extra}]"' if extra else ""
         raise ShardError(f"{path}: cannot be read here: {err}{remedy}") from err
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.commit import file_sha256
+from curate.extras import require
 from curate.pool.layout import ROWS
 from curate.readers import tables
 from curate.recipe.source import Table
@@ -80,6 +81,7 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
         for path in expand(source.path):
             yield from tables.read(path, columns)
         return
+    require("source.huggingface", "datasets")
     import datasets
 
     assert source.huggingface is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from curate.extras import require
 from curate.pool.layout import Pool
 from curate.readers import tables
 from curate.recipe.source import Warc
@@ -26,6 +27,7 @@ def files(source: Warc) -> list[Path]:
 
 def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
     """A row a page, and a failed one for each record that could not be read."""
+    require("source warc", "fastwarc")
     from curate.readers import warc
 
     for found in warc.pages(path):

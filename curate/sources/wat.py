@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from curate.extras import require
 from curate.readers import tables
 from curate.recipe.source import Wat
 from curate.sample import uid_of
@@ -21,6 +22,7 @@ def identity(source: Wat) -> object:
 
 def rows(source: Wat) -> Iterator[Row]:
     """A planned row for each link to an image that has a text."""
+    require("source wat", "fastwarc")
     from curate.readers import warc
 
     for path in expand(source.path):

@@ -1,1 +1,45 @@
-"""The stream: from a mixture and a position to batches, for any torch trainer."""
+"""The stream: from a mixture and a position to batches, for any torch trainer: `from curate.stream import Stream`.
+
+`Stream` gives batches; `Fit` makes squares of images, `Sequences` tokens and images of samples of every kind, which
+`Packing` packs. What else is here is what these take and give. docs/stream.md shows their use.
+"""
+
+from curate.stream.batches import PackedBatch, Packing
+from curate.stream.documents import CutRule
+from curate.stream.packing import PackingError, PackLimits, attends
+from curate.stream.prompts import Prompts, Wording
+from curate.stream.reading import DrawnSample, Prepare, ReadOptions, Replaced, Share, StreamError
+from curate.stream.resize import Fit
+from curate.stream.sample_lengths import SampleLengths
+from curate.stream.sequences import Sequences, Sizes
+from curate.stream.served import ServedTally
+from curate.stream.stages import Stages
+from curate.stream.stream import Batch, Stream
+from curate.tokens.encoders import TextCode, text_code
+
+__all__ = [
+    "Batch",
+    "CutRule",
+    "DrawnSample",
+    "Fit",
+    "PackLimits",
+    "PackedBatch",
+    "Packing",
+    "PackingError",
+    "Prepare",
+    "Prompts",
+    "ReadOptions",
+    "Replaced",
+    "SampleLengths",
+    "Sequences",
+    "ServedTally",
+    "Share",
+    "Sizes",
+    "Stages",
+    "Stream",
+    "StreamError",
+    "TextCode",
+    "Wording",
+    "attends",
+    "text_code",
+]

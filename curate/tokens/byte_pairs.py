@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from curate.extras import require
+
 SMALLEST_CUT = 514
 """Ids of the byte symbols (512) and the two marks: the least that the byte pairs can be cut to."""
 MARKS = ("<start_of_text>", "<end_of_text>")
@@ -18,6 +20,7 @@ def byte_pairs(size: int | None = None) -> Any:
 
     The marks of begin and end stay the largest two ids. Raises ValueError for a size that cannot be.
     """
+    require("tokenizer simple", "open_clip")
     from open_clip.tokenizer import SimpleTokenizer
 
     pairs = SimpleTokenizer()

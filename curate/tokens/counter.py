@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curate.commit import file_sha256
+from curate.extras import require
 from curate.tokens.encoders import RULES, counting, encoder
 
 Count = Callable[[str], int]
@@ -31,9 +32,8 @@ def token_counter(tokenizer: str) -> tuple[Count, str]:
 def _described(path: Path) -> Count:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give the tokenizer.json that comes with a model")
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise ValueError(f"{path}: needs the `tokenizers` package: pip install tokenizers") from None
+    require(f"{path}:", "tokenizers")
+    from tokenizers import Tokenizer
+
     described = Tokenizer.from_file(str(path))
     return lambda text: len(described.encode(text, add_special_tokens=False).ids)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
+from curate.extras import require
 from curate.tokens.byte_pairs import byte_pairs, encodable
 
 MAX_WORD = 64
@@ -43,6 +44,8 @@ def text_code(name: Literal["bytes", "simple"]) -> TextCode:
 def counting(tokenizer: str) -> str:
     """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
     libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
+    if libraries:
+        require("tokenizer simple", "open_clip")
     return " ".join((tokenizer, RULES, *(f"{name} {version(name)}" for name in libraries)))
 
 

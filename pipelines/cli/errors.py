@@ -68,5 +68,6 @@ def _mendable() -> tuple[type[Exception], ...]:
     from curate.engine.answers import StepError
     from curate.engine.run import RunError
     from curate.engine.workers import WorkerError
+    from curate.extras import MissingExtraError
 
-    return (ValueError, OSError, RunError, WorkerError, StepError)
+    return (ValueError, OSError, MissingExtraError, RunError, WorkerError, StepError)

@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog=example("curate run recipes/demo.yaml --set steps.clip_score.keep.clip_score.top=0.5"))
+@app.command(epilog=example("curate run demo --set steps.clip_score.keep.clip_score.top=0.5"))
 def run(
     recipe: RecipeArgument,
     set_: SetOption = None,
@@ -48,7 +48,7 @@ def run(
     show.run(checked, 0 if inline else workers, as_json)
 
 
-@app.command(epilog=example("curate retry recipes/demo.yaml && curate run recipes/demo.yaml"))
+@app.command(epilog=example("curate retry urls.yaml && curate run urls.yaml"))
 def retry(
     recipe: RecipeArgument, set_: SetOption = None, workers: WorkersOption = CPUS, inline: InlineOption = False
 ) -> None:
@@ -117,6 +117,14 @@ def sources(
     from pipelines.cli import show
 
     show.show_sources(name, as_json)
+
+
+@app.command(epilog=example("curate recipes", "curate run demo --dry-run"))
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with the package, by name."""
+    from pipelines.cli import show
+
+    show.show_recipes(as_json)
 
 
 @app.command("index", epilog=example("curate index laion/*.tar --workers 8", "curate index laion --tokenizer simple"))
@@ -197,12 +205,15 @@ def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's f
 
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    epilog=example("curate train work/demo/mixture.json --config recipes/demo-train.yaml --out work/demo/train"),
+    epilog=example(
+        "curate train work/demo/mixture.json --config demo-train --out work/demo/train",
+        "torchrun --nproc-per-node 8 --no-python curate train mixture.json --config demo-train --out work/train",
+    ),
 )
 def train(context: typer.Context) -> None:
     """Train from a mixture manifest.
 
-    The same as `python -m train`.
+    The same as `python -m train`. On several ranks: `torchrun --nproc-per-node N --no-python curate train ...`.
     """
     from train.__main__ import main as train_main
 
@@ -211,8 +222,8 @@ def train(context: typer.Context) -> None:
 
 @app.command(
     epilog=example(
-        "curate prepare openclipart && curate run recipes/openclipart.yaml",
-        "curate prepare documents && curate run recipes/pages.yaml",
+        "curate prepare openclipart && curate run openclipart",
+        "curate prepare documents && curate run pages",
     )
 )
 def prepare(

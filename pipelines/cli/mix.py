@@ -30,16 +30,17 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Samples a step, wh
 @mix_app.command(
     epilog=example(
         "curate mix work/demo/dataset=0.9 work/other/dataset=0.1 -o work/mixture.json",
-        "curate mix recipes/mixtures/mm1.yaml -o work/mm1/mixture.json",
+        "curate mix mixtures/mm1 -o work/mm1/mixture.json",
         "curate mix new.yaml --continue work/mixture.json@4000 -o work/mixture-2.json",
-        "curate mix recipes/mm1.yaml --set sources.documents.weight=0.3 -o work/mixture.json",
+        "curate mix mm1 --set sources.documents.weight=0.3 -o work/mixture.json",
     )
 )
 def write(  # noqa: PLR0913 - a command's options
     datasets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Published datasets and weights, or one specification.", metavar="PATH=WEIGHT... | SPEC.yaml"
+            help="Published datasets and weights, or one specification, a YAML file or a name of ours.",
+            metavar="PATH=WEIGHT... | SPEC",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write.")] = Path("mixture.json"),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+RecipeArgument = Annotated[Path, typer.Argument(help="A YAML file, or a name of `curate recipes`.", metavar="RECIPE")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set steps.clip_score.keep...=")
 ]

@@ -31,14 +31,15 @@ from curate.recipe.resolve import load as recipe_load
 from curate.report.write import write as write_report
 from curate.settings import unknown
 from curate.shards import load_dataset, verify_shard
+from curate.shipped import recipe_path, shipped_recipes
 
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 
 
 def load(path: Path, overrides: Sequence[str]) -> ResolvedRecipe:
-    """Read and check a recipe. Raises SettingsError."""
-    return recipe_load(path, overrides)
+    """Read and check a recipe, given by its path or by a name of ours. Raises SettingsError."""
+    return recipe_load(recipe_path(path, "run"), overrides)
 
 
 def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_run.Summary:
@@ -226,6 +227,19 @@ def show_sources(name: str | None, as_json: bool) -> None:
     for key, description in said[name]["keys"].items():
         table.add_row(key, description)
     out_console.print("", table)
+
+
+def show_recipes(as_json: bool) -> None:
+    """The recipes that come with the package: name, the command that takes it, and what it is for."""
+    found = shipped_recipes()
+    if as_json:
+        print_json([{"name": r.name, "command": r.command, "purpose": r.purpose, "path": str(r.path)} for r in found])
+        return
+    table = Table("recipe", "for", "what it is", padding=(0, 1, 1, 1))
+    for recipe in found:
+        table.add_row(f"[bold]{recipe.name}[/]", f"curate {recipe.command}", recipe.purpose)
+    out_console.print(table)
+    out_console.print("a name stands for the file: `curate run demo`, `curate train MIXTURE --config demo-train`")
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from curate import mix
+from curate.mix.spec import Entry
 from curate.settings import load as load_settings
+from curate.settings import unknown
+from curate.shipped import ShippedRecipe, shipped_recipes
 
 console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
@@ -47,6 +50,10 @@ def write(
     Raises ValueError subclasses.
     """
     onto = _onto(going)
+    ours = _shipped(arguments)
+    if ours is not None:
+        spec = _from_here(load_settings(ours.path, mix.MixtureSpec, changes), ours.name.count("/") + 1)
+        return mix.compose(_seeded(spec, seed), Path(), out, onto, going.skip)
     specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
     if specified and len(arguments) > 1:
         raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
@@ -58,6 +65,26 @@ def write(
     if not arguments and onto is not None:
         return mix.skip(onto, out, going.skip)
     return mix.compose(_short(arguments, seed, onto), Path(), out, onto, going.skip)
+
+
+def _shipped(arguments: Sequence[str]) -> ShippedRecipe | None:
+    """The specification of ours that a name stands for, where it stands alone and no dataset is called so."""
+    if len(arguments) != 1 or set("=:.") & set(arguments[0]) or Path(arguments[0]).exists():
+        return None
+    ours = {recipe.name: recipe for recipe in shipped_recipes() if recipe.command == "mix"}
+    if arguments[0] not in ours:
+        raise mix.MixtureError(f"{arguments[0]}: no such folder, and {unknown('recipe', arguments[0], ours)}")
+    return ours[arguments[0]]
+
+
+def _from_here(spec: mix.MixtureSpec, depth: int) -> mix.MixtureSpec:
+    """A specification of ours, its paths begun where the command is run: not beside the installed package."""
+
+    def moved(entry: Entry) -> Entry:
+        path = entry.path and entry.path.removeprefix("../" * depth)
+        return entry.model_copy(update={"path": path, "sources": tuple(map(moved, entry.sources))})
+
+    return spec.model_copy(update={"sources": tuple(map(moved, spec.sources))})
 
 
 def show(built: mix.Built, out: Path) -> None:

@@ -102,7 +102,7 @@ class DemoWeb:
 
 
 def build(folder: Path, seed: int = SEED, port: int = PORT, cache: Path | None = None) -> DemoWeb:
-    """Write the raw web into `folder`, or find it there. Raises MaterialUnavailableError.
+    """Write the raw web into `folder`, or find it there. Raises PackageUnavailableError.
 
     A finished build is known by its `web.json`; one that was cut short is made again from nothing.
     """

@@ -35,7 +35,7 @@ class PreparedDocuments:
 def prepare(folder: Path, cache: Path | None = None) -> PreparedDocuments:
     """Fetch Debian's packages and lay down `folder`/source: pages/, guides/ and chapters/. Done once, then found.
 
-    Raises MaterialUnavailableError where the packages cannot be had, and RunError while
+    Raises PackageUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     names = [_MANUAL, _GUIDES, *(f"debian-reference-{language}" for language in LANGUAGES)]

@@ -31,7 +31,7 @@ class PreparedFonts:
 def prepare(folder: Path, cache: Path | None = None) -> PreparedFonts:
     """Fetch Debian's packages and lay down `folder`/source/*.tt?. Done once, then found.
 
-    Raises MaterialUnavailableError where the packages cannot be had, and RunError while
+    Raises PackageUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     return PreparedFonts(**laid_down(folder, PACKAGES, _VERSION, _lay_down, cache))

@@ -74,7 +74,7 @@ def prepare(folder: Path, cache: Path | None = None) -> PreparedClipart:
     """Fetch Debian's two packages and lay down `folder`/source: images/ and captions.jsonl. Done once, then found.
 
     The table's columns: image, title, keywords (a list), description, author, license, refused. Raises
-    MaterialUnavailableError where Debian's packages cannot be had, and RunError while
+    PackageUnavailableError where Debian's packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     counts = laid_down(folder, (_PICTURES, _DRAWINGS), _VERSION, _lay_down, cache)

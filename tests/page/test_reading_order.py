@@ -7,7 +7,9 @@ import random
 import pytest
 from pdfs import line, lines, pdf, wide
 
-from curate.pdf import PageText, open_pdf, read_text
+from curate.pdf import PageText
+from curate.pdf.file import open_pdf
+from curate.pdf.text import read_text
 
 FOX = "the quick brown fox jumps over a lazy dog and sleeps under an old tree until morning comes with light on fields"
 WORDS = FOX.split(" ") * 40

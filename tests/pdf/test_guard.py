@@ -13,16 +13,9 @@ import pytest
 from pdfs import PROSE, layer, line, lines, pdf, stream
 from PIL import Image
 
-from curate.pdf import (
-    PdfError,
-    PdfGuard,
-    PdfLimits,
-    count_pages,
-    objects,
-    open_pdf,
-    read_text,
-    render,
-)
+from curate.pdf import PdfError, PdfGuard, PdfLimits, count_pages
+from curate.pdf.file import objects, open_pdf, render
+from curate.pdf.text import read_text
 
 
 @pytest.fixture(scope="module")

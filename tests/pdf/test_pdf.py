@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from pdfs import PROSE, layer, line, lines, pdf, stream, wide
 from PIL import Image
 
-from curate.pdf import (
-    PdfError,
-    PdfLimits,
-    covered,
-    objects,
-    open_pdf,
-    read_text,
-    render,
-    ruled_lines,
-    tables,
-)
+from curate.pdf import PdfError, PdfLimits, covered, ruled_lines, tables
+from curate.pdf.file import objects, open_pdf, render
+from curate.pdf.text import read_text
 
 
 def refused(data: bytes, limits: PdfLimits | None = None) -> str:

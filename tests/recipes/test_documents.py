@@ -12,7 +12,7 @@ from conftest import ROOT, Workplace
 
 from curate.shards import ShardReader, load_dataset
 from pipelines.materials.documents import CHAPTERS, GUIDES, PAGES, PreparedDocuments, prepare
-from pipelines.materials.packages import MaterialUnavailableError
+from pipelines.materials.packages import PackageUnavailableError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("documents")]  # one process makes what they look at
 
@@ -25,7 +25,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PreparedDocu
     folder = tmp_path_factory.mktemp("documents")
     try:
         return folder / "source", prepare(folder)
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"the materials are out of reach: {err}")
 
 

@@ -16,7 +16,7 @@ from curate.engine.explain import explain
 from curate.pool.funnel import check_funnel
 from curate.recipe.resolve import load
 from pipelines.materials.openclipart import PreparedClipart, prepare
-from pipelines.materials.packages import MaterialUnavailableError
+from pipelines.materials.packages import PackageUnavailableError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("openclipart")]  # one process makes what they look at
 
@@ -30,7 +30,7 @@ FLOATS_DECIDE = ("duplicate_images", "clip_score")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedClipart:
     try:
         return prepare(tmp_path_factory.mktemp("openclipart"))
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(f"Debian's openclipart packages cannot be had here: {err}")
 
 

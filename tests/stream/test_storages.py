@@ -154,7 +154,7 @@ def test_library_that_is_not_installed_is_named_with_what_brings_it(
     for library, url, extra in (("gcsfs.core", "gs://bucket/a", "gs"), ("s3fs", "s3://bucket/a", "s3")):
         monkeypatch.setitem(sys.modules, library, None)
         monkeypatch.delitem(_registry, extra, raising=False)  # what fsspec has imported before
-        with pytest.raises(ShardError, match=rf"cannot be read here: .*pip install 'curate-mm\[{extra}\]'"):
+        with pytest.raises(ShardError, match=rf'cannot be read here: .*pip install "curate-mm\[{extra}\]"'):
             attach(url, tmp_path / extra)
     with pytest.raises(ShardError, match=r"oci://a/dataset\.json: cannot be read here: .*ocifs"):
         attach("oci://a", tmp_path / "oci")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -201,3 +202,18 @@ def test_two_ranks_train_as_one(
     for alone, together in zip(lines(one)[5 if begun else 0 :], lines(two), strict=True):
         assert together["position"] == alone["position"]
         assert together["loss"] == pytest.approx(alone["loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_command_trains_on_several_ranks_under_torchrun(manifest: Path, tmp_path: Path) -> None:
+    config, script = settings(tmp_path), tmp_path / "bin" / "curate"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom pipelines.__main__ import start\nstart()\n")  # as pip writes it
+    script.chmod(0o755)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    words = [str(script), "train", str(manifest), "--config", str(config), "--out", str(tmp_path / "out")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([*torchrun, *words], env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert lines(tmp_path / "out")[-1]["step"] == 12
+    assert len(done.stdout.splitlines()) == 1, "one rank speaks"

@@ -21,7 +21,7 @@ from curate.typeset.fonts import Fonts, Typeface, TypesetError, needs_shaping, s
 from curate.typeset.lines import lines
 from curate.typeset.pages import Sheet, Style, cleaned, fits_columns, prepared, typeset
 from pipelines.materials.fonts import prepare
-from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
+from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
 PAGE = (700, 500)
 NOTO = Path("usr/share/fonts/truetype/noto")
@@ -45,7 +45,7 @@ def noto() -> Path:
         return Path("/") / NOTO
     try:
         return fetch("fonts-noto-core") / NOTO
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(str(err))
 
 
@@ -265,7 +265,7 @@ def test_text_of_marks_alone_has_nothing_to_draw() -> None:
 def test_columns_run_from_top_to_bottom_the_first_at_the_right(degrees: float) -> None:
     try:
         cjk = fetch("fonts-noto-cjk") / "usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
-    except MaterialUnavailableError as err:
+    except PackageUnavailableError as err:
         pytest.skip(str(err))
     text = "吾輩は「猫」である。名前は（まだ）無い。333 mのタワー、CPUは良い！" * 3
     style = Style(20, 30, (0, 0, 0), (255, 255, 255), "plain", degrees, 0.0, 0.0, 0)
@@ -293,8 +293,8 @@ def test_latin_pages_are_never_in_columns_and_a_share_is_a_share() -> None:
 @pytest.mark.slow
 def test_fonts_are_laid_down_for_scripts_from_arabic_to_han(tmp_path: Path) -> None:
     try:
-        prepared_fonts = prepare(tmp_path / "fonts", cache_folder())
-    except MaterialUnavailableError as err:
+        prepared_fonts = prepare(tmp_path / "fonts", cache_folder("materials"))
+    except PackageUnavailableError as err:
         pytest.skip(str(err))
     assert prepared_fonts.fonts == 256 == len(list((tmp_path / "fonts/source").glob("*.tt?")))
     op = render_text(fonts=(str(tmp_path / "fonts" / "source" / "*-Regular.ttf"), str(tmp_path / "fonts/source/*CJK*")))

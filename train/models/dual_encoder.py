@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from curate.commit import commit_file
+from curate.extras import require
 from curate.models.dual_encoder import ClipConfig, check_model_config, exported_config, load_network
 from curate.models.files import ModelError
 from curate.settings import unknown
@@ -61,6 +62,7 @@ def build(model: Model) -> DualEncoder:
 
 def clip_config(model: Model) -> ClipConfig:
     """open_clip's configuration in full, the vocabulary's size filled in from the tokenizer. Raises ModelError."""
+    require("objective contrastive", "open_clip")
     import open_clip
 
     found: dict[str, Any] | None
@@ -188,6 +190,7 @@ def _tokenizer(config: ClipConfig) -> Tokenizer:
 
 def _network(config: ClipConfig) -> nn.Module:
     """The network with random weights."""
+    require("objective contrastive", "open_clip")
     from open_clip import model as towers
 
     plain = copy.deepcopy(dict(config.model))

@@ -39,6 +39,7 @@ Pixels = npt.NDArray[np.uint8]
     version=1,
     batch_size=16,
     parts={"sentence_similarities": "images", "best_similarity": "images"},
+    needs=("open_clip",),
 )
 class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
     """Cosine of each image of a document with each of its sentences, and the largest, by a dual encoder.
@@ -147,6 +148,7 @@ def sentences_of(document: Sequence[Segment]) -> list[str]:
     version=3,
     batch_size=64,
     parts={"images": "images", "similarities": "images"},
+    needs=("scipy",),
 )
 def assign_images(
     documents: Sequence[list[Segment]],

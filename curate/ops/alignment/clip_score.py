@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     },
     version=1,
     batch_size=64,
+    needs=("open_clip",),
 )
 class clip_score:  # noqa: N801 - ops are named as recipes name them
     """Cosine of an image's and its text's embedding, -1 to 1, and the two embeddings, of length 1, in half precision.

@@ -38,6 +38,7 @@ _QUARTERS = 4
     version=1,
     batch_size=16,
     parts={"image_hashes": "images"},
+    needs=("scipy",),
 )
 def image_hashes(images: Sequence[list[Blob]]) -> Columns:
     """The perceptual hash of each image of a document: 64 bits, the same as ImageHash's `phash`; null where none is.

@@ -25,7 +25,7 @@ _WRITES = {
 }
 
 
-@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=2)
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=2, needs=("selectolax",))
 def html_document(
     pages: Sequence[bytes],
     origins: Sequence[str],

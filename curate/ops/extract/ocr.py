@@ -33,7 +33,7 @@ _PAGE = {
 class ocr:  # noqa: N801 - ops are named as recipes name them
     """What an OCR engine reads on every page, in columns of its own: to compare with a text layer, or to look at.
 
-    engine: rapidocr (the extra `ocr`: Latin letters, Han, kana) or tesseract (its program must be on the PATH), with
+    engine: rapidocr (the extra `docs`: Latin letters, Han, kana) or tesseract (its program must be on the PATH), with
     `languages` by its names. Lines of a confidence below `min_confidence` are left out. ocr_confidence: the mean over
     characters, 0 to 1; null where nothing was read. Errors: ocr_timeout, ocr_failed.
     """

@@ -39,7 +39,7 @@ _LAYER = {
 }
 
 
-@op(reads=("bytes", "meta"), writes=_LAYER, version=2)
+@op(reads=("bytes", "meta"), writes=_LAYER, version=2, needs=("pypdfium2",))
 def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
@@ -100,7 +100,7 @@ def _shares(look: Look) -> dict[str, Any]:
     }
 
 
-@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=1, batch_size=16)
+@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=1, batch_size=16, needs=("pypdfium2",))
 def render_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],

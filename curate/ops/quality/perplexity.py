@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.extras import require
 from curate.models.files import ModelError, file_digest
 from curate.ops.spec import Columns, op
 
@@ -16,7 +17,13 @@ _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
 
 
-@op(reads="text", writes={"perplexity": pa.float32(), "perplexity_tokens": pa.int32()}, version=1, batch_size=8)
+@op(
+    reads="text",
+    writes={"perplexity": pa.float32(), "perplexity_tokens": pa.int32()},
+    version=1,
+    batch_size=8,
+    needs=("transformers",),
+)
 class perplexity:  # noqa: N801 - ops are named as recipes name them
     """exp of the mean negative log-likelihood a token, and how many tokens were scored; null for a text of one or none.
 
@@ -89,11 +96,10 @@ def _digest(model: str) -> str:
 
 def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
     """Network, tokenizer and device. Raises ModelError."""
-    try:
-        import torch
-        import transformers
-    except ImportError:
-        raise ModelError("perplexity: needs the extra `lm`: pip install 'curate-mm[lm]'") from None
+    require("perplexity", "transformers")
+    import torch
+    import transformers
+
     path = Path(model)
     options: dict[str, str]
     where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})

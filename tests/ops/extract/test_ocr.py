@@ -16,10 +16,11 @@ from curate.ops.spec import spec_of
 from curate.page import ocr as engines
 from curate.page.ocr import EngineMissingError, _from_table, _reading
 from curate.page.words import as_column, compared, mended, noise_of, recall
-from curate.pdf import open_pdf, read_text, render
+from curate.pdf.file import open_pdf, render
+from curate.pdf.text import read_text
 from curate.typeset.fonts import Fonts
 from curate.typeset.pages import Sheet, Style, typeset
-from pipelines.materials.packages import MaterialUnavailableError, fetch
+from pipelines.materials.packages import PackageUnavailableError, fetch
 
 LANGUAGES = "ca cs da de en es fr id it ja ko nl pt ro ru sv vi zh_CN"
 ENGINES = ["rapidocr", "tesseract"]
@@ -181,7 +182,7 @@ def guide(language: str) -> bytes:
     """The installation guide in a language; skips where it cannot be had."""
     try:
         folder = fetch("installation-guide-amd64")
-    except MaterialUnavailableError as why:
+    except PackageUnavailableError as why:
         pytest.skip(str(why))
     path = folder / "usr/share/doc/installation-guide-amd64" / language / f"install.{language}.pdf.gz"
     return gzip.decompress(path.read_bytes())

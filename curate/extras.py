@@ -1,0 +1,44 @@
+"""What stands outside of the core: which extra of the package brings a module, and the sentence where it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+
+EXTRAS: Mapping[str, str] = {
+    "aiodns": "download",
+    "aiohttp": "download",
+    "img2dataset": "download",
+    "pycurl": "download",
+    "yarl": "download",
+    "datasets": "curate",
+    "duckdb": "curate",
+    "fasttext": "curate",
+    "jinja2": "curate",
+    "onnxruntime": "curate",
+    "ray": "curate",
+    "scipy": "curate",
+    "fastwarc": "docs",
+    "pypdfium2": "docs",
+    "rapidocr": "docs",
+    "selectolax": "docs",
+    "open_clip": "train",
+    "tensorboard": "train",
+    "tokenizers": "lm",
+    "transformers": "lm",
+    "openai": "llm",
+    "resvg_py": "drawings",
+}
+"""The extra that brings each module which the core does not; of several, the smallest."""
+
+
+class MissingExtraError(ImportError):
+    """A part of the package that is not installed; the message says which, and the command."""
+
+
+def require(what: str, *modules: str) -> None:
+    """Check that the modules which `what` needs can be imported, importing none. Raises MissingExtraError."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({EXTRAS[name] for name in missing}))
+        raise MissingExtraError(f'{what} needs {" and ".join(missing)}: pip install "curate-mm[{extras}]"')
