@@ -16,7 +16,7 @@ from curate.models.clip import clip_precision, load_clip
 from curate.models.files import ModelError
 from curate.ops.alignment._towers import ImageTower
 from curate.ops.alignment.clip_score import clip_score
-from curate.ops.spec import spec_of
+from curate.ops.spec import identity, spec_of
 from curate.tokens.clip import described_tokens, open_clip_tokens
 
 CONFIG: dict[str, Any] = {
@@ -246,13 +246,14 @@ def test_every_way_to_name_a_model_gives_the_same_scores(model: str, tmp_path: P
 def test_the_identity_follows_the_files_content_and_not_its_place(model: str, tmp_path: Path) -> None:
     copy = tmp_path / "other name.safetensors"
     copy.write_bytes(Path(model).read_bytes())
-    assert clip_score.identity(model=model) == clip_score.identity(model=str(copy))
-    assert clip_score.identity(model=model, precision="float32") != clip_score.identity(
-        model=model, precision="bfloat16"
+    assert identity(clip_score, {"model": model})["files"] == identity(clip_score, {"model": str(copy)})["files"]
+    assert (
+        identity(clip_score, {"model": model, "precision": "float32"})["files"]
+        != identity(clip_score, {"model": model, "precision": "bfloat16"})["files"]
     )
     changed = {k: v + 1 for k, v in network().state_dict().items()}
     save_file(changed, copy, metadata={"open_clip_config": json.dumps(CONFIG)})
-    assert clip_score.identity(model=model) != clip_score.identity(model=str(copy))
+    assert identity(clip_score, {"model": model})["files"] != identity(clip_score, {"model": str(copy)})["files"]
 
 
 @pytest.mark.parametrize(

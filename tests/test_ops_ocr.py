@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from curate.ops.extract.ocr import ocr, page_text, text_agreement
-from curate.ops.spec import spec_of
+from curate.ops.spec import identity, spec_of
 from curate.page import ocr as engines
 from curate.page.ocr import EngineMissingError, _from_table, _reading
 from curate.page.words import as_column, compared, mended, noise_of, recall
@@ -103,8 +103,11 @@ def test_page_text_takes_a_good_text_layer_and_reads_where_there_is_none_or_nois
 
 
 def test_the_engine_and_its_models_are_part_of_the_identity(engine: str) -> None:
-    said = ocr.identity(engine=engine, languages=("eng",), min_confidence=0.5)
-    assert engine in said and said == page_text.identity(engine=engine, languages=("eng",), min_words=1)
+    said = identity(ocr, {"engine": engine, "languages": ("eng",), "min_confidence": 0.5})["files"]
+    assert (
+        engine in said
+        and said == identity(page_text, {"engine": engine, "languages": ("eng",), "min_words": 1})["files"]
+    )
 
 
 def test_an_engine_that_is_not_there_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

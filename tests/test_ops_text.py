@@ -7,7 +7,7 @@ import pytest
 
 from curate.models.files import ModelError
 from curate.ops.quality.text import language, text_basic
-from curate.ops.spec import spec_of
+from curate.ops.spec import identity, spec_of
 
 
 def basic(text: str) -> dict[str, object]:
@@ -159,4 +159,4 @@ def test_a_missing_or_foreign_language_model_is_refused_with_what_to_do(tmp_path
 
 
 def test_the_language_model_is_named_by_its_content() -> None:
-    assert len(language.identity()) == 64
+    assert len(identity(language, {})["files"]) == 64

@@ -14,7 +14,7 @@ from PIL import Image
 from curate.commit import file_sha256
 from curate.image.files import decode
 from curate.ops.extract.render_text import render_text
-from curate.ops.spec import Failed, spec_of
+from curate.ops.spec import Failed, identity, spec_of
 from curate.pool.blob import Stored
 from curate.typeset.fonts import Fonts
 from curate.typeset.pages import Style, drawn_from, key_of, prepared, typeset
@@ -122,7 +122,7 @@ def test_dashes_that_the_font_lacks_become_plain_ones() -> None:
 def test_a_font_that_has_the_characters_is_taken_and_enters_the_identity() -> None:
     op = render_text(fonts=(str(DEJAVU.parent / "DejaVuSans*.ttf"),))
     assert op(["u"], ["Съешь же ещё — этих"])["text"] == ["Съешь же ещё — этих"]
-    assert render_text.identity(fonts=(str(DEJAVU),)).startswith(file_sha256(DEJAVU))
+    assert identity(render_text, {"fonts": (str(DEJAVU),)})["files"].startswith(file_sha256(DEJAVU))
 
 
 @pytest.mark.skipif(not DEJAVU.exists(), reason="DejaVu Sans is not installed")
@@ -131,7 +131,10 @@ def test_a_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Pat
     shutil.copy(DEJAVU, tmp_path / "source" / "one.ttf")
     (tmp_path / "source" / "fonts.json").write_text("{}")
     for named in (tmp_path, tmp_path / "*"):
-        assert render_text.identity(fonts=(str(named),)) == render_text.identity(fonts=(str(DEJAVU),))
+        assert (
+            identity(render_text, {"fonts": (str(named),)})["files"]
+            == identity(render_text, {"fonts": (str(DEJAVU),)})["files"]
+        )
 
 
 def test_a_font_that_is_not_there_is_said_before_anything_runs() -> None:

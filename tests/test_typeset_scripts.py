@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from curate.ops.extract.render_text import render_text
-from curate.ops.spec import Failed
+from curate.ops.spec import Failed, identity
 from curate.typeset.bidi import levels, visual_order
 from curate.typeset.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
 from curate.typeset.lines import lines
@@ -175,11 +175,11 @@ def test_a_machine_that_cannot_shape_refuses_what_it_would_draw_wrong_and_draws_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert all(map(needs_shaping, (*SCRIPTS.values(), PERSIAN))) and not needs_shaping("Año 2024 – Съешь 漢字")
-    shaped = render_text.identity(fonts=())
+    shaped = identity(render_text, {"fonts": ()})["files"]
     monkeypatch.setattr(features, "check", lambda name: False)
     found = render_text()(["u", "v"], [SCRIPTS["Hebrew"], "plain words"])["text"]
     assert isinstance(found[0], Failed) and found[0].error == "needs_shaping" and "FriBiDi" in found[0].detail
-    assert found[1] == "plain words" and render_text.identity(fonts=()) != shaped
+    assert found[1] == "plain words" and identity(render_text, {"fonts": ()})["files"] != shaped
 
 
 def test_no_line_begins_with_a_closing_sign_or_ends_with_an_opening_one() -> None:

@@ -19,6 +19,9 @@ from curate.pool.blob import BLOB
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
 
+Knobs = Mapping[str, Any]
+"""Every knob of an op by its name, those that a recipe leaves out by their defaults."""
+
 READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
 
@@ -59,8 +62,8 @@ class Spec:
     `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
-    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
-    it reads.
+    change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads. A class may have a
+    `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob.
     """
 
     name: str
@@ -146,11 +149,11 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
 
 
-def _files_of(function: Callable[..., Any], name: str, knobs: Mapping[str, Any]) -> str:
+def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
     """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
     own = getattr(function, "identity", None)
     try:
-        return str(own(**knobs)) if own else ""
+        return str(own(knobs)) if own else ""
     except ValueError as err:
         raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 

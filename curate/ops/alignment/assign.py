@@ -16,7 +16,7 @@ from curate.image.files import decode
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.pool.blob import BLOB, Absent, Blob
 from curate.text.sentences import spans
 
@@ -79,16 +79,9 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
         self._min_similarity, self._moves = min_similarity, order == "assigned"
 
     @staticmethod
-    def identity(
-        *,
-        model: str = BUNDLED_CLIP,
-        pretrained: str = "",
-        precision: Precision = "auto",
-        min_similarity: float | None = 0.15,
-        order: Literal["assigned", "document"] = "assigned",
-    ) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return clip_identity(model, pretrained, precision)
+        return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
         """One document, its images and their similarities a row."""

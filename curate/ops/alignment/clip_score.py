@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,9 +46,9 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     @staticmethod
-    def identity(*, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return clip_identity(model, pretrained, precision)
+        return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
 
     def __call__(self, images: Sequence[Image], texts: Sequence[str]) -> Columns:
         """One score and two embeddings a pair."""

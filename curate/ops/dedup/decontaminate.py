@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.readers import tables, texts
 from curate.text.words import Numbers, plain_words, window_hashes
 
@@ -68,12 +68,9 @@ class contamination:  # noqa: N801 - ops are named as recipes name them
         self._runs = {length: _sorted(parts) for length, parts in sorted(found.items(), reverse=True)}
 
     @staticmethod
-    def identity(
-        *, benchmarks: list[str], columns: list[str] | None = None, split: str = "\n\n",
-        run_words: int = 13, min_words: int = 8,
-    ) -> str:  # fmt: skip
+    def identity(knobs: Knobs) -> str:
         """Digests of the benchmarks' files."""
-        return " ".join(file_digest(path) for path in _files(benchmarks))
+        return " ".join(file_digest(path) for path in _files(knobs["benchmarks"]))
 
     def __call__(self, batch: Sequence[str]) -> Columns:
         """What each text shares with the benchmarks."""

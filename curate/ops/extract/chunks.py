@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.text import sentences
 from curate.tokens.counter import Count, token_counter
 
@@ -42,9 +42,9 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
         self._count, self._most, self._overlap = token_counter(tokenizer)[0], max_tokens, overlap_tokens
 
     @staticmethod
-    def identity(*, tokenizer: str = "simple", max_tokens: int = 2048, overlap_tokens: int = 0) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the tokenizer's file, if it is one."""
-        return file_digest(Path(tokenizer)) if Path(tokenizer).is_file() else ""
+        return file_digest(Path(knobs["tokenizer"])) if Path(knobs["tokenizer"]).is_file() else ""
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """The chunks of each text and their tokens."""

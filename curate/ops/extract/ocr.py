@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.page import ocr as engines
 from curate.page.ocr import Engine, OcrError, OcrReading
 from curate.page.words import WORDS, as_column, recall
@@ -44,9 +44,9 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
         self._read = engines.load(engine, languages, min_confidence)
 
     @staticmethod
-    def identity(*, engine: Engine, languages: Sequence[str], min_confidence: float) -> str:
+    def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(engine, languages)
+        return engines.identity(knobs["engine"], knobs["languages"])
 
     def __call__(self, images: Sequence[Image]) -> Columns:
         """One reading a page."""
@@ -75,9 +75,9 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         self._read = engines.load(engine, languages, min_confidence)
 
     @staticmethod
-    def identity(*, engine: Engine, languages: Sequence[str], **others: Any) -> str:
+    def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(engine, languages)
+        return engines.identity(knobs["engine"], knobs["languages"])
 
     def __call__(
         self,

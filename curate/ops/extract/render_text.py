@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.commit import file_sha256
 from curate.image.files import encoded
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.page.words import WORDS, as_column
 from curate.pool.blob import BLOB, Stored
 from curate.typeset.fonts import Fonts, TypesetError, shaping
@@ -61,9 +61,9 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         self._vertical = vertical
 
     @staticmethod
-    def identity(*, fonts: Sequence[str], **others: Any) -> str:
+    def identity(knobs: Knobs) -> str:
         """The digests of the fonts, and whether scripts that need it can be shaped."""
-        return " ".join([*(file_sha256(path) for path in _files(fonts)), *(["shaped"] if shaping() else [])])
+        return " ".join([*(file_sha256(path) for path in _files(knobs["fonts"])), *(["shaped"] if shaping() else [])])
 
     def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
         """One page a text."""

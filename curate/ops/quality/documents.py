@@ -18,7 +18,7 @@ from curate.image.files import decode, header
 from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path, load_fasttext
 from curate.models.files import file_digest
 from curate.ops._segments import chosen, columns_of, out_of_step, without_images, without_texts
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.pool.blob import BLOB, Blob
 from curate.text import stats
 
@@ -151,14 +151,9 @@ class drop_foreign_paragraphs:  # noqa: N801 - ops are named as recipes name the
         self._languages, self._least = frozenset(languages), min_probability
 
     @staticmethod
-    def identity(
-        *,
-        languages: tuple[str, ...],
-        min_probability: float = 0.8,
-        model: str = BUNDLED_LANGUAGE_MODEL,
-    ) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the model file."""
-        return file_digest(fasttext_path(model))
+        return file_digest(fasttext_path(knobs["model"]))
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One document and its text a row."""

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op, spec_of
+from curate.ops.spec import Columns, Knobs, op, spec_of
 from curate.text import sentences, stats
 from curate.text.words import words
 
@@ -205,9 +205,9 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
         self._common = _word_file(common) if common else None
 
     @staticmethod
-    def identity(*, flagged: str = "", common: str = "") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digests of the word files."""
-        return " ".join(file_digest(Path(path)) for path in (flagged, common) if path)
+        return " ".join(file_digest(Path(path)) for path in (knobs["flagged"], knobs["common"]) if path)
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a text."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate.document.segments import DOCUMENT, Block, Segment, is_image, text_of
 from curate.models.files import ModelError, file_digest
 from curate.ops._segments import columns_of, largest, stale, without_texts
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, Knobs, op
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -35,12 +35,9 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
 
     @staticmethod
-    def identity(
-        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
-    ) -> str:  # fmt: skip
+    def identity(knobs: Knobs) -> str:
         """Digests of the model's files; of a hub's model, its name alone is known."""
-        return _digest(model)
+        return _digest(knobs["model"])
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One perplexity a text."""
@@ -68,12 +65,9 @@ class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
         self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
 
     @staticmethod
-    def identity(
-        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
-    ) -> str:  # fmt: skip
+    def identity(knobs: Knobs) -> str:
         """As of `perplexity`."""
-        return _digest(model)
+        return _digest(knobs["model"])
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One list a document, an entry a paragraph."""

@@ -18,7 +18,7 @@ from curate.models.fasttext import (
 )
 from curate.models.files import file_digest
 from curate.ops import _groups
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Columns, Knobs, group_op, op
 from curate.text.words import UNSPACED
 
 _SEEN_CHARACTERS = 10_000
@@ -157,9 +157,9 @@ class language:  # noqa: N801 - ops are named as recipes name them
         self._predict = load_fasttext(fasttext_path(model))
 
     @staticmethod
-    def identity(*, model: str = BUNDLED_LANGUAGE_MODEL) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return file_digest(fasttext_path(model))
+        return file_digest(fasttext_path(knobs["model"]))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One language a caption."""
@@ -189,9 +189,9 @@ class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
         self._most = max_characters
 
     @staticmethod
-    def identity(*, model: str, label: str = "hq", max_characters: int = 100_000) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return file_digest(classifier_path(model))
+        return file_digest(classifier_path(knobs["model"]))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One probability a text."""

@@ -17,7 +17,7 @@ from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx, packaged_file
 from curate.ops._segments import columns_of, largest, of_images, without_scored
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class faces:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model, long_side_px)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One score an image."""
@@ -74,9 +74,9 @@ class document_faces:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model, long_side_px)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
         """One list of scores a document."""

@@ -16,7 +16,7 @@ from curate.document.segments import DOCUMENT, Segment
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx, packaged_file
 from curate.ops._segments import columns_of, largest, of_images, without_scored
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.pool.blob import BLOB, Blob
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class nsfw:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One probability an image."""
@@ -67,9 +67,9 @@ class document_nsfw:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Sequence[Blob]]) -> Columns:
         """One list of probabilities a document."""

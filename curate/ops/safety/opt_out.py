@@ -16,7 +16,7 @@ from curate.document.segments import DOCUMENT, Segment, image_urls
 from curate.html.decode import decode
 from curate.models.files import file_digest
 from curate.ops._segments import columns_of, without_images
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.readers.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
 
 AGENTS = ("curate-mm",)
@@ -99,9 +99,9 @@ class host_opt_out:  # noqa: N801 - ops are named as recipes name them
         self._list = HostList(Path(hosts))
 
     @staticmethod
-    def identity(*, hosts: str) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(hosts)))
+        return file_digest(list_file(Path(knobs["hosts"])))
 
     def __call__(self, origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
         """One entry a sample."""
@@ -132,9 +132,9 @@ class drop_opted_out_links:  # noqa: N801 - ops are named as recipes name them
         self._list = HostList(Path(hosts))
 
     @staticmethod
-    def identity(*, hosts: str) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(hosts)))
+        return file_digest(list_file(Path(knobs["hosts"])))
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One document a row."""
