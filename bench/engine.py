@@ -24,7 +24,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 PICTURES = 64
 WORDS = ("red", "house", "a", "of", "light", "in", "the", "evening", "cat", "1987", "blue", "two")
 STEPS = [
-    {"op": "text_basic", "keep": {"words": {"min": 3}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 3}}},
     {"op": "image_size", "keep": {"min_side": {"min": 12}, "pixels": {"top": 0.5}}},
 ]
 

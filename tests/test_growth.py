@@ -23,7 +23,7 @@ from test_archives import record
 from test_kinds import OWN, Pictures
 
 STEPS: list[dict[str, Any]] = [
-    {"op": "text_basic", "keep": {"words": {"min": 2}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 2}}},
     {"op": "near_duplicate_texts", "keep": {"duplicate_of": {"is": None}}},
 ]
 
@@ -237,7 +237,7 @@ def test_a_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplac
             (place.root / "pages.jsonl").write_text("".join(rows))
             steps = [
                 {"op": "html_document"},
-                {"op": "text_basic", "keep": {"words": {"min": min_words}}},
+                {"op": "text_basic", "keep": {"word_count": {"min": min_words}}},
                 {"op": "image_url_counts"},
                 {"op": "drop_common_links", "with": {"max_occurrences": 3}},
                 {"op": "fetch_images"},
@@ -268,7 +268,7 @@ def test_pictures_that_other_columns_took_over_are_not_written_over_though_their
 
     def recipe(words: int, **more: Any) -> Path:
         steps = [
-            {"op": "text_basic", "name": "of", "keep": {"of.words": {"min": words}}},
+            {"op": "text_basic", "name": "of", "keep": {"of.word_count": {"min": words}}},
             {"op": "repeated_lines"},
             {"op": "without_repeated_lines"},
             {"op": "own_ops:drawn"},

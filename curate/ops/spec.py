@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from curate.document.segments import DOCUMENT
+from curate.page.words import WORDS
 from curate.pool.blob import BLOB
 
 Columns = Mapping[str, Sequence[Any]]
@@ -25,15 +26,15 @@ Knobs = Mapping[str, Any]
 READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
 """What every op can read: see `Spec.reads`."""
 
-CONTENT: Mapping[str, pa.DataType | None] = {
+CONTENT: Mapping[str, pa.DataType] = {
     "text": pa.string(),
     "image": BLOB,
     "document": DOCUMENT,
     "images": pa.list_(BLOB),
-    "words": None,
+    "words": WORDS,
 }
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
-the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
+the source's. `words` are a page's, with their boxes."""
 
 OWN = ("row", "error", "detail", "inputs")
 """Names in every file of columns, which no op may give one of its own."""

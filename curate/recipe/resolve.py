@@ -181,18 +181,15 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     taken = [own for own, shown in columns.items() if own in OWN or shown in TAKEN]
     if taken:
         raise SettingsError(f"{at}: op {spec.name!r} may not call a column {taken[0]!r}: the engine has that name")
-    odd = [c for own, c in columns.items() if CONTENT.get(c, None) not in (None, spec.writes[own])]
+    odd = [c for own, c in columns.items() if CONTENT.get(c, spec.writes[own]) != spec.writes[own]]
     if odd:
-        raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {CONTENT[odd[0]]}")
+        raise SettingsError(
+            f"{at}: column {odd[0]!r} is a sample's content and holds {CONTENT[odd[0]]}; give this step a `name:` to"
+            " prefix its own"
+        )
     twice = [c for c in columns.values() if c in types and c not in CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
-    other = [c for own, c in columns.items() if types.get(c, spec.writes[own]) != spec.writes[own]]
-    if other:  # text_basic counts `words`, pdf_page lists them
-        raise SettingsError(
-            f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
-            " the one that only measures a `name:` to prefix its own"
-        )
     readable = {*READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
@@ -212,8 +209,6 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
         needed["image"] = "render_text"
     elif recipe.kind == "ocr":  # the row's own bytes may be a whole PDF
         needed |= {"text": "pdf_page, and page_text for scans", "image": "render_page, or render_text"}
-    if recipe.kind == "ocr" and not pa.types.is_list(types.get("words", pa.list_(pa.null()))):
-        raise SettingsError(f"{where}: kind: ocr publishes `words` with their boxes; `name:` the step that counts them")
     for column, ways in needed.items():
         if column not in types:
             raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")

@@ -17,7 +17,7 @@ ENDED_BY: Mapping[str, tuple[str, ...]] = {
     "swapped": ("clip_score",),
     "copy": ("duplicate_of",),
     "other_language": ("language", "language_probability"),
-    "boilerplate": ("boilerplate", "boilerplate_phrase", "words", "characters", "letter_share"),
+    "boilerplate": ("boilerplate", "boilerplate_phrase", "word_count", "characters", "letter_share"),
     "tiny": ("min_side", "max_side", "width", "height", "aspect"),
     "truncated": ("truncated_image", "image_ok"),
     "empty": ("empty_body", "empty_file"),

@@ -78,7 +78,7 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
 @op(
     reads=("text",),
     writes={
-        "words": pa.int32(),
+        "word_count": pa.int32(),
         "characters": pa.int32(),
         "letter_share": pa.float32(),
         "digit_share": pa.float32(),
@@ -92,13 +92,13 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
 def text_basic(texts: Sequence[str]) -> Columns:
     """Size and make-up of each text, and whether it is boilerplate, by which phrase.
 
-    words: tokens between spaces that hold a letter or digit, and every Han or kana character by itself. characters:
-    code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an empty
-    text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
+    word_count: tokens between spaces that hold a letter or digit, and every Han or kana character by itself.
+    characters: code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an
+    empty text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
     PHRASES, `file name`, `generic word`, or null.
     """
     rows = [_basic(text) for text in texts]
-    names = ("words", "characters", "letter_share", "digit_share", "control_characters", "boilerplate_phrase")
+    names = ("word_count", "characters", "letter_share", "digit_share", "control_characters", "boilerplate_phrase")
     columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
     return {**columns, "boilerplate": [phrase is not None for phrase in columns["boilerplate_phrase"]]}
 
@@ -107,10 +107,10 @@ def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
     folded = one_line(text)
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
-    words = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
+    word_count = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
     controls = len(_CONTROL.findall(text))
     shares = (letters / visible, digits / visible) if visible else (0.0, 0.0)
-    return words, len(folded), *shares, controls, boilerplate_phrase(folded)
+    return word_count, len(folded), *shares, controls, boilerplate_phrase(folded)
 
 
 def one_line(text: str) -> str:
