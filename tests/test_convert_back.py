@@ -140,9 +140,9 @@ def test_a_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) ->
         (tmp_path / "list.json").write_text(json.dumps(entries, indent=indent))
         assert list(tables.read(tmp_path / "list.json", ("id", "text"))) == entries
     (tmp_path / "list.json").write_text("[]")
-    assert list(tables.objects(tmp_path / "list.json")) == []
+    assert list(tables.read_objects(tmp_path / "list.json")) == []
     (tmp_path / "list.json").write_text('[{"id": 1}, {"id": 2')
-    found = tables.objects(tmp_path / "list.json")
+    found = tables.read_objects(tmp_path / "list.json")
     assert next(found) == {"id": 1}
     with pytest.raises(TableError, match="after entry 1"):
         next(found)

@@ -15,7 +15,7 @@ from curate.image.files import decode
 from curate.ops.alignment.assign import assign_images, assignment
 from curate.ops.alignment.clip_score import clip_score
 from curate.pool.blob import Absent, Blob
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 EXACT = {"precision": "float32"}
 
@@ -71,7 +71,7 @@ def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Pa
             assert at == len(found["document"]) - 1, "an absent image stays where it was"
         else:
             following = next(s["text"] for s in found["document"][at:] if not is_image(s))
-            ((start, end), *_) = spans(following)
+            ((start, end), *_) = sentence_spans(following)
             image = decode(next(b for b, u in zip(found["images"], places, strict=True) if u == url).read()).image
             assert image is not None
             score = row(clip_score(precision="float32")([image], [following[start:end]]))["clip_score"]

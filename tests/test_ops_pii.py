@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from curate.ops.safety.pii import mask_pii, pii
-from curate.text.personal_data import KINDS, findings
+from curate.text.personal_data import KINDS, find_personal_data
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(f.kind, text[f.begin : f.end]) for f in findings(text)]
+    return [(f.kind, text[f.begin : f.end]) for f in find_personal_data(text)]
 
 
 # Numbers and addresses below are reserved for examples, or are the standards' own.
@@ -107,7 +107,7 @@ def test_of_labelled_sentences_at_least_95_in_100_of_each_kind_are_found_and_as_
     wrong: list[object] = []
     for text, expected in sentences():
         count += 1
-        given = {bare(f.kind, text[f.begin : f.end], f.begin) for f in findings(text)}
+        given = {bare(f.kind, text[f.begin : f.end], f.begin) for f in find_personal_data(text)}
         right.update(kind for kind, *_ in expected & given)
         marked.update(kind for kind, *_ in expected)
         told.update(kind for kind, *_ in given)
@@ -161,5 +161,5 @@ def test_a_private_key_goes_as_a_whole() -> None:
 )
 def test_a_text_made_to_be_slow_is_searched_in_little_time(text: str) -> None:
     start = time.process_time()
-    findings(text)
+    find_personal_data(text)
     assert time.process_time() - start < 5

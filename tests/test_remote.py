@@ -413,14 +413,14 @@ def test_a_shard_that_was_read_in_ranges_is_read_from_the_cache_once_it_is_there
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     cache = ShardCache(attached.parent / "cache", 0)
-    shelf = DatasetReader("few", attached.parent / "few", cache)
-    first = shelf.read_many([1, 4])
+    dataset = DatasetReader("few", attached.parent / "few", cache)
+    first = dataset.read_many([1, 4])
     assert cache.used_bytes() == 0
     cache.budget_bytes = 1 << 30
-    remote.prefetch_shard(shelf.folder, shelf.shards[0], cache, (), lambda: True)
+    remote.prefetch_shard(dataset.folder, dataset.shards[0], cache, (), lambda: True)
     store[1].asked.clear()
-    assert shelf.read_many([1, 4]) == first and store[1].asked == []
-    shelf.close()
+    assert dataset.read_many([1, 4]) == first and store[1].asked == []
+    dataset.close()
 
 
 def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Proxy], attached: Path) -> None:
@@ -449,10 +449,10 @@ def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
     store: tuple[Path, Proxy], attached: Path
 ) -> None:
     cache, readers = ShardCache(attached.parent / "cache", 1 << 30), ShardReaderCache(9)
-    shelf = DatasetReader("many", attached.parent / "many", cache, readers)
-    shelf.read_many([0, 40])
+    dataset = DatasetReader("many", attached.parent / "many", cache, readers)
+    dataset.read_many([0, 40])
     for file in cache.folder.glob("*.tar"):
         file.unlink()
-    readers.sweep({("many", 1)})
+    readers.close_dropped({("many", 1)})
     assert [readers.get("many", shard) is None for shard in range(2)] == [True, False]
-    shelf.close()
+    dataset.close()

@@ -17,7 +17,7 @@ from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed, identity, spec_of
 from curate.pool.blob import Stored
 from curate.typeset.fonts import Fonts
-from curate.typeset.pages import Style, drawn_from, key_of, prepared, typeset
+from curate.typeset.pages import Style, draw_style, prepare_text, sample_rng, typeset
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen.\n\nA second paragraph (of 7 words)."
 LONG = " ".join(f"word{n}" for n in range(3000))
@@ -62,7 +62,7 @@ def test_the_text_is_what_stands_on_the_page_line_by_line() -> None:
 
 def test_what_finds_no_room_is_cut_and_the_share_says_how_much() -> None:
     style = clean()
-    fit = prepared(LONG, style, PAGE)
+    fit = prepare_text(LONG, style, PAGE)
     sheet = typeset(fit, Fonts().typeface(TEXT, 20)[1], style, PAGE)
     assert sheet.words == LONG.split()[: len(sheet.words)]
     assert 0 < sheet.share < 1
@@ -82,7 +82,7 @@ def test_a_page_is_keyed_by_seed_and_sample_and_by_nothing_else() -> None:
     assert alone["image"][0] == together["image"][1] != together["image"][0]
     assert alone["words"][0] == together["words"][1]
     assert render_text(page_px=(300, 300), seed=1)([one], [TEXT])["image"] != alone["image"]
-    assert drawn_from(key_of(3, one), (10, 30), 1.0) == drawn_from(key_of(3, one), (10, 30), 1.0)
+    assert draw_style(sample_rng(3, one), (10, 30), 1.0) == draw_style(sample_rng(3, one), (10, 30), 1.0)
 
 
 def test_wear_none_is_black_on_white_and_wear_one_is_worn() -> None:

@@ -96,7 +96,7 @@ def restore(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     trained: dict[str, Any],
-    knows: Callable[[dict[str, Any]], bool],
+    can_resume: Callable[[dict[str, Any]], bool],
 ) -> TrainProgress:
     """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run.
 
@@ -108,7 +108,7 @@ def restore(
             f"{path}: is of version {state['version']}, this trainer writes {VERSION}; choose another --out"
         )
     changed = differences(state["trained"], trained)
-    if not knows(state["stream"]):
+    if not can_resume(state["stream"]):
         changed.append("the mixture manifest (its content)")
     if changed:
         raise CheckpointError(

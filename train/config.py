@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.sample import Kind
-from curate.settings import Settings, SettingsError, load, unknown
+from curate.settings import Settings, SettingsError, load, unknown_message
 from curate.stream.augment import Augment, Share
 
 Count = Annotated[int, Field(ge=1)]
@@ -63,7 +63,7 @@ class Model(Settings):
     def _known_tokenizer(cls, value: str) -> str:
         name, _, rest = value.partition(":")
         if name not in ("simple", "words") or (name == "words" and not rest):
-            raise ValueError(unknown("tokenizer", value, ("simple", "simple:N", "words:FILE")))
+            raise ValueError(unknown_message("tokenizer", value, ("simple", "simple:N", "words:FILE")))
         return value
 
 

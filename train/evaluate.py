@@ -39,11 +39,11 @@ class Matching:
 
 def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
-    shelf = DatasetReader(dataset.name, dataset)
+    dataset_reader = DatasetReader(dataset.name, dataset)
     try:
-        images_ND, texts_ND, captions, unreadable = _embed(clip, shelf, min(limit, shelf.rows))
+        images_ND, texts_ND, captions, unreadable = _embed(clip, dataset_reader, min(limit, dataset_reader.rows))
     finally:
-        shelf.close()
+        dataset_reader.close()
     if len(captions) < 2:
         raise ValueError(f"{dataset}: {len(captions)} readable pairs; at least 2 are needed to evaluate on")
     scores_NN = images_ND @ texts_ND.T
@@ -89,14 +89,14 @@ def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor([numbers[text] for text in captions]), torch.tensor(list(firsts.values()))
 
 
-def _embed(clip: Clip, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
+def _embed(clip: Clip, dataset_reader: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
     device = next(clip.net.parameters()).device
     clip.net.eval()
     image_parts: list[Tensor] = []
     text_parts: list[Tensor] = []
     captions: list[str] = []
     with torch.inference_mode():
-        for images_BCHW, texts in _batches(shelf, rows, clip.size_px):
+        for images_BCHW, texts in _batches(dataset_reader, rows, clip.size_px):
             pictures = normalised(images_BCHW.to(device))
             image_parts.append(F.normalize(clip.net.encode_image(pictures), dim=-1).float().cpu())  # type: ignore[operator]
             ids_BT = clip.tokenizer(texts).to(device)
@@ -107,12 +107,12 @@ def _embed(clip: Clip, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor,
     return torch.cat([empty, *image_parts]), torch.cat([empty, *text_parts]), captions, rows - len(captions)
 
 
-def _batches(shelf: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
+def _batches(dataset_reader: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
     pictures: list[Tensor] = []
     texts: list[str] = []
     for row in range(rows):
         try:
-            _, parts = shelf.read(row)
+            _, parts = dataset_reader.read(row)
             text = own_text(parts)
             pictures.append(images.plain(images.image_part(parts), size_px))
         except images.BROKEN:

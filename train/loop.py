@@ -94,7 +94,7 @@ class Trainer:
         self.checkpoints = out / "checkpoints"
         self.trained = trained(config)
         self.step = self.samples = 0
-        self.realised = ServedTally(stream.manifest, stream.path)
+        self.tally = ServedTally(stream.manifest, stream.path)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -141,7 +141,7 @@ class Trainer:
 
     def _over(self) -> bool:
         """Whether the last step is done: of the run, or the last for which the mixture has samples."""
-        return self.step >= self.config.optim.steps or not self.stream.holds(self.settings.accumulate)
+        return self.step >= self.config.optim.steps or not self.stream.has_batches(self.settings.accumulate)
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
         """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
@@ -181,7 +181,7 @@ class Trainer:
 
     def _draw(self) -> dict[str, Tensor]:
         batch = next(self.stream)
-        self.realised.add(batch)
+        self.tally.add(batch)
         self.samples += len(batch.positions)
         if batch.replaced:
             with (self.out / UNREADABLE.format(self.ranks.rank)).open("a", encoding="utf-8") as file:
@@ -212,13 +212,13 @@ class Trainer:
 
     def _served(self) -> dict[str, Any]:
         """What all ranks were served since position 0, by source, and the alarms; each alarm is said the first time."""
-        whole = self.realised.over_ranks(self.ranks.total)
-        alarms = whole.alarms()
+        whole = self.tally.sum_over_ranks(self.ranks.total)
+        alarms = whole.find_alarms()
         for alarm in alarms:
             if self.ranks.first and (alarm.source, alarm.promise) not in self.alarmed:
                 sys.stderr.write(f"alarm at step {self.step}: {alarm.text}\n")
             self.alarmed.add((alarm.source, alarm.promise))
-        packs = {"padding_waste": whole.padding_waste} if whole.room else {}
+        packs = {"padding_waste": whole.padding_waste} if whole.tokens_room else {}
         return {**packs, "served": whole.report(), "alarms": [alarm.text for alarm in alarms]}
 
     def _check(self, loss: Tensor, norm: Tensor) -> None:
@@ -233,13 +233,13 @@ class Trainer:
         found = checkpoint.newest(self.checkpoints)
         if found is None:
             return
-        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.knows)
+        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.can_resume)
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
-        self.realised.load_state_dict(progress.served)
+        self.tally.load_state_dict(progress.served)
 
     def _save(self) -> None:
-        served = self.realised.over_ranks(self.ranks.total).state_dict()
+        served = self.tally.sum_over_ranks(self.ranks.total).state_dict()
         if self.ranks.first:
             progress = TrainProgress(self.step, self.stream.state_dict(), served)
             checkpoint.save(

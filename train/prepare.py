@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from curate import mix
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images, resize, tokens
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.packing import PackLimits
-from curate.stream.prompts import Wording
+from curate.stream.prompts import TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
@@ -45,13 +45,13 @@ class PreparedObjective:
 class Pixels:
     """From an image's bytes to image_CHW at the resolution of its stage, varied by the sample's randomness."""
 
-    wording: Wording
+    chooser: TextChooser
     stages: Stages
     data: Data
 
     def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
         """image_CHW uint8. Raises ValueError, or what a broken image raises."""
-        source, whole = self.wording.numbers[drawn.source], drawn.kind in self.data.whole
+        source, whole = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
         size_px = self.stages.resolution(drawn.at, source)
         if self.data.augment == Augment():
             return resize.whole(data, size_px) if whole else resize.fast(data, size_px)
@@ -62,16 +62,16 @@ class Pixels:
 class PreparePair:
     """A drawn sample to {image: CHW uint8, text: T}, the text within its template."""
 
-    wording: Wording
+    chooser: TextChooser
     pixels: Pixels
     tokenizer: Tokenizer
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.wording.prompts(self.wording.numbers[drawn.source], drawn.uid, drawn.epoch)
-        rng = images.keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
+        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {"image": image_CHW, "text": self.tokenizer([prompts.around(self.wording.text(drawn))])[0]}
+        return {"image": image_CHW, "text": self.tokenizer([prompts.wrap(self.chooser.text(drawn))])[0]}
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
     """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     manifest = mix.read(path)
     stages = Stages(manifest, clip.size_px)
-    wording = Wording(manifest, config.seed)
-    pixels = Pixels(wording, stages, config.data)
+    chooser = TextChooser(manifest, config.seed)
+    pixels = Pixels(chooser, stages, config.data)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, wording, pixels, path)
+        found = _packs(config.objective, clip, chooser, pixels, path)
     else:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive):
@@ -120,43 +120,43 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        found = _rows(config.objective, clip, wording, pixels)
+        found = _rows(config.objective, clip, chooser, pixels)
     for size_px in sorted(stages.sides() - {clip.size_px}):
         found.objective.check_resolution(size_px)
     _check_stages(manifest, found.objective)
     return found
 
 
-def _rows(settings: Contrastive | Caption, clip: Clip, wording: Wording, pixels: Pixels) -> PreparedObjective:
+def _rows(settings: Contrastive | Caption, clip: Clip, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
     if isinstance(settings, Contrastive):
-        wording.refuse("system", "of which the contrastive objective has no use")
-        if wording.manifest.mode == "accumulate":
+        chooser.refuse_choices("system", "of which the contrastive objective has no use")
+        if chooser.manifest.mode == "accumulate":
             raise mix.MixtureError(
                 "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
                 " one loss of all pairs of a batch: use mode interleave or homogeneous"
             )
         objective = ContrastiveObjective(clip, settings.max_logit_scale)
-        return PreparedObjective(objective, PreparePair(wording, pixels, clip.tokenizer), pixels.stages)
+        return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
     code = tokens.text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code, len(wording.numbers))
+    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
-    return PreparedObjective(captioner, PrepareRow(Sequences(wording, code, rules, pixels), length), pixels.stages)
+    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: Clip, wording: Wording, pixels: Pixels, path: Path) -> PreparedObjective:
-    if wording.manifest.mode == "homogeneous":
+def _packs(settings: Multimodal, clip: Clip, chooser: TextChooser, pixels: Pixels, path: Path) -> PreparedObjective:
+    if chooser.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
     code, pack, document = tokens.text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code, len(wording.numbers))
+    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
     )
-    sequences = Sequences(wording, code, StageRules(pixels.stages, rule), pixels)
-    sizes = Sizes(wording, code, sequences.rules, SampleLengths(wording.manifest, path))
+    sequences = Sequences(chooser, code, StageRules(pixels.stages, rule), pixels)
+    sizes = Sizes(chooser, code, sequences.rules, SampleLengths(chooser.manifest, path))
     limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
@@ -167,10 +167,10 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
     for stage in manifest.stages:
         where = f"the mixture's stage {stage.name!r}: "
         for name in sorted(set(stage.train or ()) - objective.parts().keys()):
-            raise mix.MixtureError(where + unknown("part to train", name, sorted(objective.parts())))
+            raise mix.MixtureError(where + unknown_message("part to train", name, sorted(objective.parts())))
         for said in (stage.resolution, stage.sequence):
             for name in sorted(said.keys() - known) if isinstance(said, dict) else ():
-                raise mix.MixtureError(where + unknown("source or group", name, sorted(known - {""})))
+                raise mix.MixtureError(where + unknown_message("source or group", name, sorted(known - {""})))
 
 
 def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 MAX_SEGMENTS = 20_000
 """Segments in one document; the longest page of OBELICS has some hundreds."""
@@ -169,7 +169,7 @@ def to_mmc4(sample: Record) -> dict[str, Any]:
             info = {"image_name": segment.get("part"), "raw_url": url, "matched_text_index": index}
             images.append(info | {"matched_sim": known, "face_detections": None})
         else:
-            sentences += [segment["text"][start:end] for start, end in spans(segment["text"])]
+            sentences += [segment["text"][start:end] for start, end in sentence_spans(segment["text"])]
     if images and not sentences:
         raise RecordError("no_text", "images alone; an MMC4 image is matched to a sentence")
     for info in images:

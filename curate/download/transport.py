@@ -20,7 +20,7 @@ from curate.download.client import Client, FetchError, Head, HttpAnswer
 from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
-from curate.readers.opt_out import RESERVATION, forbidding, is_reserved
+from curate.readers.opt_out import RESERVATION, find_forbidding_word, is_reserved
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 DOWN_S = 60
@@ -196,7 +196,7 @@ class Transport:
         """The header by which this answer may not be used, if any."""
         words, token = self.settings.respect_opt_out, self.settings.user_agent_token
         for value in head.all("x-robots-tag"):
-            if forbidding(value, (token,), words):
+            if find_forbidding_word(value, (token,), words):
                 return f"X-Robots-Tag: {value[:200]}"
         reserved = RESERVATION in words and is_reserved(head.get(RESERVATION))
         return f"{RESERVATION}: 1" if reserved else None

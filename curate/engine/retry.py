@@ -20,7 +20,7 @@ from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
-from curate.pool.tables import is_group
+from curate.pool.tables import is_group_file
 from curate.recipe.model import Recipe
 from curate.recipe.resolve import Resolved, assign_fingerprints, resolve
 from curate.sources import ingest
@@ -80,7 +80,7 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     last = [file.path for file in asked]
     others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()}
     for path in (*sorted(others.difference(before, last)), *last) if len(rows) else ():
-        if path.exists() and not is_group(path):
+        if path.exists() and not is_group_file(path):
             file = ColumnsFile(path)
             left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
             write_columns(left, file.schema, path)

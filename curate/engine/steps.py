@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 from curate.engine.chunk import Chunk, Store
 from curate.engine.rules import Bools, Cut, passes
 from curate.ops.spec import Columns, Failed
-from curate.pool.columns import ColumnsFile, ColumnValues, IncrementalColumnsWriter, in_order
+from curate.pool.columns import ColumnsFile, ColumnValues, IncrementalColumnsWriter, merge_in_order
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table
-from curate.readers.tables import printable
+from curate.readers.tables import make_printable
 from curate.recipe.resolve import Resolved
 
 CHUNK_ROWS = 64
@@ -136,7 +136,7 @@ class ReusableColumns:
                 left = sorted(set(left).difference(same))
             if not left:
                 break
-        return in_order(found)
+        return merge_in_order(found)
 
     def _files(self) -> Iterator[ColumnsFile]:
         """The files, each opened when those before it did not have all."""
@@ -207,7 +207,7 @@ class Annotator:
                         missing = sorted(set(missing).difference(known["row"].to_pylist()))
                     table = self._annotate(step, chunk, missing, inputs, stores[number]) if missing else None
                     computed[number] += len(missing)
-                    table = in_order([part for part in (known, table) if part is not None])
+                    table = merge_in_order([part for part in (known, table) if part is not None])
                     grown[number].add(start, start + CHUNK_ROWS, table)
                     chunk.settle(step, done[number], table)
         blobs.close()
@@ -278,7 +278,7 @@ def _table(
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
             raise StepError(f"op {step.spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     columns["error"] = pa.array([f.error if f else None for f in failed], pa.string())
-    columns["detail"] = pa.array([printable(f.detail) if f else None for f in failed], pa.string())
+    columns["detail"] = pa.array([make_printable(f.detail) if f else None for f in failed], pa.string())
     if step.reuse_key is None:
         return pa.table(columns)
     columns["inputs"] = pa.array([inputs[n] for n in numbers], pa.binary(16))
@@ -303,7 +303,7 @@ def _empty(step: Resolved) -> pa.Table:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
+    return json.dumps(make_printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
 
 
 def _snake(name: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curate.mix.schedule import Ints, MixtureError
 from curate.shards import ShardError
-from curate.shards.index import numbers, whole
+from curate.shards.index import as_numpy, as_one_array
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
 LAYOUT = "layout"
@@ -53,9 +53,9 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
             f"{index}: has no column {name!r}, so how long its samples are is not known; add it with"
             f" `curate index {index.parent} --tokenizer NAME`, or weigh and train without lengths"
         )
-    column = whole(table.column(name))
+    column = as_one_array(table.column(name))
     countable = pa.types.is_integer(column.type) and not column.null_count
-    out: Ints = numbers(column).astype(np.int64) if countable else np.array([-1])
+    out: Ints = as_numpy(column).astype(np.int64) if countable else np.array([-1])
     if out.min(initial=0) < 0:
         raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
     return out

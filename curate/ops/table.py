@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from curate.ops.spec import Spec, spec_of
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 OPS: Mapping[str, str] = {
     "image_size": "curate.ops.quality.image:image_size",
@@ -88,7 +88,7 @@ def find(name: str) -> Callable[..., Any]:
     target = OPS.get(name, name)
     module_name, colon, attribute = target.partition(":")
     if not colon:
-        raise ValueError(f"{unknown('op', name, OPS)}; your own op is written package.module:function")
+        raise ValueError(f"{unknown_message('op', name, OPS)}; your own op is written package.module:function")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except Exception as err:  # a user's module may raise anything while it is imported

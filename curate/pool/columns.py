@@ -73,7 +73,7 @@ def write_columns(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> 
             writer.add(table)
 
 
-def in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
+def merge_in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
     """Parts with different rows as one table in the order of the rows; None where there is none."""
     if len(parts) < 2:
         return parts[0] if parts else None
@@ -199,7 +199,7 @@ class IncrementalColumnsWriter:
             for block in self._before(start):
                 self._writer.add(block)
         old = self._old.between(start, stop) if self._old is not None else None
-        both = in_order([part for part in (old, fresh) if part is not None])
+        both = merge_in_order([part for part in (old, fresh) if part is not None])
         if both is not None:
             self._writer.add(both)
 

@@ -35,7 +35,7 @@ _META = re.compile(
 _ATTRIBUTE = re.compile(r"""\b(name|http-equiv|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 
 
-def forbidding(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
+def find_forbidding_word(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
     """The first of `words` in the value of a robots header or element, if it is meant for all or for one of `agents`.
 
     `noai, noindex`, or the same behind one agent's name and a colon; `none` means noindex as well.
@@ -55,7 +55,7 @@ def is_reserved(value: str | None) -> bool:
     return value is not None and value.strip() == "1"
 
 
-def elements(page: str) -> Iterator[tuple[str, str]]:
+def meta_elements(page: str) -> Iterator[tuple[str, str]]:
     """Name, in small letters, and content of the `<meta>` of a page, whoever wrote it; in time linear in its length."""
     for found in _META.finditer(page):
         if found[2] is not None:
@@ -92,7 +92,7 @@ class HostListError(ValueError):
     """A list of hosts that cannot be read; the message says which line and what to write instead."""
 
 
-def list_file(path: Path) -> Path:
+def check_list_file(path: Path) -> Path:
     """The path, if there is a file. Raises HostListError."""
     if not path.is_file():
         raise HostListError(f"list of hosts: no file {path}; it has a host or a domain a line")
@@ -108,7 +108,7 @@ class HostList:
     """
 
     def __init__(self, path: Path) -> None:
-        with list_file(path).open(encoding="utf-8-sig", errors="replace") as lines:
+        with check_list_file(path).open(encoding="utf-8-sig", errors="replace") as lines:
             digests = (_digest(host) for number, line in enumerate(lines, 1) if (host := _listed(line, path, number)))
             self._digests: npt.NDArray[np.uint64] = np.unique(np.fromiter(digests, np.uint64))
 

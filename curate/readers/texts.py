@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curate.readers import tables
 from curate.readers.tables import BadRow, Row, TableError
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 MAX_DOCUMENT_BYTES = 16 << 20
 TEXT_SUFFIXES = (".txt", ".text", ".md", "")
@@ -34,7 +34,7 @@ def kind_of(path: Path, is_split: bool = False) -> str:
     kind = Path(name).suffix.lower()
     if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
         known = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
-        raise TableError(f"{path}: {unknown('kind of text file', kind, known)}")
+        raise TableError(f"{path}: {unknown_message('kind of text file', kind, known)}")
     return kind
 
 
@@ -115,7 +115,7 @@ def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:
         text = piece.decode()
     except UnicodeDecodeError as err:
         detail = f"{origin}: not UTF-8 at byte {err.start}: write it anew as UTF-8"
-        return BadRow("bad_encoding", detail, tables.printable(piece[:2000].decode("utf-8", "replace")))
+        return BadRow("bad_encoding", detail, tables.make_printable(piece[:2000].decode("utf-8", "replace")))
     return _document(text, origin, {})
 
 

@@ -67,7 +67,7 @@ class WarcFault:
     url: str | None = None
 
 
-def pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
+def read_pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
     """The HTML pages among a WARC file's responses with status 200, in its order; what is no page is passed over."""
     for record in _records(source, WarcRecordType.response | WarcRecordType.resource):
         if isinstance(record, WarcFault):
@@ -76,7 +76,7 @@ def pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[
             yield _page(record, max_record_bytes)
 
 
-def image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
+def read_image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
     """The images that the pages of a WAT file link to (metadata records of Common Crawl), in its order."""
     for record in _records(source, WarcRecordType.metadata):
         if isinstance(record, WarcFault):

@@ -21,7 +21,7 @@ from pydantic import (
 from curate.download import DownloadSettings
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
-from curate.settings import Settings, unknown
+from curate.settings import Settings, unknown_message
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -35,7 +35,7 @@ def parse_bytes(value: Any) -> Any:
         raise ValueError(f"expected a size such as 250MB, found {value!r}")
     unit = found[2].lower() or "b"
     if unit not in _UNITS:
-        raise ValueError(unknown("unit", found[2], _UNITS))
+        raise ValueError(unknown_message("unit", found[2], _UNITS))
     return int(float(found[1]) * _UNITS[unit])
 
 

@@ -17,7 +17,7 @@ from curate.ops.table import find, writers
 from curate.recipe.model import Recipe, Step
 from curate.recipe.source import folder_of
 from curate.sample import fingerprint
-from curate.settings import SettingsError, unknown
+from curate.settings import SettingsError, unknown_message
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     for knob, value in step.knobs.items():
         known = [name for name in spec.knobs if name not in GIVEN]
         if knob not in known:
-            raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, known)}")
+            raise SettingsError(f"{at}.with.{knob}: {unknown_message(f'knob of {step.op}', knob, known)}")
         annotation = spec.knobs[knob].annotation
         try:
             checked[knob] = TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
@@ -195,7 +195,7 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     if unreadable:
         found = writers(unreadable[0])
         makers = [name for name in found if set(unreadable) <= set(spec_of(find(name)).writes)] or found
-        hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
+        hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", unreadable[0], readable)
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 
 
@@ -215,13 +215,13 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]
-        raise SettingsError(f"{where}: publish.split: {unknown('column with a list of texts', split, lists)}")
+        raise SettingsError(f"{where}: publish.split: {unknown_message('column with a list of texts', split, lists)}")
 
 
 def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str) -> None:
     for name in names:
         if name not in types:
-            raise SettingsError(f"{at}: {unknown('column', name, types)}")
+            raise SettingsError(f"{at}: {unknown_message('column', name, types)}")
         kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
             raise SettingsError(
@@ -233,7 +233,7 @@ def _conditions(step: Step, types: Mapping[str, pa.DataType], at: str) -> tuple[
     found: list[Condition] = []
     for column, rule in step.keep.items():
         if column not in types:
-            raise SettingsError(f"{at}.keep.{column}: {unknown('column', column, types)}")
+            raise SettingsError(f"{at}.keep.{column}: {unknown_message('column', column, types)}")
         for kind, value in rule.conditions():
             _check_condition(types[column], kind, value, f"{at}.keep.{column}.{kind}")
             found.append(Condition(column, kind, value))

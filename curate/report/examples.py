@@ -31,7 +31,7 @@ from curate.pool.columns import ColumnsFile
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
-from curate.pool.tables import read_table, rows_in
+from curate.pool.tables import count_rows, read_table
 from curate.recipe.resolve import Resolved
 
 SCAN_ROWS = 50_000
@@ -143,7 +143,7 @@ def survey(
             rows += table.num_rows
             _look(scan, int(path.stem), table)
     values = {at: _joined(parts) for at, parts in scan.parts.items()}
-    total = sum(rows_in(p) for p in paths) if rows >= SCAN_ROWS else rows
+    total = sum(count_rows(p) for p in paths) if rows >= SCAN_ROWS else rows
     return RowSurvey(_examples(scan, decisions), values, scan.hosts, rows, total)
 
 

@@ -41,10 +41,10 @@ class ShardCache:
         than `sha256` says, and what `fetch` raises.
         """
         path = self.folder / f"{sha256}.tar"
-        if self.used(sha256):
+        if self.mark_used(sha256):
             return path
         with locked(self.folder / f"{sha256}.lock", wait=later is None) as held:
-            if not held or self.used(sha256):
+            if not held or self.mark_used(sha256):
                 return path
             part = path.with_suffix(".part")
             if not self._room_for(part, size, later):
@@ -63,7 +63,7 @@ class ShardCache:
                 part.unlink(missing_ok=True)
         return path
 
-    def used(self, sha256: str) -> bool:
+    def mark_used(self, sha256: str) -> bool:
         """Mark a shard as used now; False if it is not kept."""
         try:
             os.utime(self.folder / f"{sha256}.tar")

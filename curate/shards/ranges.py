@@ -15,7 +15,7 @@ MOST_BYTES = 1 << 25
 """No range grows beyond this by joining."""
 
 
-def merged(spans: Sequence[Span], gap: int = GAP_BYTES, most: int = MOST_BYTES) -> tuple[list[Span], list[int]]:
+def merge_spans(spans: Sequence[Span], gap: int = GAP_BYTES, most: int = MOST_BYTES) -> tuple[list[Span], list[int]]:
     """(ranges in file order, for each span the number of the range that holds it); gaps and sizes in bytes."""
     ranges: list[Span] = []
     places = [0] * len(spans)

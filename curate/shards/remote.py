@@ -71,7 +71,7 @@ def attach(url: str, folder: Path) -> DatasetInfo:
     Its dataset.json comes last: a folder that has one has all. Raises ShardError (an index of another tar than
     dataset.json says included, and a kind of URL whose library is not installed) and UnreachableError.
     """
-    return _attached(url.rstrip("/"), folder, _small(f"{url.rstrip('/')}/{DATASET_FILE}"))
+    return _attach_into(url.rstrip("/"), folder, _read_small(f"{url.rstrip('/')}/{DATASET_FILE}"))
 
 
 def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> Path:
@@ -82,26 +82,26 @@ def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> P
     Raises ShardError and UnreachableError.
     """
     url = url.rstrip("/")
-    if digest is not None and _is_whole(known := _cached(url, digest), digest):
+    if digest is not None and _is_whole(known := _cache_folder(url, digest), digest):
         return known
     content = fetch_dataset_json(url)
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
         raise ShardError(f"{url}: is no longer the dataset that is meant; its {DATASET_FILE} has changed")
-    folder = _cached(url, found)
+    folder = _cache_folder(url, found)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "attach.lock"):
         if fresh or not _is_whole(folder, found):
-            _attached(url, folder, content)
+            _attach_into(url, folder, content)
     return folder
 
 
 def fetch_dataset_json(url: str) -> bytes:
     """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
-    return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
+    return _read_small(f"{url.rstrip('/')}/{DATASET_FILE}")
 
 
-def _cached(url: str, digest: str) -> Path:
+def _cache_folder(url: str, digest: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     name = "".join(c for c in url.rpartition("/")[2] if c.isalnum() or c in "-_.").lstrip(".")[:40]
     return Path(base) / "curate" / "datasets" / f"{name}-{hashlib.sha256(f'{url} {digest}'.encode()).hexdigest()[:16]}"
@@ -112,7 +112,7 @@ def _is_whole(folder: Path, digest: str) -> bool:
     return file.is_file() and file_sha256(file) == digest
 
 
-def _attached(url: str, folder: Path, content: bytes) -> DatasetInfo:
+def _attach_into(url: str, folder: Path, content: bytes) -> DatasetInfo:
     with commit_file(folder / DATASET_FILE) as temporary:
         temporary.write_bytes(content)
         info = load_dataset(temporary)
@@ -124,11 +124,11 @@ def _attached(url: str, folder: Path, content: bytes) -> DatasetInfo:
 
 def _copy_index(url: str, shard: ShardInfo, folder: Path) -> None:
     with commit_file(folder / shard.index) as temporary:
-        temporary.write_bytes(_small(f"{url}/{shard.index}"))
+        temporary.write_bytes(_read_small(f"{url}/{shard.index}"))
         check_index(temporary, shard, f"{url}/{shard.index}")
 
 
-def _small(path: str) -> bytes:
+def _read_small(path: str) -> bytes:
     """All of a file that fits into memory."""
     size = _size(path, Patience())
     if size > MAX_DATASET_FILE_BYTES:
@@ -163,7 +163,7 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
         raise ShardError(
             f"{path}: has {found} bytes, its index was made for {shard.bytes}; it was changed: attach again"
         )
-    return ShardReader(tar, index, ranges_of(path))
+    return ShardReader(tar, index, range_fetcher(path))
 
 
 def prefetch_shard(
@@ -182,7 +182,7 @@ def prefetch_shard(
     return cache.get(shard.tar, shard.bytes, shard.sha256, fetch, later) is not None
 
 
-def ranges_of(path: str) -> Ranges:
+def range_fetcher(path: str) -> Ranges:
     """The function that brings ranges of the file at `path`, a URL."""
     return lambda spans: fetch_ranges(path, spans)
 
@@ -197,10 +197,10 @@ def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = N
         if not waiting:
             break
         _pause(attempt, patience)
-        for number, answer in zip(waiting, _asked(path, [spans[n] for n in waiting]), strict=True):
+        for number, answer in zip(waiting, _try_ranges(path, [spans[n] for n in waiting]), strict=True):
             if isinstance(answer, Exception):
                 if _is_final(answer):
-                    raise _refused(path, answer)
+                    raise _refusal(path, answer)
                 said = answer
             elif len(answer) == spans[number][1] - spans[number][0]:
                 out[number] = bytes(answer)
@@ -212,10 +212,10 @@ def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = N
     return whole
 
 
-def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
+def _try_ranges(path: str, spans: list[Span]) -> list[bytes | Exception]:
     """One try at each range: its bytes, or what was raised instead."""
     try:
-        system, inner = _system(path)
+        system, inner = _file_system(path)
         starts, ends = zip(*spans, strict=True)
         return list(system.cat_ranges([inner] * len(spans), list(starts), list(ends), on_error="return"))
     except ShardError:
@@ -224,7 +224,7 @@ def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
         return [err] * len(spans)
 
 
-def _system(path: str) -> tuple[Any, str]:
+def _file_system(path: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. Raises ShardError where its library is not installed."""
     from fsspec.core import url_to_fs
 
@@ -266,14 +266,14 @@ def _size(path: str, patience: Patience) -> int:
     for attempt in range(patience.attempts):
         _pause(attempt, patience)
         try:
-            system, inner = _system(path)
+            system, inner = _file_system(path)
             system.invalidate_cache()
             found: Any = system.info(inner)["size"]
         except ShardError:
             raise
         except Exception as err:
             if _is_final(err):
-                raise _refused(path, err) from err
+                raise _refusal(path, err) from err
             said = err.__cause__ if isinstance(err.__cause__, Exception) else err
         else:
             if found is None:
@@ -304,7 +304,7 @@ def _is_final(answer: object) -> bool:
     return not of_web or getattr(answer.__cause__, "status", None) in GONE
 
 
-def _refused(path: str, answer: Exception) -> ShardError:
+def _refusal(path: str, answer: Exception) -> ShardError:
     why = f" ({answer.__cause__})" if answer.__cause__ else ""
     return ShardError(f"{path}: {type(answer).__name__}: {answer}{why}")
 

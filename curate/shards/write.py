@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from curate.commit import commit_file
 from curate.sample import Kind
-from curate.shards.index import CHECK, SCHEMA, check_of, index_metadata, index_path, write_index
+from curate.shards.index import CHECK, SCHEMA, checksum, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.scan import BLOCK, Part
 
@@ -86,7 +86,7 @@ class ShardWriter:
             self._write(bytes(-len(data) % BLOCK))
         self._rows[uid] = row
         if self._digest is not None:
-            self._checks.append(check_of(parts.values()))
+            self._checks.append(checksum(parts.values()))
         for column, field in zip(self._values, self.columns, strict=True):
             column.append((values or {})[field.name])
         return row

@@ -11,7 +11,7 @@ from typing import Any
 from curate.download import Downloader, sniff
 from curate.image.files import IMAGE_SUFFIXES
 from curate.readers import tables
-from curate.readers.files import UnreadableError, lies_in, read_file
+from curate.readers.files import UnreadableError, is_inside, read_file
 from curate.recipe.source import Folder
 from curate.sample import uid_of
 from curate.sources.rows import (
@@ -99,7 +99,7 @@ def _sidecar(image: Path, source: Folder) -> tuple[str, str]:
     path = next((path for path in map(image.with_suffix, SIDECARS) if path.is_file()), None)
     if path is None:
         raise UnreadableError("missing_caption", where)
-    if not lies_in(path, source.path):
+    if not is_inside(path, source.path):
         raise UnreadableError("unsafe_name", where)
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise UnreadableError("text_too_large", where)
@@ -117,7 +117,7 @@ def caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], where: st
             raise UnreadableError("missing_caption", where)
         kept = json.dumps({k: said.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
         (found := as_text(said[key])).encode("utf-8")
-        return found, tables.printable(kept, MAX_TEXT_BYTES)
+        return found, tables.make_printable(kept, MAX_TEXT_BYTES)
     except UnicodeError:
         raise UnreadableError("bad_encoding", where) from None
     except (ValueError, RecursionError):

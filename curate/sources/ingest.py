@@ -26,7 +26,7 @@ from curate.download import Downloader
 from curate.pool.funnel import StepCount
 from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
-from curate.readers.files import lies_in
+from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
 from curate.recipe.source import FETCHED, WHERE, Pages
 from curate.sample import fingerprint
@@ -97,7 +97,7 @@ def pool_of(recipe: Recipe) -> Pool:
         raise SourceError(f"out: {recipe.out} is a pattern (`*`, `?` or `[`); name the folder without")
     for name in ("path", "folder"):
         path = getattr(source, name, None)
-        if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
+        if path is not None and Path(path).is_dir() and is_inside(Path(recipe.out), path):
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
     spec = source.model_dump(mode="json", exclude=WHERE)

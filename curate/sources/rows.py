@@ -15,7 +15,7 @@ from curate.pool.layout import ROWS
 from curate.readers import tables
 from curate.recipe.source import Table
 from curate.sample import uid_of
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import Part, ShardWriter
 
 MAX_TEXT_BYTES = 16 << 20
@@ -86,7 +86,7 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
     for row in datasets.load_dataset(source.huggingface, split=source.split, streaming=True):
         missing = [c for c in columns if c not in row]
         if missing:
-            raise SourceError(f"{source.huggingface}: {unknown('column', missing[0], row)}")
+            raise SourceError(f"{source.huggingface}: {unknown_message('column', missing[0], row)}")
         yield {c: row[c] for c in columns}
 
 
@@ -144,7 +144,7 @@ def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
 
 def bad_name(kind: str, name: str) -> Row | None:
     """The failed row of a file whose name cannot be told; None where it can."""
-    shown = tables.printable(name, len(name))
+    shown = tables.make_printable(name, len(name))
     if shown == name:
         return None
     return bad_row(kind, tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", ""))

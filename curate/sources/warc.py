@@ -28,14 +28,14 @@ def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
     """A row a page, and a failed one for each record that could not be read."""
     from curate.readers import warc
 
-    for found in warc.pages(path):
-        origin = tables.printable(found.url or f"{path.name}#{found.offset}")
+    for found in warc.read_pages(path):
+        origin = tables.make_printable(found.url or f"{path.name}#{found.offset}")
         row: Row = {"uid": uid_of("interleaved", origin, f"{path.name}#{found.offset}"), "origin": origin, "text": ""}
         if isinstance(found, warc.WarcFault):
             yield failed(row | {"meta": "{}"}, found.error, found.detail)
             continue
         said = {"content_type": found.content_type, "date": found.date, **found.notices}
-        row["meta"] = tables.printable(json.dumps(said, sort_keys=True))
+        row["meta"] = tables.make_printable(json.dumps(said, sort_keys=True))
         if not found.data:
             yield failed(row, "empty_page", "the archive holds no bytes of it")
             continue

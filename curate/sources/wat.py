@@ -24,12 +24,12 @@ def rows(source: Wat) -> Iterator[Row]:
     from curate.readers import warc
 
     for path in expand(source.path):
-        for found in warc.image_links(path):
+        for found in warc.read_image_links(path):
             if isinstance(found, warc.WarcFault):
                 where = f"{path.name}#{found.offset}: {found.detail}"
                 yield bad_row("caption", tables.BadRow(found.error, where, found.url or ""))
             elif found.alt is not None:
-                url, alt = tables.printable(found.url), tables.printable(found.alt)
-                meta = {"page": tables.printable(found.page), "date": found.date}
+                url, alt = tables.make_printable(found.url), tables.make_printable(found.alt)
+                meta = {"page": tables.make_printable(found.page), "date": found.date}
                 said = json.dumps(meta, ensure_ascii=False, sort_keys=True)
                 yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": said}

@@ -18,28 +18,28 @@ from curate.shards import ShardCache, ShardError, UnreachableError, prefetch_sha
 from curate.shards.cache import IDLE_S
 from curate.stream.reading import DatasetReader, ShardReaderCache
 
-AT_ONCE = 2
+FETCH_THREADS = 2
 """Tars fetched at a time, besides those that a read waits for."""
 HORIZON = 1 << 18
 """Positions that are looked ahead."""
 PROBES = 1 << 11
 """How many of them are looked at: many near by, few far off."""
-NEAR = 1 << 12
+IN_USE = 1 << 12
 """Positions whose shards are in use; after half of them, or a third of the cache's idle time, is looked ahead again."""
 
-Wanted = tuple[DatasetReader, int]
+RemoteShard = tuple[DatasetReader, int]
 """A shard elsewhere: its dataset, its number."""
 
 
-def coming(manifest: mix.Manifest, shelves: Sequence[DatasetReader], position: int) -> dict[Wanted, int]:
+def upcoming_shards(manifest: mix.Manifest, datasets: Sequence[DatasetReader], position: int) -> dict[RemoteShard, int]:
     """The shards elsewhere that a stream at `position` comes to, in the order of their first use, and how far off."""
-    off = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
-    off = off if manifest.end is None else off[position + off < manifest.end]
-    source, _, row = mix.locate(manifest, position + off)
-    found: dict[Wanted, int] = {}
-    for number, place, far in zip(source.tolist(), row.tolist(), off.tolist(), strict=True):
-        if shelves[number].is_remote:
-            found.setdefault((shelves[number], shelves[number].place(place)[0]), far)
+    distances = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
+    distances = distances if manifest.end is None else distances[position + distances < manifest.end]
+    source, _, row = mix.locate(manifest, position + distances)
+    found: dict[RemoteShard, int] = {}
+    for number, place, distance in zip(source.tolist(), row.tolist(), distances.tolist(), strict=True):
+        if datasets[number].is_remote:
+            found.setdefault((datasets[number], datasets[number].place(place)[0]), distance)
     return found
 
 
@@ -47,26 +47,26 @@ class Prefetcher:
     """Fetches what is coming; `stands` says where the stream is, `close` ends it."""
 
     def __init__(
-        self, manifest: mix.Manifest, shelves: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
+        self, manifest: mix.Manifest, datasets: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
     ) -> None:
-        self.manifest, self.shelves, self.cache, self.readers = manifest, shelves, cache, readers
+        self.manifest, self.datasets, self.cache, self.readers = manifest, datasets, cache, readers
         self._changed = Condition()
-        self._seen, self._at = -HORIZON, 0.0
-        self._unseen: int | None = None
+        self._last_position, self._looked_at_s = -HORIZON, 0.0
+        self._next_position: int | None = None
         self._order: list[str] = []
-        self._queue: list[Wanted] = []
+        self._queue: list[RemoteShard] = []
         self._closed = False
-        for _ in range(AT_ONCE):
+        for _ in range(FETCH_THREADS):
             Thread(target=self._work, name="ahead", daemon=True).start()
 
-    def stands(self, position: int) -> None:
+    def advance_to(self, position: int) -> None:
         """The stream reads what is at `position`."""
         now = time.monotonic()
-        if 0 <= position - self._seen < NEAR // 2 and now < self._at + IDLE_S / 3:
+        if 0 <= position - self._last_position < IN_USE // 2 and now < self._looked_at_s + IDLE_S / 3:
             return
-        self._seen, self._at = position, now
+        self._last_position, self._looked_at_s = position, now
         with self._changed:
-            self._unseen = position
+            self._next_position = position
             self._changed.notify()
 
     def close(self) -> None:
@@ -78,31 +78,33 @@ class Prefetcher:
     def _work(self) -> None:
         while not self._closed:
             with self._changed:
-                while not (self._closed or self._queue or self._unseen is not None):
+                while not (self._closed or self._queue or self._next_position is not None):
                     self._changed.wait()
-                position, self._unseen = self._unseen, None
+                position, self._next_position = self._next_position, None
                 wanted = self._queue.pop(0) if position is None and self._queue else None
             try:
                 if position is not None:
-                    self._look(position)
-                elif wanted is not None and not self._fetched(*wanted):
+                    self._plan_ahead(position)
+                elif wanted is not None and not self._fetch(*wanted):
                     with self._changed:
                         self._queue.clear()  # there is no room; later there may be
             except (ShardError, UnreachableError, mix.MixtureError, OSError):
                 continue  # whoever needs it will say so
 
-    def _look(self, position: int) -> None:
+    def _plan_ahead(self, position: int) -> None:
         """Find what is coming, mark what of it is kept, the nearest as used last, and begin to fetch the rest."""
-        found = coming(self.manifest, self.shelves, position)
-        order = [shelf.shards[shard].sha256 for shelf, shard in found]
-        kept = {sha256 for sha256 in reversed(order) if self.cache.used(sha256)}
-        self.readers.sweep({(shelf.name, shard) for (shelf, shard), off in found.items() if off < NEAR})
+        found = upcoming_shards(self.manifest, self.datasets, position)
+        order = [dataset.shards[shard].sha256 for dataset, shard in found]
+        kept = {sha256 for sha256 in reversed(order) if self.cache.mark_used(sha256)}
+        self.readers.close_dropped(
+            {(dataset.name, shard) for (dataset, shard), distance in found.items() if distance < IN_USE}
+        )
         with self._changed:
             self._order = order
             self._queue = [wanted for wanted, sha256 in zip(found, order, strict=True) if sha256 not in kept]
             self._changed.notify_all()
 
-    def _fetched(self, shelf: DatasetReader, shard: int) -> bool:
-        order, info = self._order, shelf.shards[shard]
+    def _fetch(self, dataset: DatasetReader, shard: int) -> bool:
+        order, info = self._order, dataset.shards[shard]
         later = set(order[order.index(info.sha256) + 1 :] if info.sha256 in order else ())
-        return prefetch_shard(shelf.folder, info, self.cache, later, lambda: not self._closed)
+        return prefetch_shard(dataset.folder, info, self.cache, later, lambda: not self._closed)

@@ -22,13 +22,13 @@ class Prompts:
     before: str = ""
     after: str = ""
 
-    def around(self, text: str) -> str:
+    def wrap(self, text: str) -> str:
         """The text within its template."""
         return self.before + text + self.after
 
 
 @dataclass(frozen=True)
-class Wording:
+class TextChooser:
     """The mixture's choices, as the trainer reads them; `seed` decides among several texts under one key."""
 
     manifest: mix.Manifest
@@ -43,11 +43,11 @@ class Wording:
         """The key of the text that is taken at this access; None for the sample's own."""
         return mix.choose(self.manifest, source, uid, epoch)
 
-    def which(self, uid: str, epoch: int, count: int) -> int:
+    def choose_index(self, uid: str, epoch: int, count: int) -> int:
         """Which of `count` texts under one key is taken."""
         return int(keyed_rng(self.seed, uid, epoch, "text").integers(count)) if count > 1 else 0
 
-    def chosen(self, drawn: DrawnSample) -> str | None:
+    def choose_text(self, drawn: DrawnSample) -> str | None:
         """The text that the mixture chooses; None for the sample's own. Raises ValueError where it is not there."""
         key = self.key(self.numbers[drawn.source], drawn.uid, drawn.epoch)
         if key is None:
@@ -55,11 +55,11 @@ class Wording:
         found = texts_under(drawn.parts, key)
         if not found:
             raise ValueError(f"the mixture chose the text {key!r}, which is no part and no text in the JSON")
-        return found[self.which(drawn.uid, drawn.epoch, len(found))]
+        return found[self.choose_index(drawn.uid, drawn.epoch, len(found))]
 
     def text(self, drawn: DrawnSample) -> str:
         """The sample's text at this access. Raises ValueError."""
-        chosen = self.chosen(drawn)
+        chosen = self.choose_text(drawn)
         return own_text(drawn.parts) if chosen is None else chosen
 
     def prompts(self, source: int, uid: str, epoch: int) -> Prompts:
@@ -72,7 +72,7 @@ class Wording:
         system = mix.choose(self.manifest, source, uid, epoch, "system") or ""
         return Prompts(system, before, after)
 
-    def refuse(self, kind: str, reason: str) -> None:
+    def refuse_choices(self, kind: str, reason: str) -> None:
         """Raise MixtureError if a source has choices of that kind."""
         for source in self.manifest.datasets:
             if source.choices.get(kind):

@@ -23,9 +23,9 @@ from curate import mix
 from curate.mix.content import PICTURE, Picture, content, words
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
-from curate.stream.documents import CutRule, DocumentPiece, size_of, taken
+from curate.stream.documents import CutRule, DocumentPiece, cut_document, size_of
 from curate.stream.images import keyed_rng
-from curate.stream.prompts import Prompts, Wording
+from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.stream.tokens import TextCode
@@ -54,19 +54,19 @@ class Sequences:
     `rules` and `pixels` follow the stages.
     """
 
-    wording: Wording
+    chooser: TextChooser
     code: TextCode
     rules: RuleOf
     pixels: Pixels
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, or what a broken image raises."""
-        source = self.wording.numbers[drawn.source]
-        prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        prompts = self.chooser.prompts(source, drawn.uid, drawn.epoch)
         system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
         runs = self._runs(drawn, prompts)
         layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
-        pieces = taken(layout, rule, _draw(self.wording, drawn.uid, drawn.epoch))
+        pieces = cut_document(layout, rule, _draw(self.chooser, drawn.uid, drawn.epoch))
         ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
         for piece in pieces:
             run = runs[piece.number]
@@ -77,7 +77,7 @@ class Sequences:
             else:
                 ids += run.ids[piece.begin : piece.end]
                 scored += [run.scored] * (piece.end - piece.begin)
-        rng = keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
+        rng = keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         images = [self.pixels(drawn.parts[part], rng, drawn) for part in parts]
         return {
             "ids": torch.tensor([*ids, self.code.end]),
@@ -88,7 +88,7 @@ class Sequences:
 
     def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
+        said = content(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
         runs = [s if isinstance(s, Picture) else _Run(self.code.encode(words(s)), isinstance(s, str)) for s in said]
         if drawn.kind == "interleaved":
             return runs
@@ -107,7 +107,7 @@ class Sizes:
     source's kind has no use for.
     """
 
-    wording: Wording
+    chooser: TextChooser
     code: TextCode
     rules: RuleOf
     held: SampleLengths
@@ -116,7 +116,7 @@ class Sizes:
         self.held.check([TEXT_TOKENS, IMAGES])
         self.held.check_tokenizer(self.code.name)
         for source, info in enumerate(self.held.infos):
-            choices = self.wording.manifest.datasets[source].choices
+            choices = self.chooser.manifest.datasets[source].choices
             vain = sorted(kind for kind in ("text", "template") if info.kind == "interleaved" and choices.get(kind))
             if vain:
                 raise mix.MixtureError(
@@ -126,7 +126,7 @@ class Sizes:
 
     def of(self, positions: Ints, at: int) -> tuple[Ints, Ints]:
         """(tokens in all, images) of the sequence at each position, for a batch at position `at`."""
-        source, epoch, row = mix.locate(self.wording.manifest, positions)
+        source, epoch, row = mix.locate(self.chooser.manifest, positions)
         tokens, images = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
@@ -139,7 +139,7 @@ class Sizes:
         text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
         fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
-        plain = fits & (not any(self.wording.manifest.datasets[source].choices.values()))
+        plain = fits & (not any(self.chooser.manifest.datasets[source].choices.values()))
         for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
             own = int(text[n]), int(images[n])
             tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)
@@ -152,10 +152,12 @@ class Sizes:
         self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: CutRule
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
-        prompts = self.wording.prompts(source, uid, access[0])
+        prompts = self.chooser.prompts(source, uid, access[0])
         system, rule = _beside(self.code, prompts, rule, self.held.infos[source].kind)
         layout = self._layout(source, uid, access, own, prompts)
-        tokens, images = size_of(taken(layout, rule, _draw(self.wording, uid, access[0])), layout, rule.visual_tokens)
+        tokens, images = size_of(
+            cut_document(layout, rule, _draw(self.chooser, uid, access[0])), layout, rule.visual_tokens
+        )
         return len(system) + tokens, images
 
     def _layout(
@@ -165,9 +167,9 @@ class Sizes:
         (epoch, row), (text, images) = access, own
         if self.held.infos[source].kind == "interleaved":
             return list(self.held.values(source, np.array([row]), LAYOUT)[0])
-        if (key := self.wording.key(source, uid, epoch)) is not None:
+        if (key := self.chooser.key(source, uid, epoch)) is not None:
             found = self.held.values(source, np.array([row]), chosen_tokens(key))[0]
-            text = found[self.wording.which(uid, epoch, len(found))] if found else 0
+            text = found[self.chooser.choose_index(uid, epoch, len(found))] if found else 0
         before, after = (len(_spelled(self.code, words)) for words in (prompts.before, prompts.after))
         return [*([PICTURE] * images), before, text, after]
 
@@ -203,8 +205,8 @@ def _complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
     return any(piece.number == last and piece.end == layout[last] for piece in pieces)
 
 
-def _draw(wording: Wording, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
-    return lambda: keyed_rng(wording.seed, uid, epoch, "document")
+def _draw(chooser: TextChooser, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
+    return lambda: keyed_rng(chooser.seed, uid, epoch, "document")
 
 
 @functools.lru_cache(4096)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from curate.text.phone_numbers import phone_numbers
+from curate.text.phone_numbers import find_phone_numbers
 
 KINDS = ("email", "ip", "phone", "card", "iban", "ssn", "key")
 
@@ -157,7 +157,7 @@ class Finding:
     end: int
 
 
-def findings(text: str) -> list[Finding]:
+def find_personal_data(text: str) -> list[Finding]:
     """All that was found, in order, none overlapping another."""
     found: list[Finding] = []
     digits = any(map(str.isdigit, text))
@@ -166,12 +166,12 @@ def findings(text: str) -> list[Finding]:
         if not is_possible:
             continue
         fresh = [Finding(kind, begin, end) for begin, end in look(text)]
-        text = filled(text, fresh, lambda finding: "\0" * (finding.end - finding.begin))
+        text = replace_spans(text, fresh, lambda finding: "\0" * (finding.end - finding.begin))
         found += fresh
     return sorted(found, key=lambda finding: finding.begin)
 
 
-def filled(text: str, places: Sequence[Finding], filling: Callable[[Finding], str]) -> str:
+def replace_spans(text: str, places: Sequence[Finding], filling: Callable[[Finding], str]) -> str:
     """The text with something else in these places; they are in order."""
     parts, at = [], 0
     for place in places:
@@ -280,6 +280,6 @@ _LOOKS: tuple[tuple[str, tuple[str, ...], Callable[[str], Spans]], ...] = (
     ("card", (), _cards),
     ("ip", (".", ":"), _addresses),
     ("ssn", (), _social_security_numbers),
-    ("phone", (), phone_numbers),
+    ("phone", (), find_phone_numbers),
 )
 """Kind, what a text must hold to be searched at all, and where they are; where two overlap, the first counts."""

@@ -77,7 +77,7 @@ _CODES = frozenset(
 """Country codes in use (ITU-T E.164, list of 2024)."""
 
 
-def phone_numbers(text: str) -> Iterator[tuple[int, int]]:
+def find_phone_numbers(text: str) -> Iterator[tuple[int, int]]:
     """Begin and end of each phone number."""
     at = 0
     for digits in _DIGITS.finditer(text):

@@ -16,7 +16,7 @@ _END = re.compile(
 _WORD_CHARACTERS = 40
 
 
-def spans(text: str) -> list[tuple[int, int]]:
+def sentence_spans(text: str) -> list[tuple[int, int]]:
     """(start, end) of each sentence in `text`, in characters, without the space around it; line ends part too.
 
     A rule of thumb: abbreviations and initials are known, and a small letter begins no sentence.

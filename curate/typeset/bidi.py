@@ -28,7 +28,7 @@ def base_level(text: str, otherwise: int) -> int:
     return otherwise
 
 
-def levels(text: str, base: int) -> list[int]:
+def embedding_levels(text: str, base: int) -> list[int]:
     """The embedding level of each character of a paragraph: odd ones run from right to left."""
     told = [unicodedata.bidirectional(c) or "L" for c in text]
     if not base and _LEFTWARDS.isdisjoint(told):

@@ -56,7 +56,7 @@ class FontRun(NamedTuple):
     upright: bool = False
 
 
-def shaping() -> bool:
+def can_shape() -> bool:
     """Whether this machine can draw scripts whose letters change their shape."""
     return bool(features.check("raqm"))
 
@@ -81,7 +81,7 @@ class Fonts:
         self._known: dict[str, int] = {}  # a bit a font: some have tens of thousands of characters, there are hundreds
         self._missing: dict[int, bytes] = {}
 
-    def sized(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+    def load_size(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
         """A font at a size."""
         return _loaded(self._files[number], size_px, shaped)
 
@@ -119,13 +119,13 @@ class Fonts:
         """Whether a font has every character of a text; spaces and what only joins letters need none."""
         return all(c.isspace() or c in _JOINERS or self._with(c) >> number & 1 for c in text)
 
-    def stands(self, number: int, character: str) -> bool:
+    def stands_upright(self, number: int, character: str) -> bool:
         """Whether a character stands upright in a column: brackets, stops and strokes if the font has them turned."""
         if not any(first <= ord(character) <= last for first, last in _UPRIGHT):
             return False
         if character not in _TURNED and unicodedata.category(character) not in ("Ps", "Pe", "Pd"):
             return True
-        font = self.sized(number, _PROBE_PX, shaped=True)
+        font = self.load_size(number, _PROBE_PX, shaped=True)
         usual, turned = bytes(font.getmask(character)), bytes(font.getmask(character, **_COLUMN))
         # Fonts cut down by others may name other glyphs: a stop that turns into a letter has far more ink.
         return usual != turned and 0.6 < sum(turned) / max(1, sum(usual)) < 1.6
@@ -137,7 +137,7 @@ class Fonts:
         return self._known[character]
 
     def _draws(self, number: int, character: str) -> bool:
-        font = self.sized(number, _PROBE_PX)
+        font = self.load_size(number, _PROBE_PX)
         if number not in self._missing:
             self._missing[number] = bytes(font.getmask(_MISSING))
         return bytes(font.getmask(character)) != self._missing[number]
@@ -149,7 +149,7 @@ class Typeface:
     def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int, columns: bool = False) -> None:
         self._fonts, self._numbers, self._size_px, self.columns = fonts, numbers, size_px, columns
         self._masks: dict[FontRun, tuple[Image.Image, int, int] | None] = {}
-        self.space = fonts.sized(numbers[0], size_px).getlength(" ")
+        self.space = fonts.load_size(numbers[0], size_px).getlength(" ")
 
     def runs(self, text: str, level: int) -> Iterator[FontRun]:
         """A text of one level, parted where another font takes over; in columns, what stands upright is by itself."""
@@ -165,7 +165,7 @@ class Typeface:
     def _upright(self, character: str) -> int | None:
         """The font in which a character stands upright."""
         font = self._first(character, self._numbers)
-        return font if font is not None and self._fonts.stands(font, character) else None
+        return font if font is not None and self._fonts.stands_upright(font, character) else None
 
     def _sideways(self, text: str, level: int) -> Iterator[FontRun]:
         first = 0
@@ -174,7 +174,7 @@ class Typeface:
             yield FontRun(text, font, level)
             return
         current = self._numbers[0]
-        for start, end in clusters(text):
+        for start, end in cluster_spans(text):
             found = self._first(text[start:end], (current, *self._numbers))
             if found is not None and found != current:
                 if start > first:
@@ -225,15 +225,15 @@ class Typeface:
 
     def _drawn_with(self, run: FontRun) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
         if run.upright:
-            return self._fonts.sized(run.font, self._size_px, shaped=True), _COLUMN
+            return self._fonts.load_size(run.font, self._size_px, shaped=True), _COLUMN
         if run.level % 2 or needs_shaping(run.text):
-            return self._fonts.sized(run.font, self._size_px, shaped=True), {
+            return self._fonts.load_size(run.font, self._size_px, shaped=True), {
                 "direction": "rtl" if run.level % 2 else "ltr"
             }
-        return self._fonts.sized(run.font, self._size_px), {}
+        return self._fonts.load_size(run.font, self._size_px), {}
 
 
-def clusters(text: str) -> Iterator[tuple[int, int]]:
+def cluster_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where letters begin and end, with all that is joined to them: marks, joiners, consonants written as one."""
     first = 0
     for place in range(1, len(text)):

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from curate.page.words import split
-from curate.typeset.bidi import base_level, levels, visual_order
+from curate.typeset.bidi import base_level, embedding_levels, visual_order
 from curate.typeset.fonts import FontRun, Typeface, is_joined
 
 _NO_START: Final = frozenset(
@@ -45,7 +45,7 @@ class _LinePiece:
         return _advance(self.runs)
 
 
-def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
+def break_lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
     """The lines of a text that is `width` pixels wide, words in order of reading; an empty line is empty.
 
     A paragraph whose first letter runs from right to left begins at the right. No line begins with a sign that closes
@@ -55,7 +55,7 @@ def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
     base = base_level(text, 0)
     for paragraph in text.split("\n"):
         base = base_level(paragraph, base)
-        found = levels(paragraph, base)
+        found = embedding_levels(paragraph, base)
         for pieces in _filled(paragraph, found, face, width):
             yield _placed(pieces, found, base, face.space, width)
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from curate.text.characters import codes_of, script_of
-from curate.typeset.fonts import Box, FontRun, Typeface, TypesetError, needs_shaping, shaping
-from curate.typeset.lines import Word, lines
+from curate.typeset.fonts import Box, FontRun, Typeface, TypesetError, can_shape, needs_shaping
+from curate.typeset.lines import Word, break_lines
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -89,7 +89,7 @@ class _Drawn(NamedTuple):
     runs: tuple[tuple[tuple[int, int], FontRun], ...]
 
 
-def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
+def draw_style(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
     """A style by chance: a size from `font_px`, and what time does to a page, as strong as `wear`, 0 to 1."""
     size = chance.randint(*font_px)
     dark, light = (chance.randint(0, 70), chance.randint(0, 70), chance.randint(0, 70)), chance.randint(215, 255)
@@ -107,7 +107,7 @@ def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
     )
 
 
-def cleaned(text: str) -> str:
+def clean_text(text: str) -> str:
     """A text as it is drawn: composed, without what only tells a program how to draw it."""
     return unicodedata.normalize("NFC", text).translate(_UNSEEN)
 
@@ -117,7 +117,7 @@ def fits_columns(text: str) -> bool:
     return script_of(codes_of(text)) in ("Hani", "Jpan")
 
 
-def prepared(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
+def prepare_text(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
     """As much of a text as a page could hold. Raises TypesetError empty_text, needs_shaping.
 
     needs_shaping: scripts that are written from right to left or whose letters change their shape, and `columns`, on a
@@ -125,7 +125,7 @@ def prepared(text: str, style: Style, page_px: tuple[int, int], columns: bool = 
     """
     room = page_px[0] * page_px[1] // (_NARROWEST * style.font_px * style.line_px)
     fit = text[: math.ceil(room)]
-    if (columns or needs_shaping(fit)) and not shaping():
+    if (columns or needs_shaping(fit)) and not can_shape():
         raise TypesetError("needs_shaping", f"Pillow finds no FriBiDi here; the text begins {fit[:40]!r}")
     if not fit.strip():
         raise TypesetError("empty_text", "nothing to draw")
@@ -140,7 +140,7 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
     width, height = laid_px = page_px[::-1] if face.columns else page_px
     turned = math.sin(math.radians(abs(style.degrees)))
     margin = round(_MARGIN * min(page_px) + turned * max(page_px) / 2)
-    words = list(_stacked(lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
+    words = list(_stacked(break_lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
     mask = Image.new("L", laid_px)
     for word in words:
         for place, run in word.runs:
@@ -228,6 +228,6 @@ def _noise(chance: np.random.Philox, shape: tuple[int, ...]) -> Floats:
     return (raw.reshape(shape).astype(np.float32) / 127.5 - 1).astype(np.float32)
 
 
-def key_of(seed: int, uid: str) -> Random:
+def sample_rng(seed: int, uid: str) -> Random:
     """The generator of a sample: of the seed and the sample alone."""
     return Random(int.from_bytes(hashlib.blake2b(f"{seed} {uid}".encode(), digest_size=16).digest(), "big"))

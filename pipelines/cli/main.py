@@ -227,7 +227,7 @@ def prepare(
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
     scripts, for render_text, from two packages (69 MB).
     """
-    from curate.settings import unknown
+    from curate.settings import unknown_message
     from pipelines.cli import show
     from pipelines.materials import documents, fonts, openclipart, plain_texts
 
@@ -238,7 +238,7 @@ def prepare(
         "fonts": fonts.prepare,
     }
     if what not in makers:
-        raise ValueError(unknown("material", what, makers))
+        raise ValueError(unknown_message("material", what, makers))
     folder = out or Path("work") / what
     show.show_prepared(makers[what](folder), folder, as_json)
 
@@ -262,7 +262,7 @@ def convert(
     docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4) come in through a recipe:
     `source: {type: records, ...}` with the step `obelics_document` or `mmc4_document`.
     """
-    from curate.settings import unknown
+    from curate.settings import unknown_message
     from pipelines.cli import show
     from pipelines.convert.bring_in import Origin, bring_in
     from pipelines.convert.export import PROMPT, Format, export
@@ -274,7 +274,7 @@ def convert(
     elif origin in get_args(Origin):
         done = bring_in(data, out, cast(Origin, origin))
     else:
-        raise ValueError(unknown("format", str(origin), get_args(Origin)))
+        raise ValueError(unknown_message("format", str(origin), get_args(Origin)))
     show.show_prepared(done, out, as_json)
 
 

@@ -29,7 +29,7 @@ from curate.recipe.model import Recipe
 from curate.recipe.resolve import assign_fingerprints, resolve
 from curate.recipe.resolve import load as recipe_load
 from curate.report.write import write as write_report
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
 from curate.sources.ingest import plan, pool_of
 
@@ -194,7 +194,7 @@ def show_sources(name: str | None, as_json: bool) -> None:
     union, _ = get_args(source.Source)
     models = {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
     if name is not None and name not in models:
-        raise ValueError(unknown("type of source", name, models))
+        raise ValueError(unknown_message("type of source", name, models))
     said: dict[str, dict[str, Any]] = {
         kind: {
             "summary": (inspect.getdoc(model) or "").split("\n", 1)[0],

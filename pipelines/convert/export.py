@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
 from curate.engine.formats import is_picture, part_names
 from curate.sample import Kind
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import DatasetInfo, ShardReader, load_dataset
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def export(dataset: Path, out: Path, to: Format, prompt: str = PROMPT) -> Conver
     datasets: a Parquet file a shard that `load_dataset` opens, images inside.
     """
     if to not in get_args(Format):
-        raise ConvertError(unknown("format", to, get_args(Format)))
+        raise ConvertError(unknown_message("format", to, get_args(Format)))
     info = load_dataset(dataset)
     if info.kind not in KINDS[to]:
         raise ConvertError(f"{dataset}: holds samples of kind {info.kind}; {to} has room for {', '.join(KINDS[to])}")

@@ -18,7 +18,7 @@ from pipelines.convert.samples import FoundSample, document_sample, dumped, is_u
 
 def kind_of_entries(files: Sequence[Path]) -> Kind:
     """`caption` for what our own export made of captions, else `interleaved`, by the first entry."""
-    row = next(tables.objects(files[0]), None)
+    row = next(tables.read_objects(files[0]), None)
     if not isinstance(row, dict) or not isinstance(row.get(OWN_KEY), str):
         return "interleaved"
     try:
@@ -30,7 +30,7 @@ def kind_of_entries(files: Sequence[Path]) -> Kind:
 def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[FoundSample]:
     """The samples of a list; those that cannot be read are counted by their errors. Raises
     curate.readers.tables.TableError."""
-    for number, row in enumerate(tables.objects(file)):
+    for number, row in enumerate(tables.read_objects(file)):
         if isinstance(row, tables.BadRow):
             failed[row.error] += 1
             continue

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from curate.commit import commit_file
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.stream import tokens
 from curate.stream.tokens import Tokenizer
 from train.config import Model
@@ -69,7 +69,7 @@ def clip_config(model: Model) -> dict[str, Any]:
     if isinstance(model.clip, str):
         config = open_clip.get_model_config(model.clip)
         if config is None:
-            raise ModelError(f"model.clip: {unknown('open_clip model', model.clip, open_clip.list_models())}")
+            raise ModelError(f"model.clip: {unknown_message('open_clip model', model.clip, open_clip.list_models())}")
         config = copy.deepcopy(config)
     else:
         config = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
@@ -215,7 +215,7 @@ def _pretrained(model: Model) -> dict[str, Tensor]:
         raise ModelError("model.weights: a pretrained tag needs a model that open_clip names; give a .safetensors file")
     tags = open_clip.list_pretrained_tags_by_model(model.clip)
     if model.weights not in tags:
-        raise ModelError(f"model.weights: {unknown(f'tag of {model.clip}', str(model.weights), tags)}")
+        raise ModelError(f"model.weights: {unknown_message(f'tag of {model.clip}', str(model.weights), tags)}")
     return dict(open_clip.create_model(model.clip, pretrained=model.weights).state_dict())
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.stream.packing import attends
+from curate.stream.packing import attention_mask
 from curate.stream.tokens import TextCode
 from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
@@ -21,7 +21,7 @@ class MultimodalObjective(nn.Module):
     """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places (or see `curate.stream.packing.assembled`), source: B or B x T}, of packs
+    pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
@@ -68,7 +68,7 @@ class MultimodalObjective(nn.Module):
         x_BTD = self.language.embedding(ids_BT.clamp(min=0))
         if (vectors_NVD := self._seen(batch)) is not None:
             x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
-        mask_BTT = None if segments_BT is None else attends(segments_BT)
+        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.language.logits(y_BTD[:, :-1][wanted])

@@ -18,7 +18,7 @@ from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, unit
 from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.pool.blob import BLOB, Absent, Blob
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 MAX_PAIRS = 4_000_000
 """Images times sentences of one document; MMC4's largest have some thousand."""
@@ -158,7 +158,7 @@ class _AssignedRow:
 def _row(document: list[Segment], blobs: Sequence[Blob]) -> _AssignedRow | Failed:
     if failure := out_of_step(document, blobs):
         return failure
-    sentences = [s["text"][start:end] for s in document if not is_image(s) for start, end in spans(s["text"])]
+    sentences = [s["text"][start:end] for s in document if not is_image(s) for start, end in sentence_spans(s["text"])]
     if len(blobs) * len(sentences) > MAX_PAIRS:
         return Failed("document_too_large", f"{len(blobs)} images, {len(sentences)} sentences; pairs up to {MAX_PAIRS}")
     return _AssignedRow(document, list(blobs), sentences, {}, np.zeros((0, 0)))
@@ -211,7 +211,7 @@ def _placed(
             image += 1
             continue
         start = 0
-        for first, _ in spans(segment["text"]):
+        for first, _ in sentence_spans(segment["text"]):
             if sentence in before:
                 if head := segment["text"][start:first].rstrip():
                     yield {**segment, "text": head}, None

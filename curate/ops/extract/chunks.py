@@ -87,7 +87,7 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
 
     def _pieces(self, text: str) -> Iterator[Span]:
         """Sentences and lines, cut further where they alone are too long."""
-        starts = [start for start, _ in sentences.spans(text)]
+        starts = [start for start, _ in sentences.sentence_spans(text)]
         for begin, end in pairwise([*starts, len(text)]):
             if end - begin <= _PIECE_CHARACTERS and (tokens := self._count(text[begin:end].strip())) <= self._most:
                 yield begin, end, tokens

@@ -14,8 +14,8 @@ from curate.image.files import encoded
 from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.page.words import WORDS, as_column
 from curate.pool.blob import BLOB, Stored
-from curate.typeset.fonts import Fonts, TypesetError, shaping
-from curate.typeset.pages import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
+from curate.typeset.fonts import Fonts, TypesetError, can_shape
+from curate.typeset.pages import clean_text, draw_style, fits_columns, prepare_text, sample_rng, typeset
 
 _QUALITY = 90
 _SUFFIXES = (".ttf", ".otf", ".ttc")
@@ -63,7 +63,7 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
     @staticmethod
     def identity(knobs: Knobs) -> str:
         """The digests of the fonts, and whether scripts that need it can be shaped."""
-        return " ".join([*(file_sha256(path) for path in _files(knobs["fonts"])), *(["shaped"] if shaping() else [])])
+        return " ".join([*(file_sha256(path) for path in _files(knobs["fonts"])), *(["shaped"] if can_shape() else [])])
 
     def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
         """One page a text."""
@@ -72,11 +72,11 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
 
     def _row(self, uid: str, text: str) -> Failed | dict[str, Any]:
         try:
-            chance = key_of(self._seed, uid)
-            style = drawn_from(chance, self._font_px, self._wear)
-            whole = cleaned(text)
+            chance = sample_rng(self._seed, uid)
+            style = draw_style(chance, self._font_px, self._wear)
+            whole = clean_text(text)
             columns = chance.random() < self._vertical and fits_columns(whole)
-            fit = prepared(whole, style, self._page_px, columns)
+            fit = prepare_text(whole, style, self._page_px, columns)
             fit, face = self._fonts.typeface(fit, style.font_px, chance, columns)
             sheet = typeset(fit, face, style, self._page_px)
         except TypesetError as error:

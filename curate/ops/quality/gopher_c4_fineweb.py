@@ -154,7 +154,7 @@ def _c4(text: str, ended: bool, min_words: int, max_word_characters: int) -> tup
         len(reasons),
         len(kept),
         *(reasons.count(name) for name in ("unended", "too_few_words", "too_long_word", "javascript", "policy")),
-        sum(len(sentences.spans(line)) for line in kept),
+        sum(len(sentences.sentence_spans(line)) for line in kept),
         "lorem_ipsum" in reasons,
         "curly_bracket" in reasons,
     )

@@ -17,7 +17,16 @@ from curate.html.decode import decode
 from curate.models.files import file_digest
 from curate.ops._segments import columns_of, without_images
 from curate.ops.spec import Columns, Knobs, op
-from curate.readers.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
+from curate.readers.opt_out import (
+    OPT_OUT,
+    RESERVATION,
+    HostList,
+    check_list_file,
+    find_forbidding_word,
+    host_of,
+    is_reserved,
+    meta_elements,
+)
 
 AGENTS = ("curate-mm",)
 """The name by which a page may address this package alone: `<meta name="curate-mm" content="noai">`."""
@@ -64,7 +73,7 @@ def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents:
             reserved = RESERVATION in words and is_reserved(value)
             found.append((f"{name}: 1" if reserved else None, None))
             continue
-        asked = [forbidding(value, agents, each) for each in (own, images)]
+        asked = [find_forbidding_word(value, agents, each) for each in (own, images)]
         found.append((f"{name}: {asked[0]}" if asked[0] else None, f"{name}: {asked[1]}" if asked[1] else None))
     return next((a for a, _ in found if a), None), next((b for _, b in found if b), None)
 
@@ -82,7 +91,7 @@ def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[
     kind = meta.get("content_type")
     text, _ = decode(page, kind if isinstance(kind, str) else None)
     wanted = {"robots", "x-robots-tag", RESERVATION, *agents}
-    return found + [(name, content) for name, content in elements(text) if name in wanted]
+    return found + [(name, content) for name, content in meta_elements(text) if name in wanted]
 
 
 @op(reads=("origin", "meta"), writes={"host_opt_out": pa.string()}, version=1, batch_size=1024)
@@ -101,7 +110,7 @@ class host_opt_out:  # noqa: N801 - ops are named as recipes name them
     @staticmethod
     def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(knobs["hosts"])))
+        return file_digest(check_list_file(Path(knobs["hosts"])))
 
     def __call__(self, origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
         """One entry a sample."""
@@ -134,7 +143,7 @@ class drop_opted_out_links:  # noqa: N801 - ops are named as recipes name them
     @staticmethod
     def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(knobs["hosts"])))
+        return file_digest(check_list_file(Path(knobs["hosts"])))
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:
         """One document a row."""

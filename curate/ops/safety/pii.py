@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.text.personal_data import KINDS, filled, findings
+from curate.text.personal_data import KINDS, find_personal_data, replace_spans
 
 
 @op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=2)
@@ -21,7 +21,7 @@ def pii(texts: Sequence[str]) -> Columns:
     example dot com). Phone numbers: with the country's code, in the groups of national plans, or behind a word that
     announces one. FineWeb's own masking (datatrove's PIIFormatter) knows e-mail and IPv4 addresses.
     """
-    counts = [Counter(finding.kind for finding in findings(text)) for text in texts]
+    counts = [Counter(finding.kind for finding in find_personal_data(text)) for text in texts]
     return {f"pii_{kind}": [count[kind] for count in counts] for kind in KINDS} | {
         "pii": [count.total() for count in counts]
     }
@@ -33,6 +33,8 @@ def mask_pii(texts: Sequence[str], *, kinds: list[str] = list(KINDS)) -> Columns
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"mask_pii: unknown kind {unknown[0]!r} (allowed: {', '.join(KINDS)})")
-    wanted = [[finding for finding in findings(text) if finding.kind in kinds] for text in texts]
-    masked = (filled(text, each, lambda f: f"<{f.kind.upper()}>") for text, each in zip(texts, wanted, strict=True))
+    wanted = [[finding for finding in find_personal_data(text) if finding.kind in kinds] for text in texts]
+    masked = (
+        replace_spans(text, each, lambda f: f"<{f.kind.upper()}>") for text, each in zip(texts, wanted, strict=True)
+    )
     return {"text": list(masked)}
