@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from html_sets import Labelled, read, words
 
-from curate.html import PageError, walked
-from curate.html.evidence import evidence
-from curate.html.select import by_rules
+from curate.html import PageError, walk_page
+from curate.html.evidence import text_features
+from curate.html.select import select_by_rules
 
 OUT = Path(__file__).resolve().parent.parent / "curate" / "weights" / "html-trees.json"
 TREES, DEPTH, RATE, SMOOTHING = 80, 3, 0.2, 1e-4
@@ -91,18 +91,18 @@ def examples(pages: Iterator[Labelled], own: bool) -> list[Example]:
 
 def example(page: Labelled, weight: float) -> Example | None:
     try:
-        page_of = walked(page.html, "https://example.org/x/")
+        page_of = walk_page(page.html, "https://example.org/x/")
     except PageError:
         return None
     found = page_of.found
     at = [n for n, piece in enumerate(found.pieces) if not piece.url]
     if not at:
         return None
-    rules = by_rules(found.containers, found.pieces, (page_of.title or "").casefold())
+    rules = select_by_rules(found.containers, found.pieces, (page_of.title or "").casefold())
     tokens = [words(found.pieces[n].text) for n in at]
     kept = np.array([rules.kept[n] for n in at])
     known = words(page.text) or [word for said, keep in zip(tokens, kept, strict=True) if keep for word in said]
-    rows = evidence(found.containers, found.pieces, at, rules)
+    rows = text_features(found.containers, found.pieces, at, rules)
     sizes = np.array([len(said) for said in tokens]) ** 0.75
     weights = weight * sizes / (sizes.sum() + 20)
     if not page.without:

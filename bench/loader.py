@@ -137,11 +137,11 @@ Made = tuple[Iterator[Any], Callable[[int], Any] | None]
 
 def curate(folder: Path, task: str, state: Any) -> Made:
     from curate.stream.resize import Fit
-    from curate.stream.stream import Reading, Stream
+    from curate.stream.stream import ReadOptions, Stream
 
     manifest = folder.parent / f"{folder.name.replace('tars', 'mixture')}.json"
     prepare = None if task == "bytes" else Fit(SIDE, exact=task == "exact")
-    stream = Stream(manifest, BATCH, prepare, reading=Reading(threads=WORKERS))
+    stream = Stream(manifest, BATCH, prepare, reading=ReadOptions(threads=WORKERS))
     if state is not None:
         stream.load_state_dict(state)
     return iter(stream), lambda _: stream.state_dict()

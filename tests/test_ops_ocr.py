@@ -14,8 +14,8 @@ from PIL import Image
 from curate.ops.extract.ocr import ocr, page_text, text_agreement
 from curate.ops.spec import identity, spec_of
 from curate.page import ocr as engines
-from curate.page.ocr import EngineMissingError, _from_table, _reading
-from curate.page.words import as_column, compared, mended, noise_of, recall
+from curate.page.ocr import EngineMissingError, _from_table, _order_reading
+from curate.page.words import comparable_words, join_lines, text_noise, word_recall, words_column
 from curate.pdf import open_pdf, read_text, render
 from curate.typeset.fonts import Fonts
 from curate.typeset.pages import Sheet, Style, typeset
@@ -32,7 +32,7 @@ counted them twice while nobody else was looking at the price list."""
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine that is installed here."""
     try:
-        engines.identity(request.param, ("eng",))
+        engines.engine_identity(request.param, ("eng",))
     except EngineMissingError as missing:
         pytest.skip(str(missing))
     return str(request.param)
@@ -91,7 +91,7 @@ def test_two_columns_are_read_one_after_the_other(engine: str) -> None:
 
 def test_page_text_takes_a_good_text_layer_and_reads_where_there_is_none_or_noise(engine: str) -> None:
     page = sheet()
-    layer = as_column(["a", "good", "layer"], page.boxes[:3], [0, 0, 0])
+    layer = words_column(["a", "good", "layer"], page.boxes[:3], [0, 0, 0])
     op = page_text(engine=engine, min_words=2)
     found = op([page.image] * 3, ["a good layer", "", "\uf001\uf002"], [layer, [], layer], [0.0, 0.0, 0.9])
     assert found["text"] == ["a good layer", TEXT, TEXT]
@@ -146,7 +146,7 @@ def test_han_words_of_tesseract_come_apart_into_characters_and_stay_together_in_
     head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
     rows = ["1\t10\t20\t40\t20\t90\t必要", "2\t50\t20\t20\t20\t80\tな", "3\t90\t20\t50\t20\t80\tRAM"]
     table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
-    found = _reading(list(_from_table(table)), (100, 100), 0.5)
+    found = _order_reading(list(_from_table(table)), (100, 100), 0.5)
     assert (found.text, found.words) == ("必要なRAM", ["必", "要", "な", "RAM"])
     assert found.boxes[:2].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.5, 0.4])
 
@@ -156,7 +156,7 @@ def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> Non
     rows = ["1\t10\t20\t10\t20\t90\tน้ำ", "2\t24\t20\t10\t20\t90\tดี",
             "3\t50\t20\t10\t20\t80\tมา", "4\t64\t20\t20\t20\t80\tRAM"]  # fmt: skip
     table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
-    assert _reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
+    assert _order_reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
 
 
 # How two readings are compared, and what mends a line
@@ -165,11 +165,11 @@ def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> Non
 def test_agreement_is_the_share_of_the_layer_that_was_read_too() -> None:
     found = text_agreement(["One two, TWO three!", "", "exam-\nple"], ["one two three four", "x", "example"])
     assert found["text_agreement"] == [0.75, None, 1.0]
-    assert compared("Ｆｕｌｌ width, 漢字 and ﬁne_print") == compared("full WIDTH 漢 字 and fine print")
+    assert comparable_words("Ｆｕｌｌ width, 漢字 and ﬁne_print") == comparable_words("full WIDTH 漢 字 and fine print")
 
 
 def test_a_word_that_ends_a_line_with_a_hyphen_is_made_whole() -> None:
-    assert mended(["an exam-", "ple of X-", "Rays, 10-", "20 dogs -", "and", "cats-"]) == (
+    assert join_lines(["an exam-", "ple of X-", "Rays, 10-", "20 dogs -", "and", "cats-"]) == (
         "an example\nof X-Rays,\n10-\n20 dogs -\nand\ncats-"
     )
 
@@ -198,7 +198,7 @@ def at_150_dpi(data: bytes, numbers: list[int]) -> Iterator[tuple[str, Image.Ima
 def test_on_clean_pages_at_150_dpi_the_words_of_the_text_layer_are_read_again(engine: str) -> None:
     op = ocr(engine=engine)
     pages = list(at_150_dpi(guide("en"), [20, 45, 70]))
-    found = [recall(text, op([image])["ocr_text"][0]) for text, image in pages]
+    found = [word_recall(text, op([image])["ocr_text"][0]) for text, image in pages]
     assert min(found) >= 0.95, found
 
 
@@ -209,11 +209,11 @@ def test_a_page_without_a_text_layer_that_was_printed_from_a_known_text_is_read(
     printed = typeset(text, Fonts().typeface(text, 20)[1], style, (1240, 1754))
     found = page_text(engine=engine)([printed.image], [""], [[]], [0.0])
     assert found["text_source"] == ["ocr"]
-    assert recall(printed.text, found["text"][0]) >= 0.95
+    assert word_recall(printed.text, found["text"][0]) >= 0.95
 
 
 @pytest.mark.slow
 def test_the_text_layers_of_eighteen_languages_are_not_noise() -> None:
     for language in LANGUAGES.split():
         with open_pdf(guide(language)) as pdf, pdf.page(25) as page:
-            assert noise_of(read_text(page).words) < 0.1
+            assert text_noise(read_text(page).words) < 0.1

@@ -36,7 +36,7 @@ from curate.shards import (
 )
 from curate.stream.reading import DatasetReader, ShardReaderCache
 from curate.stream.resize import Fit
-from curate.stream.stream import Reading, Stream, StreamError
+from curate.stream.stream import ReadOptions, Stream, StreamError
 from pipelines.cli.main import main
 
 pytest.importorskip("s3fs")
@@ -78,7 +78,7 @@ def attached(store: tuple[Path, Proxy], tmp_path: Path) -> Path:
     return tmp_path / "mixture.json"
 
 
-def batches(manifest: Path, reading: Reading | None = None, count: int = 4) -> list[tuple[str, ...]]:
+def batches(manifest: Path, reading: ReadOptions | None = None, count: int = 4) -> list[tuple[str, ...]]:
     stream = Stream(manifest, 16, Fit(16), reading=reading)
     try:
         return [batch.uids for batch in itertools.islice(stream, count)]
@@ -105,8 +105,8 @@ def test_neighbours_are_fetched_in_one_request(store: tuple[Path, Proxy], attach
 def test_what_the_network_does_changes_no_batch(store: tuple[Path, Proxy], attached: Path, fault: str) -> None:
     expected = batches(store[0] / "mixture.json")
     store[1].fault = lambda number, path: fault if path.endswith(".tar") and number % 3 == 0 else ""
-    assert batches(attached, Reading(threads=2)) == expected
-    assert batches(attached, Reading(cache=attached.parent / "cache")) == expected
+    assert batches(attached, ReadOptions(threads=2)) == expected
+    assert batches(attached, ReadOptions(cache=attached.parent / "cache")) == expected
     assert [1 for _, _, befell in store[1].asked if befell == fault]
 
 
@@ -196,7 +196,7 @@ def test_a_web_server_that_is_down_is_not_taken_for_one_without_the_file(
 def test_worker_processes_read_from_s3_too(store: tuple[Path, Proxy], attached: Path) -> None:
     expected = batches(store[0] / "mixture.json")
     assert batches(attached) == expected  # the main process has had its connections open before it forks
-    reading = Reading(threads=1, prefetch=1, cache=attached.parent / "cache")
+    reading = ReadOptions(threads=1, prefetch=1, cache=attached.parent / "cache")
     loader = DataLoader(Stream(attached, 16, Fit(16), reading=reading), batch_size=None, num_workers=2)
     assert [batch.uids for batch in itertools.islice(loader, 4)] == expected
 
@@ -268,7 +268,7 @@ def test_what_a_web_server_does_changes_neither_a_mixture_nor_a_batch(
         before.fault = lambda number, path: fault if number % 3 == 0 else ""
         url, out = before.url, tmp_path / "mixture.json"
         mix.build([(f"{url}/many", 3.0), (f"{url}/few", 1.0)], 7, out)
-        assert batches(out, Reading(threads=2)) == batches(store[0] / "mixture.json")
+        assert batches(out, ReadOptions(threads=2)) == batches(store[0] / "mixture.json")
         assert {befell for _, _, befell in before.asked} == {fault, ""}
 
 
@@ -382,7 +382,7 @@ def test_shards_come_into_the_cache_before_they_are_needed_and_give_the_same_bat
     store: tuple[Path, Proxy], in_six: Path
 ) -> None:
     cache = ShardCache(in_six.parent / "cache", 1 << 30)
-    stream = Stream(in_six, 4, reading=Reading(cache=cache.folder))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=cache.folder))
     given = [next(stream).uids]
     until(lambda: len(list(cache.folder.glob("*.tar"))) == 6)
     store[1].asked.clear()
@@ -399,11 +399,11 @@ def test_fetching_ahead_that_fails_is_left_to_the_read_that_needs_it(store: tupl
     expected = [next(alone).uids for _ in range(15)]
     alone.close()
     store[1].fault = lambda number, path: ("", "503", "cut")[number % 3] if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
     assert [next(stream).uids for _ in range(15)] == expected
     stream.close()
     store[1].fault = lambda number, path: "503" if path.endswith(".tar") else ""
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "empty"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "empty"))
     with pytest.raises(StreamError, match=r"\.tar: could not be read in 7 tries"):
         next(stream)
     stream.close()
@@ -428,7 +428,7 @@ def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Prox
     for name in ("many", "few"):
         for shard in load_dataset(attached.parent / name).shards:
             (cache / f"{shard.sha256}.part").mkdir(parents=True)  # a file cannot be made of that name
-    stream = Stream(attached, 16, Fit(16), reading=Reading(cache=cache))
+    stream = Stream(attached, 16, Fit(16), reading=ReadOptions(cache=cache))
     given = [next(stream) for _ in range(4)]
     stream.close()
     assert [batch.uids for batch in given] == batches(store[0] / "mixture.json")
@@ -437,7 +437,7 @@ def test_a_cache_that_cannot_be_written_changes_no_batch(store: tuple[Path, Prox
 
 def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(in_six: Path) -> None:
     before = threading.active_count()
-    stream = Stream(in_six, 4, reading=Reading(cache=in_six.parent / "cache"))
+    stream = Stream(in_six, 4, reading=ReadOptions(cache=in_six.parent / "cache"))
     next(stream)
     assert threading.active_count() > before
     del stream

@@ -17,7 +17,7 @@ from train_samples import mixture
 from curate import mix
 from curate.shards import ShardError, attach, remote
 from curate.stream.resize import Fit
-from curate.stream.stream import Reading, Stream, StreamError
+from curate.stream.stream import ReadOptions, Stream, StreamError
 
 pytest.importorskip("gcsfs")
 pytest.importorskip("gcp_storage_emulator")
@@ -80,7 +80,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return found
 
 
-def batches(manifest: Path, reading: Reading | None = None) -> list[tuple[str, ...]]:
+def batches(manifest: Path, reading: ReadOptions | None = None) -> list[tuple[str, ...]]:
     stream = Stream(manifest, 16, Fit(16), reading=reading)
     try:
         return [batch.uids for batch in itertools.islice(stream, 3)]
@@ -97,14 +97,14 @@ def test_a_mixture_of_datasets_elsewhere_gives_the_batches_of_local_ones(store: 
     out = mixed(store, tmp_path / "mixture.json")
     assert [source.path for source in mix.load(out).datasets] == [f"{store.url}/many", f"{store.url}/few"]
     assert batches(out) == batches(store.local / "mixture.json")
-    assert batches(out, Reading(cache=tmp_path / "cache")) == batches(store.local / "mixture.json")
+    assert batches(out, ReadOptions(cache=tmp_path / "cache")) == batches(store.local / "mixture.json")
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", pytest.param("slow", marks=pytest.mark.slow)])
 def test_what_befalls_requests_changes_no_batch(store: Store, tmp_path: Path, fault: str) -> None:
     out = mixed(store, tmp_path / "mixture.json")
     store.befalls(fault)
-    assert batches(out, Reading(threads=4)) == batches(store.local / "mixture.json")
+    assert batches(out, ReadOptions(threads=4)) == batches(store.local / "mixture.json")
     assert all(fault in {befell for _, _, befell in before.asked} for before in store.proxies)
 
 

@@ -20,7 +20,7 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
 from curate.stream.documents import CutRule, cut_document, size_of
 from curate.stream.images import keyed_rng
-from curate.stream.stream import Reading, Share, Stream, StreamError
+from curate.stream.stream import ReadOptions, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
@@ -106,7 +106,7 @@ def streamed(manifest: Path, batches: int, **objective: Any) -> Stream:
     """A stream of packs, read so far that each source is gone through more than once."""
     config = Config.model_validate({**TINY, "objective": {**MULTIMODAL, **objective}})
     prepared = prepare.build(config, build(config.model), manifest)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(threads=1), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(threads=1), prepared.packing)
     for _ in range(batches):
         assert not next(stream).replaced
     return stream
@@ -211,7 +211,7 @@ def test_a_damaged_document_is_replaced_by_one_cut_to_its_place(tmp_path: Path) 
     config = Config.model_validate({**TINY, "objective": MULTIMODAL})
     manifest = composed(tmp_path, "sources: [{path: pages}]")
     prepared = prepare.build(config, build(config.model), manifest)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(max_unreadable=1.0), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(max_unreadable=1.0), prepared.packing)
     replaced = [fault for _ in range(24) for fault in next(stream).replaced]
     stream.close()
     assert replaced and all("missing_image" in fault.error for fault in replaced)

@@ -15,7 +15,7 @@ from train_samples import mixture
 
 from curate import mix
 from curate.stream.resize import Fit
-from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
+from curate.stream.stream import Batch, ReadOptions, Share, Stream, StreamError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than cores
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 GLOBAL = 24
-ONE = Reading(threads=1, prefetch=1)
+ONE = ReadOptions(threads=1, prefetch=1)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
 from curate.stream.served import ServedTally
-from curate.stream.stream import Batch, Reading, Share, Stream, StreamError
+from curate.stream.stream import Batch, ReadOptions, Share, Stream, StreamError
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
@@ -34,7 +34,7 @@ def made(manifest: Path, **objective: Any) -> PreparedObjective:
 
 def batches(manifest: Path, count: int, size: int = 4, share: Share | None = None, **objective: Any) -> list[Batch]:
     prepared = made(manifest, **objective)
-    stream = Stream(manifest, size, prepared.prepare, share or Share(), Reading(threads=1), prepared.packing)
+    stream = Stream(manifest, size, prepared.prepare, share or Share(), ReadOptions(threads=1), prepared.packing)
     try:
         return list(itertools.islice(stream, count))
     finally:
@@ -121,7 +121,7 @@ def test_packs_come_through_torchs_dataloader_with_any_number_of_workers(manifes
     from torch.utils.data import DataLoader
 
     prepared, whole = made(manifest), batches(manifest, 7)
-    stream = Stream(manifest, 4, prepared.prepare, Share(), Reading(threads=1, prefetch=1), prepared.packing)
+    stream = Stream(manifest, 4, prepared.prepare, Share(), ReadOptions(threads=1, prefetch=1), prepared.packing)
     found = list(itertools.islice(DataLoader(stream, batch_size=None, num_workers=workers), 7))
     assert [batch.uids for batch in found] == [batch.uids for batch in whole]
     assert all(torch.equal(a.tensors["ids"], b.tensors["ids"]) for a, b in zip(found, whole, strict=True))
@@ -157,7 +157,7 @@ def test_packs_of_a_mixture_in_tokens_keep_its_shares_and_alarm_where_replacemen
 
     def served(count: int) -> list[ServedTally]:
         prepared, found = made(path), []
-        reading = Reading(threads=1, max_unreadable=1)
+        reading = ReadOptions(threads=1, max_unreadable=1)
         stream = Stream(path, 4, prepared.prepare, Share(), reading, prepared.packing)
         for batch in itertools.islice(stream, count):
             found.append(copy.deepcopy(found[-1]) if found else ServedTally(stream.manifest, path))

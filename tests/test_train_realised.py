@@ -21,7 +21,7 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.stream.alarms import Alarm
 from curate.stream.resize import Fit
 from curate.stream.served import ServedTally
-from curate.stream.stream import Batch, Reading, Share, Stream
+from curate.stream.stream import Batch, ReadOptions, Share, Stream
 from pipelines.cli.main import main as curate
 
 
@@ -183,7 +183,7 @@ def of_two_lengths(home: Path) -> Path:
 def served(path: Path, steps: int, share: Share | None = None) -> ServedTally:
     """What so many steps of 16 samples are, whatever cannot be read."""
     stream, counted = (
-        Stream(path, 16, share=share, reading=Reading(max_unreadable=1)),
+        Stream(path, 16, share=share, reading=ReadOptions(max_unreadable=1)),
         ServedTally(mix.load(path), path),
     )
     for batch in itertools.islice(stream, steps):

@@ -16,7 +16,7 @@ from curate.shards import index_tar
 from curate.stream.augment import Augment
 from curate.stream.prompts import TextChooser
 from curate.stream.stages import Stages
-from curate.stream.stream import Batch, Drawn, Reading, Share, Stream, StreamError
+from curate.stream.stream import Batch, DrawnSample, ReadOptions, Share, Stream, StreamError
 from curate.stream.tokens import clip_tokenizer
 from pipelines.cli.main import main as curate
 from train.config import Data
@@ -54,7 +54,7 @@ def test_every_global_batch_is_the_same_for_any_number_of_ranks_and_threads(
 ) -> None:
     whole = first(Stream(manifest, 16, pairs(manifest)), 3)
     ranks = [
-        first(Stream(manifest, 16, pairs(manifest), Share(r, world), Reading(threads, 2)), 3) for r in range(world)
+        first(Stream(manifest, 16, pairs(manifest), Share(r, world), ReadOptions(threads, 2)), 3) for r in range(world)
     ]
     for number, batch in enumerate(whole):
         parts = [rank[number] for rank in ranks]
@@ -105,15 +105,15 @@ def test_the_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path
     parts = {"png": _png(), "txt": b"alt", "json": b'{"meta": {"long": "vecap", "names": ["one", "two"]}}'}
     for uid, epoch in itertools.product("abcdef", range(4)):
         wanted = {"txt": "alt", "meta.long": "vecap"}[mix.choose(mix.read(made), 0, uid, epoch) or ""]
-        assert prepare.chooser.text(Drawn(uid, "many", epoch, parts)) == wanted
-    taken = [prepare.chooser.text(Drawn(f"u{n}", "many", 0, parts)) for n in range(60)]
+        assert prepare.chooser.text(DrawnSample(uid, "many", epoch, parts)) == wanted
+    taken = [prepare.chooser.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(60)]
     assert 15 < taken.count("alt") < 45
 
 
 def test_a_chosen_list_of_texts_gives_one_of_them_and_a_chosen_part_its_text(tmp_path: Path) -> None:
     _, prepare = chosen(tmp_path, "texts: [meta.names, vecap]")
     parts = {"png": _png(), "vecap": b" from a part\n", "json": b'{"meta": {"names": ["one", "two"]}}'}
-    taken = {prepare.chooser.text(Drawn(f"u{n}", "many", 0, parts)) for n in range(40)}
+    taken = {prepare.chooser.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(40)}
     assert taken == {"one", "two", "from a part"}
 
 
@@ -128,7 +128,7 @@ def test_a_template_stands_around_the_text_of_a_pair(tmp_path: Path) -> None:
     parts = {"png": _png(), "txt": b"a red square"}
     tokenizer = clip_tokenizer("simple:1024", 12)
     wanted = tokenizer(["a photo of a red square, really"])[0]
-    assert prepare(Drawn("u", "many", 0, parts))["text"].tolist() == wanted.tolist()
+    assert prepare(DrawnSample("u", "many", 0, parts))["text"].tolist() == wanted.tolist()
 
 
 def test_a_shard_that_was_changed_with_its_index_stops_the_stream_and_is_named(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def open_below(folder: Path) -> int:
 def test_no_more_tars_are_open_than_the_reading_allows(tmp_path: Path) -> None:
     manifest = mixture(tmp_path)
     whole = first(Stream(manifest, 16, pairs(manifest)), 6)
-    stream = Stream(manifest, 16, pairs(manifest), reading=Reading(open_shards=1))
+    stream = Stream(manifest, 16, pairs(manifest), reading=ReadOptions(open_shards=1))
     found = []
     for _ in range(6):
         found.append(next(stream))
@@ -179,7 +179,7 @@ def test_an_unreadable_image_is_replaced_from_its_own_source_and_listed(tmp_path
 def test_too_many_unreadable_samples_stop_the_stream_and_name_the_shard(tmp_path: Path) -> None:
     manifest = mixture(tmp_path, many=tuple(range(30, 60)))
     with pytest.raises(StreamError, match=r"could not be read, more than data.max_unreadable.*00001\.tar"):
-        first(Stream(manifest, 16, pairs(manifest), reading=Reading(max_unreadable=0.05)), 10)
+        first(Stream(manifest, 16, pairs(manifest), reading=ReadOptions(max_unreadable=0.05)), 10)
 
 
 def test_a_source_of_which_nothing_can_be_read_stops_the_stream(tmp_path: Path) -> None:

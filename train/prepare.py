@@ -121,7 +121,7 @@ def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
         found = _rows(config.objective, clip, chooser, pixels)
-    for size_px in sorted(stages.sides() - {clip.size_px}):
+    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
         found.objective.check_resolution(size_px)
     _check_stages(manifest, found.objective)
     return found

@@ -55,7 +55,7 @@ def parse_url(text: str | None, base: URL | None = None) -> URL:
 def is_public(address: Address) -> bool:
     """Whether `address` is on the public internet, looking through IPv6 forms that carry an IPv4 address."""
     if isinstance(address, ipaddress.IPv6Address):
-        carried = _carried(address)
+        carried = _embedded_ipv4(address)
         if carried is not None:
             return is_public(carried)
         if address.is_site_local:
@@ -64,7 +64,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (refused or address.is_reserved or address.is_unspecified)
 
 
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:

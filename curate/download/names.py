@@ -22,7 +22,7 @@ class LookupFailedError(OSError):
         self.again = again
 
 
-class Names:
+class DnsCache:
     """Addresses of host names, each looked up once in DNS_TTL_S; the last DNS_NAMES are remembered."""
 
     def __init__(self) -> None:

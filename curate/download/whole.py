@@ -57,7 +57,7 @@ def fetch_with_img2dataset(
         tars = {name: tarfile.open(name) for name in {tar for _, tar in found.values()}}  # noqa: SIM115
         try:
             for uid, url, refusal in shard:
-                yield refusal or _fetched(uid, url, found.get(uid), tars, settings)
+                yield refusal or _read_outcome(uid, url, found.get(uid), tars, settings)
         finally:
             for tar in tars.values():
                 tar.close()
@@ -131,7 +131,7 @@ def _arguments(settings: DownloadSettings, folder: Path, rows: int) -> dict[str,
     }
 
 
-def _fetched(
+def _read_outcome(
     uid: str,
     url: str | None,
     found: tuple[dict[str, Any], Path] | None,
@@ -142,7 +142,7 @@ def _fetched(
         return Fetched(uid, url, "failed_to_download", "lost", "img2dataset gave no account of this row")
     meta, tar = found
     if meta["status"] != "success":
-        error = _name_of(meta["error_message"], meta["status"])
+        error = _error_name(meta["error_message"], meta["status"])
         detail = str(meta["error_message"])[:500]
         code = int(error[5:]) if error.startswith("http_") else None
         return Fetched(uid, url, meta["status"], error, detail, http_status=code)
@@ -155,7 +155,7 @@ def _fetched(
     return Fetched(uid, url, "success", body=body, ext=ext, sha256=sha256(body), **sizes)
 
 
-def _name_of(sentence: str | None, status: str) -> str:
+def _error_name(sentence: str | None, status: str) -> str:
     if status == "failed_to_resize":
         return "image_too_large" if "area too large" in str(sentence) else "decode_error"
     for pattern, name in _SENTENCES:

@@ -43,7 +43,7 @@ def shuffle_key(seed: int, uid: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
 
 
-class Content:
+class ContentWriter:
     """The file of what kept rows consist of: JSON objects, packed if that is smaller; committed where `with` ends."""
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Content:
         self._packed: list[int] = []
         self._sizes: list[int] = []
 
-    def __enter__(self) -> Content:
+    def __enter__(self) -> ContentWriter:
         self._file = self._stack.enter_context(open(self._stack.enter_context(commit_file(self._path)), "wb"))
         return self
 
@@ -90,7 +90,7 @@ def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: 
     number = 0
     extensions = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
     one = extensions.pop() if len(extensions) == 1 else "jpg"
-    for table in _cut(_sorted(kept, scratch), settings):
+    for table in _cut(_sort_rows(kept, scratch), settings):
         name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows, pa.string())
         write_table(table.append_column("image_name", name), _plan(folder, number))
         number += 1
@@ -111,7 +111,7 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
             row |= _content(row, blobs)
-            writer.add(row["uid"], formats.parts(kind, row, values, blobs.read), values)
+            writer.add(row["uid"], formats.sample_parts(kind, row, values, blobs.read), values)
     blobs.close()
     info = vars(writer.info)
     commit_text(done, dump_json(info))
@@ -145,7 +145,7 @@ def _plan(folder: Path, number: int) -> Path:
     return folder / "plan" / f"{shard_name(number)}.parquet"
 
 
-def _sorted(kept: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
+def _sort_rows(kept: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
     import duckdb
 
     scratch.mkdir(parents=True, exist_ok=True)

@@ -177,7 +177,7 @@ def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Ta
     columns |= {c: state.columns[c].take(rows) for c in recipe.publish.columns}
     columns |= _place_of_image(recipe.kind, state, rows)
     table = pa.table(columns | {"row": pa.array((shard << 32) + rows, pa.uint64())})
-    with publish.Content(content) as written:
+    with publish.ContentWriter(content) as written:
         if recipe.publish.split is not None:
             table = _split(table, state.columns[recipe.publish.split], rows, written)
         else:
@@ -205,7 +205,7 @@ def _content(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) -> Iter
         yield from pa.table({"text": pc.fill_null(text, ""), **{c: v.take(mine) for c, v in made.items()}}).to_pylist()
 
 
-def _write(kind: Kind, content: Mapping[str, Any], written: publish.Content) -> int:
+def _write(kind: Kind, content: Mapping[str, Any], written: publish.ContentWriter) -> int:
     """Write what a sample consists of; its bytes, by which output shards are cut: of its text and its images."""
     written.add(content)
     images = sum(blob["nbytes"] or 0 for blob in content.get("images") or () if blob is not None)
@@ -224,7 +224,9 @@ def _place_of_image(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) 
     return place
 
 
-def _split(table: pa.Table, parts: ColumnValues, rows: npt.NDArray[np.int64], written: publish.Content) -> pa.Table:
+def _split(
+    table: pa.Table, parts: ColumnValues, rows: npt.NDArray[np.int64], written: publish.ContentWriter
+) -> pa.Table:
     """A row for each text of each row's list that is not empty, with a uid of its own; the texts are written.
 
     The meta of each names the text that it is a part of, and its number in the list.

@@ -81,7 +81,7 @@ def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
     try:
         return {"result": [json.dumps(_task_of(pickled)(int(shard)))], "error": [b""]}
     except Exception as err:  # noqa: BLE001 - raised again by the driver
-        return {"result": [""], "error": [_packed(err)]}
+        return {"result": [""], "error": [_pack_error(err)]}
 
 
 def _task_of(pickled: bytes) -> Task:
@@ -96,7 +96,7 @@ def _task_of(pickled: bytes) -> Task:
     return _made[pickled]
 
 
-def _packed(err: Exception) -> bytes:
+def _pack_error(err: Exception) -> bytes:
     """The error and where it was raised, for our own driver."""
     import ray.cloudpickle
 

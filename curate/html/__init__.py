@@ -7,6 +7,6 @@ for. What the page is about is decided in `select`: by rules, and by `score`, wh
 """
 
 from curate.html.guard import HtmlLimits, PageError
-from curate.html.page import HtmlPage, Walked, parse, walked
+from curate.html.page import HtmlPage, WalkedPage, parse, walk_page
 
-__all__ = ["HtmlLimits", "HtmlPage", "PageError", "Walked", "parse", "walked"]
+__all__ = ["HtmlLimits", "HtmlPage", "PageError", "WalkedPage", "parse", "walk_page"]

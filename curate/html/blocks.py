@@ -12,7 +12,7 @@ _ANY_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
-def words_in(text: str) -> int:
+def count_words(text: str) -> int:
     """Words: what white space parts; in Chinese and Japanese each character is one."""
     if text.isascii() or not _ANY_UNSPACED.search(text):
         return len(text.split())

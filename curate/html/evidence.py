@@ -37,7 +37,7 @@ class KeptByRules:
     """The place of the page's heading."""
 
 
-def evidence(
+def text_features(
     containers: Sequence[Container], pieces: Sequence[HtmlPiece], at: Sequence[int], rules: KeptByRules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
     """One row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few for arrays."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from selectolax.lexbor import LexborNode
 
-from curate.html.names import listed
+from curate.html.names import word_set
 
 _DATA_CELL_WORDS = 25
 _MAX_CONTROLS = 32
 _FORM_WORDS = 50
-_FORM_HOLDERS = listed("form div section fieldset p span aside")
+_FORM_HOLDERS = word_set("form div section fieldset p span aside")
 
 
-def form_parts(body: LexborNode) -> set[int]:
+def find_form_parts(body: LexborNode) -> set[int]:
     """The outermost parts of few words around each form that one can write into: letters to order, searches, logins."""
     found = set()
     for control in _controls(body)[:_MAX_CONTROLS]:
@@ -48,7 +48,7 @@ def noscript_around(node: LexborNode) -> LexborNode | None:
     return found
 
 
-def is_data(table: LexborNode) -> bool:
+def is_data_table(table: LexborNode) -> bool:
     """Whether a table holds data, and not the layout of a page."""
     if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
         return False

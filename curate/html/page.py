@@ -9,8 +9,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from curate.document.segments import Segment, image_segment, text_segment
 from curate.html.blocks import FoundBlocks, HtmlPiece
-from curate.html.guard import HtmlLimits, PageError, characters
-from curate.html.select import main_pieces
+from curate.html.guard import HtmlLimits, PageError, clean_html
+from curate.html.select import select_main_pieces
 from curate.html.walk import Walker
 
 _MAX_TITLE_CHARS = 1000
@@ -40,7 +40,7 @@ class HtmlPage:
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkedPage:
     """A page before it is decided what it is about."""
 
     title: str | None
@@ -58,9 +58,9 @@ def parse(
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
     not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
     """
-    page = walked(data, url, content_type, limits)
+    page = walk_page(data, url, content_type, limits)
     found = page.found
-    kept = main_pieces(found.containers, found.pieces, page.title or "")
+    kept = select_main_pieces(found.containers, found.pieces, page.title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
@@ -77,11 +77,11 @@ def parse(
     )
 
 
-def walked(
+def walk_page(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
-) -> Walked:
+) -> WalkedPage:
     """All that stands in a page; arguments and errors as for `parse`."""
-    text, encoding, drawings = characters(data, content_type, limits)
+    text, encoding, drawings = clean_html(data, content_type, limits)
     tree = LexborHTMLParser(text)
     body = tree.body
     if body is None:
@@ -90,7 +90,7 @@ def walked(
     found = Walker(url, base, limits).walk(body)
     if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
         found = Walker(url, base, limits, scripted=False).walk(body)
-    return Walked(_title(tree), _language(tree), encoding, drawings, found)
+    return WalkedPage(_title(tree), _language(tree), encoding, drawings, found)
 
 
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:

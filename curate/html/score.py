@@ -20,7 +20,7 @@ _ROWS = 256
 """So many at once: memory stays flat however long the page."""
 
 
-def scores(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
+def score_texts(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
     """One number a row: above zero where it is rather of the main part than not."""
     columns, limits, values, first, least = _trees()
     found = []

@@ -4,14 +4,14 @@
 and `read_text` are the same without that process, for files that are trusted.
 """
 
-from curate.pdf.file import Objects, PdfError, PdfFile, PdfLimits, PdfPage, is_pdf, objects, open_pdf, render
-from curate.pdf.guard import Look, PdfGuard, count_pages, shared_guard
-from curate.pdf.layout import covered, ruled_lines, tables
+from curate.pdf.file import PageObjects, PdfError, PdfFile, PdfLimits, PdfPage, find_objects, is_pdf, open_pdf, render
+from curate.pdf.guard import PageLook, PdfGuard, count_pages, shared_guard
+from curate.pdf.layout import covered_share, find_ruled_lines, find_tables
 from curate.pdf.text import PageText, read_text
 
 __all__ = [
-    "Look",
-    "Objects",
+    "PageLook",
+    "PageObjects",
     "PageText",
     "PdfError",
     "PdfFile",
@@ -19,13 +19,13 @@ __all__ = [
     "PdfLimits",
     "PdfPage",
     "count_pages",
-    "covered",
+    "covered_share",
+    "find_objects",
+    "find_ruled_lines",
+    "find_tables",
     "is_pdf",
-    "objects",
     "open_pdf",
     "read_text",
     "render",
-    "ruled_lines",
     "shared_guard",
-    "tables",
 ]

@@ -57,19 +57,19 @@ class PdfError(ValueError):
         self.detail = detail
 
 
-def direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+def bind_function(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
     """One of pdfium's functions for thousands of calls: handles are integers, and the interpreter keeps its lock."""
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return ctypes.PYFUNCTYPE(result, *arguments)(address)
 
 
-_get_object = direct(pdfium.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-_get_in_form = direct(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
-_get_type = direct(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
-_count_in_form = direct(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
-_get_matrix = direct(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_to_device = direct(
+_get_object = bind_function(pdfium.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_get_in_form = bind_function(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
+_get_type = bind_function(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
+_count_in_form = bind_function(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
+_get_matrix = bind_function(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_to_device = bind_function(
     pdfium.FPDF_PageToDevice,
     ctypes.c_int,
     ctypes.c_void_p,
@@ -77,7 +77,7 @@ _to_device = direct(
     *[ctypes.c_double] * 2,
     *[ctypes.c_void_p] * 2,
 )
-_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
+_get_bounds = bind_function(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
 
 
 class PdfFile:
@@ -242,14 +242,14 @@ def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
 
 
 @dataclass(frozen=True)
-class Objects:
+class PageObjects:
     """What lies on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
 
     images: Floats
     paths: Floats
 
 
-def objects(page: PdfPage) -> Objects:
+def find_objects(page: PdfPage) -> PageObjects:
     """The boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
     found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
     for kind, box in _walk(page):
@@ -258,7 +258,7 @@ def objects(page: PdfPage) -> Objects:
     images, paths = (
         np.clip(page.to_fractions(np.array(boxes, np.float32).reshape(-1, 4)), 0, 1) for boxes in found.values()
     )
-    return Objects(images, paths)
+    return PageObjects(images, paths)
 
 
 def _walk(page: PdfPage) -> Iterator[tuple[int, Floats]]:

@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from curate.image.files import Format, encoded
-from curate.pdf.file import Objects, PdfError, PdfFile, PdfLimits, PdfPage, objects, open_pdf, render
+from curate.pdf.file import PageObjects, PdfError, PdfFile, PdfLimits, PdfPage, find_objects, open_pdf, render
 from curate.pdf.text import PageText, read_text
 
 SECONDS: Final = 30.0
@@ -36,13 +36,13 @@ _PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from curate.pdf import gu
 
 
 @dataclass(frozen=True)
-class Look:
+class PageLook:
     """What is on a page: its sides in points, its text layer, and the boxes of its images and paths."""
 
     width_pt: float
     height_pt: float
     text: PageText
-    objects: Objects
+    objects: PageObjects
 
 
 class PdfGuard:
@@ -64,7 +64,7 @@ class PdfGuard:
         found, _ = self._ask(data, {"do": "pages"})
         return int(found["pages"])
 
-    def look(self, data: bytes, page: int) -> Look:
+    def look(self, data: bytes, page: int) -> PageLook:
         """The text layer of a page, counted from 0, and where its images and paths are."""
         found, payload = self._ask(data, {"do": "look", "page": page})
         parts = BytesIO(payload)
@@ -77,7 +77,7 @@ class PdfGuard:
         text = parts.read().decode()
         listed = words.split("\n") if count else []
         layer = PageText(text, listed, boxes, lines, found["columns"], found["skew_degrees"])
-        return Look(found["width_pt"], found["height_pt"], layer, Objects(image_boxes, path_boxes))
+        return PageLook(found["width_pt"], found["height_pt"], layer, PageObjects(image_boxes, path_boxes))
 
     def draw(self, data: bytes, page: int, long_side_px: int, format: Format, quality: int) -> tuple[bytes, int, int]:
         """A page as an image file, its width and height in pixels."""
@@ -97,12 +97,12 @@ class PdfGuard:
 
     def _ask(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         with self._turn:
-            found, payload = self._asked(data, wanted)
+            found, payload = self._ask_child(data, wanted)
         if "error" in found:
             raise PdfError(found["error"], found["detail"])
         return found, payload
 
-    def _asked(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _ask_child(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         fresh = self._child is None or not self._used
         try:
             found, payload = self._exchange(data, wanted)
@@ -110,7 +110,7 @@ class PdfGuard:
             error = self._why_it_died()
             if fresh or error.error == "pdf_timeout":
                 raise error from None
-            return self._asked(data, wanted)
+            return self._ask_child(data, wanted)
         self._used = True
         return found, payload
 
@@ -172,11 +172,11 @@ def _send(pipe: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    header, payload = _FRAME.unpack(_exactly(pipe, _FRAME.size))
-    return json.loads(_exactly(pipe, header)), _exactly(pipe, payload)
+    header, payload = _FRAME.unpack(_read_exactly(pipe, _FRAME.size))
+    return json.loads(_read_exactly(pipe, header)), _read_exactly(pipe, payload)
 
 
-def _exactly(pipe: IO[bytes], count: int) -> bytes:
+def _read_exactly(pipe: IO[bytes], count: int) -> bytes:
     found = pipe.read(count)
     if len(found) < count:
         raise EOFError
@@ -205,11 +205,11 @@ class _Reader:
         if wanted["do"] == "pages":
             return {"pages": self._pdf.pages}, b""
         with self._pdf.page(wanted["page"]) as page:
-            return _looked(page) if wanted["do"] == "look" else _drawn(page, wanted)
+            return _look_at_page(page) if wanted["do"] == "look" else _draw_page(page, wanted)
 
 
-def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
-    layer, found = read_text(page), objects(page)
+def _look_at_page(page: PdfPage) -> tuple[dict[str, Any], bytes]:
+    layer, found = read_text(page), find_objects(page)
     words = "\n".join(layer.words).encode()
     header = {
         "width_pt": page.width_pt,
@@ -225,7 +225,7 @@ def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
     return header, b"".join([words, *arrays, layer.text.encode()])
 
 
-def _drawn(page: PdfPage, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+def _draw_page(page: PdfPage, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     image = render(page, wanted["long_side_px"])
     file = encoded(image, wanted["format"], wanted["quality"])
     return {"width": image.width, "height": image.height}, file

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from fastwarc.stream_io import BrotliReader, ChunkedReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from curate.html.images import resolve
+from curate.html.images import resolve_link
 from curate.readers.opt_out import RESERVATION
 
 MAX_LINKS = 10_000
@@ -174,7 +174,7 @@ def _images(found: Any, record: WarcRecord) -> Iterator[WatImage]:
     for link in links[:MAX_LINKS] if isinstance(links, list) else ():
         if not isinstance(link, dict) or not _LINK.fullmatch(str(link.get("path"))):
             continue
-        url = resolve(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
+        url = resolve_link(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
         if url is not None:
             alt = " ".join(str(link.get("alt") or "").split())
             yield WatImage(url, alt or None, page, date)

@@ -245,7 +245,7 @@ class PackBatchSampler:
     def _unit_per_pack(self, packs: Sequence[Pack], positions: Ints) -> Ints:
         """How much of the mixture's unit packs of a window hold of each source, P x S."""
         source, _, row = mix.locate(self.manifest, positions)
-        units = self.sizes.held.of(source, row, self.manifest.unit)
+        units = self.sizes.lengths.of(source, row, self.manifest.unit)
         out_PS = np.zeros((len(packs), len(self.manifest.datasets)), np.int64)
         number = np.repeat(np.arange(len(packs)), [len(pack.positions) for pack in packs])
         at = _column(packs, "positions") - int(positions[0])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curate.stream.sample_lengths import Ints
-from curate.stream.sequences import cut
+from curate.stream.sequences import cut_sequence
 
 PADDING = 0
 """The segment id of padding; documents count from 1."""
@@ -243,7 +243,9 @@ def _fit_document(document: PackedDocument, tokens: int, images: int, limits: Pa
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images
-        return cut(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
+        return (
+            cut_sequence(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
+        )
     if found != (tokens, images):
         raise PackingError(
             f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"

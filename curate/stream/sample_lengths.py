@@ -29,9 +29,9 @@ class SampleLengths:
         self.folders = [mix.folder_of(manifest, path, number) for number in range(len(manifest.datasets))]
         self.infos = [load_dataset(folder) for folder in self.folders]
         self.ends = [np.cumsum([shard.samples for shard in info.shards]) for info in self.infos]
-        self._remember()
+        self._reset_caches()
 
-    def _remember(self) -> None:
+    def _reset_caches(self) -> None:
         self._shard = lru_cache(SHARDS_KEPT)(self._column)
         self._table = lru_cache(SHARDS_KEPT)(self._index)
 
@@ -41,9 +41,9 @@ class SampleLengths:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._remember()
+        self._reset_caches()
 
-    def check(self, units: Sequence[str]) -> None:
+    def check_columns(self, units: Sequence[str]) -> None:
         """Raise MixtureError if a source's indexes lack one of the columns."""
         for source, info in enumerate(self.infos):
             for unit in units if info.shards else ():

@@ -63,10 +63,10 @@ class Sequences:
         """Tensors of one sample. Raises ValueError, or what a broken image raises."""
         source = self.chooser.numbers[drawn.source]
         prompts = self.chooser.prompts(source, drawn.uid, drawn.epoch)
-        system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
+        system, rule = _system_and_rule(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
         runs = self._runs(drawn, prompts)
         layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
-        pieces = cut_document(layout, rule, _draw(self.chooser, drawn.uid, drawn.epoch))
+        pieces = cut_document(layout, rule, _document_rng(self.chooser, drawn.uid, drawn.epoch))
         ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
         for piece in pieces:
             run = runs[piece.number]
@@ -81,7 +81,7 @@ class Sequences:
         images = [self.pixels(drawn.parts[part], rng, drawn) for part in parts]
         return {
             "ids": torch.tensor([*ids, self.code.end]),
-            "scored": torch.tensor([*scored, _complete(pieces, layout)]),
+            "scored": torch.tensor([*scored, _is_complete(pieces, layout)]),
             "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
             "source": torch.tensor(source),
         }
@@ -95,7 +95,7 @@ class Sequences:
         pictures = [run for run in runs if isinstance(run, Picture)]
         if drawn.kind != "text" and not pictures:
             raise ValueError(f"no image among the sample's parts ({', '.join(sorted(drawn.parts)) or 'none'})")
-        before, after = (_Run(_spelled(self.code, text), False) for text in (prompts.before, prompts.after))
+        before, after = (_Run(_encode_prompt(self.code, text), False) for text in (prompts.before, prompts.after))
         return [*pictures, before, *runs[len(pictures) :], after]
 
 
@@ -110,12 +110,12 @@ class Sizes:
     chooser: TextChooser
     code: TextCode
     rules: RuleOf
-    held: SampleLengths
+    lengths: SampleLengths
 
     def __post_init__(self) -> None:
-        self.held.check([TEXT_TOKENS, IMAGES])
-        self.held.check_tokenizer(self.code.name)
-        for source, info in enumerate(self.held.infos):
+        self.lengths.check_columns([TEXT_TOKENS, IMAGES])
+        self.lengths.check_tokenizer(self.code.name)
+        for source, info in enumerate(self.lengths.infos):
             choices = self.chooser.manifest.datasets[source].choices
             vain = sorted(kind for kind in ("text", "template") if info.kind == "interleaved" and choices.get(kind))
             if vain:
@@ -136,27 +136,27 @@ class Sizes:
 
     def _of_source(self, source: int, epoch: Ints, row: Ints, rule: CutRule) -> tuple[Ints, Ints]:
         which = np.full(len(row), source)
-        text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
+        text, images = (self.lengths.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
         fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
         plain = fits & (not any(self.chooser.manifest.datasets[source].choices.values()))
         for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
             own = int(text[n]), int(images[n])
-            tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)
+            tokens[n], images[n] = self._cut_size(source, uid, (int(epoch[n]), int(row[n])), own, rule)
         return tokens, images
 
     def _uids(self, source: int, row: Ints) -> list[str]:
-        return self.held.values(source, row, "uid") if len(row) else []
+        return self.lengths.values(source, row, "uid") if len(row) else []
 
-    def _chosen(
+    def _cut_size(
         self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: CutRule
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
         prompts = self.chooser.prompts(source, uid, access[0])
-        system, rule = _beside(self.code, prompts, rule, self.held.infos[source].kind)
+        system, rule = _system_and_rule(self.code, prompts, rule, self.lengths.infos[source].kind)
         layout = self._layout(source, uid, access, own, prompts)
         tokens, images = size_of(
-            cut_document(layout, rule, _draw(self.chooser, uid, access[0])), layout, rule.visual_tokens
+            cut_document(layout, rule, _document_rng(self.chooser, uid, access[0])), layout, rule.visual_tokens
         )
         return len(system) + tokens, images
 
@@ -165,16 +165,16 @@ class Sizes:
     ) -> list[int]:
         """As `Sequences` lays the sample out, its own text and images being so many."""
         (epoch, row), (text, images) = access, own
-        if self.held.infos[source].kind == "interleaved":
-            return list(self.held.values(source, np.array([row]), LAYOUT)[0])
+        if self.lengths.infos[source].kind == "interleaved":
+            return list(self.lengths.values(source, np.array([row]), LAYOUT)[0])
         if (key := self.chooser.key(source, uid, epoch)) is not None:
-            found = self.held.values(source, np.array([row]), chosen_tokens(key))[0]
+            found = self.lengths.values(source, np.array([row]), chosen_tokens(key))[0]
             text = found[self.chooser.choose_index(uid, epoch, len(found))] if found else 0
-        before, after = (len(_spelled(self.code, words)) for words in (prompts.before, prompts.after))
+        before, after = (len(_encode_prompt(self.code, words)) for words in (prompts.before, prompts.after))
         return [*([PICTURE] * images), before, text, after]
 
 
-def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
+def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
     """A sequence cut to a smaller place: its first tokens, no image in part; the end then does not count."""
     ids, scored = sample["ids"], sample["scored"]
     starts = torch.nonzero(ids == IMAGE).flatten()[::visual_tokens].tolist()
@@ -189,27 +189,27 @@ def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int)
     }
 
 
-def _beside(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
+def _system_and_rule(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
     """(the system prompt's ids, what is left to the sample between the marks beside it).
 
     Only in documents do images move.
     """
-    system = _spelled(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
+    system = _encode_prompt(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
     left = max(rule.tokens - MARKS - len(system), 0)
     return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
 
 
-def _complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
+def _is_complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
     """Whether the last of a document's texts was taken to its end."""
     last = max((number for number, size in enumerate(layout) if size > 0), default=-1)
     return any(piece.number == last and piece.end == layout[last] for piece in pieces)
 
 
-def _draw(chooser: TextChooser, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
+def _document_rng(chooser: TextChooser, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
     return lambda: keyed_rng(chooser.seed, uid, epoch, "document")
 
 
 @functools.lru_cache(4096)
-def _spelled(code: TextCode, text: str) -> list[int]:
+def _encode_prompt(code: TextCode, text: str) -> list[int]:
     """A prompt's ids; there are few of them, each said again and again."""
     return code.encode(text)

@@ -235,7 +235,7 @@ class ServedTally:
 
     def _has_lengths(self, unit: str) -> bool:
         try:
-            self._lengths.check([unit])
+            self._lengths.check_columns([unit])
         except mix.MixtureError:
             return False
         return True

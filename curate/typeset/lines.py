@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from curate.page.words import split
+from curate.page.words import split_words
 from curate.typeset.bidi import base_level, embedding_levels, visual_order
 from curate.typeset.fonts import FontRun, Typeface, is_joined
 
@@ -76,7 +76,7 @@ def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) ->
 
 
 def _pieces(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[_LinePiece]:
-    for first, end in split(paragraph):
+    for first, end in split_words(paragraph):
         spaced = first > 0 and paragraph[first - 1].isspace()
         while first < end:
             until, runs = _fitting(paragraph, found, face, (first, end), width)

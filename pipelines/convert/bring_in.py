@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_text, file_sha256
-from curate.document.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse_record
 from curate.report.readme import README, plain
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
@@ -140,7 +140,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _own_row(row: Mapping[str, Any], kind: Kind) -> FoundSample:
     """A row that our own export wrote: the sample as it was."""
-    said = parse(str(row["json"]).encode())
+    said = parse_record(str(row["json"]).encode())
     if not is_uid(row["uid"]):
         raise RecordError("bad_record", f"uid {row['uid']!r}")
     if kind == "interleaved":

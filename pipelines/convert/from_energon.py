@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from curate.document.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse_record
 from curate.document.segments import is_image
 from curate.engine.formats import is_picture
 from curate.sample import Kind, uid_of
@@ -71,7 +71,7 @@ class _Parts:
 
 def _kind_of(parts: _Parts) -> Kind | None:
     try:
-        said = parse(parts.json()) if "json" in parts.by_name else {}
+        said = parse_record(parts.json()) if "json" in parts.by_name else {}
     except RecordError:
         return None
     if "segments" in said or {"images", "texts"} <= set(said):
@@ -90,7 +90,7 @@ def _sample(tar: Path, kind: Kind, parts: _Parts) -> FoundSample:
 
 def _interleaved(parts: _Parts, origin: str) -> FoundSample:
     body = parts.json()
-    said = parse(body)
+    said = parse_record(body)
     if is_uid(parts.key) and "segments" in said:
         return own_document(parts.key, said, [parts.read(name) for name in part_names_of(said)])
     document = from_obelics(said)
@@ -105,7 +105,7 @@ def _plain(kind: Kind, parts: _Parts, origin: str) -> FoundSample:
     if text is None:
         raise RecordError("missing_text", parts.key)
     image = {} if kind == "text" else picture(parts.read(name) if name else None, name)
-    said = parse(parts.json()) if "json" in parts.by_name else {}
+    said = parse_record(parts.json()) if "json" in parts.by_name else {}
     own = is_uid(parts.key) and said.get("uid") == parts.key
     uid = parts.key if is_uid(parts.key) else uid_of(kind, origin, text, *image.values())
     told = said if own else {"uid": uid, "origin": origin} | ({"meta": said} if said else {})

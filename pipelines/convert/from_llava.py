@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.document.interchange import RecordError, from_llava, parse
+from curate.document.interchange import RecordError, from_llava, parse_record
 from curate.document.segments import is_image
 from curate.readers import tables
 from curate.readers.files import UnreadableError, read_file
@@ -22,7 +22,7 @@ def kind_of_entries(files: Sequence[Path]) -> Kind:
     if not isinstance(row, dict) or not isinstance(row.get(OWN_KEY), str):
         return "interleaved"
     try:
-        return "interleaved" if "segments" in parse(row[OWN_KEY].encode()) else "caption"
+        return "interleaved" if "segments" in parse_record(row[OWN_KEY].encode()) else "caption"
     except RecordError:
         return "interleaved"
 
@@ -43,7 +43,7 @@ def from_entries(file: Path, kind: Kind, failed: Counter[str]) -> Iterator[Found
 
 def _own(folder: Path, row: Mapping[str, Any], kind: Kind) -> FoundSample:
     """An entry that our own export wrote: the sample as it was."""
-    said = parse(row[OWN_KEY].encode())
+    said = parse_record(row[OWN_KEY].encode())
     uid = row.get("id")
     if not is_uid(uid):
         raise RecordError("bad_record", f"id {uid!r}")

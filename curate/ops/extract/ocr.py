@@ -11,7 +11,7 @@ from PIL.Image import Image
 from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.page import ocr as engines
 from curate.page.ocr import Engine, OcrError, OcrReading
-from curate.page.words import WORDS, as_column, recall
+from curate.page.words import WORDS, word_recall, words_column
 
 _ENGLISH = ("eng",)
 _READ = {
@@ -41,12 +41,12 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
     def __init__(
         self, *, engine: Engine = "rapidocr", languages: tuple[str, ...] = _ENGLISH, min_confidence: float = 0.5
     ) -> None:
-        self._read = engines.load(engine, languages, min_confidence)
+        self._read = engines.load_engine(engine, languages, min_confidence)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(knobs["engine"], knobs["languages"])
+        return engines.engine_identity(knobs["engine"], knobs["languages"])
 
     def __call__(self, images: Sequence[Image]) -> Columns:
         """One reading a page."""
@@ -72,12 +72,12 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         min_confidence: float = 0.5,
     ) -> None:
         self._min_words, self._max_noise = min_words, max_noise
-        self._read = engines.load(engine, languages, min_confidence)
+        self._read = engines.load_engine(engine, languages, min_confidence)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(knobs["engine"], knobs["languages"])
+        return engines.engine_identity(knobs["engine"], knobs["languages"])
 
     def __call__(
         self,
@@ -111,7 +111,7 @@ def text_agreement(texts: Sequence[str], read: Sequence[str]) -> Columns:
 
     Words are runs of letters and digits after Unicode's NFKC and case folding, Han and kana one by one.
     """
-    return {"text_agreement": [recall(text, found) for text, found in zip(texts, read, strict=True)]}
+    return {"text_agreement": [word_recall(text, found) for text, found in zip(texts, read, strict=True)]}
 
 
 def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
@@ -125,7 +125,7 @@ def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
 def _row(found: OcrReading) -> dict[str, Any]:
     return {
         "ocr_text": found.text,
-        "ocr_words": as_column(found.words, found.boxes, found.lines, found.confidences),
+        "ocr_words": words_column(found.words, found.boxes, found.lines, found.confidences),
         "ocr_word_count": len(found.words),
         "ocr_confidence": found.confidence,
     }

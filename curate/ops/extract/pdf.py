@@ -14,8 +14,8 @@ from PIL import Image
 
 from curate.image.files import Format, decode, encoded
 from curate.ops.spec import Columns, Failed, op
-from curate.page.words import WORDS, as_column, noise_of
-from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
+from curate.page.words import WORDS, text_noise, words_column
+from curate.pdf import PageLook, PdfError, PdfLimits, covered_share, find_ruled_lines, find_tables, is_pdf, shared_guard
 from curate.pool.blob import BLOB, Stored
 from curate.text.characters import codes_of, script_of
 
@@ -50,7 +50,7 @@ def pdf_page(
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
     text, words (see curate.page.words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page.words.noise_of. page_columns: that stand side by side. skew_degrees: of the
+    text_layer_noise: see curate.page.words.text_noise. page_columns: that stand side by side. skew_degrees: of the
     writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
     lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
     curate.pdf.PdfError).
@@ -76,9 +76,9 @@ def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     sizes = layer.boxes[:, 2:] - layer.boxes[:, :2]
     return _shares(look) | {
         "text": layer.text,
-        "words": as_column(layer.words, layer.boxes, layer.lines),
+        "words": words_column(layer.words, layer.boxes, layer.lines),
         "layer_words": len(layer.words),
-        "text_layer_noise": noise_of(layer.words),
+        "text_layer_noise": text_noise(layer.words),
         "page_columns": layer.columns,
         "skew_degrees": layer.skew_degrees if layer.words else None,
         "density": min(1.0, float(sizes.prod(axis=1).sum())),
@@ -91,11 +91,11 @@ def _number(meta: Meta) -> int:
     return int(meta.get("page") or 0)
 
 
-def _shares(look: Look) -> dict[str, Any]:
-    across, down = ruled_lines(look.objects.paths, look.width_pt, look.height_pt)
+def _shares(look: PageLook) -> dict[str, Any]:
+    across, down = find_ruled_lines(look.objects.paths, look.width_pt, look.height_pt)
     return {
-        "image_share": covered(look.objects.images),
-        "table_share": covered(tables(across)),
+        "image_share": covered_share(look.objects.images),
+        "table_share": covered_share(find_tables(across)),
         "ruled_lines": len(across) + len(down),
     }
 

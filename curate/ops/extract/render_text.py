@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate.commit import file_sha256
 from curate.image.files import encoded
 from curate.ops.spec import Columns, Failed, Knobs, op
-from curate.page.words import WORDS, as_column
+from curate.page.words import WORDS, words_column
 from curate.pool.blob import BLOB, Stored
 from curate.typeset.fonts import Fonts, TypesetError, can_shape
 from curate.typeset.pages import clean_text, draw_style, fits_columns, prepare_text, sample_rng, typeset
@@ -84,7 +84,7 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         return {
             "image": Stored(encoded(sheet.image, "jpg", _QUALITY), "jpg", *sheet.image.size),
             "text": sheet.text,
-            "words": as_column(sheet.words, sheet.boxes, sheet.lines),
+            "words": words_column(sheet.words, sheet.boxes, sheet.lines),
             "word_count": len(sheet.words),
             "drawn_share": sheet.share * len(fit) / len(whole),
             "font_px": style.font_px,
