@@ -12,7 +12,7 @@ from documents import Shelf, failed_with, page, picture, row, shown
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.image.files import decode
-from curate.ops.alignment.assign import assign_images, assignment
+from curate.ops.alignment.assign import assign_images, best_assignment
 from curate.ops.alignment.clip_score import clip_score
 from curate.pool.blob import Absent, Blob
 from curate.text.sentences import sentence_spans
@@ -27,13 +27,15 @@ def _on_one_thread() -> None:
 
 def test_the_assignment_gives_each_sentence_one_image_at_most_and_the_largest_sum() -> None:
     scores = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0]])
-    assert assignment(scores) == [1, 0], "the best of the first image is left to the second, which has nothing else"
+    assert best_assignment(scores) == [1, 0], (
+        "the best of the first image is left to the second, which has nothing else"
+    )
 
 
 def test_images_left_over_go_to_their_best_sentence() -> None:
     scores = np.array([[0.9], [0.2], [0.3]])
-    assert assignment(scores) == [0, 0, 0]
-    assert assignment(np.array([[0.1, 0.5], [0.2, 0.9], [0.3, 0.4]]))[2] == 0
+    assert best_assignment(scores) == [0, 0, 0]
+    assert best_assignment(np.array([[0.1, 0.5], [0.2, 0.9], [0.3, 0.4]]))[2] == 0
 
 
 def drawn(shelf: Shelf) -> tuple[list[Segment], list[Blob]]:

@@ -169,7 +169,7 @@ def test_pixels_are_those_of_open_clips_transform(resize_mode: str, interpolatio
         is_train=False,
     )
     for image in [*pictures(12), Image.new("RGB", (3, 2), "red"), Image.new("RGB", (160, 10), "blue")]:
-        assert torch.equal(ours.normalised(np.stack([ours.pixels(image)]))[0], transform(image))
+        assert torch.equal(ours.normalise(np.stack([ours.pixels(image)]))[0], transform(image))
 
 
 def test_a_picture_of_one_pixel_by_thirty_thousand_is_scored_in_little_memory(model: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from curate.ops.spec import identity
-from curate.ops.table import find
+from curate.ops.table import find_op
 from curate.sample import fingerprint
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -32,4 +32,4 @@ def test_fingerprint_of_an_op_with_files_is_that_of_pools_made_before(
     op: str, knobs: Mapping[str, Any], named: str
 ) -> None:
     """Golden values: what version 0.1 gives, by which its pools name the columns. Another value computes them anew."""
-    assert fingerprint(identity(find(op), knobs)) == named
+    assert fingerprint(identity(find_op(op), knobs)) == named

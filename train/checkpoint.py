@@ -44,7 +44,7 @@ class TrainProgress:
     served: dict[str, Any]
 
 
-def newest(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The last whole checkpoint below `folder`, if there is one."""
     found = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / STATE).is_file()]
     return max(found, key=lambda p: int(p.name), default=None)
@@ -63,12 +63,12 @@ def save(
     Raises OSError where it cannot be written; the one before is then still whole.
     """
     final, temporary = folder / f"{progress.step:08d}", folder / f".{progress.step:08d}.tmp"
-    sweep(folder)
+    remove_leftovers(folder)
     state = {"version": VERSION, **vars(progress), "trained": trained}
     try:
         temporary.mkdir(parents=True)
         save_file(_plain(module.state_dict()), temporary / WEIGHTS)
-        save_file(_moments(module, optimizer), temporary / MOMENTS)
+        save_file(_moments_of(module, optimizer), temporary / MOMENTS)
         (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
         for path in (*sorted(temporary.iterdir()), temporary):
             _sync(path)
@@ -85,7 +85,7 @@ def save(
     return final
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left half written."""
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover)
@@ -127,7 +127,7 @@ def restore(
     return TrainProgress(state["step"], state["stream"], state["served"])
 
 
-def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments_of(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state
     named = {n: state[p] for n, p in module.named_parameters() if p in state}
     return _plain({f"{name}/{key}": value for name, entries in named.items() for key, value in entries.items()})

@@ -235,7 +235,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"model": model.model_copy(update=found)})
 
 
-def trained(config: Config) -> dict[str, Any]:
+def trained_settings(config: Config) -> dict[str, Any]:
     """All of `config` that decides what is trained, as plain data: every section but `run`, files by their digest."""
     plain = config.model_dump(mode="json", exclude={"run"})
     for key in ("clip", "weights"):

@@ -47,10 +47,10 @@ def evaluate(clip: Clip, dataset: Path, *, seed: int = 0, limit: int = 5_000) ->
     if len(captions) < 2:
         raise ValueError(f"{dataset}: {len(captions)} readable pairs; at least 2 are needed to evaluate on")
     scores_NN = images_ND @ texts_ND.T
-    other = shuffled(captions, seed)
+    other = swap_captions(captions, seed)
     rows = torch.arange(len(captions))
     auc = roc_auc(scores_NN[rows, rows].numpy(), scores_NN[rows, torch.from_numpy(other)].numpy())
-    numbers, firsts = _distinct(captions)
+    numbers, firsts = _number_captions(captions)
     recall = {f"image_to_text@{k}": recall_at(scores_NN[:, firsts], numbers, torch.arange(len(firsts)), k) for k in KS}
     recall |= {f"text_to_image@{k}": recall_at(scores_NN.T[firsts], torch.arange(len(firsts)), numbers, k) for k in KS}
     return Matching(len(captions), unreadable, auc, recall)
@@ -70,7 +70,7 @@ def recall_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> float
     return float((columns[best_RK] == rows[:, None]).any(1).float().mean())
 
 
-def shuffled(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
+def swap_captions(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
     """For each caption the number of another with a different text, where there is one."""
     rng = np.random.default_rng(seed)
     other = rng.permutation(len(captions))
@@ -80,7 +80,7 @@ def shuffled(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
     return other.astype(np.int64)
 
 
-def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
+def _number_captions(captions: list[str]) -> tuple[Tensor, Tensor]:
     """(number of each pair's caption, first pair of each number): a caption that many images share is one text."""
     firsts: dict[str, int] = {}
     for place, text in enumerate(captions):

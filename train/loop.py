@@ -26,7 +26,7 @@ from curate.stream.stages import Stages
 from curate.stream.stream import ReadOptions, Share, Stream
 from train import checkpoint, optim, prepare
 from train.checkpoint import TrainProgress
-from train.config import Config, Contrastive, digest, trained
+from train.config import Config, Contrastive, digest, trained_settings
 from train.models.dual_encoder import Clip, build
 from train.objectives.choice import Objective, set_trained
 from train.objectives.multimodal import MultimodalObjective
@@ -89,10 +89,10 @@ class Trainer:
         self.parts: frozenset[str] = frozenset()
         self._train(frozenset().union(*ever))
         size = objective.language.size() if isinstance(objective, MultimodalObjective) else None
-        self.settings = optim.resolved(config.optim, size)
+        self.settings = optim.resolve_rate(config.optim, size)
         self.optimizer = optim.adamw(objective, self.settings)
         self.checkpoints = out / "checkpoints"
-        self.trained = trained(config)
+        self.trained = trained_settings(config)
         self.step = self.samples = 0
         self.tally = ServedTally(stream.manifest, stream.path)
         self.alarmed: set[tuple[str, str]] = set()
@@ -105,21 +105,23 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """All remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
-        if first and self.ranks.first:
+        if first and self.ranks.is_first:
             over = f"step {first} was the last: nothing is left to do"
-            sys.stderr.write(f"{over if self._over() else f'going on after step {first}, from {self.checkpoints}'}\n")
-        if not self._over():
-            self._go()
+            sys.stderr.write(
+                f"{over if self._is_over() else f'going on after step {first}, from {self.checkpoints}'}\n"
+            )
+        if not self._is_over():
+            self._run_steps()
         return self._summary(first, time.perf_counter() - started)
 
-    def _go(self) -> None:
+    def _run_steps(self) -> None:
         steps, how = self.config.optim.steps, self.config.run
-        metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.first else None
-        self.ranks.wait()
+        metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.is_first else None
+        self.ranks.barrier()
         logged, since, over = time.perf_counter(), self.samples, False
         while not over:
             loss, norm, rate = self.advance()
-            over = self._over()
+            over = self._is_over()
             logs = self.step % how.log_every == 0 or self.step == 1 or over
             saves = self.step % how.checkpoint_every == 0 or over
             if logs or saves:
@@ -139,7 +141,7 @@ class Trainer:
                     f"the mixture ends at position {self.stream.manifest.end}: step {self.step} was the last\n"
                 )
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         """Whether the last step is done: of the run, or the last for which the mixture has samples."""
         return self.step >= self.config.optim.steps or not self.stream.has_batches(self.settings.accumulate)
 
@@ -148,17 +150,17 @@ class Trainer:
         settings, position = self.settings, self.stream.position
         self._train(self._parts_at(position))
         torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))
-        batches = [self._draw() for _ in range(settings.accumulate)]
+        batches = [self._next_batch() for _ in range(settings.accumulate)]
         counted = zip(*(self.objective.counts(batch) for batch in batches), strict=True)
-        counts = self.ranks.total([sum(of_source) for of_source in counted])
+        counts = self.ranks.sum([sum(of_source) for of_source in counted])
         scale = torch.tensor(self.stages.scale(position, counts), device=self.ranks.device)
         rate = optim.learning_rate(self.step, settings)
         optim.set_rate(self.optimizer, rate)
         loss = torch.zeros((), device=self.ranks.device)
         for number, tensors in enumerate(batches):
-            with self._unsynced(number < len(batches) - 1), self._precision():
+            with self._without_sync(number < len(batches) - 1), self._precision():
                 part = self.parallel({**tensors, "scale": scale})
-            with self._unsynced(number < len(batches) - 1):
+            with self._without_sync(number < len(batches) - 1):
                 (part * self.ranks.world).backward()
             loss += part.detach()
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
@@ -179,7 +181,7 @@ class Trainer:
             set_trained(self.objective, parts)
         self.parts = parts
 
-    def _draw(self) -> dict[str, Tensor]:
+    def _next_batch(self) -> dict[str, Tensor]:
         batch = next(self.stream)
         self.tally.add(batch)
         self.samples += len(batch.positions)
@@ -188,7 +190,7 @@ class Trainer:
                 file.writelines(json.dumps(vars(r), ensure_ascii=False) + "\n" for r in batch.replaced)
         return {name: value.to(self.ranks.device, non_blocking=True) for name, value in batch.tensors.items()}
 
-    def _unsynced(self, wanted: bool) -> AbstractContextManager[Any]:
+    def _without_sync(self, wanted: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged between ranks only with a step's last part."""
         if wanted and isinstance(self.parallel, DistributedDataParallel):
             return self.parallel.no_sync()
@@ -203,7 +205,7 @@ class Trainer:
         return {
             "step": self.step,
             "position": self.stream.position,
-            "loss": self.ranks.total([loss.item()])[0],
+            "loss": self.ranks.sum([loss.item()])[0],
             "lr": rate,
             "grad_norm": norm.item(),
             "samples_per_s": round(speed, 1),
@@ -212,10 +214,10 @@ class Trainer:
 
     def _served(self) -> dict[str, Any]:
         """What all ranks were served since position 0, by source, and the alarms; each alarm is said the first time."""
-        whole = self.tally.sum_over_ranks(self.ranks.total)
+        whole = self.tally.sum_over_ranks(self.ranks.sum)
         alarms = whole.find_alarms()
         for alarm in alarms:
-            if self.ranks.first and (alarm.source, alarm.promise) not in self.alarmed:
+            if self.ranks.is_first and (alarm.source, alarm.promise) not in self.alarmed:
                 sys.stderr.write(f"alarm at step {self.step}: {alarm.text}\n")
             self.alarmed.add((alarm.source, alarm.promise))
         packs = {"padding_waste": whole.padding_waste} if whole.tokens_room else {}
@@ -223,14 +225,14 @@ class Trainer:
 
     def _check(self, loss: Tensor, norm: Tensor) -> None:
         """Stop before anything that is not finite is logged or saved."""
-        if self.ranks.total([float(not math.isfinite(loss.item() + norm.item()))])[0]:
+        if self.ranks.sum([float(not math.isfinite(loss.item() + norm.item()))])[0]:
             raise TrainError(
                 f"step {self.step}: the loss is {loss.item()} and the gradient's norm {norm.item()}; lower optim.lr,"
                 " raise optim.warmup, or use optim.precision=fp32; the last checkpoint is from before"
             )
 
     def _resume(self) -> None:
-        found = checkpoint.newest(self.checkpoints)
+        found = checkpoint.newest_checkpoint(self.checkpoints)
         if found is None:
             return
         progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.can_resume)
@@ -239,19 +241,19 @@ class Trainer:
         self.tally.load_state_dict(progress.served)
 
     def _save(self) -> None:
-        served = self.tally.sum_over_ranks(self.ranks.total).state_dict()
-        if self.ranks.first:
+        served = self.tally.sum_over_ranks(self.ranks.sum).state_dict()
+        if self.ranks.is_first:
             progress = TrainProgress(self.step, self.stream.state_dict(), served)
             checkpoint.save(
                 self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
             )
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _summary(self, first: int, seconds: float) -> dict[str, Any]:
         done = self.step - first
-        newest = checkpoint.newest(self.checkpoints) if self.ranks.first else None
+        newest = checkpoint.newest_checkpoint(self.checkpoints) if self.ranks.is_first else None
         metrics = self.out / METRICS
-        lines = metrics.read_text(encoding="utf-8").splitlines() if self.ranks.first else []
+        lines = metrics.read_text(encoding="utf-8").splitlines() if self.ranks.is_first else []
         return {
             "out": str(self.out),
             "steps": self.step,

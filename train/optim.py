@@ -20,7 +20,7 @@ def learning_rate(step: int, optim: Optim) -> float:
     return peak * (optim.floor + (1 - optim.floor) * height)
 
 
-def resolved(optim: Optim, parameters: int | None) -> Optim:
+def resolve_rate(optim: Optim, parameters: int | None) -> Optim:
     """The settings with a number for the rate; `parameters` are the language model's. Raises ValueError without one."""
     if optim.lr != "mm1":
         return optim

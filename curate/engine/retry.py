@@ -41,18 +41,18 @@ def retry(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) ->
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolve(recipe), *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
-        if not ingest.fetches(recipe) and not fetching:
+        if not ingest.is_fetched(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        planned = ingest.plan(recipe, pool).shards if pool.plan.exists() else 0
+        planned = ingest.plan_source(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        lost = ingest.final(recipe)
+        lost = ingest.final_errors(recipe)
         documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
-        if not ingest.fetches(recipe):
+        if not ingest.is_fetched(recipe):
             return Retried(0, 0, documents)
         for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
             (plan / pool.taken_in.name).unlink(missing_ok=True)

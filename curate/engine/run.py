@@ -28,7 +28,7 @@ from curate.engine.remedies import remedy
 from curate.engine.rules import Cut, Words, share_cut, value_of_key
 from curate.engine.steps import Cuts
 from curate.engine.workers import run_tasks
-from curate.pool.funnel import StepCount, check_funnel, merge
+from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe.model import Recipe
@@ -36,7 +36,7 @@ from curate.recipe.resolve import Condition, Resolved, assign_fingerprints, reso
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.sources.ingest import SourcePlan, fetches, plan, pool_of
+from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
 
 
 class RunError(RuntimeError):
@@ -105,7 +105,7 @@ def run(recipe: Recipe, workers: int, watch: Watch = lambda progress: None) -> S
     with locked(out):
         remove_leftovers(out)
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan(recipe, pool), workers, watch)
+        runner = _Runner(recipe, pool, plan_source(recipe, pool), workers, watch)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -216,7 +216,7 @@ class _Runner:
         parts: list[list[StepCount]] = []
         for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
             parts.append([StepCount.from_json(c) for c in result])
-            parts = [list(merge(parts))]
+            parts = [list(merge_counts(parts))]
             for c in parts[0]:
                 self.watch(RunProgress(c.step, number, len(self.shards), c.computed, c.failed.total()))
             self._check_failures(parts[0])
@@ -275,7 +275,7 @@ class _Runner:
             parts: list[list[StepCount]] = []
             samples = 0
             for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
-                parts = [list(merge([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
+                parts = [list(merge_counts([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
                 self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
@@ -336,7 +336,7 @@ def decisions_folder(recipe: Recipe, key: str) -> Path:
 def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
     """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
     tried = attempts(pool)
-    return fingerprint([pool.key, pool.source, tried if fetches(recipe) else 0]), tried
+    return fingerprint([pool.key, pool.source, tried if is_fetched(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:

@@ -60,7 +60,7 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
 
 def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: Sequence[Sequence[int]]) -> Task:
     """The task that commits a block of pool shards."""
-    downloader = ingest.downloader(recipe)
+    downloader = ingest.make_downloader(recipe)
 
     def task(block: int) -> list[dict[str, Any]]:
         return [count.to_json() for count in ingest.ingest(recipe, pool, blocks[block], planned, downloader)]
@@ -70,7 +70,7 @@ def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
     """The task that tries a shard's failed URLs again."""
-    downloader = ingest.downloader(recipe)
+    downloader = ingest.make_downloader(recipe)
     assert downloader is not None
     return Holding(lambda shard: ingest.retry(recipe, pool, shard, downloader, attempt), downloader)
 

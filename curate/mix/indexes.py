@@ -23,7 +23,7 @@ def chosen_tokens(key: str) -> str:
     return f"{TEXT_TOKENS}:{key}"
 
 
-def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
+def sample_lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
     """The length of each sample of a shard in `unit`, from its index."""
     table = read_index(index)
     if unit == "samples":

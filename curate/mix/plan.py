@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.order import Orders, SourceOrder, order_key, shuffled
-from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
+from curate.mix.order import Orders, SourceOrder, order_key, shuffle
+from curate.mix.schedule import Ints, MixtureError, Sources, check_not_negative, counts, schedule
 from curate.mix.strata import Strata
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Plan:
     def drawn(self, positions: npt.ArrayLike) -> tuple[Sources, Ints]:
         """(source, draw) of each position. Raises MixtureError before 0 and from the mixture's end on."""
         at = np.asarray(positions, dtype=np.int64)
-        counted(at, "positions")
+        check_not_negative(at, "positions")
         if self.end is not None and at.size and int(at.max()) >= self.end:
             raise MixtureError(f"the mixture ends at position {self.end}, where a source has had its epochs")
         flat = self.unskipped(at.reshape(-1))
@@ -144,7 +144,7 @@ class StageAt:
 def locate(manifest: Manifest, positions: npt.ArrayLike) -> tuple[Sources, Ints, Ints]:
     """(source, epoch, row) of each position of a mixture, shapes as `positions`."""
     source, draw = manifest.plan.drawn(positions)
-    return source, *shuffled(draw, source, manifest.plan.orders)
+    return source, *shuffle(draw, source, manifest.plan.orders)
 
 
 def stage_at(manifest: Manifest, step: int) -> StageAt:

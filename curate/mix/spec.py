@@ -145,7 +145,7 @@ class MixtureSpec(Settings):
 
     def _nothing_in_vain(self) -> None:
         """Refuse what would be read and not done."""
-        entries = list(nested(self.sources))
+        entries = list(walk_entries(self.sources))
         if self.power != 1 and self.by != "size":
             raise ValueError("`power` is of sizes: say `by: size` as well")
         if self.scale != 1 and self.total is None and self.cap is None and all(e.cap is None for e in entries):
@@ -159,8 +159,8 @@ class MixtureSpec(Settings):
             raise ValueError("a source's `batch` is for mode accumulate; elsewhere weights say how much comes")
 
 
-def nested(entries: Iterable[Entry]) -> Iterator[Entry]:
+def walk_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Every entry, groups before what is in them."""
     for entry in entries:
         yield entry
-        yield from nested(entry.sources)
+        yield from walk_entries(entry.sources)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.commit import commit_file
-from curate.mix.order import order_key, sizes_of
+from curate.mix.order import order_key, shard_rows
 from curate.mix.schedule import AGAIN, Ints, MixtureError
-from curate.mix.strata import LINE, Strata, Table, cut, line
+from curate.mix.strata import LINE, Strata, Table, cut_strata, shard_line
 from curate.shards import DatasetInfo, load_dataset
 
 if TYPE_CHECKING:
@@ -40,9 +40,11 @@ class Measure:
 
     def of(self, shard: int) -> Ints:
         """The lengths of a shard's rows. Raises MixtureError, ShardError."""
-        from curate.mix.indexes import lengths  # above this module: it finds places by the order
+        from curate.mix.indexes import sample_lengths  # above this module: it finds places by the order
 
-        return lengths(self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens)
+        return sample_lengths(
+            self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +71,8 @@ def survey(measure: Measure) -> LengthSurvey:
         found, times = np.unique(measure.of(shard), return_counts=True)
         known, at = np.unique(np.concatenate([known, found]), return_inverse=True)
         counts = np.bincount(at, np.concatenate([counts, times])).astype(np.int64)
-    bounds = cut(known, counts) if len(known) > 1 else ()
-    lines = [line(measure.of(shard), bounds) for shard in shards if bounds]
+    bounds = cut_strata(known, counts) if len(known) > 1 else ()
+    lines = [shard_line(measure.of(shard), bounds) for shard in shards if bounds]
     return LengthSurvey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
 
 
@@ -90,7 +92,7 @@ def tables(manifest: Manifest, path: Path) -> Iterator[Table]:
     file, first = path.parent / manifest.lengths.file, 0
     whole = _mapped(file)
     for source in manifest.datasets:
-        count = len(sizes_of(source.shards)) if source.spread else 0
+        count = len(shard_rows(source.shards)) if source.spread else 0
         yield whole[first : first + count]
         first += count
     if first != len(whole):
@@ -110,7 +112,9 @@ def strata(manifest: Manifest, path: Path | None) -> list[Strata | None]:
             continue
         lengths = _Late(manifest, path, number)
         out.append(
-            Strata(table, sizes_of(source.shards), order_key(manifest.seed, source.name), manifest.open_shards, lengths)
+            Strata(
+                table, shard_rows(source.shards), order_key(manifest.seed, source.name), manifest.open_shards, lengths
+            )
         )
     return out
 

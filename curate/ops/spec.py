@@ -141,9 +141,9 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
-    said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
+    said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = _files_of(function, spec.name, full)
-    before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
+    before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     mine = getattr(function, "__module__", "").startswith("curate.")
@@ -159,12 +159,12 @@ def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
         raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 
 
-def _said(name: str, value: Any) -> Any:
+def _knob_data(name: str, value: Any) -> Any:
     """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
     if name in GIVEN:
         return value.identity() if hasattr(value, "identity") else None
     return value
 
 
-def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+def _knobs_for(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in knobs.items() if name in spec_of(function).knobs}

@@ -83,7 +83,7 @@ OPS: Mapping[str, str] = {
 }
 
 
-def find(name: str) -> Callable[..., Any]:
+def find_op(name: str) -> Callable[..., Any]:
     """The op called `name`: one of the table, or a user's own as `package.module:function`. Raises ValueError."""
     target = OPS.get(name, name)
     module_name, colon, attribute = target.partition(":")
@@ -98,7 +98,7 @@ def find(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def writers(column: str) -> list[str]:
+def ops_that_write(column: str) -> list[str]:
     """The ops of the table that write `column` and do not read it: what makes it in the first place."""
-    specs = {name: spec_of(find(name)) for name in OPS}
+    specs = {name: spec_of(find_op(name)) for name in OPS}
     return [name for name, spec in specs.items() if column in spec.writes and column not in spec.reads]

@@ -69,7 +69,7 @@ def check_funnel(counts: Sequence[StepCount]) -> None:
             raise ConservationError(f"{before.step!r} kept {before.kept} rows, {after.step!r} took {after.rows_in}")
 
 
-def merge(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
+def merge_counts(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
     """The sums over shards of each step's counts, in the order of the steps."""
     total: dict[str, StepCount] = {}
     for part in parts:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate import settings
 from curate.ops.spec import CONTENT, GIVEN, OWN, READABLE, TAKEN, Spec, identity, spec_of
-from curate.ops.table import find, writers
+from curate.ops.table import find_op, ops_that_write
 from curate.recipe.model import Recipe, Step
 from curate.recipe.source import folder_of
 from curate.sample import fingerprint
@@ -122,7 +122,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> list[Resolved]:
     for number, step in enumerate(recipe.steps):
         at = f"{where}: steps.{number}"
         try:
-            function = find(step.op)
+            function = find_op(step.op)
         except ValueError as err:
             raise SettingsError(f"{at}.op: {err}") from None
         spec = spec_of(function)
@@ -193,8 +193,8 @@ def _check_columns(columns: Mapping[str, str], spec: Spec, types: Mapping[str, p
     readable = {*READABLE, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        found = writers(unreadable[0])
-        makers = [name for name in found if set(unreadable) <= set(spec_of(find(name)).writes)] or found
+        found = ops_that_write(unreadable[0])
+        makers = [name for name in found if set(unreadable) <= set(spec_of(find_op(name)).writes)] or found
         hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", unreadable[0], readable)
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 

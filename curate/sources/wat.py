@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from curate.readers import tables
 from curate.recipe.source import Wat
 from curate.sample import uid_of
-from curate.sources.rows import Row, bad_row, expand, hashed
+from curate.sources.rows import Row, expand, hash_files, unreadable_row
 
 
 def identity(source: Wat) -> object:
     """Every file's name and hash."""
-    return hashed(source.path)
+    return hash_files(source.path)
 
 
-def rows(source: Wat) -> Iterator[Row]:
+def plan_rows(source: Wat) -> Iterator[Row]:
     """A planned row for each link to an image that has a text."""
     from curate.readers import warc
 
@@ -27,7 +27,7 @@ def rows(source: Wat) -> Iterator[Row]:
         for found in warc.read_image_links(path):
             if isinstance(found, warc.WarcFault):
                 where = f"{path.name}#{found.offset}: {found.detail}"
-                yield bad_row("caption", tables.BadRow(found.error, where, found.url or ""))
+                yield unreadable_row("caption", tables.BadRow(found.error, where, found.url or ""))
             elif found.alt is not None:
                 url, alt = tables.make_printable(found.url), tables.make_printable(found.alt)
                 meta = {"page": tables.make_printable(found.page), "date": found.date}

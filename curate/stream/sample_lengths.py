@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import mix
-from curate.mix.indexes import COUNTED_BY, lengths, read_index
+from curate.mix.indexes import COUNTED_BY, read_index, sample_lengths
 from curate.shards import load_dataset
 from curate.tokens.encoders import counting
 
@@ -95,7 +95,7 @@ class SampleLengths:
 
     def _column(self, source: int, shard: int, unit: str) -> Ints:
         info = self.infos[source]
-        return lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, self.visual_tokens)
+        return sample_lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, self.visual_tokens)
 
     def _index(self, source: int, shard: int) -> pa.Table:
         return read_index(self.folders[source] / self.infos[source].shards[shard].index)

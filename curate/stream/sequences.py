@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from curate import mix
-from curate.mix.content import PICTURE, Picture, content, words
+from curate.mix.content import PICTURE, Picture, sample_segments, segment_text
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
 from curate.stream.documents import CutRule, DocumentPiece, cut_document, size_of
@@ -88,8 +88,10 @@ class Sequences:
 
     def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        said = content(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
-        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(words(s)), isinstance(s, str)) for s in said]
+        said = sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
+        runs = [
+            s if isinstance(s, Picture) else _Run(self.code.encode(segment_text(s)), isinstance(s, str)) for s in said
+        ]
         if drawn.kind == "interleaved":
             return runs
         pictures = [run for run in runs if isinstance(run, Picture)]

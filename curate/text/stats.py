@@ -101,12 +101,12 @@ def _is_special() -> npt.NDArray[np.bool_]:
 def stop_words(text: str, language: str | None) -> float | None:
     """Share of the words that are function words of `language` (ISO 639); None where no list is known for it."""
     known = FUNCTION_WORDS.get(language or "")
-    return None if known is None else share_of(text, known)
+    return None if known is None else share_among(text, known)
 
 
 def flagged_words(text: str, flagged: Collection[str] = FLAGGED_WORDS) -> float:
     """Share of the words that are among `flagged` (lower case)."""
-    return share_of(text, flagged)
+    return share_among(text, flagged)
 
 
 def common_words(text: str, language: str | None, known: Collection[str] | None = None) -> float | None:
@@ -116,10 +116,10 @@ def common_words(text: str, language: str | None, known: Collection[str] | None 
         if language != "en":
             return None
         known = common_english()
-    return share_of(text, known)
+    return share_among(text, known)
 
 
-def share_of(text: str, known: Collection[str]) -> float:
+def share_among(text: str, known: Collection[str]) -> float:
     """Share of the words that are among `known`; 0 without words."""
     found = words(text)
     return sum(word in known for word in found) / len(found) if found else 0.0

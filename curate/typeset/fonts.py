@@ -107,15 +107,15 @@ class Fonts:
         left = Counter(character for character in text if not character.isspace())
         numbers: list[int] = []
         while left or not numbers:
-            has = [sum(n for c, n in left.items() if self.has(number, c)) for number in range(len(self._files))]
+            has = [sum(n for c, n in left.items() if self.has_all(number, c)) for number in range(len(self._files))]
             if not max(has) and numbers:
                 break
             number = chance.choice([n for n, count in enumerate(has) if count == max(has)])
             numbers.append(number)
-            left = Counter({c: n for c, n in left.items() if not self.has(number, c)})
+            left = Counter({c: n for c, n in left.items() if not self.has_all(number, c)})
         return numbers, left
 
-    def has(self, number: int, text: str) -> bool:
+    def has_all(self, number: int, text: str) -> bool:
         """Whether a font has every character of a text; spaces and what only joins letters need none."""
         return all(c.isspace() or c in _JOINERS or self._with(c) >> number & 1 for c in text)
 
@@ -183,7 +183,7 @@ class Typeface:
         yield FontRun(text[first:], current, level)
 
     def _first(self, text: str, numbers: Sequence[int]) -> int | None:
-        return next((number for number in numbers if self._fonts.has(number, text)), None)
+        return next((number for number in numbers if self._fonts.has_all(number, text)), None)
 
     def length(self, run: FontRun) -> float:
         """How far the pen moves on, in pixels."""
@@ -206,10 +206,10 @@ class Typeface:
     def _mask(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         """What a run covers, cut to its ink, and where that lies from its left end on the line."""
         if run not in self._masks:
-            self._masks[run] = self._drawn(run)
+            self._masks[run] = self._draw_run(run)
         return self._masks[run]
 
-    def _drawn(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
+    def _draw_run(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         font, more = self._drawn_with(run)
         core, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
         mask = Image.frombytes("L", core.size, bytes(core))

@@ -56,11 +56,11 @@ def break_lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
     for paragraph in text.split("\n"):
         base = base_level(paragraph, base)
         found = embedding_levels(paragraph, base)
-        for pieces in _filled(paragraph, found, face, width):
-            yield _placed(pieces, found, base, face.space, width)
+        for pieces in _fill_lines(paragraph, found, face, width):
+            yield _place_words(pieces, found, base, face.space, width)
 
 
-def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_LinePiece]]:
+def _fill_lines(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_LinePiece]]:
     """What stands in each line."""
     line: list[_LinePiece] = []
     right = 0.0
@@ -122,7 +122,7 @@ def _groups(paragraph: str, pieces: Iterable[_LinePiece], width: int) -> Iterato
     """Pieces that no line may part, as far as they fit in one."""
     group: list[_LinePiece] = []
     for piece in pieces:
-        glued = bool(group) and not piece.spaced and _stays(paragraph[piece.first - 1], paragraph[piece.first])
+        glued = bool(group) and not piece.spaced and _must_not_break(paragraph[piece.first - 1], paragraph[piece.first])
         if not glued or sum(p.advance for p in group) + piece.advance > width:
             if group:
                 yield group
@@ -132,13 +132,13 @@ def _groups(paragraph: str, pieces: Iterable[_LinePiece], width: int) -> Iterato
         yield group
 
 
-def _stays(before: str, after: str) -> bool:
+def _must_not_break(before: str, after: str) -> bool:
     """Whether a line may not end between two characters that no space parts."""
     closes = after in _NO_START or unicodedata.category(after) in ("Pe", "Pf")
     return closes or unicodedata.category(before) in ("Ps", "Pi")
 
 
-def _placed(pieces: Sequence[_LinePiece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
+def _place_words(pieces: Sequence[_LinePiece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
     """The words of a line, with the places of their runs."""
     items = [item for piece in pieces for item in _items(piece, piece is not pieces[0], found, space)]
     order = visual_order([level for _, _, level in items])

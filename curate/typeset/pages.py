@@ -140,7 +140,7 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
     width, height = laid_px = page_px[::-1] if face.columns else page_px
     turned = math.sin(math.radians(abs(style.degrees)))
     margin = round(_MARGIN * min(page_px) + turned * max(page_px) / 2)
-    words = list(_stacked(break_lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
+    words = list(_stack_lines(break_lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
     mask = Image.new("L", laid_px)
     for word in words:
         for place, run in word.runs:
@@ -151,9 +151,9 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
         boxes = np.stack([height - boxes[:, 3], boxes[:, 0], height - boxes[:, 1], boxes[:, 2]], axis=1)
     if style.degrees:
         mask = mask.rotate(style.degrees, Image.Resampling.BICUBIC)
-    fractions = _turned(boxes, style.degrees, page_px) / (page_px * 2)
+    fractions = _turn_boxes(boxes, style.degrees, page_px) / (page_px * 2)
     return Sheet(
-        _inked(mask, style),
+        _ink_page(mask, style),
         "".join(word.lead + word.text for word in words),
         [word.text for word in words],
         np.clip(fractions, 0, 1).astype(np.float32),
@@ -162,12 +162,12 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
     )
 
 
-def _stacked(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, height: int) -> Iterator[_Drawn]:
+def _stack_lines(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, height: int) -> Iterator[_Drawn]:
     """The words of line after line until the page is full; lines stand further apart where letters are tall."""
     base = round(0.8 * style.line_px) - style.line_px
     lowest, number = 0, -1
     for words in rows:
-        inks = [[_moved(ink, round(x), 0) for run, x in word.runs if (ink := face.ink(run))] for word in words]
+        inks = [[_move_box(ink, round(x), 0) for run, x in word.runs if (ink := face.ink(run))] for word in words]
         top = min((box[1] for boxes in inks for box in boxes), default=0)
         base = max(base + style.line_px, lowest - top)
         lowest = base + max((box[3] for boxes in inks for box in boxes), default=0)
@@ -177,10 +177,10 @@ def _stacked(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, heigh
         for place, (word, boxes) in enumerate(zip(words, inks, strict=True)):
             lead = " " if word.spaced else "" if place or not number else "\n"
             runs = tuple(((round(x), base), run) for run, x in word.runs)
-            yield _Drawn(word.text, lead, number, _moved(_around(boxes or [(0, 0, 0, 0)]), 0, base), runs)
+            yield _Drawn(word.text, lead, number, _move_box(_around(boxes or [(0, 0, 0, 0)]), 0, base), runs)
 
 
-def _moved(box: Box, right: int, down: int) -> Box:
+def _move_box(box: Box, right: int, down: int) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
@@ -189,7 +189,7 @@ def _around(boxes: Sequence[Box]) -> Box:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _turned(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles:
+def _turn_boxes(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles:
     """The upright boxes around boxes that turn, anticlockwise, about the page's middle."""
     if not degrees:
         return boxes
@@ -200,7 +200,7 @@ def _turned(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles
     return np.hstack([moved_N42.min(axis=1), moved_N42.max(axis=1)])
 
 
-def _inked(mask: Image.Image, style: Style) -> Image.Image:
+def _ink_page(mask: Image.Image, style: Style) -> Image.Image:
     """The page: its ink where the mask is, on its paper, blurred, then noisy."""
     width, height = mask.size
     chance = np.random.Philox(key=style.seed)  # only its raw bits are used: they are the same in every release of numpy

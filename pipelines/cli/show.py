@@ -21,7 +21,7 @@ from curate.engine import explain
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.ops.spec import GIVEN, spec_of
-from curate.ops.table import OPS, find
+from curate.ops.table import OPS, find_op
 from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
@@ -31,7 +31,7 @@ from curate.recipe.resolve import load as recipe_load
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
-from curate.sources.ingest import plan, pool_of
+from curate.sources.ingest import plan_source, pool_of
 
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
@@ -81,7 +81,7 @@ def retry(checked: Recipe, workers: int) -> None:
 def show_plan(checked: Recipe, as_json: bool) -> None:
     """What a run would do: the source in shards, each step with its rules, and what is there already."""
     pool = pool_of(checked)
-    planned = plan(checked, pool)
+    planned = plan_source(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
     steps = assign_fingerprints(resolve(checked), *engine_run.start_of(checked, pool))
     lines: list[dict[str, Any]] = [
@@ -138,7 +138,7 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 def show_ops(name: str | None, as_json: bool) -> None:
     """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
-    specs = [spec_of(find(n)) for n in ([name] if name else OPS)]
+    specs = [spec_of(find_op(n)) for n in ([name] if name else OPS)]
     said: list[dict[str, Any]] = [
         {
             "op": s.name,
@@ -160,7 +160,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         out_console.print("`curate ops NAME` shows one op's columns and knobs")
         return
     (op,) = said
-    out_console.print(_reflowed(inspect.getdoc(find(name)) or ""), markup=False)
+    out_console.print(_reflowed(inspect.getdoc(find_op(name)) or ""), markup=False)
     out_console.print(f"\nreads  {', '.join(op['reads']) or 'all rows at once'}", markup=False)
     for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
         table = Table(title, "", box=None, padding=(0, 3, 0, 0))

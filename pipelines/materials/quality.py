@@ -23,7 +23,7 @@ import numpy as np
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
-from curate.ops.quality.text import one_line
+from curate.ops.quality.text import fold_to_line
 from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
@@ -129,7 +129,7 @@ def _lines(sources: Sequence[str], most: int) -> Iterator[str]:
     """Distinct texts, each on a line as the op `fasttext_quality` reads it."""
     seen = set[bytes]()
     for text in (text for source in sources for text in _texts(source)):
-        line = one_line(text[:most].replace("__label__", ""))  # what fastText takes for a label
+        line = fold_to_line(text[:most].replace("__label__", ""))  # what fastText takes for a label
         digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
         if line and digest not in seen:
             seen.add(digest)

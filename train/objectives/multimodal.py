@@ -66,7 +66,7 @@ class MultimodalObjective(nn.Module):
         """Sum of the scored tokens' cross entropies, scaled."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         x_BTD = self.language.embedding(ids_BT.clamp(min=0))
-        if (vectors_NVD := self._seen(batch)) is not None:
+        if (vectors_NVD := self._image_vectors(batch)) is not None:
             x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
         mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
@@ -78,7 +78,7 @@ class MultimodalObjective(nn.Module):
     def after_step(self) -> None:
         """Nothing is bounded."""
 
-    def _seen(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+    def _image_vectors(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""
         found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
         if not found:

@@ -27,7 +27,7 @@ _LONGEST_ASPECT = 16
 then crops, so that a picture of 1 x 30,000 pixels would grow to 224 x 6,720,000 on its way."""
 
 
-def unit(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def normalise_rows(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Rows of length 1; in double precision, where the order of summing leaves no trace in the float32 that is kept."""
     wide_ND = features.astype(np.float64)
     lengths_N1 = np.sqrt((wide_ND * wide_ND).sum(axis=1, keepdims=True))
@@ -61,7 +61,7 @@ class ImageTower:
         for start in range(0, len(pixels), _IMAGES):
             some = list(pixels[start : start + _IMAGES])
             padded_BHWC = np.stack(some + [some[-1]] * (_IMAGES - len(some)))
-            features_BD = self._clip.net.encode_image(self.normalised(padded_BHWC))  # type: ignore[operator]
+            features_BD = self._clip.net.encode_image(self.normalise(padded_BHWC))  # type: ignore[operator]
             rows.append(features_BD[: len(some)].to("cpu", torch.float32).numpy())
         return np.concatenate(rows)
 
@@ -69,7 +69,7 @@ class ImageTower:
         """The image as the tower's transform has it before it is normalised."""
         return np.asarray(self._shape_up(_not_too_long(image)))
 
-    def normalised(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    def normalise(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         """What ToTensor and Normalize give, value for value, in the model's precision and on its device."""
         import torch
 

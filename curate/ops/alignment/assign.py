@@ -15,7 +15,7 @@ from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops._segments import columns_of, out_of_step
-from curate.ops.alignment._towers import ImageTower, TextTower, unit
+from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
 from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.pool.blob import BLOB, Absent, Blob
 from curate.text.sentences import sentence_spans
@@ -91,7 +91,7 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
         whole = [row for row in rows if isinstance(row, _AssignedRow)]
         self._encode_images(whole)
         self._encode_texts(whole)
-        return columns_of([row if isinstance(row, Failed) else self._assigned(row) for row in rows], assign_images)
+        return columns_of([row if isinstance(row, Failed) else self._assign_row(row) for row in rows], assign_images)
 
     def _encode_images(self, rows: Sequence[_AssignedRow]) -> None:
         """Fills `vectors` with those of the images that decode; the others become absent."""
@@ -101,18 +101,18 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
         for start in range(0, len(places), BLOCK_IMAGES):
             block = places[start : start + BLOCK_IMAGES]
             good: list[tuple[_AssignedRow, int, Pixels]] = []
-            for (row, number, _), found in zip(block, self._threads.map(self._prepared, block), strict=True):
+            for (row, number, _), found in zip(block, self._threads.map(self._prepare_picture, block), strict=True):
                 if isinstance(found, Absent):
                     row.pictures[number] = found
                 else:
                     good.append((row, number, found))
             if good:
                 with torch.inference_mode():
-                    vectors_ND = unit(self._images.encode([pixels for *_, pixels in good]))
+                    vectors_ND = normalise_rows(self._images.encode([pixels for *_, pixels in good]))
                 for (row, number, _), vector_D in zip(good, vectors_ND, strict=True):
                     row.vectors[number] = vector_D
 
-    def _prepared(self, place: tuple[_AssignedRow, int, Picture]) -> Pixels | Absent:
+    def _prepare_picture(self, place: tuple[_AssignedRow, int, Picture]) -> Pixels | Absent:
         picture = place[2]
         assert isinstance(picture, Blob)
         found = decode(picture.read())
@@ -127,21 +127,21 @@ class assign_images:  # noqa: N801 - ops are named as recipes name them
         if not texts:
             return
         with torch.inference_mode():
-            found_ND = iter(unit(self._texts(texts)))
+            found_ND = iter(normalise_rows(self._texts(texts)))
         for row in rows:
             if row.vectors:
                 row.sentence_vectors = np.array([next(found_ND) for _ in row.sentences])
 
-    def _assigned(self, row: _AssignedRow) -> dict[str, Any]:
+    def _assign_row(self, row: _AssignedRow) -> dict[str, Any]:
         numbers = sorted(row.vectors)
         if not numbers or not row.sentences:
-            return _written(row, {}, set(), self._moves)
+            return _written_row(row, {}, set(), self._moves)
         scores_IS = np.stack([row.vectors[n] for n in numbers]) @ row.sentence_vectors.T
         least = self._min_similarity
         good = [at for at in range(len(numbers)) if least is None or scores_IS[at].max() >= least]
-        found = assignment(scores_IS[good])
+        found = best_assignment(scores_IS[good])
         matches = {numbers[at]: (to, float(scores_IS[at, to])) for at, to in zip(good, found, strict=True)}
-        return _written(row, matches, set(numbers) - set(matches), self._moves)
+        return _written_row(row, matches, set(numbers) - set(matches), self._moves)
 
 
 @dataclass
@@ -168,7 +168,7 @@ def _is_there(picture: Picture) -> bool:
     return isinstance(picture, Blob) and picture.error is None
 
 
-def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part of names
+def best_assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part of names
     """The sentence of each image: the sum of scores is the largest with no sentence twice; images left over when
     sentences run out take their best one."""
     from scipy.optimize import linear_sum_assignment
@@ -178,8 +178,8 @@ def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part 
     return [found.get(image, int(scores_IS[image].argmax())) for image in range(len(scores_IS))]
 
 
-def _written(row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool) -> dict[str, Any]:
-    placed = list(_placed(row, matches, dropped, moves))
+def _written_row(row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool) -> dict[str, Any]:
+    placed = list(_place_images(row, matches, dropped, moves))
     order = [number for _, number in placed if number is not None]
     similarities = [matches[number][1] if number in matches else None for number in order]
     known = sorted((s for s in similarities if s is not None), reverse=True)
@@ -195,7 +195,7 @@ def _written(row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool
     }
 
 
-def _placed(
+def _place_images(
     row: _AssignedRow, matches: Matches, dropped: set[int], moves: bool
 ) -> Iterator[tuple[Segment, int | None]]:
     """The document's segments, its images where they belong, each of them with its number in the old order."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
-from curate.ops.alignment._towers import ImageTower, TextTower, unit
+from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
 from curate.ops.spec import Columns, Knobs, op
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
         import torch
 
         with torch.inference_mode():
-            image_ND = unit(self._images(images, self._threads))
-            text_ND = unit(self._texts(texts))
+            image_ND = normalise_rows(self._images(images, self._threads))
+            text_ND = normalise_rows(self._texts(texts))
         scores = [float(np.dot(image_D, text_D)) for image_D, text_D in zip(image_ND, text_ND, strict=True)]
         return {
             "clip_score": scores,

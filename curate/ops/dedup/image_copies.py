@@ -72,7 +72,7 @@ def image_copies(
     if not 0 <= max_distance_bits <= MAX_DISTANCE:
         raise ValueError(f"image_copies: max_distance_bits {max_distance_bits} must be from 0 to {MAX_DISTANCE}")
     with _groups.database(scratch) as db:
-        _groups.gather(
+        _groups.gather_inputs(
             db, "places", inputs, "uid, unnest(image_hashes) AS hash, generate_subscripts(image_hashes, 1) AS place"
         )
         _sample(db, sample_images)

@@ -250,13 +250,13 @@ def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Pat
 def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
     """How many pages the host of a page has; null for a page without one."""
     with _groups.database(scratch) as db:
-        _groups.gather(db, "listed", inputs, "uid, page_host")
+        _groups.gather_inputs(db, "listed", inputs, "uid, page_host")
         query = (
             "SELECT uid, pages AS host_pages FROM listed LEFT JOIN"
             " (SELECT page_host, count(*) AS pages FROM listed WHERE page_host IS NOT NULL GROUP BY ALL)"
             " USING (page_host) ORDER BY shard, row"
         )
-        _groups.write(db, query, inputs, outputs, {"host_pages": pa.int64()})
+        _groups.write_outputs(db, query, inputs, outputs, {"host_pages": pa.int64()})
 
 
 @op(
@@ -304,14 +304,14 @@ def _name_latest(
     """Writes, for every row whose key another row has with a later date, the uid of the latest row of the key."""
     key, date = by
     with _groups.database(scratch) as db:
-        _groups.gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
+        _groups.gather_inputs(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
         db.execute(
             "CREATE TABLE latest AS SELECT key, uid AS kept FROM listed WHERE key IN"
             " (SELECT key FROM listed WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1)"
             " QUALIFY row_number() OVER (PARTITION BY key ORDER BY date DESC NULLS LAST, uid) = 1"
         )
         query = f"SELECT uid, nullif(kept, uid) AS {name} FROM listed LEFT JOIN latest USING (key) ORDER BY shard, row"
-        _groups.write(db, query, inputs, outputs, {name: pa.string()})
+        _groups.write_outputs(db, query, inputs, outputs, {name: pa.string()})
 
 
 def _count_lists(
@@ -319,7 +319,7 @@ def _count_lists(
 ) -> None:
     """Writes for each row the list of how often each of its keys occurs in all rows, and the largest of them."""
     with _groups.database(scratch) as db:
-        _groups.gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
+        _groups.gather_inputs(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
         db.execute(
             "CREATE TABLE repeated AS SELECT key, count(*) AS n FROM places WHERE key IS NOT NULL"
             " GROUP BY key HAVING n > 1"

@@ -92,10 +92,10 @@ def repeated_lines(
             " GROUP BY digest HAVING count(DISTINCT uid) >= ?",
             [min_texts],
         )
-        _join(db, inputs, outputs, keep_first)
+        _write_repeats(db, inputs, outputs, keep_first)
 
 
-def _join(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path], keep_first: bool) -> None:
+def _write_repeats(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path], keep_first: bool) -> None:
     again = "common.digest IS NOT NULL" + (" AND lines.uid <> first" if keep_first else "")
     db.execute(
         f"CREATE TABLE judged AS SELECT shard, row, place, {again} AS again, characters"
@@ -111,16 +111,16 @@ def _join(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path
         " coalesce(sum(characters) FILTER (again) / nullif(sum(characters), 0), 0) AS repeated_character_share"
         " FROM listed LEFT JOIN judged USING (shard, row) GROUP BY shard, row ORDER BY shard, row"
     )
-    _groups.write(db, query, inputs, outputs, REPEATED)
+    _groups.write_outputs(db, query, inputs, outputs, REPEATED)
 
 
 @op(reads=("text", "repeated_lines"), writes={"text": pa.string()}, version=1)
 def without_repeated_lines(texts: Sequence[str], repeated: Sequence[Sequence[int]], *, unit: Unit = "line") -> Columns:
     """The text that later steps read: without the lines (or paragraphs, as there) that `repeated_lines` found."""
-    return {"text": [_without(text, set(places), unit) for text, places in zip(texts, repeated, strict=True)]}
+    return {"text": [_drop_lines(text, set(places), unit) for text, places in zip(texts, repeated, strict=True)]}
 
 
-def _without(text: str, places: set[int], unit: Unit) -> str:
+def _drop_lines(text: str, places: set[int], unit: Unit) -> str:
     if not places:
         return text
     kept = [line for place, line in enumerate(_lines(text, unit)) if place not in places]

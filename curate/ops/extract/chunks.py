@@ -59,12 +59,12 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
         pieces = list(self._pieces(text))
         first = 0
         while first < len(pieces):
-            last, chunk, tokens = self._filled(text, pieces, first)
+            last, chunk, tokens = self._fill_chunk(text, pieces, first)
             if chunk:
                 yield chunk, tokens
-            first = last if last == len(pieces) else self._back(pieces, first, last)
+            first = last if last == len(pieces) else self._overlap_start(pieces, first, last)
 
-    def _filled(self, text: str, pieces: Sequence[Span], first: int) -> tuple[int, str, int]:
+    def _fill_chunk(self, text: str, pieces: Sequence[Span], first: int) -> tuple[int, str, int]:
         """The chunk that begins with piece `first`: the piece behind it, its text, its tokens."""
         last, total = first, 0
         while last < len(pieces) and (last == first or total + pieces[last][2] <= self._most):
@@ -77,7 +77,7 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
                 return last, chunk, tokens
             last -= 1
 
-    def _back(self, pieces: Sequence[Span], first: int, last: int) -> int:
+    def _overlap_start(self, pieces: Sequence[Span], first: int, last: int) -> int:
         """The piece that the next chunk begins with: at most the overlap before `last`, and behind `first`."""
         held = 0
         while last - 1 > first and held + pieces[last - 1][2] <= self._overlap:
@@ -93,15 +93,15 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
                 yield begin, end, tokens
                 continue
             for word in _WORD.finditer(text, begin, end):
-                yield from _halved(text, word.start(), word.end(), self._count, self._most)
+                yield from _split_word(text, word.start(), word.end(), self._count, self._most)
 
 
-def _halved(text: str, begin: int, end: int, count: Count, most: int) -> Iterator[Span]:
+def _split_word(text: str, begin: int, end: int, count: Count, most: int) -> Iterator[Span]:
     """A word as spans of at most `most` tokens; a single character stays whole whatever it counts."""
     tokens = count(text[begin:end].strip()) if end - begin <= _PIECE_CHARACTERS else most + 1
     if tokens <= most or end - begin == 1:
         yield begin, end, tokens
         return
     middle = (begin + end) // 2
-    yield from _halved(text, begin, middle, count, most)
-    yield from _halved(text, middle, end, count, most)
+    yield from _split_word(text, begin, middle, count, most)
+    yield from _split_word(text, middle, end, count, most)

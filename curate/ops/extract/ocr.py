@@ -50,7 +50,7 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
 
     def __call__(self, images: Sequence[Image]) -> Columns:
         """One reading a page."""
-        return _columns([_tried(self._read, image) for image in images], _READ)
+        return _columns([_read_page(self._read, image) for image in images], _READ)
 
 
 @op(reads=("image", "text", "words", "text_layer_noise"), writes=_PAGE, version=2, batch_size=8)
@@ -96,7 +96,7 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         if len(words) >= self._min_words and noise <= self._max_noise:
             layer = {"text": text, "words": list(words), "word_count": len(words)}
             return layer | {"text_source": "layer", "text_confidence": None}
-        found = _tried(self._read, image)
+        found = _read_page(self._read, image)
         if isinstance(found, Failed):
             return found
         return {name.replace("ocr_", "", 1): value for name, value in found.items() if name != "ocr_confidence"} | {
@@ -114,7 +114,7 @@ def text_agreement(texts: Sequence[str], read: Sequence[str]) -> Columns:
     return {"text_agreement": [word_recall(text, found) for text, found in zip(texts, read, strict=True)]}
 
 
-def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
+def _read_page(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
     try:
         found = read(image)
     except OcrError as error:

@@ -56,18 +56,18 @@ def pdf_page(
     curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
-    rows = [_tried(partial(_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
+    rows = [_read_or_fail(partial(_page_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
     return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _LAYER}
 
 
-def _tried(work: Callable[[], Any]) -> Any:
+def _read_or_fail(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except PdfError as error:
         return Failed(error.error, error.detail)
 
 
-def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
+def _page_layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     if not is_pdf(data):
         nothing: dict[str, Any] = dict.fromkeys(_LAYER)
         return nothing | {"text": "", "words": [], "layer_words": 0, "text_layer_noise": 0.0, "density": 0.0}
@@ -119,11 +119,14 @@ def render_page(
     limits = PdfLimits(max_pages=max_pages)
     pairs = zip(files, metas, strict=True)
     return {
-        "image": [_tried(partial(_drawn, data, meta, limits, (long_side_px, format, quality))) for data, meta in pairs]
+        "image": [
+            _read_or_fail(partial(_draw_page, data, meta, limits, (long_side_px, format, quality)))
+            for data, meta in pairs
+        ]
     }
 
 
-def _drawn(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format, int]) -> Stored | Failed:
+def _draw_page(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format, int]) -> Stored | Failed:
     if is_pdf(data):
         drawn, width, height = shared_guard(limits).draw(data, _number(meta), *shape)
         return Stored(drawn, shape[1], width, height)

@@ -104,16 +104,16 @@ def text_basic(texts: Sequence[str]) -> Columns:
 
 
 def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
-    folded = one_line(text)
+    folded = fold_to_line(text)
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
     word_count = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
     controls = len(_CONTROL.findall(text))
     shares = (letters / visible, digits / visible) if visible else (0.0, 0.0)
-    return word_count, len(folded), *shares, controls, boilerplate_phrase(folded)
+    return word_count, len(folded), *shares, controls, find_boilerplate_phrase(folded)
 
 
-def one_line(text: str) -> str:
+def fold_to_line(text: str) -> str:
     """`text` with control characters and lone surrogates as spaces, spaces folded to single ones."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
@@ -128,7 +128,7 @@ def _letters_and_digits(text: str) -> tuple[int, int]:
     return letters, digits
 
 
-def boilerplate_phrase(text: str) -> str | None:
+def find_boilerplate_phrase(text: str) -> str | None:
     """The phrase of PHRASES in `text`, or `file name` or `generic word` if it is nothing but that; else None."""
     plain = unicodedata.normalize("NFKC", text[:_SEEN_CHARACTERS]).lower()
     found = _PHRASE.search(plain)
@@ -167,7 +167,7 @@ class language:  # noqa: N801 - ops are named as recipes name them
         return {"language": [name for name, _ in labels], "language_probability": [share for _, share in labels]}
 
     def _label(self, text: str) -> tuple[str | None, float | None]:
-        line = one_line(text[:_SEEN_CHARACTERS])
+        line = fold_to_line(text[:_SEEN_CHARACTERS])
         upper, lower = sum(map(str.isupper, line)), sum(map(str.islower, line))
         if upper > lower:
             line = line.lower()  # the model saw few capitals: 45 % right on names in capitals, 83 % when lowered
@@ -195,7 +195,7 @@ class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One probability a text."""
-        return {"quality": [self._probability(one_line(text[: self._most])) for text in texts]}
+        return {"quality": [self._probability(fold_to_line(text[: self._most])) for text in texts]}
 
 
 @op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)

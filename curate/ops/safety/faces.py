@@ -130,7 +130,7 @@ def _scorer(model: str, long_side_px: int) -> Score:
         raise ModelError(f"{_WHAT}: {path} takes {inputs}, expected CenterFace's {_INPUT} and its output {_HEAT}")
 
     def score(image: Picture) -> float:
-        small = _fitted(image, long_side_px)
+        small = _fit(image, long_side_px)
         canvas_HWC = np.zeros((*(-(-side // _STEP) * _STEP for side in small.size[::-1]), 3), np.float32)
         canvas_HWC[: small.height, : small.width] = np.asarray(small, np.float32)
         (heat,) = session.run([_HEAT], {_INPUT: np.ascontiguousarray(canvas_HWC.transpose(2, 0, 1)[None])})
@@ -139,7 +139,7 @@ def _scorer(model: str, long_side_px: int) -> Score:
     return score
 
 
-def _fitted(image: Picture, long_side_px: int) -> Picture:
+def _fit(image: Picture, long_side_px: int) -> Picture:
     scale = min(1.0, long_side_px / max(image.size))
     size = [max(1, round(side * scale)) for side in image.size]
     return image if scale == 1.0 else image.resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3.0)

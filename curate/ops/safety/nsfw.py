@@ -121,13 +121,13 @@ def _scorer(model: str) -> Score:
     name = inputs[0][0]
 
     def score(image: Picture) -> float:
-        (found,) = session.run(None, {name: _prepared(image)[None]})
+        (found,) = session.run(None, {name: _prepare(image)[None]})
         return float(found[0, 1])
 
     return score
 
 
-def _prepared(image: Picture) -> npt.NDArray[Any]:
+def _prepare(image: Picture) -> npt.NDArray[Any]:
     """224 x 224 x 3: squeezed to a square, its middle taken, through JPEG as the network was taught, BGR less means."""
     edge = (_RESIZED - _CROPPED) // 2
     square = image.resize((_RESIZED, _RESIZED), Image.Resampling.BILINEAR)

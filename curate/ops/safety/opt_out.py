@@ -68,7 +68,7 @@ def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents:
     own = [word for word in words if word not in _OF_IMAGES]
     images = [word for word in words if word in _OF_IMAGES]
     found: list[Reasons] = []
-    for name, value in _said(page, meta, agents):
+    for name, value in _declarations(page, meta, agents):
         if name == RESERVATION:
             reserved = RESERVATION in words and is_reserved(value)
             found.append((f"{name}: 1" if reserved else None, None))
@@ -78,7 +78,7 @@ def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents:
     return next((a for a, _ in found if a), None), next((b for _, b in found if b), None)
 
 
-def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
+def _declarations(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
     """What the headers and the page say of its use: names and values."""
     found: list[tuple[str, str]] = []
     for name in ("x-robots-tag", RESERVATION):
