@@ -65,8 +65,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], i
     except IsADirectoryError:
         raise SettingsError(f"{path}: is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as err:
-        said = err.strerror if isinstance(err, OSError) else err
-        raise SettingsError(f"{path}: cannot be read: {said}") from None
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise SettingsError(f"{path}: cannot be read: {reason}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -84,8 +84,10 @@ def _fault_of_yaml(err: yaml.YAMLError) -> str:
     mark = getattr(err, "problem_mark", None)
     if mark is None:
         return f": not valid YAML: {err}"
-    said = ", ".join(part for part in (getattr(err, "context", None), getattr(err, "problem", None)) if part)
-    return f":{mark.line + 1}: not valid YAML at column {mark.column + 1}: {said}; look at this line and the one before"
+    reason = ", ".join(part for part in (getattr(err, "context", None), getattr(err, "problem", None)) if part)
+    return (
+        f":{mark.line + 1}: not valid YAML at column {mark.column + 1}: {reason}; look at this line and the one before"
+    )
 
 
 def nearest_hint(name: str, allowed: Iterable[str]) -> str:
@@ -99,8 +101,8 @@ def unknown_message(what: str, name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if len(names) > MANY:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
-        known = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
-        return f"unknown {what} {name!r}{nearest_hint(name, names)} ({known})"
+        choice = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
+        return f"unknown {what} {name!r}{nearest_hint(name, names)} ({choice})"
     return f"unknown {what} {name!r}{nearest_hint(name, names)} (allowed: {', '.join(names) or 'none'})"
 
 
@@ -162,8 +164,8 @@ def _position(here: list[Any], part: str, override: str) -> int:
         return names.index(part)
     if names.count(part) > 1:
         raise SettingsError(f"--set {override!r}: {part!r} stands {names.count(part)} times; give its number (from 0)")
-    known = [name for name in names if name]
-    hint = nearest_hint(part, known) or "; give its number (from 0)"
+    labels = [name for name in names if name]
+    hint = nearest_hint(part, labels) or "; give its number (from 0)"
     raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{hint}")
 
 

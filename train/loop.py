@@ -58,10 +58,10 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     objective = prepared.objective
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     part = config.data.batch_size // config.optim.accumulate
-    how = config.run
-    cache = Path(how.cache) if how.cache else None
+    settings = config.run
+    cache = Path(settings.cache) if settings.cache else None
     options = ReadOptions(
-        how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9)
+        settings.decode_threads, settings.prefetch, config.data.max_unreadable, cache, round(settings.cache_gb * 1e9)
     )
     stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), options, prepared.packing)
     try:
@@ -115,15 +115,17 @@ class Trainer:
         return self._summary(first, time.perf_counter() - started)
 
     def _run_steps(self) -> None:
-        steps, how = self.config.optim.steps, self.config.run
-        metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.is_first else None
+        steps, options = self.config.optim.steps, self.config.run
+        metrics = (
+            Metrics(self.out, self.step, self.stream.position, options.tensorboard) if self.ranks.is_first else None
+        )
         self.ranks.barrier()
         logged, since, over = time.perf_counter(), self.samples, False
         while not over:
             loss, norm, rate = self.advance()
             over = self._is_over()
-            logs = self.step % how.log_every == 0 or self.step == 1 or over
-            saves = self.step % how.checkpoint_every == 0 or over
+            logs = self.step % options.log_every == 0 or self.step == 1 or over
+            saves = self.step % options.checkpoint_every == 0 or over
             if logs or saves:
                 self._check(loss, norm)
             if logs:
@@ -172,8 +174,8 @@ class Trainer:
 
     def _parts_at(self, position: int) -> frozenset[str]:
         """The parts that are trained in the stage at a position."""
-        said = self.stages.trained(position)
-        return self.objective.trained if said is None else said
+        names = self.stages.trained(position)
+        return self.objective.trained if names is None else names
 
     def _train(self, parts: frozenset[str]) -> None:
         """Train these parts from now on, and no others."""

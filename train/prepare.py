@@ -99,8 +99,8 @@ class StageRules:
     def __call__(self, source: int, at: int) -> CutRule:
         """The settings' rule, its tokens those of the stage."""
         whole = self.stages.pack(at, self.rule.tokens)
-        said = self.stages.sequence(at, source)
-        return dataclasses.replace(self.rule, tokens=whole if said is None else min(said, whole))
+        length = self.stages.sequence(at, source)
+        return dataclasses.replace(self.rule, tokens=whole if length is None else min(length, whole))
 
 
 def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
@@ -163,14 +163,14 @@ def _packs(settings: Multimodal, clip: Clip, chooser: TextChooser, pixels: Pixel
 
 def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
     """Raise MixtureError for names that are neither parts of the objective, nor sources or groups."""
-    known = {name for source in manifest.datasets for name in (source.name, *source.group.split("/"))}
+    names = {name for source in manifest.datasets for name in (source.name, *source.group.split("/"))}
     for stage in manifest.stages:
         where = f"the mixture's stage {stage.name!r}: "
         for name in sorted(set(stage.train or ()) - objective.parts().keys()):
             raise mix.MixtureError(where + unknown_message("part to train", name, sorted(objective.parts())))
-        for said in (stage.resolution, stage.sequence):
-            for name in sorted(said.keys() - known) if isinstance(said, dict) else ():
-                raise mix.MixtureError(where + unknown_message("source or group", name, sorted(known - {""})))
+        for values in (stage.resolution, stage.sequence):
+            for name in sorted(values.keys() - names) if isinstance(values, dict) else ():
+                raise mix.MixtureError(where + unknown_message("source or group", name, sorted(names - {""})))
 
 
 def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
@@ -186,9 +186,9 @@ def _refuse_unpaired(manifest: mix.Manifest, path: Path) -> None:
 def _refuse_sequences(stages: Stages, objective: str) -> None:
     """Raise MixtureError for what only packs can have: lengths by stage, images of several sizes in a batch."""
     for stage, sides in zip(stages.manifest.stages, stages.resolutions(), strict=True):
-        said = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
-        if said:
+        found = "`sequence`" if stage.sequence is not None else "a `resolution` by source" if len(sides) > 1 else None
+        if found:
             raise mix.MixtureError(
-                f"the mixture's stage {stage.name!r} says {said}, which is for the multimodal objective's packs; the"
+                f"the mixture's stage {stage.name!r} says {found}, which is for the multimodal objective's packs; the"
                 f" {objective} objective has rows of one length and size: leave it out of the specification"
             )

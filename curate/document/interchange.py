@@ -115,8 +115,8 @@ def from_llava(record: Record) -> list[Segment]:
 def page_url(record: Record) -> str | None:
     """The URL of the page that an OBELICS or MMC4 record was made from, where it says so."""
     general = record.get("general_metadata")
-    said = _parse_embedded(general) if isinstance(general, str) else general
-    url = said.get("url") if isinstance(said, dict) else record.get("url")
+    metadata = _parse_embedded(general) if isinstance(general, str) else general
+    url = metadata.get("url") if isinstance(metadata, dict) else record.get("url")
     return url if isinstance(url, str) else None
 
 
@@ -166,10 +166,10 @@ def to_mmc4(sample: Record) -> dict[str, Any]:
     scores = sample.get("similarities") or []
     for segment in segments_of(sample):
         if is_image(segment):
-            known = scores[len(images)] if len(images) < len(scores) else None
+            score = scores[len(images)] if len(images) < len(scores) else None
             url, index = _named(segment, "url"), len(sentences)
             info = {"image_name": segment.get("part"), "raw_url": url, "matched_text_index": index}
-            images.append(info | {"matched_sim": known, "face_detections": None})
+            images.append(info | {"matched_sim": score, "face_detections": None})
         else:
             sentences += [segment["text"][start:end] for start, end in sentence_spans(segment["text"])]
     if images and not sentences:
@@ -251,8 +251,8 @@ def _metadata(value: Any) -> Sequence[Any]:
 
 
 def _alt(about: Sequence[Any], place: int) -> str | None:
-    said = about[place] if place < len(about) else None
-    alt = said.get("alt_text") if isinstance(said, dict) else None
+    entry = about[place] if place < len(about) else None
+    alt = entry.get("alt_text") if isinstance(entry, dict) else None
     return _storable_text(alt, "alt_text") if isinstance(alt, str) else None
 
 
@@ -291,14 +291,14 @@ def _merge_texts(segments: Sequence[Segment]) -> Iterator[Segment]:
 
 
 def _obelics_image(segment: Record, page: Any) -> dict[str, Any]:
-    said = {
+    fields = {
         "document_url": page,
         "src": segment.get("url"),
         "alt_text": segment.get("alt"),
         "original_width": segment.get("width"),
         "original_height": segment.get("height"),
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _merge_turns(turns: list[dict[str, str]]) -> list[dict[str, str]]:

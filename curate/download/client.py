@@ -63,8 +63,8 @@ class Head:
     def all(self, name: str) -> list[str]:
         """Every value of a header; its name in lower case."""
         start = name.encode("ascii") + b":"
-        said = [line[len(start) :] for line in self.lines if line[: len(start)].lower() == start]
-        return [value.decode("utf-8", "surrogateescape").strip() for value in said]
+        values = [line[len(start) :] for line in self.lines if line[: len(start)].lower() == start]
+        return [value.decode("utf-8", "surrogateescape").strip() for value in values]
 
     def get(self, name: str) -> str | None:
         """The first value of a header."""

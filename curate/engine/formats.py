@@ -38,17 +38,17 @@ CONTENT: Mapping[Kind, tuple[str, ...]] = {
 
 def sample_parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str, bytes]:
     """The parts of a sample, by name; `values` are the columns that the recipe carries along."""
-    said = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
+    fields = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
     if kind == "interleaved":
-        return _interleaved_parts(row, said, read)
+        return _interleaved_parts(row, fields, read)
     text = row["text"].encode()
     if kind == "text":
-        return {"txt": text, "json": _sample_json(said | {"sha256": hashlib.sha256(text).hexdigest()})}
+        return {"txt": text, "json": _sample_json(fields | {"sha256": hashlib.sha256(text).hexdigest()})}
     image = read(row["tar"], row["offset"], row["nbytes"])
-    said |= {"sha256": row["sha256"], "format": row["ext"]}
+    fields |= {"sha256": row["sha256"], "format": row["ext"]}
     if kind == "ocr":
-        said |= _page_json(image, row.get("words"), said["meta"])
-    return {row["image_name"]: image, "txt": text, "json": _sample_json(said)}
+        fields |= _page_json(image, row.get("words"), fields["meta"])
+    return {row["image_name"]: image, "txt": text, "json": _sample_json(fields)}
 
 
 def _page_json(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _page_json(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str
     }
 
 
-def _interleaved_parts(row: Row, said: dict[str, Any], read: Read) -> dict[str, bytes]:
+def _interleaved_parts(row: Row, fields: dict[str, Any], read: Read) -> dict[str, bytes]:
     """The JSON first, then the images that are there, numbered in the order of the document."""
     pictures: dict[str, bytes] = {}
     segments: list[dict[str, Any]] = []
@@ -79,12 +79,12 @@ def _interleaved_parts(row: Row, said: dict[str, Any], read: Read) -> dict[str, 
             place = {"error": blob["error"]}
         segments.append({k: segment[k] for k in ("type", "url", "alt", "caption")} | place)
     title = {"title": row["title"]} if row.get("title") else {}
-    return {"json": _sample_json(said | title | {"segments": segments})} | pictures
+    return {"json": _sample_json(fields | title | {"segments": segments})} | pictures
 
 
-def _sample_json(said: Mapping[str, Any]) -> bytes:
+def _sample_json(fields: Mapping[str, Any]) -> bytes:
     """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
-    return json.dumps(_is_filled(said), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    return json.dumps(_is_filled(fields), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
 
 
 def _is_filled(value: Any) -> Any:

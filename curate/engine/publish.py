@@ -60,9 +60,9 @@ class ContentWriter:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """The next row's content."""
-        said = json.dumps(row, ensure_ascii=False).encode()
-        packed = said if len(said) < SHORT else min(pa.compress(said, CODEC, asbytes=True), said, key=len)
-        self._sizes.append(len(said))
+        data = json.dumps(row, ensure_ascii=False).encode()
+        packed = data if len(data) < SHORT else min(pa.compress(data, CODEC, asbytes=True), data, key=len)
+        self._sizes.append(len(data))
         self._packed.append(self._file.write(packed))
 
     def columns(self) -> dict[str, pa.Array]:
@@ -76,10 +76,10 @@ class ContentWriter:
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    said = blobs.read(row["content"], row["content_at"], row["content_bytes"])
-    if len(said) < row["content_size"]:
-        said = pa.decompress(said, row["content_size"], CODEC, asbytes=True)
-    return dict(json.loads(said))
+    data = blobs.read(row["content"], row["content_at"], row["content_bytes"])
+    if len(data) < row["content_size"]:
+        data = pa.decompress(data, row["content_size"], CODEC, asbytes=True)
+    return dict(json.loads(data))
 
 
 def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:

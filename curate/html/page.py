@@ -122,8 +122,8 @@ def _title(tree: LexborHTMLParser) -> str | None:
 
 def _language(tree: LexborHTMLParser) -> str | None:
     attributes = tree.root.attributes if tree.root is not None else {}
-    said = attributes.get("lang") or attributes.get("xml:lang") or ""
-    if not said:
+    value = attributes.get("lang") or attributes.get("xml:lang") or ""
+    if not value:
         meta = tree.css_first('meta[http-equiv="content-language" i]')
-        said = (meta.attributes.get("content") or "") if meta is not None else ""
-    return said.strip()[:35].lower() or None
+        value = (meta.attributes.get("content") or "") if meta is not None else ""
+    return value.strip()[:35].lower() or None

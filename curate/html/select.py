@@ -125,8 +125,8 @@ def _resolve_asides(pieces: Sequence[HtmlPiece]) -> None:
         if piece.words >= _RUNNING_WORDS and piece.link_words < piece.words / 2:
             running[piece.aside] += piece.words
     for bit in (HIDDEN, COMMENT, ASIDE):
-        beside = sum(words for aside, words in running.items() if aside & bit)
-        if beside > _IS_THE_TEXT * running[0]:
+        words_aside = sum(words for aside, words in running.items() if aside & bit)
+        if words_aside > _IS_THE_TEXT * running[0]:
             for piece in pieces:
                 piece.aside &= ~bit
             shown = Counter[int]()

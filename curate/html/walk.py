@@ -135,21 +135,21 @@ class Walker:
         attributes = node.attributes
         if not attributes and tag not in _BLOCKS and tag not in ("noscript", "button"):
             return self.now
-        said = names.classify_element(tag, attributes)
+        named = names.classify_element(tag, attributes)
         aside: int | None = self.now.aside
-        if attributes and (said.noise or said.aside or not names.HIDES.isdisjoint(attributes)):
-            aside = self._aside(node, tag, attributes, said)
+        if attributes and (named.noise or named.aside or not names.HIDES.isdisjoint(attributes)):
+            aside = self._aside(node, tag, attributes, named)
         if aside is None or (tag == "button" and self.now.kind != "heading"):
             self._leave_out(node)
             return None
         if tag in _BLOCKS:
-            inner = self._block(node, tag, said)
+            inner = self._block(node, tag, named)
             return inner._replace(aside=aside) if inner is not None and aside not in (0, inner.aside) else inner
         if tag in ("a", "x-a") and attributes.get("href"):
             return self._link()
         if tag == "noscript":
             return self.now._replace(unscripted=True)
-        return self._caption() if said.caption else self.now
+        return self._caption() if named.caption else self.now
 
     def _link(self) -> _Context:
         if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
@@ -161,11 +161,11 @@ class Walker:
     def _leave_out(self, node: LexborNode) -> None:
         self.found.words_left_out += count_words(node.text(separator=" "))
 
-    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.NamedAs) -> int | None:
+    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, named: names.NamedAs) -> int | None:
         """What the element is beside the text, with all around it; None for what is left out unread."""
         if tag == "body":
             return self.now.aside
-        aside, noise = (said.aside, said.noise) if tag not in _NEVER_NOISE else (0, False)
+        aside, noise = (named.aside, named.noise) if tag not in _NEVER_NOISE else (0, False)
         hidden = names.is_hidden(attributes)
         if not (aside or noise or hidden):
             return self.now.aside
@@ -187,7 +187,7 @@ class Walker:
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
         return 2 * (words - linked) > self.body_words
 
-    def _block(self, node: LexborNode, tag: str, said: names.NamedAs) -> _Context | None:
+    def _block(self, node: LexborNode, tag: str, named: names.NamedAs) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
             self.text.append(" ")
             return self.now
@@ -197,9 +197,9 @@ class Walker:
         if tag == "header" and not now.in_main and self._is_site_header(node):
             self._leave_out(node)
             return None
-        if said.caption or (said.title and now.figure is not None):
+        if named.caption or (named.title and now.figure is not None):
             return self._caption()
-        changes = self._open_container(tag, said) if tag in _HOLDERS else {}
+        changes = self._open_container(tag, named) if tag in _HOLDERS else {}
         if tag in _KINDS and not (tag == "dt" and now.group >= 0):
             changes["kind"] = _KINDS[tag]
         if tag in ("ul", "ol"):
@@ -215,14 +215,14 @@ class Walker:
         """One without a heading of its own: the name of a site is a link to it."""
         return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
-    def _open_container(self, tag: str, said: names.NamedAs) -> dict[str, Any]:
+    def _open_container(self, tag: str, named: names.NamedAs) -> dict[str, Any]:
         now, containers = self.now, self.found.containers
-        containers.append(Container(self.inside, said.kind, said.main))
+        containers.append(Container(self.inside, named.kind, named.main))
         self.inside = len(containers) - 1
         changes: dict[str, Any] = {}
-        if said.main and not now.in_main:
+        if named.main and not now.in_main:
             changes["in_main"] = True
-        if said.figure and (now.figure is None or tag == "figure"):
+        if named.figure and (now.figure is None or tag == "figure"):
             changes["figure"] = _Figure()
         return changes
 

@@ -98,8 +98,8 @@ def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
 
 def _document(parts: Mapping[str, bytes]) -> list[Segment]:
     """The segments of an interleaved sample's JSON."""
-    said = json.loads(parts.get("json", b"null"))
-    listed = said.get("segments") if isinstance(said, dict) else None
+    value = json.loads(parts.get("json", b"null"))
+    listed = value.get("segments") if isinstance(value, dict) else None
     if not isinstance(listed, list):
         raise ContentError("no_segments: an interleaved sample has a JSON with a list of `segments`")
     out: list[Segment] = []

@@ -61,9 +61,9 @@ def _count_rows(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[s
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
-        said = _segments_or_none(kind, parts)
-        laid = [PICTURE if isinstance(segment, Picture) else count(segment_text(segment)) for segment in said]
-        scored = [n for segment, n in zip(said, laid, strict=True) if isinstance(segment, str)]
+        segments = _segments_or_none(kind, parts)
+        laid = [PICTURE if isinstance(segment, Picture) else count(segment_text(segment)) for segment in segments]
+        scored = [n for segment, n in zip(segments, laid, strict=True) if isinstance(segment, str)]
         yield {
             TEXT_TOKENS: sum(n for n in laid if n != PICTURE),
             ANSWER_TOKENS: sum(scored),

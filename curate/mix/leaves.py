@@ -30,9 +30,9 @@ def resolve_leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
             raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
         names.append(entry.name or unused_name(info.name, names))
         part, most, binds = samples_taken(entry, cap, spec.scale, info.samples)
-        held = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
+        surveyed = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
         digest = file_sha256(file)
-        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], held, part, most, binds, epochs)
+        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], surveyed, part, most, binds, epochs)
 
 
 def _file_of(path: str, home: Path, unit: str) -> Path:

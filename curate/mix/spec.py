@@ -93,16 +93,16 @@ class StageSpec(Settings):
 
     @model_validator(mode="after")
     def _multiples(self) -> StageSpec:
-        for what, said, multiple in (
+        for what, setting, multiple in (
             ("resolution", self.resolution, self.resolution_multiple),
             ("sequence", self.sequence, self.sequence_multiple),
         ):
-            values = said.values() if isinstance(said, dict) else [said]
-            known = [value for value in values if value is not None]
-            if multiple > 1 and not (known and self.ramp):
+            values = setting.values() if isinstance(setting, dict) else [setting]
+            given = [value for value in values if value is not None]
+            if multiple > 1 and not (given and self.ramp):
                 raise ValueError(f"`{what}_multiple` is for a `{what}` that ramps: say `{what}` and `ramp` as well")
-            if any(value < 1 or value % multiple for value in known):
-                raise ValueError(f"`{what}` {max(known)} is no multiple of {multiple}")
+            if any(value < 1 or value % multiple for value in given):
+                raise ValueError(f"`{what}` {max(given)} is no multiple of {multiple}")
         return self
 
 

@@ -186,8 +186,8 @@ def _pass_positions(spec: MixtureSpec, leaves: Sequence[Leaf], wanted: Sequence[
 
 def _check_names(spec: MixtureSpec, leaves: Sequence[Leaf], names: Mapping[str, float]) -> None:
     groups = {entry.group for entry in walk_entries(spec.sources) if entry.group}
-    known = groups | {leaf.name for leaf in leaves}
-    if wrong := sorted(set(names) - known):
+    known_names = groups | {leaf.name for leaf in leaves}
+    if wrong := sorted(set(names) - known_names):
         raise MixtureError(
-            f"a stage weighs {wrong[0]!r}, which is no source or group (there are {', '.join(sorted(known))})"
+            f"a stage weighs {wrong[0]!r}, which is no source or group (there are {', '.join(sorted(known_names))})"
         )

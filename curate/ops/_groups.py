@@ -85,12 +85,12 @@ def query_by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> 
     """The answer, ordered by shard and row, a table a shard: read once, not once a shard."""
     with db.cursor() as reader:
         answer = reader.sql(query).to_arrow_reader(BLOCK_ROWS)
-        held = answer.schema.empty_table()
+        pending = answer.schema.empty_table()
         for size in sizes:
-            while len(held) < size:
-                held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
-            yield held.slice(0, size)
-            held = held.slice(size)
+            while len(pending) < size:
+                pending = pa.concat_tables([pending, pa.Table.from_batches([answer.read_next_batch()])])
+            yield pending.slice(0, size)
+            pending = pending.slice(size)
 
 
 def write_outputs(

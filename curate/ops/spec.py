@@ -141,13 +141,13 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
-    said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
+    plain: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = _files_of(function, spec.name, full)
     before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
-    said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
+    plain |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     mine = getattr(function, "__module__", "").startswith("curate.")
-    return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
+    return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | plain
 
 
 def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:

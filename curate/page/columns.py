@@ -47,7 +47,7 @@ class _Gutter(NamedTuple):
     right: float
     top: float
     bottom: float
-    beside: int
+    words_beside: int
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Sides:
     side: Ints
 
 
-def may_hold_columns(words: Floats, lines: Ints, boxes: Floats, said: Bools) -> bool:
+def may_hold_columns(words: Floats, lines: Ints, boxes: Floats, wordy: Bools) -> bool:
     """Whether lines hold gaps as between columns, or stand beside each other: a glance that spares most pages more."""
-    return len(lines) >= 2 * _FEWEST_LINES and (_hold_gaps(words, lines, said) or _are_beside(lines, boxes))
+    return len(lines) >= 2 * _FEWEST_LINES and (_hold_gaps(words, lines, wordy) or _are_beside(lines, boxes))
 
 
 def glance_at_gaps(words: Floats, leftwards: bool) -> tuple[bool, bool]:
@@ -75,12 +75,12 @@ def glance_at_gaps(words: Floats, leftwards: bool) -> tuple[bool, bool]:
     return bool(np.count_nonzero(gap) >= _FEWEST_LINES), bool((y0[:-1] - y0[1:] > height).any())
 
 
-def _hold_gaps(words: Floats, lines: Ints, said: Bools) -> bool:
+def _hold_gaps(words: Floats, lines: Ints, wordy: Bools) -> bool:
     """Whether some lines hold gaps in one place, with several words before and after."""
     counts = lines[:, 1] - lines[:, 0]
     if len(words) != counts.sum():
         own = run_members(lines)
-        words, said = words[own], said[own]
+        words, wordy = words[own], wordy[own]
     x0, y0, x1, y1 = words.T
     starts, ends = np.minimum(x1[1:], x1[:-1]), np.maximum(x0[1:], x0[:-1])
     gap = ends - starts > _GAP * (y1[1:] - y0[1:])
@@ -91,7 +91,7 @@ def _hold_gaps(words: Floats, lines: Ints, said: Bools) -> bool:
         return False
     breaks = np.sort(np.concatenate([[-1], at, over]))
     place = np.searchsorted(breaks, at)
-    at = at[(at - breaks[place - 1] >= _WORDS) & (breaks[place + 1] - at >= _WORDS) & said[at] & said[at + 1]]
+    at = at[(at - breaks[place - 1] >= _WORDS) & (breaks[place + 1] - at >= _WORDS) & wordy[at] & wordy[at + 1]]
     if len(at) < _FEWEST_LINES:
         return False
     left, right = float(x0.min()), float(x1.max())
@@ -122,16 +122,16 @@ def _max_overlap(starts: Floats, ends: Floats) -> int:
     return most
 
 
-def find_columns(words: Floats, lines: Ints, said: Bools) -> tuple[Ints, Sides, Ints] | None:
+def find_columns(words: Floats, lines: Ints, wordy: Bools) -> tuple[Ints, Sides, Ints] | None:
     """The largest part of a page where prose stands beside prose, between what is above and below it."""
     middle = join_boxes(words, lines)[:, [1, 3]].mean(axis=1)
     found: list[tuple[int, _Gutter, Sides]] = []
     for gutter in _find_gutters(words[run_members(lines)]):
-        if found and gutter.beside < _AS_GOOD * found[0][1].beside:
+        if found and gutter.words_beside < _AS_GOOD * found[0][1].words_beside:
             break
         inside = (middle > gutter.top) & (middle < gutter.bottom)
         sides = _cut_at_gutter(words, lines[inside], gutter) if inside.any() else None
-        if sides is not None and _are_columns(words, said, sides):
+        if sides is not None and _are_columns(words, wordy, sides):
             found.append((len(sides.runs) - int(np.count_nonzero(inside)), gutter, sides))
     if not found:
         return None
@@ -163,8 +163,8 @@ def _drop_titles(sides: Sides, *, followed: bool) -> tuple[Ints, Sides, Ints]:
     kept = np.bincount(group, in_place) * _HELD >= counts
     if followed and counts[-1] <= TITLE_LINES and len(np.unique(sides.side[group == group.max()])) == 1:
         kept[-1] = False
-    held = np.flatnonzero(kept)
-    first, last = (held[0], held[-1]) if len(held) else (0, len(boxes))
+    prose = np.flatnonzero(kept)
+    first, last = (prose[0], prose[-1]) if len(prose) else (0, len(boxes))
     inside = (group >= first) & (group <= last)
     columns = Sides(sides.runs[inside], boxes[inside], sides.side[inside])
     return sides.runs[group < first], columns, sides.runs[group > last]
@@ -255,16 +255,16 @@ def _split_line(words: Floats, start: int, middle: float, gap: float) -> list[tu
     return [(start + a, start + b) for a, b in pairwise(edges)]
 
 
-def _are_columns(words: Floats, said: Bools, sides: Sides) -> bool:
+def _are_columns(words: Floats, wordy: Bools, sides: Sides) -> bool:
     """Whether both sides are mostly prose, next to each other; cells of a table and dots before a number are not."""
     runs = np.repeat(np.arange(len(sides.runs)), sides.runs[:, 1] - sides.runs[:, 0])
     own = run_members(sides.runs)
-    words, said = words[own], said[own]
+    words, wordy = words[own], wordy[own]
     apart = np.maximum(words[1:, 0] - words[:-1, 2], words[:-1, 0] - words[1:, 2])
     cuts = (np.diff(runs) > 0) | (apart > _CELLS * (words[1:, 3] - words[1:, 1]))
     first = np.append(0, np.flatnonzero(cuts) + 1)
     boxes = join_boxes(words, np.stack([first, np.append(first[1:], len(words))], axis=1))
-    ink, counts = np.add.reduceat(words[:, 2] - words[:, 0], first), np.add.reduceat(said, first, dtype=np.int64)
+    ink, counts = np.add.reduceat(words[:, 2] - words[:, 0], first), np.add.reduceat(wordy, first, dtype=np.int64)
     side = sides.side[runs[first]]
     if not all(_is_column_of_prose(boxes[side == one], ink[side == one], counts[side == one]) for one in (0, 1)):
         return False

@@ -93,8 +93,8 @@ def engine_identity(engine: Engine, languages: Sequence[str]) -> str:
     if engine == "rapidocr":
         _rapidocr()
         return f"rapidocr {version('rapidocr')}, onnxruntime {version('onnxruntime')}"
-    said = _command_output([_command(), "--version"]).split("\n")[0]
-    return "; ".join([said, *(f"{name} {_digest(name)}" for name in languages)])
+    tesseract = _command_output([_command(), "--version"]).split("\n")[0]
+    return "; ".join([tesseract, *(f"{name} {_digest(name)}" for name in languages)])
 
 
 def _order_reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: float) -> OcrReading:
@@ -215,16 +215,16 @@ def _from_table(table: str) -> Iterator[list[_Word]]:
     written = (row for row in rows if row[0] == _TESSERACT_WORD and row[11].strip())
     for _, line in groupby(written, key=lambda row: row[1:5]):
         words: list[_Word] = []
-        said = list(line)
-        near = _NEAR * float(np.median([int(row[9]) for row in said]))
-        for row in said:
+        cells = list(line)
+        near = _NEAR * float(np.median([int(row[9]) for row in cells]))
+        for row in cells:
             text, confidence = row[11].strip(), float(row[10]) / 100
             left, top, width, height = map(int, row[6:10])
             for first, end in split_words(text):
                 share = [left + width * at / len(text) for at in (first, end)]
-                beside = words and _is_joined(words[-1], text[first], share[0] - words[-1].box[2] < near)
+                joined = words and _is_joined(words[-1], text[first], share[0] - words[-1].box[2] < near)
                 box = (share[0], float(top), share[1], float(top + height))
-                words.append(_Word(text[first:end], box, confidence, not first and not beside))
+                words.append(_Word(text[first:end], box, confidence, not first and not joined))
         yield words
 
 

@@ -24,13 +24,13 @@ class ReadingOrder(NamedTuple):
 
 
 def reading_order(
-    words: Floats, lines: Ints, *, leftwards: bool = False, said: Bools | None = None, drawn: bool = True
+    words: Floats, lines: Ints, *, leftwards: bool = False, wordy: Bools | None = None, drawn: bool = True
 ) -> ReadingOrder:
     """The order in which `lines` are read; a line that runs on from one column into the next is cut at the gutter.
 
     Where no columns are found the drawn order is kept, but for parts that were drawn late and stand wholly above
     earlier ones. `leftwards`: columns follow from right to left, as in Arabic. Vertical writing is known by the shape
-    of its lines, and they follow from right to left. `said`: the words that say something, which dots before a page's
+    of its lines, and they follow from right to left. `wordy`: the words that say something, which dots before a page's
     number do not; without it all do. `drawn`: the order of `lines` is a writer's, not a mere sort by height.
     """
     if len(lines) < 2:
@@ -38,15 +38,15 @@ def reading_order(
     gaps, up = glance_at_gaps(words, leftwards)
     if drawn and not (gaps or up):
         return ReadingOrder(lines, 1)
-    said = np.ones(len(words), np.bool_) if said is None else said
+    wordy = np.ones(len(words), np.bool_) if wordy is None else wordy
     boxes = join_boxes(words, lines)
     if _is_upright(boxes, lines):
         turned = words[:, [1, 0, 3, 2]]
         turned[:, [1, 3]] = -words[:, [2, 0]]
-        return _order_columns(turned, lines, said, leftwards=False)
-    if drawn and not may_hold_columns(words, lines, boxes, said):
+        return _order_columns(turned, lines, wordy, leftwards=False)
+    if drawn and not may_hold_columns(words, lines, boxes, wordy):
         return ReadingOrder(_order_as_drawn(lines, boxes) if up else lines, 1)
-    return _order_columns(words, lines, said, leftwards=leftwards)
+    return _order_columns(words, lines, wordy, leftwards=leftwards)
 
 
 def _is_upright(boxes: Floats, lines: Ints) -> bool:
@@ -58,12 +58,12 @@ def _is_upright(boxes: Floats, lines: Ints) -> bool:
     return bool(counts[higher].sum() * 2 > counts.sum()) and bool((counts > 1).any())
 
 
-def _order_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, depth: int = 0) -> ReadingOrder:
+def _order_columns(words: Floats, lines: Ints, wordy: Bools, *, leftwards: bool, depth: int = 0) -> ReadingOrder:
     """Above the largest columns, these one after the other, and below them; each part in its turn the same."""
     boxes = join_boxes(words, lines)
     found = None
-    if depth == 0 or (depth < _DEEPEST and may_hold_columns(words, lines, boxes, said)):
-        found = find_columns(words, lines, said)
+    if depth == 0 or (depth < _DEEPEST and may_hold_columns(words, lines, boxes, wordy)):
+        found = find_columns(words, lines, wordy)
     if found is None:
         return ReadingOrder(_order_as_drawn(lines, boxes), 1)
     above, sides, below = found
@@ -74,10 +74,10 @@ def _order_columns(words: Floats, lines: Ints, said: Bools, *, leftwards: bool, 
     place = 3 * band + rank
     orders, beside = [], np.zeros(len(across) + 1, np.int64)
     for part in np.unique(place).tolist():
-        orders.append(_order_columns(words, sides.runs[place == part], said, leftwards=leftwards, depth=depth + 1))
+        orders.append(_order_columns(words, sides.runs[place == part], wordy, leftwards=leftwards, depth=depth + 1))
         beside[part // 3] += part % 3 < 2 and orders[-1].columns
     ends = [
-        _order_columns(words, part, said, leftwards=leftwards, depth=depth + 1) if len(part) else ReadingOrder(part, 0)
+        _order_columns(words, part, wordy, leftwards=leftwards, depth=depth + 1) if len(part) else ReadingOrder(part, 0)
         for part in (above, below)
     ]
     runs = [order.runs for order in (ends[0], *orders, ends[1])]

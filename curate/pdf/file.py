@@ -265,15 +265,15 @@ def _walk(page: PdfPage) -> Iterator[tuple[int, Floats]]:
     """Kinds of the page's objects that are no text, each with its box in the page's points."""
     top = ctypes.cast(page.handle, ctypes.c_void_p).value
     count = int(pdfium.FPDFPage_CountObjects(page.handle))
-    ahead: list[tuple[Callable[..., Any], Any, int, Placement]] = [(_get_object, top, count, np.eye(3))]
+    pending: list[tuple[Callable[..., Any], Any, int, Placement]] = [(_get_object, top, count, np.eye(3))]
     left = page.limits.max_objects
-    while ahead and left > 0:
-        get, parent, count, placement_33 = ahead.pop()
+    while pending and left > 0:
+        get, parent, count, placement_33 = pending.pop()
         handles = list(map(get, repeat(parent), range(min(count, left))))
         left -= len(handles)
         for handle, kind in zip(handles, map(_get_type, handles), strict=True):
             if kind == pdfium.FPDF_PAGEOBJ_FORM:
-                ahead.append((_get_in_form, handle, int(_count_in_form(handle)), _matrix(handle) @ placement_33))
+                pending.append((_get_in_form, handle, int(_count_in_form(handle)), _matrix(handle) @ placement_33))
             elif kind != pdfium.FPDF_PAGEOBJ_TEXT:
                 yield kind, _bounds(handle, placement_33)
 

@@ -165,8 +165,8 @@ def count_pages(data: bytes, limits: PdfLimits) -> int:
 
 
 def _send(pipe: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
-    said = json.dumps(header).encode()
-    pipe.write(_FRAME.pack(len(said), len(payload)) + said)
+    data = json.dumps(header).encode()
+    pipe.write(_FRAME.pack(len(data), len(payload)) + data)
     pipe.write(payload)
     pipe.flush()
 
@@ -234,15 +234,15 @@ def _draw_page(page: PdfPage, wanted: dict[str, Any]) -> tuple[dict[str, Any], b
 def serve() -> None:
     """The child: answer requests until the pipe ends. What takes too long ends the process, by a signal."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    said, _ = _receive(requests)
-    reader = _Reader(PdfLimits(**said["limits"]))
-    resource.setrlimit(resource.RLIMIT_AS, (said["memory_bytes"],) * 2)
+    request, _ = _receive(requests)
+    reader = _Reader(PdfLimits(**request["limits"]))
+    resource.setrlimit(resource.RLIMIT_AS, (request["memory_bytes"],) * 2)
     _send(answers, {}, b"")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # from here on it is strangers' files that end it
     with contextlib.suppress(EOFError):
         while True:
             wanted, data = _receive(requests)
-            signal.setitimer(signal.ITIMER_PROF, said["seconds"])
+            signal.setitimer(signal.ITIMER_PROF, request["seconds"])
             if not wanted["same"]:
                 reader.open(data)
             try:

@@ -89,8 +89,8 @@ def _read(page: PdfPage, layer: Any) -> PageText:
     leftwards = is_leftwards(flags)
     lines = _lines(spans_N3, boxes, leftwards)
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
-    said = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
-    runs, columns = reading_order(points, lines, leftwards=leftwards, said=said)
+    wordy = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
+    runs, columns = reading_order(points, lines, leftwards=leftwards, wordy=wordy)
     words = _printed_words(text, spans_N3)
     if runs is not lines:
         order = run_members(runs)

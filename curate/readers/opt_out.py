@@ -45,9 +45,9 @@ def find_forbidding_word(value: str, agents: Iterable[str], words: Iterable[str]
         if addressed[1].lower() not in {"*", *agents}:
             return None
         value = value[addressed.end() :]
-    said = {word.strip().lower() for word in re.split(r"[,\s]", value)}
-    said |= {"noindex"} if "none" in said else set()
-    return next((word for word in words if word in said and word != RESERVATION), None)
+    directives = {word.strip().lower() for word in re.split(r"[,\s]", value)}
+    directives |= {"noindex"} if "none" in directives else set()
+    return next((word for word in words if word in directives and word != RESERVATION), None)
 
 
 def is_reserved(value: str | None) -> bool:
@@ -59,10 +59,10 @@ def meta_elements(page: str) -> Iterator[tuple[str, str]]:
     """Name, in small letters, and content of the `<meta>` of a page, whoever wrote it; in time linear in its length."""
     for found in _META.finditer(page):
         if found[2] is not None:
-            said = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
-            name = said.get("name") or said.get("http-equiv")
+            attributes = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
+            name = attributes.get("name") or attributes.get("http-equiv")
             if name:
-                yield name.strip().lower(), said.get("content", "")
+                yield name.strip().lower(), attributes.get("content", "")
 
 
 def host_of(url: object) -> str:
@@ -129,12 +129,12 @@ class HostList:
 
 def _listed(line: str, path: Path, number: int) -> str:
     """The host that a line names; empty for none."""
-    said = line.partition("#")[0].strip()
-    if not said:
+    entry = line.partition("#")[0].strip()
+    if not entry:
         return ""
-    host = _plain(_BEFORE.sub("", said).removesuffix("/"))
+    host = _plain(_BEFORE.sub("", entry).removesuffix("/"))
     if not _HOST.fullmatch(host):
-        raise HostListError(f"list of hosts: {path}:{number}: {said[:100]!r} is no host; write example.org, no path")
+        raise HostListError(f"list of hosts: {path}:{number}: {entry[:100]!r} is no host; write example.org, no path")
     return host
 
 

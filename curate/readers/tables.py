@@ -51,8 +51,8 @@ def expand(pattern: str) -> list[Path]:
     """The files that a path or glob names, sorted. Raises TableError when there are none."""
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths and Path(pattern).is_dir():
-        held = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
-        usual = next((suffix for suffix, _ in held.most_common(1)), ".jsonl")
+        suffixes = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
+        usual = next((suffix for suffix, _ in suffixes.most_common(1)), ".jsonl")
         raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / f'*{usual}'} for example")
     if not paths:
         folder = Path(pattern).parent

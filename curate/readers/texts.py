@@ -33,8 +33,8 @@ def kind_of(path: Path, is_split: bool = False) -> str:
         name = name.removesuffix(suffix)
     kind = Path(name).suffix.lower()
     if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
-        known = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
-        raise TableError(f"{path}: {unknown_message('kind of text file', kind, known)}")
+        allowed = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
+        raise TableError(f"{path}: {unknown_message('kind of text file', kind, allowed)}")
     return kind
 
 
@@ -95,17 +95,17 @@ def _blocks(stream: Any) -> Iterator[bytes]:
 def _pieces(blocks: Iterator[bytes], split: str | None) -> Iterator[bytes | None]:
     """What lies between separators; None for a piece that is too large, of which no more than a block is held."""
     separator = split.encode() if split else None
-    held, too_large = b"", False
+    buffered, too_large = b"", False
     for block in blocks:
-        held += block
+        buffered += block
         if separator is not None:
-            *whole, held = held.split(separator)
+            *whole, buffered = buffered.split(separator)
             for piece in whole:
                 yield None if too_large or len(piece) > MAX_DOCUMENT_BYTES else piece
                 too_large = False
-        if len(held) > MAX_DOCUMENT_BYTES:
-            held, too_large = held[-len(separator or b"-") :], True
-    yield None if too_large else held
+        if len(buffered) > MAX_DOCUMENT_BYTES:
+            buffered, too_large = buffered[-len(separator or b"-") :], True
+    yield None if too_large else buffered
 
 
 def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:

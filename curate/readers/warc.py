@@ -123,8 +123,8 @@ def _page(record: WarcRecord, max_record_bytes: int) -> WarcPage | WarcFault:
             return _fault("record_too_large", f"unpacked, limit {max_record_bytes} bytes", record)
     if isinstance(body, WarcFault):
         return body
-    date, said = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
-    return WarcPage(_url(record), date, said, body, record.stream_pos, _notices(record))
+    date, content_type = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
+    return WarcPage(_url(record), date, content_type, body, record.stream_pos, _notices(record))
 
 
 def _notices(record: WarcRecord) -> dict[str, list[str]]:

@@ -43,8 +43,8 @@ class ShardCache:
         path = self.folder / f"{sha256}.tar"
         if self.mark_used(sha256):
             return path
-        with locked(self.folder / f"{sha256}.lock", wait=later is None) as held:
-            if not held or self.mark_used(sha256):
+        with locked(self.folder / f"{sha256}.lock", wait=later is None) as is_locked:
+            if not is_locked or self.mark_used(sha256):
                 return path
             part = path.with_suffix(".part")
             if not self._room_for(part, size, later):
@@ -82,18 +82,18 @@ class ShardCache:
             for other in self.folder.glob("*.part"):
                 self._sweep(other, part)
             kept = sorted(self._kept())
-            free = self.budget_bytes - sum(held for _, held, _ in kept)
+            free = self.budget_bytes - sum(nbytes for _, nbytes, _ in kept)
             droppable = [
-                (held, path)
-                for used, held, path in kept
+                (nbytes, path)
+                for used, nbytes, path in kept
                 if path.suffix == ".tar" and (later is None or used < until or path.stem in later)
             ]
-            if size > free + sum(held for held, _ in droppable):
+            if size > free + sum(nbytes for nbytes, _ in droppable):
                 return False
             while size > free:
-                held, path = droppable.pop(0)
+                nbytes, path = droppable.pop(0)
                 path.unlink(missing_ok=True)
-                free += held
+                free += nbytes
             with part.open("wb") as file:
                 file.truncate(size)
         return True
@@ -103,8 +103,8 @@ class ShardCache:
         if part == own:
             part.unlink(missing_ok=True)
             return
-        with locked(part.with_suffix(".lock"), wait=False) as held:
-            if held:
+        with locked(part.with_suffix(".lock"), wait=False) as is_locked:
+            if is_locked:
                 part.unlink(missing_ok=True)
 
     def _kept(self) -> Iterator[tuple[int, int, Path]]:

@@ -82,8 +82,8 @@ def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> P
     Raises ShardError and UnreachableError.
     """
     url = url.rstrip("/")
-    if digest is not None and _is_whole(known := _cache_folder(url, digest), digest):
-        return known
+    if digest is not None and _is_whole(cached := _cache_folder(url, digest), digest):
+        return cached
     content = fetch_dataset_json(url)
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
@@ -167,7 +167,7 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
 
 
 def prefetch_shard(
-    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], going: Callable[[], bool]
+    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], keep_on: Callable[[], bool]
 ) -> bool:
     """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
 
@@ -177,7 +177,7 @@ def prefetch_shard(
     path = f"{origin.get('url')}/{shard.tar}"
 
     def fetch(part: Path) -> None:
-        _download(path, shard.bytes, part, going)
+        _download(path, shard.bytes, part, keep_on)
 
     return cache.get(shard.tar, shard.bytes, shard.sha256, fetch, later) is not None
 
@@ -191,7 +191,7 @@ def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = N
     """The bytes of each range of the file at `path`, fetched at once; those that fail or come short are asked again."""
     patience = patience or Patience()
     out: list[bytes | None] = [None] * len(spans)
-    said: Exception = OSError("no answer")
+    error: Exception = OSError("no answer")
     for attempt in range(patience.attempts):
         waiting = [number for number, data in enumerate(out) if data is None]
         if not waiting:
@@ -201,14 +201,14 @@ def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = N
             if isinstance(answer, Exception):
                 if _is_final(answer):
                     raise _refusal(path, answer)
-                said = answer
+                error = answer
             elif len(answer) == spans[number][1] - spans[number][0]:
                 out[number] = bytes(answer)
             else:
-                said = EOFError(f"only {len(answer)} of {spans[number][1] - spans[number][0]} bytes came")
+                error = EOFError(f"only {len(answer)} of {spans[number][1] - spans[number][0]} bytes came")
     whole = [data for data in out if data is not None]
     if len(whole) < len(out):
-        raise _unreachable(path, patience, said)
+        raise _unreachable(path, patience, error)
     return whole
 
 
@@ -262,7 +262,7 @@ def _on_hub(kind: str | None, name: str, revision: str | None, inner: str) -> tu
 
 def _size(path: str, patience: Patience) -> int:
     """Bytes of the file at `path`, as its storage says now."""
-    said: Exception = OSError("no answer")
+    error: Exception = OSError("no answer")
     for attempt in range(patience.attempts):
         _pause(attempt, patience)
         try:
@@ -274,20 +274,20 @@ def _size(path: str, patience: Patience) -> int:
         except Exception as err:
             if _is_final(err):
                 raise _refusal(path, err) from err
-            said = err.__cause__ if isinstance(err.__cause__, Exception) else err
+            error = err.__cause__ if isinstance(err.__cause__, Exception) else err
         else:
             if found is None:
                 raise ShardError(f"{path}: its server does not say how large it is, so it cannot be read in ranges")
             return int(found)
-    raise _unreachable(path, patience, said)
+    raise _unreachable(path, patience, error)
 
 
-def _download(path: str, size: int, part: Path, going: Callable[[], bool] = lambda: True) -> None:
+def _download(path: str, size: int, part: Path, keep_on: Callable[[], bool] = lambda: True) -> None:
     """Fetch a whole file into `part`, a few blocks at a time. Raises UnreachableError where it is given up."""
     spans = [(at, min(at + BLOCK_BYTES, size)) for at in range(0, size, BLOCK_BYTES)]
     with part.open("r+b") as file:
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
-            if not going():
+            if not keep_on():
                 raise UnreachableError(f"{path}: was given up")
             for data in fetch_ranges(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
@@ -314,6 +314,6 @@ def _pause(attempt: int, patience: Patience) -> None:
         time.sleep(min(patience.first_s * 2 ** (attempt - 1), patience.longest_s))
 
 
-def _unreachable(path: str, patience: Patience, said: Exception) -> UnreachableError:
-    what = f"{type(said).__name__}: {said}"[:300]
+def _unreachable(path: str, patience: Patience, error: Exception) -> UnreachableError:
+    what = f"{type(error).__name__}: {error}"[:300]
     return UnreachableError(f"{path}: could not be read in {patience.attempts} tries ({what}); go on when it answers")

@@ -46,7 +46,9 @@ def verify_shard(folder: Path, shard: ShardInfo) -> list[str]:
 
 def _find_changed_samples(reader: ShardReader) -> list[str]:
     """The samples that are not those that were indexed, at most MAX_PROBLEMS of them."""
-    return list(islice((said for row in range(len(reader)) if (said := _sample_problem(reader, row))), MAX_PROBLEMS))
+    return list(
+        islice((problem for row in range(len(reader)) if (problem := _sample_problem(reader, row))), MAX_PROBLEMS)
+    )
 
 
 def _sample_problem(reader: ShardReader, row: int) -> str | None:

@@ -112,11 +112,11 @@ def read_caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], wher
         text = data.decode("utf-8")
         if not is_json:
             return text.rstrip("\r\n"), "{}"
-        said = json.loads(text)
-        if not isinstance(said, dict) or key not in said:
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or key not in fields:
             raise UnreadableError("missing_caption", where)
-        kept = json.dumps({k: said.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
-        (found := field_text(said[key])).encode("utf-8")
+        kept = json.dumps({k: fields.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
+        (found := field_text(fields[key])).encode("utf-8")
         return found, tables.make_printable(kept, MAX_TEXT_BYTES)
     except UnicodeError:
         raise UnreadableError("bad_encoding", where) from None

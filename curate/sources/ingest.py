@@ -103,8 +103,8 @@ def pool_of(recipe: Recipe) -> Pool:
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
     spec = source.model_dump(mode="json", exclude=WHERE)
-    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
-    key = fingerprint(said | ({"download": keep_bytes} if is_fetched(recipe) else {}))
+    parts = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
+    key = fingerprint(parts | ({"download": keep_bytes} if is_fetched(recipe) else {}))
     return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
 
 
@@ -129,9 +129,9 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     kind, source = SOURCE_TYPES[recipe.source.type], recipe.source
     rows, files = None, list[list[str]]()
     if isinstance(kind, ArchiveSource):
-        told = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
-        files = list(_cut(told, lambda path: os.stat(path).st_size, kind.shard_bytes))
-        names = [fingerprint([[path, told[path]] for path in group]) for group in files]
+        identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
+        files = list(_cut(identities, lambda path: os.stat(path).st_size, kind.shard_bytes))
+        names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
     else:
         names, rows = _write_plan(kind, source, recipe.shard_samples, pool)
     if not names:
@@ -176,10 +176,10 @@ def _load_shards(
 
 
 def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
-    """Try the failed URLs of a shard again; returns kind many were tried and kind many came."""
+    """Try the failed URLs of a shard again; returns how many were tried and how many came."""
     rows = read_table(pool.rows(shard)).to_pylist()
-    lost = final_errors(recipe)
-    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in lost]
+    final = final_errors(recipe)
+    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in final]
     tar = pool.tar(shard, attempt)
     # A worker that died after its rows were committed: its tar is in use and must not be written again.
     if not failures or any(r["tar"] == tar.name for r in rows):
@@ -225,15 +225,15 @@ def _read_archives(kind: ArchiveSource, recipe: Recipe, pool: Pool, files: Itera
 
 
 def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
-    """Commit the planned rows of each shard; the shards' names, and kind many rows there are."""
+    """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
     names: list[str] = []
     same: Counter[str] = Counter()
-    beside = kind.companion_files(source)
+    companions = kind.companion_files(source)
     total = 0
     for chunk in _cut(kind.plan_rows(source), _characters, SHARD_TEXT, shard_rows):
-        said = fingerprint([chunk, beside(chunk)])
-        names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
-        same[said] += 1
+        base = fingerprint([chunk, companions(chunk)])
+        names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
+        same[base] += 1
         if not pool.planned(names[-1]).exists():
             write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.planned(names[-1]))
         total += len(chunk)
@@ -247,13 +247,13 @@ def _characters(row: Row) -> int:
 def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:
     """Consecutive items, as many as `size` holds (a larger one stands alone), and at most so many."""
     part: list[T] = []
-    held = 0
+    filled = 0
     for item in items:
         more = size_of(item)
-        if part and (len(part) == most or held + more > size):
+        if part and (len(part) == most or filled + more > size):
             yield part
-            part, held = [], 0
+            part, filled = [], 0
         part.append(item)
-        held += more
+        filled += more
     if part:
         yield part

@@ -42,10 +42,10 @@ def plan_rows(source: Records) -> Iterator[Row]:
         if isinstance(row, tables.BadRow):
             yield unreadable_row("interleaved", row)
             continue
-        said = {c: row[c] for c in source.columns}
-        record = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
+        chosen = {c: row[c] for c in source.columns}
+        record = json.dumps(chosen, ensure_ascii=False, sort_keys=True, default=str)
         uid = uid_of("interleaved", "record", record)
-        origin = page_url(said) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
+        origin = page_url(chosen) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
         yield {"uid": uid, "origin": origin, "text": record, "meta": row_meta(row, source.keep)}
 
 

@@ -61,10 +61,10 @@ def _row(source: Tars, tar: Path, sample: TarSample, blobs: Blobs) -> Row:
 def _read_caption(source: Tars, tar: str, parts: dict[str, Part], blobs: Blobs, where: str) -> tuple[str, str]:
     part_name, _, key = source.text.partition(":")
     text, meta = _read_part(tar, parts.get(part_name), (key, source.keep), blobs, where)
-    beside = parts.get("json")
-    if part_name == "json" or not source.keep or beside is None:
+    json_part = parts.get("json")
+    if part_name == "json" or not source.keep or json_part is None:
         return text, meta
-    return text, _read_part(tar, beside, (source.keep[0], source.keep), blobs, where)[1]
+    return text, _read_part(tar, json_part, (source.keep[0], source.keep), blobs, where)[1]
 
 
 def _read_part(

@@ -34,8 +34,8 @@ def read_rows(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
         if isinstance(found, warc.WarcFault):
             yield fail_row(row | {"meta": "{}"}, found.error, found.detail)
             continue
-        said = {"content_type": found.content_type, "date": found.date, **found.notices}
-        row["meta"] = tables.make_printable(json.dumps(said, sort_keys=True))
+        meta = {"content_type": found.content_type, "date": found.date, **found.notices}
+        row["meta"] = tables.make_printable(json.dumps(meta, sort_keys=True))
         if not found.data:
             yield fail_row(row, "empty_page", "the archive holds no bytes of it")
             continue

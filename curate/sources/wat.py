@@ -31,5 +31,5 @@ def plan_rows(source: Wat) -> Iterator[Row]:
             elif found.alt is not None:
                 url, alt = tables.make_printable(found.url), tables.make_printable(found.alt)
                 meta = {"page": tables.make_printable(found.page), "date": found.date}
-                said = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-                yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": said}
+                meta_json = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+                yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": meta_json}

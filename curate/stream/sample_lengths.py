@@ -53,10 +53,11 @@ class SampleLengths:
         """Raise MixtureError if a source's tokens were counted in another way than texts are spelled by `name` here."""
         here = counting(name)
         for source, info in enumerate(self.infos):
-            told = (self._table(source, 0).schema.metadata or {}).get(COUNTED_BY.encode()) if info.shards else None
-            if told is not None and told.decode() != here:
+            metadata = (self._table(source, 0).schema.metadata if info.shards else None) or {}
+            counted_by = metadata.get(COUNTED_BY.encode(), b"").decode()
+            if counted_by not in ("", here):
                 raise mix.MixtureError(
-                    f"{self.folders[source] / info.shards[0].index}: its texts were counted by {told.decode()!r}, the"
+                    f"{self.folders[source] / info.shards[0].index}: its texts were counted by {counted_by!r}, the"
                     f" model spells by {here!r}; run `curate index {self.folders[source]} --tokenizer {name}`"
                 )
 

@@ -88,9 +88,10 @@ class Sequences:
 
     def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        said = sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
+        segments = sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
         runs = [
-            s if isinstance(s, Picture) else _Run(self.code.encode(segment_text(s)), isinstance(s, str)) for s in said
+            s if isinstance(s, Picture) else _Run(self.code.encode(segment_text(s)), isinstance(s, str))
+            for s in segments
         ]
         if drawn.kind == "interleaved":
             return runs

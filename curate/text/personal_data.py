@@ -268,8 +268,8 @@ def _social_security_numbers(text: str) -> Spans:
     found = [match.span() for match in _SSN.finditer(text)]
     small = text.lower()
     if "ssn" in small or "ss#" in small or "social security" in small:
-        said = [match.span(1) for match in _SAID_SSN.finditer(text)]
-        found = sorted({*found, *said})
+        announced = [match.span(1) for match in _SAID_SSN.finditer(text)]
+        found = sorted({*found, *announced})
     yield from (span for span in found if not _NO_SSN.search(text, max(0, span[0] - _SEEN), span[0]))
 
 

@@ -82,13 +82,13 @@ def find_phone_numbers(text: str) -> Iterator[tuple[int, int]]:
     at = 0
     for digits in _DIGITS.finditer(text):
         for found in _FORM.finditer(text, max(at, digits.start() - _SEEN), digits.end() + _BEHIND):
-            how = found.lastgroup
-            assert how is not None
-            begin = found.start(how)
+            form = found.lastgroup
+            assert form is not None
+            begin = found.start(form)
             if begin >= digits.end():
                 break  # the next digits' own: here they may be cut off
             at = found.end()
-            if not _OTHERWISE.search(text, max(0, begin - _SEEN), begin) and _CHECKS[how](found[how]):
+            if not _OTHERWISE.search(text, max(0, begin - _SEEN), begin) and _CHECKS[form](found[form]):
                 yield begin, found.end()
 
 

@@ -100,8 +100,8 @@ def _is_special() -> npt.NDArray[np.bool_]:
 
 def stop_words(text: str, language: str | None) -> float | None:
     """Share of the words that are function words of `language` (ISO 639); None where no list is known for it."""
-    known = FUNCTION_WORDS.get(language or "")
-    return None if known is None else share_among(text, known)
+    function_words = FUNCTION_WORDS.get(language or "")
+    return None if function_words is None else share_among(text, function_words)
 
 
 def flagged_words(text: str, flagged: Collection[str] = FLAGGED_WORDS) -> float:
@@ -119,10 +119,10 @@ def common_words(text: str, language: str | None, known: Collection[str] | None 
     return share_among(text, known)
 
 
-def share_among(text: str, known: Collection[str]) -> float:
+def share_among(text: str, vocabulary: Collection[str]) -> float:
     """Share of the words that are among `known`; 0 without words."""
     found = words(text)
-    return sum(word in known for word in found) / len(found) if found else 0.0
+    return sum(word in vocabulary for word in found) / len(found) if found else 0.0
 
 
 def punctuation(text: str, min_tokens: int = 0) -> float:

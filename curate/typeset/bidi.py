@@ -30,11 +30,11 @@ def base_level(text: str, otherwise: int) -> int:
 
 def embedding_levels(text: str, base: int) -> list[int]:
     """The embedding level of each character of a paragraph: odd ones run from right to left."""
-    told = [unicodedata.bidirectional(c) or "L" for c in text]
-    if not base and _LEFTWARDS.isdisjoint(told):
+    classes = [unicodedata.bidirectional(c) or "L" for c in text]
+    if not base and _LEFTWARDS.isdisjoint(classes):
         return [0] * len(text)
-    seen = [place for place, kind in enumerate(told) if kind != "BN"]
-    kinds = [told[place] for place in seen]
+    seen = [place for place, kind in enumerate(classes) if kind != "BN"]
+    kinds = [classes[place] for place in seen]
     marked = [kind == "NSM" for kind in kinds]
     _resolve_weak(kinds, base)
     _resolve_brackets([text[place] for place in seen], kinds, marked, base)
@@ -42,7 +42,7 @@ def embedding_levels(text: str, base: int) -> list[int]:
     raised = {"L": base % 2, "R": 1 - base % 2, "AN": 2 - base % 2, "EN": 2 - base % 2}
     waiting = iter(kinds)
     found: list[int] = []
-    for kind in told:
+    for kind in classes:
         if kind == "BN":  # what joins letters without being seen goes with the letter before
             found.append(found[-1] if found else base)
         else:

@@ -182,14 +182,14 @@ def _written_row(row: _AssignedRow, matches: Matches, dropped: set[int], moves: 
     placed = list(_place_images(row, matches, dropped, moves))
     order = [number for _, number in placed if number is not None]
     similarities = [matches[number][1] if number in matches else None for number in order]
-    known = sorted((s for s in similarities if s is not None), reverse=True)
+    ordered = sorted((s for s in similarities if s is not None), reverse=True)
     return {
         "document": [segment for segment, _ in placed],
         "images": [row.pictures[number] for number in order],
         "similarities": similarities,
-        "max_similarity": known[0] if known else None,
-        "similarity_of_75": known[-(-3 * len(known) // 4) - 1] if known else None,
-        "images_matched": len(known),
+        "max_similarity": ordered[0] if ordered else None,
+        "similarity_of_75": ordered[-(-3 * len(ordered) // 4) - 1] if ordered else None,
+        "images_matched": len(ordered),
         "sentences": len(row.sentences),
         "images_dropped_by_similarity": len(dropped),
     }

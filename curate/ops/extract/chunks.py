@@ -79,10 +79,10 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
 
     def _overlap_start(self, pieces: Sequence[Span], first: int, last: int) -> int:
         """The piece that the next chunk begins with: at most the overlap before `last`, and behind `first`."""
-        held = 0
-        while last - 1 > first and held + pieces[last - 1][2] <= self._overlap:
+        tokens = 0
+        while last - 1 > first and tokens + pieces[last - 1][2] <= self._overlap:
             last -= 1
-            held += pieces[last][2]
+            tokens += pieces[last][2]
         return last
 
     def _pieces(self, text: str) -> Iterator[Span]:

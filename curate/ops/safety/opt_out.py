@@ -82,8 +82,10 @@ def _declarations(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) 
     """What the headers and the page say of its use: names and values."""
     found: list[tuple[str, str]] = []
     for name in ("x-robots-tag", RESERVATION):
-        said = meta.get(name.replace("-", "_"))
-        found += [(name, str(value)) for value in (said if isinstance(said, list) else [said]) if value is not None]
+        values = meta.get(name.replace("-", "_"))
+        found += [
+            (name, str(value)) for value in (values if isinstance(values, list) else [values]) if value is not None
+        ]
     small = page.lower()
     needles = (*_NEEDLES, *(agent.encode() for agent in agents))
     if b"\0" not in page[:64] and not any(needle in small for needle in needles):
