@@ -1,4 +1,4 @@
-"""Settings files: YAML read into frozen pydantic models, with errors that say where, what and what to do.
+"""Read settings files: YAML into frozen pydantic models; errors say where, what and what to do.
 
 A wrong key, type or value is refused before anything runs. The message names the file and line, the path in
 the file, what was found, what is allowed, and the nearest valid name. `key.path=value` overrides are applied
@@ -54,7 +54,7 @@ def validate(data: Any, model: type[S], where: str, lines: Mapping[tuple[str | i
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """The mapping in a YAML file, and the line (from 1) of each path in it. Raises SettingsError."""
+    """Read the mapping in a YAML file, and the line (from 1) of each path in it. Raises SettingsError."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise SettingsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; is this really a settings file?")
@@ -91,13 +91,13 @@ def _fault_of_yaml(err: yaml.YAMLError) -> str:
 
 
 def nearest_hint(name: str, allowed: Iterable[str]) -> str:
-    """` - did you mean 'x'?` when a valid name is close to `name`, else an empty string."""
+    """Suggest ` - did you mean 'x'?` when a valid name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" - did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_message(what: str, name: str, allowed: Iterable[str]) -> str:
-    """The sentence for a name that is not known: what was found, the nearest valid one, and what is allowed."""
+    """Describe a name that is not known: what was found, the nearest valid one, and what is allowed."""
     names = sorted(allowed)
     if len(names) > MANY:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)

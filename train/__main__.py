@@ -53,7 +53,7 @@ def train(  # noqa: PLR0913 - each is an option
 
 @dataclass(frozen=True)
 class After:
-    """What to do with a trained dual encoder."""
+    """Actions after training a dual encoder."""
 
     evaluate: Path | None
     export: Path | None

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder a step, written whole or not at all, of safetensors and JSON; nothing is pickled.
+"""Checkpoints: a folder a step, written whole or not at all, of safetensors and JSON; no pickle.
 
     00000500/model.safetensors      weights and buffers
              optimizer.safetensors  AdamW's two moments and step a parameter, by the parameter's name
@@ -36,8 +36,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a run has come: steps done, the stream's state, and what every source has served
-    (`curate.stream.served`)."""
+    """Progress of a run: steps done, the stream's state, and what every source has served (`curate.stream.served`)."""
 
     step: int
     stream: dict[str, Any]
@@ -45,7 +44,7 @@ class TrainProgress:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint below `folder`, if there is one."""
+    """Find the last whole checkpoint below `folder`, if there is one."""
     found = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / STATE).is_file()]
     return max(found, key=lambda p: int(p.name), default=None)
 

@@ -1,4 +1,4 @@
-"""How well a dual encoder matches images to texts: recall at k over distinct captions, ROC AUC of matched pairs."""
+"""Evaluate a dual encoder: recall at k over distinct captions, ROC AUC of matched pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Matching:
-    """What `evaluate` measures. `recall` maps `image_to_text@k` and `text_to_image@k` to shares in [0, 1]."""
+    """The result of `evaluate`. `recall` maps `image_to_text@k` and `text_to_image@k` to shares in [0, 1]."""
 
     pairs: int
     unreadable: int
@@ -32,7 +32,7 @@ class Matching:
     recall: dict[str, float]
 
     def plain(self) -> dict[str, Any]:
-        """As JSON-able data, rounded to what a few thousand pairs can tell."""
+        """The result as JSON-able data, rounded to what a few thousand pairs can tell."""
         rounded = {name: round(value, 4) for name, value in self.recall.items()}
         return {**asdict(self), "auc": round(self.auc, 4), "recall": rounded}
 
@@ -71,7 +71,7 @@ def recall_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> float
 
 
 def swap_captions(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
-    """For each caption the number of another with a different text, where there is one."""
+    """Swap captions: for each the number of another with a different text, where there is one."""
     rng = np.random.default_rng(seed)
     other = rng.permutation(len(captions))
     for row in np.flatnonzero([captions[o] == captions[r] for r, o in enumerate(other)]):

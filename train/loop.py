@@ -1,4 +1,4 @@
-"""The loop: steps from where the run stands to its last, with metrics, checkpoints and an exact resume.
+"""The training loop: steps with metrics, checkpoints and an exact resume.
 
 Randomness inside a step (dropout) is keyed by (seed, step, rank), so a resumed step draws what it would have drawn;
 on a CPU with the same number of threads and ranks, a killed and resumed run ends in the same bits.
@@ -43,7 +43,7 @@ class TrainError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: its dual encoder, and the summary that is printed."""
+    """The outcome of a run: its dual encoder, and the summary that is printed."""
 
     clip: Clip
     summary: dict[str, Any]
@@ -103,7 +103,7 @@ class Trainer:
             self.parallel = DistributedDataParallel(objective, find_unused_parameters=idle)
 
     def train(self) -> dict[str, Any]:
-        """All remaining steps, if any; returns the summary."""
+        """Run all remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
         if first and self.ranks.is_first:
             over = f"step {first} was the last: nothing is left to do"
@@ -148,7 +148,7 @@ class Trainer:
         return self.step >= self.config.optim.steps or not self.stream.has_batches(self.settings.accumulate)
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
-        """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
+        """Take one optimizer step: (loss, gradient norm before clipping, learning rate)."""
         settings, position = self.settings, self.stream.position
         self._train(self._parts_at(position))
         torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))

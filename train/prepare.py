@@ -1,4 +1,4 @@
-"""From a configuration and a mixture to an objective and to how its samples are prepared, and packed."""
+"""Build an objective and the preparation and packing of its samples from a configuration and a mixture."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PreparedObjective:
 
 @dataclass(frozen=True)
 class Pixels:
-    """From an image's bytes to image_CHW at the resolution of its stage, varied by the sample's randomness."""
+    """Makes image_CHW from an image's bytes, at the resolution of its stage, varied by the sample's randomness."""
 
     chooser: TextChooser
     stages: Stages
@@ -60,7 +60,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PreparePair:
-    """A drawn sample to {image: CHW uint8, text: T}, the text within its template."""
+    """Makes {image: CHW uint8, text: T} from a drawn sample, the text within its template."""
 
     chooser: TextChooser
     pixels: Pixels
@@ -76,7 +76,7 @@ class PreparePair:
 
 @dataclass(frozen=True)
 class PrepareRow:
-    """A drawn sample to {ids, scored: T, image: 1 x CHW, source}, padded to `length`."""
+    """Makes {ids, scored: T, image: 1 x CHW, source} from a drawn sample, padded to `length`."""
 
     sequences: Sequences
     length: int
@@ -91,7 +91,7 @@ class PrepareRow:
 
 @dataclass(frozen=True)
 class StageRules:
-    """What is taken of a source's samples in the stage at a position: what the settings say, within the sequence."""
+    """The cut rule of a source's samples in the stage at a position: the settings', within the sequence."""
 
     stages: Stages
     rule: CutRule
@@ -104,7 +104,7 @@ class StageRules:
 
 
 def build(config: Config, clip: Clip, path: Path) -> PreparedObjective:
-    """What `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
+    """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     manifest = mix.read(path)
     stages = Stages(manifest, clip.size_px)
     chooser = TextChooser(manifest, config.seed)

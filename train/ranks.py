@@ -1,4 +1,4 @@
-"""The ranks of a run: one process alone, or those that torchrun started (gloo on the CPU, nccl on a GPU)."""
+"""Ranks of a run: one process alone, or those that torchrun started (gloo on the CPU, nccl on a GPU)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, values: list[float]) -> list[float]:
-        """Sums over all ranks, in double precision where the back end is the CPU's."""
+        """Sum values over all ranks, in double precision where the back end is the CPU's."""
         if self.world == 1:
             return values
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -35,7 +35,7 @@ class Ranks:
         return [float(v) for v in summed.tolist()]
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
+        """Wait until every rank has come here."""
         if self.world > 1:
             dist.barrier()
 
@@ -76,7 +76,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all ranks in rank order. Backwards, a row's gradient is the sum over the ranks that used it."""
+    """Gather rows of all ranks in rank order. Backwards, a row's gradient is the sum over the ranks that used it."""
     if not dist.is_available() or not dist.is_initialized():
         return x
     joined_rows: Tensor = _Gather.apply(x)

@@ -1,4 +1,4 @@
-"""Records of interleaved documents as other projects write them, read and written: OBELICS, MMC4, LLaVA, Energon.
+"""Read and write the document records of other projects: OBELICS, MMC4, LLaVA, Energon.
 
 Reading gives a document (`curate.document.segments`); writing starts from a published sample, the object in its
 `{uid}.json`.

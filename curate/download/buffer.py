@@ -1,4 +1,4 @@
-"""Where finished rows wait for an earlier one: in memory up to a limit, then in an unnamed temporary file."""
+"""Reorder buffer of finished rows: in memory up to a limit, then in an unnamed temporary file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAITING_RESIZES = 64
 
 
 class BufferBudget:
-    """What is held in memory: bytes of finished bodies until they are handed over, and rows that wait for a resize.
+    """Memory budget of the buffer: bytes of finished bodies not yet handed over, and rows that wait for a resize.
 
     `room` is an event of the loop, clear while there is too much of either.
     """

@@ -1,4 +1,4 @@
-"""Single HTTP requests over libcurl on an event loop: connections, name lookups, and a name for each way to fail.
+"""HTTP client over libcurl on an event loop: single requests, a named error for each failure.
 
 libcurl reads and writes; the loop tells it when. It follows no redirect, keeps no cookie, asks no proxy, and opens a
 socket only to an address that the guard lets pass.
@@ -73,7 +73,7 @@ class Head:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What came: `is_cut` where the body was longer than wanted, and reading stopped."""
+    """An HTTP answer: `is_cut` where the body was longer than wanted, and reading stopped."""
 
     head: Head
     body: bytes
@@ -116,7 +116,7 @@ class Client:
         await self._names.close()
 
     async def get(self, url: URL, timeout_s: float, wanted: Wanted) -> HttpAnswer:
-        """The answer to one request, whatever its status, within `timeout_s`. Raises FetchError."""
+        """Make one request and return its answer, whatever its status, within `timeout_s`. Raises FetchError."""
         connect_s = min(self._settings.connect_timeout_s, timeout_s)
         started = time.monotonic()
         addresses = await self._resolve(url, connect_s)
@@ -193,7 +193,7 @@ class Client:
                     done.set_result(code)
 
     def common_options(self) -> dict[int, Any]:
-        """What is the same for every request."""
+        """The libcurl options that all requests share."""
         # Compression is refused because images gain nothing by it, and undone where a server insists.
         given: dict[int, Any] = {
             pycurl.USERAGENT: self._settings.user_agent,

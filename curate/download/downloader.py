@@ -1,4 +1,4 @@
-"""Many rows at once, handed back in their own order with flat memory.
+"""Download many rows at once and return them in their own order, in flat memory.
 
 One event loop and its connections last for the life of an actor. It runs in the caller's thread, while the caller
 waits for its next row: so nothing is passed between threads, and a slow caller slows the download by itself. A row
@@ -56,7 +56,7 @@ class Downloader:
         self.close()
 
     def fetch(self, rows: Iterable[Row]) -> Iterator[Fetched]:
-        """One Fetched a row, in the order of the rows, whatever their servers do; reads `rows` as it goes.
+        """Fetch rows: one Fetched a row, in the order of the rows, whatever their servers do; reads `rows` as it goes.
 
         Rows of several shards may be given as one: then one shard's last slow rows do not leave the rest idle.
         A new call abandons what an earlier one has not handed over. Raises ValueError once it is closed.

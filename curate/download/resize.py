@@ -1,4 +1,4 @@
-"""Resizing through img2dataset's resizer, with what it would get wrong put right before it sees the file."""
+"""Resize images through img2dataset's resizer, guarding what it would get wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ImageResizer:
         )
 
     def __call__(self, row: Fetched) -> Fetched:
-        """`row` with the resized body, its sizes and extension; or failed_to_resize with an error and no body."""
+        """Resize a row: new body, sizes and extension; or failed_to_resize with an error and no body."""
         assert row.body is not None
         error, detail, upright = _prepare_bytes(row.body, row.ext, self._settings.max_pixels)
         if error:

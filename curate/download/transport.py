@@ -1,4 +1,4 @@
-"""One URL at a time over shared connections: politeness a host, redirects, limits, retries, opt-out headers.
+"""Fetch one URL over shared connections: politeness a host, redirects, limits, retries, opt-out headers.
 
 Lives on one event loop. Each way that a request can end has a name; nothing here raises for what a server does.
 """
@@ -72,7 +72,7 @@ class Transport:
         await self._client.close()
 
     async def fetch(self, key: str, text: str | None) -> Fetched:
-        """The outcome of one URL after at most `retries` further attempts; no sha256 of what is to be resized."""
+        """Fetch one URL in at most `retries` further attempts; no sha256 of what is to be resized."""
         try:
             url = parse_url(text)
         except BadUrlError as err:

@@ -1,4 +1,4 @@
-"""img2dataset as the whole back end: one call of its `download` for a shard, in a process of its own.
+"""Run img2dataset as the whole back end: one call of its `download` a shard, in a process of its own.
 
 Its output is keyed by position; ours by uid, which it carries along as a column. What it did not account for is
 given a named error, so that no row is lost.
@@ -45,7 +45,7 @@ _SENTENCES = (
 def fetch_with_img2dataset(
     rows: Iterable[tuple[str, str | None]], settings: DownloadSettings, scratch: Path | None = None
 ) -> Iterator[Fetched]:
-    """One Fetched a row, in the order of the rows, as img2dataset fetched them. Raises RuntimeError if it breaks down.
+    """Fetch rows by img2dataset: one Fetched a row, in their order. Raises RuntimeError if it breaks down.
 
     Private addresses, schemes, `max_bytes` and the time of a whole request are held to as in our own transport;
     `per_host`, the back-off between retries and Retry-After are not: it has no place for them.

@@ -1,4 +1,4 @@
-"""The process that img2dataset runs in: `python -m curate.download.whole_process ORDER`, ORDER being JSON.
+"""The process that runs img2dataset: `python -m curate.download.whole_process ORDER` (ORDER is JSON).
 
 img2dataset opens URLs with urllib, which reads local files, goes to private addresses and reads bodies without end.
 So this process, and each one that img2dataset spawns from it, is given an opener that does none of this.

@@ -1,4 +1,4 @@
-"""The sample format of each kind: the parts of a published sample, as any webdataset reader sees them.
+"""Sample formats of each kind: the parts of a published sample, as webdataset readers see them.
 
     caption      {uid}.jpg|png|...  {uid}.txt  {uid}.json
     ocr          {uid}.jpg|png|...  {uid}.txt  {uid}.json  (words with their boxes in pixels of the image)
@@ -37,7 +37,7 @@ CONTENT: Mapping[Kind, tuple[str, ...]] = {
 
 
 def sample_parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str, bytes]:
-    """The parts of a sample, by name; `values` are the columns that the recipe carries along."""
+    """Make the parts of a sample, by name; `values` are the columns that the recipe carries along."""
     fields = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
     if kind == "interleaved":
         return _interleaved_parts(row, fields, read)

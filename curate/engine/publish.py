@@ -1,4 +1,4 @@
-"""Publishing: the kept rows, in one seeded order, as webdataset tars with their indexes and `dataset.json`.
+"""Publish the kept rows, in one seeded order, as webdataset tars with indexes and `dataset.json`.
 
 The order is a sort of all kept rows by a hash of seed and uid, out of core; it is cut into output shards, and
 each is written by a task of its own. A dataset is built beside the old one and takes its place when it is whole.
@@ -39,7 +39,7 @@ SHORT = 512
 
 
 def shuffle_key(seed: int, uid: str) -> int:
-    """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
+    """The key that sorts a sample in the seeded shuffle: 64 bits from (seed, uid), whatever worker asks."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
 
 

@@ -1,4 +1,4 @@
-"""Runs a task a shard, in this process or on Ray Data; the only file that imports ray.
+"""Run a task a shard, in this process or on Ray Data; the only file that imports ray.
 
 Ray moves shard numbers and small counts, never samples: payloads go through storage. A worker that dies is
 started again by Ray and its shard done again, which is safe since output is committed whole or not at all.

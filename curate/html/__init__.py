@@ -1,4 +1,4 @@
-"""A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
+"""Convert a page's HTML to a document: its title, its text and images in reading order.
 
 `decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
 `nodes` tells it of single places there, `names` what a page calls its own parts, `images` which file an image stands

@@ -1,4 +1,4 @@
-"""Bytes of a page to characters: the byte order mark, then what HTTP said, then `<meta>`, then what the bytes allow.
+"""Decode a page's bytes: by byte order mark, HTTP header, `<meta>`, then by what the bytes allow.
 
 Only the encodings that browsers know (WHATWG Encoding Standard, section 4.2) are ever tried: a page cannot name one of
 Python's own codecs. What cannot be decoded becomes U+FFFD, and NUL characters go.
@@ -55,7 +55,9 @@ _CODECS = {
 
 
 def decode(data: bytes, content_type: str | None = None) -> tuple[str, str]:
-    """The characters and the encoding's name; `content_type` is HTTP's header, or the bare name of an encoding."""
+    """Decode a page: its characters and the encoding's name; `content_type` is HTTP's header, or an encoding's bare
+    name.
+    """
     encoding = _bom_encoding(data) or _http_encoding(content_type)
     if encoding is None:
         encoding = "utf-8" if _is_surely_utf8(data) else _meta_encoding(data)

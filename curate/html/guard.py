@@ -1,4 +1,4 @@
-"""What a page may cost: its characters are made harmless before the parser sees them, in time linear in their number.
+"""Bound a page's cost: its characters are made harmless before the parser, in linear time.
 
 HTML's own rules are quadratic where a page wants them to be: an end tag searches all open elements, unclosed `<b>` are
 opened again in every later paragraph (29 kB of them take 1.6 GB), each attribute is compared with all before it. So
@@ -70,7 +70,7 @@ _NOT_NESTED = word_set(
 
 
 def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[str, str, int]:
-    """A page's characters for the parser, its encoding, and how many drawings (`<svg>`) were left out.
+    """Decode and clean a page for the parser: characters, encoding, and how many drawings (`<svg>`) were left out.
 
     Raises PageError: empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
     """

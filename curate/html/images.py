@@ -1,4 +1,4 @@
-"""Which file an `<img>` stands for, and where it lies: lazy loading, `srcset`, `<picture>`, `<base>`, links."""
+"""Resolve images: the file that an `<img>` names (lazy loading, `srcset`, `<picture>`) and its URL."""
 
 from __future__ import annotations
 

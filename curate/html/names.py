@@ -1,4 +1,4 @@
-"""What a page says of its own parts: by tag, by attribute, by the words in `class` and `id`."""
+"""Classify elements of a page by tag, attributes, and the words in `class` and `id`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Attributes = Mapping[str, str | None]
 
 
 def word_set(words: str) -> frozenset[str]:
-    """A set written as one line of words."""
+    """The set of words written as one line."""
     return frozenset(words.split())
 
 
@@ -112,7 +112,7 @@ def is_hidden(attributes: Attributes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NamedAs:
-    """What an element's tag, class, id and role say of it."""
+    """The class of an element by its tag, class, id and role."""
 
     kind: str
     """Tag and class; empty where they say nothing."""
@@ -128,7 +128,7 @@ class NamedAs:
 
 
 def classify_element(tag: str, attributes: Attributes) -> NamedAs:
-    """What the element calls itself."""
+    """Classify an element by its tag and attributes."""
     if _SPOKEN.isdisjoint(attributes):
         return _classify(tag, "", "", "")
     role = ""

@@ -1,4 +1,4 @@
-"""What the parser's tree tells of single places: which parts hold forms, what stands before, which tables are data."""
+"""Queries on the parser's tree: form parts, the element before a node, data tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page parsed: its title, and its text and images in the order in which a reader meets them."""
+"""Parse a page: its title, its text and images in reading order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULT_LIMITS = HtmlLimits()
 
 @dataclass(frozen=True)
 class HtmlPage:
-    """What `parse` found. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
+    """The result of `parse`. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
     `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
     the inline `<svg>`, which are no files.
@@ -53,7 +53,7 @@ class WalkedPage:
 def parse(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
 ) -> HtmlPage:
-    """The page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
+    """Parse the page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
 
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
     not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
@@ -80,7 +80,7 @@ def parse(
 def walk_page(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
 ) -> WalkedPage:
-    """All that stands in a page; arguments and errors as for `parse`."""
+    """Walk a page without selecting its main part; arguments and errors as for `parse`."""
     text, encoding, drawings = clean_html(data, content_type, limits)
     tree = LexborHTMLParser(text)
     body = tree.body

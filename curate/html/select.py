@@ -1,4 +1,4 @@
-"""Which of a page's pieces are what the page is about.
+"""Select the pieces of a page's main part.
 
 What names itself as something else is gone by now. Of the rest, running text (long blocks with few links) shows where
 the main part is: the deepest container that holds nearly all of it, or the parts that the page itself calls main. In
@@ -37,7 +37,7 @@ _REPEATED = 3
 
 
 def select_main_pieces(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> list[HtmlPiece]:
-    """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
+    """Select the pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
     rules = select_by_rules(containers, pieces, title.casefold())
@@ -96,7 +96,7 @@ def _select_pieces(pieces: Sequence[HtmlPiece], rules: KeptByRules, wanted: dict
 
 
 def select_by_rules(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> KeptByRules:
-    """What is kept by rules alone."""
+    """Select pieces by rules alone."""
     _resolve_asides(pieces)
     _count_words(containers, pieces)
     weights = _weights(containers, pieces)

@@ -1,4 +1,4 @@
-"""The tree of a page, walked once in document order: what stands in it as pieces, less what names itself noise."""
+"""Walk a page's tree once in document order: its pieces, without what is named as noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sample says: its texts and images in order, and how a text is spelled in tokens.
+"""Texts and images of a sample in order, as a trainer reads them.
 
 One reading for those who count (`curate index --tokenizer`) and for those who train, so that packs planned from an
 index hold exactly what comes. Nothing here looks at an image's bytes.
@@ -48,7 +48,7 @@ Segment = str | Prompt | Picture
 
 
 def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
-    """A sample's texts, prompts and images in order, neighbours joined that are alike.
+    """The texts, prompts and images of a sample in order; neighbours of one kind are joined.
 
     `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError,
     UnicodeDecodeError, JSONDecodeError.
@@ -83,7 +83,8 @@ def image_name(parts: Mapping[str, bytes]) -> str | None:
 
 
 def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
-    """What a mixture's choice of `key` means: that part, or the text or list of texts at that dotted key of the JSON.
+    """The texts that a mixture's choice of `key` names: that part, or the text or list of texts at that dotted key of
+    the JSON.
 
     None of them: an empty list. Raises UnicodeDecodeError, JSONDecodeError.
     """

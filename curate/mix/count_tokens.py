@@ -1,4 +1,4 @@
-"""How long samples are, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
+"""Count tokens of samples into a dataset's indexes (`curate index --tokenizer`).
 
     text_tokens        tokens of the sample's own texts, counted as the trainer spells them
     answer_tokens      of these, the tokens that are predicted: all but a conversation's questions and system prompts

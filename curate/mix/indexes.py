@@ -1,4 +1,4 @@
-"""How much a dataset holds of a unit: read from its shards' indexes, never from the tars."""
+"""Lengths of samples in a unit, read from shards' indexes, never from the tars."""
 
 from __future__ import annotations
 

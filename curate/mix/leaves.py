@@ -1,4 +1,4 @@
-"""The datasets that a specification names, each looked at: what it holds, of the unit too, and what a pass takes."""
+"""Resolve the datasets that a specification names: what each holds, and what a pass takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curate.shards.info import DATASET_FILE, dataset_file
 
 
 def resolve_leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
-    """The sources of a specification, whose paths are seen from `home`. Raises MixtureError, ShardError."""
+    """Resolve the sources of a specification, whose paths are seen from `home`. Raises MixtureError, ShardError."""
     names: list[str] = []
     content: dict[tuple[str, ...], str] = {}
     for entry, groups, cap, epochs in _walk_entries(spec.sources, (), spec.cap, spec.max_epochs):

@@ -1,4 +1,4 @@
-"""Permutations that need no table: a network of hashes on a grid of cells, walked along its cycles (numpy only).
+"""Table-free permutations: a Feistel network on a grid of cells, with cycle walking (numpy only).
 
 Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
 """
@@ -18,7 +18,7 @@ Words = npt.NDArray[np.uint64]
 
 
 def permute(place: Ints, rows: Ints, key: Words) -> Ints:
-    """The permutation of 0..rows-1 that a network on at least as many cells gives: empty cells are stepped over."""
+    """Permute 0..rows-1 by a network on at least as many cells: empty cells are stepped over (cycle walking)."""
     high = np.sqrt((rows - 1).astype(np.float64)).astype(np.int64) + 1
     low = -(-rows // high)
     n, a, b = rows.astype(np.uint64), high.astype(np.uint64), low.astype(np.uint64)
@@ -58,7 +58,7 @@ def _add_hash(half: Words, other: Words, salt: Words, size: Words) -> Words:
 
 
 def mix_bits(word: Words) -> Words:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of a key depends on every bit."""
+    """Mix bits by the finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of a key depends on every bit."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(MIX[0])
     word = (word ^ (word >> np.uint64(27))) * np.uint64(MIX[1])
     return word ^ (word >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""In which order a source gives its rows: every epoch a permutation of its own, seekable, a few shards at a time.
+"""The order of a source's rows: each epoch a permutation of its own, seekable, a few shards at a time.
 
 Shards are put in a random order, the row of them cut into ranges of `open_shards` shards, and the rows of a range
 shuffled by a network that needs no table (or by length, `curate.mix.strata`). Whoever reads on thus touches few shards
@@ -29,7 +29,7 @@ Runs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class SourceOrder:
-    """What the order of one source depends on: its shards' rows, its key, and how it is cut.
+    """Parameters of one source's order: its shards' rows, its key, and how it is cut.
 
     `rotate` parts: every part holds the same rows in every epoch, and is done before the next begins. With `strata`
     long and short rows come evenly.
@@ -105,7 +105,7 @@ class Orders:
 
     @staticmethod
     def of(orders: Sequence[SourceOrder]) -> Orders:
-        """Raises MixtureError for a source without rows, or with too many."""
+        """Collect orders. Raises MixtureError for a source without rows, or with too many."""
         rows = [o.rows for o in orders]
         if bad := [n for n in rows if not 1 <= n <= MAX_ROWS]:
             raise MixtureError(f"a source has {bad[0]} rows; between 1 and {MAX_ROWS} can be put in order")
@@ -115,7 +115,7 @@ class Orders:
 
 
 def shuffle(draws: Ints, source: Sources, orders: Orders) -> tuple[Ints, Ints]:
-    """(epoch, row) of draws of several sources at once, in blocks that stay in a core's cache."""
+    """Shuffle draws of several sources at once: (epoch, row) of each, in blocks that stay in a core's cache."""
     flat, which = draws.reshape(-1), source.reshape(-1)
     epoch, row = np.empty(flat.shape, np.int64), np.empty(flat.shape, np.int64)
     for start in range(0, flat.size, BLOCK):

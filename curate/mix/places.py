@@ -1,4 +1,4 @@
-"""Which uids stand at positions of a mixture, from the indexes alone."""
+"""Look up the uids at positions of a mixture, from the indexes alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curate.shards import load_dataset
 
 @dataclass(frozen=True)
 class SampleAt:
-    """What stands at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
+    """The sample at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
 
     position: int
     source: str
@@ -28,7 +28,7 @@ class SampleAt:
 
 
 def uids_at(manifest: Manifest, path: Path, positions: Ints) -> list[SampleAt]:
-    """What stands at positions of the mixture in the file `path`; only indexes are read."""
+    """Look up the samples at positions of the mixture in the file `path`; only indexes are read."""
     where = locate(manifest, positions)
     out: list[SampleAt | None] = [None] * len(positions)
     for number in np.unique(where[0]).tolist():

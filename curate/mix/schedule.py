@@ -1,4 +1,4 @@
-"""Which source stands at a position: weights as whole slots of a period, laid out by a tree of rounded splits.
+"""Schedule sources over positions: weights as slots of a period, laid out by a tree of rounded splits.
 
 Pure functions, numpy only. `shares` turns weights into slots, `schedule` maps positions to (source, draw), `counts`
 says how many draws each source has had before a position. Nothing is tabulated, so a period may have 2**31 slots
@@ -119,7 +119,7 @@ def schedule(slots: Sequence[int], positions: npt.ArrayLike) -> tuple[Sources, I
 
 
 def counts(slots: Sequence[int], position: int) -> Ints:
-    """How many draws each source has had in the `position` positions before this one."""
+    """Draws that each source has had in the `position` positions before this one."""
     tree = _tree(tuple(int(slot) for slot in slots))
     turn, rest = divmod(position, int(tree.total[0]))
     out = turn * tree.counts

@@ -1,4 +1,4 @@
-"""The specification of a mixture, a YAML file written by hand: nested groups, weights of any scale, units, stages.
+"""Mixture specification, a YAML file written by hand: nested groups, weights, units, stages.
 
 `curate mix SPEC.yaml -o mixture.json` resolves it into a manifest. Paths are seen from the specification's folder.
 """
@@ -160,7 +160,7 @@ class MixtureSpec(Settings):
 
 
 def walk_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Every entry, groups before what is in them."""
+    """Walk all entries, groups before what is in them."""
     for entry in entries:
         yield entry
         yield from walk_entries(entry.sources)

@@ -1,4 +1,4 @@
-"""An order in which every stretch of a source has its fair part of long and of short samples.
+"""Stratified order by length: every stretch of a source has its fair part of long and short samples.
 
 The rows of a range of shards are put by length into strata, and these, neighbours joined again and again, into a binary
 tree. Each node gives its draws to its shorter and its longer half in the ratio of their rows, rounded; so the units of
@@ -36,7 +36,8 @@ Table = npt.NDArray[Any]
 
 
 def cut_strata(lengths: Ints, counts: Ints) -> tuple[int, ...]:
-    """The upper bounds of all strata but the last, for rising `lengths` of which `counts` samples there are each.
+    """Cut lengths into strata: the upper bounds of all but the last, for rising `lengths` of which `counts` samples
+    there are each.
 
     By about the cube root of density (Panter and Dite 1951), which makes what is left of the spread within strata
     least; its power of 3/8 takes square roots alone, which are the same on every machine.

@@ -1,4 +1,4 @@
-"""From nested entries to one share a source: by given weights or by size to a power, with caps and fixed totals.
+"""Resolve nested weights to one share a source: given, or by size to a power, with caps and totals.
 
 Shares are fractions, so that 0.07 of 0.45 is 0.0315 and nothing else.
 """
@@ -60,7 +60,7 @@ def samples_taken(entry: Entry, cap: int | None, scale: float, rows: int) -> tup
 
 
 def resolve_shares(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, float]) -> Shares:
-    """The shares of a stage, its weights by the names of sources or groups replacing the entries' own.
+    """Resolve the shares of a stage, its weights by the names of sources or groups replacing the entries' own.
 
     Raises MixtureError for weights that mean nothing, names that are not there, and units that a source lacks.
     """

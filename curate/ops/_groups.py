@@ -1,4 +1,4 @@
-"""What group ops share: a database in the scratch folder with a bound on its memory, and answers cut by shard."""
+"""Database of group ops: in the scratch folder, bounded memory, answers cut by shard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an op is: declared by `op` or `group_op`, named by its `identity`.
+"""Declare ops: `op`, `group_op`, and the `identity` that their fingerprint is made of.
 
 An op looks at a batch of samples and returns columns; it never decides. It is a plain function, or a class where
 a model must be held: knobs are keyword-only, annotated and JSON-able, and enter the fingerprint of its columns.
@@ -57,7 +57,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Spec:
-    """What the engine knows of an op.
+    """The declaration of an op, as the engine sees it.
 
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
     `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
@@ -83,7 +83,7 @@ class Spec:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Its columns that hold bytes (see curate.pool.blob)."""
+        """The op's columns that hold bytes (see curate.pool.blob)."""
         return tuple(name for name, kind in self.writes.items() if kind in (BLOB, pa.list_(BLOB)))
 
     @property
@@ -138,7 +138,7 @@ def spec_of(function: Callable[..., Any]) -> Spec:
 
 
 def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
+    """The identity of an op with its knobs, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
     plain: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}

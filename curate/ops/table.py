@@ -1,4 +1,4 @@
-"""The one table that names the ops."""
+"""The table of all ops by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of prose on a page, found by the white between them, with what runs across above, between and below.
+"""Find columns of prose on a page by the white space between them.
 
 Boxes and runs are those of curate.page.runs; lines are runs in the order in which they were drawn.
 """
@@ -65,7 +65,7 @@ def may_hold_columns(words: Floats, lines: Ints, boxes: Floats, wordy: Bools) ->
 
 
 def glance_at_gaps(words: Floats, leftwards: bool) -> tuple[bool, bool]:
-    """Whether there are gaps between words, as between columns, and whether a word is above the one before it."""
+    """Look for gaps between words, as between columns, and for a word above the one before it."""
     x0, y0, x1, y1 = words.T
     height = y1[1:] - y0[1:]
     starts, ends = (x1[1:], x0[:-1]) if leftwards else (x1[:-1], x0[1:])
@@ -123,7 +123,7 @@ def _max_overlap(starts: Floats, ends: Floats) -> int:
 
 
 def find_columns(words: Floats, lines: Ints, wordy: Bools) -> tuple[Ints, Sides, Ints] | None:
-    """The largest part of a page where prose stands beside prose, between what is above and below it."""
+    """Find the largest part of a page where prose stands beside prose, between what is above and below it."""
     middle = join_boxes(words, lines)[:, [1, 3]].mean(axis=1)
     found: list[tuple[int, _Gutter, Sides]] = []
     for gutter in _find_gutters(words[run_members(lines)]):

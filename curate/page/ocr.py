@@ -1,4 +1,4 @@
-"""OCR engines under one face: an image in, its words with boxes, lines and confidences out, in the order of reading.
+"""Read images by an OCR engine: words with boxes, lines and confidences, in reading order.
 
 Both run on one thread, so that the same pixels give the same words whatever else the machine does.
 """
@@ -50,7 +50,7 @@ class EngineMissingError(ValueError):
 
 @dataclass(frozen=True)
 class OcrReading:
-    """What an engine read, in the order of reading.
+    """The reading of an engine, in reading order.
 
     `text`: line by line. `words`: N of them, with `boxes` N x (x0, y0, x1, y1) in fractions of the image, the numbers
     of their `lines`, from 0, and the engine's `confidences`, 0 to 1.
@@ -80,7 +80,7 @@ Read = Callable[[Image.Image], OcrReading]
 
 
 def load_engine(engine: Engine, languages: Sequence[str], min_confidence: float) -> Read:
-    """The function that reads an image, lines below `min_confidence` left out. Raises EngineMissingError.
+    """Load the function that reads an image, lines below `min_confidence` left out. Raises EngineMissingError.
 
     `languages` are Tesseract's names (eng, deu, chi_sim); RapidOCR's model reads Latin letters, Han and kana.
     """
@@ -89,7 +89,7 @@ def load_engine(engine: Engine, languages: Sequence[str], min_confidence: float)
 
 
 def engine_identity(engine: Engine, languages: Sequence[str]) -> str:
-    """What stands for the engine's own files: versions, and for Tesseract the digest of each language's model."""
+    """The identity of an engine's own files: versions, and for Tesseract the digest of each language's model."""
     if engine == "rapidocr":
         _rapidocr()
         return f"rapidocr {version('rapidocr')}, onnxruntime {version('onnxruntime')}"

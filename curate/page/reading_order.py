@@ -1,4 +1,4 @@
-"""In which order the lines of a page are read: columns one after the other, headings across them kept.
+"""Order the lines of a page for reading: columns one after the other, headings across them kept.
 
 Boxes are N x (x0, y0, x1, y1), y downwards, in any unit that is the same both ways; a text layer gives them, or an OCR
 engine. Lines are runs of words: L x (first word, end), in the order in which they were drawn.

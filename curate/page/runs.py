@@ -1,4 +1,4 @@
-"""Runs of words on a page: the boxes around them, what lies in groups apart, and where a writer went up again.
+"""Runs of words on a page: boxes around them, groups apart, and where the writer went up again.
 
 Boxes are N x (x0, y0, x1, y1), y downwards, in any unit that is the same both ways. Runs are L x (first word, end).
 """
@@ -43,7 +43,7 @@ def group_boxes(boxes: Floats) -> Ints:
 
 
 def find_upward_moves(boxes: Floats) -> Bools:
-    """After which lines the writer went up."""
+    """Find the lines after which the writer went up."""
     middle = (boxes[:, 1] + boxes[:, 3]) / 2
     up: Bools = middle[:-1] - middle[1:] > (boxes[1:, 3] - boxes[1:, 1]) / 2
     return up

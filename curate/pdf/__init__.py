@@ -1,4 +1,4 @@
-"""PDF files from strangers: pages, their text layer with boxes in the order of reading, and their pictures.
+"""Read PDF files from strangers: pages, text layer with boxes in reading order, pictures.
 
 `PdfGuard` is what an op uses: pdfium works in a process of its own there, within limits of time and memory. `open_pdf`
 and `read_text` are the same without that process, for files that are trusted.

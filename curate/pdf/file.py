@@ -1,4 +1,4 @@
-"""PDF files from strangers: opened within limits, their pages drawn, and what lies on a page measured. On pdfium.
+"""Open PDF files within limits, draw pages, and measure what lies on a page (pdfium).
 
 Nothing here guards against a file that makes pdfium itself crash, run for ever or eat the memory, as a few hundred
 bytes can: `curate.pdf.guard` does these things in a process that may die.
@@ -29,7 +29,7 @@ _UNIT: Final = 1 << 24  # device pixels a side when a page's transform is asked 
 
 @dataclass(frozen=True)
 class PdfLimits:
-    """What is refused: files by size and pages, pages by side in points, drawings by pixels, texts by characters.
+    """Limits of a file: bytes and pages, sides of pages in points, pixels of drawings, characters of texts.
 
     200 inches is the largest page that PDF itself knows (ISO 32000-1, annex C.2). `max_objects` bounds what is looked
     at when shares are measured; further objects of a page are not counted.
@@ -58,7 +58,7 @@ class PdfError(ValueError):
 
 
 def bind_function(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """One of pdfium's functions for thousands of calls: handles are integers, and the interpreter keeps its lock."""
+    """Bind one of pdfium's functions for thousands of calls: handles are integers, the interpreter keeps its lock."""
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return ctypes.PYFUNCTYPE(result, *arguments)(address)
@@ -112,7 +112,7 @@ class PdfFile:
         return page
 
     def form(self) -> Any:
-        """What draws the file's form, opened once; None where it has none."""
+        """Open the form's drawing handle, once; None where the file has no form."""
         if self._form is None and pdfium.FPDF_GetFormType(self._handle) != pdfium.FORMTYPE_NONE:
             self._form_info = pdfium.FPDF_FORMFILLINFO(version=2)  # pdfium keeps a pointer to it
             self._form = pdfium.FPDFDOC_InitFormFillEnvironment(self._handle, self._form_info)
@@ -210,7 +210,7 @@ def _load(data: bytes, limits: PdfLimits) -> Any:
 
 
 def render(page: PdfPage, long_side_px: int) -> Image.Image:
-    """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
+    """Render the page as RGB on white, its longer side exactly so many pixels; with annotations and filled form fields.
 
     Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
     """
@@ -243,14 +243,14 @@ def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
 
 @dataclass(frozen=True)
 class PageObjects:
-    """What lies on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
+    """Objects on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
 
     images: Floats
     paths: Floats
 
 
 def find_objects(page: PdfPage) -> PageObjects:
-    """The boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
+    """Find the boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
     found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
     for kind, box in _walk(page):
         if kind in found:

@@ -1,4 +1,4 @@
-"""pdfium in a process of its own: a file that crashes it, hangs it or fills the memory costs one row its life.
+"""Run pdfium in a process of its own: a file that crashes, hangs or fills memory costs one row.
 
 A bomb of a kilobyte can ask for all the memory there is (drawings that reuse drawings, streams that unpack a
 thousandfold), and pdfium offers no way to stop. So the work is done by a child with limits set by the operating system,
@@ -37,7 +37,7 @@ _PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from curate.pdf import gu
 
 @dataclass(frozen=True)
 class PageLook:
-    """What is on a page: its sides in points, its text layer, and the boxes of its images and paths."""
+    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths."""
 
     width_pt: float
     height_pt: float
@@ -60,12 +60,12 @@ class PdfGuard:
         self._turn = threading.Lock()
 
     def pages(self, data: bytes) -> int:
-        """How many pages the file has."""
+        """Count the pages of a file."""
         found, _ = self._ask(data, {"do": "pages"})
         return int(found["pages"])
 
     def look(self, data: bytes, page: int) -> PageLook:
-        """The text layer of a page, counted from 0, and where its images and paths are."""
+        """Read the text layer of a page, counted from 0, and where its images and paths are."""
         found, payload = self._ask(data, {"do": "look", "page": page})
         parts = BytesIO(payload)
         words = parts.read(found["words_bytes"]).decode()
@@ -80,7 +80,7 @@ class PdfGuard:
         return PageLook(found["width_pt"], found["height_pt"], layer, PageObjects(image_boxes, path_boxes))
 
     def draw(self, data: bytes, page: int, long_side_px: int, format: Format, quality: int) -> tuple[bytes, int, int]:
-        """A page as an image file, its width and height in pixels."""
+        """Draw a page as an image file: the file, its width and height in pixels."""
         wanted = {"do": "draw", "page": page, "long_side_px": long_side_px, "format": format, "quality": quality}
         found, payload = self._ask(data, wanted)
         return payload, found["width"], found["height"]
@@ -160,7 +160,7 @@ def _guard_of(limits: PdfLimits, process: int) -> PdfGuard:
 
 
 def count_pages(data: bytes, limits: PdfLimits) -> int:
-    """How many pages a file has, found by the guard. Raises PdfError."""
+    """Count the pages of a file, by the guard. Raises PdfError."""
     return shared_guard(limits).pages(data)
 
 

@@ -1,4 +1,4 @@
-"""The text layer of a PDF page: its words with their boxes in the order of reading, and how far it can be believed."""
+"""Read the text layer of a PDF page: words with boxes in reading order, columns, skew."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PageText:
 
 
 def read_text(page: PdfPage) -> PageText:
-    """The text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
+    """Read the text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
     layer = pdfium.FPDFText_LoadPage(page.handle)
     if not layer:
         raise PdfError("damaged_page", "its text cannot be read")

@@ -1,4 +1,4 @@
-"""The funnel: what came in, was kept, dropped by a rule or failed at each step; checked, so that nothing is lost."""
+"""The funnel: rows in, kept, dropped by rule and failed at each step, checked for conservation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StepCount:
         self.reused += other.reused
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The counts as plain data."""
         return {
             "step": self.step,
             "in": self.rows_in,
@@ -61,7 +61,7 @@ class StepCount:
 
 
 def check_funnel(counts: Sequence[StepCount]) -> None:
-    """Conservation of a whole run: every step adds up, and takes in what the step before it kept."""
+    """Check the conservation of a whole run: every step adds up, and takes in what the step before it kept."""
     for count in counts:
         count.check()
     for before, after in pairwise(counts):
@@ -70,7 +70,7 @@ def check_funnel(counts: Sequence[StepCount]) -> None:
 
 
 def merge_counts(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
-    """The sums over shards of each step's counts, in the order of the steps."""
+    """Sum each step's counts over shards, in the order of the steps."""
     total: dict[str, StepCount] = {}
     for part in parts:
         for count in part:

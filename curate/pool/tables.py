@@ -1,4 +1,4 @@
-"""Parquet files of a pool: written whole, read whole or by columns."""
+"""Read and write Parquet files of a pool, whole or by columns."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def is_group_file(path: Path) -> bool:
 
 
 def count_rows(path: Path) -> int:
-    """The rows of a Parquet file, from its footer."""
+    """Count the rows of a Parquet file, from its footer."""
     with pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)

@@ -1,4 +1,4 @@
-"""Files of a stranger's folder, read safely: none outside of it, none without bound, every failure named."""
+"""Read files of a stranger's folder: none outside of it, none without bound, every failure named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_inside(path: Path, folder: str) -> bool:
 
 
 def read_file(folder: str, name: str, most: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a file in a folder. Raises UnreadableError: a link or a `..` that leads out of it, for one."""
+    """Read a file in a folder. Raises UnreadableError: for a link or a `..` that leads out of it, for one."""
     path = Path(folder, name)
     try:
         if "\0" in name or not is_inside(path, folder):

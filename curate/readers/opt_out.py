@@ -1,5 +1,4 @@
-"""How owners say that their pages and images are not to be used: words for robots, the reservation of text and data
-mining, and lists of hosts.
+"""Read opt-outs of owners: robots directives, the reservation of text and data mining, host lists.
 
 Robots are addressed by the header `X-Robots-Tag` and the element `<meta name="robots">` (Google's specification; the
 words `noai` and `noimageai` are DeviantArt's, 2022); a reservation is the header or the element `tdm-reservation` with
@@ -36,7 +35,7 @@ _ATTRIBUTE = re.compile(r"""\b(name|http-equiv|content)\s*=\s*(?:"([^"]*)"|'([^'
 
 
 def find_forbidding_word(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
-    """The first of `words` in the value of a robots header or element, if it is meant for all or for one of `agents`.
+    """Find the first of `words` in the value of a robots header or element, if it is meant for all or for `agents`.
 
     `noai, noindex`, or the same behind one agent's name and a colon; `none` means noindex as well.
     """
@@ -56,7 +55,7 @@ def is_reserved(value: str | None) -> bool:
 
 
 def meta_elements(page: str) -> Iterator[tuple[str, str]]:
-    """Name, in small letters, and content of the `<meta>` of a page, whoever wrote it; in time linear in its length."""
+    """Find the `<meta>` of a page: name, in small letters, and content, whoever wrote it; in linear time."""
     for found in _META.finditer(page):
         if found[2] is not None:
             attributes = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
@@ -93,7 +92,7 @@ class HostListError(ValueError):
 
 
 def check_list_file(path: Path) -> Path:
-    """The path, if there is a file. Raises HostListError."""
+    """Check that there is a file at the path, and return the path. Raises HostListError."""
     if not path.is_file():
         raise HostListError(f"list of hosts: no file {path}; it has a host or a domain a line")
     return path
@@ -116,7 +115,7 @@ class HostList:
         return len(self._digests)
 
     def entry(self, host: str) -> str | None:
-        """The longest listed name that is the host itself or a domain above it; None where there is none."""
+        """Find the longest listed name that is the host itself or a domain above it; None where there is none."""
         labels = host.split(".") if host else []
         for start in range(len(labels)):
             name = ".".join(labels[start:])

@@ -1,4 +1,4 @@
-"""Tables as strangers wrote them: csv, tsv, jsonl, JSON lists and parquet, compressed or not, read in a stream.
+"""Stream tables as strangers wrote them: csv, tsv, jsonl, JSON lists and parquet, compressed or not.
 
 A row that cannot be read is not lost and stops nothing: it comes out as a `BadRow` with a named error. A table
 that cannot be opened, or without a wanted column, is a TableError that says what to do.
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or glob names, sorted. Raises TableError when there are none."""
+    """Expand a path or glob to the files that it names, sorted. Raises TableError when there are none."""
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths and Path(pattern).is_dir():
         suffixes = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
@@ -62,7 +62,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def read(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
-    """The rows of one table as dicts of `columns`, in order, in flat memory. Raises TableError."""
+    """Read one table in flat memory: its rows as dicts of `columns`, in order. Raises TableError."""
     stem = path.name
     for suffix in _COMPRESSED:
         stem = stem.removesuffix(suffix)
@@ -218,7 +218,7 @@ def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
 
 
 def read_objects(path: Path) -> Iterator[Row | BadRow]:
-    """The objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
+    """Read the objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
     decoder = json.JSONDecoder()
     waiting, at, number = "", 0, 0
     with _text(path) as file:
@@ -258,7 +258,7 @@ def _text(path: Path) -> io.TextIOWrapper:
 
 
 def make_printable(text: str, most: int = 2000) -> str:
-    """Text that can be stored as UTF-8, cut to `most` characters."""
+    """Make text that can be stored as UTF-8, cut to `most` characters."""
     return text[:most].encode("utf-8", "replace").decode("utf-8")
 
 

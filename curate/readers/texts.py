@@ -1,4 +1,4 @@
-"""Documents of plain text as strangers keep them: tables with a text column, and text files, compressed or not.
+"""Stream documents of plain text: tables with a text column, and text files, compressed or not.
 
 A text file is one document, or many with a separator between them (`"\\n%\\n"`: fortune files; `"\\n\\n"`: paragraphs).
 A document that cannot be read is not lost and stops nothing: it comes out as a `BadRow` with a named error.
@@ -41,7 +41,7 @@ def kind_of(path: Path, is_split: bool = False) -> str:
 def read(
     path: Path, *, name: str = "", text: str = "text", keep: Sequence[str] = (), split: str | None = None
 ) -> Iterator[Row | BadRow]:
-    """The documents of one file, in order, in flat memory: {"text", "origin", "meta"}. Raises TableError.
+    """Read the documents of one file in flat memory: {"text", "origin", "meta"}, in order. Raises TableError.
 
     `origin` is `name` (by default the file's), with `#` and a number counted from 1 where a file holds many. Tables:
     `text` is their column of documents, and `keep` are columns for `meta`. Text files: `split` parts documents; what

@@ -1,4 +1,4 @@
-"""Web archives: the HTML pages of a WARC file, and the image links of a WAT file, one record at a time.
+"""Read web archives a record at a time: HTML pages of a WARC, image links of a WAT.
 
 Files are read as crawlers write them: plain, gzip or zstd a record, bodies chunked or compressed, or said to be so and
 not. A record that cannot be read is a `WarcFault` in its place and reading goes on; a file that is damaged ends with
@@ -68,7 +68,7 @@ class WarcFault:
 
 
 def read_pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
-    """The HTML pages among a WARC file's responses with status 200, in its order; what is no page is passed over."""
+    """Read the HTML pages among a WARC file's responses with status 200, in order; what is no page is passed over."""
     for record in _records(source, WarcRecordType.response | WarcRecordType.resource):
         if isinstance(record, WarcFault):
             yield record
@@ -77,7 +77,7 @@ def read_pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iter
 
 
 def read_image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
-    """The images that the pages of a WAT file link to (metadata records of Common Crawl), in its order."""
+    """Read the images that the pages of a WAT file link to (metadata records of Common Crawl), in order."""
     for record in _records(source, WarcRecordType.metadata):
         if isinstance(record, WarcFault):
             yield record

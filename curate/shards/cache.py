@@ -1,4 +1,4 @@
-"""A cache of whole shards on a local disk, within a budget of bytes, shared by all processes of a host.
+"""Cache whole shards on a local disk, within a budget of bytes, shared by all processes of a host.
 
 A shard is kept under its SHA-256, checked when it comes, and appears at once by a rename: a reader sees none or all of
 it. Each download holds a lock of the operating system's on its shard, so that no two processes fetch the same one and a
@@ -34,7 +34,7 @@ class ShardCache:
     def get(
         self, name: str, size: int, sha256: str, fetch: Callable[[Path], None], later: Collection[str] | None = None
     ) -> Path | None:
-        """The shard's file; None if there is no room. `fetch` fills the file it is given, of the shard's full size.
+        """Get the shard's file; None if there is no room. `fetch` fills the file it is given, of the shard's full size.
 
         Ahead of its use, `later` are the shards (SHA-256) that are needed later than this one: besides what is idle
         only they make room, and a shard that is being fetched is not waited for. Raises ShardError for other content

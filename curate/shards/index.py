@@ -1,4 +1,4 @@
-"""The index of a shard: an Arrow IPC file beside the tar, one row a sample, that says where each part lies.
+"""Index of a shard: an Arrow IPC file beside the tar, one row a sample, that locates each part.
 
 Columns: `uid`, `parts` (list of name, offset and size in bytes), `xxh3_64` (a checksum of the parts' bytes, one after
 another; indexes made before there was one lack it), then any columns carried along. The schema's metadata names the tar
@@ -111,13 +111,13 @@ class ShardReader:
         return as_one_array(self.table.column("uid"))
 
     def parts(self, row: int) -> list[Part]:
-        """Where the parts of a row's sample lie in the tar."""
+        """The places of the parts of a row's sample in the tar."""
         at = self._layout or self._load()
         first, last = self._span(at, row)
         return [Part(at.names[at.codes[p]], at.offsets[p], at.sizes[p]) for p in range(first, last)]
 
     def read(self, row: int, checked: bool | None = None) -> dict[str, bytes]:
-        """Every part of a row's sample: name to bytes. Small samples take one read, large ones one a part.
+        """Read the parts of a row's sample: name to bytes. Small samples take one read, large ones one a part.
 
         `checked`: compare it with its checksum, without a word only of a tar that lies elsewhere. Raises ShardError.
         """
@@ -149,7 +149,7 @@ class ShardReader:
         return out
 
     def read_many(self, rows: Sequence[int]) -> list[tuple[str, dict[str, bytes]]]:
-        """(uid, parts) of each row, in the order asked for. Raises what `read` raises, at the first that fails.
+        """Read (uid, parts) of each row, in the order asked for. Raises what `read` raises, at the first that fails.
 
         Of a tar that lies elsewhere, neighbours are fetched in one range.
         """
@@ -174,7 +174,9 @@ class ShardReader:
         return parts
 
     def read_part(self, row: int, name: str) -> bytes:
-        """One part of a row's sample, not compared with its checksum. Raises ShardError when there is no such part."""
+        """Read one part of a row's sample, not compared with its checksum. Raises ShardError when there is no such
+        part.
+        """
         at = self._layout or self._load()
         first, last = self._span(at, row)
         for part in range(first, last):
@@ -244,7 +246,7 @@ def checksum(parts: Iterable[bytes]) -> int:
 
 
 def index_path(tar: Path) -> Path:
-    """Where the index of a tar lies: `00000.arrow` beside `00000.tar`."""
+    """The path of a tar's index: `00000.arrow` beside `00000.tar`."""
     return tar.with_suffix(".arrow")
 
 
@@ -318,7 +320,7 @@ def check_index(index: Path, shard: ShardInfo, name: str) -> None:
 
 
 def describe_fault(fault: TarFault) -> str:
-    """A fault as a sentence."""
+    """Describe a fault in a sentence."""
     sample = f" (sample {fault.key!r})" if fault.key else ""
     return f"{fault.error} at byte {fault.offset}{sample}: {fault.detail}"
 
@@ -358,7 +360,7 @@ def _metadata(table: pa.Table, path: Path) -> dict[str, str]:
 
 
 def as_one_array(column: pa.ChunkedArray) -> Any:
-    """A column as one array: our own indexes hold one batch, so nothing is copied."""
+    """Make a column one array: our own indexes hold one batch, so nothing is copied."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
@@ -370,7 +372,7 @@ def _views(array: pa.Array, path: Path) -> Any:
 
 
 def as_numpy(array: pa.Array) -> Any:
-    """A flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
+    """View a flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
     width = array.type.bit_width // 8
     code = f"{'u' if pa.types.is_unsigned_integer(array.type) else 'i'}{width}"
     return (

@@ -1,4 +1,4 @@
-"""`curate index`: plain webdataset tars, whoever wrote them, become a dataset where they lie; nothing is copied.
+"""Index plain webdataset tars of any writer as a dataset, in place (`curate index`).
 
 One Arrow file beside each tar says where its samples' parts lie; `dataset.json` lists the shards. Tars are indexed in
 parallel, each index is committed whole, and what has one is not read again: run the same command after a kill, or when

@@ -1,4 +1,4 @@
-"""Datasets whose tars lie elsewhere: read in ranges through fsspec (s3, gs, hf, http, ...), or whole into a cache.
+"""Read remote datasets through fsspec (s3, gs, hf, http): tars in ranges, or whole into a cache.
 
 A folder here holds the dataset's `dataset.json`, its indexes, and `origin.json`, which says where the tars are;
 `attach` makes one, `attach_cached` one in the host's cache. Whatever the network does is tried again with growing
@@ -53,7 +53,7 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a request is made, and the pauses between, in seconds, each twice the one before."""
+    """Retry policy: attempts of a request, and the pauses between, in seconds, each twice the one before."""
 
     attempts: int = 7
     first_s: float = 0.2
@@ -75,7 +75,7 @@ def attach(url: str, folder: Path) -> DatasetInfo:
 
 
 def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> Path:
-    """The folder of this host, in its cache, that stands for the dataset at `url`; attached when first asked for.
+    """Attach the dataset at `url` to a folder of this host's cache when first asked for, and return that folder.
 
     With `digest`, the SHA-256 of the dataset.json that is meant, a folder that is there already needs no network;
     without it, dataset.json is asked for as it is now. `fresh` copies the indexes again: they may have got lengths.
@@ -97,7 +97,7 @@ def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> P
 
 
 def fetch_dataset_json(url: str) -> bytes:
-    """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
+    """Fetch the dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
     return _read_small(f"{url.rstrip('/')}/{DATASET_FILE}")
 
 
@@ -137,7 +137,7 @@ def _read_small(path: str) -> bytes:
 
 
 def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) -> ShardReader:
-    """A reader of one of a dataset's shards, wherever its tar lies: from the cache if there is one, else by ranges.
+    """Open a reader of one of a dataset's shards, local or remote: from the cache if there is one, else by ranges.
 
     Raises ShardError (nothing there, or not what the index was made for), UnreachableError.
     """
@@ -169,7 +169,7 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
 def prefetch_shard(
     folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], keep_on: Callable[[], bool]
 ) -> bool:
-    """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
+    """Prefetch one of a dataset's shards into the cache; False if there is no room for it.
 
     Those `later` (SHA-256) make room. It is given up when `going` says so. Raises ShardError, UnreachableError.
     """
@@ -183,12 +183,12 @@ def prefetch_shard(
 
 
 def range_fetcher(path: str) -> Ranges:
-    """The function that brings ranges of the file at `path`, a URL."""
+    """Make the function that fetches ranges of the file at `path`, a URL."""
     return lambda spans: fetch_ranges(path, spans)
 
 
 def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = None) -> list[bytes]:
-    """The bytes of each range of the file at `path`, fetched at once; those that fail or come short are asked again."""
+    """Fetch ranges of the file at `path`, all at once; those that fail or come short are asked again."""
     patience = patience or Patience()
     out: list[bytes | None] = [None] * len(spans)
     error: Exception = OSError("no answer")

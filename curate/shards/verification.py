@@ -1,4 +1,4 @@
-"""Is a shard what its index says: its size, its SHA-256, every header, and sample by sample what was changed."""
+"""Verify shards against their indexes: size, SHA-256, every header, and which samples changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PROBLEMS = 100
 
 
 def verify(tar: Path, index: Path | None = None) -> list[str]:
-    """What is wrong with a shard, one sentence a problem, none when size, SHA-256 and every header agree."""
+    """Verify a shard: one sentence a problem, none when size, SHA-256 and every header agree."""
     tar = Path(tar)
     index = Path(index) if index is not None else index_path(tar)
     try:
@@ -34,7 +34,7 @@ def verify(tar: Path, index: Path | None = None) -> list[str]:
 
 
 def verify_shard(folder: Path, shard: ShardInfo) -> list[str]:
-    """What is wrong with a shard of the dataset in `folder`; of one that lies elsewhere, every sample is read."""
+    """Verify a shard of the dataset in `folder`; of a remote one, every sample is read."""
     if not (folder / ORIGIN_FILE).is_file():
         return verify(folder / shard.tar, folder / shard.index)
     try:

@@ -39,7 +39,7 @@ def identity(source: Folder) -> Any:
 
 
 def plan_rows(source: Folder) -> Iterator[Row]:
-    """A planned row for each image, or for each row of the table."""
+    """Plan a row for each image, or for each row of the table."""
     if source.captions is None:
         yield from list_files("caption", Path(source.path), IMAGE_SUFFIXES)
         return
@@ -53,7 +53,7 @@ def plan_rows(source: Folder) -> Iterator[Row]:
 
 
 def companion_files(source: Folder) -> Callable[[list[Row]], Any]:
-    """The images of rows and, without a table, what lies beside them: size and time of each."""
+    """The images of rows and, without a table, the files beside them: size and time of each."""
 
     def files(rows: list[Row]) -> Any:
         images = [os.path.join(source.path, row["origin"]) for row in rows if not row.get("error")]
@@ -64,7 +64,7 @@ def companion_files(source: Folder) -> Callable[[list[Row]], Any]:
 
 
 def load_rows(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their images."""
+    """Load the images of rows."""
     return (_read(source, row) for row in rows)
 
 
@@ -83,7 +83,7 @@ def _read(source: Folder, row: Row) -> Row:
 
 
 def image_row(origin: str, text: str, meta: str, body: bytes) -> Row:
-    """The row of an image and its caption, if the bytes are an image's."""
+    """Make the row of an image and its caption, if the bytes are an image's."""
     row: Row = {"origin": origin, "text": text, "meta": meta}
     ext, error = sniff(body)
     row = with_body(row, body, ext or "")
@@ -107,7 +107,7 @@ def _read_sidecar(image: Path, source: Folder) -> tuple[str, str]:
 
 
 def read_caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], where: str) -> tuple[str, str]:
-    """The caption and meta that a text file, or a key of a JSON file, holds. Raises UnreadableError."""
+    """Read the caption and meta that a text file, or a key of a JSON file, holds. Raises UnreadableError."""
     try:
         text = data.decode("utf-8")
         if not is_json:

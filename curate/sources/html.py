@@ -22,18 +22,18 @@ def identity(source: HtmlFiles) -> Any:
 
 
 def plan_rows(source: HtmlFiles) -> Iterator[Row]:
-    """A planned row for each page."""
+    """Plan a row for each page."""
     return list_files("interleaved", Path(source.path), SUFFIXES)
 
 
 def companion_files(source: HtmlFiles) -> Callable[[list[Row]], Any]:
-    """All of the folder: which pictures a page shows is known when it is read."""
+    """The identity of the whole folder: the pictures that a page shows are known when it is read."""
     all_of_it = fingerprint(identity(source))
     return lambda rows: all_of_it
 
 
 def load_rows(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their pages."""
+    """Load the pages of rows."""
     return (_read(source, row) for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""How a source enters the pool: planned once, then taken in shard by shard, each committed whole.
+"""Ingest a source: plan it once, then commit shard by shard.
 
 Planning streams over what lists samples (a table, a folder) and cuts it into shards; of files that hold many samples
 each (tars, WARCs, PDFs) it cuts the list of files. A shard is named by what it will be made of, so that of a source
@@ -115,7 +115,7 @@ def is_fetched(recipe: Recipe) -> bool:
 
 
 def make_downloader(recipe: Recipe) -> Downloader | None:
-    """What fetches the source's URLs, if it names any."""
+    """Make the downloader of the source's URLs, if it names any."""
     if not is_fetched(recipe):
         return None
     return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
@@ -192,7 +192,7 @@ def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attemp
 
 
 def final_errors(recipe: Recipe) -> tuple[str, ...]:
-    """Errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
+    """The errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
     private = () if recipe.download.allow_private else ("private_address",)
     return (*FINAL, *private)
 
@@ -201,7 +201,7 @@ FINAL = ("forbidden_scheme", "bad_url", "opt_out", "unsafe_name", "missing_file"
 
 
 def count_ingested(pool: Pool, shard: int, reused: bool) -> StepCount:
-    """The ingest step's counts for a committed shard."""
+    """Count the ingest step of a committed shard."""
     table = read_table(pool.rows(shard), ["status", "error"])
     repeats = _repeats(pool, shard)
     failures = Counter(e for s, e in zip(*(table[c].to_pylist() for c in ("status", "error")), strict=True) if e)

@@ -29,7 +29,7 @@ def identity(source: Pages) -> Any:
 
 
 def plan_rows(source: Pages) -> Iterator[Row]:
-    """A planned row for each page; its HTML, where the table has it, stands in `text` until it is taken in."""
+    """Plan a row for each page; its HTML, where the table has it, stands in `text` until it is taken in."""
     columns = (source.url, *([source.html] if source.html else []), *source.keep)
     for path in expand(source.path):
         for row in tables.read(path, columns):
@@ -44,7 +44,7 @@ def plan_rows(source: Pages) -> Iterator[Row]:
 
 
 def load_rows(source: Pages, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their pages."""
+    """Fetch the pages of rows, or take them from the table."""
     if source.html is None:
         return urls.load_rows(source, rows, downloader)
     return (_html_of(row) for row in rows)

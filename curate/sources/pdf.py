@@ -1,4 +1,4 @@
-"""PDF files and images of pages: a sample a page; the pages of a file share its bytes, which the pool holds once."""
+"""PDF files and images of pages: a sample a page; pages of a file share its bytes in the pool."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def identity(source: Pdf) -> Any:
 
 
 def list_files(source: Pdf) -> list[Path]:
-    """The files."""
+    """List the files."""
     root, names = _list_paths(source)
     return [root / name for name in names]
 
 
 def read_rows(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
-    """A row a page; a file that cannot be opened is one failed row."""
+    """Read a row a page; a file that cannot be opened is one failed row."""
     root = _root(source)
     origin = path.relative_to(root).as_posix()
     row: Row = {"uid": uid_of("ocr", origin), "origin": origin, "text": "", "meta": "{}"}

@@ -35,7 +35,7 @@ def _images(source: Records) -> Any:
 
 
 def plan_rows(source: Records) -> Iterator[Row]:
-    """A planned row for each record; the record stands in `text` until it is taken in."""
+    """Plan a row for each record; the record stands in `text` until it is taken in."""
     columns = tuple(dict.fromkeys((*source.columns, *source.keep)))
     name = source.path or source.huggingface
     for number, row in enumerate(table_rows(source, columns)):
@@ -50,13 +50,13 @@ def plan_rows(source: Records) -> Iterator[Row]:
 
 
 def companion_files(source: Records) -> Callable[[list[Row]], Any]:
-    """All of the folder of images: which of them a record shows is known when it is read."""
+    """The identity of the folder of images: those that a record shows are known when it is read."""
     all_of_it = fingerprint(_images(source))
     return lambda rows: all_of_it
 
 
 def load_rows(source: Records, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their records as bytes."""
+    """Give rows their records as bytes."""
     for row in rows:
         if is_bad(row):
             yield fail_row(row, row["error"], row["detail"])

@@ -1,4 +1,4 @@
-"""Rows on their way into the pool, and what every source needs: files read safely, bytes stored, failures named."""
+"""Rows on their way into the pool, and what every source needs to make them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class SourceError(ValueError):
 
 
 def fail_row(row: Row, error: str, detail: str | None, status: str = "failed_to_read") -> Row:
-    """The row, ended by a named error."""
+    """End a row by a named error."""
     return row | {"status": status, "error": error, "detail": detail}
 
 
 def unreadable_row(kind: str, row: tables.BadRow) -> Row:
-    """The planned row of what a table could not tell."""
+    """Make the failed row of what a table could not tell."""
     uid = uid_of(kind, "bad row", row.detail, row.raw)
     return {"uid": uid, "origin": row.detail, "text": row.raw, "meta": "{}", "error": row.error, "detail": row.detail}
 
@@ -49,13 +49,13 @@ def is_bad(row: Row) -> bool:
 
 
 def with_body(row: Row, body: bytes, ext: str) -> Row:
-    """The row with its bytes."""
+    """Give a row its bytes."""
     digest = hashlib.sha256(body).hexdigest()
     return row | {"status": "success", "error": None, "ext": ext, "body": body, "sha256": digest}
 
 
 def field_text(value: Any) -> str:
-    """What a table's field says, as text."""
+    """A table's field as text."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
@@ -67,7 +67,7 @@ def row_meta(row: Row, keep: Sequence[str]) -> str:
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or a glob names. Raises SourceError when there are none."""
+    """Expand a path or a glob to files. Raises SourceError when there are none."""
     try:
         return tables.expand(pattern)
     except tables.TableError as err:
@@ -75,7 +75,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | tables.BadRow]:
-    """The rows of a source's files or of its Hugging Face dataset."""
+    """Read the rows of a source's files or of its Hugging Face dataset."""
     if source.path is not None:
         for path in expand(source.path):
             yield from tables.read(path, columns)
@@ -91,7 +91,7 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
 
 
 def table_identity(source: Table) -> Any:
-    """What names a table's content: its files' names and hashes; of a dataset that is a folder, what lies in it."""
+    """The identity of a table: its files' names and hashes; of a dataset that is a folder, what lies in it."""
     if source.path is not None:
         return hash_files(source.path)
     assert source.huggingface is not None
@@ -100,7 +100,7 @@ def table_identity(source: Table) -> Any:
 
 
 def hash_files(pattern: str) -> Any:
-    """Name and SHA-256 of each file of a glob."""
+    """Hash the files of a glob: name and SHA-256 of each."""
     return [[p.name, file_sha256(p)] for p in expand(pattern)]
 
 
@@ -122,7 +122,7 @@ def file_stat_if_any(path: Path | str) -> tuple[int, int] | None:
 
 
 def walk_files(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
-    """The files below a folder, as sorted relative paths; those with one of these suffixes, or all."""
+    """Walk the files below a folder: sorted relative paths; those with one of these suffixes, or all."""
     if not root.is_dir():
         raise SourceError(f"source.path: {root}: no such folder")
     found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
@@ -130,20 +130,20 @@ def walk_files(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
 
 
 def folder_identity(root: Path) -> Any:
-    """What names a folder's content: every file's name, size and time, and where links to folders lead."""
+    """The identity of a folder: every file's name, size and time, and where links to folders lead."""
     links = [path for folder, names, _ in os.walk(root) for name in names if (path := Path(folder, name)).is_symlink()]
     led = sorted([path.relative_to(root).as_posix(), os.readlink(path)] for path in links)
     return [[[name, *file_stat(root / name)] for name in walk_files(root)], led]
 
 
 def list_files(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
-    """A planned row for each file of a folder."""
+    """Plan a row for each file of a folder."""
     for name in walk_files(root, suffixes):
         yield check_name(kind, name) or {"origin": name}
 
 
 def check_name(kind: str, name: str) -> Row | None:
-    """The failed row of a file whose name cannot be told; None where it can."""
+    """Make the failed row of a file whose name cannot be told; None where it can."""
     shown = tables.make_printable(name, len(name))
     if shown == name:
         return None

@@ -24,12 +24,12 @@ def identity(source: Tars) -> Any:
 
 
 def list_files(source: Tars) -> list[Path]:
-    """The tars."""
+    """List the tars."""
     return expand(source.path)
 
 
 def read_rows(source: Tars, tar: Path, pool: Pool) -> Iterator[Row]:
-    """A row a sample, pointing into the tar; a fault of the tar is a failed row."""
+    """Read a row a sample, pointing into the tar; a fault of the tar is a failed row."""
     blobs = Blobs(pool)
     for found in scan_tar(tar):
         if isinstance(found, TarFault):

@@ -16,7 +16,7 @@ identity = table_identity
 
 
 def plan_rows(source: Texts) -> Iterator[Row]:
-    """A planned row for each text."""
+    """Plan a row for each text."""
     for row in _read_documents(source):
         if isinstance(row, tables.BadRow):
             yield unreadable_row("text", row)
@@ -40,7 +40,7 @@ def _read_documents(source: Texts) -> Iterator[Row | tables.BadRow]:
 
 
 def load_rows(source: Texts, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows as they are."""
+    """Return the rows as they are."""
     for row in rows:
         body = row["text"].encode()
         if is_bad(row) or not body:

@@ -16,7 +16,7 @@ identity = table_identity
 
 
 def plan_rows(source: UrlTable) -> Iterator[Row]:
-    """A planned row for each row of the table."""
+    """Plan a row for each row of the table."""
     for row in table_rows(source, (source.url, source.text, *source.keep)):
         if isinstance(row, tables.BadRow):
             yield unreadable_row("caption", row)
@@ -30,7 +30,7 @@ def plan_rows(source: UrlTable) -> Iterator[Row]:
 
 
 def check_url(row: Row, column: str) -> str | tables.BadRow:
-    """The URL in a column, or the row that has none."""
+    """Check the URL in a column: the URL, or the failed row."""
     url = row[column]
     if isinstance(url, str) and url.strip():
         return url
@@ -39,7 +39,7 @@ def check_url(row: Row, column: str) -> str | tables.BadRow:
 
 
 def load_rows(source: Any, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their bytes, in order; a row that the plan already failed is passed on."""
+    """Fetch the bytes of rows, in order; a row that the plan already failed is passed on."""
     assert downloader is not None
     fetched = downloader.fetch((r["uid"], r["origin"]) for r in rows if not is_bad(r))
     for row in rows:

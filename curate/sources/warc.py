@@ -20,12 +20,12 @@ def identity(source: Warc) -> Any:
 
 
 def list_files(source: Warc) -> list[Path]:
-    """The files."""
+    """List the files."""
     return expand(source.path)
 
 
 def read_rows(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
-    """A row a page, and a failed one for each record that could not be read."""
+    """Read a row a page, and a failed one for each record that could not be read."""
     from curate.readers import warc
 
     for found in warc.read_pages(path):

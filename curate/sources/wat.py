@@ -1,4 +1,4 @@
-"""WAT files of Common Crawl: the images that pages show, each with the text that stands for it, to be fetched.
+"""WAT files of Common Crawl: the images that pages show, with their alt texts, to be fetched.
 
 LAION's rule (laion.ai): every `img` with a source and a text. A pair that many pages show is one sample.
 """
@@ -20,7 +20,7 @@ def identity(source: Wat) -> object:
 
 
 def plan_rows(source: Wat) -> Iterator[Row]:
-    """A planned row for each link to an image that has a text."""
+    """Plan a row for each link to an image that has a text."""
     from curate.readers import warc
 
     for path in expand(source.path):

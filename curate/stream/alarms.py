@@ -1,4 +1,4 @@
-"""What the manifest promises of a run, and an alarm where a source is off by more than it allows.
+"""Alarms: where a run is off what the manifest promises by more than it allows.
 
 Bounds follow from the law of the order, in the unit that the mixture weighs. Of samples a source is never off by more
 than 2 (measured: 1.15). Of tokens, images and the like, the order by length adds the longest sample (measured, over
@@ -57,7 +57,9 @@ class Alarm:
 
 @dataclass(frozen=True)
 class ServedConditions:
-    """How samples came: whether in packs, how far these strayed within a window, whether `units` count a part only."""
+    """Conditions under which samples were served: in packs or not, how far packs stray within a window, whether `units`
+    count a part only.
+    """
 
     packed: bool = False
     stray: float = 0.0
@@ -65,7 +67,7 @@ class ServedConditions:
 
 
 def find_alarms(manifest: mix.Manifest, served: Mapping[str, Served], conditions: ServedConditions) -> Iterator[Alarm]:
-    """What is amiss: each source that is off its share, or of which too many samples were replaced."""
+    """Find each source that is off its share, or of which too many samples were replaced."""
     shared, of_units = manifest.mode in ("interleave", "homogeneous"), manifest.unit != "samples"
     samples = SAMPLES_OFF * _batch(manifest) * _count_ends(manifest, conditions) + conditions.stray
     units = _units_off(manifest, served, conditions) if shared and of_units and _kept(manifest, served) else {}

@@ -1,4 +1,4 @@
-"""The course of a stream: which positions of the mixture make the batch at a position, and what comes after it.
+"""Batch samplers: the positions of the mixture that make the batch at a position, and what follows it.
 
 Two kinds. `RowBatchSampler`: a batch of B is the positions [p, p + B). `PackBatchSampler`: a batch is B packs of
 documents (`curate.stream.packing`).
@@ -82,7 +82,7 @@ class RowBatchSampler:
         self._planned = 0
 
     def batch(self, start: int) -> PlannedBatch | None:
-        """The batch at `start`; None where the mixture ends before its last sample."""
+        """Plan the batch at `start`; None where the mixture ends before its last sample."""
         end = self.manifest.end
         if end is not None and start + self.batch_size > end:
             return None
@@ -100,13 +100,13 @@ class RowBatchSampler:
         return PlannedBatch(start, start + self.batch_size, positions, places, [start] * each, tuple(counts.tolist()))
 
     def position_after(self, start: int, batches: int) -> int:
-        """Where the stream stands that many batches later."""
+        """The stream's position that many batches later."""
         return start + batches * self.batch_size
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What packs are planned from: how long samples become, the stages, and what a pack may hold."""
+    """Parameters of packing: how long samples become, the stages, and the limits of a pack."""
 
     sizes: Sizes
     stages: Stages
@@ -157,7 +157,7 @@ class PackBatchSampler:
         self._windows: OrderedDict[int, _Window] = OrderedDict()
 
     def batch(self, start: int) -> PlannedBatch | None:
-        """The batch at `start`; None where the mixture ends before it is full."""
+        """Plan the batch at `start`; None where the mixture ends before it is full."""
         taken = self._take_packs(start)
         packs, limits = taken.packs, taken.limits
         if not packs:
@@ -187,7 +187,7 @@ class PackBatchSampler:
         return position == window[0] or (window[1] <= continued_from and self.window_bounds(position) == window)
 
     def position_after(self, start: int, batches: int) -> int:
-        """Where the stream stands that many batches later."""
+        """The stream's position that many batches later."""
         for _ in range(batches):
             start = self._take_packs(start).following
         return start
@@ -228,7 +228,7 @@ class PackBatchSampler:
         return self._windows[first]
 
     def window_bounds(self, position: int) -> tuple[int, int]:
-        """The window of a position: its first position, and the one after its last."""
+        """Bounds of a position's window: its first position, and the one after its last."""
         stage, size = self.stages.number(position), self.limits.window
         first = max(position // size * size, self.stages.starts[stage])
         bounds = [first // size * size + size, *self.stages.starts[stage + 1 : stage + 2]]
@@ -254,7 +254,7 @@ class PackBatchSampler:
 
 
 def pack_contents(manifest: mix.Manifest, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
-    """(text tokens, images) of each source that packs are planned to hold."""
+    """Count (text tokens, images) of each source that packs are planned to hold."""
     source, _, _ = mix.locate(manifest, _column(packs, "positions"))
     tokens, images = _column(packs, "tokens"), _column(packs, "images")
     text, kinds = tokens - images * limits.visual_tokens - MARKS, len(manifest.datasets)

@@ -1,4 +1,4 @@
-"""What is taken of a document that is longer than its sequence may be: from where on, and which of its images.
+"""Cut documents that are longer than their sequence: where to begin, and which images to keep.
 
 A layout (tokens of each text, PICTURE for each image) and a draw keyed by (seed, uid, epoch) decide it; no content is
 looked at, so that packs are planned from indexes alone. Flamingo (2204.14198) takes 256 tokens of text from anywhere
@@ -19,7 +19,7 @@ from curate.mix.content import PICTURE
 
 @dataclass(frozen=True)
 class CutRule:
-    """How much is taken: `tokens` in all (an image is `visual_tokens`), of them `text_tokens` of text, and `images`.
+    """Limits of a cut: `tokens` in all (an image is `visual_tokens`), of them `text_tokens` of text, and `images`.
 
     `start`: from the first token of text, or from a random one. `next_image`: how probable it is that each image moves
     in front of the text before it.
@@ -48,7 +48,7 @@ class DocumentPiece:
 
 
 def cut_document(layout: Sequence[int], rule: CutRule, draw: Callable[[], np.random.Generator]) -> list[DocumentPiece]:
-    """The pieces of a document that are taken, in their order; `draw` gives the document's own randomness."""
+    """Cut a document to pieces, in their order; `draw` gives the document's own randomness."""
     rng = draw() if rule.next_image or rule.start == "random" else None
     order: Sequence[int] = range(len(layout))
     if rng is not None and rule.next_image and rng.random() < rule.next_image:

@@ -1,4 +1,4 @@
-"""Packing: documents of many lengths into sequences of one, planned from lengths alone, never from content.
+"""Pack documents of many lengths into sequences of one, planned from lengths alone, never from content.
 
 A window of positions of the mixture is packed by itself, so the plan is a pure function of (manifest, lengths, window):
 it resumes at any pack and is the same on any number of ranks. A pack carries segment ids and positions, by which
@@ -30,7 +30,7 @@ class PackingError(ValueError):
 
 @dataclass(frozen=True)
 class PackLimits:
-    """What a pack may hold: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
+    """Limits of a pack: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
 
     tokens: int = 4096
     images: int = 16
@@ -57,7 +57,7 @@ MOST_STRAY = 1 << 27
 
 
 def plan_packs(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimits) -> list[Pack]:
-    """The packs of a window, every position in exactly one; they come in the order of their first positions.
+    """Plan the packs of a window, every position in exactly one; they come in the order of their first positions.
 
     `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs are filled one
     after another, each time by the document that takes most of what is left, tokens and images weighed by how much of
@@ -87,7 +87,7 @@ def plan_packs(positions: Sequence[int], tokens: Ints, images: Ints, limits: Pac
 
 
 def spread_packs(packs: Sequence[Pack], units_PS: Ints) -> list[Pack]:
-    """A window's packs in an order in which each source has about its share at every prefix.
+    """Order a window's packs so that each source has about its share at every prefix.
 
     `held_PS`: how much a pack holds of each of S sources, documents or another unit. Always next comes the kind of pack
     after which the squares of what the sources stray by are least, and of one kind the earliest: in whole numbers, so
@@ -157,12 +157,12 @@ def padding_share(packs: Sequence[Pack], tokens: int) -> float:
 
 
 def pack_cost(pack: Pack, limits: PackLimits) -> float:
-    """What a pack takes to train on, in tokens: its text and visual tokens once more for the tower's work."""
+    """The cost of training on a pack, in tokens: its text and visual tokens once more for the tower's work."""
     return sum(pack.tokens) + sum(pack.images) * limits.visual_tokens
 
 
 def balance(costs: Sequence[float], world: int) -> list[list[int]]:
-    """For each rank the packs it takes, equally many: dearest first to the rank with least so far (Graham 1969)."""
+    """Balance packs over ranks, equally many each: dearest first to the rank with least so far (Graham 1969)."""
     if len(costs) % world:
         raise PackingError(f"a batch of {len(costs)} packs cannot be shared by {world} ranks; choose a multiple")
     each, load = len(costs) // world, [0.0] * world
@@ -175,7 +175,7 @@ def balance(costs: Sequence[float], world: int) -> list[list[int]]:
 
 
 def lay_out(pack: Pack, length: int) -> dict[str, Tensor]:
-    """{segments: T, positions: T} of a pack: which document a token belongs to (0 is padding), and its place in it."""
+    """Lay out a pack, {segments: T, positions: T}: the document a token belongs to (0 is padding), its place in it."""
     segments_T, positions_T = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.long)
     at = 0
     for number, size in enumerate(pack.tokens, start=1):
@@ -204,7 +204,7 @@ class PackedDocument:
 
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
-    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
 
     Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its

@@ -1,4 +1,4 @@
-"""Tars that lie elsewhere are fetched into the host's cache before the stream comes to them.
+"""Prefetch remote shards into the host's cache before the stream comes to them.
 
 Which shards come next is known from the manifest. Threads of their own fetch them, a few at a time, in the order of
 their use; what is needed sooner is never dropped for what is needed later, and what another process used a moment ago
@@ -32,7 +32,7 @@ RemoteShard = tuple[DatasetReader, int]
 
 
 def upcoming_shards(manifest: mix.Manifest, datasets: Sequence[DatasetReader], position: int) -> dict[RemoteShard, int]:
-    """The shards elsewhere that a stream at `position` comes to, in the order of their first use, and how far off."""
+    """Find the remote shards that a stream at `position` comes to, in the order of their first use, and how far off."""
     distances = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
     distances = distances if manifest.end is None else distances[position + distances < manifest.end]
     source, _, row = mix.locate(manifest, position + distances)
@@ -44,7 +44,7 @@ def upcoming_shards(manifest: mix.Manifest, datasets: Sequence[DatasetReader], p
 
 
 class Prefetcher:
-    """Fetches what is coming; `stands` says where the stream is, `close` ends it."""
+    """Prefetches shards in threads; `advance_to` tells it the stream's position, `close` ends it."""
 
     def __init__(
         self, manifest: mix.Manifest, datasets: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
@@ -60,7 +60,7 @@ class Prefetcher:
             Thread(target=self._work, name="ahead", daemon=True).start()
 
     def advance_to(self, position: int) -> None:
-        """The stream reads what is at `position`."""
+        """Note that the stream reads what is at `position`."""
         now = time.monotonic()
         if 0 <= position - self._last_position < IN_USE // 2 and now < self._looked_at_s + IDLE_S / 3:
             return
@@ -70,7 +70,7 @@ class Prefetcher:
             self._changed.notify()
 
     def close(self) -> None:
-        """Fetch nothing more; what is under way stops at its next block."""
+        """Stop fetching; what is under way stops at its next block."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

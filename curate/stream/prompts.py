@@ -1,4 +1,4 @@
-"""Which words a sample is trained on: the text and the prompts that the mixture chooses for it, by (uid, epoch)."""
+"""Choose the text and the prompts that a sample is trained on, by (uid, epoch)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PLACE = "{text}"
 
 @dataclass(frozen=True)
 class Prompts:
-    """What stands around a sample's text and is not scored: a system prompt, and a template's two halves."""
+    """Prompts around a sample's text, not scored: a system prompt, and a template's two halves."""
 
     system: str = ""
     before: str = ""
     after: str = ""
 
     def wrap(self, text: str) -> str:
-        """The text within its template."""
+        """Put the text within its template."""
         return self.before + text + self.after
 
 
 @dataclass(frozen=True)
 class TextChooser:
-    """The mixture's choices, as the trainer reads them; `seed` decides among several texts under one key."""
+    """Chooses texts and prompts as the mixture says; `seed` decides among several texts under one key."""
 
     manifest: mix.Manifest
     seed: int
@@ -44,11 +44,11 @@ class TextChooser:
         return mix.choose(self.manifest, source, uid, epoch)
 
     def choose_index(self, uid: str, epoch: int, count: int) -> int:
-        """Which of `count` texts under one key is taken."""
+        """Choose one of `count` texts under one key."""
         return int(keyed_rng(self.seed, uid, epoch, "text").integers(count)) if count > 1 else 0
 
     def choose_text(self, drawn: DrawnSample) -> str | None:
-        """The text that the mixture chooses; None for the sample's own. Raises ValueError where it is not there."""
+        """Choose the text that the mixture says; None for the sample's own. Raises ValueError where it is not there."""
         key = self.key(self.numbers[drawn.source], drawn.uid, drawn.epoch)
         if key is None:
             return None
@@ -63,7 +63,7 @@ class TextChooser:
         return own_text(drawn.parts) if chosen is None else chosen
 
     def prompts(self, source: int, uid: str, epoch: int) -> Prompts:
-        """What the mixture puts around the text at this access."""
+        """The prompts that the mixture puts around the text at this access."""
         choices = self.manifest.datasets[source].choices
         if not (choices.get("template") or choices.get("system")):
             return Prompts()

@@ -1,4 +1,4 @@
-"""From places in a dataset to samples, in threads: what is read together, prepared, and replaced if it is broken.
+"""Read, prepare and replace samples of datasets, in threads.
 
 A sample that cannot be read is replaced by another of its source, chosen by (seed, source, epoch, row), whichever
 thread, worker or rank meets it. What cannot be *reached* is not replaced: that would make a batch depend on the
@@ -37,7 +37,7 @@ class StreamError(ValueError):
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of each global batch this process decodes."""
+    """The part of each global batch that this process decodes."""
 
     rank: int = 0
     world: int = 1
@@ -75,7 +75,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
+    """Options of reading: decoding threads, batches decoded ahead, and the share of unreadable samples that is borne.
 
     Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
     read in ranges. Of all sources together, `open_shards` tars are open at a time.
@@ -90,7 +90,7 @@ class ReadOptions:
 
 
 class ShardReaderCache:
-    """The open shards of a stream, at most `most` of them: what was used longest ago is let go.
+    """LRU cache of a stream's open shards, at most `most` of them.
 
     A shard that another thread is still reading closes when that thread is done with it.
     """
@@ -101,7 +101,7 @@ class ShardReaderCache:
         self._lock = Lock()
 
     def get(self, source: str, shard: int) -> ShardReader | None:
-        """The reader of that shard, if it is open."""
+        """Get the reader of that shard, if it is open."""
         with self._lock:
             reader = self._open.get((source, shard))
             if reader is not None:
@@ -116,7 +116,7 @@ class ShardReaderCache:
                 self._open.popitem(last=False)
 
     def close_dropped(self, needed: Collection[tuple[str, int]]) -> None:
-        """Let go of shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
+        """Close shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
         with self._lock:
             for key in [key for key, reader in self._open.items() if key not in needed and reader.dropped]:
                 del self._open[key]
@@ -158,11 +158,11 @@ class DatasetReader:
         return shard, row - (self.ends[shard - 1] if shard else 0)
 
     def read(self, row: int) -> tuple[str, dict[str, bytes]]:
-        """(uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
+        """Read (uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
         return self.read_many([row])[0]
 
     def read_many(self, rows: Sequence[int]) -> list[tuple[str, dict[str, bytes]]]:
-        """(uid, parts) of each row, in the order asked for; rows of one shard are read together."""
+        """Read (uid, parts) of each row, in the order asked for; rows of one shard are read together."""
         places = [self.place(row) for row in rows]
         by_shard: dict[int, list[int]] = {}
         for shard, inner in places:
@@ -269,7 +269,7 @@ class SampleReader:
         first: int = 0,
         stack: BatchTensors | None = None,
     ) -> list[ReadySample]:
-        """The samples at `places`, put into `stack` from number `first` on.
+        """Read the samples at `places`, put into `stack` from number `first` on.
 
         `start` is their batch's position, `stages` are the positions by which their stages are told.
         """

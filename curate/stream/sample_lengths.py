@@ -1,4 +1,4 @@
-"""What the indexes of a mixture's shards tell of its samples: looked up where it is needed, nothing is held."""
+"""Look up lengths of a mixture's samples in its shards' indexes, where needed; nothing is held."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SampleLengths:
         return int(max(of_shards, default=0))
 
     def values(self, source: int, row: Ints, column: str) -> list[Any]:
-        """What the indexes of one source hold in any column, for each row. Raises MixtureError if they lack it."""
+        """Look up any column of one source's indexes, for each row. Raises MixtureError if they lack it."""
         out: list[Any] = [None] * len(row)
         for shard, here, inner in self._by_shard(source, row):
             table = self._table(source, shard)

@@ -1,4 +1,4 @@
-"""From samples of every kind to sequences of tokens and images, and how long each will be before it is read.
+"""Make sequences of tokens and images from samples of every kind, and tell their lengths unread.
 
     caption, ocr    begin, system, image, template, text, template, end
     text            begin, system, template, text, template, end
@@ -104,7 +104,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long the samples at positions of a mixture become, from the indexes alone.
+    """Sizes of the sequences at positions of a mixture, from the indexes alone.
 
     Raises MixtureError for lengths that are not there or were counted by another tokenizer, and for choices that a
     source's kind has no use for.
@@ -178,7 +178,7 @@ class Sizes:
 
 
 def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
-    """A sequence cut to a smaller place: its first tokens, no image in part; the end then does not count."""
+    """Cut a sequence to a smaller place: its first tokens, no image in part; the end then does not count."""
     ids, scored = sample["ids"], sample["scored"]
     starts = torch.nonzero(ids == IMAGE).flatten()[::visual_tokens].tolist()
     length = min(len(ids), tokens - 1)

@@ -1,4 +1,4 @@
-"""What a run has really been served, source by source, and whether that is what the manifest promised.
+"""Tally what a run was served, source by source, and check it against the manifest.
 
 Counts are of global batches, the same on every rank; replacements, and what they change, are those this rank met
 (`sum_over_ranks` adds them up). What is wanted are the shares of the manifest's segments, in which ramps and limits on
@@ -95,7 +95,7 @@ class ServedTally:
         return 1 - self.used_tokens / self.tokens_room if self.tokens_room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Each source's figures, how much it is off, and its share of all samples, text tokens, images and units."""
+        """Report each source's figures, how much it is off, and its share of samples, text tokens, images and units."""
         out: dict[str, dict[str, Any]] = {
             name: vars(served).copy() for name, served in self._with_replacements().items()
         }
@@ -109,11 +109,11 @@ class ServedTally:
         return out
 
     def find_alarms(self) -> list[Alarm]:
-        """What is amiss: each source that is off its share, or of which too many samples were replaced."""
+        """Find each source that is off its share, or of which too many samples were replaced."""
         return list(find_alarms(self.manifest, self._with_replacements(), self.conditions))
 
     def sum_over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
-        """This tally with the replacements of all ranks; `total` sums a list over them, and every rank must ask."""
+        """Sum the replacements of all ranks into a copy; `total` sums a list over them, and every rank must ask."""
         sums = iter(total([float(count) for delta in self._replacements.values() for count in delta.values()]))
         whole = copy.copy(self)
         whole._replacements = {

@@ -1,4 +1,4 @@
-"""The stages of a mixture as the trainer obeys them: resolution, length of sequences, and what is trained."""
+"""Stages of a mixture as the trainer obeys them: resolution, sequence length, trained parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curate.mix.plan import stream_position
 
 @dataclass(frozen=True)
 class Stages:
-    """What holds at a position of the stream; all samples of a batch go by the position at which it starts.
+    """Settings at a position of the stream; all samples of a batch go by the position at which it starts.
 
     `own_px` is the resolution where the manifest says none.
     """
@@ -28,7 +28,7 @@ class Stages:
         return [stream_position(stage.start, self.manifest.skips) for stage in self.manifest.stages]
 
     def number(self, position: int) -> int:
-        """Which stage holds."""
+        """The number of the stage at a position."""
         return max(bisect_right(self.starts, position) - 1, 0)
 
     def resolution(self, position: int, source: int) -> int:
@@ -36,13 +36,13 @@ class Stages:
         return self._setting_of(mix.stage_of(self.manifest, position).resolution, source) or self.own_px
 
     def resolutions(self) -> list[set[int]]:
-        """Of each stage, ramps aside, the resolutions of its sources."""
+        """The resolutions of each stage's sources, ramps aside."""
         sources = range(len(self.manifest.datasets))
         stages = self.manifest.stages
         return [{self._setting_of(stage.resolution, source) or self.own_px for source in sources} for stage in stages]
 
     def all_resolutions(self) -> set[int]:
-        """Every resolution that a run meets, those on the way of a ramp as well."""
+        """The resolutions that a run meets, those on the way of a ramp as well."""
         found = set().union(*(set(sides) for sides in self.resolutions()))
         for before, stage in itertools.pairwise(self.manifest.stages):
             for source in range(len(self.manifest.datasets)) if stage.ramp else ():
@@ -68,7 +68,7 @@ class Stages:
         return None if setting is None else frozenset(setting)
 
     def scale(self, position: int, counts: Sequence[float]) -> list[float]:
-        """What each source's losses are multiplied by, given how many there are of each in the step.
+        """The factor of each source's losses, given how many there are of each in the step.
 
         The step's loss is the mean of all; in mode accumulate (Flamingo) the sum of the sources' means, each times its
         weight.

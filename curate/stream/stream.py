@@ -1,4 +1,4 @@
-"""The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
+"""The stream: batches of tensors from a mixture manifest and a position, its only state.
 
 What stands in the batch at a position (`batches`) does not depend on the number of ranks, worker processes and threads:
 each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.locate`), so starting at any
@@ -147,7 +147,7 @@ class Stream(IterableDataset[Batch]):
         return self._ensure_workers().datasets
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: the position of the next sample to be given, and the manifest it belongs to."""
+        """The state: the position of the next sample to be given, and the manifest it belongs to."""
         state = self._state(self.position)
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
@@ -158,12 +158,12 @@ class Stream(IterableDataset[Batch]):
         return state
 
     def can_resume(self, state: Mapping[str, Any]) -> bool:
-        """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
+        """Whether a state can be resumed from: it is of this manifest, or of the one that this one continues."""
         digest = str(state["manifest"])
         return digest == self.digest or mix.knows(self.manifest, digest, int(state["position"]))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
+        """Resume from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
         if not self.can_resume(state):
             raise StreamError(
                 "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
@@ -248,8 +248,7 @@ class Stream(IterableDataset[Batch]):
         return self.sampler.batch(self.sampler.position_after(self.position, batches - 1)) is not None
 
     def at(self, positions: Sequence[int]) -> list[DrawnSample]:
-        """The samples that stand at any positions, as read: those of a pack (`curate.stream.packing`), or of a step
-        gone by.
+        """Read the samples at any positions: those of a pack (`curate.stream.packing`), or of a step gone by.
 
         What cannot be read is replaced as in a batch. The stream itself does not move.
         """

@@ -1,4 +1,4 @@
-"""Personal data and secrets in texts, by their form alone: where each lies.
+"""Find personal data and secrets in texts, by their form alone.
 
 Names and addresses of people have no form and are not looked for. Numbers that carry a check (cards, IBANs) count only
 where it holds; addresses of machines only where they are public, and where nothing says that they are versions.
@@ -150,7 +150,7 @@ _KEY = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """Where something was found, in characters."""
+    """A finding and its place, in characters."""
 
     kind: str
     begin: int
@@ -158,7 +158,7 @@ class Finding:
 
 
 def find_personal_data(text: str) -> list[Finding]:
-    """All that was found, in order, none overlapping another."""
+    """Find personal data in order, none overlapping another."""
     found: list[Finding] = []
     digits = any(map(str.isdigit, text))
     for kind, needs, look in _LOOKS:
@@ -172,7 +172,7 @@ def find_personal_data(text: str) -> list[Finding]:
 
 
 def replace_spans(text: str, places: Sequence[Finding], filling: Callable[[Finding], str]) -> str:
-    """The text with something else in these places; they are in order."""
+    """Replace these places of the text by something else; they are in order."""
     parts, at = [], 0
     for place in places:
         parts += [text[at : place.begin], filling(place)]

@@ -1,4 +1,4 @@
-"""Phone numbers in texts, by their form: with a country's code, in the groups that a country writes, or behind a word.
+"""Find phone numbers in texts by their form: country codes, national groups, or a word before.
 
 Forms are those of the ITU (E.164, E.123) and of national numbering plans. What has no form of its own, such as nine
 digits in groups of three, counts behind a word that announces it, and no number does behind one that says it is
@@ -78,7 +78,7 @@ _CODES = frozenset(
 
 
 def find_phone_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of each phone number."""
+    """Find begin and end of each phone number."""
     at = 0
     for digits in _DIGITS.finditer(text):
         for found in _FORM.finditer(text, max(at, digits.start() - _SEEN), digits.end() + _BEHIND):

@@ -1,4 +1,4 @@
-"""Where sentences lie in a text, in any script, without a model: the same text gives the same spans for ever."""
+"""Split texts into sentences in any script, without a model; the same text, the same spans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORD_CHARACTERS = 40
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each sentence in `text`, in characters, without the space around it; line ends part too.
+    """Find (start, end) of each sentence in `text`, in characters, without the space around it; line ends part too.
 
     A rule of thumb: abbreviations and initials are known, and a small letter begins no sentence.
     """

@@ -1,4 +1,4 @@
-"""Measures of a text or a paragraph as OBELICS takes them (Laurençon et al. 2023, appendix A.2): pure functions.
+"""Measures of a text or paragraph by OBELICS (Laurençon et al. 2023, appendix A.2): pure functions.
 
 The thresholds are a recipe's. OBELICS writes for English; where a text is plain English the values are its own, save
 the word lists, which are ours. Beyond that: every Han or kana character is a word, marks of other scripts are

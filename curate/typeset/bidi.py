@@ -1,4 +1,4 @@
-"""The bidirectional algorithm (Unicode's UAX 9): which way each character of a line runs, and where it is drawn.
+"""The bidirectional algorithm (Unicode's UAX 9): each character's direction and place on the line.
 
 Its implicit part: marks and controls of direction, which a page does not show, are taken to be out of the text. Done
 here rather than by a library, so that words can be placed one by one, and in the same place on every machine.
@@ -29,7 +29,7 @@ def base_level(text: str, otherwise: int) -> int:
 
 
 def embedding_levels(text: str, base: int) -> list[int]:
-    """The embedding level of each character of a paragraph: odd ones run from right to left."""
+    """Compute the embedding level of each character of a paragraph: odd ones run from right to left."""
     classes = [unicodedata.bidirectional(c) or "L" for c in text]
     if not base and _LEFTWARDS.isdisjoint(classes):
         return [0] * len(text)

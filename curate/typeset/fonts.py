@@ -1,4 +1,4 @@
-"""Typefaces: which have the characters of a text, and how long and how large what they draw is.
+"""Typefaces: choose fonts for a text's characters, measure and draw their runs.
 
 Letters that change their shape beside others, stand on one another or run from right to left are laid out by HarfBuzz,
 through Pillow's raqm, which needs the FriBiDi library of the system; all else by Pillow alone, the same everywhere.
@@ -82,13 +82,13 @@ class Fonts:
         self._missing: dict[int, bytes] = {}
 
     def load_size(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
-        """A font at a size."""
+        """Load a font at a size."""
         return _loaded(self._files[number], size_px, shaped)
 
     def typeface(
         self, text: str, size_px: int, chance: Random | None = None, columns: bool = False
     ) -> tuple[str, Typeface]:
-        """The fonts for a text, and the text as they draw it: dashes made plain if need be.
+        """Choose the fonts for a text, and the text as they draw it: dashes made plain if need be.
 
         First one that lacks the fewest of its characters, of several by chance, then others for what that one lacks.
         `columns`: for lines that run from top to bottom. Raises TypesetError no_glyph for characters that are in no
@@ -186,7 +186,7 @@ class Typeface:
         return next((number for number in numbers if self._fonts.has_all(number, text)), None)
 
     def length(self, run: FontRun) -> float:
-        """How far the pen moves on, in pixels."""
+        """The advance of a run, in pixels."""
         font, more = self._drawn_with(run)
         return self._size_px if run.upright else font.getlength(run.text, **more)
 
@@ -234,7 +234,7 @@ class Typeface:
 
 
 def cluster_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where letters begin and end, with all that is joined to them: marks, joiners, consonants written as one."""
+    """Find begin and end of letters, with all that is joined to them: marks, joiners, consonants written as one."""
     first = 0
     for place in range(1, len(text)):
         joined = is_joined(text[place - 1], text[place])

@@ -1,4 +1,4 @@
-"""Lines of a page: a text broken where its script allows, its words in order of reading, each placed as it is drawn."""
+"""Break texts into lines of a page and place each word as it is drawn."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _LinePiece:
 
 
 def break_lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
-    """The lines of a text that is `width` pixels wide, words in order of reading; an empty line is empty.
+    """Break a text into lines `width` pixels wide, words in order of reading; an empty line is empty.
 
     A paragraph whose first letter runs from right to left begins at the right. No line begins with a sign that closes
     or a small kana, or ends with a sign that opens (W3C, Requirements for Japanese Text Layout, 3.1.7 and 3.1.8); a

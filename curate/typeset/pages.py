@@ -1,4 +1,4 @@
-"""Pages drawn from text: wrapped lines in some font on some paper, a little turned, blurred and noisy, every box known.
+"""Draw pages: wrapped lines on some paper, a little turned, blurred and noisy, every box known.
 
 What a page looks like is drawn from a generator that the caller keys, so that one text gives one page for ever.
 """
@@ -47,7 +47,7 @@ _UNSEEN: Final = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Style:
-    """How a page looks: sizes in pixels, `degrees` anticlockwise, `noise` the most that a pixel is off by.
+    """Style of a page: sizes in pixels, `degrees` anticlockwise, `noise` the most that a pixel is off by.
 
     `seed` is what its background and noise are drawn from.
     """
@@ -90,7 +90,7 @@ class _Drawn(NamedTuple):
 
 
 def draw_style(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
-    """A style by chance: a size from `font_px`, and what time does to a page, as strong as `wear`, 0 to 1."""
+    """Draw a style by chance: a size from `font_px`, and what time does to a page, as strong as `wear`, 0 to 1."""
     size = chance.randint(*font_px)
     dark, light = (chance.randint(0, 70), chance.randint(0, 70), chance.randint(0, 70)), chance.randint(215, 255)
     tint = [chance.randint(0, 25) for _ in range(3)]
@@ -108,7 +108,7 @@ def draw_style(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
 
 
 def clean_text(text: str) -> str:
-    """A text as it is drawn: composed, without what only tells a program how to draw it."""
+    """Clean a text for drawing: composed, without what only tells a program how to draw it."""
     return unicodedata.normalize("NFC", text).translate(_UNSEEN)
 
 
@@ -118,7 +118,7 @@ def fits_columns(text: str) -> bool:
 
 
 def prepare_text(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
-    """As much of a text as a page could hold. Raises TypesetError empty_text, needs_shaping.
+    """Cut a text to what a page could hold. Raises TypesetError empty_text, needs_shaping.
 
     needs_shaping: scripts that are written from right to left or whose letters change their shape, and `columns`, on a
     machine where Pillow cannot lay them out.
@@ -229,5 +229,5 @@ def _noise(chance: np.random.Philox, shape: tuple[int, ...]) -> Floats:
 
 
 def sample_rng(seed: int, uid: str) -> Random:
-    """The generator of a sample: of the seed and the sample alone."""
+    """The random generator of a sample: of the seed and the sample alone."""
     return Random(int.from_bytes(hashlib.blake2b(f"{seed} {uid}".encode(), digest_size=16).digest(), "big"))

@@ -81,14 +81,14 @@ class LanguageModel(nn.Module):
 
 
 def rotary_angles(length: int, head_width: int, device: torch.device) -> Tensor:
-    """angles as cosines then sines, TK: K/2 frequencies of base 10,000 (Su et al. 2021)."""
+    """Compute angles as cosines then sines, TK: K/2 frequencies of base 10,000 (Su et al. 2021)."""
     frequencies = 10_000.0 ** (-torch.arange(0, head_width, 2, device=device) / head_width)
     angles = torch.outer(torch.arange(length, device=device).float(), frequencies)
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
 def rotate(x_BHTK: Tensor, angles: Tensor) -> Tensor:
-    """x_BHTK with each pair (k, k + K/2) turned by its position's angle; angles are TK, or B1TK."""
+    """Rotate x_BHTK: each pair (k, k + K/2) by its position's angle; angles are TK, or B1TK."""
     cos, sin = angles.chunk(2, dim=-1)
     first, second = x_BHTK.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BHTK)

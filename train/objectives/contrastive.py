@@ -67,6 +67,6 @@ class ContrastiveObjective(nn.Module):
         return loss * batch["scale"][0] if "scale" in batch else loss
 
     def after_step(self) -> None:
-        """The logits' scale stays between 1 and its bound."""
+        """Clamp the logits' scale between 1 and its bound."""
         with torch.no_grad():
             self.net.logit_scale.clamp_(0, self.bound)  # type: ignore[operator]

@@ -18,7 +18,8 @@ from train.objectives.parts import Parts
 
 
 class MultimodalObjective(nn.Module):
-    """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
+    """Next-token objective: an image's vectors, through a connector, take its places among the tokens; only texts and
+    ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
     pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
@@ -43,7 +44,7 @@ class MultimodalObjective(nn.Module):
         return {name: list(getattr(self, name).parameters()) for name in ("tower", "connector", "language")}
 
     def train(self, mode: bool = True) -> MultimodalObjective:
-        """A frozen tower stays in evaluation mode: its batch statistics do not move."""
+        """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
         super().train(mode)
         self.tower.train(mode and self._tower_trained())
         return self
@@ -76,7 +77,7 @@ class MultimodalObjective(nn.Module):
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
-        """Nothing is bounded."""
+        """Do nothing: nothing is bounded."""
 
     def _image_vectors(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""

@@ -1,4 +1,4 @@
-"""The two towers of a dual encoder as ops run them: a row's features are the same bits whatever shares its batch."""
+"""Towers of a dual encoder for ops: a row's features are the same bits whatever shares its batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ then crops, so that a picture of 1 x 30,000 pixels would grow to 224 x 6,720,000
 
 
 def normalise_rows(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Rows of length 1; in double precision, where the order of summing leaves no trace in the float32 that is kept."""
+    """Normalise rows to length 1; in double precision, where the order of summing leaves no trace in float32."""
     wide_ND = features.astype(np.float64)
     lengths_N1 = np.sqrt((wide_ND * wide_ND).sum(axis=1, keepdims=True))
     unit_ND: np.ndarray[Any, np.dtype[np.float64]] = wide_ND / np.maximum(lengths_N1, 1e-12)
@@ -70,7 +70,7 @@ class ImageTower:
         return np.asarray(self._shape_up(_not_too_long(image)))
 
     def normalise(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-        """What ToTensor and Normalize give, value for value, in the model's precision and on its device."""
+        """Normalise pixels as ToTensor and Normalize do, value for value, in the model's precision and device."""
         import torch
 
         images_BCHW = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)

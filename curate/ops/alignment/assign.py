@@ -1,4 +1,4 @@
-"""Which sentence an image belongs to, by a dual encoder: MMC4's assignment, or document order with the similarities."""
+"""Assign images to sentences by a dual encoder: MMC4's assignment, or document order with similarities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""clip_score: how well an image and its caption agree by a dual encoder, with both embeddings kept for later ops."""
+"""The op clip_score: image-caption similarity by a dual encoder, and both embeddings."""
 
 from __future__ import annotations
 

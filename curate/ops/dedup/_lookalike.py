@@ -1,4 +1,4 @@
-"""The arithmetic of near duplicates: thumbnails, descriptors that propose, an alignment that decides.
+"""Near-duplicate images: thumbnails, descriptors that propose pairs, an alignment that decides.
 
 Pure numpy over blocks of rows or pairs; the bookkeeping around it is in `dedup.py`. A thumbnail is `SIDE` x `SIDE`
 luma and two planes of half that side for colour, all stretched to a square. A row's values never depend on the
@@ -39,7 +39,7 @@ UNMOVED = 0.008
 
 
 def make_thumbnail(image: Image.Image) -> bytes:
-    """`THUMBNAIL_BYTES` bytes of an RGB image: luma (SIDE, SIDE), then blue and red difference at half the side."""
+    """Make `THUMBNAIL_BYTES` bytes of an RGB image: luma (SIDE, SIDE), then blue and red difference at half size."""
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     y, cb, cr = (np.asarray(plane, np.uint8) for plane in small.convert("YCbCr").split())
     halves = [plane.reshape(COLOUR_SIDE, 2, COLOUR_SIDE, 2).sum((1, 3), dtype=np.uint16) for plane in (cb, cr)]
@@ -96,7 +96,7 @@ VIEWS = len(WINDOWS)
 
 
 def compute_descriptors(rows: Planes) -> Array:
-    """(n, VIEWS, DIMENSIONS): low cosine coefficients in grey levels, of the whole (view 0) and of each window."""
+    """Compute (n, VIEWS, DIMENSIONS): low cosine coefficients in grey levels, of the whole (0) and of each window."""
     return np.stack([_describe(rows, *window) for window in WINDOWS], axis=1).astype(np.float32)
 
 
@@ -171,7 +171,7 @@ def _mix(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class MatchLimits:
-    """What two aligned thumbnails may differ by, in grey levels of 256 unless said; see `is_same_picture`."""
+    """Limits of difference between two aligned thumbnails, in grey levels of 256 unless said; see `is_same_picture`."""
 
     similarity: float
     levels: float
@@ -179,7 +179,7 @@ class MatchLimits:
 
 @dataclass(frozen=True)
 class Differences:
-    """What aligned pairs differ by, (n,) each: correlation, grey levels left over, and how far one had to move.
+    """Differences of aligned pairs, (n,) each: correlation, grey levels left over, and how far one had to move.
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
@@ -201,7 +201,7 @@ class Differences:
 
 
 def measure_differences(first: Planes, second: Planes, place: Array) -> Differences:
-    """How n pairs differ once `first` is laid on `second` at `place` (n, 4), see `align`."""
+    """Measure the differences of n pairs once `first` is laid on `second` at `place` (n, 4), see `align`."""
     warped, inside = _warp(first.luma, place)
     rest = (second.luma - warped) * inside
     blue, inside_blue = _warp(first.colour[:, 0], place)
@@ -252,7 +252,7 @@ def is_same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bo
 
 
 def align(first: Array, second: Array, start: Array) -> Array:
-    """(n, 4) places that lay the lumas `first` on `second`, refined from `start` by Gauss-Newton.
+    """Align n pairs: (n, 4) places that lay the lumas `first` on `second`, refined from `start` by Gauss-Newton.
 
     A place is scale and shift of x, then of y, in units of the side: the second picture's coordinate u (0 in the
     middle) lies at scale * u + shift in the first.
@@ -308,7 +308,7 @@ def _normal(across: Array, down: Array, u: Array) -> Array:
 
 
 def measure_stretch(place: Array, first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> Array:
-    """How much wider (n,) the second picture's pixels became than the first's; sides (n, 2) width and height."""
+    """Measure how much wider (n,) the second picture's pixels became than the first's; sides (n, 2) are w, h."""
     covered = place[:, 0] * first[:, 0] / (place[:, 2] * first[:, 1])
     return (second[:, 0] / second[:, 1] / covered).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Benchmarks found again in training texts: runs of words that a document shares with a test's items.
+"""Decontamination: runs of words that a text shares with benchmarks' items.
 
 Brown et al. 2020 (GPT-3), appendix C: runs of 13 words, lower case, signs left out. What to do with a find is a rule's.
 """

@@ -1,4 +1,4 @@
-"""Duplicate images: a signature a row, then one group op that names the kept representative of every copy.
+"""Image deduplication: a signature a row, then a group op that names the kept image of every copy.
 
 `image_signature` keeps a digest of the decoded pixels and a small thumbnail. `duplicate_images` reads these columns
 alone: equal digests are exact duplicates; for the rest, coarse hashes of the thumbnail and of windows in it propose

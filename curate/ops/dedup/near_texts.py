@@ -1,4 +1,4 @@
-"""Near duplicate texts: a MinHash signature a row, then one group op that names the kept text of every near copy.
+"""Text near-deduplication: a MinHash signature a row, then a group op that names the kept text.
 
 Broder 1997 for the signature, Indyk and Motwani 1998 for the banding. A pair is proposed by a band that agrees and
 decided by the whole signatures; a chain of likenesses never removes anything. Out of core: tables and joins are

@@ -1,4 +1,4 @@
-"""Lines and paragraphs that many documents share (menus, notices, licences): counted over the corpus, and taken out.
+"""Repeated lines and paragraphs (menus, notices, licences): counted over the corpus, and taken out.
 
 `line_digests` gives each line of a text a number, `repeated_lines` names those that stand in many texts, and
 `without_repeated_lines` writes the text without them. CCNet (Wenzek et al. 2020, section 3.2) does so with paragraphs.
@@ -70,7 +70,7 @@ def repeated_lines(
     min_texts: int = 3,
     keep_first: bool = False,
 ) -> None:
-    """Which lines (or paragraphs) of a text stand in `min_texts` texts or more, by their place in it, from 0.
+    """Find the lines (or paragraphs) of a text that stand in `min_texts` texts or more, by their place in it, from 0.
 
     Their share of the text's lines that have a letter, and of those lines' characters. `keep_first`: where the text
     with the smallest uid has such a line, it is not counted there (CCNet); else it is, wherever it stands (OBELICS).

@@ -1,4 +1,4 @@
-"""Long texts cut into documents of a token budget that the stream can pack."""
+"""Cut long texts into documents of a token budget that the stream can pack."""
 
 from __future__ import annotations
 

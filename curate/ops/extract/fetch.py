@@ -1,4 +1,4 @@
-"""The images of interleaved documents: fetched, or read where the pages are files of a folder."""
+"""Fetch the images of interleaved documents, or read them where pages are files of a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The op that makes a document of a page's HTML."""
+"""Make documents of pages' HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading page images: words that an OCR engine finds, the text layer where it can be believed, and how both agree."""
+"""Read page images by OCR, choose between text layer and OCR, and compare both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAGE = {
 
 @op(reads="image", writes=_READ, version=2, batch_size=8)
 class ocr:  # noqa: N801 - ops are named as recipes name them
-    """What an OCR engine reads on every page, in columns of its own: to compare with a text layer, or to look at.
+    """Read every page by an OCR engine, into columns of its own: to compare with a text layer, or to look at.
 
     engine: rapidocr (the extra `ocr`: Latin letters, Han, kana) or tesseract (its program must be on the PATH), with
     `languages` by its names. Lines of a confidence below `min_confidence` are left out. ocr_confidence: the mean over

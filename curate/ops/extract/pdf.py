@@ -1,4 +1,4 @@
-"""Pages of documents: what the text layer says and where, what else is on the page, and the page's picture.
+"""Read PDF pages: text layer with boxes, layout, and the page drawn as a picture.
 
 A row is a page of a PDF file, or of an image file; `meta.page` is its number, from 0.
 """

@@ -1,4 +1,4 @@
-"""Ops that make documents of ready sets' records: OBELICS rows, MMC4 lines, LLaVA conversations.
+"""Make documents of published sets' records: OBELICS rows, MMC4 lines, LLaVA conversations.
 
 The pool keeps the record as it came, as JSON; these ops read it. The images are fetched as those of a page are.
 """

@@ -1,4 +1,4 @@
-"""Rendered text: pages drawn from texts, so that every word and its box are known."""
+"""Draw pages from texts, with the exact box of every word."""
 
 from __future__ import annotations
 

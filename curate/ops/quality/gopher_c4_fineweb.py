@@ -1,4 +1,4 @@
-"""Measures by which large text sets were filtered: Gopher's, C4's, FineWeb's and OBELICS's, as columns.
+"""Quality measures of published text sets as columns: Gopher, C4, FineWeb, OBELICS.
 
 The thresholds are rules of a recipe. Definitions are the papers', where a paper leaves a choice datatrove's; what a
 word is is ours (`curate.text.words`), and stated there. An empty text measures 0.

@@ -1,4 +1,4 @@
-"""Ops on the image file itself: how large it is, and whether it really decodes."""
+"""Measure image files: their size, and whether they decode."""
 
 from collections.abc import Sequence
 
@@ -56,7 +56,8 @@ def _sizes(found: Decoded) -> Failed | dict[str, int | float]:
     version=1,
 )
 def image_ok(images: Sequence[Decoded]) -> Columns:
-    """Whether the whole file decodes, and if not the error's name; format and mode as stored, frames, EXIF orientation.
+    """Decode the whole file: whether that succeeds, and if not the error's name; format and mode as stored, frames,
+    EXIF orientation.
 
     Never fails a row: `keep: {image_ok: {is: true}}` drops what is broken, `frames: {max: 1}` what is animated.
     What could not be read from a broken file is null.

@@ -1,4 +1,4 @@
-"""Perplexity of texts under a small causal language model: what it finds unlikely is often no prose at all."""
+"""Perplexity of texts under a small causal language model."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class paragraph_perplexity:  # noqa: N801 - ops are named as recipes name them
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
-        """As of `perplexity`."""
+        """Digests of the model's files, as of `perplexity`."""
         return _digest(knobs["model"])
 
     def __call__(self, documents: Sequence[list[Segment]]) -> Columns:

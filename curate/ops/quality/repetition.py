@@ -1,4 +1,4 @@
-"""Repetition within a document as Gopher measures it: lines, paragraphs and runs of words that stand in it again."""
+"""Repetition within a document as Gopher measures it: lines, paragraphs and runs of words."""
 
 from __future__ import annotations
 

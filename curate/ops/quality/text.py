@@ -1,4 +1,4 @@
-"""Ops on a text: its size and make-up, known boilerplate, its language, its quality to a classifier, its copies."""
+"""Measure texts: size and make-up, boilerplate, language, a classifier's quality, copies."""
 
 import hashlib
 import re
@@ -90,7 +90,7 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
-    """Size and make-up of each text, and whether it is boilerplate, by which phrase.
+    """Measure the size and make-up of each text, and whether it is boilerplate, by which phrase.
 
     word_count: tokens between spaces that hold a letter or digit, and every Han or kana character by itself.
     characters: code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an
@@ -207,7 +207,7 @@ def text_digest(texts: Sequence[str]) -> Columns:
 
 @group_op(after=text_digest, writes={"text_copies": pa.int64()}, version=1)
 def text_copies(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many rows have the same text, each counting itself: what is said of many pictures tells little of one."""
+    """Count the rows that have the same text, itself counted: what is said of many pictures tells little of one."""
     with _groups.database(scratch) as db:
         found = "SELECT text_digest, count(*) AS text_copies FROM read_parquet(?) GROUP BY ALL"
         db.execute(f"CREATE TABLE copies AS {found}", [[str(path) for path in inputs]])

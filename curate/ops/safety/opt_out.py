@@ -1,4 +1,4 @@
-"""Owners who opt out: what a page says of its use, and hosts that a list names.
+"""Find opt-outs: what a page says of its use, and hosts that a list names.
 
 Files whose server opts out by a header are not even taken in (`download.respect_opt_out`). Here are the rest: the
 elements in a page, the headers that an archive or a table kept beside it, and hosts that are known from elsewhere.

@@ -1,5 +1,4 @@
-"""Personal data and secrets in texts: how many of each kind, and the text with them masked
-(`curate.text.personal_data`)."""
+"""Count and mask personal data and secrets in texts (`curate.text.personal_data`)."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from curate.text.personal_data import KINDS, find_personal_data, replace_spans
 
 @op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=2)
 def pii(texts: Sequence[str]) -> Columns:
-    """How many there are in each text: e-mail and public IP addresses, phone and card numbers, IBANs, US social
+    """Count personal data in each text: e-mail and public IP addresses, phone and card numbers, IBANs, US social
     security numbers, keys; and all.
 
     Keys: private keys, and tokens of services in the form that the service gives them. E-mail: spelled out too (jane at
