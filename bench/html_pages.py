@@ -1,4 +1,4 @@
-"""HTML pages made into documents, beside trafilatura: pages a second, quality on labelled pages, memory over many.
+"""Bench HTML to documents beside trafilatura: pages a second, quality on labelled pages, memory.
 
     python bench/html_pages.py --home /tmp/bench-html [--runs 5] [--manual gimp-help-en] [--memory-pages 100000]
     python bench/html_pages.py --home /tmp/bench-html --pages DIR [DIR ...]

@@ -1,4 +1,4 @@
-"""Folders of real pages whose main text is known, as others publish them, and how near a text comes to it.
+"""Read folders of real pages with known main text, and score a text against it.
 
 Five layouts are read, none is part of this project:
 

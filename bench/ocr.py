@@ -1,4 +1,4 @@
-"""How much of a page OCR reads again: word recall against text layers, and against texts that pages were printed from.
+"""Measure OCR's word recall against text layers, and against texts that pages were printed from.
 
     python bench/ocr.py [--pages 12] [--dpi 150] [--engines rapidocr tesseract]
 

@@ -1,4 +1,4 @@
-"""How full packs are and how soon they are planned, against one document a sequence and first come, first in.
+"""Measure how full packs are and how soon they are planned, against simple baselines.
 
     python bench/packing.py --work DIR
 

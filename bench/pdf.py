@@ -1,4 +1,4 @@
-"""PDF pages a second with words, boxes and reading order, beside pypdfium2 alone; and memory over many pages.
+"""Bench PDF pages with words, boxes and reading order beside pypdfium2 alone; memory over many pages.
 
     python bench/pdf.py [--files 60] [--runs 3] [--pages 100000]
 

@@ -1,4 +1,4 @@
-"""How much OCR reads again of pages in seven scripts, drawn by `render_text`: word recall against the texts.
+"""Measure OCR's word recall on pages in seven scripts, drawn by `render_text`.
 
     python bench/scripts.py [--pages 4]
 

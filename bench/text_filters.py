@@ -1,4 +1,4 @@
-"""Gopher's, FineWeb's and C4's filters in documents a second, beside datatrove's, and how often both decide alike.
+"""Bench Gopher's, FineWeb's and C4's filters beside datatrove's, and how often both decide alike.
 
     python bench/text_filters.py --home /tmp/bench-text-filters
 

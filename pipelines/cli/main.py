@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from curate.sample import Kind
-from pipelines.cli.errors import guarded
+from pipelines.cli.errors import run_guarded
 from pipelines.cli.mix import mix_app
 from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
 
@@ -264,7 +264,7 @@ def convert(
     """
     from curate.settings import unknown_message
     from pipelines.cli import show
-    from pipelines.convert.bring_in import Origin, bring_in
+    from pipelines.convert.bring_in import Origin, import_dataset
     from pipelines.convert.export import PROMPT, Format, export
 
     if (to is None) == (origin is None):
@@ -272,7 +272,7 @@ def convert(
     if to is not None:
         done: object = export(data, out, cast(Format, to), prompt or PROMPT)
     elif origin in get_args(Origin):
-        done = bring_in(data, out, cast(Origin, origin))
+        done = import_dataset(data, out, cast(Origin, origin))
     else:
         raise ValueError(unknown_message("format", str(origin), get_args(Origin)))
     show.show_prepared(done, out, as_json)
@@ -334,4 +334,4 @@ def _root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))
+    return run_guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))

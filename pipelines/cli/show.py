@@ -1,4 +1,4 @@
-"""Recipes run from the command line, of every kind of sample: what is shown of a run, before, during and after it."""
+"""Show recipes on the command line: before, during and after a run, of every kind of sample."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(checked: Recipe, workers: int, as_json: bool = False) -> engine_run.Summ
         return summary
     out_console.print(funnel_table(summary.funnel))
     made = "written now" if summary.published_now else "unchanged"
-    out_console.print(_what_was_done(summary), soft_wrap=True)
+    out_console.print(_work_text(summary), soft_wrap=True)
     if not summary.dataset.samples:
         last = next(count for count in reversed(summary.funnel) if count.rows_in)
         why = ", ".join(name for name, _ in (last.dropped + last.failed).most_common(3))
@@ -79,7 +79,7 @@ def retry(checked: Recipe, workers: int) -> None:
 
 
 def show_plan(checked: Recipe, as_json: bool) -> None:
-    """What a run would do: the source in shards, each step with its rules, and what is there already."""
+    """Show what a run would do: the source in shards, each step with its rules, and what is there already."""
     pool = pool_of(checked)
     planned = plan_source(checked, pool)
     there = sum(pool.rows(s).exists() for s in range(planned.shards))
@@ -108,7 +108,7 @@ def show_plan(checked: Recipe, as_json: bool) -> None:
 
 
 def show_status(out: Path, as_json: bool) -> None:
-    """The funnel of the last finished run."""
+    """Show the funnel of the last finished run."""
     summary = explain.read_summary(out)
     if as_json:
         print_json(summary)
@@ -118,7 +118,7 @@ def show_status(out: Path, as_json: bool) -> None:
 
 
 def show_sample(uid: str, out: Path, as_json: bool) -> None:
-    """All about a sample."""
+    """Show all about a sample."""
     found = explain.explain(uid, out)
     if as_json:
         print_json(found)
@@ -137,9 +137,9 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 
 def show_ops(name: str | None, as_json: bool) -> None:
-    """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
+    """Show the ops with their summaries; of one op, all of it: its documentation, columns and knobs."""
     specs = [spec_of(find_op(n)) for n in ([name] if name else OPS)]
-    said: list[dict[str, Any]] = [
+    rows: list[dict[str, Any]] = [
         {
             "op": s.name,
             "summary": s.summary,
@@ -150,16 +150,16 @@ def show_ops(name: str | None, as_json: bool) -> None:
         for s in specs
     ]
     if as_json:
-        print_json(said)
+        print_json(rows)
         return
     if name is None:
         table = Table("op", "what it is", Column("writes", overflow="fold"), padding=(0, 1, 1, 1))
-        for op in said:
+        for op in rows:
             table.add_row(f"[bold]{op['op']}[/]", op["summary"], ", ".join(op["writes"]))
         out_console.print(table)
         out_console.print("`curate ops NAME` shows one op's columns and knobs")
         return
-    (op,) = said
+    (op,) = rows
     out_console.print(_reflowed(inspect.getdoc(find_op(name)) or ""), markup=False)
     out_console.print(f"\nreads  {', '.join(op['reads']) or 'all rows at once'}", markup=False)
     for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
@@ -190,12 +190,12 @@ def type_words(kind: pa.DataType) -> str:
 
 
 def show_sources(name: str | None, as_json: bool) -> None:
-    """The types of source with the kinds of sample that they make; of one type, its keys."""
+    """Show the types of source with the kinds of sample that they make; of one type, its keys."""
     union, _ = get_args(source.Source)
     models = {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
     if name is not None and name not in models:
         raise ValueError(unknown_message("type of source", name, models))
-    said: dict[str, dict[str, Any]] = {
+    sources: dict[str, dict[str, Any]] = {
         kind: {
             "summary": (inspect.getdoc(model) or "").split("\n", 1)[0],
             "kinds": [sample for sample, types in source.KINDS.items() if kind in types],
@@ -205,31 +205,31 @@ def show_sources(name: str | None, as_json: bool) -> None:
         if name in (None, kind)
     }
     if as_json:
-        print_json(said)
+        print_json(sources)
         return
     if name is None:
         table = Table("type", "what it is", "makes", padding=(0, 1, 1, 1))
-        for kind, one in said.items():
+        for kind, one in sources.items():
             table.add_row(f"[bold]{kind}[/]", one["summary"], ", ".join(one["kinds"]))
         out_console.print(table)
         out_console.print("`curate sources TYPE` shows the keys of one")
         return
-    out_console.print(said[name]["summary"], markup=False)
+    out_console.print(sources[name]["summary"], markup=False)
     table = Table("key", "", box=None, padding=(0, 3, 0, 0))
-    for key, description in said[name]["keys"].items():
+    for key, description in sources[name]["keys"].items():
         table.add_row(key, description)
     out_console.print("", table)
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
-    """What was fetched, counted."""
+    """Show counts of what was fetched."""
     counts = {name: value for name, value in vars(prepared).items() if isinstance(value, (int, dict))}
     if as_json:
         print_json(counts)
         return
     for name, value in counts.items():
-        told = ", ".join(f"{n:,} {error}" for error, n in value.items()) if isinstance(value, dict) else f"{value:,}"
-        out_console.print(f"{name.replace('_', ' '):<18} {told or 'none'}", soft_wrap=True)
+        text = ", ".join(f"{n:,} {error}" for error, n in value.items()) if isinstance(value, dict) else f"{value:,}"
+        out_console.print(f"{name.replace('_', ' '):<18} {text or 'none'}", soft_wrap=True)
     out_console.print(f"laid down in       {out}", soft_wrap=True)
 
 
@@ -266,13 +266,13 @@ def progress_bars() -> Iterator[engine_run.Watch]:
         return
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
-        known: dict[str, Any] = {}
+        tasks: dict[str, Any] = {}
 
         def watch(at: engine_run.RunProgress) -> None:
-            if at.what not in known:
-                known[at.what] = bars.add_task(at.what, total=at.total, failed="")
+            if at.what not in tasks:
+                tasks[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
-            bars.update(known[at.what], completed=at.done, failed=failed)
+            bars.update(tasks[at.what], completed=at.done, failed=failed)
 
         yield watch
 
@@ -289,15 +289,15 @@ def _shards(number: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout."""
+    """Print JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _what_was_done(summary: engine_run.Summary) -> str:
+def _work_text(summary: engine_run.Summary) -> str:
     if summary.computed:
         new = summary.funnel[0].computed
-        came = f"; {new:,} rows of the source are new" if new else "; the source has no new rows"
-        return f"computed {summary.computed:,} rows over all steps{came}"
+        news = f"; {new:,} rows of the source are new" if new else "; the source has no new rows"
+        return f"computed {summary.computed:,} rows over all steps{news}"
     if summary.published_now:
         return "computed nothing: every column was there; decided anew and published"
     return "computed nothing: all of it was committed by an earlier run"

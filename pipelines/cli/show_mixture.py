@@ -1,4 +1,4 @@
-"""The mixture commands: write a manifest, list what stands at a step, work out a run before it is run."""
+"""Mixture commands: write a manifest, list a step's samples, simulate a run."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ MOST_POSITIONS = 1 << 48
 
 
 @dataclasses.dataclass(frozen=True)
-class Going:
-    """What a manifest goes on from: another's file and the step, and the steps that are left out."""
+class ContinueFrom:
+    """The mixture to continue from: another's manifest and the step, and the steps that are left out."""
 
     manifest: Path | None = None
     step: int = 0
     skip: tuple[tuple[int, int], ...] = ()
 
     @staticmethod
-    def of(onto: str | None, skip: Sequence[str]) -> Going:
-        """From `MANIFEST@STEP` and ranges `A-B`. Raises ValueError."""
+    def of(onto: str | None, skip: Sequence[str]) -> ContinueFrom:
+        """Parse `MANIFEST@STEP` and ranges `A-B`. Raises ValueError."""
         path, sign, step = (onto or "").rpartition("@")
         if onto is not None and not (sign and step.isdigit()):
             raise ValueError(f"--continue {onto}: expected MANIFEST@STEP, for example work/mixture.json@4000")
-        return Going(Path(path) if onto else None, int(step or 0), ranges(skip))
+        return ContinueFrom(Path(path) if onto else None, int(step or 0), parse_ranges(skip))
 
 
 def write(
-    arguments: Sequence[str], out: Path, seed: int | None, going: Going, changes: Sequence[str] = ()
+    arguments: Sequence[str], out: Path, seed: int | None, continue_from: ContinueFrom, changes: Sequence[str] = ()
 ) -> mix.Built:
     """Write the manifest of `path=weight` arguments or of one specification, `changes` made to it (`key.path=value`).
 
     Raises ValueError subclasses.
     """
-    onto = _onto(going)
+    onto = _onto(continue_from)
     specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
     if specified and len(arguments) > 1:
         raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
     if specified:
         spec = load_settings(specified[0], mix.MixtureSpec, changes)
-        return mix.compose(_seeded(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
+        return mix.compose(_with_seed(spec, seed), Path(specified[0]).parent, out, onto, continue_from.skip)
     if changes:
         raise ValueError(f"--set {changes[0]}: there is no specification to change; give one, or other weights")
     if not arguments and onto is not None:
-        return mix.skip(onto, out, going.skip)
-    return mix.compose(_short(arguments, seed, onto), Path(), out, onto, going.skip)
+        return mix.skip(onto, out, continue_from.skip)
+    return mix.compose(_short(arguments, seed, onto), Path(), out, onto, continue_from.skip)
 
 
 def show(built: mix.Built, out: Path) -> None:
-    """Weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
+    """Show weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
     manifest = built.manifest
     for number, (shares, stage) in enumerate(zip(built.shares, _own_stages(built), strict=True)):
         title = f"stage {stage.name}, from position {stage.start:,}" if len(built.shares) > 1 else None
@@ -107,8 +107,8 @@ def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
     return row
 
 
-def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
-    """What stands at a step: position, source, epoch, row, uid and tar, a choice of text where there is one."""
+def samples_at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
+    """List a step's samples: position, source, epoch, row, uid and tar, a choice of text where there is one."""
     manifest = read(path)
     found = mix.uids_at(manifest, path, mix.positions_of(manifest, step, batch))
     numbers = {source.name: n for n, source in enumerate(manifest.datasets)}
@@ -121,8 +121,8 @@ def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     return out
 
 
-def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
-    """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
+def stage_at(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
+    """The settings of a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
     manifest = read(path)
     found = dataclasses.asdict(mix.stage_of(manifest, step * mix.step_size(manifest, batch)))
     names = (source.name for source in manifest.datasets)
@@ -130,24 +130,24 @@ def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
 
 
 def show_stage(found: dict[str, Any]) -> None:
-    """A line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
+    """Print a line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
     parts = [f"stage {found['name']}" + (", ramping" if found["ramping"] else "")]
     if found["resolution"] is not None:
-        parts.append(_counted(found["resolution"], "pixels"))
+        parts.append(_count_text(found["resolution"], "pixels"))
     if found["sequence"] is not None:
-        parts.append(f"sequences of {_counted(found['sequence'], 'tokens')}")
+        parts.append(f"sequences of {_count_text(found['sequence'], 'tokens')}")
     if found["train"] is not None:
         parts.append(f"trains {', '.join(found['train']) or 'nothing'}")
     err_console.print(f"step {found['step']:,}: " + "; ".join(parts), soft_wrap=True)
 
 
-def _counted(said: int | dict[str, int], unit: str) -> str:
-    each = said if isinstance(said, dict) else {"": said}
+def _count_text(counts: int | dict[str, int], unit: str) -> str:
+    each = counts if isinstance(counts, dict) else {"": counts}
     return ", ".join(f"{n:,} {unit}{f' ({name})' if name else ''}" for name, n in each.items())
 
 
 def show_at(rows: Sequence[dict[str, Any]]) -> None:
-    """A line a sample, its cells apart by tabs, that other tools can cut."""
+    """Print a line a sample, its cells apart by tabs, that other tools can cut."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     print("\t".join(keys))
     for row in rows:
@@ -155,7 +155,7 @@ def show_at(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
-    """Shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
+    """Simulate shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
     manifest = read(path)
     size = mix.step_size(manifest, batch)
     plan, last = manifest.plan, steps * size
@@ -179,12 +179,12 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
                 "first_repeat_step": None if repeat is None else repeat // size,
             }
         )
-    stages = [_foretold(manifest, number, size) for number in range(len(manifest.stages))]
+    stages = [_describe_stage(manifest, number, size) for number in range(len(manifest.stages))]
     return {"steps": last / size, "positions": last, "ended": last < steps * size, "stages": stages, "sources": sources}
 
 
 def show_simulated(found: dict[str, Any]) -> None:
-    """A table of what `simulate` found; the share of the unit where that is another than samples."""
+    """Print a table of what `simulate` found; the share of the unit where that is another than samples."""
     unit = next(key for key in found["sources"][0] if key.startswith("share_of_"))
     of_unit = [] if unit == "share_of_samples" else [unit.replace("_", " ")]
     table = Table("dataset", "samples drawn", "share of draws", *of_unit, "epochs", "first repeat at step")
@@ -197,21 +197,21 @@ def show_simulated(found: dict[str, Any]) -> None:
         table.add_row(row["name"], *cells, "" if repeat is None else f"{repeat:,}")
     console.print(table)
     for stage_ in found["stages"] if len(found["stages"]) > 1 else ():
-        console.print(_told(stage_), soft_wrap=True)
+        console.print(_cell_text(stage_), soft_wrap=True)
     ends = ", where the mixture ends" if found["ended"] else ""
     console.print(f"{found['steps']:,.6g} steps, {found['positions']:,} samples{ends}")
 
 
-def _foretold(manifest: mix.Manifest, number: int, size: int) -> dict[str, Any]:
+def _describe_stage(manifest: mix.Manifest, number: int, size: int) -> dict[str, Any]:
     """A stage: from which step it holds and over how many it ramps; resolution and sequence at first and then."""
     own = manifest.stages[number]
     first, ramp = stream_position(own.start, manifest.skips), own.ramp // size if number else 0
     at = [mix.stage_of(manifest, first), mix.stage_of(manifest, stream_position(own.start + own.ramp, manifest.skips))]
-    told = {what: [getattr(stage, what) for stage in at] for what in ("resolution", "sequence")}
-    return {"name": own.name, "from_step": first // size, "ramp_steps": ramp, **told, "train": own.train}
+    settings = {what: [getattr(stage, what) for stage in at] for what in ("resolution", "sequence")}
+    return {"name": own.name, "from_step": first // size, "ramp_steps": ramp, **settings, "train": own.train}
 
 
-def _told(found: dict[str, Any]) -> str:
+def _cell_text(found: dict[str, Any]) -> str:
     parts = [f"stage {found['name']} from step {found['from_step']:,}"]
     if found["ramp_steps"]:
         parts.append(f"ramping over {found['ramp_steps']:,} steps")
@@ -220,8 +220,8 @@ def _told(found: dict[str, Any]) -> str:
         (found["sequence"], "tokens", "sequences of "),
     ):
         if then is not None:
-            grown = f"{_counted(first, unit)} to " if first != then else ""
-            parts.append(before + grown + _counted(then, unit))
+            grown = f"{_count_text(first, unit)} to " if first != then else ""
+            parts.append(before + grown + _count_text(then, unit))
     return "; ".join(parts)
 
 
@@ -241,24 +241,24 @@ def _first_repeat(manifest: mix.Manifest, source: int, last: int) -> int | None:
     return high
 
 
-def _onto(going: Going) -> mix.Onto | None:
-    if going.manifest is None:
+def _onto(continue_from: ContinueFrom) -> mix.Onto | None:
+    if continue_from.manifest is None:
         return None
-    old = mix.load(going.manifest)
-    return mix.Onto(old, going.manifest, going.step * mix.step_size(old) if going.step else 0)
+    old = mix.load(continue_from.manifest)
+    return mix.Onto(old, continue_from.manifest, continue_from.step * mix.step_size(old) if continue_from.step else 0)
 
 
-def _seeded(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
+def _with_seed(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
     return spec if seed is None else spec.model_copy(update={"seed": seed})
 
 
 def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) -> mix.MixtureSpec:
-    weighted = [_weighted(argument) for argument in arguments]
+    weighted = [_parse_weight(argument) for argument in arguments]
     old = onto.manifest if onto else None
     return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
 
 
-def _weighted(text: str) -> tuple[str, float]:
+def _parse_weight(text: str) -> tuple[str, float]:
     path, equals, weight = text.rpartition("=")
     if not equals:
         return text, 1.0
@@ -271,8 +271,8 @@ def _weighted(text: str) -> tuple[str, float]:
     return path, found
 
 
-def ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """`a-b` as (a, b), `a` as (a, a)."""
+def parse_ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Parse `a-b` as (a, b), `a` as (a, a)."""
     out = []
     for text in texts:
         first, dash, last = text.partition("-")
