@@ -177,7 +177,7 @@ def phash(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def by_phash(rows: list[Row]) -> dict[int, Removed]:
-    """What is removed at each distance: like the nearest kept picture, in the kept order of `duplicate_images`."""
+    """Remove at each distance: like the nearest kept picture, in the kept order of `duplicate_images`."""
     ordered = sorted(rows, key=lambda row: (-row.image.width * row.image.height, -row.nbytes, row.uid))
     hashes = np.stack([phash(row.image) for row in ordered])
     near: list[list[tuple[int, int]]] = []

@@ -262,7 +262,7 @@ def images(folder: Path) -> dict[str, float]:
 
 
 def places(names: list[str], expected: Sequence[frozenset[str]]) -> list[int]:
-    """Where the expected images stand among those kept, each taken once; those that are missing have no place."""
+    """Places of the expected images among those kept, each taken once; those that are missing have no place."""
     free, found = dict(enumerate(names)), []
     for wanted in expected:
         at = next((n for n, name in free.items() if name in wanted), None)

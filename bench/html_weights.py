@@ -113,7 +113,7 @@ def example(page: Labelled, weight: float) -> Example | None:
 
 
 def having(tokens: Sequence[Sequence[str]], snippets: Sequence[str]) -> Array:
-    """Which texts have a snippet, or are a part of one."""
+    """Mark the texts that have a snippet, or are a part of one."""
     found = [" ".join(words(each)) for each in snippets]
     texts = [" ".join(piece) for piece in tokens]
     return np.array([any(s and (s in t or (len(t.split()) > 2 and t in s)) for s in found) for t in texts])

@@ -42,7 +42,7 @@ SHORTEST, PAGE_CHARACTERS = 60, 900
 
 
 def sentences(language: str) -> Iterator[str]:
-    """What the programs say, but for what holds Latin letters or marks of a program."""
+    """Sentences of the programs, but for what holds Latin letters or marks of a program."""
     for package in PACKAGES:
         for path in sorted((fetch(package) / "usr/share/locale" / language / "LC_MESSAGES").glob("*.mo")):
             with path.open("rb") as file:

@@ -199,7 +199,7 @@ def with_datatrove() -> Callable[[list[str]], dict[str, list[bool]]]:
 def given_our_words(
     run: Callable[[list[str]], dict[str, list[bool]]], texts: list[str], words: Path
 ) -> dict[str, list[bool]]:
-    """What the peer decides where a word is what it is to us."""
+    """Decisions of the peer where a word is what it is to us."""
     import datatrove.pipeline.filters as peers
 
     until = time.monotonic() + 60

@@ -245,12 +245,12 @@ class _Exchange:
         self.curl.setopt(pycurl.RESOLVE, addresses)
 
     def limit(self, total_s: float, connect_s: float) -> None:
-        """How long the request may take, and its connection."""
+        """Limit the seconds of the request, and of its connection."""
         self.curl.setopt(pycurl.TIMEOUT_MS, max(int(total_s * 1000), 1))
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(connect_s * 1000), 1))
 
     def end(self, code: int) -> HttpAnswer:
-        """What came of it, by libcurl's code. Raises FetchError."""
+        """End the request by libcurl's code, and return what came of it. Raises FetchError."""
         body, self._blocks = b"".join(self._blocks), []
         if self._head is None and self._lines:
             self._head = _parse_head(self._lines)
@@ -336,7 +336,7 @@ class _LargeBodyTurns:
         self._waiting: deque[_Exchange] = deque()
 
     def take(self, exchange: _Exchange) -> bool:
-        """Whether it may go on; if not, it is resumed when one that holds a turn leaves."""
+        """Take a turn: whether it may go on; if not, it is resumed when one that holds a turn leaves."""
         if exchange in self._holding:
             return True
         if len(self._holding) < self._most:

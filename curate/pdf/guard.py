@@ -199,7 +199,7 @@ class _Reader:
             self._pdf = error
 
     def answer(self, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """What was asked for, as numbers and as bytes. Raises PdfError."""
+        """Answer what was asked for, as numbers and as bytes. Raises PdfError."""
         if isinstance(self._pdf, PdfError):
             raise self._pdf
         if wanted["do"] == "pages":
