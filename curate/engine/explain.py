@@ -1,4 +1,4 @@
-"""What became of a sample: every column, the rule or error that ended it, where it came from."""
+"""Explain a sample: every column, the rule or error that ended it, and its origin."""
 
 from __future__ import annotations
 

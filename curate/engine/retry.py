@@ -1,4 +1,4 @@
-"""Trying again what failed to come: the source's URLs, and the images of documents that a step fetched."""
+"""Retry what failed to come: the source's URLs, and images of documents that a step fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run: plan, ingest, annotate and decide stage by stage, publish. What is committed is never done again.
+"""Run a recipe: plan, ingest, annotate and decide stage by stage, publish; what is committed is never redone.
 
 Steps are grouped into stages: consecutive row ops run together over each shard, so that an image is decoded
 once; a `top` or `bottom` ends a stage, since its cut needs all shards; a group op is a stage of its own. Each
@@ -45,7 +45,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a part of the run is: shards done of `total`, rows computed, rows that failed."""
+    """Progress of a part of the run: shards done of `total`, rows computed, rows that failed."""
 
     what: str
     done: int
@@ -56,7 +56,7 @@ class RunProgress:
 
 @dataclass
 class Summary:
-    """What a run made: the funnel (ingest first), the dataset, and where things lie."""
+    """Summary of a run: the funnel (ingest first), the dataset, and its folders."""
 
     recipe: Recipe
     pool: Pool
@@ -78,7 +78,7 @@ class Summary:
         return sum(c.computed for c in self.funnel)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, for `funnel.json` and `--json`; paths are relative to the recipe's folder."""
+        """The summary as plain data, for `funnel.json` and `--json`; paths are relative to the recipe's folder."""
         return {
             "name": self.recipe.name,
             "key": self.key,
@@ -147,7 +147,7 @@ class _Runner:
         return range(self.planned.shards)
 
     def version(self) -> int:
-        """How often the pool's failed URLs were tried again."""
+        """The number of times that the pool's failed URLs were tried again."""
         return attempts(self.pool)
 
     def ingest(self) -> StepCount:
@@ -329,18 +329,18 @@ def choices(recipe: Recipe) -> str:
 
 
 def decisions_folder(recipe: Recipe, key: str) -> Path:
-    """Where the decisions and the kept rows of a run lie."""
+    """The folder of a run's decisions and kept rows."""
     return Path(recipe.out) / "decisions" / key
 
 
 def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
-    """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
+    """The start of the chain of decisions: the pool with the version of its rows, and how often a retry has run."""
     tried = attempts(pool)
     return fingerprint([pool.key, pool.source, tried if is_fetched(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:
-    """How often `retry` has run on this pool."""
+    """The number of times that `retry` has run on this pool."""
     path = pool.folder / "retries.json"
     return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
 

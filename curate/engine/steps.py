@@ -1,4 +1,4 @@
-"""Annotating and deciding, one shard at a time.
+"""Annotate and decide rows, one shard at a time.
 
 A step's op runs only on rows that came through all steps before it and that it has not seen yet; its columns are
 committed beside what earlier runs left. Deciding then reads columns only. Nothing here knows of other shards:
@@ -45,7 +45,7 @@ class StepError(RuntimeError):
 
 
 class RowEnd(NamedTuple):
-    """Where a row's way ended: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
+    """The end of a row's way: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
 
     outcome: Literal["dropped", "failed"]
     step: str
@@ -114,7 +114,7 @@ def settle(state: ShardState, pool: Pool, shard: int, step: Resolved, cuts: Mapp
 
 
 class ReusableColumns:
-    """What an op made of the same values before: for another recipe, or for the source as it was.
+    """Columns that an op made of the same values before: for another recipe, or for the source as it was.
 
     A group op's columns are new with every decision before it, and so are the columns of all steps that read what it
     made; but most rows' values are what they were, and what was computed or fetched for them is taken over.
@@ -125,7 +125,7 @@ class ReusableColumns:
         self._further = reusable_columns(pool, step, shard)
 
     def find(self, inputs: Mapping[int, bytes]) -> pa.Table | None:
-        """Those of these rows of which the op has read the same; None where there is none."""
+        """Find those of these rows of which the op has read the same; None where there is none."""
         left = sorted(inputs)
         found = []
         for file in self._files():

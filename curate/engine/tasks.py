@@ -1,4 +1,4 @@
-"""What a worker does with a shard in each part of a run: one maker of tasks a part (see `workers.run_tasks`)."""
+"""Tasks of a worker on a shard in each part of a run, one maker a part (see `workers.run_tasks`)."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ Format = Literal["jpg", "png"]
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused by its header: a side or an area in pixels above these. Frames are counted up to `max_frames`."""
+    """Limits by the header: a side or an area in pixels above these is refused. `max_frames` are counted at most."""
 
     max_side_px: int = 30_000
     max_pixels: int = 89_478_485  # the area from which Pillow itself suspects a decompression bomb
@@ -129,7 +129,7 @@ _DEFAULT_LIMITS = ImageLimits()
 
 
 def header(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Decoded:
-    """What the header says, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
+    """Read the header, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
     _silence_pillow()
     try:
         found, _ = _open(data, limits)

@@ -1,4 +1,4 @@
-"""The structure of image files, read by hopping from block to block: frames, canvas, and whether the end is there.
+"""Read the structure of image files block by block: frames, canvas, and whether the end is there.
 
 No pixel is decoded here and every walk ends in time that is linear in the file, whatever the file claims.
 """

@@ -1,4 +1,4 @@
-"""From a specification and the datasets it names to a manifest, and what a person should be told of it."""
+"""Build a manifest from a specification and the datasets it names, with warnings for a person."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class StageAt:
-    """What holds at a step: the stage's name, whether its weights are still ramping, and how to train.
+    """Settings at a step: the stage's name, whether its weights are still ramping, and how to train.
 
     `weights`: each source's wanted share of the samples drawn, or in mode accumulate the weight of its loss.
     """
@@ -148,12 +148,12 @@ def locate(manifest: Manifest, positions: npt.ArrayLike) -> tuple[Sources, Ints,
 
 
 def stage_at(manifest: Manifest, step: int) -> StageAt:
-    """What holds at a step of the stream: resolution, sequence length, what is trained, weights."""
+    """The settings at a step of the stream: resolution, sequence length, what is trained, weights."""
     return stage_of(manifest, step * step_size(manifest) if step else 0)
 
 
 def stage_of(manifest: Manifest, position: int) -> StageAt:
-    """What holds at a position of the stream; within a ramp resolution and sequence are the nearest multiples."""
+    """The settings at a position of the stream; within a ramp resolution and sequence are the nearest multiples."""
     position = mixture_position(manifest, position)
     number = max(n for n, s in enumerate(manifest.stages) if s.start <= position)
     stage = manifest.stages[number]
@@ -204,7 +204,7 @@ def mixture_position(manifest: Manifest, position: int) -> int:
 
 
 def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
-    """How many positions of the stream lie before a position of the mixture from which `skips` are left out."""
+    """The position of the stream for a position of the mixture from which `skips` are left out."""
     return position - sum(max(min(end, position) - first, 0) for first, end in skips)
 
 
@@ -217,7 +217,7 @@ def positions_of(manifest: Manifest, step: int, batch: int | None = None) -> Int
 
 
 def choose(manifest: Manifest, source: int, uid: str, epoch: int, what: str = "text") -> str | None:
-    """Which of a source's choices falls to a sample in an epoch: a key of its texts, a template, a system prompt.
+    """Choose one of a source's choices for a sample in an epoch: a key of its texts, a template, a system prompt.
 
     A pure function of (seed, uid, epoch, what), by the choices' weights; None where the source has no such choice.
     """

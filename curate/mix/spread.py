@@ -1,4 +1,4 @@
-"""How long the samples of each source are, as its order needs it: surveyed when a mixture is made, one line a shard.
+"""Survey lengths of the samples of each source when a mixture is made, one line a shard.
 
 The lines lie beside the manifest (`mixture.lengths.npy`). What each row's length is stays in the indexes, and is looked
 up for the shards that are being read.
@@ -49,7 +49,7 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class LengthSurvey:
-    """What a source holds of the unit, its longest sample, and where samples are uneven, a line a shard."""
+    """Survey of a source: what it holds of the unit, its longest sample, and where uneven, a line a shard."""
 
     units: int
     longest: int

@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before anything runs.
+"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before it runs.
 
 The pydantic models here are the format (`curate schema` exports them as JSON Schema). `resolve.load` checks the file
 against them, and its steps against the ops.
@@ -95,13 +95,13 @@ class Step(Settings):
 
 
 class RunLimits(Settings):
-    """When to give up."""
+    """Limits at which to give up."""
 
     failed: float = Field(0.5, ge=0, le=1, description="Stop when more than this share of all rows has failed.")
 
 
 class Publish(Settings):
-    """How the kept rows are written."""
+    """Settings of how the kept rows are written."""
 
     shard_samples: int = Field(1000, ge=1, description="At most this many samples a tar.")
     shard_bytes: Size = Field(1_000_000_000, description="At most about this many bytes a tar, for example 250MB.")

@@ -1,4 +1,4 @@
-"""A recipe resolved: each step's op, knobs, columns and conditions checked against the ops, and its fingerprints."""
+"""Resolve a recipe: check each step's op, knobs, columns and conditions, and assign fingerprints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """What the funnel calls it."""
+        """The condition's name in the funnel."""
         return f"{self.column}.{self.kind}"
 
     @property

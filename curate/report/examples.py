@@ -1,4 +1,4 @@
-"""What the report shows of the rows: examples of every end, and the values that the rules looked at.
+"""Examples of every end of rows, and the values that rules looked at, for the report.
 
 Rows are read a shard at a time, in an order that only depends on the shards' numbers. The first shards, up to
 `SCAN_ROWS` rows, give the values; further ones are only read while a rule or an error has no example yet.

@@ -1,4 +1,4 @@
-"""From an image's bytes to the uint8 square a tower takes, at speed: no variation, no floats, one resize.
+"""Decode an image to the uint8 square a tower takes, fast: no variation, no floats, one resize.
 
 Two ways. The fast one decodes JPEG with libjpeg-turbo, at a half, quarter or eighth of its size (in the DCT domain)
 where enough pixels are left, and resizes once with an antialiased bicubic filter in integers; everything else goes

@@ -1,4 +1,4 @@
-"""From captions to token ids: CLIP's byte pairs (whole or cut short), whole words, or plain bytes.
+"""Tokenize captions: CLIP's byte pairs (whole or cut short), whole words, or plain bytes.
 
 A tokenizer is named by one string, which is what a checkpoint's metadata holds: `simple`, `simple:N`,
 `words:[...]` for the dual encoder; `bytes`, `simple` for the language model.
@@ -55,7 +55,7 @@ def clip_tokenizer(spec: str, context_length: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class TextCode:
-    """How a language model spells texts: `begin` and `end` are none of a text's ids."""
+    """Spelling of texts for a language model: `begin` and `end` are none of a text's ids."""
 
     name: str
     encode: Callable[[str], list[int]]

@@ -30,7 +30,7 @@ def counting(tokenizer: str) -> str:
 
 
 def encoder(tokenizer: str) -> Encode | None:
-    """How a tokenizer spells a text, marks of begin and end left out; None for one that is not known.
+    """Make the encoder of texts by a tokenizer, marks of begin and end left out; None for one that is not known.
 
     `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
     """

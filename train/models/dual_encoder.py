@@ -1,4 +1,4 @@
-"""The dual encoder: built from an open_clip configuration, loaded and exported as safetensors that describe themselves.
+"""The dual encoder: built from an open_clip configuration, exported as self-describing safetensors.
 
 An exported file holds the state dict of open_clip's CLIP, and as metadata: `open_clip_config` (the text of what
 open_clip calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see curate.stream.tokens) and
@@ -99,7 +99,7 @@ def normalised(images_BCHW: Tensor) -> Tensor:
 
 
 def patch_count_and_width(visual: nn.Module, size_px: int) -> tuple[int, int]:
-    """How many patch vectors `patches` gives an image, and how wide each is."""
+    """The number of patch vectors that `patches` gives an image, and their width."""
     was_training = visual.training
     with torch.no_grad():
         visual.eval()
@@ -117,7 +117,7 @@ def patches(visual: nn.Module, images_BCHW: Tensor) -> Tensor:
 
 
 def at_resolution(visual: nn.Module, size_px: int, prefix: str) -> dict[str, Tensor]:
-    """What of an image tower is replaced for images of another size than its own, by name; nothing at its own.
+    """Replacements in an image tower for images of another size than its own, by name; nothing at its own.
 
     A vision transformer's positions are interpolated (bicubic, as open_clip does when it loads weights of another
     size). Raises ModelError for a tower or a size for which that cannot be.

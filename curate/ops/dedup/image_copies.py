@@ -63,7 +63,7 @@ def image_copies(
     max_distance_bits: int = 5,
     sample_images: int = 60_000,
 ) -> None:
-    """How many images of other documents look like each image of a document (null: absent), and the largest count.
+    """Count images of other documents that look like each image of a document (null: absent), and the largest count.
 
     Alike are images whose hashes differ in at most `max_distance_bits` of 64, up to 11: MMC4 (Zhu et al. 2023, section
     3) takes 5, and 10 for its core. Looked for among `sample_images` of the corpus, drawn by uid; a smaller corpus is

@@ -1,4 +1,4 @@
-"""What only the whole corpus knows of a page: how often its images and paragraphs occur, and which pages are the same.
+"""Count images, paragraphs and pages over the whole corpus, and find pages that are the same.
 
 Row ops write keys; group ops count equal keys, or name the page that is kept of those with one key; row ops take out
 what occurs too often. Counting is DuckDB's, out of core: one pass over the keys, one join, one sort.
@@ -82,7 +82,7 @@ def image_url_keys(documents: Sequence[list[Segment]]) -> Columns:
 
 @group_op(after=image_url_keys, writes={"image_url_counts": _COUNTS, "most_common_image_url": pa.int32()}, version=1)
 def image_url_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the URL of each image of a document occurs in all of them, and the largest of these counts."""
+    """Count the URL of each image of a document in all of them, and the largest of these counts."""
     _count_lists(inputs, outputs, scratch, "image_url_keys", ("image_url_counts", "most_common_image_url"))
 
 
@@ -120,7 +120,7 @@ def image_keys(images: Sequence[list[Blob]]) -> Columns:
 
 @group_op(after=image_keys, writes={"image_counts": _COUNTS, "most_common_image": pa.int32()}, version=1)
 def image_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the bytes of each image of a document occur in all of them (null: absent), and the largest count."""
+    """Count the bytes of each image of a document in all of them (null: absent), and the largest count."""
     _count_lists(inputs, outputs, scratch, "image_keys", ("image_counts", "most_common_image"))
 
 
@@ -183,7 +183,7 @@ def _texts(document: Sequence[Segment]) -> list[str]:
 
 @group_op(after=paragraph_keys, writes={"paragraph_counts": _COUNTS, "most_common_paragraph": pa.int32()}, version=1)
 def repeated_paragraphs(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often each paragraph of a document occurs in the pages of its host, and the largest of these counts."""
+    """Count each paragraph of a document in the pages of its host, and the largest of these counts."""
     _count_lists(inputs, outputs, scratch, "paragraph_keys", ("paragraph_counts", "most_common_paragraph"))
 
 
@@ -248,7 +248,7 @@ def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Pat
 
 @group_op(after=page_key, writes={"host_pages": pa.int64()}, version=1)
 def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many pages the host of a page has; null for a page without one."""
+    """Count the pages of a page's host; null for a page without one."""
     with _groups.database(scratch) as db:
         _groups.gather_inputs(db, "listed", inputs, "uid, page_host")
         query = (

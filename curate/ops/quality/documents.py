@@ -1,4 +1,4 @@
-"""Filters of interleaved documents: what stays of their images, and of their paragraphs, by whose published rules.
+"""Filter interleaved documents: their images, and their paragraphs, by published rules.
 
 Every op writes the document that is left, and how many of its parts each rule took; a recipe's rules decide on whole
 documents (their texts are measured by `obelics_text`). A column `images` keeps one entry an image segment.
