@@ -118,7 +118,7 @@ def mirror_views(views: Array) -> Array:
 
 
 def closest_views(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starts`.
+    """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starting_places`.
 
     The least over the views of the first against the whole of the second, and the other way round (`inverse`).
     """

@@ -41,10 +41,9 @@ class contamination:  # noqa: N801 - ops are named as recipes name them
     """Runs of `run_words` words that a text shares with an item of the benchmarks; the first one found, and of which.
 
     runs: how many of the text's runs; share: of its words, those in such a run; by: file and number of the item, from
-    1; words: the run as plain words. `benchmarks`: files as `curate.readers.texts` reads them, of tables the
-    `columns`, each
-    an item of its own; files of text with `split` between items. An item of fewer words is looked for as a whole, one
-    of fewer than `min_words` not at all: it stands everywhere.
+    1; words: the run as plain words. `benchmarks`: files as `curate.readers.texts` reads them, of tables the `columns`,
+    each an item of its own; files of text with `split` between items. An item of fewer words is looked for as a whole,
+    one of fewer than `min_words` not at all: it stands everywhere.
     """
 
     def __init__(
