@@ -442,7 +442,7 @@ def test_a_stream_that_is_dropped_fetches_nothing_more_and_leaves_no_file_open(i
     assert threading.active_count() > before
     del stream
     gc.collect()
-    until(lambda: not any(thread.name == "ahead" for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "prefetch" for thread in threading.enumerate()))
 
 
 def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(

@@ -57,7 +57,7 @@ class Prefetcher:
         self._queue: list[RemoteShard] = []
         self._closed = False
         for _ in range(FETCH_THREADS):
-            Thread(target=self._work, name="ahead", daemon=True).start()
+            Thread(target=self._work, name="prefetch", daemon=True).start()
 
     def advance_to(self, position: int) -> None:
         """Note that the stream reads what is at `position`."""
