@@ -1,4 +1,4 @@
-"""CLIP ViT-B/32 scoring pairs on the processor, beside open_clip, data-juicer and the model's bare forward pass.
+"""Bench CLIP ViT-B/32 scoring on the processor, beside open_clip, data-juicer and the bare forward pass.
 
     python bench/clip_score.py --home /tmp/bench-clip-score
 

@@ -1,4 +1,4 @@
-"""By how much a JPEG decoded at a fraction of its size changes what a CLIP says of it, and its pixels.
+"""Measure how decoding a JPEG at a fraction of its size changes a CLIP's view of it, and its pixels.
 
     python bench/decode.py --weights TINY_CLIP.safetensors [--images FOLDER] [--count 200]
 

@@ -1,4 +1,4 @@
-"""Download from nginx on loopback, beside img2dataset's command line in the same run.
+"""Bench downloads from nginx on loopback, beside img2dataset's command line in the same run.
 
     python bench/download.py --home /tmp/bench-download
 

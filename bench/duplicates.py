@@ -1,4 +1,4 @@
-"""Duplicate images found among drawings and photographs with planted copies, beside a perceptual hash.
+"""Measure image deduplication on drawings and photographs with planted copies, beside a perceptual hash.
 
     python bench/duplicates.py
 
@@ -40,7 +40,7 @@ from PIL import Image
 
 from curate.models.packages import Package, PackageUnavailableError
 from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
-from pipelines.demo.copies import on_white
+from pipelines.demo.copies import lay_on_white
 from pipelines.materials.packages import MATERIALS, fetch
 
 MATERIALS.update(
@@ -88,12 +88,12 @@ class Row:
 
 def twemoji() -> dict[str, Image.Image]:
     files = sorted(fetch("twemoji").glob("**/72x72/*.png"))
-    return {path.stem: on_white(path.read_bytes()) for path in files}
+    return {path.stem: lay_on_white(path.read_bytes()) for path in files}
 
 
 def google() -> dict[str, Image.Image]:
     files = sorted(fetch("emoji-google").glob("package/img/google/64/*.png"))
-    return {path.stem: on_white(path.read_bytes()) for path in files}
+    return {path.stem: lay_on_white(path.read_bytes()) for path in files}
 
 
 def tiles() -> dict[str, Image.Image]:
@@ -178,7 +178,7 @@ def phash(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def by_phash(rows: list[Row]) -> dict[int, Removed]:
-    """What is removed at each distance: like the nearest kept picture, in the kept order of `duplicate_images`."""
+    """Remove at each distance: like the nearest kept picture, in the kept order of `duplicate_images`."""
     ordered = sorted(rows, key=lambda row: (-row.image.width * row.image.height, -row.nbytes, row.uid))
     hashes = np.stack([phash(row.image) for row in ordered])
     near: list[list[tuple[int, int]]] = []
@@ -206,14 +206,14 @@ class Score:
 
 
 def scored(rows: list[Row], removed: Removed) -> Score:
-    known = {row.uid: row for row in rows}
-    right = {name for name, of in removed.items() if known[name].picture == known[of].picture}
+    by_uid = {row.uid: row for row in rows}
+    right = {name for name, of in removed.items() if by_uid[name].picture == by_uid[of].picture}
     surplus = len(rows) - len({row.picture for row in rows})
     by_way = {}
     for way in WAYS:
         # A larger copy is kept and its original removed: either counts as found.
         pictures = [row.picture for row in rows if row.way == way]
-        reached = Counter(known[name].picture for name in right)
+        reached = Counter(by_uid[name].picture for name in right)
         by_way[way] = sum(reached[picture] > 0 for picture in pictures) / max(1, len(pictures))
     return Score(min(1.0, len(right) / max(1, surplus)), len(right) / max(1, len(removed)), by_way)
 

@@ -1,4 +1,4 @@
-"""Rows a second through a recipe of cheap ops, and the driver's memory: `bench/engine.py [ROWS...]`.
+"""Measure rows a second of cheap ops, and the driver's memory: `bench/engine.py [ROWS...]`.
 
 Each size is a recipe of its own, run by the real command line in a process of its own: a table of captions over a
 few small PNGs, `text_basic` and `image_size` with a rule each, a `top`, and the publishing of what is kept. The
@@ -24,7 +24,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 PICTURES = 64
 WORDS = ("red", "house", "a", "of", "light", "in", "the", "evening", "cat", "1987", "blue", "two")
 STEPS = [
-    {"op": "text_basic", "keep": {"words": {"min": 3}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 3}}},
     {"op": "image_size", "keep": {"min_side": {"min": 12}, "pixels": {"top": 0.5}}},
 ]
 
@@ -52,8 +52,8 @@ def write_recipe(folder: Path, pictures: Path) -> Path:
     """The recipe of cheap ops."""
     path = folder / "recipe.yaml"
     source = {"type": "folder", "path": str(pictures), "captions": str(folder / "captions.csv")}
-    said: dict[str, Any] = {"name": "bench", "out": str(folder / "out"), "source": source, "steps": STEPS}
-    path.write_text(json.dumps(said))
+    row: dict[str, Any] = {"name": "bench", "out": str(folder / "out"), "source": source, "steps": STEPS}
+    path.write_text(json.dumps(row))
     return path
 
 
@@ -72,16 +72,16 @@ def measure(recipe: Path, how: list[str]) -> dict[str, float]:
     command = [sys.executable, "-c", DRIVER, str(recipe), *how]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     seconds = time.perf_counter() - started
-    said = json.loads(done.stderr.strip().splitlines()[-1])
-    if said["code"] != 0:
+    row = json.loads(done.stderr.strip().splitlines()[-1])
+    if row["code"] != 0:
         raise SystemExit(done.stderr)
-    return {"seconds": seconds, "rss": said["rss"]}
+    return {"seconds": seconds, "rss": row["rss"]}
 
 
 def say(who: str, metric: str, value: float, unit: str, n: int) -> None:
     """One JSON line."""
-    said = {"bench": "engine", "who": who, "metric": metric, "value": round(value, 4), "unit": unit, "n": n}
-    print(json.dumps(said), flush=True)
+    row = {"bench": "engine", "who": who, "metric": metric, "value": round(value, 4), "unit": unit, "n": n}
+    print(json.dumps(row), flush=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""HTML pages made into documents, beside trafilatura: pages a second, quality on labelled pages, memory over many.
+"""Bench HTML to documents beside trafilatura: pages a second, quality on labelled pages, memory.
 
     python bench/html_pages.py --home /tmp/bench-html [--runs 5] [--manual gimp-help-en] [--memory-pages 100000]
     python bench/html_pages.py --home /tmp/bench-html --pages DIR [DIR ...]
@@ -262,7 +262,7 @@ def images(folder: Path) -> dict[str, float]:
 
 
 def places(names: list[str], expected: Sequence[frozenset[str]]) -> list[int]:
-    """Where the expected images stand among those kept, each taken once; those that are missing have no place."""
+    """Places of the expected images among those kept, each taken once; those that are missing have no place."""
     free, found = dict(enumerate(names)), []
     for wanted in expected:
         at = next((n for n, name in free.items() if name in wanted), None)

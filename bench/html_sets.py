@@ -1,4 +1,4 @@
-"""Folders of real pages whose main text is known, as others publish them, and how near a text comes to it.
+"""Read folders of real pages with known main text, and score a text against it.
 
 Five layouts are read, none is part of this project:
 
@@ -119,7 +119,7 @@ def _names(src: str | None, srcset: str | None) -> frozenset[str]:
 
 
 def file_name(link: str) -> str:
-    """What stays of a link when hosts, folders and sizes asked for are taken away."""
+    """Name a file by its link, without hosts, folders and sizes asked for."""
     return unquote(link.strip()).partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2].lower()
 
 

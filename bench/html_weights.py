@@ -1,4 +1,4 @@
-"""Learn `curate/weights/html-trees.json`, by which `curate.html` tells a page's main part, from labelled pages.
+"""Learn `curate/weights/html-trees.json`, the weights of main-text selection, from labelled pages.
 
     python bench/html_weights.py --pages wcxb/dev readability/test/test-pages trafilatura/tests \\
         tests/pages [--check]
@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from html_sets import Labelled, read, words
 
-from curate.html import PageError, walked
-from curate.html.evidence import evidence
-from curate.html.select import by_rules
+from curate.html import PageError, walk_page
+from curate.html.evidence import text_features
+from curate.html.select import select_by_rules
 
 OUT = Path(__file__).resolve().parent.parent / "curate" / "weights" / "html-trees.json"
 TREES, DEPTH, RATE, SMOOTHING = 80, 3, 0.2, 1e-4
@@ -91,19 +91,19 @@ def examples(pages: Iterator[Labelled], own: bool) -> list[LabelledPage]:
 
 def example(page: Labelled, weight: float) -> LabelledPage | None:
     try:
-        page_of = walked(page.html, "https://example.org/x/")
+        page_of = walk_page(page.html, "https://example.org/x/")
     except PageError:
         return None
     found = page_of.found
     at = [n for n, piece in enumerate(found.pieces) if not piece.url]
     if not at:
         return None
-    rules = by_rules(found.containers, found.pieces, (page_of.title or "").casefold())
+    rules = select_by_rules(found.containers, found.pieces, (page_of.title or "").casefold())
     tokens = [words(found.pieces[n].text) for n in at]
     kept = np.array([rules.kept[n] for n in at])
-    known = words(page.text) or [word for said, keep in zip(tokens, kept, strict=True) if keep for word in said]
-    rows = evidence(found.containers, found.pieces, at, rules)
-    sizes = np.array([len(said) for said in tokens]) ** 0.75
+    known = words(page.text) or [word for piece, keep in zip(tokens, kept, strict=True) if keep for word in piece]
+    rows = text_features(found.containers, found.pieces, at, rules)
+    sizes = np.array([len(piece) for piece in tokens]) ** 0.75
     weights = weight * sizes / (sizes.sum() + 20)
     if not page.without:
         return LabelledPage(rows, wanted(tokens, known), kept, tokens, known, weights)
@@ -113,9 +113,9 @@ def example(page: Labelled, weight: float) -> LabelledPage | None:
 
 
 def having(tokens: Sequence[Sequence[str]], snippets: Sequence[str]) -> Array:
-    """Which texts have a snippet, or are a part of one."""
+    """Mark the texts that have a snippet, or are a part of one."""
     found = [" ".join(words(each)) for each in snippets]
-    texts = [" ".join(said) for said in tokens]
+    texts = [" ".join(piece) for piece in tokens]
     return np.array([any(s and (s in t or (len(t.split()) > 2 and t in s)) for s in found) for t in texts])
 
 
@@ -123,13 +123,13 @@ def wanted(tokens: Sequence[Sequence[str]], known: Sequence[str]) -> Array:
     """The share of each text's runs of three words that are known; shorter ones must be, with a neighbour's word."""
     runs = {n: {tuple(known[at : at + n]) for at in range(len(known) - n + 1)} for n in (1, 2, 3)}
     found = []
-    for n, said in enumerate(tokens):
-        if len(said) > 3:
-            found.append(sum(tuple(said[at : at + 3]) in runs[3] for at in range(len(said) - 2)) / (len(said) - 2))
+    for n, piece in enumerate(tokens):
+        if len(piece) > 3:
+            found.append(sum(tuple(piece[at : at + 3]) in runs[3] for at in range(len(piece) - 2)) / (len(piece) - 2))
             continue
-        around = [*(tokens[n - 1][-2:] if n else []), *said, *(tokens[n + 1][:2] if n + 1 < len(tokens) else [])]
+        around = [*(tokens[n - 1][-2:] if n else []), *piece, *(tokens[n + 1][:2] if n + 1 < len(tokens) else [])]
         near = any(tuple(around[at : at + 3]) in runs[3] for at in range(len(around) - 2))
-        found.append(float(bool(said) and near and tuple(said) in runs[len(said)]))
+        found.append(float(bool(piece) and near and tuple(piece) in runs[len(piece)]))
     return np.array(found)
 
 
@@ -211,7 +211,7 @@ def kept_by(trees: Sequence[tuple[list[int], list[int], list[int]]], rows: Array
 
 
 def f1(page: LabelledPage, keep: Array) -> float:
-    got = Counter(word for said, kept in zip(page.tokens, keep, strict=True) if kept for word in said)
+    got = Counter(word for piece, kept in zip(page.tokens, keep, strict=True) if kept for word in piece)
     return 2 * (got & Counter(page.known)).total() / max(1, got.total() + len(page.known))
 
 

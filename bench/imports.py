@@ -1,4 +1,4 @@
-"""Seconds until `import curate` and `curate --help` are done, in fresh processes: `bench/imports.py [--times 5]`."""
+"""Measure the seconds of `import curate` and `curate --help`: `bench/imports.py [--times 5]`."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def main() -> None:
 
 def say(who: str, metric: str, value: float, unit: str, n: int) -> None:
     """One JSON line."""
-    said = {"bench": "imports", "who": who, "metric": metric, "value": round(value, 4), "unit": unit, "n": n}
-    print(json.dumps(said))
+    row = {"bench": "imports", "who": who, "metric": metric, "value": round(value, 4), "unit": unit, "n": n}
+    print(json.dumps(row))
 
 
 if __name__ == "__main__":

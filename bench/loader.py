@@ -1,4 +1,4 @@
-"""Samples a second, CPU, start and resume of the stream, beside the loaders that others use, on the same samples.
+"""Bench the stream beside other loaders: samples a second, CPU, start and resume.
 
     python bench/loader.py --work DIR [--samples 4000] [--runs 5] [--only webdataset,litdata]
 
@@ -350,10 +350,10 @@ def compare(found: dict[str, dict[str, float]], what: str) -> dict[str, Any]:
     out: dict[str, Any] = {"ratio": what}
     for key in ours:
         better = max if key == "rate" else min
-        known = {name: figures[key] for name, figures in others.items() if key in figures}
-        if known:
-            best = better(known, key=lambda name: known[name])
-            out[key] = {"to": best, "ratio": round(ours[key] / known[best], 3)}
+        rates = {name: figures[key] for name, figures in others.items() if key in figures}
+        if rates:
+            best = better(rates, key=lambda name: rates[name])
+            out[key] = {"to": best, "ratio": round(ours[key] / rates[best], 3)}
     return out
 
 

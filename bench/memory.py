@@ -1,4 +1,4 @@
-"""What a worker holds of a shard: `bench/memory.py [PAGES...]`.
+"""Measure a worker's memory over shards of growing size: `bench/memory.py [PAGES...]`.
 
 A WARC is one shard, whatever its size, and its pages become documents whose texts later steps read, a group op before
 them or not, until they are published. Each size is one WARC of made-up pages (30 kB of HTML each), run by the real
@@ -59,9 +59,9 @@ def measure(pages: int, folder: Path) -> dict[str, Any]:
     warc, out = folder / f"{pages}.warc.gz", folder / f"out-{pages}"
     write_warc(warc, pages)
     source = {"type": "warc", "path": str(warc)}
-    said = {"name": "bench", "kind": "interleaved", "out": str(out), "source": source, "steps": STEPS}
+    settings = {"name": "bench", "kind": "interleaved", "out": str(out), "source": source, "steps": STEPS}
     recipe = folder / f"{pages}.yaml"
-    recipe.write_text(json.dumps(said))
+    recipe.write_text(json.dumps(settings))
     start = time.perf_counter()
     curate = str(Path(sys.executable).with_name("curate"))
     command = [curate, "run", str(recipe), "--inline"]

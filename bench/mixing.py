@@ -1,4 +1,4 @@
-"""How far mixtures stray from their weights, and what a seek costs, beside the mixers that others use.
+"""Measure how far mixtures stray from their weights, and a seek's cost, beside other mixers.
 
     python bench/mixing.py --work DIR [--draws 1000000] [--runs 5] [--only webdataset,streaming,energon]
 

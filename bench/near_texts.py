@@ -1,4 +1,4 @@
-"""Near duplicate texts found among real ones with planted copies, beside datasketch.
+"""Measure text near-deduplication on real texts with planted copies, beside datasketch.
 
     python bench/near_texts.py --home /tmp/bench-near-texts
 

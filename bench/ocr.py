@@ -1,4 +1,4 @@
-"""How much of a page OCR reads again: word recall against text layers, and against texts that pages were printed from.
+"""Measure OCR's word recall against text layers, and against texts that pages were printed from.
 
     python bench/ocr.py [--pages 12] [--dpi 150] [--engines rapidocr tesseract]
 
@@ -26,7 +26,7 @@ from PIL import Image
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
 from curate.page import ocr
-from curate.page.words import recall
+from curate.page.words import word_recall
 from curate.pdf.file import open_pdf, render
 from curate.pdf.text import read_text
 from pipelines.materials.packages import fetch
@@ -69,9 +69,9 @@ def printed(pages: list[Page], dpi: int) -> Iterator[Page]:
 
 def reader(engine: ocr.Engine, language: str) -> ocr.Read:
     try:
-        return ocr.load(engine, (LANGUAGES[language],), 0.5)
+        return ocr.load_engine(engine, (LANGUAGES[language],), 0.5)
     except ocr.EngineMissingError:
-        return ocr.load(engine, ("eng",), 0.5)
+        return ocr.load_engine(engine, ("eng",), 0.5)
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
             mine = [page for page in pages if page.kind == kind]
             read = {language: reader(engine, language) for language in LANGUAGES}
             started = time.monotonic()
-            recalls = [recall(page.text, read[page.language](page.image).text) or 0.0 for page in mine]
+            recalls = [word_recall(page.text, read[page.language](page.image).text) or 0.0 for page in mine]
             figures = {
                 "engine": engine,
                 "kind": kind,

@@ -1,4 +1,4 @@
-"""How full packs are and how soon they are planned, against one document a sequence and first come, first in.
+"""Measure how full packs are and how soon they are planned, against simple baselines.
 
     python bench/packing.py --work DIR
 
@@ -25,8 +25,8 @@ from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
 from curate.stream.batches import PackBatchSampler, Packing
 from curate.stream.documents import CutRule
-from curate.stream.packing import Pack, PackLimits, waste
-from curate.stream.prompts import Wording
+from curate.stream.packing import Pack, PackLimits, padding_share
+from curate.stream.prompts import TextChooser
 from curate.stream.reading import Share
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sizes
@@ -85,16 +85,16 @@ def first_come(packs: list[Pack], limits: PackLimits) -> float:
 def measured(path: Path) -> Iterator[dict[str, object]]:
     """A line for each rule and window."""
     mixture = mix.load(path)
-    stages, wording = Stages(mixture, 224), Wording(mixture, 0)
+    stages, chooser = Stages(mixture, 224), TextChooser(mixture, 0)
     for name, rule in RULES.items():
-        sizes = Sizes(wording, text_code("bytes"), StageRules(stages, rule), SampleLengths(mixture))
+        sizes = Sizes(chooser, text_code("bytes"), StageRules(stages, rule), SampleLengths(mixture))
         for size in WINDOWS:
             limits = PackLimits(window=size)
-            course = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())
+            sampler = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())
             packs, times = list[Pack](), []
             for number in range(RUNS + 1):
                 begun = time.perf_counter()
-                window = course._packed(number * size, (number + 1) * size, 0)
+                window = sampler._pack_window(number * size, (number + 1) * size, 0)
                 times.append(time.perf_counter() - begun)
                 packs += window.packs
             used, images = (sum(n for pack in packs for n in getattr(pack, name)) for name in ("tokens", "images"))
@@ -104,7 +104,7 @@ def measured(path: Path) -> Iterator[dict[str, object]]:
                 "rule": name,
                 "window": size,
                 "ms_a_window": round(1e3 * float(np.median(times[1:])), 2),
-                "waste": round(waste(packs, limits.tokens), 4),
+                "waste": round(padding_share(packs, limits.tokens), 4),
                 "waste_least": round(1 - used / limits.tokens / least, 4),
                 "waste_first_come": round(first_come(packs, limits), 4),
                 "waste_one_a_sequence": round(1 - alone / limits.tokens, 4),

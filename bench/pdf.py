@@ -1,4 +1,4 @@
-"""PDF pages a second with words, boxes and reading order, beside pypdfium2 alone; and memory over many pages.
+"""Bench PDF pages with words, boxes and reading order beside pypdfium2 alone; memory over many pages.
 
     python bench/pdf.py [--files 60] [--runs 3] [--pages 100000]
 
@@ -9,10 +9,10 @@ the ways take turns file by file, and the processor time of the fastest of --run
 - pypdfium2, rectangles: `get_text_range` and `get_rect` for each of `count_rects`: the text, and boxes of runs of it.
 - pypdfium2, characters: `get_text_range` and `get_charbox` for each character: what words could be made from.
 - curate.pdf: `read_text`, in this process: words, their boxes, lines, columns, text.
-- curate.pdf with pictures and lines: the same with `objects`.
+- curate.pdf with pictures and lines: the same with `find_objects`.
 - curate.pdf, guarded: `PdfGuard.look`, both by a child process, over a pipe; the time of both processes, the start too.
 
-Then --pages pages are read by `read_text` and `objects`, round and round, and the resident memory is told as it goes.
+Then --pages pages are read by `read_text` and `find_objects`, round and round; resident memory is told as it goes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import pypdfium2
 
 from curate.pdf import PdfGuard, PdfLimits
-from curate.pdf.file import PdfPage, objects, open_pdf
+from curate.pdf.file import PdfPage, find_objects, open_pdf
 from curate.pdf.text import read_text
 from pipelines.materials.packages import fetch
 
@@ -78,7 +78,7 @@ def ours(look: Callable[[PdfPage], object]) -> Callable[[bytes], int]:
     return read
 
 
-layout = ours(lambda page: (read_text(page), objects(page)))
+layout = ours(lambda page: (read_text(page), find_objects(page)))
 
 WAYS: dict[str, Callable[[bytes], int]] = {
     "pypdfium2, rectangles": bare(lambda text: [text.get_rect(at) for at in range(text.count_rects())]),

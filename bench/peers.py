@@ -1,4 +1,4 @@
-"""What the benches share: environments of the peers they run beside, and how far a mixer strays from its weights."""
+"""Share environments of peers between benches, and measure how far a mixer strays."""
 
 from __future__ import annotations
 

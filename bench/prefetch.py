@@ -1,4 +1,4 @@
-"""What fetching tars ahead of their use is worth: a mixture on a web server of this machine whose answers are slow.
+"""Measure what prefetching shards is worth, on a web server of this machine with slow answers.
 
     python bench/prefetch.py --work DIR [--seconds 0.3] [--pace 0] [--runs 5]
 

@@ -1,4 +1,4 @@
-"""How much OCR reads again of pages in seven scripts, drawn by `render_text`: word recall against the texts.
+"""Measure OCR's word recall on pages in seven scripts, drawn by `render_text`.
 
     python bench/scripts.py [--pages 4]
 
@@ -24,7 +24,7 @@ from curate.image.files import decode
 from curate.ops.extract.render_text import render_text
 from curate.ops.spec import Failed
 from curate.page import ocr
-from curate.page.words import recall
+from curate.page.words import word_recall
 from pipelines.materials import fonts
 from pipelines.materials.packages import fetch
 
@@ -42,7 +42,7 @@ SHORTEST, PAGE_CHARACTERS = 60, 900
 
 
 def sentences(language: str) -> Iterator[str]:
-    """What the programs say, but for what holds Latin letters or marks of a program."""
+    """Sentences of the programs, but for what holds Latin letters or marks of a program."""
     for package in PACKAGES:
         for path in sorted((fetch(package) / "usr/share/locale" / language / "LC_MESSAGES").glob("*.mo")):
             with path.open("rb") as file:
@@ -61,7 +61,7 @@ def measure(language: str, pages: int, folder: Path) -> dict[str, object]:
     draw = render_text(fonts=files, font_px=(26, 30), wear=0.0)
     drawn = draw([f"{language} {n}" for n in range(pages)], texts(language, pages))
     try:
-        read = ocr.load("tesseract", (model,), 0.0)
+        read = ocr.load_engine("tesseract", (model,), 0.0)
     except ocr.EngineMissingError as err:
         return {"language": language, "left_out": str(err)}
     found = []
@@ -69,7 +69,7 @@ def measure(language: str, pages: int, folder: Path) -> dict[str, object]:
         assert not isinstance(stored, Failed), stored
         page = decode(stored.data).image
         assert page is not None
-        found.append(recall(text, read(page).text) or 0.0)
+        found.append(word_recall(text, read(page).text) or 0.0)
     return {"language": language, "pages": pages, "recall": round(float(np.mean(found)), 3)}
 
 

@@ -1,4 +1,4 @@
-"""Gopher's, FineWeb's and C4's filters in documents a second, beside datatrove's, and how often both decide alike.
+"""Bench Gopher's, FineWeb's and C4's filters beside datatrove's, and how often both decide alike.
 
     python bench/text_filters.py --home /tmp/bench-text-filters
 
@@ -199,7 +199,7 @@ def with_datatrove() -> Callable[[list[str]], dict[str, list[bool]]]:
 def given_our_words(
     run: Callable[[list[str]], dict[str, list[bool]]], texts: list[str], words: Path
 ) -> dict[str, list[bool]]:
-    """What the peer decides where a word is what it is to us."""
+    """Decisions of the peer where a word is what it is to us."""
     import datatrove.pipeline.filters as peers
 
     until = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""What stands outside of the core: which extra of the package brings a module, and the sentence where it is missing."""
+"""Name the extra of the package that brings a module, in one sentence with the command where it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sample is: its kind, its uid, and the fingerprint of plain data."""
+"""The identity of a sample: its kind, its uid, and the fingerprint of plain data."""
 
 from __future__ import annotations
 

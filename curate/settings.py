@@ -1,4 +1,4 @@
-"""Settings files: YAML read into frozen pydantic models, with errors that say where, what and what to do.
+"""Read settings files: YAML into frozen pydantic models; errors say where, what and what to do.
 
 A wrong key, type or value is refused before anything runs. The message names the file and line, the path in
 the file, what was found, what is allowed, and the nearest valid name. `key.path=value` overrides are applied
@@ -54,19 +54,19 @@ def validate(data: Any, model: type[S], where: str, lines: Mapping[tuple[str | i
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """The mapping in a YAML file, and the line (from 1) of each path in it. Raises SettingsError."""
+    """Read the mapping in a YAML file, and the line (from 1) of each path in it. Raises SettingsError."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise SettingsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; is this really a settings file?")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise SettingsError(f"{path}: no such file{nearest(path.name, siblings)}") from None
+        raise SettingsError(f"{path}: no such file{nearest_hint(path.name, siblings)}") from None
     except IsADirectoryError:
         raise SettingsError(f"{path}: is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as err:
-        said = err.strerror if isinstance(err, OSError) else err
-        raise SettingsError(f"{path}: cannot be read: {said}") from None
+        reason = err.strerror if isinstance(err, OSError) else err
+        raise SettingsError(f"{path}: cannot be read: {reason}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -84,24 +84,26 @@ def _fault_of_yaml(err: yaml.YAMLError) -> str:
     mark = getattr(err, "problem_mark", None)
     if mark is None:
         return f": not valid YAML: {err}"
-    said = ", ".join(part for part in (getattr(err, "context", None), getattr(err, "problem", None)) if part)
-    return f":{mark.line + 1}: not valid YAML at column {mark.column + 1}: {said}; look at this line and the one before"
+    reason = ", ".join(part for part in (getattr(err, "context", None), getattr(err, "problem", None)) if part)
+    return (
+        f":{mark.line + 1}: not valid YAML at column {mark.column + 1}: {reason}; look at this line and the one before"
+    )
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` - did you mean 'x'?` when a valid name is close to `name`, else an empty string."""
+def nearest_hint(name: str, allowed: Iterable[str]) -> str:
+    """Suggest ` - did you mean 'x'?` when a valid name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f" - did you mean {close[0]!r}?" if close else ""
 
 
-def unknown(what: str, name: str, allowed: Iterable[str]) -> str:
-    """The sentence for a name that is not known: what was found, the nearest valid one, and what is allowed."""
+def unknown_message(what: str, name: str, allowed: Iterable[str]) -> str:
+    """Describe a name that is not known: what was found, the nearest valid one, and what is allowed."""
     names = sorted(allowed)
     if len(names) > MANY:
         close = difflib.get_close_matches(name, names, n=5, cutoff=0.3)
-        known = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
-        return f"unknown {what} {name!r}{nearest(name, names)} ({known})"
-    return f"unknown {what} {name!r}{nearest(name, names)} (allowed: {', '.join(names) or 'none'})"
+        choice = f"none of {len(names)} names{': nearest ' if close else ''}{', '.join(close)}"
+        return f"unknown {what} {name!r}{nearest_hint(name, names)} ({choice})"
+    return f"unknown {what} {name!r}{nearest_hint(name, names)} (allowed: {', '.join(names) or 'none'})"
 
 
 def _walk(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path) -> None:
@@ -162,8 +164,8 @@ def _position(here: list[Any], part: str, override: str) -> int:
         return names.index(part)
     if names.count(part) > 1:
         raise SettingsError(f"--set {override!r}: {part!r} stands {names.count(part)} times; give its number (from 0)")
-    known = [name for name in names if name]
-    hint = nearest(part, known) or "; give its number (from 0)"
+    labels = [name for name in names if name]
+    hint = nearest_hint(part, labels) or "; give its number (from 0)"
     raise SettingsError(f"--set {override!r}: no entry {part!r} in a list of {len(here)}{hint}")
 
 
@@ -176,7 +178,7 @@ def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tupl
     kind, found = fault["type"], fault.get("input")
     if kind == "extra_forbidden":
         allowed = _fields_at(model, tuple(fault["loc"][:-1]))
-        return f"{where}: {unknown('key', str(at[-1]), allowed)}"
+        return f"{where}: {unknown_message('key', str(at[-1]), allowed)}"
     if kind == "missing":
         return f"{where}: missing; this key is required"
     message = str(fault["msg"]).removeprefix("Value error, ")
@@ -184,8 +186,8 @@ def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tupl
         return f"{where}: {message}"
     if kind == "union_tag_invalid":
         key, found = (fault["ctx"][name].strip("'") for name in ("discriminator", "tag"))
-        return f"{where}.{key}: {unknown(key, found, _literals(fault))}"
-    hint = nearest(str(found), _literals(fault)) if kind == "literal_error" else ""
+        return f"{where}.{key}: {unknown_message(key, found, _literals(fault))}"
+    hint = nearest_hint(str(found), _literals(fault)) if kind == "literal_error" else ""
     return f"{where}: {message[0].lower() + message[1:]}, found {_kind(found)}{hint}"
 
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from curate.settings import SettingsError, read_yaml, unknown
+from curate.settings import SettingsError, read_yaml, unknown_message
 
 Command = Literal["run", "mix", "train"]
 """The command that takes a recipe: to curate, to mix, or to train."""
@@ -40,7 +40,7 @@ def recipe_path(given: Path | str, command: Command) -> Path:
     found = ours.get(path.as_posix())
     if found is None:
         names = [name for name, recipe in ours.items() if recipe.command == command]
-        raise SettingsError(f"{unknown('recipe', path.as_posix(), names)}; or give a path, a .yaml file")
+        raise SettingsError(f"{unknown_message('recipe', path.as_posix(), names)}; or give a path, a .yaml file")
     if found.command != command:
         raise SettingsError(f"recipe {found.name!r} is none for `curate {command}`: it is for `curate {found.command}`")
     return found.path

@@ -1,1 +1,1 @@
-"""The command line, the demo, the real data that recipes of ours curate, and converters to what others read."""
+"""Command line, demo, real data for our recipes, and converters to other projects' formats."""

@@ -54,7 +54,7 @@ class Store:
 
     def sample(self, kind: Kind, number: int, **more: Any) -> dict[str, bytes]:
         kept = {"uid": uid_of(kind, str(number)), "origin": f"http://a.org/{number}", "meta": json.dumps({"n": number})}
-        return formats.parts(kind, kept | more, {}, Blobs(self._pool).read)
+        return formats.sample_parts(kind, kept | more, {}, Blobs(self._pool).read)
 
 
 def interleaved(store: Store, number: int) -> dict[str, bytes]:

@@ -1,1 +1,1 @@
-"""The trainer: a mixture manifest in, trained weights out. Knows curate's storage and mixtures, nothing else of it."""
+"""The trainer: a mixture manifest in, trained weights out; knows curate's storage and mixtures alone."""

@@ -52,7 +52,7 @@ def train(  # noqa: PLR0913 - each is an option
     Goes on where it stopped.
     """
     wanted = After(evaluate, export, export_precision)
-    raise typer.Exit(_carried_out(lambda: _train(manifest, _read(config, set_ or []), out, resume, wanted)))
+    raise typer.Exit(_run_guarded(lambda: _train(manifest, _read(config, set_ or []), out, resume, wanted)))
 
 
 def _read(config: Path, overrides: Sequence[str]) -> Config:
@@ -63,7 +63,7 @@ def _read(config: Path, overrides: Sequence[str]) -> Config:
 
 @dataclass(frozen=True)
 class After:
-    """What to do with a trained dual encoder."""
+    """Actions after training a dual encoder."""
 
     evaluate: Path | None
     export: Path | None
@@ -78,9 +78,9 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
         raise ValueError("--export and --evaluate are for a dual encoder; others' weights are in their checkpoints")
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
         raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
-    with ranks.joined(config.run.device) as place:
+    with ranks.join_ranks(config.run.device) as place:
         outcome = loop.run(config, manifest, out, place)
-    if not place.first:
+    if not place.is_first:
         return
     summary = outcome.summary
     if after.export is not None:
@@ -91,22 +91,22 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
     typer.echo(json.dumps(summary))
 
 
-def _carried_out(work: Callable[[], None]) -> int:
+def _run_guarded(work: Callable[[], None]) -> int:
     """Do the work; what went wrong becomes one sentence on stderr and an exit code."""
     try:
         work()
     except KeyboardInterrupt:
-        return _said("interrupted; run the same command to go on from the newest checkpoint", 130)
+        return _print_error("interrupted; run the same command to go on from the newest checkpoint", 130)
     except ValueError as err:
         from curate.stream.stream import StreamError
 
-        return _said(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
+        return _print_error(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
     except (RuntimeError, OSError, MissingExtraError) as err:
-        return _said(f"error: {err}", 1)
+        return _print_error(f"error: {err}", 1)
     return 0
 
 
-def _said(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     typer.echo(message, err=True)
     return code
 

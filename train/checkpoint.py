@@ -1,4 +1,4 @@
-"""Checkpoints: a folder a step, written whole or not at all, of safetensors and JSON; nothing is pickled.
+"""Checkpoints: a folder a step, written whole or not at all, of safetensors and JSON; no pickle.
 
     00000500/model.safetensors      weights and buffers
              optimizer.safetensors  AdamW's two moments and step a parameter, by the parameter's name
@@ -36,16 +36,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """How far a run has come: steps done, the stream's state, and what every source has served
-    (`curate.stream.served`)."""
+    """Progress of a run: steps done, the stream's state, and what every source has served (`curate.stream.served`)."""
 
     step: int
     stream: dict[str, Any]
     served: dict[str, Any]
 
 
-def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint below `folder`, if there is one."""
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Find the last whole checkpoint below `folder`, if there is one."""
     found = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / STATE).is_file()]
     return max(found, key=lambda p: int(p.name), default=None)
 
@@ -63,12 +62,12 @@ def save(
     Raises OSError where it cannot be written; the one before is then still whole.
     """
     final, temporary = folder / f"{progress.step:08d}", folder / f".{progress.step:08d}.tmp"
-    sweep(folder)
+    remove_leftovers(folder)
     state = {"version": VERSION, **vars(progress), "trained": trained}
     try:
         temporary.mkdir(parents=True)
         save_file(_plain(module.state_dict()), temporary / WEIGHTS)
-        save_file(_moments(module, optimizer), temporary / MOMENTS)
+        save_file(_moments_of(module, optimizer), temporary / MOMENTS)
         (temporary / STATE).write_text(dump_json(state), encoding="utf-8")
         for path in (*sorted(temporary.iterdir()), temporary):
             _sync(path)
@@ -85,7 +84,7 @@ def save(
     return final
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left half written."""
     for leftover in folder.glob(".*.tmp"):
         shutil.rmtree(leftover)
@@ -96,7 +95,7 @@ def restore(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     trained: dict[str, Any],
-    knows: Callable[[dict[str, Any]], bool],
+    can_resume: Callable[[dict[str, Any]], bool],
 ) -> TrainProgress:
     """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run.
 
@@ -108,7 +107,7 @@ def restore(
             f"{path}: is of version {state['version']}, this trainer writes {VERSION}; choose another --out"
         )
     changed = differences(state["trained"], trained)
-    if not knows(state["stream"]):
+    if not can_resume(state["stream"]):
         changed.append("the mixture manifest (its content)")
     if changed:
         raise CheckpointError(
@@ -127,7 +126,7 @@ def restore(
     return TrainProgress(state["step"], state["stream"], state["served"])
 
 
-def _moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments_of(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state
     named = {n: state[p] for n, p in module.named_parameters() if p in state}
     return _plain({f"{name}/{key}": value for name, entries in named.items() for key, value in entries.items()})

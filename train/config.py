@@ -1,4 +1,4 @@
-"""What a run is, as data: five short sections of one YAML file.
+"""Configuration of a run: five short sections of one YAML file.
 
 `data`, `model`, `objective`, `optim` and `seed` say what is trained: change one and it is another run, which a
 checkpoint of the old one refuses. `run` says how (device, threads, how often to log and save) and may change freely.
@@ -17,14 +17,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.sample import Kind
-from curate.settings import Settings, SettingsError, load, unknown
+from curate.settings import Settings, SettingsError, load, unknown_message
 from curate.stream.augment import Augment, Share
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class Data(Settings):
-    """What a step sees."""
+    """Settings of a step's data."""
 
     batch_size: Count = 256
     """Samples an optimizer step (packs, of the multimodal objective), over all ranks and accumulated parts."""
@@ -63,7 +63,7 @@ class Model(Settings):
     def _known_tokenizer(cls, value: str) -> str:
         name, _, rest = value.partition(":")
         if name not in ("simple", "words") or (name == "words" and not rest):
-            raise ValueError(unknown("tokenizer", value, ("simple", "simple:N", "words:FILE")))
+            raise ValueError(unknown_message("tokenizer", value, ("simple", "simple:N", "words:FILE")))
         return value
 
 
@@ -112,7 +112,7 @@ class Caption(Settings):
 
 
 class PackConfig(Settings):
-    """What a packed sequence holds. The defaults are MM1's (2403.09611)."""
+    """Limits of a packed sequence. The defaults are MM1's (2403.09611)."""
 
     tokens: Annotated[int, Field(ge=4)] = 4096
     """Tokens, those of images included. A stage's `sequence` goes before."""
@@ -122,7 +122,7 @@ class PackConfig(Settings):
 
 
 class DocumentConfig(Settings):
-    """What is taken of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
+    """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
     Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
     """
@@ -173,7 +173,7 @@ class Optim(Settings):
 
 
 class RunConfig(Settings):
-    """How the run is carried out; nothing here is part of what is trained."""
+    """Settings of carrying out a run; nothing here is part of what is trained."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpu_threads: Count = 2
@@ -214,7 +214,7 @@ class Config(Settings):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
+    """Read the run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
     config = load(path, Config, overrides)
     base, model = path.parent, config.model
     found: dict[str, Any] = {}
@@ -235,8 +235,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"model": model.model_copy(update=found)})
 
 
-def trained(config: Config) -> dict[str, Any]:
-    """All of `config` that decides what is trained, as plain data: every section but `run`, files by their digest."""
+def trained_settings(config: Config) -> dict[str, Any]:
+    """The settings that decide what is trained, as plain data: every section but `run`, files by their digest."""
     plain = config.model_dump(mode="json", exclude={"run"})
     for key in ("clip", "weights"):
         value = plain["model"][key]
@@ -252,7 +252,7 @@ def digest(plain: dict[str, Any]) -> str:
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Where two plain trees differ, as `path: old -> new` lines."""
+    """Differences of two plain trees, as `path: old -> new` lines."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]

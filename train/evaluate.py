@@ -1,4 +1,4 @@
-"""How well a dual encoder matches images to texts: recall at k over distinct captions, ROC AUC of matched pairs."""
+"""Evaluate a dual encoder: recall at k over distinct captions, ROC AUC of matched pairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class Matching:
-    """What `evaluate` measures. `recall` maps `image_to_text@k` and `text_to_image@k` to shares in [0, 1]."""
+    """The result of `evaluate`. `recall` maps `image_to_text@k` and `text_to_image@k` to shares in [0, 1]."""
 
     pairs: int
     unreadable: int
@@ -34,25 +34,25 @@ class Matching:
     recall: dict[str, float]
 
     def plain(self) -> dict[str, Any]:
-        """As JSON-able data, rounded to what a few thousand pairs can tell."""
+        """The result as JSON-able data, rounded to what a few thousand pairs can tell."""
         rounded = {name: round(value, 4) for name, value in self.recall.items()}
         return {**asdict(self), "auc": round(self.auc, 4), "recall": rounded}
 
 
 def evaluate(clip: DualEncoder, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
-    shelf = DatasetReader(dataset.name, dataset)
+    dataset_reader = DatasetReader(dataset.name, dataset)
     try:
-        images_ND, texts_ND, captions, unreadable = _embed(clip, shelf, min(limit, shelf.rows))
+        images_ND, texts_ND, captions, unreadable = _embed(clip, dataset_reader, min(limit, dataset_reader.rows))
     finally:
-        shelf.close()
+        dataset_reader.close()
     if len(captions) < 2:
         raise ValueError(f"{dataset}: {len(captions)} readable pairs; at least 2 are needed to evaluate on")
     scores_NN = images_ND @ texts_ND.T
-    other = shuffled(captions, seed)
+    other = swap_captions(captions, seed)
     rows = torch.arange(len(captions))
     auc = roc_auc(scores_NN[rows, rows].numpy(), scores_NN[rows, torch.from_numpy(other)].numpy())
-    numbers, firsts = _distinct(captions)
+    numbers, firsts = _number_captions(captions)
     recall = {f"image_to_text@{k}": recall_at(scores_NN[:, firsts], numbers, torch.arange(len(firsts)), k) for k in KS}
     recall |= {f"text_to_image@{k}": recall_at(scores_NN.T[firsts], torch.arange(len(firsts)), numbers, k) for k in KS}
     return Matching(len(captions), unreadable, auc, recall)
@@ -72,8 +72,8 @@ def recall_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> float
     return float((columns[best_RK] == rows[:, None]).any(1).float().mean())
 
 
-def shuffled(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
-    """For each caption the number of another with a different text, where there is one."""
+def swap_captions(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
+    """Swap captions: for each the number of another with a different text, where there is one."""
     rng = np.random.default_rng(seed)
     other = rng.permutation(len(captions))
     for row in np.flatnonzero([captions[o] == captions[r] for r, o in enumerate(other)]):
@@ -82,7 +82,7 @@ def shuffled(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
     return other.astype(np.int64)
 
 
-def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
+def _number_captions(captions: list[str]) -> tuple[Tensor, Tensor]:
     """(number of each pair's caption, first pair of each number): a caption that many images share is one text."""
     firsts: dict[str, int] = {}
     for place, text in enumerate(captions):
@@ -91,14 +91,14 @@ def _distinct(captions: list[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor([numbers[text] for text in captions]), torch.tensor(list(firsts.values()))
 
 
-def _embed(clip: DualEncoder, shelf: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
+def _embed(clip: DualEncoder, dataset_reader: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
     device = next(clip.net.parameters()).device
     clip.net.eval()
     image_parts: list[Tensor] = []
     text_parts: list[Tensor] = []
     captions: list[str] = []
     with torch.inference_mode():
-        for images_BCHW, texts in _batches(shelf, rows, clip.size_px):
+        for images_BCHW, texts in _batches(dataset_reader, rows, clip.size_px):
             pictures = normalised(images_BCHW.to(device))
             image_parts.append(F.normalize(clip.net.encode_image(pictures), dim=-1).float().cpu())  # type: ignore[operator]
             ids_BT = token_ids(clip.tokenizer, texts).to(device)
@@ -109,12 +109,12 @@ def _embed(clip: DualEncoder, shelf: DatasetReader, rows: int) -> tuple[Tensor, 
     return torch.cat([empty, *image_parts]), torch.cat([empty, *text_parts]), captions, rows - len(captions)
 
 
-def _batches(shelf: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
+def _batches(dataset_reader: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
     pictures: list[Tensor] = []
     texts: list[str] = []
     for row in range(rows):
         try:
-            _, parts = shelf.read(row)
+            _, parts = dataset_reader.read(row)
             text = own_text(parts)
             pictures.append(images.plain(images.image_part(parts), size_px))
         except UNREADABLE:

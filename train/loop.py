@@ -1,4 +1,4 @@
-"""The loop: steps from where the run stands to its last, with metrics, checkpoints and an exact resume.
+"""The training loop: steps with metrics, checkpoints and an exact resume.
 
 Randomness inside a step (dropout) is keyed by (seed, step, rank), so a resumed step draws what it would have drawn;
 on a CPU with the same number of threads and ranks, a killed and resumed run ends in the same bits.
@@ -27,7 +27,7 @@ from curate.stream.stages import Stages
 from curate.stream.stream import ReadOptions, Share, Stream
 from train import checkpoint, optim, prepare
 from train.checkpoint import TrainProgress
-from train.config import Config, Contrastive, digest, trained
+from train.config import Config, Contrastive, digest, trained_settings
 from train.models.dual_encoder import DualEncoder, build
 from train.objectives.choice import Objective, set_trained
 from train.objectives.multimodal import MultimodalObjective
@@ -44,7 +44,7 @@ class TrainError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: its dual encoder, and the summary that is printed."""
+    """The outcome of a run: its dual encoder, and the summary that is printed."""
 
     clip: DualEncoder
     summary: dict[str, Any]
@@ -59,10 +59,10 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     objective = prepared.objective
     objective.to(ranks.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     part = config.data.batch_size // config.optim.accumulate
-    how = config.run
-    cache = Path(how.cache) if how.cache else None
+    settings = config.run
+    cache = Path(settings.cache) if settings.cache else None
     options = ReadOptions(
-        how.decode_threads, how.prefetch, config.data.max_unreadable, cache, round(how.cache_gb * 1e9)
+        settings.decode_threads, settings.prefetch, config.data.max_unreadable, cache, round(settings.cache_gb * 1e9)
     )
     stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), options, prepared.packing)
     try:
@@ -90,12 +90,12 @@ class Trainer:
         self.parts: frozenset[str] = frozenset()
         self._train(frozenset().union(*ever))
         size = objective.language.size() if isinstance(objective, MultimodalObjective) else None
-        self.settings = optim.resolved(config.optim, size)
+        self.settings = optim.resolve_rate(config.optim, size)
         self.optimizer = optim.adamw(objective, self.settings)
         self.checkpoints = out / "checkpoints"
-        self.trained = trained(config)
+        self.trained = trained_settings(config)
         self.step = self.samples = 0
-        self.realised = ServedTally(stream.mixture)
+        self.tally = ServedTally(stream.mixture)
         self.alarmed: set[tuple[str, str]] = set()
         self._resume()
         self.parallel: nn.Module = objective
@@ -104,25 +104,29 @@ class Trainer:
             self.parallel = DistributedDataParallel(objective, find_unused_parameters=idle)
 
     def train(self) -> dict[str, Any]:
-        """All remaining steps, if any; returns the summary."""
+        """Run all remaining steps, if any; returns the summary."""
         first, started = self.step, time.perf_counter()
-        if first and self.ranks.first:
+        if first and self.ranks.is_first:
             over = f"step {first} was the last: nothing is left to do"
-            sys.stderr.write(f"{over if self._over() else f'going on after step {first}, from {self.checkpoints}'}\n")
-        if not self._over():
-            self._go()
+            sys.stderr.write(
+                f"{over if self._is_over() else f'going on after step {first}, from {self.checkpoints}'}\n"
+            )
+        if not self._is_over():
+            self._run_steps()
         return self._summary(first, time.perf_counter() - started)
 
-    def _go(self) -> None:
-        steps, how = self.config.optim.steps, self.config.run
-        metrics = Metrics(self.out, self.step, self.stream.position, how.tensorboard) if self.ranks.first else None
-        self.ranks.wait()
+    def _run_steps(self) -> None:
+        steps, options = self.config.optim.steps, self.config.run
+        metrics = (
+            Metrics(self.out, self.step, self.stream.position, options.tensorboard) if self.ranks.is_first else None
+        )
+        self.ranks.barrier()
         logged, since, over = time.perf_counter(), self.samples, False
         while not over:
             loss, norm, rate = self.advance()
-            over = self._over()
-            logs = self.step % how.log_every == 0 or self.step == 1 or over
-            saves = self.step % how.checkpoint_every == 0 or over
+            over = self._is_over()
+            logs = self.step % options.log_every == 0 or self.step == 1 or over
+            saves = self.step % options.checkpoint_every == 0 or over
             if logs or saves:
                 self._check(loss, norm)
             if logs:
@@ -140,26 +144,26 @@ class Trainer:
                     f"the mixture ends at position {self.stream.mixture.manifest.end}: step {self.step} was the last\n"
                 )
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         """Whether the last step is done: of the run, or the last for which the mixture has samples."""
-        return self.step >= self.config.optim.steps or not self.stream.holds(self.settings.accumulate)
+        return self.step >= self.config.optim.steps or not self.stream.has_batches(self.settings.accumulate)
 
     def advance(self) -> tuple[Tensor, Tensor, float]:
-        """One optimizer step: (loss, gradient norm before clipping, learning rate)."""
+        """Take one optimizer step: (loss, gradient norm before clipping, learning rate)."""
         settings, position = self.settings, self.stream.position
         self._train(self._parts_at(position))
         torch.manual_seed(int(digest({"seed": self.config.seed, "step": self.step, "rank": self.ranks.rank})[:15], 16))
-        batches = [self._draw() for _ in range(settings.accumulate)]
+        batches = [self._next_batch() for _ in range(settings.accumulate)]
         counted = zip(*(self.objective.counts(batch) for batch in batches), strict=True)
-        counts = self.ranks.total([sum(of_source) for of_source in counted])
+        counts = self.ranks.sum([sum(of_source) for of_source in counted])
         scale = torch.tensor(self.stages.scale(position, counts), device=self.ranks.device)
         rate = optim.learning_rate(self.step, settings)
         optim.set_rate(self.optimizer, rate)
         loss = torch.zeros((), device=self.ranks.device)
         for number, tensors in enumerate(batches):
-            with self._unsynced(number < len(batches) - 1), self._precision():
+            with self._without_sync(number < len(batches) - 1), self._precision():
                 part = self.parallel({**tensors, "scale": scale})
-            with self._unsynced(number < len(batches) - 1):
+            with self._without_sync(number < len(batches) - 1):
                 (part * self.ranks.world).backward()
             loss += part.detach()
         norm = nn.utils.clip_grad_norm_(self.objective.parameters(), settings.clip_norm)
@@ -171,8 +175,8 @@ class Trainer:
 
     def _parts_at(self, position: int) -> frozenset[str]:
         """The parts that are trained in the stage at a position."""
-        said = self.stages.trained(position)
-        return self.objective.trained if said is None else said
+        names = self.stages.trained(position)
+        return self.objective.trained if names is None else names
 
     def _train(self, parts: frozenset[str]) -> None:
         """Train these parts from now on, and no others."""
@@ -180,16 +184,16 @@ class Trainer:
             set_trained(self.objective, parts)
         self.parts = parts
 
-    def _draw(self) -> dict[str, Tensor]:
+    def _next_batch(self) -> dict[str, Tensor]:
         batch = next(self.stream)
-        self.realised.add(batch)
+        self.tally.add(batch)
         self.samples += len(batch.positions)
         if batch.replaced:
             with (self.out / UNREADABLE.format(self.ranks.rank)).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(vars(r), ensure_ascii=False) + "\n" for r in batch.replaced)
         return {name: value.to(self.ranks.device, non_blocking=True) for name, value in batch.tensors.items()}
 
-    def _unsynced(self, wanted: bool) -> AbstractContextManager[Any]:
+    def _without_sync(self, wanted: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged between ranks only with a step's last part."""
         if wanted and isinstance(self.parallel, DistributedDataParallel):
             return self.parallel.no_sync()
@@ -204,7 +208,7 @@ class Trainer:
         return {
             "step": self.step,
             "position": self.stream.position,
-            "loss": self.ranks.total([loss.item()])[0],
+            "loss": self.ranks.sum([loss.item()])[0],
             "lr": rate,
             "grad_norm": norm.item(),
             "samples_per_s": round(speed, 1),
@@ -213,46 +217,46 @@ class Trainer:
 
     def _served(self) -> dict[str, Any]:
         """What all ranks were served since position 0, by source, and the alarms; each alarm is said the first time."""
-        whole = self.realised.over_ranks(self.ranks.total)
-        alarms = whole.alarms()
+        whole = self.tally.sum_over_ranks(self.ranks.sum)
+        alarms = whole.find_alarms()
         for alarm in alarms:
-            if self.ranks.first and (alarm.source, alarm.promise) not in self.alarmed:
+            if self.ranks.is_first and (alarm.source, alarm.promise) not in self.alarmed:
                 sys.stderr.write(f"alarm at step {self.step}: {alarm.text}\n")
             self.alarmed.add((alarm.source, alarm.promise))
-        packs = {"padding_waste": whole.padding_waste} if whole.room else {}
+        packs = {"padding_waste": whole.padding_waste} if whole.tokens_room else {}
         return {**packs, "served": whole.report(), "alarms": [alarm.text for alarm in alarms]}
 
     def _check(self, loss: Tensor, norm: Tensor) -> None:
         """Stop before anything that is not finite is logged or saved."""
-        if self.ranks.total([float(not math.isfinite(loss.item() + norm.item()))])[0]:
+        if self.ranks.sum([float(not math.isfinite(loss.item() + norm.item()))])[0]:
             raise TrainError(
                 f"step {self.step}: the loss is {loss.item()} and the gradient's norm {norm.item()}; lower optim.lr,"
                 " raise optim.warmup, or use optim.precision=fp32; the last checkpoint is from before"
             )
 
     def _resume(self) -> None:
-        found = checkpoint.newest(self.checkpoints)
+        found = checkpoint.newest_checkpoint(self.checkpoints)
         if found is None:
             return
-        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.knows)
+        progress = checkpoint.restore(found, self.objective, self.optimizer, self.trained, self.stream.can_resume)
         self.stream.load_state_dict(progress.stream)
         self.step = progress.step
-        self.realised.load_state_dict(progress.served)
+        self.tally.load_state_dict(progress.served)
 
     def _save(self) -> None:
-        served = self.realised.over_ranks(self.ranks.total).state_dict()
-        if self.ranks.first:
+        served = self.tally.sum_over_ranks(self.ranks.sum).state_dict()
+        if self.ranks.is_first:
             progress = TrainProgress(self.step, self.stream.state_dict(), served)
             checkpoint.save(
                 self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
             )
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _summary(self, first: int, seconds: float) -> dict[str, Any]:
         done = self.step - first
-        newest = checkpoint.newest(self.checkpoints) if self.ranks.first else None
+        newest = checkpoint.newest_checkpoint(self.checkpoints) if self.ranks.is_first else None
         metrics = self.out / METRICS
-        lines = metrics.read_text(encoding="utf-8").splitlines() if self.ranks.first else []
+        lines = metrics.read_text(encoding="utf-8").splitlines() if self.ranks.is_first else []
         return {
             "out": str(self.out),
             "steps": self.step,

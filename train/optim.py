@@ -1,4 +1,4 @@
-"""AdamW, its groups and its learning rate; the rate is a pure function of the step, so nothing of it is saved."""
+"""AdamW, its groups and its learning rate, a pure function of the step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from train.config import Optim
 
 
 def learning_rate(step: int, optim: Optim) -> float:
-    """The rate of step `step` (from 0): linear to `lr` in `warmup` steps, then a cosine that ends at `lr * floor`."""
+    """The learning rate of step `step` (from 0): linear to `lr` in `warmup` steps, then a cosine that ends at `lr *
+    floor`.
+    """
     peak = peak_rate(optim)
     if step < optim.warmup:
         return peak * (step + 1) / optim.warmup
@@ -20,8 +22,8 @@ def learning_rate(step: int, optim: Optim) -> float:
     return peak * (optim.floor + (1 - optim.floor) * height)
 
 
-def resolved(optim: Optim, parameters: int | None) -> Optim:
-    """The settings with a number for the rate; `parameters` are the language model's. Raises ValueError without one."""
+def resolve_rate(optim: Optim, parameters: int | None) -> Optim:
+    """Resolve the rate to a number; `parameters` are the language model's. Raises ValueError without one."""
     if optim.lr != "mm1":
         return optim
     if parameters is None:
@@ -44,7 +46,7 @@ def law_rate(parameters: int) -> float:
 
 
 def adamw(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
-    """AdamW over what `module` trains: matrices decay; norms, biases and scales (fewer than two axes) do not.
+    """Make AdamW over what `module` trains: matrices decay; norms, biases and scales (fewer than two axes) do not.
 
     torch shrinks a weight by rate x decay a step. A decay that is independent of the rate follows its schedule alone
     (Loshchilov and Hutter 2019, as AXLearn has it): by rate / peak x decay.
@@ -59,6 +61,6 @@ def adamw(module: nn.Module, optim: Optim) -> torch.optim.AdamW:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next step, for every group."""
+    """Set the rate of the next step, for every group."""
     for group in optimizer.param_groups:
         group["lr"] = rate

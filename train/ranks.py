@@ -1,4 +1,4 @@
-"""The ranks of a run: one process alone, or those that torchrun started (gloo on the CPU, nccl on a GPU)."""
+"""Ranks of a run: one process alone, or those that torchrun started (gloo on the CPU, nccl on a GPU)."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class Ranks:
     device: torch.device
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this rank writes files and speaks."""
         return self.rank == 0
 
-    def total(self, values: list[float]) -> list[float]:
-        """Sums over all ranks, in double precision where the back end is the CPU's."""
+    def sum(self, values: list[float]) -> list[float]:
+        """Sum values over all ranks, in double precision where the back end is the CPU's."""
         if self.world == 1:
             return values
         summed = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(summed)
         return [float(v) for v in summed.tolist()]
 
-    def wait(self) -> None:
-        """Return when every rank has come here."""
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
-def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
+def join_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Ranks]:
     """Join the process group that torchrun's environment describes, and leave it at the end. Raises ValueError."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("run.device: no CUDA device is available here; set run.device=cpu or auto")
@@ -75,8 +75,8 @@ class _Gather(torch.autograd.Function):
         return grad[start : start + ctx.rows]
 
 
-def gathered(x: Tensor) -> Tensor:
-    """Rows of all ranks in rank order. Backwards, a row's gradient is the sum over the ranks that used it."""
+def gather(x: Tensor) -> Tensor:
+    """Gather rows of all ranks in rank order. Backwards, a row's gradient is the sum over the ranks that used it."""
     if not dist.is_available() or not dist.is_initialized():
         return x
     joined_rows: Tensor = _Gather.apply(x)

@@ -1,4 +1,4 @@
-"""Records of interleaved documents as other projects write them, read and written: OBELICS, MMC4, LLaVA, Energon.
+"""Read and write the document records of other projects: OBELICS, MMC4, LLaVA, Energon.
 
 Reading gives a document (`curate.document.segments`); writing starts from a published sample, the object in its
 `{uid}.json`.
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 MAX_SEGMENTS = 20_000
 """Segments in one document; the longest page of OBELICS has some hundreds."""
@@ -33,7 +33,7 @@ class RecordError(ValueError):
         self.error, self.detail = error, detail
 
 
-def parse(data: bytes) -> dict[str, Any]:
+def parse_record(data: bytes) -> dict[str, Any]:
     """The JSON object in `data`. Raises RecordError: not_json, bad_record."""
     try:
         found = json.loads(data)
@@ -50,18 +50,18 @@ def from_obelics(record: Record) -> list[Segment]:
 
     A text is cut into paragraphs at its empty lines, as OBELICS's own filters cut it.
     """
-    images, texts = _listed(record, "images"), _listed(record, "texts")
+    images, texts = _list_field(record, "images"), _list_field(record, "texts")
     if len(images) != len(texts):
         raise RecordError("bad_record", f"{len(images)} images, {len(texts)} texts; they go in step")
     about = _metadata(record.get("metadata"))
     found: list[Segment] = []
     for place, (image, text) in enumerate(zip(images, texts, strict=True)):
         if image is not None:
-            found.append(image_segment(_text(image, f"images.{place}"), _alt(about, place)))
+            found.append(image_segment(_storable_text(image, f"images.{place}"), _alt(about, place)))
         if text is not None:
-            paragraphs = re.split(r"\n\s*\n", _text(text, f"texts.{place}"))
+            paragraphs = re.split(r"\n\s*\n", _storable_text(text, f"texts.{place}"))
             found += [text_segment(p.strip()) for p in paragraphs if p.strip()]
-    return _bounded(found)
+    return _check_count(found)
 
 
 def from_mmc4(record: Record) -> list[Segment]:
@@ -69,22 +69,22 @@ def from_mmc4(record: Record) -> list[Segment]:
 
     An image stands before the sentence that it was matched to; sentences without an image between make one paragraph.
     """
-    sentences = [_text(s, f"text_list.{n}").strip() for n, s in enumerate(_listed(record, "text_list"))]
+    sentences = [_storable_text(s, f"text_list.{n}").strip() for n, s in enumerate(_list_field(record, "text_list"))]
     images: list[list[Segment]] = [[] for _ in sentences]
-    for number, info in enumerate(_listed(record, "image_info")):
+    for number, info in enumerate(_list_field(record, "image_info")):
         where = f"image_info.{number}"
         index = info.get("matched_text_index") if isinstance(info, dict) else None
         if type(index) is not int or not 0 <= index < len(sentences):
             raise RecordError("bad_record", f"{where}: matched_text_index {index!r} names no sentence")
-        images[index].append(image_segment(_text(info.get("raw_url"), f"{where}.raw_url")))
+        images[index].append(image_segment(_storable_text(info.get("raw_url"), f"{where}.raw_url")))
     found: list[Segment] = []
     waiting: list[str] = []
     for before, sentence in zip(images, sentences, strict=True):
         if before:
-            found += [*_paragraph(waiting), *before]
+            found += [*_join_sentences(waiting), *before]
             waiting = []
         waiting += [sentence] if sentence else []
-    return _bounded([*found, *_paragraph(waiting)])
+    return _check_count([*found, *_join_sentences(waiting)])
 
 
 def from_llava(record: Record) -> list[Segment]:
@@ -94,8 +94,10 @@ def from_llava(record: Record) -> list[Segment]:
     own loader puts them. Raises RecordError `image_marks_differ` when marks and images are both there but not as many.
     """
     named = record.get("image")
-    images = [_text(i, "image") for i in (named if isinstance(named, list) else [] if named is None else [named])]
-    turns = [_turn(t, n) for n, t in enumerate(_listed(record, "conversations"))]
+    images = [
+        _storable_text(i, "image") for i in (named if isinstance(named, list) else [] if named is None else [named])
+    ]
+    turns = [_turn(t, n) for n, t in enumerate(_list_field(record, "conversations"))]
     marks = sum(text.count(IMAGE_TOKEN) for _, text in turns)
     if marks and marks != len(images):
         raise RecordError("image_marks_differ", f"{marks} marks {IMAGE_TOKEN}, {len(images)} images")
@@ -107,14 +109,14 @@ def from_llava(record: Record) -> list[Segment]:
                 found.append(image_segment(next(waiting)))
             if part.strip():
                 found.append(text_segment(part.strip()) | {"block": block})
-    return _bounded(found)
+    return _check_count(found)
 
 
 def page_url(record: Record) -> str | None:
     """The URL of the page that an OBELICS or MMC4 record was made from, where it says so."""
     general = record.get("general_metadata")
-    said = _embedded(general) if isinstance(general, str) else general
-    url = said.get("url") if isinstance(said, dict) else record.get("url")
+    metadata = _parse_embedded(general) if isinstance(general, str) else general
+    url = metadata.get("url") if isinstance(metadata, dict) else record.get("url")
     return url if isinstance(url, str) else None
 
 
@@ -135,7 +137,7 @@ def to_obelics(sample: Record) -> dict[str, Any]:
     images: list[str | None] = []
     texts: list[str | None] = []
     about: list[dict[str, Any] | None] = []
-    for segment in _merged(segments_of(sample)):
+    for segment in _merge_texts(segments_of(sample)):
         if is_image(segment):
             images.append(_named(segment, "url"))
             texts.append(None)
@@ -164,12 +166,12 @@ def to_mmc4(sample: Record) -> dict[str, Any]:
     scores = sample.get("similarities") or []
     for segment in segments_of(sample):
         if is_image(segment):
-            known = scores[len(images)] if len(images) < len(scores) else None
+            score = scores[len(images)] if len(images) < len(scores) else None
             url, index = _named(segment, "url"), len(sentences)
             info = {"image_name": segment.get("part"), "raw_url": url, "matched_text_index": index}
-            images.append(info | {"matched_sim": known, "face_detections": None})
+            images.append(info | {"matched_sim": score, "face_detections": None})
         else:
-            sentences += [segment["text"][start:end] for start, end in spans(segment["text"])]
+            sentences += [segment["text"][start:end] for start, end in sentence_spans(segment["text"])]
     if images and not sentences:
         raise RecordError("no_text", "images alone; an MMC4 image is matched to a sentence")
     for info in images:
@@ -202,18 +204,18 @@ def to_llava(sample: Record, paths: Mapping[str, str]) -> dict[str, Any]:
     if marks or not turns:
         raise RecordError("not_a_conversation", "no text follows the last image" if turns else "no text at all")
     image = {"image": images[0] if len(images) == 1 else images} if images else {}
-    return {"id": sample.get("uid"), **image, "conversations": _one_speaker_a_turn(turns)}
+    return {"id": sample.get("uid"), **image, "conversations": _merge_turns(turns)}
 
 
 def to_energon(sample: Record) -> dict[str, Any]:
     """A published sample as Energon's interleaved JSON; images that are absent leave no trace there."""
     here = [s for s in segments_of(sample) if not is_image(s) or s.get("part")]
-    merged = list(_merged(here))
+    merged = list(_merge_texts(here))
     images = [s["part"] if is_image(s) else None for s in merged]
     return {"images": images, "texts": [None if is_image(s) else s["text"] for s in merged]}
 
 
-def _listed(record: Record, key: str) -> list[Any]:
+def _list_field(record: Record, key: str) -> list[Any]:
     found = record.get(key)
     if not isinstance(found, list):
         raise RecordError("bad_record", f"{key}: expected a list, found {type(found).__name__}")
@@ -222,20 +224,20 @@ def _listed(record: Record, key: str) -> list[Any]:
     return found
 
 
-def _bounded(found: list[Segment]) -> list[Segment]:
+def _check_count(found: list[Segment]) -> list[Segment]:
     if len(found) > MAX_SEGMENTS:
         raise RecordError("too_many_segments", f"{len(found)} segments, at most {MAX_SEGMENTS} are read")
     return found
 
 
-def _text(value: Any, where: str) -> str:
+def _storable_text(value: Any, where: str) -> str:
     """A text that can be stored: lone surrogates, which JSON may spell, become question marks."""
     if not isinstance(value, str):
         raise RecordError("bad_record", f"{where}: expected a text, found {type(value).__name__}")
     return value.encode("utf-8", "replace").decode()
 
 
-def _embedded(text: str) -> Any:
+def _parse_embedded(text: str) -> Any:
     """JSON inside a JSON text; None where it is not."""
     try:
         return json.loads(text)
@@ -244,17 +246,17 @@ def _embedded(text: str) -> Any:
 
 
 def _metadata(value: Any) -> Sequence[Any]:
-    found = _embedded(value) if isinstance(value, str) else value
+    found = _parse_embedded(value) if isinstance(value, str) else value
     return found if isinstance(found, list) else ()
 
 
 def _alt(about: Sequence[Any], place: int) -> str | None:
-    said = about[place] if place < len(about) else None
-    alt = said.get("alt_text") if isinstance(said, dict) else None
-    return _text(alt, "alt_text") if isinstance(alt, str) else None
+    entry = about[place] if place < len(about) else None
+    alt = entry.get("alt_text") if isinstance(entry, dict) else None
+    return _storable_text(alt, "alt_text") if isinstance(alt, str) else None
 
 
-def _paragraph(sentences: Sequence[str]) -> list[Segment]:
+def _join_sentences(sentences: Sequence[str]) -> list[Segment]:
     return [text_segment(" ".join(sentences))] if sentences else []
 
 
@@ -263,7 +265,7 @@ def _turn(turn: Any, number: int) -> tuple[str, str]:
     speaker = turn.get("from") if isinstance(turn, dict) else None
     if speaker not in TURNS:
         raise RecordError("bad_record", f"{where}.from: {speaker!r}, expected one of {', '.join(TURNS)}")
-    return TURNS[speaker], _text(turn.get("value"), f"{where}.value")
+    return TURNS[speaker], _storable_text(turn.get("value"), f"{where}.value")
 
 
 def _named(segment: Record, key: str, error: str = "bad_record") -> str:
@@ -273,7 +275,7 @@ def _named(segment: Record, key: str, error: str = "bad_record") -> str:
     return found
 
 
-def _merged(segments: Sequence[Segment]) -> Iterator[Segment]:
+def _merge_texts(segments: Sequence[Segment]) -> Iterator[Segment]:
     """Neighbouring texts as one, an empty line between them."""
     waiting: list[str] = []
     for segment in segments:
@@ -289,17 +291,17 @@ def _merged(segments: Sequence[Segment]) -> Iterator[Segment]:
 
 
 def _obelics_image(segment: Record, page: Any) -> dict[str, Any]:
-    said = {
+    fields = {
         "document_url": page,
         "src": segment.get("url"),
         "alt_text": segment.get("alt"),
         "original_width": segment.get("width"),
         "original_height": segment.get("height"),
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
-def _one_speaker_a_turn(turns: list[dict[str, str]]) -> list[dict[str, str]]:
+def _merge_turns(turns: list[dict[str, str]]) -> list[dict[str, str]]:
     """What one speaker says in a row is one turn, as it was before images parted it."""
     found: list[dict[str, str]] = []
     for turn in turns:

@@ -1,4 +1,4 @@
-"""An interleaved document: texts and images in the order in which a reader meets them, as one Arrow value.
+"""Interleaved documents: texts and images in reading order, as one Arrow value.
 
 A document is a list of segments. A text segment is a block of the page (`block` says which: a paragraph, a heading, a
 list, a table, code); an image segment names its picture by URL and carries what the page says of it. Ops that clean a

@@ -1,4 +1,4 @@
-"""URLs to bytes: an asynchronous, polite, bounded transport, or img2dataset chosen whole; one `Fetched` a row."""
+"""Download URLs: an asynchronous, polite, bounded transport, or img2dataset; one `Fetched` a row."""
 
 from curate.download.downloader import Downloader
 from curate.download.fetched import Fetched, sha256, sniff

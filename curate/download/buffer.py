@@ -1,4 +1,4 @@
-"""Where finished rows wait for an earlier one: in memory up to a limit, then in an unnamed temporary file."""
+"""Reorder buffer of finished rows: in memory up to a limit, then in an unnamed temporary file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import IO
 
 from curate.download.fetched import Fetched
 
-BACKLOG = 64
+WAITING_RESIZES = 64
 
 
-class Budget:
-    """What is held in memory: bytes of finished bodies until they are handed over, and rows that wait for a resize.
+class BufferBudget:
+    """Memory budget of the buffer: bytes of finished bodies not yet handed over, and rows that wait for a resize.
 
     `room` is an event of the loop, clear while there is too much of either.
     """
@@ -35,16 +35,16 @@ class Budget:
         """Count `size` more bytes and `to_resize` more rows (fewer if negative)."""
         self.held_bytes += size
         self.backlog += to_resize
-        if self.is_full or self.backlog > BACKLOG:
+        if self.is_full or self.backlog > WAITING_RESIZES:
             self.room.clear()
         else:
             self.room.set()
 
 
-class Waiting:
+class ReorderBuffer:
     """The finished rows of one shard, by number; their bodies are counted in `budget`."""
 
-    def __init__(self, budget: Budget, scratch: Path | None) -> None:
+    def __init__(self, budget: BufferBudget, scratch: Path | None) -> None:
         self._budget, self._scratch = budget, scratch
         self._rows: dict[int, Fetched] = {}
         self._places: dict[int, tuple[int, int]] = {}

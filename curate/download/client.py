@@ -1,4 +1,4 @@
-"""Single HTTP requests over libcurl on an event loop: connections, name lookups, and a name for each way to fail.
+"""HTTP client over libcurl on an event loop: single requests, a named error for each failure.
 
 libcurl reads and writes; the loop tells it when. It follows no redirect, keeps no cookie, asks no proxy, and opens a
 socket only to an address that the guard lets pass.
@@ -22,7 +22,7 @@ import pycurl
 from yarl import URL
 
 from curate.download.guard import AddressGuard, PrivateAddressError
-from curate.download.names import DNS_TTL_S, LookupFailedError, Names
+from curate.download.names import DNS_TTL_S, DnsCache, LookupFailedError
 from curate.download.settings import DownloadSettings
 
 # Long enough to live from one shard to the next, short enough that a walk over 1e6 hosts leaves few idle sockets.
@@ -63,8 +63,8 @@ class Head:
     def all(self, name: str) -> list[str]:
         """Every value of a header; its name in lower case."""
         start = name.encode("ascii") + b":"
-        said = [line[len(start) :] for line in self.lines if line[: len(start)].lower() == start]
-        return [value.decode("utf-8", "surrogateescape").strip() for value in said]
+        values = [line[len(start) :] for line in self.lines if line[: len(start)].lower() == start]
+        return [value.decode("utf-8", "surrogateescape").strip() for value in values]
 
     def get(self, name: str) -> str | None:
         """The first value of a header."""
@@ -73,7 +73,7 @@ class Head:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What came: `is_cut` where the body was longer than wanted, and reading stopped."""
+    """An HTTP answer: `is_cut` where the body was longer than wanted, and reading stopped."""
 
     head: Head
     body: bytes
@@ -90,8 +90,8 @@ class Client:
     def __init__(self, settings: DownloadSettings) -> None:
         self._settings = settings
         self.guard = AddressGuard(settings.allow_private)
-        self.large = _Turns(LARGE_BODIES)
-        self._names = Names()
+        self.large = _LargeBodyTurns(LARGE_BODIES)
+        self._names = DnsCache()
         self._loop = asyncio.get_running_loop()
         # A selector of their own, which the loop waits for as for one socket: a third of the cost of the loop's.
         self._sockets = selectors.DefaultSelector()
@@ -116,22 +116,22 @@ class Client:
         await self._names.close()
 
     async def get(self, url: URL, timeout_s: float, wanted: Wanted) -> HttpAnswer:
-        """The answer to one request, whatever its status, within `timeout_s`. Raises FetchError."""
+        """Make one request and return its answer, whatever its status, within `timeout_s`. Raises FetchError."""
         connect_s = min(self._settings.connect_timeout_s, timeout_s)
         started = time.monotonic()
-        addresses = await self._resolved(url, connect_s)
+        addresses = await self._resolve(url, connect_s)
         spent_s = time.monotonic() - started
         exchange = self._idle.pop() if self._idle else _Exchange(self)
         try:
             exchange.begin(url, addresses, wanted)
             exchange.limit(timeout_s - spent_s, connect_s - spent_s)
-            code = await self._perform(exchange)
+            code = await self._perform_exchange(exchange)
             return exchange.end(code)
         finally:
             self.large.leave(exchange)
             self._idle.append(exchange)
 
-    async def _resolved(self, url: URL, within_s: float) -> list[str]:
+    async def _resolve(self, url: URL, within_s: float) -> list[str]:
         """The addresses of the URL's host as libcurl takes them; none where the host is a number already."""
         host = url.raw_host or ""
         if ":" in host or host.rpartition(".")[2].isdigit():
@@ -145,7 +145,7 @@ class Client:
         written = ",".join(f"[{number}]" if ":" in number else number for number in numbers)
         return [f"+{host}:{url.port}:{written}"]
 
-    async def _perform(self, exchange: _Exchange) -> int:
+    async def _perform_exchange(self, exchange: _Exchange) -> int:
         done: asyncio.Future[int] = self._loop.create_future()
         self._under_way[exchange.curl] = done
         self._multi.add_handle(exchange.curl)
@@ -192,8 +192,8 @@ class Client:
                 if not done.done():
                     done.set_result(code)
 
-    def options(self) -> dict[int, Any]:
-        """What is the same for every request."""
+    def common_options(self) -> dict[int, Any]:
+        """The libcurl options that all requests share."""
         # Compression is refused because images gain nothing by it, and undone where a server insists.
         given: dict[int, Any] = {
             pycurl.USERAGENT: self._settings.user_agent,
@@ -225,7 +225,7 @@ class _Exchange:
         self._client = client
         self._lines: list[bytes] = []
         self.curl = pycurl.Curl()
-        for option, value in client.options().items():
+        for option, value in client.common_options().items():
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
@@ -245,24 +245,24 @@ class _Exchange:
         self.curl.setopt(pycurl.RESOLVE, addresses)
 
     def limit(self, total_s: float, connect_s: float) -> None:
-        """How long the request may take, and its connection."""
+        """Limit the seconds of the request, and of its connection."""
         self.curl.setopt(pycurl.TIMEOUT_MS, max(int(total_s * 1000), 1))
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(connect_s * 1000), 1))
 
     def end(self, code: int) -> HttpAnswer:
-        """What came of it, by libcurl's code. Raises FetchError."""
+        """End the request by libcurl's code, and return what came of it. Raises FetchError."""
         body, self._blocks = b"".join(self._blocks), []
         if self._head is None and self._lines:
-            self._head = _head(self._lines)
+            self._head = _parse_head(self._lines)
         self._is_cut |= code == pycurl.E_FILESIZE_EXCEEDED
         # Of a refusal the head says everything, even where its body did not come whole.
         if self._head is not None and (code == 0 or self._is_cut or not self._head.is_success):
             return HttpAnswer(self._head, body, self._is_cut)
-        raise self._named(code)
+        raise self._error_of(code)
 
     def _on_body(self, block: bytes) -> int | None:
         if self._head is None:
-            self._head = _head(self._lines)
+            self._head = _parse_head(self._lines)
             self._most = self._wanted(self._head) if self._head else 0
         size = self._size + len(block)
         if size > self._most:
@@ -274,7 +274,7 @@ class _Exchange:
         self._blocks.append(block)
         return None
 
-    def _on_socket(self, purpose: int, to: tuple[int, int, int, tuple[Any, ...]]) -> _Opened | int:
+    def _on_socket(self, purpose: int, to: tuple[int, int, int, tuple[Any, ...]]) -> _QuietSocket | int:
         family, kind, proto, address = to
         try:
             if self._trusted:
@@ -287,14 +287,14 @@ class _Exchange:
         except OSError:
             return int(pycurl.SOCKET_BAD)
         self._opened = True
-        return _Opened(opened.detach())
+        return _QuietSocket(opened.detach())
 
-    def _named(self, code: int) -> FetchError:
+    def _error_of(self, code: int) -> FetchError:
         detail = self.curl.errstr() or f"libcurl's error {code}"
         if code == pycurl.E_COULDNT_CONNECT:
             if self._refusal is not None and not self._opened:
                 return FetchError("private_address", f"{self._refusal.address} is {self._refusal.strerror}")
-            return _named_connection(self.curl.getinfo(pycurl.OS_ERRNO), detail)
+            return _connection_error(self.curl.getinfo(pycurl.OS_ERRNO), detail)
         if code == pycurl.E_OPERATION_TIMEDOUT:
             if not self.curl.getinfo(pycurl.REQUEST_SIZE):
                 return FetchError("connect_timeout", detail, again=True)
@@ -313,7 +313,7 @@ class _Exchange:
         return FetchError("bad_response" if code in MALFORMED else "unexpected_error", detail)
 
 
-class _Opened:
+class _QuietSocket:
     """A socket that libcurl duplicates, and that closes in silence when it has done so."""
 
     def __init__(self, fd: int) -> None:
@@ -327,7 +327,7 @@ class _Opened:
         os.close(self._fd)
 
 
-class _Turns:
+class _LargeBodyTurns:
     """Which exchanges may hold a large body; the others wait, paused."""
 
     def __init__(self, most: int) -> None:
@@ -336,7 +336,7 @@ class _Turns:
         self._waiting: deque[_Exchange] = deque()
 
     def take(self, exchange: _Exchange) -> bool:
-        """Whether it may go on; if not, it is resumed when one that holds a turn leaves."""
+        """Take a turn: whether it may go on; if not, it is resumed when one that holds a turn leaves."""
         if exchange in self._holding:
             return True
         if len(self._holding) < self._most:
@@ -355,7 +355,7 @@ class _Turns:
                 self._waiting.popleft().curl.pause(pycurl.PAUSE_CONT)
 
 
-def _head(lines: list[bytes]) -> Head | None:
+def _parse_head(lines: list[bytes]) -> Head | None:
     """The last head among these lines, since interim ones may come before it; None where it is not whole."""
     start = max((number for number, line in enumerate(lines) if line.startswith(b"HTTP/")), default=0)
     ends = [number for number, line in enumerate(lines) if number > start and not line.strip()]
@@ -365,7 +365,7 @@ def _head(lines: list[bytes]) -> Head | None:
     return Head(int(code) if code.isdigit() else 0, reason.strip(), tuple(lines[start + 1 : ends[0]]))
 
 
-def _named_connection(code: int, detail: str) -> FetchError:
+def _connection_error(code: int, detail: str) -> FetchError:
     if code == errno.ECONNREFUSED:
         return FetchError("connection_refused", detail, again=True)
     if code in (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE):

@@ -1,4 +1,4 @@
-"""Many rows at once, handed back in their own order with flat memory.
+"""Download many rows at once and return them in their own order, in flat memory.
 
 One event loop and its connections last for the life of an actor. It runs in the caller's thread, while the caller
 waits for its next row: so nothing is passed between threads, and a slow caller slows the download by itself. A row
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from curate.download.buffer import Budget, Waiting
+from curate.download.buffer import BufferBudget, ReorderBuffer
 from curate.download.fetched import Fetched, Wants, sha256
 from curate.download.settings import DownloadSettings
 from curate.extras import require
@@ -57,7 +57,7 @@ class Downloader:
         self.close()
 
     def fetch(self, rows: Iterable[Row]) -> Iterator[Fetched]:
-        """One Fetched a row, in the order of the rows, whatever their servers do; reads `rows` as it goes.
+        """Fetch rows: one Fetched a row, in the order of the rows, whatever their servers do; reads `rows` as it goes.
 
         Rows of several shards may be given as one: then one shard's last slow rows do not leave the rest idle.
         A new call abandons what an earlier one has not handed over. Raises ValueError once it is closed.
@@ -91,7 +91,7 @@ class Downloader:
             self._resize_pool = ThreadPoolExecutor(self._settings.resize_threads, "curate-resize")
         _allow_many_files()
         self._loop = asyncio.new_event_loop()
-        self._budget = Budget(self._settings.buffer_bytes)
+        self._budget = BufferBudget(self._settings.buffer_bytes)
         self._transport = self._loop.run_until_complete(self._connect())
 
     async def _connect(self) -> Transport:
@@ -116,7 +116,7 @@ class Downloader:
             raise ValueError(CLOSED)
         if self._shard is not None:
             self._loop.run_until_complete(self._abandon())
-        shard = self._shard = _Shard(rows, self._settings.window, Waiting(self._budget, self._scratch))
+        shard = self._shard = _Shard(rows, self._settings.window, ReorderBuffer(self._budget, self._scratch))
         while (row := self._next(shard)) is not None:
             yield row
 
@@ -125,9 +125,9 @@ class Downloader:
         while True:
             if self._loop is None or self._shard is not shard:
                 raise ValueError(CLOSED if self._loop is None else "a later call of fetch has taken over")
-            batch = shard.batch()
+            batch = shard.next_batch()
             for number, (uid, url) in batch:
-                task = self._loop.create_task(self._one(number, uid, url, shard))
+                task = self._loop.create_task(self._fetch_one(number, uid, url, shard))
                 shard.tasks.add(task)
                 task.add_done_callback(shard.tasks.discard)
             if shard.head in shard.waiting:
@@ -138,10 +138,10 @@ class Downloader:
             shard.waiting.spill()
             shard.wake = self._loop.create_future()
             if batch:  # there may be more to start: let these begin, and look
-                self._loop.call_soon(shard.stir)
+                self._loop.call_soon(shard.yield_to_consumer)
             self._loop.run_until_complete(shard.wake)
 
-    async def _one(self, number: int, uid: str, url: str | None, shard: _Shard) -> None:
+    async def _fetch_one(self, number: int, uid: str, url: str | None, shard: _Shard) -> None:
         try:
             row = await self._transport.fetch(uid, url)
             if self._resizer is not None and row.status == "success":
@@ -156,13 +156,13 @@ class Downloader:
             row = Fetched(uid, url, "failed_to_download", "unexpected_error", f"{type(err).__name__}: {err}"[:500])
         shard.waiting.add(number, row)
         if number == shard.head or self._budget.is_full:
-            shard.stir()
+            shard.yield_to_consumer()
 
 
 class _Shard:
     """One call of `fetch`: what is still to be read, what is under way, what waits to be handed over."""
 
-    def __init__(self, rows: Iterable[Row], window: int, waiting: Waiting) -> None:
+    def __init__(self, rows: Iterable[Row], window: int, waiting: ReorderBuffer) -> None:
         self._source = enumerate(rows)
         self._window = window
         self.waiting = waiting
@@ -171,7 +171,7 @@ class _Shard:
         self.head = self.admitted = 0
         self.exhausted = False
 
-    def batch(self) -> list[tuple[int, Row]]:
+    def next_batch(self) -> list[tuple[int, Row]]:
         """The next rows to start, at most as many as the window has room for; none while that is only a few."""
         room = min(BATCH, self._window - (self.admitted - self.head))
         if self.exhausted or room < min(BATCH, self._window) // 2 or room < 1:
@@ -181,7 +181,7 @@ class _Shard:
         self.exhausted = len(rows) < room
         return rows
 
-    def stir(self) -> None:
+    def yield_to_consumer(self) -> None:
         """Give the thread back to whoever waits for the next row, once, after what else is ready now."""
         if self.wake is not None and not self.wake.done():
             self.wake.set_result(None)

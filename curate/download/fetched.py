@@ -1,4 +1,4 @@
-"""What became of one URL, and what its bytes are by their first bytes."""
+"""The outcome of one URL, and the type of its bytes by magic numbers."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def sha256(body: bytes) -> str:
 
 
 def sniff_page(body: bytes) -> tuple[str | None, str | None]:
-    """("html", None) if the bytes may be a web page, or (None, the error): empty_body, not_html."""
+    """Tell a web page by its first bytes: ("html", None), or (None, the error): empty_body, not_html."""
     if not body:
         return None, "empty_body"
     return ("html", None) if b"<" in body and sniff(body)[0] in (None, "svg") else (None, "not_html")
 
 
 def sniff(body: bytes) -> tuple[str | None, str | None]:
-    """(extension, None) of an image file by its first bytes, or (None, the name of what is wrong with it).
+    """Tell an image file by its first bytes: (extension, None), or (None, the name of what is wrong with it).
 
     Errors: empty_body, html_instead_of_image, not_an_image. The server's Content-Type is not asked: it lies.
     """

@@ -1,5 +1,6 @@
-"""Which URLs and which addresses may be fetched. The address is checked when it is connected to, so no DNS answer
-that changes between a look and a leap can pass."""
+"""SSRF guard: the URLs and addresses that may be fetched. An address is checked when it is connected to, so no DNS
+answer that changes between look-up and connection can pass.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class BadUrlError(ValueError):
 
 
 def parse_url(text: str | None, base: URL | None = None) -> URL:
-    """The http(s) URL in `text` (relative to `base` if given), without its fragment. Raises BadUrlError."""
+    """Parse the http(s) URL in `text` (relative to `base` if given), without its fragment. Raises BadUrlError."""
     if not text or not text.strip():
         raise BadUrlError("bad_url", "the url is empty")
     if len(text) > MAX_URL_CHARS:
@@ -55,7 +56,7 @@ def parse_url(text: str | None, base: URL | None = None) -> URL:
 def is_public(address: Address) -> bool:
     """Whether `address` is on the public internet, looking through IPv6 forms that carry an IPv4 address."""
     if isinstance(address, ipaddress.IPv6Address):
-        carried = _carried(address)
+        carried = _embedded_ipv4(address)
         if carried is not None:
             return is_public(carried)
         if address.is_site_local:
@@ -64,7 +65,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not (refused or address.is_reserved or address.is_unspecified)
 
 
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
@@ -101,7 +102,7 @@ class AddressGuard:
         raise PrivateAddressError(host)
 
     def socket(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
-        """The socket for one `getaddrinfo` answer, made only if its address may be connected to."""
+        """Make the socket for one `getaddrinfo` answer, if its address may be connected to."""
         family, kind, proto, _, address = info
         self.check(str(address[0]))
         return socket.socket(family=family, type=kind, proto=proto)

@@ -1,4 +1,4 @@
-"""Host names to addresses: looked up by c-ares on the event loop, and remembered for a while."""
+"""DNS look-ups by c-ares on the event loop, cached for a while."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class LookupFailedError(OSError):
         self.again = again
 
 
-class Names:
-    """Addresses of host names, each looked up once in DNS_TTL_S; the last DNS_NAMES are remembered."""
+class DnsCache:
+    """Addresses of host names, each looked up once in DNS_TTL_S; the last DNS_NAMES are cached."""
 
     def __init__(self) -> None:
         self._resolver = aiodns.DNSResolver()
         self._known: dict[str, tuple[float, asyncio.Task[list[str]]]] = {}
 
     async def addresses(self, host: str, within_s: float) -> list[str]:
-        """Its addresses as numbers, best first. Raises LookupFailedError, TimeoutError."""
+        """Look up a host's addresses as numbers, best first. Raises LookupFailedError, TimeoutError."""
         until, lookup = self._known.get(host, (0.0, None))
         if lookup is None or until < time.monotonic():
             lookup = self._begin(host)

@@ -1,4 +1,4 @@
-"""Resizing through img2dataset's resizer, with what it would get wrong put right before it sees the file."""
+"""Resize images through img2dataset's resizer, guarding what it would get wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImageResizer:
     """Turns a downloaded row into a resized one; loads img2dataset and OpenCV once."""
 
     def __init__(self, settings: ResizeSettings) -> None:
-        resizer = _module()
+        resizer = _load_resizer()
         self._settings = settings
         self._resize = resizer.Resizer(
             settings.size_px,
@@ -38,21 +38,21 @@ class ImageResizer:
         )
 
     def __call__(self, row: Fetched) -> Fetched:
-        """`row` with the resized body, its sizes and extension; or failed_to_resize with an error and no body."""
+        """Resize a row: new body, sizes and extension; or failed_to_resize with an error and no body."""
         assert row.body is not None
-        error, detail, upright = _readied(row.body, row.ext, self._settings.max_pixels)
+        error, detail, upright = _prepare_bytes(row.body, row.ext, self._settings.max_pixels)
         if error:
-            return _failed(row, error, detail)
+            return _fail(row, error, detail)
         body, width, height, original_width, original_height, problem = self._resize(io.BytesIO(upright))
         if problem is not None:
-            return _failed(row, "decode_error", str(problem))
+            return _fail(row, "decode_error", str(problem))
         return replace(
             row, body=body, ext=sniff(body)[0], width=width, height=height,
             original_width=original_width, original_height=original_height,
         )  # fmt: skip
 
 
-def _module() -> Any:
+def _load_resizer() -> Any:
     """A copy of our own of img2dataset's resizer module, made fit for threads; its resizing stays as it is.
 
     The file is loaded by itself: importing the package would import ray, wandb and torch as well, for seconds.
@@ -74,11 +74,11 @@ def _module() -> Any:
     resizer.SuppressStdoutStderr = contextlib.nullcontext
     # It builds and validates the same few transforms anew for each image, which costs half a millisecond of the GIL.
     names = ("SmallestMaxSize", "LongestMaxSize", "CenterCrop", "PadIfNeeded")
-    resizer.A = SimpleNamespace(**{name: _built_once(getattr(resizer.A, name)) for name in names})
+    resizer.A = SimpleNamespace(**{name: _build_once(getattr(resizer.A, name)) for name in names})
     return resizer
 
 
-def _built_once(transform: Callable[..., Any]) -> Callable[..., Any]:
+def _build_once(transform: Callable[..., Any]) -> Callable[..., Any]:
     of_thread = threading.local()  # a transform writes to itself while it works
 
     def build(**knobs: Any) -> Any:
@@ -92,11 +92,11 @@ def _built_once(transform: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
-def _failed(row: Fetched, error: str, detail: str) -> Fetched:
+def _fail(row: Fetched, error: str, detail: str) -> Fetched:
     return replace(row, status="failed_to_resize", error=error, detail=detail[:500], body=None, ext=None)
 
 
-def _readied(body: bytes, ext: str | None, max_pixels: int) -> tuple[str | None, str, bytes]:
+def _prepare_bytes(body: bytes, ext: str | None, max_pixels: int) -> tuple[str | None, str, bytes]:
     """(error, detail, bytes to resize). A bomb or a cut file is refused from its header; a file that EXIF turns, or of
     16 bits a channel, is decoded here, because OpenCV would drop the turn and clip the upper half of the range."""
     from PIL import Image
@@ -109,7 +109,7 @@ def _readied(body: bytes, ext: str | None, max_pixels: int) -> tuple[str | None,
                 return "image_too_large", f"{image.width}x{image.height}; at most {max_pixels} pixels", b""
             if image.getexif().get(EXIF_ORIENTATION, 1) == 1 and not image.mode.startswith("I"):
                 return None, "", body
-            return None, "", _decoded_as_png(image)
+            return None, "", _decode_to_png(image)
     except Image.DecompressionBombError as err:
         return "image_too_large", str(err), b""
     except Exception as err:  # noqa: BLE001 - a stranger's file makes the decoder raise whatever it likes
@@ -122,7 +122,7 @@ def _is_cut(body: bytes, ext: str | None) -> bool:
     return ext == "png" and b"IEND" not in body[-4096:]
 
 
-def _decoded_as_png(image: Any) -> bytes:
+def _decode_to_png(image: Any) -> bytes:
     import numpy as np
     from PIL import Image, ImageOps
 

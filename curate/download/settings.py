@@ -1,4 +1,4 @@
-"""What a recipe may say about the download: transport, politeness, limits, and an optional resize."""
+"""Download settings of a recipe: transport, politeness, limits, and an optional resize."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ResizeSettings(Settings):
 
 
 class DownloadSettings(Settings):
-    """How URLs become bytes. Times are seconds, sizes bytes.
+    """Settings of the download. Times are seconds, sizes bytes.
 
     `timeout_s` bounds one whole attempt, redirects and body included; `connect_timeout_s` the name lookup and
     the connection. `retries` further attempts follow a timeout, a broken connection, 429 or 5xx, after
@@ -96,7 +96,7 @@ class DownloadSettings(Settings):
         return tuple(entry.strip().lower() for entry in value)
 
     def identity(self) -> dict[str, Any]:
-        """What of this changes the bytes that are kept."""
+        """The settings that change the bytes which are kept, as plain data."""
         return self.model_dump(mode="json", include={"resize", "respect_opt_out"})
 
     @property

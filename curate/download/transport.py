@@ -1,4 +1,4 @@
-"""One URL at a time over shared connections: politeness a host, redirects, limits, retries, opt-out headers.
+"""Fetch one URL over shared connections: politeness a host, redirects, limits, retries, opt-out headers.
 
 Lives on one event loop. Each way that a request can end has a name; nothing here raises for what a server does.
 """
@@ -20,7 +20,7 @@ from curate.download.client import Client, FetchError, Head, HttpAnswer
 from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
 from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
-from curate.readers.opt_out import RESERVATION, forbidding, is_reserved
+from curate.readers.opt_out import RESERVATION, find_forbidding_word, is_reserved
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 DOWN_S = 60
@@ -29,7 +29,7 @@ DRAIN_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FoundAnswer:
     status: int
     url: URL
     body: bytes
@@ -72,12 +72,12 @@ class Transport:
         await self._client.close()
 
     async def fetch(self, key: str, text: str | None) -> Fetched:
-        """The outcome of one URL after at most `retries` further attempts; no sha256 of what is to be resized."""
+        """Fetch one URL in at most `retries` further attempts; no sha256 of what is to be resized."""
         try:
             url = parse_url(text)
         except BadUrlError as err:
             return Fetched(key, text, "failed_to_download", err.error, str(err))
-        attempts, got = await self._insist(url)
+        attempts, got = await self._fetch_with_retries(url)
         if isinstance(got, FetchError):
             return Fetched(
                 key, text, "failed_to_download", got.error, got.detail[:500], got.http_status, str(got.url),
@@ -88,7 +88,7 @@ class Transport:
             attempts=attempts, ext=got.ext, sha256=None if self._is_resized else sha256(got.body),
         )  # fmt: skip
 
-    async def _insist(self, url: URL) -> tuple[int, _Found | FetchError]:
+    async def _fetch_with_retries(self, url: URL) -> tuple[int, _FoundAnswer | FetchError]:
         """The number of attempts made, and the answer or the last failure."""
         failure: FetchError | None = None
         for attempt in itertools.count(1):
@@ -113,18 +113,18 @@ class Transport:
             return None
         return max(backoff_s(url, attempt, settings.backoff_s), err.retry_after_s or 0.0)
 
-    async def _attempt(self, url: URL) -> _Found:
+    async def _attempt(self, url: URL) -> _FoundAnswer:
         """Follow redirects to an answer within `timeout_s`, the turns waited for not counted. Raises FetchError."""
         left_s = self.settings.timeout_s
         seen = {url}
         try:
             for _ in range(self.settings.max_redirects + 1):
                 assert url.host is not None
-                async with self._turn(url.host) as host:
+                async with self._wait_for_turn(url.host) as host:
                     started = time.monotonic()
-                    answer = await self._ask(host, url, left_s)
+                    answer = await self._request_politely(host, url, left_s)
                     left_s = max(left_s - (time.monotonic() - started), 0.001)
-                if isinstance(answer, _Found):
+                if isinstance(answer, _FoundAnswer):
                     return answer
                 if answer in seen:
                     raise FetchError("redirect_loop", f"back to {answer}")
@@ -140,7 +140,7 @@ class Transport:
             raise refused from None
 
     @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[_Host]:
+    async def _wait_for_turn(self, name: str) -> AsyncIterator[_Host]:
         """Wait for a place at this host, then for one of ours: rows that wait for a slow host hold up nobody else."""
         host = self._hosts.get(name)
         if host is None:
@@ -158,7 +158,7 @@ class Transport:
             if not host.users and max(host.quiet_until, host.down_until) <= time.monotonic():
                 self._hosts.pop(name, None)
 
-    async def _ask(self, host: _Host, url: URL, left_s: float) -> _Found | URL:
+    async def _request_politely(self, host: _Host, url: URL, left_s: float) -> _FoundAnswer | URL:
         """A request, unless this host has lately failed so often in a row that its other rows are not kept waiting."""
         if time.monotonic() < host.down_until:
             raise FetchError("host_down", f"{host.failures} requests to {url.host} failed in a row; it is left alone")
@@ -172,39 +172,39 @@ class Transport:
                 host.down_until = time.monotonic() + DOWN_S
             raise
 
-    async def _request(self, url: URL, left_s: float, host: _Host) -> _Found | URL:
-        answer = await self._client.get(url, left_s, self._wanted)
+    async def _request(self, url: URL, left_s: float, host: _Host) -> _FoundAnswer | URL:
+        answer = await self._client.get(url, left_s, self._body_limit)
         head = answer.head
         location = head.get("location")
         if head.status in REDIRECTS and location is not None:
             return parse_url(location, base=url)
         if not head.is_success:
-            raise self._refused(head, host)
+            raise self._refusal(head, host)
         try:
-            return _Found(head.status, url, answer.body, self._ext(answer))
+            return _FoundAnswer(head.status, url, answer.body, self._body_extension(answer))
         except FetchError as err:
             err.http_status = head.status
             raise
 
-    def _wanted(self, head: Head) -> int:
+    def _body_limit(self, head: Head) -> int:
         """How many bytes of a body are read; none of one that may not be used."""
         if not head.is_success:
             return DRAIN_BYTES
-        return 0 if self._opt_out(head) else self.settings.max_bytes
+        return 0 if self._opt_out_header(head) else self.settings.max_bytes
 
-    def _opt_out(self, head: Head) -> str | None:
+    def _opt_out_header(self, head: Head) -> str | None:
         """The header by which this answer may not be used, if any."""
         words, token = self.settings.respect_opt_out, self.settings.user_agent_token
         for value in head.all("x-robots-tag"):
-            if forbidding(value, (token,), words):
+            if find_forbidding_word(value, (token,), words):
                 return f"X-Robots-Tag: {value[:200]}"
         reserved = RESERVATION in words and is_reserved(head.get(RESERVATION))
         return f"{RESERVATION}: 1" if reserved else None
 
-    def _ext(self, answer: HttpAnswer) -> str | None:
+    def _body_extension(self, answer: HttpAnswer) -> str | None:
         """The extension of a body that is what was wanted. Raises FetchError for any other, or one not to be used."""
         head = answer.head
-        if forbidden := self._opt_out(head):
+        if forbidden := self._opt_out_header(head):
             raise FetchError("opt_out", forbidden)
         if answer.is_cut:
             raise FetchError("body_too_large", f"more than {self.settings.max_bytes} bytes")
@@ -213,7 +213,7 @@ class Transport:
             raise FetchError(error, f"status {head.status}, content-type {head.get('content-type') or '-'}")
         return ext
 
-    def _refused(self, head: Head, host: _Host) -> FetchError:
+    def _refusal(self, head: Head, host: _Host) -> FetchError:
         status = head.status
         err = FetchError(f"http_{status}", head.reason, again=status == 429 or status >= 500)
         err.http_status = status

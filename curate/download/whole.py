@@ -1,4 +1,4 @@
-"""img2dataset as the whole back end: one call of its `download` for a shard, in a process of its own.
+"""Run img2dataset as the whole back end: one call of its `download` a shard, in a process of its own.
 
 Its output is keyed by position; ours by uid, which it carries along as a column. What it did not account for is
 given a named error, so that no row is lost.
@@ -45,7 +45,7 @@ _SENTENCES = (
 def fetch_with_img2dataset(
     rows: Iterable[tuple[str, str | None]], settings: DownloadSettings, scratch: Path | None = None
 ) -> Iterator[Fetched]:
-    """One Fetched a row, in the order of the rows, as img2dataset fetched them. Raises RuntimeError if it breaks down.
+    """Fetch rows by img2dataset: one Fetched a row, in their order. Raises RuntimeError if it breaks down.
 
     Private addresses, schemes, `max_bytes` and the time of a whole request are held to as in our own transport;
     `per_host`, the back-off between retries and Retry-After are not: it has no place for them.
@@ -57,7 +57,7 @@ def fetch_with_img2dataset(
         tars = {name: tarfile.open(name) for name in {tar for _, tar in found.values()}}  # noqa: SIM115
         try:
             for uid, url, refusal in shard:
-                yield refusal or _fetched(uid, url, found.get(uid), tars, settings)
+                yield refusal or _read_outcome(uid, url, found.get(uid), tars, settings)
         finally:
             for tar in tars.values():
                 tar.close()
@@ -131,7 +131,7 @@ def _arguments(settings: DownloadSettings, folder: Path, rows: int) -> dict[str,
     }
 
 
-def _fetched(
+def _read_outcome(
     uid: str,
     url: str | None,
     found: tuple[dict[str, Any], Path] | None,
@@ -142,7 +142,7 @@ def _fetched(
         return Fetched(uid, url, "failed_to_download", "lost", "img2dataset gave no account of this row")
     meta, tar = found
     if meta["status"] != "success":
-        error = _name_of(meta["error_message"], meta["status"])
+        error = _error_name(meta["error_message"], meta["status"])
         detail = str(meta["error_message"])[:500]
         code = int(error[5:]) if error.startswith("http_") else None
         return Fetched(uid, url, meta["status"], error, detail, http_status=code)
@@ -155,7 +155,7 @@ def _fetched(
     return Fetched(uid, url, "success", body=body, ext=ext, sha256=sha256(body), **sizes)
 
 
-def _name_of(sentence: str | None, status: str) -> str:
+def _error_name(sentence: str | None, status: str) -> str:
     if status == "failed_to_resize":
         return "image_too_large" if "area too large" in str(sentence) else "decode_error"
     for pattern, name in _SENTENCES:

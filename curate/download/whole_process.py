@@ -1,4 +1,4 @@
-"""The process that img2dataset runs in: `python -m curate.download.whole_process ORDER`, ORDER being JSON.
+"""The process that runs img2dataset: `python -m curate.download.whole_process ORDER` (ORDER is JSON).
 
 img2dataset opens URLs with urllib, which reads local files, goes to private addresses and reads bodies without end.
 So this process, and each one that img2dataset spawns from it, is given an opener that does none of this.
@@ -54,14 +54,14 @@ class _Http(http.client.HTTPConnection):
         if self.guard.trusts(self.host):
             super().connect()
             return
-        self.sock = _connected(self.host, self.port, self.timeout, self.guard)
+        self.sock = _connect(self.host, self.port, self.timeout, self.guard)
 
 
 class _Https(http.client.HTTPSConnection, _Http):  # HTTPSConnection.connect wraps what _Http.connect made
     response_class = _Response
 
 
-def _connected(host: str, port: int, timeout_s: Any, guard: AddressGuard) -> socket.socket:
+def _connect(host: str, port: int, timeout_s: Any, guard: AddressGuard) -> socket.socket:
     last: OSError = OSError(f"{host} has no address")
     for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:

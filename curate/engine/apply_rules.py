@@ -151,7 +151,7 @@ class _PartsEnded:
             self.dropped[rule] += len(numbers)
 
     def left(self) -> int:
-        """How many are left."""
+        """The number of parts that are left."""
         return int((~self.gone).sum())
 
 

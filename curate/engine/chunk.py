@@ -33,7 +33,7 @@ Seen = TypeVar("Seen", contravariant=True)
 
 
 class Items(Protocol[Seen]):
-    """What an op is called on: rows, or parts of the documents of rows."""
+    """The things that an op is called on: rows, or parts of the documents of rows."""
 
     def read(self, name: str, batch: Sequence[Seen]) -> list[Any]:
         """One argument of an op: what `name` is for each of these."""

@@ -1,4 +1,4 @@
-"""What became of a sample: every column, the rule or error that ended it, where it came from."""
+"""Explain a sample: every column, the rule or error that ended it, and its origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curate.engine.remedies import remedy
 from curate.pool.columns import ColumnsFile
 from curate.pool.layout import Pool
 from curate.pool.tables import read_table
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 LONG = 16
 """Values of a list."""
@@ -86,7 +86,7 @@ def column(out: Path, name: str) -> pa.Table:
     """One column of the last finished run: `uid`, `meta` and `name`, a row for each sample that the op saw."""
     summary = read_summary(out)
     if name not in summary["columns"]:
-        raise ValueError(f"{out}: {unknown('column', name, summary['columns'])}")
+        raise ValueError(f"{out}: {unknown_message('column', name, summary['columns'])}")
     key, own = summary["columns"][name]
     pool = Pool(out, **summary["pool"])
     tables = []

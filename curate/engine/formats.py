@@ -1,4 +1,4 @@
-"""The sample format of each kind: the parts of a published sample, as any webdataset reader sees them.
+"""Sample formats of each kind: the parts of a published sample, as webdataset readers see them.
 
     caption      {uid}.jpg|png|...  {uid}.txt  {uid}.json
     ocr          {uid}.jpg|png|...  {uid}.txt  {uid}.json  (words with their boxes in pixels of the image)
@@ -36,22 +36,22 @@ CONTENT: Mapping[Kind, tuple[str, ...]] = {
 """The columns that a kind of sample consists of, besides text and bytes."""
 
 
-def parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str, bytes]:
-    """The parts of a sample, by name; `values` are the columns that the recipe carries along."""
-    said = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
+def sample_parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> dict[str, bytes]:
+    """Make the parts of a sample, by name; `values` are the columns that the recipe carries along."""
+    fields = {"uid": row["uid"], "origin": row["origin"], "meta": json.loads(row["meta"] or "{}")} | values
     if kind == "interleaved":
-        return _interleaved(row, said, read)
+        return _interleaved_parts(row, fields, read)
     text = row["text"].encode()
     if kind == "text":
-        return {"txt": text, "json": _json(said | {"sha256": hashlib.sha256(text).hexdigest()})}
+        return {"txt": text, "json": _sample_json(fields | {"sha256": hashlib.sha256(text).hexdigest()})}
     image = read(row["tar"], row["offset"], row["nbytes"])
-    said |= {"sha256": row["sha256"], "format": row["ext"]}
+    fields |= {"sha256": row["sha256"], "format": row["ext"]}
     if kind == "ocr":
-        said |= _page(image, row.get("words"), said["meta"])
-    return {row["image_name"]: image, "txt": text, "json": _json(said)}
+        fields |= _page_json(image, row.get("words"), fields["meta"])
+    return {row["image_name"]: image, "txt": text, "json": _sample_json(fields)}
 
 
-def _page(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any]:
+def _page_json(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any]:
     """Size, page number and words of a page image; boxes are left, top, right and bottom in pixels."""
     found = header(image)
     size = (found.width, found.height) * 2
@@ -61,7 +61,7 @@ def _page(image: bytes, words: Sequence[Row] | None, meta: Row) -> dict[str, Any
     }
 
 
-def _interleaved(row: Row, said: dict[str, Any], read: Read) -> dict[str, bytes]:
+def _interleaved_parts(row: Row, fields: dict[str, Any], read: Read) -> dict[str, bytes]:
     """The JSON first, then the images that are there, numbered in the order of the document."""
     pictures: dict[str, bytes] = {}
     segments: list[dict[str, Any]] = []
@@ -79,18 +79,18 @@ def _interleaved(row: Row, said: dict[str, Any], read: Read) -> dict[str, bytes]
             place = {"error": blob["error"]}
         segments.append({k: segment[k] for k in ("type", "url", "alt", "caption")} | place)
     title = {"title": row["title"]} if row.get("title") else {}
-    return {"json": _json(said | title | {"segments": segments})} | pictures
+    return {"json": _sample_json(fields | title | {"segments": segments})} | pictures
 
 
-def _json(said: Mapping[str, Any]) -> bytes:
+def _sample_json(fields: Mapping[str, Any]) -> bytes:
     """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
-    return json.dumps(_filled(said), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    return json.dumps(_is_filled(fields), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
 
 
-def _filled(value: Any) -> Any:
+def _is_filled(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {k: _filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
-    return [_filled(v) for v in value] if isinstance(value, list) else value
+        return {k: _is_filled(v) for k, v in value.items() if v is not None and v != [] and v != {}}
+    return [_is_filled(v) for v in value] if isinstance(value, list) else value
 
 
 def part_names(folder: Path, info: DatasetInfo) -> list[str]:

@@ -29,16 +29,16 @@ Masks = Mapping[int, Mask]
 
 @dataclass
 class PartsLeft:
-    """Which images and paragraphs of the documents of a shard are left, counted in the document as an op wrote it."""
+    """The images and paragraphs left of the documents of a shard, counted in the document as an op wrote it."""
 
     masks: dict[PartKind, dict[int, Mask]] = field(default_factory=lambda: {kind: {} for kind in PART_KINDS})
 
     def snapshot(self, kind: PartKind, rows: range) -> Masks:
-        """What is left of these rows now."""
+        """The masks of these rows now."""
         return {row: mask for row, mask in self.masks[kind].items() if row in rows}
 
     def copy(self, rows: range) -> PartsLeft:
-        """What is left of these rows now, for columns that stay as they stand."""
+        """Copy the masks of these rows, for columns that stay as they stand."""
         return PartsLeft({kind: dict(self.snapshot(kind, rows)) for kind in PART_KINDS})
 
     def narrow(self, kind: PartKind, row: int, kept: Mask) -> None:
@@ -146,7 +146,7 @@ class TextColumn:
 
 
 class CountColumn:
-    """How many parts are left in each document: paragraphs, images that are there, or images that are absent."""
+    """Counts of the parts left in each document: paragraphs, images that are there, or images that are absent."""
 
     def __init__(self, document: ColumnValues, images: ColumnValues | None, name: str) -> None:
         self._document, self._images, self._name = document, images, name
@@ -186,7 +186,7 @@ def lengths_of(lists: pa.ListArray) -> list[int]:
 
 
 def counts_of(lists: pa.ListArray, flags: pa.BooleanArray) -> list[int]:
-    """How many of each list's entries are flagged."""
+    """The number of flagged entries of each list."""
     before = np.cumsum([0, *flags.to_numpy(zero_copy_only=False)])
     ends = np.cumsum([0, *lengths_of(lists)])
     return list((before[ends[1:]] - before[ends[:-1]]).tolist())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curate.engine.run import start_of
 from curate.recipe.resolve import Condition, Resolved, ResolvedRecipe, assign_fingerprints
-from curate.sources.ingest import plan, pool_of
+from curate.sources.ingest import plan_source, pool_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RunPlan:
 def plan_run(resolved: ResolvedRecipe) -> RunPlan:
     """Read and plan the source, and look up what is committed; fetches and computes nothing. Raises SourceError."""
     pool = pool_of(resolved.recipe)
-    planned = plan(resolved.recipe, pool)
+    planned = plan_source(resolved.recipe, pool)
     shards = range(planned.shards)
     steps = assign_fingerprints(resolved.steps, *start_of(resolved.recipe, pool))
     there = (PlannedStep(s, sum(pool.columns(s.key, shard).exists() for shard in shards)) for s in steps)

@@ -1,4 +1,4 @@
-"""Publishing: the kept rows, in one seeded order, as webdataset tars with their indexes and `dataset.json`.
+"""Publish the kept rows, in one seeded order, as webdataset tars with indexes and `dataset.json`.
 
 The order is a sort of all kept rows by a hash of seed and uid, out of core; it is cut into output shards, and
 each is written by a task of its own. A dataset is built beside the old one and takes its place when it is whole.
@@ -39,11 +39,11 @@ SHORT = 512
 
 
 def shuffle_key(seed: int, uid: str) -> int:
-    """Where the seeded shuffle puts a sample: 64 bits from (seed, uid), whatever worker asks."""
+    """The key that sorts a sample in the seeded shuffle: 64 bits from (seed, uid), whatever worker asks."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest(), "big")
 
 
-class Content:
+class ContentWriter:
     """The file of what kept rows consist of: JSON objects, packed if that is smaller; committed where `with` ends."""
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +51,7 @@ class Content:
         self._packed: list[int] = []
         self._sizes: list[int] = []
 
-    def __enter__(self) -> Content:
+    def __enter__(self) -> ContentWriter:
         self._file = self._stack.enter_context(open(self._stack.enter_context(commit_file(self._path)), "wb"))
         return self
 
@@ -60,9 +60,9 @@ class Content:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """The next row's content."""
-        said = json.dumps(row, ensure_ascii=False).encode()
-        packed = said if len(said) < SHORT else min(pa.compress(said, CODEC, asbytes=True), said, key=len)
-        self._sizes.append(len(said))
+        data = json.dumps(row, ensure_ascii=False).encode()
+        packed = data if len(data) < SHORT else min(pa.compress(data, CODEC, asbytes=True), data, key=len)
+        self._sizes.append(len(data))
         self._packed.append(self._file.write(packed))
 
     def columns(self) -> dict[str, pa.Array]:
@@ -76,10 +76,10 @@ class Content:
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    said = blobs.read(row["content"], row["content_at"], row["content_bytes"])
-    if len(said) < row["content_size"]:
-        said = pa.decompress(said, row["content_size"], CODEC, asbytes=True)
-    return dict(json.loads(said))
+    data = blobs.read(row["content"], row["content_at"], row["content_bytes"])
+    if len(data) < row["content_size"]:
+        data = pa.decompress(data, row["content_size"], CODEC, asbytes=True)
+    return dict(json.loads(data))
 
 
 def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: Path) -> int:
@@ -90,7 +90,7 @@ def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: 
     number = 0
     extensions = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
     one = extensions.pop() if len(extensions) == 1 else "jpg"
-    for table in _cut(_sorted(kept, scratch), settings):
+    for table in _cut(_sort_rows(kept, scratch), settings):
         name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows, pa.string())
         write_table(table.append_column("image_name", name), _plan(folder, number))
         number += 1
@@ -111,7 +111,7 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
             row |= _content(row, blobs)
-            writer.add(row["uid"], formats.parts(kind, row, values, blobs.read), values)
+            writer.add(row["uid"], formats.sample_parts(kind, row, values, blobs.read), values)
     blobs.close()
     info = vars(writer.info)
     commit_text(done, dump_json(info))
@@ -145,7 +145,7 @@ def _plan(folder: Path, number: int) -> Path:
     return folder / "plan" / f"{shard_name(number)}.parquet"
 
 
-def _sorted(kept: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
+def _sort_rows(kept: Sequence[Path], scratch: Path) -> Iterator[pa.RecordBatch]:
     import duckdb
 
     scratch.mkdir(parents=True, exist_ok=True)

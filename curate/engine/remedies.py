@@ -1,4 +1,4 @@
-"""What to do about each named error: shown when a run gives up, in the report and by `curate explain`."""
+"""Remedies: what to do about each named error, shown in messages, the report and `curate explain`."""
 
 from __future__ import annotations
 
@@ -93,5 +93,5 @@ REMEDIES = {
 
 
 def remedy(error: str) -> str:
-    """What to do about `error`; every error has at least a next step."""
+    """The remedy of `error`; every error has at least a next step."""
     return REMEDIES.get(error, "`curate explain UID` shows the rows and the detail of each")

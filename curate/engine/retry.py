@@ -1,4 +1,4 @@
-"""Trying again what failed to come: the source's URLs, and the images of documents that a step fetched."""
+"""Retry what failed to come: the source's URLs, and images of documents that a step fetched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
-from curate.pool.tables import is_group
+from curate.pool.tables import is_group_file
 from curate.recipe.resolve import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources import ingest
 
@@ -41,18 +41,18 @@ def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
-        if not ingest.fetches(recipe) and not fetching:
+        if not ingest.is_fetched(recipe) and not fetching:
             raise RunError("only a source of URLs, or a step that fetches, can be tried again")
-        planned = ingest.plan(recipe, pool).shards if pool.plan.exists() else 0
+        planned = ingest.plan_source(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
             raise RunError(f"{recipe.out}: nothing to try again yet; run the recipe first")
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        lost = ingest.final(recipe)
+        lost = ingest.final_errors(recipe)
         documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
-        if not ingest.fetches(recipe):
+        if not ingest.is_fetched(recipe):
             return Retried(0, 0, documents)
         for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
             (plan / pool.taken_in.name).unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost
     last = [file.path for file in asked]
     others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()}
     for path in (*sorted(others.difference(before, last)), *last) if len(rows) else ():
-        if path.exists() and not is_group(path):
+        if path.exists() and not is_group_file(path):
             file = ColumnsFile(path)
             left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
             write_columns(left, file.schema, path)

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.engine.answers import REUSE_KEY, Answer, part_answers
-from curate.pool.columns import ColumnsFile, in_order
+from curate.pool.columns import ColumnsFile, merge_in_order
 from curate.pool.layout import Pool
 from curate.recipe.resolve import Resolved
 
 
 class ReusableColumns:
-    """What an op made of the same values before: for another recipe, or for the source as it was.
+    """Columns that an op made of the same values before: for another recipe, or for the source as it was.
 
     A group op's columns are new with every decision before it, and so are the columns of all steps that read what it
     made; but most rows' values are what they were, and what was computed or fetched for them is taken over.
@@ -37,7 +37,7 @@ class ReusableColumns:
                 left = sorted(set(left).difference(same))
             if not left:
                 break
-        return in_order(found)
+        return merge_in_order(found)
 
     def find_parts(self, inputs: Mapping[int, Sequence[bytes]]) -> dict[int, dict[bytes, Answer]]:
         """Of these rows' parts, by their inputs' digests, the answers of those of which the op has read the same."""

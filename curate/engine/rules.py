@@ -36,7 +36,7 @@ class Cut:
     value: float | None
 
     def keeps(self, words: Words) -> Bools:
-        """Which rows rank at or above the cut; shape (n,)."""
+        """Compare rows with the cut: whether each ranks at or above it; shape (n,)."""
         if self.words is None:
             return np.zeros(words.shape[1], dtype=bool)
         a, b, c = (np.uint64(w) for w in self.words)
@@ -48,7 +48,7 @@ class Cut:
 def passes(
     column: pa.ChunkedArray, condition: Condition, uids: pa.ChunkedArray | None = None, cut: Cut | None = None
 ) -> Bools:
-    """Tell which rows of `column` fulfil `condition`; a null fulfils `is: null`, a null named in `in`, and `or_null`.
+    """Evaluate `condition` on each row of `column`; a null fulfils only `is: null` (or a null named in `in`).
 
     A share needs `uids` and its `cut`.
     """

@@ -1,4 +1,4 @@
-"""A run: plan, ingest, annotate and decide stage by stage, publish. What is committed is never done again.
+"""Run a recipe: plan, ingest, annotate and decide stage by stage, publish; what is committed is never redone.
 
 Steps are grouped into stages: consecutive row ops run together over each shard, so that an image is decoded
 once; a `top` or `bottom` ends a stage, since its cut needs all shards; a group op is a stage of its own. Each
@@ -28,7 +28,7 @@ from curate.engine.remedies import remedy
 from curate.engine.rules import Cut, Words, share_cut, value_of_key
 from curate.engine.steps import Cuts
 from curate.engine.workers import run_tasks
-from curate.pool.funnel import StepCount, check_funnel, merge
+from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe.model import PART_CHOICES, RULES, Recipe
@@ -36,7 +36,7 @@ from curate.recipe.resolve import Condition, Resolved, ResolvedRecipe, assign_fi
 from curate.recipe.source import WHERE
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.sources.ingest import SourcePlan, fetches, plan, pool_of
+from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
 
 
 class RunError(RuntimeError):
@@ -45,7 +45,7 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a part of the run is: shards done of `total`, rows computed, rows that failed."""
+    """Progress of a part of the run: shards done of `total`, rows computed, rows that failed."""
 
     what: str
     done: int
@@ -56,7 +56,7 @@ class RunProgress:
 
 @dataclass
 class Summary:
-    """What a run made: the funnel (ingest first), the dataset, and where things lie."""
+    """Summary of a run: the funnel (ingest first), the dataset, and its folders."""
 
     recipe: Recipe
     pool: Pool
@@ -78,7 +78,7 @@ class Summary:
         return sum(c.computed for c in self.funnel)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, for `funnel.json` and `--json`; paths are relative to the recipe's folder."""
+        """The summary as plain data, for `funnel.json` and `--json`; paths are relative to the recipe's folder."""
         return {
             "name": self.recipe.name,
             "key": self.key,
@@ -104,7 +104,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     with locked(out):
         remove_leftovers(out)
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan(recipe, pool), workers, watch)
+        runner = _Runner(recipe, pool, plan_source(recipe, pool), workers, watch)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -146,7 +146,7 @@ class _Runner:
         return range(self.planned.shards)
 
     def version(self) -> int:
-        """How often the pool's failed URLs were tried again."""
+        """The number of times that the pool's failed URLs were tried again."""
         return attempts(self.pool)
 
     def ingest(self) -> StepCount:
@@ -215,7 +215,7 @@ class _Runner:
         parts: list[list[StepCount]] = []
         for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
             parts.append([StepCount.from_json(c) for c in result])
-            parts = [list(merge(parts))]
+            parts = [list(merge_counts(parts))]
             for c in parts[0]:
                 self.watch(RunProgress(c.step, number, len(self.shards), c.computed, c.failed.total()))
             self._check_failures(parts[0])
@@ -272,7 +272,7 @@ class _Runner:
             parts: list[list[StepCount]] = []
             samples = 0
             for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
-                parts = [list(merge([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
+                parts = [list(merge_counts([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
                 self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
@@ -336,18 +336,18 @@ def choices(resolved: ResolvedRecipe) -> str:
 
 
 def decisions_folder(recipe: Recipe, key: str) -> Path:
-    """Where the decisions and the kept rows of a run lie."""
+    """The folder of a run's decisions and kept rows."""
     return Path(recipe.out) / "decisions" / key
 
 
 def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
-    """What the chain of decisions starts from: the pool with the version of its rows, and how often a retry has run."""
+    """The start of the chain of decisions: the pool with the version of its rows, and how often a retry has run."""
     tried = attempts(pool)
-    return fingerprint([pool.key, pool.source, tried if fetches(recipe) else 0]), tried
+    return fingerprint([pool.key, pool.source, tried if is_fetched(recipe) else 0]), tried
 
 
 def attempts(pool: Pool) -> int:
-    """How often `retry` has run on this pool."""
+    """The number of times that `retry` has run on this pool."""
     path = pool.folder / "retries.json"
     return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
 

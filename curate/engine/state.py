@@ -1,4 +1,4 @@
-"""The rows of a shard on their way through the steps: which are left, how the others ended, and the columns so far."""
+"""Carry the rows of a shard through the steps: those left, the ends of the others, the columns so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from curate.ops.spec import COUNTS, PART_KINDS, PartKind
 from curate.pool.columns import ColumnsFile, ColumnValues, Ints
 from curate.pool.layout import Pool
 from curate.pool.tables import read_table
-from curate.readers.tables import printable
+from curate.readers.tables import make_printable
 from curate.recipe.resolve import Resolved
 
 OWN_COLUMNS = ("error", "detail")
@@ -26,7 +26,7 @@ OWN_OF_PARTS = ("part_error", "part_detail")
 
 
 class RowEnd(NamedTuple):
-    """Where a row's way ended: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
+    """The end of a row's way: dropped by a rule or failed by an error, at which step, and the value (as JSON)."""
 
     outcome: Literal["dropped", "failed"]
     step: str
@@ -140,4 +140,4 @@ def value_names(step: Resolved) -> Iterator[str]:
 
 def as_json(value: Any) -> str:
     """A value as a decision keeps it."""
-    return json.dumps(printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
+    return json.dumps(make_printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)

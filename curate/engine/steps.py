@@ -1,4 +1,4 @@
-"""Annotating, one shard at a time: the ops of consecutive steps are run on what they have not seen yet.
+"""Annotate and decide rows, one shard at a time.
 
 A step's op runs only on rows that came through all steps before it and that it has not seen yet; its columns are
 committed beside what earlier runs left. Nothing here knows of other shards: what is global (the cut of a `top`, a group
@@ -22,7 +22,7 @@ from curate.engine.state import ShardState, committed_values, open_shard
 from curate.engine.store import PayloadStore
 from curate.extras import MissingExtraError
 from curate.ops.spec import Columns, Failed
-from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, in_order
+from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, merge_in_order
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
@@ -109,7 +109,7 @@ class Annotator:
         if step.spec.stores:
             answers = store.keep(chunk.uid, answers)
         table = row_table(step, missing, answers, inputs)
-        return in_order([part for part in (known, table) if part is not None]), len(missing)
+        return merge_in_order([part for part in (known, table) if part is not None]), len(missing)
 
     def _parts(
         self, step: Resolved, chunk: Chunk, missing: list[int], reusable: ReusableColumns, store: PayloadStore

@@ -1,4 +1,4 @@
-"""What a worker does with a shard in each part of a run: one maker of tasks a part (see `workers.run_tasks`)."""
+"""Tasks of a worker on a shard in each part of a run, one maker a part (see `workers.run_tasks`)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def cut(shards: Sequence[int], workers: int) -> list[Sequence[int]]:
 
 def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: Sequence[Sequence[int]]) -> Task:
     """The task that commits a block of pool shards."""
-    downloader = ingest.downloader(recipe)
+    downloader = ingest.make_downloader(recipe)
 
     def task(block: int) -> list[dict[str, Any]]:
         return [count.to_json() for count in ingest.ingest(recipe, pool, blocks[block], planned, downloader)]
@@ -74,7 +74,7 @@ def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: 
 
 def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
     """The task that tries a shard's failed URLs again."""
-    downloader = ingest.downloader(recipe)
+    downloader = ingest.make_downloader(recipe)
     assert downloader is not None
     return Holding(lambda shard: ingest.retry(recipe, pool, shard, downloader, attempt), downloader)
 
@@ -180,7 +180,7 @@ def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Ta
     columns |= {c: state.columns[c].take(rows) for c in recipe.publish.columns}
     columns |= _place_of_image(recipe.kind, state, rows)
     table = pa.table(columns | {"row": pa.array((shard << 32) + rows, pa.uint64())})
-    with publish.Content(content) as written:
+    with publish.ContentWriter(content) as written:
         if recipe.publish.split is not None:
             table = _split(table, state.columns[recipe.publish.split], rows, written)
         else:
@@ -208,7 +208,7 @@ def _content(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) -> Iter
         yield from pa.table({"text": pc.fill_null(text, ""), **{c: v.take(mine) for c, v in made.items()}}).to_pylist()
 
 
-def _write(kind: Kind, content: Mapping[str, Any], written: publish.Content) -> int:
+def _write(kind: Kind, content: Mapping[str, Any], written: publish.ContentWriter) -> int:
     """Write what a sample consists of; its bytes, by which output shards are cut: of its text and its images."""
     written.add(content)
     images = sum(blob["nbytes"] or 0 for blob in content.get("images") or () if blob is not None)
@@ -227,7 +227,9 @@ def _place_of_image(kind: Kind, state: ShardState, rows: npt.NDArray[np.int64]) 
     return place
 
 
-def _split(table: pa.Table, parts: ColumnValues, rows: npt.NDArray[np.int64], written: publish.Content) -> pa.Table:
+def _split(
+    table: pa.Table, parts: ColumnValues, rows: npt.NDArray[np.int64], written: publish.ContentWriter
+) -> pa.Table:
     """A row for each text of each row's list that is not empty, with a uid of its own; the texts are written.
 
     The meta of each names the text that it is a part of, and its number in the list.

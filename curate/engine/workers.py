@@ -1,4 +1,4 @@
-"""Runs a task a shard, in this process or on Ray Data; the only file that imports ray.
+"""Run a task a shard, in this process or on Ray Data; the only file that imports ray.
 
 Ray moves shard numbers and small counts, never samples: payloads go through storage. A worker that dies is
 started again by Ray and its shard done again, which is safe since output is committed whole or not at all.
@@ -83,7 +83,7 @@ def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
     try:
         return {"result": [json.dumps(_task_of(pickled)(int(shard)))], "error": [b""]}
     except Exception as err:  # noqa: BLE001 - raised again by the driver
-        return {"result": [""], "error": [_packed(err)]}
+        return {"result": [""], "error": [_pack_error(err)]}
 
 
 def _task_of(pickled: bytes) -> Task:
@@ -98,7 +98,7 @@ def _task_of(pickled: bytes) -> Task:
     return _made[pickled]
 
 
-def _packed(err: Exception) -> bytes:
+def _pack_error(err: Exception) -> bytes:
     """The error and where it was raised, for our own driver."""
     import ray.cloudpickle
 

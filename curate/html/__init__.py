@@ -1,4 +1,4 @@
-"""A page's HTML as a document: its title, and its text and images in the order in which a reader meets them.
+"""Convert a page's HTML to a document: its title, its text and images in reading order.
 
 `decode` makes characters of the bytes, `guard` bounds what they may cost, `walk` goes through the parser's tree once,
 `nodes` tells it of single places there, `names` what a page calls its own parts, `images` which file an image stands
@@ -7,6 +7,6 @@ for. What the page is about is decided in `select`: by rules, and by `score`, wh
 """
 
 from curate.html.guard import HtmlLimits, PageError
-from curate.html.page import HtmlPage, Walked, parse, walked
+from curate.html.page import HtmlPage, WalkedPage, parse, walk_page
 
-__all__ = ["HtmlLimits", "HtmlPage", "PageError", "Walked", "parse", "walked"]
+__all__ = ["HtmlLimits", "HtmlPage", "PageError", "WalkedPage", "parse", "walk_page"]

@@ -1,4 +1,4 @@
-"""What a page is made of, once its tree has been walked: blocks of text and images, each in a nest of containers."""
+"""Data types of a walked page: blocks of text and images in a tree of containers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _ANY_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
-def words_in(text: str) -> int:
-    """Words: what white space parts; in Chinese and Japanese each character is one."""
+def count_words(text: str) -> int:
+    """Count words between white space; in Chinese and Japanese each character is one."""
     if text.isascii() or not _ANY_UNSPACED.search(text):
         return len(text.split())
     return len(_WORD.findall(text))
@@ -55,7 +55,7 @@ class HtmlPiece:
 
 @dataclass
 class FoundBlocks:
-    """All that a walk brings: containers and pieces in document order, and what it left out."""
+    """The result of a walk: containers and pieces in document order, and counts of what was left out."""
 
     containers: list[Container] = field(default_factory=list)
     pieces: list[HtmlPiece] = field(default_factory=list)

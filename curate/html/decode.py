@@ -1,4 +1,4 @@
-"""Bytes of a page to characters: the byte order mark, then what HTTP said, then `<meta>`, then what the bytes allow.
+"""Decode a page's bytes: by byte order mark, HTTP header, `<meta>`, then by what the bytes allow.
 
 Only the encodings that browsers know (WHATWG Encoding Standard, section 4.2) are ever tried: a page cannot name one of
 Python's own codecs. What cannot be decoded becomes U+FFFD, and NUL characters go.
@@ -55,31 +55,33 @@ _CODECS = {
 
 
 def decode(data: bytes, content_type: str | None = None) -> tuple[str, str]:
-    """The characters and the encoding's name; `content_type` is HTTP's header, or the bare name of an encoding."""
-    encoding = _marked(data) or _said(content_type)
+    """Decode a page: its characters and the encoding's name; `content_type` is HTTP's header, or an encoding's bare
+    name.
+    """
+    encoding = _bom_encoding(data) or _http_encoding(content_type)
     if encoding is None:
-        encoding = "utf-8" if _is_surely_utf8(data) else _declared(data)
+        encoding = "utf-8" if _is_surely_utf8(data) else _meta_encoding(data)
     if encoding is None:
         encoding = "utf-8" if _is_utf8(data) else "cp1252"
     text = data.decode(encoding, "replace")
     return text.lstrip("\ufeff").replace("\0", ""), encoding
 
 
-def _marked(data: bytes) -> str | None:
+def _bom_encoding(data: bytes) -> str | None:
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 
-def _said(content_type: str | None) -> str | None:
+def _http_encoding(content_type: str | None) -> str | None:
     if not content_type:
         return None
     found = _HINT.search(content_type[:_SEEN])
     name = (found[1] if found else content_type).strip().lower()
-    if name.startswith("utf-16"):  # of HTTP it is believed: `_declared` could not have read such a file
+    if name.startswith("utf-16"):  # of HTTP it is believed: `_meta_encoding` could not have read such a file
         return "utf-16-be" if name.endswith("be") else "utf-16-le"
     return _CODECS.get(name)
 
 
-def _declared(data: bytes) -> str | None:
+def _meta_encoding(data: bytes) -> str | None:
     found = _DECLARED.search(data[:_SEEN])
     return _CODECS.get(found[1].decode("ascii", "replace").lower()) if found else None
 

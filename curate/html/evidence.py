@@ -1,4 +1,4 @@
-"""What speaks for and against each text of a page being of its main part, as whole numbers.
+"""Features of each text of a page, for the model that tells main text from boilerplate.
 
 Of itself, of what holds it, of its place, of its kind (all texts in parts of one tag and class), of the page, and what
 the rules in `select` say. Nothing of it knows a language.
@@ -24,7 +24,7 @@ _FAR = 999
 
 @dataclass(frozen=True)
 class KeptByRules:
-    """What the rules say: of each container whether it lies in the main part, of each piece whether it is kept."""
+    """The rules' decision: for each container whether it lies in the main part, for each piece whether it is kept."""
 
     weights: Sequence[int]
     """Words of running text in each container."""
@@ -37,10 +37,12 @@ class KeptByRules:
     """The place of the page's heading."""
 
 
-def evidence(
+def text_features(
     containers: Sequence[Container], pieces: Sequence[HtmlPiece], at: Sequence[int], rules: KeptByRules
 ) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """One row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few for arrays."""
+    """Compute features: one row a text, `pieces[at[n]]`; one column a feature. In plain Python: most pages have too few
+    texts for arrays.
+    """
     texts, kept = [pieces[n] for n in at], [rules.kept[n] for n in at]
     rows = chain.from_iterable(_rows(containers, texts, kept, rules))
     return np.fromiter(rows, np.int64).astype(np.int32).reshape(len(at), -1)

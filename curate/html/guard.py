@@ -1,4 +1,4 @@
-"""What a page may cost: its characters are made harmless before the parser sees them, in time linear in their number.
+"""Bound a page's cost: its characters are made harmless before the parser, in linear time.
 
 HTML's own rules are quadratic where a page wants them to be: an end tag searches all open elements, unclosed `<b>` are
 opened again in every later paragraph (29 kB of them take 1.6 GB), each attribute is compared with all before it. So
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from curate.html.decode import decode
-from curate.html.names import listed
+from curate.html.names import word_set
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ _OTHERS = (
     b"\x00\x00\x01\x00",
     b"ID3",
 )
-_RAW = listed("script style iframe noframes noembed xmp plaintext textarea")
-_LEFT_OUT = _RAW | listed("template svg math")
+_RAW = word_set("script style iframe noframes noembed xmp plaintext textarea")
+_LEFT_OUT = _RAW | word_set("template svg math")
 _SPACE = " \\t\\n\\f\\r"
 _ENDS = rf"(?=[{_SPACE}/>])"
 _FIRST = "".join(sorted({name[0] for name in _LEFT_OUT}))  # other tags are passed over in a third of the time
 _OPENING = re.compile(rf"<(?=[!{_FIRST}])(?:!--|({'|'.join(sorted(_LEFT_OUT))}){_ENDS}([^>]*+)>?+)", re.I)
 _SAME = {name: re.compile(rf"<(/?){name}{_ENDS}([^>]*+)>?+", re.I) for name in _LEFT_OUT}
-_FORMATTING = listed("b big code em font i nobr s small strike strong tt u")
+_FORMATTING = word_set("b big code em font i nobr s small strike strong tt u")
 _REOPENED = re.compile(rf"<(/?)({'|'.join(sorted(_FORMATTING))}|a){_ENDS}", re.I)
 _VALUE = rf"""(?:"[^"]*+"|'[^']*+'|[^{_SPACE}>"'][^{_SPACE}>]*+)"""
 _ATTRIBUTE = rf"[{_SPACE}/]*+[^{_SPACE}/>][^{_SPACE}/>=]*+(?:[{_SPACE}]*+=[{_SPACE}]*+{_VALUE}?+)?+"
@@ -63,14 +63,14 @@ _MANY_FORMATTING = 64
 _MAX_DEPTH = 256
 _NAME = re.compile(rf"<([A-Za-z][^{_SPACE}/>]*+)")
 _TAG = re.compile(rf"<(/?)([A-Za-z][^{_SPACE}/>]*+)")
-_NOT_NESTED = listed(
+_NOT_NESTED = word_set(
     "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th tbody thead tfoot option"
 )
 """Elements without an end tag, or whose end tag may be left out: one ends where the next begins."""
 
 
-def characters(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[str, str, int]:
-    """A page's characters for the parser, its encoding, and how many drawings (`<svg>`) were left out.
+def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[str, str, int]:
+    """Decode and clean a page for the parser: characters, encoding, and how many drawings (`<svg>`) were left out.
 
     Raises PageError: empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
     """
@@ -81,7 +81,7 @@ def characters(data: bytes, content_type: str | None, limits: HtmlLimits) -> tup
     if data.startswith(_OTHERS):
         raise PageError("not_html", f"begins with {data[:4]!r}")
     text, encoding = decode(data, content_type)
-    text, drawings = _without_scripts(text)
+    text, drawings = _drop_scripts(text)
     opened = _NAME.findall(text)
     if not opened:
         raise PageError("not_html", "no tag in it")
@@ -89,13 +89,13 @@ def characters(data: bytes, content_type: str | None, limits: HtmlLimits) -> tup
         raise PageError("too_many_tags", f"{len(opened)}, limit {limits.max_tags}")
     _check_attributes(text, limits)
     if text.count("<") > _MANY_TAGS and text.count("</") + len(opened) > _MANY_TAGS:
-        return _REOPENED.sub(r"<\1x-\2", _matched(text)), encoding, drawings
+        return _REOPENED.sub(r"<\1x-\2", _match_tags(text)), encoding, drawings
     if sum(map(_FORMATTING.__contains__, map(str.lower, opened))) > _MANY_FORMATTING:
         text = _REOPENED.sub(r"<\1x-\2", text)
     return text, encoding, drawings
 
 
-def _without_scripts(text: str) -> tuple[str, int]:
+def _drop_scripts(text: str) -> tuple[str, int]:
     """Without comments and the elements whose content is not text of the page; a script's open end takes the rest."""
     kept, at, drawings = [], 0, 0
     endless: set[str] = set()
@@ -107,14 +107,14 @@ def _without_scripts(text: str) -> tuple[str, int]:
             end = text.find("-->", at - 2)  # `<!-->` is a whole comment
             at = len(text) if end < 0 else end + 3
         elif name not in endless and not found[2].endswith("/"):
-            at = _end_of(name, text, at)
+            at = _find_end(name, text, at)
             if at == found.end():
                 endless.add(name)
     kept.append(text[at:])
     return "".join(kept), drawings
 
 
-def _end_of(name: str, text: str, at: int) -> int:
+def _find_end(name: str, text: str, at: int) -> int:
     """Where an element ends that began before `at`: drawings and templates may hold others, and be left open."""
     depth, end = 1, at
     for found in _SAME[name].finditer(text, at):
@@ -138,7 +138,7 @@ def _check_attributes(text: str, limits: HtmlLimits) -> None:
         )
 
 
-def _matched(text: str) -> str:
+def _match_tags(text: str) -> str:
     """Every end tag first closes what is open in it, one without its start goes, nothing lies deeper than 256."""
     opened: list[str] = []
     count: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Which file an `<img>` stands for, and where it lies: lazy loading, `srcset`, `<picture>`, `<base>`, links."""
+"""Resolve images: the file that an `<img>` names (lazy loading, `srcset`, `<picture>`) and its URL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TINY_DATA_URL = 400
 """A `data:` URL of fewer characters beside a lazy attribute is what shows until the picture comes."""
 
 
-def source_of(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None:
+def image_source(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None:
     """The link of the largest file that an `<img>` names, as written; `sources` are the `<source>` of its `<picture>`.
 
     None where it names none. A lazy attribute counts before `src`, which then holds a stand-in.
@@ -41,7 +41,7 @@ def source_of(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None
     plain = _plain(img)
     if not sets:
         return plain
-    best = max((largest(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
+    best = max((largest_candidate(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
     if best[1] and (best[0] > 1 or not plain or is_stand_in(plain)):
         return best[1]
     return plain
@@ -62,7 +62,7 @@ def is_stand_in(link: str) -> bool:
     return bool(_STAND_IN.match(link.partition("?")[0][-200:].rpartition("/")[2]))
 
 
-def largest(srcset: str) -> tuple[float, str]:
+def largest_candidate(srcset: str) -> tuple[float, str]:
     """The widest or densest candidate of a `srcset`: its descriptor's number (1 where it has none) and its link."""
     best, at = (0.0, ""), 0
     for _ in range(_MAX_CANDIDATES):
@@ -89,7 +89,7 @@ def is_tiny(img: Attributes, side_px: int = 3) -> bool:
     return any(side is not None and int(side[1]) <= side_px for side in sides)
 
 
-def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: int) -> str | None:
+def resolve_link(link: str, page: str | None, base: str | None, max_data_url_chars: int) -> str | None:
     """`link` made absolute by the page's URL and its `<base>`, or a path in the page's folder; None where neither is.
 
     Where `page` is a path (`a/b.html`), the result is one too, normalised; one that leaves the folder is None, as are
@@ -100,21 +100,21 @@ def resolve(link: str, page: str | None, base: str | None, max_data_url_chars: i
         return None
     if plain := _PLAIN.fullmatch(link):
         start = plain[1] or plain[2]
-        before = _before(start, page, base)
+        before = _resolved_prefix(start, page, base)
         return before + link[len(start) :] if before is not None else None
     if link[:5].lower() == "data:":
         return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
-    return _joined(link, page, base)
+    return _join_url(link, page, base)
 
 
 @lru_cache(maxsize=4)
-def _before(start: str, page: str | None, base: str | None) -> str | None:
+def _resolved_prefix(start: str, page: str | None, base: str | None) -> str | None:
     """What stands in place of `start`, once a link that begins with it is resolved: parsed once a page."""
-    found = _joined(f"{start}x", page, base)
+    found = _join_url(f"{start}x", page, base)
     return found[:-1] if found is not None else None
 
 
-def _joined(link: str, page: str | None, base: str | None) -> str | None:
+def _join_url(link: str, page: str | None, base: str | None) -> str | None:
     try:
         parts, root, under = urlsplit(link), urlsplit(page or ""), urlsplit(base or "")
         if parts.scheme or parts.netloc or root.scheme or under.netloc:

@@ -1,4 +1,4 @@
-"""What a page says of its own parts: by tag, by attribute, by the words in `class` and `id`."""
+"""Classify elements of a page by tag, attributes, and the words in `class` and `id`."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from functools import lru_cache
 Attributes = Mapping[str, str | None]
 
 
-def listed(words: str) -> frozenset[str]:
-    """A set written as one line of words."""
+def word_set(words: str) -> frozenset[str]:
+    """The set of words written as one line."""
     return frozenset(words.split())
 
 
-SKIPPED = listed(
+SKIPPED = word_set(
     "nav footer select option optgroup input textarea datalist dialog object embed canvas audio"
     " video map head title link meta base param source track col colgroup rt rp progress meter menuitem label legend"
     " address frameset"
 )
 """Elements that hold nothing a reader reads, or controls and navigation alone."""
 
-_MAIN = listed("main article")
-_PARTS = listed("article section")
-_NAMED_BY_ID = listed("div ul ol dl form table td")
+_MAIN = word_set("main article")
+_PARTS = word_set("article section")
+_NAMED_BY_ID = word_set("div ul ol dl form table td")
 """Elsewhere an id is mostly made of a heading's words, for links to it."""
 
-_ROLES = listed("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip")
-_ASIDE_ROLES = listed("complementary")
+_ROLES = word_set("navigation banner contentinfo search dialog alertdialog menu menubar toolbar tooltip")
+_ASIDE_ROLES = word_set("complementary")
 HIDDEN, COMMENT, ASIDE = 1, 2, 4
 SHORT_ASIDE = 15
 """Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
 
-_SPOKEN = listed("class id role itemprop")
-HIDES = listed("style hidden aria-hidden")
+_SPOKEN = word_set("class id role itemprop")
+HIDES = word_set("style hidden aria-hidden")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -88,11 +88,11 @@ _NOISE_NAME = re.compile(
 _KEPT_ASIDE = re.compile(
     r"\b(note|tip|warning|caution|info|important|admonition|callout|pull-?quote|infobox|example)\b", re.I
 )
-_FIGURE = listed(
+_FIGURE = word_set(
     "figure informalfigure example mediaobject wp-caption thumb thumbinner image-block article-image"
     " captioned-image img-caption"
 )
-_CAPTION = listed(
+_CAPTION = word_set(
     "caption wp-caption-text thumbcaption figcaption image-caption img-caption photo-caption"
     " picture-caption media-caption caption-text gallerytext legende bildunterschrift image-legend photo-legend"
 )
@@ -112,7 +112,7 @@ def is_hidden(attributes: Attributes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NamedAs:
-    """What an element's tag, class, id and role say of it."""
+    """The class of an element by its tag, class, id and role."""
 
     kind: str
     """Tag and class; empty where they say nothing."""
@@ -127,32 +127,32 @@ class NamedAs:
     """DocBook writes a figure's caption as `p.title`."""
 
 
-def said(tag: str, attributes: Attributes) -> NamedAs:
-    """What the element calls itself."""
+def classify_element(tag: str, attributes: Attributes) -> NamedAs:
+    """Classify an element by its tag and attributes."""
     if _SPOKEN.isdisjoint(attributes):
-        return _said(tag, "", "", "")
+        return _classify(tag, "", "", "")
     role = ""
     if "role" in attributes:
         role = (attributes["role"] or "")[:40].lower()
     if not role and attributes.get("itemprop") == "articleBody":
         role = "article"
-    return _said(tag, (attributes.get("class") or "")[:400], (attributes.get("id") or "")[:60], role)
+    return _classify(tag, (attributes.get("class") or "")[:400], (attributes.get("id") or "")[:60], role)
 
 
 @lru_cache(maxsize=8192)
-def _group(word: str) -> str | None:
+def _group_of_word(word: str) -> str | None:
     """Which kind of part a word in `class` or `id` names; pages of one site share words, and many sites do."""
     found = _NOISE_NAME.fullmatch(_CAMEL.sub("-", word))
     return found.lastgroup if found else None
 
 
 @lru_cache(maxsize=4096)
-def _said(tag: str, classes: str, name: str, role: str) -> NamedAs:
+def _classify(tag: str, classes: str, name: str, role: str) -> NamedAs:
     words = classes.split()[:31]
     if tag in _NAMED_BY_ID and "section" not in words:
         words += name.split()[:1]
     known = set(words)
-    groups = set(map(_group, words))
+    groups = set(map(_group_of_word, words))
     aside = (COMMENT if "comment" in groups else 0) | (ASIDE if "aside" in groups or role in _ASIDE_ROLES else 0)
     if tag == "aside":
         aside = 0 if _KEPT_ASIDE.search(classes) else ASIDE

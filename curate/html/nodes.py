@@ -1,10 +1,10 @@
-"""What the parser's tree tells of single places: which parts hold forms, what stands before, which tables are data."""
+"""Queries on the parser's tree: form parts, the element before a node, data tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from curate.html.names import listed
+from curate.html.names import word_set
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 _DATA_CELL_WORDS = 25
 _MAX_CONTROLS = 32
 _FORM_WORDS = 50
-_FORM_HOLDERS = listed("form div section fieldset p span aside")
+_FORM_HOLDERS = word_set("form div section fieldset p span aside")
 
 
-def form_parts(body: LexborNode) -> set[int]:
+def find_form_parts(body: LexborNode) -> set[int]:
     """The outermost parts of few words around each form that one can write into: letters to order, searches, logins."""
     found = set()
     for control in _controls(body)[:_MAX_CONTROLS]:
@@ -51,7 +51,7 @@ def noscript_around(node: LexborNode) -> LexborNode | None:
     return found
 
 
-def is_data(table: LexborNode) -> bool:
+def is_data_table(table: LexborNode) -> bool:
     """Whether a table holds data, and not the layout of a page."""
     if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
         return False

@@ -1,4 +1,4 @@
-"""A page parsed: its title, and its text and images in the order in which a reader meets them."""
+"""Parse a page: its title, its text and images in reading order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from curate.document.segments import Segment, image_segment, text_segment
 from curate.extras import require
 from curate.html.blocks import FoundBlocks, HtmlPiece
-from curate.html.guard import HtmlLimits, PageError, characters
-from curate.html.select import main_pieces
+from curate.html.guard import HtmlLimits, PageError, clean_html
+from curate.html.select import select_main_pieces
 from curate.html.walk import Walker
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _DEFAULT_LIMITS = HtmlLimits()
 
 @dataclass(frozen=True)
 class HtmlPage:
-    """What `parse` found. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
+    """The result of `parse`. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
     `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
     the inline `<svg>`, which are no files.
@@ -43,7 +43,7 @@ class HtmlPage:
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkedPage:
     """A page before it is decided what it is about."""
 
     title: str | None
@@ -56,14 +56,14 @@ class Walked:
 def parse(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
 ) -> HtmlPage:
-    """The page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
+    """Parse the page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
 
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
     not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
     """
-    page = walked(data, url, content_type, limits)
+    page = walk_page(data, url, content_type, limits)
     found = page.found
-    kept = main_pieces(found.containers, found.pieces, page.title or "")
+    kept = select_main_pieces(found.containers, found.pieces, page.title or "")
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
@@ -80,14 +80,14 @@ def parse(
     )
 
 
-def walked(
+def walk_page(
     data: bytes, url: str | None = None, content_type: str | None = None, limits: HtmlLimits = _DEFAULT_LIMITS
-) -> Walked:
-    """All that stands in a page; arguments and errors as for `parse`."""
+) -> WalkedPage:
+    """Walk a page without selecting its main part; arguments and errors as for `parse`."""
     require("an HTML page", "selectolax")
     from selectolax.lexbor import LexborHTMLParser
 
-    text, encoding, drawings = characters(data, content_type, limits)
+    text, encoding, drawings = clean_html(data, content_type, limits)
     tree = LexborHTMLParser(text)
     body = tree.body
     if body is None:
@@ -96,7 +96,7 @@ def walked(
     found = Walker(url, base, limits).walk(body)
     if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
         found = Walker(url, base, limits, scripted=False).walk(body)
-    return Walked(_title(tree), _language(tree), encoding, drawings, found)
+    return WalkedPage(_title(tree), _language(tree), encoding, drawings, found)
 
 
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
@@ -128,8 +128,8 @@ def _title(tree: LexborHTMLParser) -> str | None:
 
 def _language(tree: LexborHTMLParser) -> str | None:
     attributes = tree.root.attributes if tree.root is not None else {}
-    said = attributes.get("lang") or attributes.get("xml:lang") or ""
-    if not said:
+    value = attributes.get("lang") or attributes.get("xml:lang") or ""
+    if not value:
         meta = tree.css_first('meta[http-equiv="content-language" i]')
-        said = (meta.attributes.get("content") or "") if meta is not None else ""
-    return said.strip()[:35].lower() or None
+        value = (meta.attributes.get("content") or "") if meta is not None else ""
+    return value.strip()[:35].lower() or None

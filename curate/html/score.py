@@ -1,4 +1,4 @@
-"""Whether a text is of its page's main part: sums of small decision trees over its evidence, in whole numbers.
+"""Score texts of a page as main text: sums of small decision trees over features, in whole numbers.
 
 All trees have one depth and ask the same questions of every row (oblivious trees, as in Prokhorenkova et al. 2018,
 CatBoost), so a page is a handful of array operations, and equal on every processor. `bench/html_weights.py` made them.
@@ -20,8 +20,8 @@ _ROWS = 256
 """So many at once: memory stays flat however long the page."""
 
 
-def scores(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
-    """One number a row: above zero where it is rather of the main part than not."""
+def score_texts(evidence: np.ndarray[Any, np.dtype[np.int32]]) -> Ints:
+    """Score each row: above zero where it is rather of the main part than not."""
     columns, limits, values, first, least = _trees()
     found = []
     for at in range(0, len(evidence), _ROWS):

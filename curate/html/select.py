@@ -1,4 +1,4 @@
-"""Which of a page's pieces are what the page is about.
+"""Select the pieces of a page's main part.
 
 What names itself as something else is gone by now. Of the rest, running text (long blocks with few links) shows where
 the main part is: the deepest container that holds nearly all of it, or the parts that the page itself calls main. In
@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from curate.html.blocks import Container, HtmlPiece
-from curate.html.evidence import KeptByRules, evidence
+from curate.html.evidence import KeptByRules, text_features
 from curate.html.names import ASIDE, COMMENT, HIDDEN, SHORT_ASIDE
-from curate.html.score import scores
+from curate.html.score import score_texts
 
 _RUNNING_WORDS = 15  # a paragraph of so many words is running text
 _ROW_WORDS = 3  # and so is an item of a list or a row of a table
@@ -36,27 +36,28 @@ _IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
 
 
-def main_pieces(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> list[HtmlPiece]:
-    """The pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
+def select_main_pieces(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> list[HtmlPiece]:
+    """Select the pieces to keep, in order. `title` is the page's: it tells its heading from the name of the site."""
     if not containers:
         return []
-    rules = by_rules(containers, pieces, title.casefold())
-    kept = _kept(pieces, rules, _wanted(containers, pieces, rules))
+    rules = select_by_rules(containers, pieces, title.casefold())
+    kept = _select_pieces(pieces, rules, _predict_main(containers, pieces, rules))
     kept = kept or [piece for piece, keep in zip(pieces, rules.kept, strict=True) if keep]
     while kept and kept[-1].block == "heading" and not kept[-1].url and len(kept) > 1:
         kept.pop()  # of a part that was left out
-    return _without_repeats(kept)
+    return _drop_repeats(kept)
 
 
-def _wanted(containers: Sequence[Container], pieces: Sequence[HtmlPiece], rules: KeptByRules) -> dict[int, bool]:
+def _predict_main(containers: Sequence[Container], pieces: Sequence[HtmlPiece], rules: KeptByRules) -> dict[int, bool]:
     """Of each text, by its place, whether it is of the main part; where nothing would be, the rules decide."""
     texts = [at for at, piece in enumerate(pieces) if not piece.url]
     if not texts:
         return {}
-    found = scores(evidence(containers, pieces, texts, rules)) > 0
+    found = score_texts(text_features(containers, pieces, texts, rules)) > 0
     is_prose = _is_prose(pieces, rules)
     wanted = {
-        at: at == rules.heading or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_beside(pieces[at]))
+        at: at == rules.heading
+        or (bool(keep) and not (is_prose and rules.linked[at]) and not _is_short_aside(pieces[at]))
         for at, keep in zip(texts, found, strict=True)
     }
     return wanted if any(wanted.values()) else {at: rules.kept[at] for at in texts}
@@ -69,12 +70,12 @@ def _is_prose(pieces: Sequence[HtmlPiece], rules: KeptByRules) -> bool:
     return _LINKS_TO_PROSE * kept >= links or links < _RUNNING_WORDS
 
 
-def _is_beside(piece: HtmlPiece) -> bool:
+def _is_short_aside(piece: HtmlPiece) -> bool:
     """Comments on a text; and what is beside it and short: a name, a date, a message for a case."""
     return bool(piece.aside & COMMENT or (piece.aside and piece.words < SHORT_ASIDE))
 
 
-def _kept(pieces: Sequence[HtmlPiece], rules: KeptByRules, wanted: dict[int, bool]) -> list[HtmlPiece]:
+def _select_pieces(pieces: Sequence[HtmlPiece], rules: KeptByRules, wanted: dict[int, bool]) -> list[HtmlPiece]:
     """Texts that are wanted; images that the rules keep next to one, or at an end; the headings of both."""
     near = {at: keep or (pieces[at].block == "heading" and rules.kept[at]) for at, keep in wanted.items()}
     keep = [rules.kept[at] if piece.url else wanted[at] for at, piece in enumerate(pieces)]
@@ -94,28 +95,28 @@ def _kept(pieces: Sequence[HtmlPiece], rules: KeptByRules, wanted: dict[int, boo
     return [piece for piece, each in zip(pieces, keep, strict=True) if each]
 
 
-def by_rules(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> KeptByRules:
-    """What is kept by rules alone."""
-    _settle_asides(pieces)
-    _count(containers, pieces)
+def select_by_rules(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> KeptByRules:
+    """Select pieces by rules alone."""
+    _resolve_asides(pieces)
+    _count_words(containers, pieces)
     weights = _weights(containers, pieces)
-    deepest = _deepest(containers, weights, _main_root(containers, weights))
-    root = _climbed(containers, weights, deepest)
+    deepest = _descend(containers, weights, _main_root(containers, weights))
+    root = _climb(containers, weights, deepest)
     links = _link_parts(containers, root)
     inside = _below(containers, root)
     around = _below(containers, _outermost(containers, root, _SOMEWHAT_MORE))
     linked = [links[piece.inside] or _is_navigation(piece) for piece in pieces]
     likely = [not (piece.aside or only_links) for piece, only_links in zip(pieces, linked, strict=True)]
     begin = next((at for at, piece in enumerate(pieces) if likely[at] and inside[piece.inside]), len(pieces))
-    heading = _heading(pieces, begin, title)
+    heading = _find_heading(pieces, begin, title)
     kept = []
     for at, piece in enumerate(pieces):
-        near = around[piece.inside] and _belongs(piece, at < begin, at > heading)
+        near = around[piece.inside] and _is_attached(piece, at < begin, at > heading)
         kept.append(at == heading or (likely[at] and (inside[piece.inside] or near)))
     return KeptByRules(weights, root, _below(containers, deepest), linked, kept, heading)
 
 
-def _settle_asides(pieces: Sequence[HtmlPiece]) -> None:
+def _resolve_asides(pieces: Sequence[HtmlPiece]) -> None:
     """What is beside the text is less than the text: a page of comments is a discussion, a hidden one shows itself."""
     if not any(piece.aside for piece in pieces):
         return
@@ -124,8 +125,8 @@ def _settle_asides(pieces: Sequence[HtmlPiece]) -> None:
         if piece.words >= _RUNNING_WORDS and piece.link_words < piece.words / 2:
             running[piece.aside] += piece.words
     for bit in (HIDDEN, COMMENT, ASIDE):
-        beside = sum(words for aside, words in running.items() if aside & bit)
-        if beside > _IS_THE_TEXT * running[0]:
+        words_aside = sum(words for aside, words in running.items() if aside & bit)
+        if words_aside > _IS_THE_TEXT * running[0]:
             for piece in pieces:
                 piece.aside &= ~bit
             shown = Counter[int]()
@@ -134,7 +135,7 @@ def _settle_asides(pieces: Sequence[HtmlPiece]) -> None:
             running = shown
 
 
-def _climbed(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
+def _climb(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
     """The outermost container around `root` up to which all that comes in addition is of its kind, little, or text."""
     families = Counter((each.parent, each.kind) for each in containers if each.kind)
     while (up := containers[root].parent) >= 0:
@@ -155,7 +156,7 @@ def _outermost(containers: Sequence[Container], root: int, times: float) -> int:
     return root
 
 
-def _belongs(piece: HtmlPiece, before: bool, headed: bool) -> bool:
+def _is_attached(piece: HtmlPiece, before: bool, headed: bool) -> bool:
     """Whether a piece around the main part is of it: a table; a leading picture; most between the heading and it."""
     if piece.block in ("table", "code"):
         return True
@@ -177,7 +178,7 @@ def _is_navigation(piece: HtmlPiece) -> bool:
     return piece.links >= 2 or piece.words <= _POINTER_WORDS
 
 
-def _heading(pieces: Sequence[HtmlPiece], begin: int, title: str) -> int:
+def _find_heading(pieces: Sequence[HtmlPiece], begin: int, title: str) -> int:
     """Where the page's heading stands above the main part, which begins at `begin`; behind all if there is none.
 
     It is the longest that the title repeats; or the last one that is no link, where the main part has none itself.
@@ -194,7 +195,7 @@ def _heading(pieces: Sequence[HtmlPiece], begin: int, title: str) -> int:
     return max((at for at in headings if pieces[at].link_words < pieces[at].words), default=none)
 
 
-def _count(containers: Sequence[Container], pieces: Sequence[HtmlPiece]) -> None:
+def _count_words(containers: Sequence[Container], pieces: Sequence[HtmlPiece]) -> None:
     """Words and linked words of each container, with all in it: a child always stands after its parent."""
     for piece in pieces:
         if piece.aside:
@@ -234,7 +235,7 @@ def _main_root(containers: Sequence[Container], weights: Sequence[int]) -> int:
     return best if weights[best] >= _MAIN_SHARE * weights[0] else 0
 
 
-def _deepest(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
+def _descend(containers: Sequence[Container], weights: Sequence[int], root: int) -> int:
     """From `root` down, as long as one child holds nearly all of the running text; a short page is not cut."""
     if containers[root].plain_words < _SHORT_PAGE_WORDS:
         return root
@@ -264,7 +265,7 @@ def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
     return links
 
 
-def _without_repeats(pieces: Sequence[HtmlPiece]) -> list[HtmlPiece]:
+def _drop_repeats(pieces: Sequence[HtmlPiece]) -> list[HtmlPiece]:
     """Long blocks once; short lines that stand there three times or more, not at all (`Reply`, `Read more`)."""
     counted = Counter(piece.text for piece in pieces if _may_repeat(piece))
     seen: set[str] = set()

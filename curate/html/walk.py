@@ -1,4 +1,4 @@
-"""The tree of a page, walked once in document order: what stands in it as pieces, less what names itself noise."""
+"""Walk a page's tree once in document order: its pieces, without what is named as noise."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curate.document.segments import Block
 from curate.html import images, names
-from curate.html.blocks import Container, FoundBlocks, HtmlPiece, words_in
+from curate.html.blocks import Container, FoundBlocks, HtmlPiece, count_words
 from curate.html.guard import HtmlLimits
-from curate.html.names import listed
-from curate.html.nodes import element_before, form_parts, is_data, noscript_around
+from curate.html.names import word_set
+from curate.html.nodes import element_before, find_form_parts, is_data_table, noscript_around
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-_HOLDERS = listed(
+_HOLDERS = word_set(
     "div section article main ul ol dl table td th center form fieldset details figure blockquote header"
     " aside body hgroup summary menu dir li"
 )
 """Blocks that hold blocks: each is a container."""
 
-_LINES = listed("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption thead tbody tfoot listing figcaption")
+_LINES = word_set("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption thead tbody tfoot listing figcaption")
 _BLOCKS = _HOLDERS | _LINES
-_NEVER_NOISE = listed("main article html table tr tbody")
-_HEADINGS = listed("h1 h2 h3 h4 h5 h6")
+_NEVER_NOISE = word_set("main article html table tr tbody")
+_HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
 _KINDS: dict[str, Block] = {
     "pre": "code",
     "listing": "code",
@@ -85,7 +85,7 @@ class Walker:
 
     def walk(self, body: LexborNode) -> FoundBlocks:
         """Everything below `body`. No recursion: a page decides how deep it is."""
-        self.body, self.forms = body, form_parts(body)
+        self.body, self.forms = body, find_form_parts(body)
         above: list[tuple[LexborNode, str, _Context, int, bool]] = []
         node: LexborNode | None = body
         while node is not None or above:
@@ -100,7 +100,7 @@ class Walker:
             if tag == "-text":
                 text = node.text_content or ""
                 if self.text or not text.isspace() or self.now.kind == "code":
-                    self._say(text)
+                    self._add_string(text)
             elif tag[0] not in "-!":
                 now, inside, linked = self.now, self.inside, self.linked
                 inner = self._enter(node, tag)
@@ -112,7 +112,7 @@ class Walker:
             node = node.next if above else None
         return self.found
 
-    def _say(self, text: str) -> None:
+    def _add_string(self, text: str) -> None:
         if self.now.unscripted and self.scripted:
             self.found.words_unscripted += len(text.split())
             return
@@ -136,21 +136,21 @@ class Walker:
         attributes = node.attributes
         if not attributes and tag not in _BLOCKS and tag not in ("noscript", "button"):
             return self.now
-        said = names.said(tag, attributes)
+        named = names.classify_element(tag, attributes)
         aside: int | None = self.now.aside
-        if attributes and (said.noise or said.aside or not names.HIDES.isdisjoint(attributes)):
-            aside = self._aside(node, tag, attributes, said)
+        if attributes and (named.noise or named.aside or not names.HIDES.isdisjoint(attributes)):
+            aside = self._aside(node, tag, attributes, named)
         if aside is None or (tag == "button" and self.now.kind != "heading"):
             self._leave_out(node)
             return None
         if tag in _BLOCKS:
-            inner = self._block(node, tag, said)
+            inner = self._block(node, tag, named)
             return inner._replace(aside=aside) if inner is not None and aside not in (0, inner.aside) else inner
         if tag in ("a", "x-a") and attributes.get("href"):
             return self._link()
         if tag == "noscript":
             return self.now._replace(unscripted=True)
-        return self._caption() if said.caption else self.now
+        return self._caption() if named.caption else self.now
 
     def _link(self) -> _Context:
         if self.links and self.text[-1] is self.links[-1]:  # buttons side by side, parted by their style alone
@@ -160,20 +160,20 @@ class Walker:
         return self.now
 
     def _leave_out(self, node: LexborNode) -> None:
-        self.found.words_left_out += words_in(node.text(separator=" "))
+        self.found.words_left_out += count_words(node.text(separator=" "))
 
-    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, said: names.NamedAs) -> int | None:
+    def _aside(self, node: LexborNode, tag: str, attributes: names.Attributes, named: names.NamedAs) -> int | None:
         """What the element is beside the text, with all around it; None for what is left out unread."""
         if tag == "body":
             return self.now.aside
-        aside, noise = (said.aside, said.noise) if tag not in _NEVER_NOISE else (0, False)
+        aside, noise = (named.aside, named.noise) if tag not in _NEVER_NOISE else (0, False)
         hidden = names.is_hidden(attributes)
         if not (aside or noise or hidden):
             return self.now.aside
         text = node.text()
         if self._is_most(node, len(text.split()), hidden):
             return self.now.aside
-        if noise or tag not in _BLOCKS or (aside != names.COMMENT and words_in(text) < names.SHORT_ASIDE):
+        if noise or tag not in _BLOCKS or (aside != names.COMMENT and count_words(text) < names.SHORT_ASIDE):
             return None
         return self.now.aside | aside | (names.HIDDEN if hidden else 0)
 
@@ -188,7 +188,7 @@ class Walker:
         linked = sum(len(each.text().split()) for each in node.css("a, x-a"))
         return 2 * (words - linked) > self.body_words
 
-    def _block(self, node: LexborNode, tag: str, said: names.NamedAs) -> _Context | None:
+    def _block(self, node: LexborNode, tag: str, named: names.NamedAs) -> _Context | None:
         if self.now.caption or (self.now.in_table and tag not in ("tr", "table")):
             self.text.append(" ")
             return self.now
@@ -198,16 +198,16 @@ class Walker:
         if tag == "header" and not now.in_main and self._is_site_header(node):
             self._leave_out(node)
             return None
-        if said.caption or (said.title and now.figure is not None):
+        if named.caption or (named.title and now.figure is not None):
             return self._caption()
-        changes = self._hold(tag, said) if tag in _HOLDERS else {}
+        changes = self._open_container(tag, named) if tag in _HOLDERS else {}
         if tag in _KINDS and not (tag == "dt" and now.group >= 0):
             changes["kind"] = _KINDS[tag]
         if tag in ("ul", "ol"):
             changes |= self._list(tag)
         elif tag == "li":
             changes |= self._item()
-        elif tag == "table" and is_data(node):
+        elif tag == "table" and is_data_table(node):
             self.groups += 1
             changes |= {"kind": "table", "group": self.groups, "in_table": True}
         return now._replace(**changes) if changes else now
@@ -216,14 +216,14 @@ class Walker:
         """One without a heading of its own: the name of a site is a link to it."""
         return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
-    def _hold(self, tag: str, said: names.NamedAs) -> dict[str, Any]:
+    def _open_container(self, tag: str, named: names.NamedAs) -> dict[str, Any]:
         now, containers = self.now, self.found.containers
-        containers.append(Container(self.inside, said.kind, said.main))
+        containers.append(Container(self.inside, named.kind, named.main))
         self.inside = len(containers) - 1
         changes: dict[str, Any] = {}
-        if said.main and not now.in_main:
+        if named.main and not now.in_main:
             changes["in_main"] = True
-        if said.figure and (now.figure is None or tag == "figure"):
+        if named.figure and (now.figure is None or tag == "figure"):
             changes["figure"] = _Figure()
         return changes
 
@@ -248,7 +248,7 @@ class Walker:
     def _leave(self, tag: str, before: _Context) -> None:
         now = self.now
         if now.caption and not before.caption:
-            self._captioned()
+            self._close_caption()
         if tag in _BLOCKS and not now.caption:
             if now.in_table and tag in ("td", "th"):
                 self.text.append(_CELL)
@@ -261,13 +261,13 @@ class Walker:
         if now.figure is not None and now.figure is not before.figure:
             self._close(now.figure)
 
-    def _captioned(self) -> None:
-        text = _plain(self._taken())
+    def _close_caption(self) -> None:
+        text = _plain(self._take_text())
         pieces, figure = self.found.pieces, self.now.figure
         if not text:
             return
         if figure is not None:
-            piece = HtmlPiece(self.inside, "paragraph", text, words_in(text), aside=self.now.aside)
+            piece = HtmlPiece(self.inside, "paragraph", text, count_words(text), aside=self.now.aside)
             figure.captions.append((len(figure.pictures), len(pieces), piece))
         elif pieces and pieces[-1].url and pieces[-1].caption is None:
             pieces[-1].caption = text
@@ -291,10 +291,10 @@ class Walker:
         sources = []
         if around is not None and around.tag == "picture":
             sources = [each.attributes for each in around.css("source")[:16]]
-        link = images.source_of(attributes, sources)
+        link = images.image_source(attributes, sources)
         if link is None or images.is_stand_in(link):
             return
-        url = images.resolve(link, self.page, self.base, self.limits.max_data_url_chars)
+        url = images.resolve_link(link, self.page, self.base, self.limits.max_data_url_chars)
         if url is None:
             self.found.images_left_out += 1
             return
@@ -318,7 +318,7 @@ class Walker:
         before = element_before(node)
         return before is not None and before.tag == "noscript"
 
-    def _taken(self) -> str:
+    def _take_text(self) -> str:
         text = "".join(self.text)
         self.text.clear()
         self.links.clear()
@@ -328,8 +328,8 @@ class Walker:
     def _flush(self, tag: str = "") -> None:
         if not self.text:
             return
-        linked, anchors = words_in(" ".join(self.links)) if self.links else 0, self.anchors
-        text, kind = self._taken(), self.now.kind
+        linked, anchors = count_words(" ".join(self.links)) if self.links else 0, self.anchors
+        text, kind = self._take_text(), self.now.kind
         if kind == "code":
             text = text.strip("\n").rstrip()
         elif kind == "table":
@@ -340,7 +340,7 @@ class Walker:
             self._add(text, kind, linked, anchors, tag)
 
     def _add(self, text: str, kind: Block, linked: int = 0, anchors: int = 0, tag: str = "") -> None:
-        words = words_in(text)
+        words = count_words(text)
         if anchors and words <= _LINE_WORDS:  # `Home | News | Mail` is three words
             words -= len([1 for word in text.split() if not (word[0].isalnum() or any(map(str.isalnum, word)))])
         if words <= _FEW_WORDS and kind != "code" and not any(map(str.isalnum, text)):

@@ -91,7 +91,7 @@ Format = Literal["jpg", "png"]
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused by its header: a side or an area in pixels above these. Frames are counted up to `max_frames`."""
+    """Limits by the header: a side or an area in pixels above these is refused. `max_frames` are counted at most."""
 
     max_side_px: int = 30_000
     max_pixels: int = 89_478_485  # the area from which Pillow itself suspects a decompression bomb
@@ -136,7 +136,7 @@ WHITE: RGB = (255, 255, 255)
 
 
 def header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Decoded:
-    """What the header says, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
+    """Read the header, `image` left None; no pixel is decoded, so a file that is cut short may still pass."""
     try:
         found, _ = open_stored(data, limits)
     except ImageError as refused:

@@ -1,4 +1,4 @@
-"""Image files at about the size that is wanted, for training and thumbnails: what is too large is decoded in part.
+"""Decode images at about the size that is wanted, for training and thumbnails: what is too large in part only.
 
 The files that `files.decode` refuses are refused here, by the same names, and what is not scaled has the same pixels to
 the last bit. A JPEG is decoded at a half, quarter or eighth, in the DCT domain, where enough pixels are left.

@@ -1,4 +1,4 @@
-"""The structure of image files, read by hopping from block to block: sizes, frames, and whether the end is there.
+"""Read the structure of image files block by block: frames, canvas, and whether the end is there.
 
 No pixel is decoded here and every walk ends in time that is linear in the file, whatever the file claims.
 """
@@ -25,7 +25,7 @@ class JpegFrame:
 
 
 def jpeg_frame(data: bytes) -> JpegFrame | None:
-    """What the header of an ordinary JPEG says: 8 bits, grey or three colours, Huffman codes (T.81, annex B).
+    """Read the header of an ordinary JPEG: 8 bits, grey or three colours, Huffman codes (T.81, annex B).
 
     None for others, and for odd structure. It is `bare` without APPn segments other than JFIF's, which may hold an
     orientation, a second picture, or damage for which Pillow refuses the file.

@@ -1,4 +1,4 @@
-"""Mixtures: a manifest of weighted datasets, and the arithmetic from a position to the sample that stands there."""
+"""Mixtures: a manifest of weighted datasets, and pure functions from positions to samples."""
 
 from curate.mix.build import Built, Onto, build, compose, short, skip
 from curate.mix.manifest import Manifest, Segment, Source, Stage, json_schema, save

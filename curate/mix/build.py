@@ -1,4 +1,4 @@
-"""From a specification and the datasets it names to a manifest, and what a person should be told of it."""
+"""Build a manifest from a specification and the datasets it names, with warnings for a person."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from curate.commit import file_sha256
-from curate.mix.leaves import leaves_of, unused
+from curate.mix.leaves import resolve_leaves, unused_name
 from curate.mix.manifest import Continued, Lengths, Manifest, Mode, Segment, Source, Spread, Stage, save
 from curate.mix.mixture import Mixture
-from curate.mix.order import runs
+from curate.mix.order import run_lengths
 from curate.mix.plan import skipped, stream_position
-from curate.mix.schedule import MixtureError, exactly
+from curate.mix.schedule import MixtureError, exact_weights
 from curate.mix.segments import EpochLimits, Laid, lay_out
 from curate.mix.spec import Entry, MixtureSpec, StageSpec
 from curate.mix.spread import tables, write
 from curate.mix.strata import Table
-from curate.mix.weights import Leaf, Shares, resolve
+from curate.mix.weights import Leaf, Shares, resolve_shares
 from curate.settings import validate
 from curate.shards import is_url
 
@@ -35,7 +35,7 @@ class Onto:
     position: int
 
     def taken_over(self) -> Continued:
-        """What a manifest says of the one that it goes on from."""
+        """The manifest that is gone on from, by its file's SHA-256, and the position."""
         return Continued(digest=file_sha256(self.mixture.path), position=self.position)
 
 
@@ -60,7 +60,7 @@ def short(
     """The specification of datasets and weights without more ado. Raises MixtureError."""
     if not datasets:
         raise MixtureError("no datasets to mix: give at least one folder that holds a dataset.json")
-    exactly([weight for _, weight in datasets])
+    exact_weights([weight for _, weight in datasets])
     entries = tuple(Entry(path=str(path), weight=weight) for path, weight in datasets)
     return MixtureSpec(seed=seed, mode=mode, batch=batch, sources=entries)
 
@@ -74,9 +74,9 @@ def compose(
     weights hold and every source goes on where it stood. `skip_steps` are (first, last) steps to leave out.
     Raises MixtureError, ShardError or SettingsError.
     """
-    leaves = tuple(leaves_of(spec, home))
+    leaves = tuple(resolve_leaves(spec, home))
     stages = spec.stages or (WHOLE,)
-    shares = tuple(resolve(spec, leaves, stage.weights) for stage in stages)
+    shares = tuple(resolve_shares(spec, leaves, stage.weights) for stage in stages)
     draft = _Draft(spec, out, leaves, stages, shares, onto)
     skips, position = (onto.mixture.manifest.skips, onto.position) if onto else ((), 0)
     data = draft.data(skipped(skips, draft.batch, position, skip_steps))
@@ -212,7 +212,7 @@ class _Draft:
             weights = _wide([float(w) for w in shares.samples], places, width, 0.0)
             out.append(
                 Stage(
-                    name=unused(spec.name, [s.name for s in out]),
+                    name=unused_name(spec.name, [s.name for s in out]),
                     start=start,
                     ramp=spec.ramp * size,
                     weights=weights,
@@ -241,7 +241,7 @@ class _Draft:
         weights = [_wide(s.samples, places, width, Fraction(0)) for s in self.shares]
         if self.onto and stages[0] is not mine[0] and mine[0].ramp:
             mine = [stages[-len(self.stages) - 1].model_copy(update={"start": self.start}), *mine]
-            weights = [tuple(exactly(mine[0].weights)), *weights]
+            weights = [tuple(exact_weights(mine[0].weights)), *weights]
         unit = (self.batch or 1) if self.spec.mode == "homogeneous" else 1
         return lay_out(mine, weights, unit, limits, names)
 
@@ -320,7 +320,7 @@ def _source(leaf: Leaf, share: float, name: str, folder: Path) -> Source:
         samples=leaf.info.samples,
         units=leaf.held.units,
         digest=leaf.digest,
-        shards=runs([shard.samples for shard in leaf.info.shards]),
+        shards=run_lengths([shard.samples for shard in leaf.info.shards]),
         again=entry.again,
         rotate=entry.rotate,
         max_epochs=leaf.max_epochs,

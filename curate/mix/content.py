@@ -1,4 +1,4 @@
-"""What a sample says: its texts and images in order, and how a text is spelled in tokens.
+"""Texts and images of a sample in order, as a trainer reads them.
 
 One reading for those who count (`curate index --tokenizer`) and for those who train, so that packs planned from an
 index hold exactly what comes. Nothing here looks at an image's bytes.
@@ -47,8 +47,8 @@ PROMPTS = ("question", "system")
 Segment = str | Prompt | Picture
 
 
-def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
-    """A sample's texts, prompts and images in order, neighbours joined that are alike.
+def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
+    """The texts, prompts and images of a sample in order; neighbours of one kind are joined.
 
     `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError,
     UnicodeDecodeError, JSONDecodeError.
@@ -60,12 +60,12 @@ def content(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -
         picture = image_name(parts) if kind in ("caption", "ocr") else None
         segments = [Picture(picture)] if picture else []
         segments += [text] if text else []
-    if (size := sum(len(words(s)) for s in segments if not isinstance(s, Picture))) > MAX_CHARACTERS:
+    if (size := sum(len(segment_text(s)) for s in segments if not isinstance(s, Picture))) > MAX_CHARACTERS:
         raise ContentError(f"text_too_long: {size} characters, more than {MAX_CHARACTERS}; cut such documents before")
     return segments
 
 
-def words(segment: str | Prompt) -> str:
+def segment_text(segment: str | Prompt) -> str:
     """The text of a segment."""
     return segment.text if isinstance(segment, Prompt) else segment
 
@@ -83,7 +83,8 @@ def image_name(parts: Mapping[str, bytes]) -> str | None:
 
 
 def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
-    """What a mixture's choice of `key` means: that part, or the text or list of texts at that dotted key of the JSON.
+    """The texts that a mixture's choice of `key` names: that part, or the text or list of texts at that dotted key of
+    the JSON.
 
     None of them: an empty list. Raises UnicodeDecodeError, JSONDecodeError.
     """
@@ -98,31 +99,31 @@ def texts_under(parts: Mapping[str, bytes], key: str) -> list[str]:
 
 def _document(parts: Mapping[str, bytes]) -> list[Segment]:
     """The segments of an interleaved sample's JSON."""
-    said = json.loads(parts.get("json", b"null"))
-    listed = said.get("segments") if isinstance(said, dict) else None
+    value = json.loads(parts.get("json", b"null"))
+    listed = value.get("segments") if isinstance(value, dict) else None
     if not isinstance(listed, list):
         raise ContentError("no_segments: an interleaved sample has a JSON with a list of `segments`")
     out: list[Segment] = []
-    for kind, run in groupby(_said(listed, parts), type):
+    for kind, run in groupby(_read_segments(listed, parts), type):
         segments = list(run)
         if kind is Picture:
             out += segments
             continue
         if out and not isinstance(out[-1], Picture):
-            out[-1] = _as(type(out[-1]), words(out[-1]) + BETWEEN)
-        out.append(_as(kind, BETWEEN.join(words(s) for s in segments if not isinstance(s, Picture))))
+            out[-1] = _make_segment(type(out[-1]), segment_text(out[-1]) + BETWEEN)
+        out.append(_make_segment(kind, BETWEEN.join(segment_text(s) for s in segments if not isinstance(s, Picture))))
     return out
 
 
-def _as(kind: type[Segment], text: str) -> Segment:
+def _make_segment(kind: type[Segment], text: str) -> Segment:
     return Prompt(text) if kind is Prompt else text
 
 
-def _said(listed: list[object], parts: Mapping[str, bytes]) -> Iterator[Segment]:
+def _read_segments(listed: list[object], parts: Mapping[str, bytes]) -> Iterator[Segment]:
     """The texts that are not empty, and the images that were found."""
     for segment in listed:
         found = _segment(segment, parts)
-        if isinstance(found, Picture) or (found is not None and words(found)):
+        if isinstance(found, Picture) or (found is not None and segment_text(found)):
             yield found
 
 
@@ -134,7 +135,7 @@ def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
         text = segment.get("text")
         if not isinstance(text, str):
             raise ContentError("bad_segment: a text segment has a `text`")
-        return _as(Prompt if segment.get("block") in PROMPTS else str, text.strip())
+        return _make_segment(Prompt if segment.get("block") in PROMPTS else str, text.strip())
     part = segment.get("part")
     if part is not None and (not isinstance(part, str) or part not in parts):
         raise ContentError(f"missing_image: a segment names the part {str(part)[:40]!r}, which the sample lacks")

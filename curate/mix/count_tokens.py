@@ -1,4 +1,4 @@
-"""How long samples are, as columns of a dataset's indexes: what `curate index --tokenizer` adds.
+"""Count tokens of samples into a dataset's indexes (`curate index --tokenizer`).
 
     text_tokens        tokens of the sample's own texts, counted as the trainer spells them
     answer_tokens      of these, the tokens that are predicted: all but a conversation's questions and system prompts
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.commit import commit_file
-from curate.mix.content import PICTURE, Picture, Segment, content, texts_under, words
+from curate.mix.content import PICTURE, Picture, Segment, sample_segments, segment_text, texts_under
 from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
 from curate.shards import ShardReader, load_dataset
@@ -42,8 +42,8 @@ def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) ->
             table = reader.table
             wanted = _schema(info.kind, texts)
             if reader.metadata.get(COUNTED_BY) != mark or not set(wanted.names) <= set(table.column_names):
-                rows = list(_counted(reader, info.kind, count, texts))
-                table = _with(table, pa.Table.from_pylist(rows, wanted), mark)
+                rows = list(_count_rows(reader, info.kind, count, texts))
+                table = _with_columns(table, pa.Table.from_pylist(rows, wanted), mark)
                 with commit_file(folder / shard.index) as temporary:
                     _write(table, temporary)
             total += sum(table.column(TEXT_TOKENS).to_pylist())
@@ -56,38 +56,38 @@ def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
     return pa.schema([*fields, *(pa.field(chosen_tokens(key), pa.list_(pa.int32())) for key in texts)])
 
 
-def _counted(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]) -> Iterator[Row]:
+def _count_rows(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[str]) -> Iterator[Row]:
     wordy = {"txt", *texts, *(["json"] if texts or kind == "interleaved" else [])}
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
-        said = _said(kind, parts)
-        laid = [PICTURE if isinstance(segment, Picture) else count(words(segment)) for segment in said]
-        scored = [n for segment, n in zip(said, laid, strict=True) if isinstance(segment, str)]
+        segments = _segments_or_none(kind, parts)
+        laid = [PICTURE if isinstance(segment, Picture) else count(segment_text(segment)) for segment in segments]
+        scored = [n for segment, n in zip(segments, laid, strict=True) if isinstance(segment, str)]
         yield {
             TEXT_TOKENS: sum(n for n in laid if n != PICTURE),
             ANSWER_TOKENS: sum(scored),
             IMAGES: laid.count(PICTURE),
             LAYOUT: laid,
-            **{chosen_tokens(key): _under(parts, key, count) for key in texts},
+            **{chosen_tokens(key): _count_texts_under(parts, key, count) for key in texts},
         }
 
 
-def _said(kind: Kind, parts: Mapping[str, bytes]) -> list[Segment]:
+def _segments_or_none(kind: Kind, parts: Mapping[str, bytes]) -> list[Segment]:
     try:
-        return content(kind, parts)
+        return sample_segments(kind, parts)
     except (ValueError, RecursionError):
         return []
 
 
-def _under(parts: Mapping[str, bytes], key: str, count: Count) -> list[int]:
+def _count_texts_under(parts: Mapping[str, bytes], key: str, count: Count) -> list[int]:
     try:
         return [count(text) for text in texts_under(parts, key)]
     except (ValueError, RecursionError):
         return []
 
 
-def _with(table: pa.Table, counted: pa.Table, mark: str) -> pa.Table:
+def _with_columns(table: pa.Table, counted: pa.Table, mark: str) -> pa.Table:
     """The index with the counted columns in place of any it had by those names."""
     kept = table.drop_columns([name for name in counted.column_names if name in table.column_names])
     for field in counted.schema:

@@ -1,4 +1,4 @@
-"""How much a dataset holds of a unit: read from its shards' indexes, never from the tars."""
+"""Lengths of samples in a unit, read from shards' indexes, never from the tars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curate.mix.schedule import Ints, MixtureError
 from curate.shards import ShardError
-from curate.shards.index import numbers, whole
+from curate.shards.index import as_numpy, as_one_array
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
 LAYOUT = "layout"
@@ -23,7 +23,7 @@ def chosen_tokens(key: str) -> str:
     return f"{TEXT_TOKENS}:{key}"
 
 
-def lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
+def sample_lengths(index: Path, kind: str, unit: str, visual_tokens: int) -> Ints:
     """The length of each sample of a shard in `unit`, from its index."""
     table = read_index(index)
     if unit == "samples":
@@ -53,9 +53,9 @@ def _column(table: pa.Table, index: Path, kind: str, name: str) -> Ints:
             f"{index}: has no column {name!r}, so how long its samples are is not known; add it with"
             f" `curate index {index.parent} --tokenizer NAME`, or weigh and train without lengths"
         )
-    column = whole(table.column(name))
+    column = as_one_array(table.column(name))
     countable = pa.types.is_integer(column.type) and not column.null_count
-    out: Ints = numbers(column).astype(np.int64) if countable else np.array([-1])
+    out: Ints = as_numpy(column).astype(np.int64) if countable else np.array([-1])
     if out.min(initial=0) < 0:
         raise MixtureError(f"{index}: column {name!r} must be whole numbers of 0 or more, without gaps; index again")
     return out

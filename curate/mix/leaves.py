@@ -1,4 +1,4 @@
-"""The datasets that a specification names, each looked at: what it holds, of the unit too, and what a pass takes."""
+"""Resolve the datasets that a specification names: what each holds, and what a pass takes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from curate.mix.manifest import same_content
 from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
-from curate.mix.weights import Leaf, taken
+from curate.mix.weights import Leaf, samples_taken
 from curate.shards import DatasetInfo, UnreachableError, attach_cached, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, dataset_file
 
 
-def leaves_of(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
-    """The sources of a specification, whose paths are seen from `home`. Raises MixtureError, ShardError."""
+def resolve_leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
+    """Resolve the sources of a specification, whose paths are seen from `home`. Raises MixtureError, ShardError."""
     names: list[str] = []
     content: dict[tuple[str, ...], str] = {}
-    for entry, groups, cap, epochs in _below(spec.sources, (), spec.cap, spec.max_epochs):
+    for entry, groups, cap, epochs in _walk_entries(spec.sources, (), spec.cap, spec.max_epochs):
         file = _file_of(entry.path or "", home, spec.unit)
-        info = _usable(file)
+        info = _check_usable(file)
         key = tuple(sorted(shard.sha256 for shard in info.shards))
         if key in content and not entry.again:
             raise MixtureError(same_content(content[key], entry.path or ""))
         content.setdefault(key, entry.path or "")
         if entry.name in names:
             raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
-        names.append(entry.name or unused(info.name, names))
-        part, most, binds = taken(entry, cap, spec.scale, info.samples)
-        held = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
+        names.append(entry.name or unused_name(info.name, names))
+        part, most, binds = samples_taken(entry, cap, spec.scale, info.samples)
+        surveyed = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
         digest = file_sha256(file)
-        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], held, part, most, binds, epochs)
+        yield Leaf(entry, "/".join(groups), file.parent, info, digest, names[-1], surveyed, part, most, binds, epochs)
 
 
 def _file_of(path: str, home: Path, unit: str) -> Path:
@@ -49,7 +49,7 @@ def _file_of(path: str, home: Path, unit: str) -> Path:
 Inherited = tuple[Entry, tuple[str, ...], int | None, float | None]
 
 
-def _below(
+def _walk_entries(
     entries: Sequence[Entry], groups: tuple[str, ...], cap: int | None, epochs: float | None
 ) -> Iterator[Inherited]:
     """Every dataset of nested entries with its groups, cap and max_epochs; the innermost that says one decides."""
@@ -58,10 +58,10 @@ def _below(
         if entry.path is not None:
             yield entry, groups, own_cap, own_epochs
         else:
-            yield from _below(entry.sources, (*groups, entry.group or ""), own_cap, own_epochs)
+            yield from _walk_entries(entry.sources, (*groups, entry.group or ""), own_cap, own_epochs)
 
 
-def _usable(file: Path) -> DatasetInfo:
+def _check_usable(file: Path) -> DatasetInfo:
     if not file.exists() and file.name != DATASET_FILE:
         raise MixtureError(f"{file}: no such folder; a dataset is given by the folder that `curate run` published")
     if file.name != DATASET_FILE:
@@ -74,7 +74,7 @@ def _usable(file: Path) -> DatasetInfo:
     return info
 
 
-def unused(name: str, taken_names: Sequence[str]) -> str:
+def unused_name(name: str, taken_names: Sequence[str]) -> str:
     """The name itself, or with a number behind it: the name keys a source's order, so it must be its own."""
     candidates = (name if n == 1 else f"{name}-{n}" for n in range(1, len(taken_names) + 2))
     return next(candidate for candidate in candidates if candidate not in taken_names)

@@ -1,4 +1,4 @@
-"""The mixture manifest, `mixture.json`: which sources, in what shares, when, and by which seed; checked when read.
+"""The mixture manifest, `mixture.json`: sources, shares, stages and seed; checked when read.
 
 Everything in it is resolved: nested groups, units, sizes, caps and limits have become the weights of stages and the
 slots of segments. A file like this is written by `curate mix`; people write specifications (`curate.mix.spec`). It is
@@ -35,7 +35,7 @@ BySource = int | dict[str, int] | None
 
 
 class Spread(Settings):
-    """By which length a source's order spreads its samples."""
+    """The length by which a source's order spreads its samples."""
 
     unit: Unit
     visual_tokens: int = 0
@@ -192,7 +192,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def same_content(one: str, other: str) -> str:
-    """What is said of one dataset reached by two paths."""
+    """The message for one dataset reached by two paths."""
     return (
         f"{one} and {other} hold the same content; name it once, with the sum of the weights,"
         " or say `again: true` where it is meant"

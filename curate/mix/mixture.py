@@ -11,7 +11,7 @@ import numpy.typing as npt
 from curate.mix import stages
 from curate.mix.datasets import check_datasets, folder_of
 from curate.mix.manifest import Manifest, read_manifest
-from curate.mix.order import shuffled
+from curate.mix.order import shuffle
 from curate.mix.plan import Plan, stream_position
 from curate.mix.schedule import Ints, MixtureError, Sources
 from curate.mix.spread import check_tables, strata
@@ -35,10 +35,10 @@ class Mixture:
     def locate(self, positions: npt.ArrayLike) -> tuple[Sources, Ints, Ints]:
         """(source, epoch, row) of each position, shapes as `positions`. Raises MixtureError beyond the mixture."""
         source, draw = self.plan.drawn(positions)
-        return source, *shuffled(draw, source, self.plan.orders)
+        return source, *shuffle(draw, source, self.plan.orders)
 
     def choose(self, source: int, uid: str, epoch: int, what: str = "text") -> str | None:
-        """Which of a source's choices falls to a sample in an epoch: a key of its texts, a template, a system prompt.
+        """Choose one of a source's options for a sample in an epoch: a key of its texts, a template, a system prompt.
 
         A pure function of (seed, uid, epoch, what), by the choices' weights; None where the source has no such choice.
         """
@@ -74,11 +74,11 @@ class Mixture:
         return np.arange(step * size, (step + 1) * size, dtype=np.int64)
 
     def stage_at(self, step: int) -> stages.StageAt:
-        """What holds at a step: resolution, sequence length, what is trained, weights."""
+        """The settings at a step of the stream: resolution, sequence length, what is trained, weights."""
         return self.stage_of(step * self.step_size() if step else 0)
 
     def stage_of(self, position: int) -> stages.StageAt:
-        """What holds at a position."""
+        """The settings at a position of the stream."""
         return stages.stage_of(self.manifest, self.mixture_position(position))
 
     def served(self, position: int) -> Ints:
@@ -90,7 +90,7 @@ class Mixture:
         return self.plan.counts(position)
 
     def strays(self, source: int, epoch: int = 0) -> int | None:
-        """How much of its unit a source is off at most between ranges of shards; None where its order is not by length.
+        """The most of its unit that a source is off between ranges of shards; None where its order is not by length.
 
         What it strays by within a range is about its longest sample (`curate.mix.strata`).
         """

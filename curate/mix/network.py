@@ -1,4 +1,4 @@
-"""Permutations that need no table: a network of hashes on a grid of cells, walked along its cycles (numpy only).
+"""Table-free permutations: a Feistel network on a grid of cells, with cycle walking (numpy only).
 
 Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
 """
@@ -17,8 +17,8 @@ MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 Words = npt.NDArray[np.uint64]
 
 
-def walk(place: Ints, rows: Ints, key: Words) -> Ints:
-    """The permutation of 0..rows-1 that a network on at least as many cells gives: empty cells are stepped over."""
+def permute(place: Ints, rows: Ints, key: Words) -> Ints:
+    """Permute 0..rows-1 by a network on at least as many cells: empty cells are stepped over (cycle walking)."""
     high = np.sqrt((rows - 1).astype(np.float64)).astype(np.int64) + 1
     low = -(-rows // high)
     n, a, b = rows.astype(np.uint64), high.astype(np.uint64), low.astype(np.uint64)
@@ -36,13 +36,13 @@ def _network(cell: Words, a: Words, b: Words, key: Words) -> Words:
     for turn in range(ROUNDS):
         salt = key + np.uint64(turn * GOLDEN & (1 << 64) - 1)
         if turn % 2:
-            right = _added(right, left, salt, b)
+            right = _add_hash(right, left, salt, b)
         else:
-            left = _added(left, right, salt, a)
+            left = _add_hash(left, right, salt, a)
     return left * b + right
 
 
-def _added(half: Words, other: Words, salt: Words, size: Words) -> Words:
+def _add_hash(half: Words, other: Words, salt: Words, size: Words) -> Words:
     """(half + f(other)) mod size, f being a hash cut to the range: sizes are below 2**32, so nothing overflows."""
     word = other + salt
     word *= np.uint64(MIX[0])
@@ -57,8 +57,8 @@ def _added(half: Words, other: Words, salt: Words, size: Words) -> Words:
     return out
 
 
-def mixed(word: Words) -> Words:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of a key depends on every bit."""
+def mix_bits(word: Words) -> Words:
+    """Mix bits by the finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of a key depends on every bit."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(MIX[0])
     word = (word ^ (word >> np.uint64(27))) * np.uint64(MIX[1])
     return word ^ (word >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""In which order a source gives its rows: every epoch a permutation of its own, seekable, a few shards at a time.
+"""The order of a source's rows: each epoch a permutation of its own, seekable, a few shards at a time.
 
 Shards are put in a random order, the row of them cut into ranges of `open_shards` shards, and the rows of a range
 shuffled by a network that needs no table (or by length, `curate.mix.strata`). Whoever reads on thus touches few shards
@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.network import GOLDEN, MIX, Words, mixed, walk
-from curate.mix.schedule import Ints, MixtureError, Sources, counted
+from curate.mix.network import GOLDEN, MIX, Words, mix_bits, permute
+from curate.mix.schedule import Ints, MixtureError, Sources, check_not_negative
 from curate.mix.strata import Strata
 
 MAX_ROWS = 1 << 40
@@ -29,7 +29,7 @@ Runs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class SourceOrder:
-    """What the order of one source depends on: its shards' rows, its key, and how it is cut.
+    """Parameters of one source's order: its shards' rows, its key, and how it is cut.
 
     `rotate` parts: every part holds the same rows in every epoch, and is done before the next begins. With `strata`
     long and short rows come evenly.
@@ -55,7 +55,7 @@ class SourceOrder:
         return self.rotate == 1 and sum(count for count, _ in self.shards) <= self.open_shards
 
 
-def runs(sizes: Sequence[int]) -> Runs:
+def run_lengths(sizes: Sequence[int]) -> Runs:
     """Shard sizes, told in runs of equal ones."""
     out: list[tuple[int, int]] = []
     for size in sizes:
@@ -66,7 +66,7 @@ def runs(sizes: Sequence[int]) -> Runs:
     return tuple(out)
 
 
-def sizes_of(shards: Runs) -> Ints:
+def shard_rows(shards: Runs) -> Ints:
     """Rows of each shard."""
     return np.repeat([rows for _, rows in shards], [count for count, _ in shards]).astype(np.int64)
 
@@ -87,10 +87,10 @@ def order(
     cycles until it meets a row (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
     """
     at = np.asarray(draws, dtype=np.int64)
-    counted(at, "draws")
+    check_not_negative(at, "draws")
     sizes = [shards] if isinstance(shards, int) else shards
     which = np.zeros(at.shape, np.int32)
-    return shuffled(at, which, Orders.of([SourceOrder(runs(sizes), order_key(seed, name), open_shards)]))
+    return shuffle(at, which, Orders.of([SourceOrder(run_lengths(sizes), order_key(seed, name), open_shards)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Orders:
 
     @staticmethod
     def of(orders: Sequence[SourceOrder]) -> Orders:
-        """Raises MixtureError for a source without rows, or with too many."""
+        """Collect orders. Raises MixtureError for a source without rows, or with too many."""
         rows = [o.rows for o in orders]
         if bad := [n for n in rows if not 1 <= n <= MAX_ROWS]:
             raise MixtureError(f"a source has {bad[0]} rows; between 1 and {MAX_ROWS} can be put in order")
@@ -114,24 +114,24 @@ class Orders:
         return Orders(tuple(orders), np.array(rows, np.int64), keys, cut, spread)
 
 
-def shuffled(draws: Ints, source: Sources, orders: Orders) -> tuple[Ints, Ints]:
-    """(epoch, row) of draws of several sources at once, in blocks that stay in a core's cache."""
+def shuffle(draws: Ints, source: Sources, orders: Orders) -> tuple[Ints, Ints]:
+    """Shuffle draws of several sources at once: (epoch, row) of each, in blocks that stay in a core's cache."""
     flat, which = draws.reshape(-1), source.reshape(-1)
     epoch, row = np.empty(flat.shape, np.int64), np.empty(flat.shape, np.int64)
     for start in range(0, flat.size, BLOCK):
         part = slice(start, start + BLOCK)
         epoch[part], place = np.divmod(flat[part], orders.rows[which[part]])
-        row[part] = _placed(place, epoch[part], which[part], orders)
+        row[part] = _row_at_place(place, epoch[part], which[part], orders)
     return epoch.reshape(draws.shape), row.reshape(draws.shape)
 
 
-def _placed(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
+def _row_at_place(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
     """The row at each place of a source's epoch."""
     if not orders.spread.any():
-        return _in_ranges(place, epoch, source, orders)
+        return _row_in_ranges(place, epoch, source, orders)
     row = np.empty_like(place)
     plain = np.flatnonzero(~orders.spread[source])
-    row[plain] = _in_ranges(place[plain], epoch[plain], source[plain], orders)
+    row[plain] = _row_in_ranges(place[plain], epoch[plain], source[plain], orders)
     for number, turn, mine in _groups(source, epoch, orders.spread):
         strata = orders.each[number].strata
         assert strata is not None
@@ -139,20 +139,20 @@ def _placed(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
     return row
 
 
-def _in_ranges(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
+def _row_in_ranges(place: Ints, epoch: Ints, source: Sources, orders: Orders) -> Ints:
     """The row at each place, by the network over all of an epoch, or over the range of shards it lies in."""
     n = orders.rows[source]
-    key = mixed(orders.keys[source] + epoch.astype(np.uint64) * np.uint64(GOLDEN))
+    key = mix_bits(orders.keys[source] + epoch.astype(np.uint64) * np.uint64(GOLDEN))
     if not orders.cut[source].any():
-        return walk(place, n, key)
+        return permute(place, n, key)
     low = np.zeros_like(place)
     groups = [(at, _cuts(orders.each[number], turn)) for number, turn, at in _groups(source, epoch, orders.cut)]
     for at, cuts in groups:
         piece = np.searchsorted(cuts.bounds, place[at], side="right") - 1
         low[at] = cuts.bounds[piece]
         n[at] = cuts.bounds[piece + 1] - low[at]
-        key[at] = mixed(key[at] ^ (piece.astype(np.uint64) + np.uint64(1)) * np.uint64(MIX[1]))
-    row = walk(place - low, n, key) + low
+        key[at] = mix_bits(key[at] ^ (piece.astype(np.uint64) + np.uint64(1)) * np.uint64(MIX[1]))
+    row = permute(place - low, n, key) + low
     for at, cuts in groups:
         row[at] += cuts.shift[np.searchsorted(cuts.ends, row[at], side="right")]
     return row
@@ -181,15 +181,15 @@ def _groups(source: Sources, epoch: Ints, those: npt.NDArray[np.bool_]) -> Itera
 
 def _cuts(order_: SourceOrder, epoch: int) -> _ShardCuts:
     # Parts that rotate must hold the same rows in every epoch, so their shards keep one order.
-    return _laid_out(order_, 0 if order_.rotate > 1 else epoch)
+    return _lay_out(order_, 0 if order_.rotate > 1 else epoch)
 
 
 @lru_cache(maxsize=256)
-def _laid_out(order_: SourceOrder, epoch: int) -> _ShardCuts:
-    sizes = sizes_of(order_.shards)
+def _lay_out(order_: SourceOrder, epoch: int) -> _ShardCuts:
+    sizes = shard_rows(order_.shards)
     number = np.arange(len(sizes), dtype=np.uint64)
-    key = mixed(np.array([((order_.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
-    turn = np.argsort(mixed(key + number * np.uint64(GOLDEN)), kind="stable")
+    key = mix_bits(np.array([((order_.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
+    turn = np.argsort(mix_bits(key + number * np.uint64(GOLDEN)), kind="stable")
     ends = np.cumsum(sizes[turn])
     starts = np.cumsum(sizes) - sizes
     groups = -(-len(sizes) // order_.open_shards)

@@ -1,4 +1,4 @@
-"""Which uids stand at positions of a mixture, from the indexes alone."""
+"""Look up the uids at positions of a mixture, from the indexes alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curate.shards import load_dataset
 
 @dataclass(frozen=True)
 class SampleAt:
-    """What stands at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
+    """The sample at a position: a row of a source's dataset in its n-th epoch, the uid, and the tar that holds it."""
 
     position: int
     source: str
@@ -26,7 +26,7 @@ class SampleAt:
 
 
 def uids_at(mixture: Mixture, positions: Ints) -> list[SampleAt]:
-    """What stands at positions of a mixture; only indexes are read."""
+    """Look up the samples at positions of a mixture; only indexes are read."""
     where = mixture.locate(positions)
     out: list[SampleAt | None] = [None] * len(positions)
     for number in np.unique(where[0]).tolist():

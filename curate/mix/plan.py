@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from curate.mix.manifest import Manifest
 from curate.mix.order import Orders, SourceOrder, order_key
-from curate.mix.schedule import Ints, MixtureError, Sources, counted, counts, schedule
+from curate.mix.schedule import Ints, MixtureError, Sources, check_not_negative, counts, schedule
 from curate.mix.strata import Strata
 
 
@@ -66,7 +66,7 @@ class Plan:
     def drawn(self, positions: npt.ArrayLike) -> tuple[Sources, Ints]:
         """(source, draw) of each position. Raises MixtureError before 0 and from the mixture's end on."""
         at = np.asarray(positions, dtype=np.int64)
-        counted(at, "positions")
+        check_not_negative(at, "positions")
         if self.end is not None and at.size and int(at.max()) >= self.end:
             raise MixtureError(f"the mixture ends at position {self.end}, where a source has had its epochs")
         flat = self.unskipped(at.reshape(-1))
@@ -123,7 +123,7 @@ class Plan:
 
 
 def stream_position(position: int, skips: Sequence[tuple[int, int]]) -> int:
-    """How many positions of the stream lie before a position of the mixture from which `skips` are left out."""
+    """The position of the stream for a position of the mixture from which `skips` are left out."""
     return position - sum(max(min(end, position) - first, 0) for first, end in skips)
 
 

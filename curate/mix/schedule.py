@@ -1,4 +1,4 @@
-"""Which source stands at a position: weights as whole slots of a period, laid out by a tree of rounded splits.
+"""Schedule sources over positions: weights as slots of a period, laid out by a tree of rounded splits.
 
 Pure functions, numpy only. `shares` turns weights into slots, `schedule` maps positions to (source, draw), `counts`
 says how many draws each source has had before a position. Nothing is tabulated, so a period may have 2**31 slots
@@ -41,7 +41,7 @@ def shares(weights: Sequence[Weight]) -> tuple[int, ...]:
     taken as the decimals they print as; what a few floating-point operations add to a short decimal is dropped,
     so 0.45 * 0.93 is 0.4185. Raises MixtureError for negative, infinite, NaN or all-zero weights.
     """
-    exact = exactly(weights)
+    exact = exact_weights(weights)
     for candidate in (exact, [_without_noise(weight) for weight in exact]):
         unit = math.lcm(*(weight.denominator for weight in candidate))
         slots = [int(weight * unit) for weight in candidate]
@@ -53,7 +53,7 @@ def shares(weights: Sequence[Weight]) -> tuple[int, ...]:
     return tuple(slot // divisor for slot in slots)
 
 
-def exactly(weights: Sequence[Weight]) -> list[Fraction]:
+def exact_weights(weights: Sequence[Weight]) -> list[Fraction]:
     """The weights as fractions, floats as the decimals they print as. Raises MixtureError as `shares` does."""
     for number, weight in enumerate(weights):
         if not math.isfinite(weight) or weight < 0:
@@ -88,7 +88,7 @@ def apportion(weights: Sequence[Fraction], total: int, least: int = 0) -> tuple[
 
 def quantisation_error(weights: Sequence[Weight], slots: Sequence[int]) -> float:
     """The largest difference between a wanted share, weight / sum, and the share its slots give (0 to 1)."""
-    wanted = exactly(weights)
+    wanted = exact_weights(weights)
     whole, period = sum(wanted), sum(slots)
     return float(max(abs(w / whole - Fraction(s, period)) for w, s in zip(wanted, slots, strict=True)))
 
@@ -101,7 +101,7 @@ def schedule(slots: Sequence[int], positions: npt.ArrayLike) -> tuple[Sources, I
     so at the end of every period.
     """
     at = np.asarray(positions, dtype=np.int64)
-    counted(at, "positions")
+    check_not_negative(at, "positions")
     tree = _tree(tuple(int(slot) for slot in slots))
     turn, rest = np.divmod(at.reshape(-1), tree.total[0])
     node = np.zeros(rest.shape, np.int32)
@@ -119,7 +119,7 @@ def schedule(slots: Sequence[int], positions: npt.ArrayLike) -> tuple[Sources, I
 
 
 def counts(slots: Sequence[int], position: int) -> Ints:
-    """How many draws each source has had in the `position` positions before this one."""
+    """Draws that each source has had in the `position` positions before this one."""
     tree = _tree(tuple(int(slot) for slot in slots))
     turn, rest = divmod(position, int(tree.total[0]))
     out = turn * tree.counts
@@ -134,7 +134,7 @@ def counts(slots: Sequence[int], position: int) -> Ints:
     return out
 
 
-def counted(at: Ints, what: str) -> None:
+def check_not_negative(at: Ints, what: str) -> None:
     """Refuse negative positions or draws."""
     if at.size and int(at.min()) < 0:
         raise MixtureError(f"{what} are counted from 0, found {int(at.min())}")

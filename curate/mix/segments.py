@@ -1,4 +1,4 @@
-"""From what is wanted (weights by stage, ramps, limits on epochs) to segments: whole slots from a position on.
+"""Lay out segments, whole slots from a position on, by weights of stages, ramps and limits on epochs.
 
 A segment that ends gets whole draws for its whole length, in the running balance of what was wanted and given, so that
 errors do not add up over stages. Limits cut a segment where a source has had its epochs.
@@ -23,7 +23,7 @@ Policy = Literal["stop", "redistribute", "refuse"]
 
 @dataclass(frozen=True)
 class EpochLimits:
-    """How often each source may be drawn (None: without limit), what it had before, and what happens then.
+    """Limits on each source's draws (None: without limit), what it had before, and what happens then.
 
     `until`: the position at which the run is known to end, if it is.
     """

@@ -1,4 +1,4 @@
-"""The specification of a mixture, a YAML file written by hand: nested groups, weights of any scale, units, stages.
+"""Mixture specification, a YAML file written by hand: nested groups, weights, units, stages.
 
 `curate mix SPEC.yaml -o mixture.json` resolves it into a manifest. Paths are seen from the specification's folder.
 """
@@ -93,16 +93,16 @@ class StageSpec(Settings):
 
     @model_validator(mode="after")
     def _multiples(self) -> StageSpec:
-        for what, said, multiple in (
+        for what, setting, multiple in (
             ("resolution", self.resolution, self.resolution_multiple),
             ("sequence", self.sequence, self.sequence_multiple),
         ):
-            values = said.values() if isinstance(said, dict) else [said]
-            known = [value for value in values if value is not None]
-            if multiple > 1 and not (known and self.ramp):
+            values = setting.values() if isinstance(setting, dict) else [setting]
+            given = [value for value in values if value is not None]
+            if multiple > 1 and not (given and self.ramp):
                 raise ValueError(f"`{what}_multiple` is for a `{what}` that ramps: say `{what}` and `ramp` as well")
-            if any(value < 1 or value % multiple for value in known):
-                raise ValueError(f"`{what}` {max(known)} is no multiple of {multiple}")
+            if any(value < 1 or value % multiple for value in given):
+                raise ValueError(f"`{what}` {max(given)} is no multiple of {multiple}")
         return self
 
 
@@ -145,7 +145,7 @@ class MixtureSpec(Settings):
 
     def _nothing_in_vain(self) -> None:
         """Refuse what would be read and not done."""
-        entries = list(nested(self.sources))
+        entries = list(walk_entries(self.sources))
         if self.power != 1 and self.by != "size":
             raise ValueError("`power` is of sizes: say `by: size` as well")
         if self.scale != 1 and self.total is None and self.cap is None and all(e.cap is None for e in entries):
@@ -159,8 +159,8 @@ class MixtureSpec(Settings):
             raise ValueError("a source's `batch` is for mode accumulate; elsewhere weights say how much comes")
 
 
-def nested(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Every entry, groups before what is in them."""
+def walk_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Walk all entries, groups before what is in them."""
     for entry in entries:
         yield entry
-        yield from nested(entry.sources)
+        yield from walk_entries(entry.sources)

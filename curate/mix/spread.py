@@ -1,4 +1,4 @@
-"""How long the samples of each source are, as its order needs it: surveyed when a mixture is made, one line a shard.
+"""Survey lengths of the samples of each source when a mixture is made, one line a shard.
 
 The lines lie beside the manifest (`mixture.lengths.npy`). What each row's length is stays in the indexes, and is looked
 up for the shards that are being read.
@@ -16,11 +16,11 @@ import numpy as np
 
 from curate.commit import commit_file, file_sha256
 from curate.mix.datasets import folder_of
-from curate.mix.indexes import lengths
+from curate.mix.indexes import sample_lengths
 from curate.mix.manifest import Manifest, Source, Unit
-from curate.mix.order import order_key, sizes_of
+from curate.mix.order import order_key, shard_rows
 from curate.mix.schedule import AGAIN, Ints, MixtureError
-from curate.mix.strata import LINE, Strata, Table, cut, line
+from curate.mix.strata import LINE, Strata, Table, cut_strata, shard_line
 from curate.shards import DatasetInfo, load_dataset
 
 
@@ -39,12 +39,14 @@ class Measure:
 
     def of(self, shard: int) -> Ints:
         """The lengths of a shard's rows. Raises MixtureError, ShardError."""
-        return lengths(self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens)
+        return sample_lengths(
+            self.folder / self.info.shards[shard].index, self.info.kind, self.unit, self.visual_tokens
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class LengthSurvey:
-    """What a source holds of the unit, its longest sample, and where samples are uneven, a line a shard."""
+    """Survey of a source: what it holds of the unit, its longest sample, and where uneven, a line a shard."""
 
     units: int
     longest: int
@@ -66,8 +68,8 @@ def survey(measure: Measure) -> LengthSurvey:
         found, times = np.unique(measure.of(shard), return_counts=True)
         known, at = np.unique(np.concatenate([known, found]), return_inverse=True)
         counts = np.bincount(at, np.concatenate([counts, times])).astype(np.int64)
-    bounds = cut(known, counts) if len(known) > 1 else ()
-    lines = [line(measure.of(shard), bounds) for shard in shards if bounds]
+    bounds = cut_strata(known, counts) if len(known) > 1 else ()
+    lines = [shard_line(measure.of(shard), bounds) for shard in shards if bounds]
     return LengthSurvey(int((known * counts).sum()), int(known.max(initial=0)), np.array(lines, LINE))
 
 
@@ -87,7 +89,7 @@ def tables(manifest: Manifest, path: Path) -> Iterator[Table]:
     file, first = path.parent / manifest.lengths.file, 0
     whole = _mapped(file)
     for source in manifest.datasets:
-        count = len(sizes_of(source.shards)) if source.spread else 0
+        count = len(shard_rows(source.shards)) if source.spread else 0
         yield whole[first : first + count]
         first += count
     if first != len(whole):
@@ -112,7 +114,7 @@ def strata(manifest: Manifest, path: Path) -> list[Strata | None]:
         if source.spread is None:
             out.append(None)
             continue
-        key, rows = order_key(manifest.seed, source.name), sizes_of(source.shards)
+        key, rows = order_key(manifest.seed, source.name), shard_rows(source.shards)
         out.append(Strata(table, rows, key, manifest.open_shards, _LateLengths(source, path)))
     return out
 

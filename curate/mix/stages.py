@@ -1,4 +1,4 @@
-"""What holds at a position of a mixture: the stage, its weights, and how to train; within a ramp, what lies between."""
+"""Settings at a position of a mixture: the stage, its weights, how to train; within a ramp, what lies between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curate.mix.manifest import BySource, Manifest
 
 @dataclass(frozen=True)
 class StageAt:
-    """What holds at a step: the stage's name, whether its weights are still ramping, and how to train.
+    """Settings at a step: the stage's name, whether its weights are still ramping, and how to train.
 
     `weights`: each source's wanted share of the samples drawn, or in mode accumulate the weight of its loss.
     """
@@ -24,7 +24,7 @@ class StageAt:
 
 
 def stage_of(manifest: Manifest, position: int) -> StageAt:
-    """What holds at a position of the mixture; within a ramp resolution and sequence are the nearest multiples."""
+    """Settings at a position of the mixture; within a ramp resolution and sequence are the nearest multiples."""
     number = max(n for n, s in enumerate(manifest.stages) if s.start <= position)
     stage = manifest.stages[number]
     weights = _as_used(manifest, stage.weights)

@@ -1,4 +1,4 @@
-"""An order in which every stretch of a source has its fair part of long and of short samples.
+"""Stratified order by length: every stretch of a source has its fair part of long and short samples.
 
 The rows of a range of shards are put by length into strata, and these, neighbours joined again and again, into a binary
 tree. Each node gives its draws to its shorter and its longer half in the ratio of their rows, rounded; so the units of
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.mix.network import GOLDEN, MIX, Words, mixed, walk
+from curate.mix.network import GOLDEN, MIX, Words, mix_bits, permute
 from curate.mix.schedule import Ints, MixtureError
 
 STRATA = 128
@@ -27,7 +27,7 @@ LINE = np.dtype([("units", "<i8"), ("check", "<u4"), ("counts", "<u4", (STRATA,)
 """What is kept of a shard: the sum of its lengths, their CRC-32, and its rows in each stratum."""
 MAX_RANGE = 1 << 31
 """Rows of a range: the product of two such numbers still fits 64 bits."""
-RANGES_KEPT = 4
+CACHED_RANGES = 4
 PARTS = 1 << 16
 """Deviations are counted in parts of a unit: whole numbers, whose sums are the same on every machine."""
 
@@ -35,8 +35,9 @@ Table = npt.NDArray[Any]
 """Lines, one a shard."""
 
 
-def cut(lengths: Ints, counts: Ints) -> tuple[int, ...]:
-    """The upper bounds of all strata but the last, for rising `lengths` of which `counts` samples there are each.
+def cut_strata(lengths: Ints, counts: Ints) -> tuple[int, ...]:
+    """Cut lengths into strata: the upper bounds of all but the last, for rising `lengths` of which `counts` samples
+    there are each.
 
     By about the cube root of density (Panter and Dite 1951), which makes what is left of the spread within strata
     least; its power of 3/8 takes square roots alone, which are the same on every machine.
@@ -48,7 +49,7 @@ def cut(lengths: Ints, counts: Ints) -> tuple[int, ...]:
     return tuple(n for n in np.unique(lengths[at]).tolist() if n < lengths[-1])
 
 
-def line(lengths: Ints, bounds: tuple[int, ...]) -> tuple[int, int, Ints]:
+def shard_line(lengths: Ints, bounds: tuple[int, ...]) -> tuple[int, int, Ints]:
     """A shard's line: the sum of its rows' lengths, their CRC-32, and how many lie in each stratum."""
     stratum = np.searchsorted(np.array(bounds, np.int64), lengths)
     check = zlib.crc32(np.ascontiguousarray(lengths, "<i8").tobytes())
@@ -82,7 +83,7 @@ class _Range:
     shorter: Ints
 
 
-def _joined(leaves: Ints) -> tuple[Ints, ...]:
+def _sum_levels(leaves: Ints) -> tuple[Ints, ...]:
     """Items below each node of a binary tree, from the root down to 2**n leaves."""
     levels = [leaves.astype(np.int64)]
     while len(levels[0]) > 1:
@@ -92,7 +93,7 @@ def _joined(leaves: Ints) -> tuple[Ints, ...]:
 
 def _keys(word: Words, width: int) -> Words:
     """Keys of the nodes of a level: nodes are numbered as in a heap."""
-    return mixed(word + np.arange(width, 2 * width, dtype=np.uint64) * np.uint64(GOLDEN))
+    return mix_bits(word + np.arange(width, 2 * width, dtype=np.uint64) * np.uint64(GOLDEN))
 
 
 def _phases(levels: tuple[Ints, ...], word: Words) -> tuple[Ints, ...]:
@@ -114,7 +115,7 @@ def _down(m: Ints, levels: tuple[Ints, ...], phases: tuple[Ints, ...]) -> tuple[
     return node, m
 
 
-def _by_turns(above: Ints) -> Ints:
+def _alternate_signs(above: Ints) -> Ints:
     """An order in which the numbers, which add up to about 0, never add up to more than one of them on the way."""
     high, low = np.flatnonzero(above >= 0), np.flatnonzero(above < 0)
     had = np.concatenate([np.cumsum(part) - part for part in (above[high], -above[low])])
@@ -132,8 +133,8 @@ class Strata:
             )
         self.table, self.rows, self.key, self.open_shards, self.lengths = table, rows, key, open_shards, lengths
         self._sorted = lru_cache(2 * open_shards)(self._sort)
-        self._range = lru_cache(RANGES_KEPT)(self._gather)
-        self._cuts = lru_cache(RANGES_KEPT)(self._lay_out)
+        self._range = lru_cache(CACHED_RANGES)(self._gather)
+        self._cuts = lru_cache(CACHED_RANGES)(self._lay_out)
 
     def at(self, epoch: int, place: Ints) -> Ints:
         """The rows at places of an epoch."""
@@ -168,15 +169,15 @@ class Strata:
         rounds = -(-shards // ranges)
         above = np.append(self._above, np.zeros(rounds * ranges - shards, np.int64))
         dealt = np.argsort(above, kind="stable").reshape(rounds, ranges)
-        word = mixed(np.array([((self.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
-        keys = mixed(word + np.arange(rounds * ranges, dtype=np.uint64) * np.uint64(GOLDEN))
+        word = mix_bits(np.array([((self.key ^ MIX[0]) + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
+        keys = mix_bits(word + np.arange(rounds * ranges, dtype=np.uint64) * np.uint64(GOLDEN))
         has = np.zeros(ranges, np.int64)
         for turn, number in enumerate(np.argsort(-np.abs(above[dealt].sum(axis=1)), kind="stable").tolist()):
             key = keys[number * ranges : (number + 1) * ranges]
             to = np.lexsort((key, has) if turn % 2 else (key,))
             dealt[number, to] = dealt[number, ::-1].copy()
             has += above[dealt[number]]
-        dealt = dealt[:, _by_turns(has)]
+        dealt = dealt[:, _alternate_signs(has)]
         in_turn = dealt.T.reshape(-1)
         in_turn = in_turn[in_turn < shards]
         firsts = np.concatenate([[0], np.cumsum((dealt < shards).sum(axis=0))])
@@ -189,9 +190,9 @@ class Strata:
         counts = np.stack([self.table["counts"][shard] for shard in shards.tolist()]).astype(np.int64)
         if not np.array_equal(counts.sum(axis=1), self.rows[shards]):
             raise MixtureError("the lines of lengths beside the manifest are of other shards; run `curate mix` again")
-        levels = _joined(counts.sum(axis=0))
-        word = mixed(np.array([(self.key + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
-        word = mixed(word ^ np.uint64((number + 1) * MIX[1] & (1 << 64) - 1))
+        levels = _sum_levels(counts.sum(axis=0))
+        word = mix_bits(np.array([(self.key + epoch * GOLDEN) & (1 << 64) - 1], np.uint64))
+        word = mix_bits(word ^ np.uint64((number + 1) * MIX[1] & (1 << 64) - 1))
         stride = int(levels[0][0]) + 1
         until = counts.cumsum(axis=0)
         moved = np.arange(STRATA)[:, None] * stride
@@ -209,7 +210,7 @@ class Strata:
     def _rows(self, here: _Range, m: Ints) -> Ints:
         """The rows of the draws `m` of a range: down the tree, at random within the stratum, then shard by shard."""
         node, m = _down(m, here.levels, here.phases)
-        of_stratum = walk(m, here.levels[-1][node], here.keys[node]) + node * here.stride
+        of_stratum = permute(m, here.levels[-1][node], here.keys[node]) + node * here.stride
         at = np.searchsorted(here.until, of_stratum, side="right")
         inner = here.shorter[at] + of_stratum - here.before[at]
         which, out = at - node * len(here.shards), np.empty(m.shape, np.int64)

@@ -1,4 +1,4 @@
-"""From nested entries to one share a source: by given weights or by size to a power, with caps and fixed totals.
+"""Resolve nested weights to one share a source: given, or by size to a power, with caps and totals.
 
 Shares are fractions, so that 0.07 of 0.45 is 0.0315 and nothing else.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from curate.mix.schedule import MixtureError, Weight, apportion, exactly
-from curate.mix.spec import Entry, MixtureSpec, nested
+from curate.mix.schedule import MixtureError, Weight, apportion, exact_weights
+from curate.mix.spec import Entry, MixtureSpec, walk_entries
 from curate.mix.spread import LengthSurvey
 from curate.shards import DatasetInfo
 
@@ -51,7 +51,7 @@ class Shares:
     epoch: int | None
 
 
-def taken(entry: Entry, cap: int | None, scale: float, rows: int) -> tuple[int, int | None, bool]:
+def samples_taken(entry: Entry, cap: int | None, scale: float, rows: int) -> tuple[int, int | None, bool]:
     """(samples one pass takes, the cap as scaled, whether it binds): a part of an epoch, at most the cap."""
     part = Fraction(repr(entry.epochs)) if entry.epochs is not None else Fraction(1, entry.rotate)
     most = None if cap is None else max(round(Fraction(repr(scale)) * cap), 1)
@@ -59,14 +59,14 @@ def taken(entry: Entry, cap: int | None, scale: float, rows: int) -> tuple[int, 
     return (wanted, most, False) if most is None or wanted <= most else (most, most, True)
 
 
-def resolve(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, float]) -> Shares:
-    """The shares of a stage, its weights by the names of sources or groups replacing the entries' own.
+def resolve_shares(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, float]) -> Shares:
+    """Resolve the shares of a stage, its weights by the names of sources or groups replacing the entries' own.
 
     Raises MixtureError for weights that mean nothing, names that are not there, and units that a source lacks.
     """
-    _known(spec, leaves, override)
+    _check_names(spec, leaves, override)
     if spec.mode == "accumulate":
-        parts = exactly(_losses(spec.sources, iter(leaves), override, Fraction(1)))
+        parts = exact_weights(_losses(spec.sources, iter(leaves), override, Fraction(1)))
         whole = sum(parts)
         shares = tuple(float(w / whole) for w in parts)
         return Shares(shares, shares, tuple(parts), None)
@@ -77,7 +77,7 @@ def resolve(spec: MixtureSpec, leaves: Sequence[Leaf], override: Mapping[str, fl
     for at, share in divided:
         wanted[at] = share
     samples = _in_samples(wanted, leaves)
-    epoch = _epoch(spec, leaves, wanted)
+    epoch = _pass_positions(spec, leaves, wanted)
     if epoch is not None:
         samples = [Fraction(n) for n in apportion(samples, epoch)]
     of_group = tuple(walk.of_group[at] for at in range(len(leaves)))
@@ -121,7 +121,7 @@ class _Walk:
             if by == "weight" and entry.path is not None:
                 _no_amounts(self.leaves[first])
             weights.append(self._amount(range(first, self.next), given, by, power, name))
-        parts = _checked(weights, where)
+        parts = _check_weights(weights, where)
         for part, found in zip(parts, inner, strict=True):
             if len(found) == 1 and found[0][0] not in self.of_group:
                 self.of_group[found[0][0]] = float(part)
@@ -149,9 +149,9 @@ def _no_amounts(leaf: Leaf) -> None:
         )
 
 
-def _checked(weights: Sequence[Weight], where: str) -> list[Fraction]:
+def _check_weights(weights: Sequence[Weight], where: str) -> list[Fraction]:
     try:
-        exact = exactly(weights)
+        exact = exact_weights(weights)
     except MixtureError as err:
         raise MixtureError(f"{where}: {err}") from None
     whole = sum(exact)
@@ -174,20 +174,20 @@ def _in_samples(wanted: Sequence[Fraction], leaves: Sequence[Leaf]) -> list[Frac
     return [d / whole for d in drawn]
 
 
-def _epoch(spec: MixtureSpec, leaves: Sequence[Leaf], wanted: Sequence[Fraction]) -> int | None:
+def _pass_positions(spec: MixtureSpec, leaves: Sequence[Leaf], wanted: Sequence[Fraction]) -> int | None:
     """Positions of one pass over the mixture: a fixed total, or where sizes alone decide, all that is taken."""
     if spec.total is not None:
         return max(round(Fraction(repr(spec.scale)) * spec.total), 1)
-    entries = list(nested(spec.sources))
+    entries = list(walk_entries(spec.sources))
     sized = spec.mode == "concat" or (spec.by == "size" and all(e.by == "size" or e.path is not None for e in entries))
     even = spec.mode == "concat" or (spec.power == 1 and all(e.power == 1 and e.weight == 1 for e in entries))
     return sum(x.taken for x, share in zip(leaves, wanted, strict=True) if share) if sized and even else None
 
 
-def _known(spec: MixtureSpec, leaves: Sequence[Leaf], names: Mapping[str, float]) -> None:
-    groups = {entry.group for entry in nested(spec.sources) if entry.group}
-    known = groups | {leaf.name for leaf in leaves}
-    if wrong := sorted(set(names) - known):
+def _check_names(spec: MixtureSpec, leaves: Sequence[Leaf], names: Mapping[str, float]) -> None:
+    groups = {entry.group for entry in walk_entries(spec.sources) if entry.group}
+    known_names = groups | {leaf.name for leaf in leaves}
+    if wrong := sorted(set(names) - known_names):
         raise MixtureError(
-            f"a stage weighs {wrong[0]!r}, which is no source or group (there are {', '.join(sorted(known))})"
+            f"a stage weighs {wrong[0]!r}, which is no source or group (there are {', '.join(sorted(known_names))})"
         )

@@ -1,1 +1,1 @@
-"""Models that ops hold: where their files are, how they are loaded, and on which device they run."""
+"""Models that ops hold: their files, how they are loaded, and the device they run on."""

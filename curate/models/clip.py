@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from curate.extras import require
 from curate.models.dual_encoder import CONFIG_FILE, ClipConfig, exported_config, load_network, parsed_config
 from curate.models.files import ModelError, file_digest
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.tokens.clip import Tokens, described_tokens, open_clip_tokens
 
 if TYPE_CHECKING:
@@ -152,13 +152,13 @@ def _named(model: str, pretrained: str) -> _Source:
 
     config = open_clip.get_model_config(model)
     if config is None:
-        hint = unknown("open_clip model", model, open_clip.list_models())
+        hint = unknown_message("open_clip model", model, open_clip.list_models())
         raise ModelError(f"{hint}; a path must end in .safetensors or .json, or be a folder with {CONFIG_FILE}")
     if Path(pretrained).suffix in _WEIGHTS_SUFFIXES:
         return _Source(ClipConfig({"model_cfg": config, "preprocess_cfg": {}}), _weights(pretrained, f"model {model}"))
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained not in tags:
-        hint = unknown(f"pretrained tag of {model}", pretrained, tags)
+        hint = unknown_message(f"pretrained tag of {model}", pretrained, tags)
         raise ModelError(f"{hint}; or give a file of weights")
     return _Source(None, None)
 

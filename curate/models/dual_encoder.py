@@ -1,4 +1,4 @@
-"""What is to be known of a dual encoder besides its weights, and the network in files: for ops and the trainer alike.
+"""Describe a dual encoder besides its weights, and load networks from files: for ops and the trainer alike.
 
 An exported file is safetensors of open_clip's state dict, with metadata: `open_clip_config` (the text of what open_clip
 calls open_clip_config.json: model_cfg and preprocess_cfg), `tokenizer` (see `curate.tokens.clip`) and `context_length`.
@@ -36,7 +36,7 @@ class ClipConfig:
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """What the network is built from: embed_dim, vision_cfg, text_cfg and more."""
+        """The configuration of the network: embed_dim, vision_cfg, text_cfg and more."""
         cfg: Mapping[str, Any] = self.open_clip["model_cfg"]
         return cfg
 
@@ -52,7 +52,7 @@ class ClipConfig:
         return int(size if isinstance(size, int) else size[0])
 
     def metadata(self) -> dict[str, str]:
-        """What an exported file says of itself."""
+        """The metadata of an exported file."""
         text = json.dumps(dict(self.open_clip), sort_keys=True)
         own = {} if self.tokenizer is None else {"tokenizer": self.tokenizer}
         return {"open_clip_config": text, "context_length": str(self.context_length), **own}

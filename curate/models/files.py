@@ -1,4 +1,4 @@
-"""Files of models: their digests, and the error for one that cannot be used."""
+"""Model files: their digests, and the error for one that cannot be used."""
 
 from __future__ import annotations
 

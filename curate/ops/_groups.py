@@ -1,4 +1,4 @@
-"""What group ops share: a database in the scratch folder with a bound on its memory, and answers cut by shard."""
+"""Database of group ops: in the scratch folder, bounded memory, answers cut by shard."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def database(scratch: Path) -> Iterator[DuckDBPyConnection]:
         yield db
 
 
-def one(db: DuckDBPyConnection, query: str) -> int:
+def query_one(db: DuckDBPyConnection, query: str) -> int:
     """The one number that a query gives."""
     return int(db.execute(query).fetchall()[0][0])
 
 
-def blocks(
+def query_blocks(
     db: DuckDBPyConnection, query: str, rows: int, params: Mapping[str, int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The answer in blocks of up to `rows`, on a connection of its own: `db` stays free to write meanwhile."""
@@ -54,7 +54,7 @@ def insert(db: DuckDBPyConnection, table: str, **columns: npt.NDArray[Any]) -> N
     db.unregister("block")
 
 
-def assign(db: DuckDBPyConnection, count: int, edges: str, rows: int) -> None:
+def assign_kept(db: DuckDBPyConnection, count: int, edges: str, rows: int) -> None:
     """Fills `assigned` (head, kept, similarity): in the kept order, what is like an earlier kept one is its copy.
 
     Of `count` heads; `edges` gives (later, earlier, similarity) by the later, the likest first. A chain of likenesses
@@ -62,7 +62,7 @@ def assign(db: DuckDBPyConnection, count: int, edges: str, rows: int) -> None:
     """
     kept = np.ones(count, bool)
     db.execute("DELETE FROM assigned")
-    for batch in blocks(db, edges, rows):
+    for batch in query_blocks(db, edges, rows):
         found: dict[int, tuple[int, float]] = {}
         for later, earlier, similarity in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if kept[earlier] and kept[later]:
@@ -74,36 +74,36 @@ def assign(db: DuckDBPyConnection, count: int, edges: str, rows: int) -> None:
             insert(db, "assigned", head=np.array(list(found)), **columns)
 
 
-def mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def map_zeros(path: Path, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """An array of zeros in a file: only the pages in use are held."""
     if shape[0] == 0:
         return np.zeros(shape, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, "w+", shape=shape)
 
 
-def by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
+def query_by_shard(db: DuckDBPyConnection, query: str, sizes: Sequence[int]) -> Iterator[pa.Table]:
     """The answer, ordered by shard and row, a table a shard: read once, not once a shard."""
     with db.cursor() as reader:
         answer = reader.sql(query).to_arrow_reader(BLOCK_ROWS)
-        held = answer.schema.empty_table()
+        pending = answer.schema.empty_table()
         for size in sizes:
-            while len(held) < size:
-                held = pa.concat_tables([held, pa.Table.from_batches([answer.read_next_batch()])])
-            yield held.slice(0, size)
-            held = held.slice(size)
+            while len(pending) < size:
+                pending = pa.concat_tables([pending, pa.Table.from_batches([answer.read_next_batch()])])
+            yield pending.slice(0, size)
+            pending = pending.slice(size)
 
 
-def write(
+def write_outputs(
     db: DuckDBPyConnection, query: str, inputs: Sequence[Path], outputs: Sequence[Path], columns: dict[str, pa.DataType]
 ) -> None:
     """One file a shard of the answer: uid and `columns`, the rows in the order of its input."""
     sizes = [pq.read_metadata(path).num_rows for path in inputs]
     schema = pa.schema([("uid", pa.string()), *columns.items()])
-    for path, table in zip(outputs, by_shard(db, query, sizes), strict=True):
+    for path, table in zip(outputs, query_by_shard(db, query, sizes), strict=True):
         pq.write_table(table.cast(schema), path)
 
 
-def gather(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
+def gather_inputs(db: DuckDBPyConnection, table: str, inputs: Sequence[Path], columns: str) -> None:
     """Fill `table` (shard, row, `columns`) from the inputs, in one transaction: a commit a shard would cost more."""
     db.execute("BEGIN")
     for shard, path in enumerate(inputs):
@@ -126,9 +126,9 @@ def write_lists(
     The answer is ordered by shard, row and place in the list. The largest of none, or of nulls alone, is null.
     """
     sizes = [int(_lengths(path, lists).sum()) for path in inputs]
-    for path, target, table in zip(inputs, outputs, by_shard(db, query, sizes), strict=True):
+    for path, target, table in zip(inputs, outputs, query_by_shard(db, query, sizes), strict=True):
         numbers = table.column("n").combine_chunks()
-        pq.write_table(_listed(path, _lengths(path, lists), numbers, names), target)
+        pq.write_table(_list_answers(path, _lengths(path, lists), numbers, names), target)
 
 
 def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -137,7 +137,7 @@ def _lengths(path: Path, keys: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     return lengths
 
 
-def _listed(
+def _list_answers(
     path: Path, lengths: np.ndarray[Any, np.dtype[np.int64]], counts: pa.Array, names: tuple[str, str]
 ) -> pa.Table:
     starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -1,4 +1,4 @@
-"""What ops on whole documents share: a value of each image, images in step with their places."""
+"""Share between ops on whole documents: a value of each image, images in step with their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an op is: declared by `op` or `group_op`, named by its `identity`.
+"""Declare ops: `op`, `group_op`, and the `identity` that their fingerprint is made of.
 
 An op looks at a batch of samples and returns columns; it never decides. It is a plain function, or a class where
 a model must be held: knobs are keyword-only, annotated and JSON-able, and enter the fingerprint of its columns.
@@ -14,10 +14,14 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from curate.document.segments import DOCUMENT
+from curate.page.words import WORDS
 from curate.pool.blob import BLOB
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
+
+Knobs = Mapping[str, Any]
+"""Every knob of an op by its name, those that a recipe leaves out by their defaults."""
 
 PartKind = Literal["images", "paragraphs"]
 PART_KINDS: tuple[PartKind, ...] = ("images", "paragraphs")
@@ -37,15 +41,15 @@ COUNTS = ("paragraphs", "images_kept", "images_absent")
 """What every document has for a rule and for publishing: how many paragraphs are left, how many images that are there
 (places of images, before any was fetched), and how many that are absent."""
 
-CONTENT: Mapping[str, pa.DataType | None] = {
+CONTENT: Mapping[str, pa.DataType] = {
     "text": pa.string(),
     "image": BLOB,
     "document": DOCUMENT,
     "images": pa.list_(BLOB),
-    "words": None,
+    "words": WORDS,
 }
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
-the source's. `words` are a page's, or how many a text has: one of the two in a recipe."""
+the source's. `words` are a page's, with their boxes."""
 
 OWN = ("row", "error", "detail", "inputs", "part_error", "part_detail")
 """Names in every file of columns, which no op may give one of its own."""
@@ -68,15 +72,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Spec:
-    """What the engine knows of an op.
+    """The declaration of an op, as the engine sees it.
 
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
     `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
-    change. `batch_size`: rows a call. A class may have a `close`. `after`: for a group op, the row op whose columns
-    it reads. `parts`: its columns that hold a list with an entry for each image, or each paragraph, of the document.
-    `needs`: modules of extras (curate.extras) without which it cannot run.
+    change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads. A class may have a
+    `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
+    that hold a list with an entry for each image, or each paragraph, of the document.
     """
 
     name: str
@@ -97,7 +101,7 @@ class Spec:
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Its columns that hold bytes (see curate.pool.blob)."""
+        """The op's columns that hold bytes (see curate.pool.blob)."""
         return tuple(name for name, kind in self.writes.items() if kind in (BLOB, pa.list_(BLOB)))
 
     @property
@@ -157,33 +161,33 @@ def spec_of(function: Callable[..., Any]) -> Spec:
 
 
 def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """All that could change the op's values, as plain data: name, version, columns, every knob, its files' digest."""
+    """The identity of an op with its knobs, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
-    said: dict[str, Any] = {"knobs": {name: _said(name, value) for name, value in full.items()}}
+    said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = _files_of(function, spec.name, full)
-    before = identity(spec.after, _shared(spec.after, knobs)) if spec.after else None
+    before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     mine = getattr(function, "__module__", "").startswith("curate.")
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
 
 
-def _files_of(function: Callable[..., Any], name: str, knobs: Mapping[str, Any]) -> str:
+def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
     """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
     own = getattr(function, "identity", None)
     try:
-        return str(own(**knobs)) if own else ""
+        return str(own(knobs)) if own else ""
     except ValueError as err:
         raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 
 
-def _said(name: str, value: Any) -> Any:
+def _knob_data(name: str, value: Any) -> Any:
     """A knob as plain data. Where the source's folder lies changes nothing: its files are part of the pool's name."""
     if name in GIVEN:
         return value.identity() if hasattr(value, "identity") else None
     return value
 
 
-def _shared(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
+def _knobs_for(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in knobs.items() if name in spec_of(function).knobs}

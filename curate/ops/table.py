@@ -1,4 +1,4 @@
-"""The one table that names the ops."""
+"""The table of all ops by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from curate.ops.spec import Spec, spec_of
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 OPS: Mapping[str, str] = {
     "image_size": "curate.ops.quality.image:image_size",
@@ -77,12 +77,12 @@ OPS: Mapping[str, str] = {
 }
 
 
-def find(name: str) -> Callable[..., Any]:
+def find_op(name: str) -> Callable[..., Any]:
     """The op called `name`: one of the table, or a user's own as `package.module:function`. Raises ValueError."""
     target = OPS.get(name, name)
     module_name, colon, attribute = target.partition(":")
     if not colon:
-        raise ValueError(f"{unknown('op', name, OPS)}; your own op is written package.module:function")
+        raise ValueError(f"{unknown_message('op', name, OPS)}; your own op is written package.module:function")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except Exception as err:  # a user's module may raise anything while it is imported
@@ -92,7 +92,7 @@ def find(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def writers(column: str) -> list[str]:
+def ops_that_write(column: str) -> list[str]:
     """The ops of the table that write `column` and do not read it: what makes it in the first place."""
-    specs = {name: spec_of(find(name)) for name in OPS}
+    specs = {name: spec_of(find_op(name)) for name in OPS}
     return [name for name, spec in specs.items() if column in spec.writes and column not in spec.reads]

@@ -1,1 +1,1 @@
-"""The words of a printed page: where each stands, in which columns, and in which order they are read."""
+"""Words of a printed page: their boxes, columns, and reading order."""

@@ -1,4 +1,4 @@
-"""OCR engines under one face: an image in, its words with boxes, lines and confidences out, in the order of reading.
+"""Read images by an OCR engine: words with boxes, lines and confidences, in reading order.
 
 Both run on one thread, so that the same pixels give the same words whatever else the machine does.
 """
@@ -22,8 +22,8 @@ from PIL import Image
 
 from curate.commit import file_sha256
 from curate.page.reading_order import reading_order
-from curate.page.runs import Floats, members
-from curate.page.words import mended, split
+from curate.page.runs import Floats, run_members
+from curate.page.words import join_lines, split_words
 from curate.text.characters import codes_of, flags_of, is_leftwards, is_whole_word
 
 Engine = Literal["rapidocr", "tesseract"]
@@ -50,7 +50,7 @@ class EngineMissingError(ValueError):
 
 @dataclass(frozen=True)
 class OcrReading:
-    """What an engine read, in the order of reading.
+    """The reading of an engine, in reading order.
 
     `text`: line by line. `words`: N of them, with `boxes` N x (x0, y0, x1, y1) in fractions of the image, the numbers
     of their `lines`, from 0, and the engine's `confidences`, 0 to 1.
@@ -79,25 +79,25 @@ class _Word(NamedTuple):
 Read = Callable[[Image.Image], OcrReading]
 
 
-def load(engine: Engine, languages: Sequence[str], min_confidence: float) -> Read:
-    """The function that reads an image, lines below `min_confidence` left out. Raises EngineMissingError.
+def load_engine(engine: Engine, languages: Sequence[str], min_confidence: float) -> Read:
+    """Load the function that reads an image, lines below `min_confidence` left out. Raises EngineMissingError.
 
     `languages` are Tesseract's names (eng, deu, chi_sim); RapidOCR's model reads Latin letters, Han and kana.
     """
     read = _rapidocr() if engine == "rapidocr" else _tesseract(_command(), languages)
-    return lambda image: _reading(read(image), image.size, min_confidence)
+    return lambda image: _order_reading(read(image), image.size, min_confidence)
 
 
-def identity(engine: Engine, languages: Sequence[str]) -> str:
-    """What stands for the engine's own files: versions, and for Tesseract the digest of each language's model."""
+def engine_identity(engine: Engine, languages: Sequence[str]) -> str:
+    """The identity of an engine's own files: versions, and for Tesseract the digest of each language's model."""
     if engine == "rapidocr":
         _rapidocr()
         return f"rapidocr {version('rapidocr')}, onnxruntime {version('onnxruntime')}"
-    said = _said([_command(), "--version"]).split("\n")[0]
-    return "; ".join([said, *(f"{name} {_digest(name)}" for name in languages)])
+    tesseract = _command_output([_command(), "--version"]).split("\n")[0]
+    return "; ".join([tesseract, *(f"{name} {_digest(name)}" for name in languages)])
 
 
-def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: float) -> OcrReading:
+def _order_reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: float) -> OcrReading:
     """The lines that are believed, in the order of reading."""
     good = [line for line in lines if line and np.mean([word.confidence for word in line]) >= min_confidence]
     if not good:
@@ -108,10 +108,10 @@ def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: fl
     spans = np.stack([np.append(0, ends[:-1]), ends], axis=1)
     leftwards = is_leftwards(flags_of(codes_of("".join(word.text for word in words))))
     runs = reading_order(boxes, spans, leftwards=leftwards, drawn=False).runs
-    ordered = [words[n] for n in members(runs).tolist()]
+    ordered = [words[n] for n in run_members(runs).tolist()]
     fractions = np.clip(np.array([word.box for word in ordered], np.float32) / (size * 2), 0, 1).astype(np.float32)
     return OcrReading(
-        mended(["".join(_spaced(words[first:end])) for first, end in runs.tolist()]),
+        join_lines(["".join(_join_words(words[first:end])) for first, end in runs.tolist()]),
         [word.text for word in ordered],
         fractions,
         np.repeat(np.arange(len(runs)), runs[:, 1] - runs[:, 0]).tolist(),
@@ -119,7 +119,7 @@ def _reading(lines: list[list[_Word]], size: tuple[int, int], min_confidence: fl
     )
 
 
-def _spaced(words: Sequence[_Word]) -> Iterator[str]:
+def _join_words(words: Sequence[_Word]) -> Iterator[str]:
     for number, word in enumerate(words):
         yield f" {word.text}" if number and word.spaced else word.text
 
@@ -152,7 +152,7 @@ def _from_letters(text: str, letters: Sequence[tuple[str, float, Any]]) -> Itera
     """The words of a line whose letters are known with their boxes, spaces left out."""
     boxes = np.array([[*np.min(corners, axis=0), *np.max(corners, axis=0)] for _, _, corners in letters])
     place = np.cumsum([not c.isspace() for c in text]) - 1
-    for first, end in split(text):
+    for first, end in split_words(text):
         own = slice(place[first], place[end - 1] + 1)
         box = np.concatenate([boxes[own, :2].min(axis=0), boxes[own, 2:].max(axis=0)])
         sure = float(np.mean([letter[1] for letter in letters[own]]))
@@ -167,13 +167,13 @@ def _command() -> str:
     return found
 
 
-def _said(command: Sequence[str]) -> str:
+def _command_output(command: Sequence[str]) -> str:
     return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=60).stdout
 
 
 def _digest(language: str) -> str:
     """Of a language's model. Raises EngineMissingError."""
-    head, *names = _said([_command(), "--list-langs"]).splitlines()
+    head, *names = _command_output([_command(), "--list-langs"]).splitlines()
     if language not in names:
         raise EngineMissingError(
             f"engine tesseract: language {language!r} is not installed, only {', '.join(names)}; "
@@ -215,20 +215,20 @@ def _from_table(table: str) -> Iterator[list[_Word]]:
     written = (row for row in rows if row[0] == _TESSERACT_WORD and row[11].strip())
     for _, line in groupby(written, key=lambda row: row[1:5]):
         words: list[_Word] = []
-        said = list(line)
-        near = _NEAR * float(np.median([int(row[9]) for row in said]))
-        for row in said:
+        cells = list(line)
+        near = _NEAR * float(np.median([int(row[9]) for row in cells]))
+        for row in cells:
             text, confidence = row[11].strip(), float(row[10]) / 100
             left, top, width, height = map(int, row[6:10])
-            for first, end in split(text):
+            for first, end in split_words(text):
                 share = [left + width * at / len(text) for at in (first, end)]
-                beside = words and _beside(words[-1], text[first], share[0] - words[-1].box[2] < near)
+                joined = words and _is_joined(words[-1], text[first], share[0] - words[-1].box[2] < near)
                 box = (share[0], float(top), share[1], float(top + height))
-                words.append(_Word(text[first:end], box, confidence, not first and not beside))
+                words.append(_Word(text[first:end], box, confidence, not first and not joined))
         yield words
 
 
-def _beside(word: _Word, character: str, near: bool) -> bool:
+def _is_joined(word: _Word, character: str, near: bool) -> bool:
     """Whether no space parts a word from what Tesseract takes for the next.
 
     Han and kana stand by themselves; of Thai, Lao, Burmese and Khmer it makes words of letters, and a gap is a space.

@@ -1,4 +1,4 @@
-"""Runs of words on a page: the boxes around them, what lies in groups apart, and where a writer went up again.
+"""Runs of words on a page: boxes around them, groups apart, and where the writer went up again.
 
 Boxes are N x (x0, y0, x1, y1), y downwards, in any unit that is the same both ways. Runs are L x (first word, end).
 """
@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 _APART: Final = 1.0  # of a line's height: white from edge to edge below a running title
 
 
-def joined(words: Floats, runs: Ints) -> Floats:
+def join_boxes(words: Floats, runs: Ints) -> Floats:
     """The boxes around runs of words, one a run."""
     ends = runs.ravel()
     padded = np.vstack([words, words[-1:]])  # a run may end where the words end
@@ -27,13 +27,13 @@ def joined(words: Floats, runs: Ints) -> Floats:
     return boxes
 
 
-def members(lines: Ints) -> Ints:
+def run_members(lines: Ints) -> Ints:
     """The numbers of the words in runs, run by run."""
     counts = lines[:, 1] - lines[:, 0]
     return np.repeat(lines[:, 0] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
 
 
-def groups(boxes: Floats) -> Ints:
+def group_boxes(boxes: Floats) -> Ints:
     """For each box the number of its group from above; groups lie apart, with white from edge to edge between them."""
     down = np.argsort(boxes[:, 1], kind="stable")
     white = boxes[down[1:], 1] - np.maximum.accumulate(boxes[down, 3])[:-1]
@@ -42,8 +42,8 @@ def groups(boxes: Floats) -> Ints:
     return groups
 
 
-def upwards(boxes: Floats) -> Bools:
-    """After which lines the writer went up."""
+def find_upward_moves(boxes: Floats) -> Bools:
+    """Find the lines after which the writer went up."""
     middle = (boxes[:, 1] + boxes[:, 3]) / 2
     up: Bools = middle[:-1] - middle[1:] > (boxes[1:, 3] - boxes[1:, 1]) / 2
     return up

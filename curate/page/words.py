@@ -1,4 +1,4 @@
-"""The words of a page as a column: each with its box and line; how two readings of a page agree, and what is noise."""
+"""Words of a page as a column, how two readings of a page agree, and how noisy they are."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FEWEST_LETTERS: Final = 100  # in Latin words, below which their vowels are no 
 _VOWELS: Final = (0.23, 0.33)  # of their letters: text that is certainly shifted has fewer, no language seen has fewer
 
 
-def split(text: str) -> list[tuple[int, int]]:
-    """Where the words of a line begin and end: what stands between spaces, Han characters and kana one by one."""
+def split_words(text: str) -> list[tuple[int, int]]:
+    """Split a line into words: (begin, end) of what stands between spaces, Han characters and kana one by one."""
     return [found.span() for found in _WORD.finditer(text)]
 
 
-def mended(lines: Sequence[str], hyphen: str = "-") -> str:
-    """Lines as a text, in which a word that ends in `hyphen` at the end of its line is made whole on that line.
+def join_lines(lines: Sequence[str], hyphen: str = "-") -> str:
+    """Join lines to a text, in which a word that ends in `hyphen` at the end of its line is made whole on that line.
 
     The hyphen stays where the next line begins with a capital or a digit, or where no line follows.
     """
@@ -59,10 +59,10 @@ def _rejoined(found: re.Match[str]) -> str:
     return f"{kept}{rest}\n"
 
 
-def as_column(
+def words_column(
     words: Sequence[str], boxes: Any, lines: Iterable[int], confidences: Iterable[float] | None = None
 ) -> list[dict[str, Any]]:
-    """A value of type WORDS, from words and their boxes N x 4, lines and confidences."""
+    """Make a value of type WORDS from words and their boxes N x 4, lines and confidences."""
     lists = np.asarray(boxes, np.float32).tolist()
     given = confidences if confidences is not None else repeat(None)
     numbers = np.asarray(lines).tolist()
@@ -72,7 +72,7 @@ def as_column(
     ]
 
 
-def compared(text: str) -> Counter[str]:
+def comparable_words(text: str) -> Counter[str]:
     """The words of a text as they are compared: runs of letters and digits, each Han character and kana by itself.
 
     After Unicode's NFKC and case folding; a hyphen at the end of a line is taken out with the line's end.
@@ -81,15 +81,15 @@ def compared(text: str) -> Counter[str]:
     return Counter(_COMPARED.findall(unicodedata.normalize("NFKC", whole).casefold()))
 
 
-def recall(reference: str, found: str) -> float | None:
+def word_recall(reference: str, found: str) -> float | None:
     """The share of the reference's words, repeats counted, that were found too; None where it has no words."""
-    wanted = compared(reference)
+    wanted = comparable_words(reference)
     count = sum(wanted.values())
-    return (wanted & compared(found)).total() / count if count else None
+    return (wanted & comparable_words(found)).total() / count if count else None
 
 
-def noise_of(words: Sequence[str]) -> float:
-    """How far words look like a broken text layer, 0 to 1: characters of no text, or letters that stand for others.
+def text_noise(words: Sequence[str]) -> float:
+    """Likeness of words to a broken text layer, 0 to 1: characters of no text, or letters that stand for others.
 
     The larger of two: the share of characters that are unreadable (without a code, private use, controls); and the lack
     of vowels in Latin words of 4 letters and more, 0 at a third of their letters, 1 at less than a quarter, times their

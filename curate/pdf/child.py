@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from curate.image.files import encoded
-from curate.pdf.file import PdfFile, PdfPage, objects, open_pdf, render
+from curate.pdf.file import PdfFile, PdfPage, find_objects, open_pdf, render
 from curate.pdf.found import PdfError, PdfLimits
 from curate.pdf.text import read_text
 from curate.pdf.wire import receive, send
@@ -32,7 +32,7 @@ class _Reader:
             self._pdf = error
 
     def answer(self, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """What was asked for, as numbers and as bytes. Raises PdfError."""
+        """Answer as numbers and as bytes. Raises PdfError."""
         if isinstance(self._pdf, PdfError):
             raise self._pdf
         if wanted["do"] == "pages":
@@ -42,7 +42,7 @@ class _Reader:
 
 
 def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
-    layer, found = read_text(page), objects(page)
+    layer, found = read_text(page), find_objects(page)
     words = "\n".join(layer.words).encode()
     header = {
         "width_pt": page.width_pt,

@@ -1,4 +1,4 @@
-"""PDF files from strangers: opened within limits, their pages drawn, and what lies on a page measured. On pdfium.
+"""Open PDF files within limits, draw pages, and measure what lies on a page (pdfium).
 
 Nothing here guards against a file that makes pdfium itself crash, run for ever or eat the memory, as a few hundred
 bytes can: `curate.pdf.guard` does these things in a process that may die.
@@ -17,26 +17,26 @@ import numpy.typing as npt
 import pypdfium2.raw as pdfium
 from PIL import Image
 
-from curate.pdf.found import Floats, Objects, PdfError, PdfLimits, is_pdf
+from curate.pdf.found import Floats, PageObjects, PdfError, PdfLimits, is_pdf
 
 Placement = npt.NDArray[np.float64]
 
 _UNIT: Final = 1 << 24  # device pixels a side when a page's transform is asked for: pdfium answers in whole ones
 
 
-def direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """One of pdfium's functions for thousands of calls: handles are integers, and the interpreter keeps its lock."""
+def bind_function(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """Bind one of pdfium's functions for thousands of calls: handles are integers, the interpreter keeps its lock."""
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     return ctypes.PYFUNCTYPE(result, *arguments)(address)
 
 
-_get_object = direct(pdfium.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-_get_in_form = direct(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
-_get_type = direct(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
-_count_in_form = direct(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
-_get_matrix = direct(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_to_device = direct(
+_get_object = bind_function(pdfium.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_get_in_form = bind_function(pdfium.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
+_get_type = bind_function(pdfium.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
+_count_in_form = bind_function(pdfium.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
+_get_matrix = bind_function(pdfium.FPDFPageObj_GetMatrix, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+_to_device = bind_function(
     pdfium.FPDF_PageToDevice,
     ctypes.c_int,
     ctypes.c_void_p,
@@ -44,7 +44,7 @@ _to_device = direct(
     *[ctypes.c_double] * 2,
     *[ctypes.c_void_p] * 2,
 )
-_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
+_get_bounds = bind_function(pdfium.FPDFPageObj_GetBounds, ctypes.c_int, *[ctypes.c_void_p] * 5)
 
 
 class PdfFile:
@@ -79,7 +79,7 @@ class PdfFile:
         return page
 
     def form(self) -> Any:
-        """What draws the file's form, opened once; None where it has none."""
+        """Open the form's drawing handle, once; None where the file has no form."""
         if self._form is None and pdfium.FPDF_GetFormType(self._handle) != pdfium.FORMTYPE_NONE:
             self._form_info = pdfium.FPDF_FORMFILLINFO(version=2)  # pdfium keeps a pointer to it
             self._form = pdfium.FPDFDOC_InitFormFillEnvironment(self._handle, self._form_info)
@@ -172,7 +172,7 @@ def _load(data: bytes, limits: PdfLimits) -> Any:
 
 
 def render(page: PdfPage, long_side_px: int) -> Image.Image:
-    """The page as RGB on white, its longer side exactly so many pixels; with its annotations and filled form fields.
+    """Render the page as RGB on white, its longer side exactly so many pixels; with annotations and filled form fields.
 
     Raises PdfError page_too_large: a side above the limit in points, or more pixels than the limit.
     """
@@ -203,8 +203,8 @@ def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
         pdfium.FORM_OnBeforeClosePage(page.handle, form)
 
 
-def objects(page: PdfPage) -> Objects:
-    """The boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
+def find_objects(page: PdfPage) -> PageObjects:
+    """Find the boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
     found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
     for kind, box in _walk(page):
         if kind in found:
@@ -212,7 +212,7 @@ def objects(page: PdfPage) -> Objects:
     images, paths = (
         np.clip(page.to_fractions(np.array(boxes, np.float32).reshape(-1, 4)), 0, 1) for boxes in found.values()
     )
-    return Objects(images, paths)
+    return PageObjects(images, paths)
 
 
 def _walk(page: PdfPage) -> Iterator[tuple[int, Floats]]:

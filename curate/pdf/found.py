@@ -1,4 +1,4 @@
-"""What is found in PDF files, what is refused, and by which name: plain data, without pdfium."""
+"""Plain data found in PDF files, what is refused, and by which name; needs no pdfium."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER_BYTES: Final = 1024
 
 @dataclass(frozen=True)
 class PdfLimits:
-    """What is refused: files by size and pages, pages by side in points, drawings by pixels, texts by characters.
+    """Limits: files by size and pages, pages by side in points, drawings by pixels, texts by characters.
 
     200 inches is the largest page that PDF itself knows (ISO 32000-1, annex C.2). `max_objects` bounds what is looked
     at when shares are measured; further objects of a page are not counted.
@@ -45,8 +45,8 @@ class PdfError(ValueError):
 
 
 @dataclass(frozen=True)
-class Objects:
-    """What lies on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
+class PageObjects:
+    """Objects on a page beside its text, as boxes N x (x0, y0, x1, y1) in fractions of the page."""
 
     images: Floats
     paths: Floats
@@ -71,13 +71,13 @@ class PageText:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is on a page: its sides in points, its text layer, and the boxes of its images and paths."""
+class PageLook:
+    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths."""
 
     width_pt: float
     height_pt: float
     text: PageText
-    objects: Objects
+    objects: PageObjects
 
 
 def is_pdf(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""pdfium in a process of its own: a file that crashes it, hangs it or fills the memory costs one row its life.
+"""Run pdfium in a process of its own: a file that crashes, hangs or fills memory costs one row.
 
 A bomb of a kilobyte can ask for all the memory there is (drawings that reuse drawings, streams that unpack a
 thousandfold), and pdfium offers no way to stop. So the work is done by a child with limits set by the operating system,
@@ -21,7 +21,7 @@ import numpy as np
 
 from curate.extras import require
 from curate.image.files import Format
-from curate.pdf.found import Look, Objects, PageText, PdfError, PdfLimits
+from curate.pdf.found import PageLook, PageObjects, PageText, PdfError, PdfLimits
 from curate.pdf.wire import receive, send
 
 SECONDS: Final = 30.0
@@ -46,12 +46,12 @@ class PdfGuard:
         self._turn = threading.Lock()
 
     def pages(self, data: bytes) -> int:
-        """How many pages the file has."""
+        """Count the pages of a file."""
         found, _ = self._ask(data, {"do": "pages"})
         return int(found["pages"])
 
-    def look(self, data: bytes, page: int) -> Look:
-        """The text layer of a page, counted from 0, and where its images and paths are."""
+    def look(self, data: bytes, page: int) -> PageLook:
+        """Read the text layer of a page, counted from 0, and where its images and paths are."""
         found, payload = self._ask(data, {"do": "look", "page": page})
         parts = BytesIO(payload)
         words = parts.read(found["words_bytes"]).decode()
@@ -63,10 +63,10 @@ class PdfGuard:
         text = parts.read().decode()
         listed = words.split("\n") if count else []
         layer = PageText(text, listed, boxes, lines, found["columns"], found["skew_degrees"])
-        return Look(found["width_pt"], found["height_pt"], layer, Objects(image_boxes, path_boxes))
+        return PageLook(found["width_pt"], found["height_pt"], layer, PageObjects(image_boxes, path_boxes))
 
     def draw(self, data: bytes, page: int, long_side_px: int, format: Format, quality: int) -> tuple[bytes, int, int]:
-        """A page as an image file, its width and height in pixels."""
+        """Draw a page as an image file: the file, its width and height in pixels."""
         wanted = {"do": "draw", "page": page, "long_side_px": long_side_px, "format": format, "quality": quality}
         found, payload = self._ask(data, wanted)
         return payload, found["width"], found["height"]
@@ -83,12 +83,12 @@ class PdfGuard:
 
     def _ask(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         with self._turn:
-            found, payload = self._asked(data, wanted)
+            found, payload = self._ask_child(data, wanted)
         if "error" in found:
             raise PdfError(found["error"], found["detail"])
         return found, payload
 
-    def _asked(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _ask_child(self, data: bytes, wanted: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         fresh = self._child is None or not self._used
         try:
             found, payload = self._exchange(data, wanted)
@@ -96,7 +96,7 @@ class PdfGuard:
             error = self._why_it_died()
             if fresh or error.error == "pdf_timeout":
                 raise error from None
-            return self._asked(data, wanted)
+            return self._ask_child(data, wanted)
         self._used = True
         return found, payload
 
@@ -147,5 +147,5 @@ def _guard_of(limits: PdfLimits, process: int) -> PdfGuard:
 
 
 def count_pages(data: bytes, limits: PdfLimits) -> int:
-    """How many pages a file has, found by the guard. Raises PdfError."""
+    """Count the pages of a file, by the guard. Raises PdfError."""
     return shared_guard(limits).pages(data)

@@ -1,4 +1,4 @@
-"""What the boxes on a page say of it: how much pictures and tables cover. Boxes are fractions of the page, N x 4."""
+"""Measure a page's layout: how much of it pictures and tables cover."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEWEST_RULES: Final = 3  # of a table: above its head, below it, and at its end
 _SAME_PLACE: Final = 0.005  # of the page's width: rules that begin and end this near to each other belong together
 
 
-def covered(boxes: Floats) -> float:
+def covered_share(boxes: Floats) -> float:
     """The share of the page that lies under at least one box, 0 to 1, to about a hundredth of a box's width."""
     if not len(boxes):
         return 0.0
@@ -27,16 +27,16 @@ def covered(boxes: Floats) -> float:
     return float(np.count_nonzero(grid.cumsum(axis=0).cumsum(axis=1)) / _CELLS**2)
 
 
-def ruled_lines(paths: Floats, width_pt: float, height_pt: float) -> tuple[Floats, Floats]:
-    """The paths that are straight lines across or down the page (also as thin filled boxes): those across, and down."""
+def find_ruled_lines(paths: Floats, width_pt: float, height_pt: float) -> tuple[Floats, Floats]:
+    """Find paths that are straight lines across or down the page (or thin filled boxes): those across, and down."""
     across, down = paths[:, 2] - paths[:, 0], paths[:, 3] - paths[:, 1]
     lying = (across > _SHORTEST) & (down * height_pt < _THICKEST_PT)
     standing = (down > _SHORTEST) & (across * width_pt < _THICKEST_PT)
     return paths[lying], paths[standing]
 
 
-def tables(rules: Floats) -> Floats:
-    """Boxes of what may be tables: between the first and the last of three or more lines of one place and length."""
+def find_tables(rules: Floats) -> Floats:
+    """Find boxes of what may be tables: between the first and last of three or more lines of one place and length."""
     places = np.rint(rules[:, [0, 2]] / _SAME_PLACE).astype(np.int64)
     _, group = np.unique(places, axis=0, return_inverse=True)
     found = [rules[group == number] for number in range(int(group.max(initial=-1)) + 1)]

@@ -1,4 +1,4 @@
-"""The text layer of a PDF page: its words with their boxes in the order of reading, and how far it can be believed."""
+"""Read the text layer of a PDF page: words with boxes in reading order, columns, skew."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import pypdfium2.raw as pdfium
 
 from curate.page.reading_order import reading_order
-from curate.page.runs import Floats, Ints, members
-from curate.page.words import mended
-from curate.pdf.file import PdfPage, direct
+from curate.page.runs import Floats, Ints, run_members
+from curate.page.words import join_lines
+from curate.pdf.file import PdfPage, bind_function
 from curate.pdf.found import PageText, PdfError
 from curate.text.characters import DOT, SPACE, UNREADABLE, WHOLE_WORD, Codes, Flags, codes_of, flags_of, is_leftwards
 
@@ -26,10 +26,12 @@ _BROKEN: Final = "\ufffe"
 _SOFT_HYPHEN: Final = "\xad"
 _UNKNOWN: Final = "\ufffd"
 
-_get_text = direct(pdfium.FPDFText_GetText, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int] * 2, ctypes.c_void_p)
-_get_unicode = direct(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
-_get_box = direct(pdfium.FPDFText_GetLooseCharBox, None)  # without types of arguments, which cost half of each call
-_get_angle = direct(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
+_get_text = bind_function(pdfium.FPDFText_GetText, ctypes.c_int, ctypes.c_void_p, *[ctypes.c_int] * 2, ctypes.c_void_p)
+_get_unicode = bind_function(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
+_get_box = bind_function(
+    pdfium.FPDFText_GetLooseCharBox, None
+)  # without types of arguments, which cost half of each call
+_get_angle = bind_function(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
 
 _FOUND_P4: Final = np.zeros((4096, 4), np.float32)
 _PLACES: Final = [ctypes.byref(ctypes.c_float.from_address(_FOUND_P4.ctypes.data + 16 * n)) for n in range(4096)]
@@ -38,7 +40,7 @@ for a box."""
 
 
 def read_text(page: PdfPage) -> PageText:
-    """The text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
+    """Read the text layer of a page, empty where it has none. Raises PdfError too_many_characters, damaged_page."""
     layer = pdfium.FPDFText_LoadPage(page.handle)
     if not layer:
         raise PdfError("damaged_page", "its text cannot be read")
@@ -55,13 +57,13 @@ def _read(page: PdfPage, layer: Any) -> PageText:
     flags = flags_of(codes)
     odd = bool((flags & UNREADABLE).any())
     if odd:
-        text = _without_controls(text, codes)
+        text = _replace_controls(text, codes)
     spans_N3 = _words(codes, flags)
     boxes = page.to_fractions(_boxes(handle, spans_N3))
     if boxes.size and (boxes.min() < 0 or boxes.max() > 1):  # what lies beside the page is not printed
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         seen = ((centres > 0) & (centres < 1)).all(axis=1)
-        text = _blanked(text, spans_N3[~seen])
+        text = _blank_words(text, spans_N3[~seen])
         spans_N3, boxes = spans_N3[seen], np.clip(boxes[seen], 0, 1)
     if not len(spans_N3):
         return PageText("", [], boxes, np.zeros(0, np.int64), 0, 0.0)
@@ -69,19 +71,19 @@ def _read(page: PdfPage, layer: Any) -> PageText:
     leftwards = is_leftwards(flags)
     lines = _lines(spans_N3, boxes, leftwards)
     points = boxes * np.array([page.width_pt, page.height_pt] * 2, np.float32)
-    said = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
-    runs, columns = reading_order(points, lines, leftwards=leftwards, said=said)
-    words = _printed(text, spans_N3)
+    wordy = flags[spans_N3[:, 0]] & flags[spans_N3[:, 1] - 1] & DOT == 0
+    runs, columns = reading_order(points, lines, leftwards=leftwards, wordy=wordy)
+    words = _printed_words(text, spans_N3)
     if runs is not lines:
-        order = members(runs)
+        order = run_members(runs)
         spans_N3, boxes = spans_N3[order], boxes[order]
         words = [words[n] for n in order.tolist()]
     counts = runs[:, 1] - runs[:, 0]
     ends = np.cumsum(counts)
     from_to = zip(spans_N3[ends - counts, 0].tolist(), spans_N3[ends - 1, 1].tolist(), strict=True)
-    whole = mended([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, "")
+    whole = join_lines([text[first:end] for first, end in from_to], _BROKEN).replace(_SOFT_HYPHEN, "")
     if odd:
-        whole, words = _paired(whole), list(map(_paired, words))
+        whole, words = _pair_surrogates(whole), list(map(_pair_surrogates, words))
     return PageText(
         whole,
         words,
@@ -92,19 +94,19 @@ def _read(page: PdfPage, layer: Any) -> PageText:
     )
 
 
-def _without_controls(text: str, codes: Codes) -> str:
+def _replace_controls(text: str, codes: Codes) -> str:
     """The text with U+FFFD for control characters, which in a text layer are glyphs whose font does not say more."""
     controls = ((codes < 0x20) & (flags_of(codes) & SPACE == 0)) | ((codes >= 0x7F) & (codes < 0xA0) & (codes != 0x85))
     shown = np.where(controls, ord(_UNKNOWN), codes).astype("<u4")
     return shown.tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def _paired(text: str) -> str:
+def _pair_surrogates(text: str) -> str:
     """The text with one character for each surrogate pair, which pdfium counts as two, and U+FFFD for single ones."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _blanked(text: str, spans: Ints) -> str:
+def _blank_words(text: str, spans: Ints) -> str:
     """The text with spaces in place of some words; all others stay where they are."""
     characters = list(text)
     for first, end, _ in spans.tolist():
@@ -181,7 +183,7 @@ def _boxes(handle: int | None, spans: Ints) -> Floats:
     return found
 
 
-def _printed(text: str, spans: Ints) -> list[str]:
+def _printed_words(text: str, spans: Ints) -> list[str]:
     """The words as they are seen."""
     shown = text.replace(_BROKEN, "-")
     words = shown.split()

@@ -1,4 +1,4 @@
-"""How the guard and its child speak: messages of a header and bytes, each with its length before it."""
+"""Frame messages between the guard and its child: a JSON head and a payload, by length."""
 
 from __future__ import annotations
 

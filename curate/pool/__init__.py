@@ -1,1 +1,1 @@
-"""The pool: rows, columns and bytes that a run took in or computed, as committed files below one folder."""
+"""The pool: rows, columns and bytes that a run took in or computed, as committed files."""

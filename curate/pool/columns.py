@@ -1,4 +1,4 @@
-"""The columns of a shard that ops computed: written and read a block of rows at a time, so that no shard is held whole.
+"""Read and write the columns of a shard a block of rows at a time, in flat memory.
 
 A shard may be a web archive of fifty thousand pages. What its rules need of each is a few numbers; its texts and
 documents pass through memory a block at a time on their way in and on their way out.
@@ -32,7 +32,7 @@ class ColumnValues(Protocol):
     """The values of some rows of a shard, by the rows' numbers."""
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:
-        """The values of these rows, in their order; null where a row has none."""
+        """Take the values of these rows, in their order; null where a row has none."""
 
 
 class ColumnsWriter:
@@ -52,7 +52,7 @@ class ColumnsWriter:
         self._stack.__exit__(*error)
 
     def add(self, table: pa.Table) -> None:
-        """The next rows. Parts are put together until they make a block, and never cut."""
+        """Add the next rows. Parts are put together until they make a block, and never cut."""
         if not table.num_rows:
             return
         self._waiting.append(table)
@@ -73,8 +73,8 @@ def write_columns(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> 
             writer.add(table)
 
 
-def in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
-    """Parts with different rows as one table in the order of the rows; None where there is none."""
+def merge_in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
+    """Merge parts with different rows into one table in the order of the rows; None where there is none."""
     if len(parts) < 2:
         return parts[0] if parts else None
     return pa.concat_tables(parts).sort_by("row")
@@ -102,7 +102,7 @@ class ColumnsFile:
         return (self.read(number, columns) for number in range(len(self.starts)))
 
     def between(self, start: int, stop: int) -> pa.Table:
-        """All columns of the rows numbered from `start` to before `stop`."""
+        """Read all columns of the rows numbered from `start` to before `stop`."""
         first, last = np.searchsorted(self.rows, (start, stop)).tolist()
         bounds = itertools.pairwise([*self.starts.tolist(), len(self.rows)])
         parts = [
@@ -123,7 +123,7 @@ class ColumnsFile:
         return self._columns.setdefault(name, Column(self, name))
 
     def places(self, numbers: Sequence[int] | Ints) -> Ints:
-        """Where these rows stand in the file; -1 for those that it does not hold."""
+        """Find the places of these rows in the file; -1 for those that it does not hold."""
         wanted = np.asarray(numbers, np.int64)
         if not len(self.rows):
             return np.full(len(wanted), -1, np.int64)
@@ -144,7 +144,7 @@ class Column:
         self._held: tuple[int, pa.Array] | None = None
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:
-        """The values of these rows, in their order; null where the file has no such row."""
+        """Take the values of these rows, in their order; null where the file has no such row."""
         kind = self._file.schema.field(self._name).type
         places = self._file.places(numbers)
         there = np.flatnonzero(places >= 0)
@@ -185,13 +185,13 @@ class IncrementalColumnsWriter:
         self._stack.__exit__(*error)
 
     def missing(self, rows: Sequence[int]) -> list[int]:
-        """Those of these rows that were never computed."""
+        """Filter these rows to those that were never computed."""
         if self._old is None:
             return list(rows)
         return [row for row, place in zip(rows, self._old.places(rows).tolist(), strict=True) if place < 0]
 
     def add(self, start: int, stop: int, fresh: pa.Table | None) -> None:
-        """What was missing of the rows numbered from `start` to before `stop`; each part of the shard in its turn."""
+        """Add what was missing of the rows from `start` to before `stop`; each part of the shard in its turn."""
         if self._writer is None:
             if fresh is None:
                 return
@@ -199,7 +199,7 @@ class IncrementalColumnsWriter:
             for block in self._before(start):
                 self._writer.add(block)
         old = self._old.between(start, stop) if self._old is not None else None
-        both = in_order([part for part in (old, fresh) if part is not None])
+        both = merge_in_order([part for part in (old, fresh) if part is not None])
         if both is not None:
             self._writer.add(both)
 
@@ -215,7 +215,7 @@ class MergedColumn:
         self._old, self._place, self._fresh = old, {number: at for at, number in enumerate(rows)}, fresh
 
     def take(self, numbers: Sequence[int] | Ints) -> pa.ChunkedArray:
-        """The values of these rows, in their order; null where a row has none."""
+        """Take the values of these rows, in their order; null where a row has none."""
         wanted = [int(n) for n in numbers]
         earlier = [n for n in wanted if n not in self._place]
         kind = self._fresh.type

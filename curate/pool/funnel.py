@@ -1,4 +1,4 @@
-"""The funnel: what came in, was kept, dropped by a rule or failed at each step; checked, so that nothing is lost."""
+"""The funnel: rows in, kept, dropped by rule and failed at each step, checked for conservation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PartCount:
     failed: Counter[str] = field(default_factory=Counter)
 
     def ended(self) -> tuple[int, int]:
-        """How many were dropped, and how many failed."""
+        """The numbers dropped and failed."""
         return self.dropped.total(), self.failed.total()
 
     def add(self, other: PartCount) -> None:
@@ -83,7 +83,7 @@ class StepCount:
             self.parts.setdefault(kind, PartCount()).add(count)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The counts as plain data."""
         return {
             "step": self.step,
             "in": self.rows_in,
@@ -104,7 +104,7 @@ class StepCount:
 
 
 def check_funnel(counts: Sequence[StepCount]) -> None:
-    """Conservation of a whole run: every step adds up, and takes in what the step before it kept."""
+    """Check the conservation of a whole run: every step adds up, and takes in what the step before it kept."""
     for count in counts:
         count.check()
     for before, after in pairwise(counts):
@@ -112,8 +112,8 @@ def check_funnel(counts: Sequence[StepCount]) -> None:
             raise ConservationError(f"{before.step!r} kept {before.kept} rows, {after.step!r} took {after.rows_in}")
 
 
-def merge(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
-    """The sums over shards of each step's counts, in the order of the steps."""
+def merge_counts(parts: Iterable[Sequence[StepCount]]) -> Iterator[StepCount]:
+    """Sum each step's counts over shards, in the order of the steps."""
     total: dict[str, StepCount] = {}
     for part in parts:
         for count in part:

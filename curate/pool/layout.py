@@ -1,4 +1,4 @@
-"""The pool: what was ingested, and the columns that ops computed, as committed files below one folder.
+"""Layout of the pool on disk: ingested rows and computed columns below one folder.
 
     {out}/pool-{fp}/plans/{fp}/plan.json      the source as its files were, cut into shards; their names in order
     {out}/pool-{fp}/planned/{shard}.parquet   what the source says of a shard's samples before anything is fetched
@@ -53,13 +53,13 @@ PLAN = pa.schema([("uid", pa.string()), ("origin", pa.string()), ("text", pa.str
 
 
 def shard_name(number: int) -> str:
-    """What the run says of a shard, and the shards that it publishes, are numbered from 00000."""
+    """The name of a shard by its number, from 00000."""
     return f"{number:05d}"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where a source's shards and their columns lie, by their numbers in the plan.
+    """Paths of a source's shards and their columns, by their numbers in the plan.
 
     `out` is the recipe's folder; `key` the fingerprint of what changes the rows that a source gives; `source` that of
     the source's files as they are.

@@ -1,4 +1,4 @@
-"""Bytes of a pool's tars, read where rows and columns say they lie."""
+"""Read bytes of a pool's tars where rows and columns say they lie."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Blobs:
         self._last: tuple[tuple[str, int, int], bytes] | None = None
 
     def read(self, tar: str, offset: int, nbytes: int) -> bytes:
-        """The payload's bytes; asked for again at once, as by the pages of one file, the very same object.
+        """Read the payload's bytes; asked for again at once, as by the pages of one file, the very same object.
 
         Raises OSError when the tar is gone or shorter than it was.
         """

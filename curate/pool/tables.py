@@ -1,4 +1,4 @@
-"""Parquet files of a pool: written whole, read whole or by columns."""
+"""Read and write Parquet files of a pool, whole or by columns."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ GROUP = b"group"
 """A mark in the metadata of a group op's columns: they hold all admitted rows or none."""
 
 
-def is_group(path: Path) -> bool:
+def is_group_file(path: Path) -> bool:
     """Whether a file of columns is a group op's."""
     return GROUP in (pq.read_schema(path).metadata or {})
 
 
-def rows_in(path: Path) -> int:
-    """The rows of a Parquet file, from its footer."""
+def count_rows(path: Path) -> int:
+    """Count the rows of a Parquet file, from its footer."""
     with pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)

@@ -1,1 +1,1 @@
-"""Files that others wrote, read safely: folders, tables, texts, web archives, lists of who opted out."""
+"""Read files that others wrote, safely: folders, tables, texts, web archives, opt-out lists."""

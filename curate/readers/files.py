@@ -1,4 +1,4 @@
-"""Files of a stranger's folder, read safely: none outside of it, none without bound, every failure named."""
+"""Read files of a stranger's folder: none outside of it, none without bound, every failure named."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def _real(folder: str) -> str:
     return os.path.join(os.path.realpath(folder), "")
 
 
-def lies_in(path: Path, folder: str) -> bool:
+def is_inside(path: Path, folder: str) -> bool:
     """Whether a path stays in the folder when every link is followed."""
     return os.path.join(os.path.realpath(path), "").startswith(_real(folder))
 
 
 def read_file(folder: str, name: str, most: int = MAX_FILE_BYTES) -> bytes:
-    """The bytes of a file in a folder. Raises UnreadableError: a link or a `..` that leads out of it, for one."""
+    """Read a file in a folder. Raises UnreadableError: for a link or a `..` that leads out of it, for one."""
     path = Path(folder, name)
     try:
-        if "\0" in name or not lies_in(path, folder):
+        if "\0" in name or not is_inside(path, folder):
             raise UnreadableError("unsafe_name", "the path leads out of the folder")
         if not path.is_file():
             raise UnreadableError("missing_file", f"{name}: not in the folder")

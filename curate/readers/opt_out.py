@@ -1,5 +1,4 @@
-"""How owners say that their pages and images are not to be used: words for robots, the reservation of text and data
-mining, and lists of hosts.
+"""Read opt-outs of owners: robots directives, the reservation of text and data mining, host lists.
 
 Robots are addressed by the header `X-Robots-Tag` and the element `<meta name="robots">` (Google's specification; the
 words `noai` and `noimageai` are DeviantArt's, 2022); a reservation is the header or the element `tdm-reservation` with
@@ -35,8 +34,8 @@ _META = re.compile(
 _ATTRIBUTE = re.compile(r"""\b(name|http-equiv|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 
 
-def forbidding(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
-    """The first of `words` in the value of a robots header or element, if it is meant for all or for one of `agents`.
+def find_forbidding_word(value: str, agents: Iterable[str], words: Iterable[str]) -> str | None:
+    """Find the first of `words` in the value of a robots header or element, if it is meant for all or for `agents`.
 
     `noai, noindex`, or the same behind one agent's name and a colon; `none` means noindex as well.
     """
@@ -45,9 +44,9 @@ def forbidding(value: str, agents: Iterable[str], words: Iterable[str]) -> str |
         if addressed[1].lower() not in {"*", *agents}:
             return None
         value = value[addressed.end() :]
-    said = {word.strip().lower() for word in re.split(r"[,\s]", value)}
-    said |= {"noindex"} if "none" in said else set()
-    return next((word for word in words if word in said and word != RESERVATION), None)
+    directives = {word.strip().lower() for word in re.split(r"[,\s]", value)}
+    directives |= {"noindex"} if "none" in directives else set()
+    return next((word for word in words if word in directives and word != RESERVATION), None)
 
 
 def is_reserved(value: str | None) -> bool:
@@ -55,14 +54,14 @@ def is_reserved(value: str | None) -> bool:
     return value is not None and value.strip() == "1"
 
 
-def elements(page: str) -> Iterator[tuple[str, str]]:
-    """Name, in small letters, and content of the `<meta>` of a page, whoever wrote it; in time linear in its length."""
+def meta_elements(page: str) -> Iterator[tuple[str, str]]:
+    """Find the `<meta>` of a page: name, in small letters, and content, whoever wrote it; in linear time."""
     for found in _META.finditer(page):
         if found[2] is not None:
-            said = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
-            name = said.get("name") or said.get("http-equiv")
+            attributes = {a[1].lower(): a[2] or a[3] or a[4] or "" for a in _ATTRIBUTE.finditer(found[2])}
+            name = attributes.get("name") or attributes.get("http-equiv")
             if name:
-                yield name.strip().lower(), said.get("content", "")
+                yield name.strip().lower(), attributes.get("content", "")
 
 
 def host_of(url: object) -> str:
@@ -92,8 +91,8 @@ class HostListError(ValueError):
     """A list of hosts that cannot be read; the message says which line and what to write instead."""
 
 
-def list_file(path: Path) -> Path:
-    """The path, if there is a file. Raises HostListError."""
+def check_list_file(path: Path) -> Path:
+    """Check that there is a file at the path, and return the path. Raises HostListError."""
     if not path.is_file():
         raise HostListError(f"list of hosts: no file {path}; it has a host or a domain a line")
     return path
@@ -108,7 +107,7 @@ class HostList:
     """
 
     def __init__(self, path: Path) -> None:
-        with list_file(path).open(encoding="utf-8-sig", errors="replace") as lines:
+        with check_list_file(path).open(encoding="utf-8-sig", errors="replace") as lines:
             digests = (_digest(host) for number, line in enumerate(lines, 1) if (host := _listed(line, path, number)))
             self._digests: npt.NDArray[np.uint64] = np.unique(np.fromiter(digests, np.uint64))
 
@@ -116,7 +115,7 @@ class HostList:
         return len(self._digests)
 
     def entry(self, host: str) -> str | None:
-        """The longest listed name that is the host itself or a domain above it; None where there is none."""
+        """Find the longest listed name that is the host itself or a domain above it; None where there is none."""
         labels = host.split(".") if host else []
         for start in range(len(labels)):
             name = ".".join(labels[start:])
@@ -129,12 +128,12 @@ class HostList:
 
 def _listed(line: str, path: Path, number: int) -> str:
     """The host that a line names; empty for none."""
-    said = line.partition("#")[0].strip()
-    if not said:
+    entry = line.partition("#")[0].strip()
+    if not entry:
         return ""
-    host = _plain(_BEFORE.sub("", said).removesuffix("/"))
+    host = _plain(_BEFORE.sub("", entry).removesuffix("/"))
     if not _HOST.fullmatch(host):
-        raise HostListError(f"list of hosts: {path}:{number}: {said[:100]!r} is no host; write example.org, no path")
+        raise HostListError(f"list of hosts: {path}:{number}: {entry[:100]!r} is no host; write example.org, no path")
     return host
 
 

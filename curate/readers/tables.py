@@ -1,4 +1,4 @@
-"""Tables as strangers wrote them: csv, tsv, jsonl, JSON lists and parquet, compressed or not, read in a stream.
+"""Stream tables as strangers wrote them: csv, tsv, jsonl, JSON lists and parquet, compressed or not.
 
 A row that cannot be read is not lost and stops nothing: it comes out as a `BadRow` with a named error. A table
 that cannot be opened, or without a wanted column, is a TableError that says what to do.
@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.settings import nearest, unknown
+from curate.settings import nearest_hint, unknown_message
 
 MAX_ROW_BYTES = 16 << 20
 BATCH_BYTES = 32 << 20
@@ -48,27 +48,27 @@ Row = dict[str, Any]
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or glob names, sorted. Raises TableError when there are none."""
+    """Expand a path or glob to the files that it names, sorted. Raises TableError when there are none."""
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not paths and Path(pattern).is_dir():
-        held = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
-        usual = next((suffix for suffix, _ in held.most_common(1)), ".jsonl")
+        suffixes = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
+        usual = next((suffix for suffix, _ in suffixes.most_common(1)), ".jsonl")
         raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / f'*{usual}'} for example")
     if not paths:
         folder = Path(pattern).parent
-        near = nearest(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        near = nearest_hint(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
         raise TableError(f"{pattern}: no such file{near}")
     return paths
 
 
 def read(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
-    """The rows of one table as dicts of `columns`, in order, in flat memory. Raises TableError."""
+    """Read one table in flat memory: its rows as dicts of `columns`, in order. Raises TableError."""
     stem = path.name
     for suffix in _COMPRESSED:
         stem = stem.removesuffix(suffix)
     kind = Path(stem).suffix
     if kind not in _SUFFIXES:
-        raise TableError(f"{path}: {unknown('kind of table', kind or '(no suffix)', _SUFFIXES)}")
+        raise TableError(f"{path}: {unknown_message('kind of table', kind or '(no suffix)', _SUFFIXES)}")
     if kind == ".parquet":
         rows = _read_parquet(path, columns)
     elif kind in (".csv", ".tsv"):
@@ -161,14 +161,14 @@ def _read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Ro
             except csv.Error as err:
                 lines.give_back()
                 detail = f"{path.name}:{lines.number}: {err}; is a quote left open, or not doubled?"
-                yield BadRow("bad_row", detail, printable(lines.taken[0]))
+                yield BadRow("bad_row", detail, make_printable(lines.taken[0]))
                 continue
             if not values:
                 continue
             where, raw = f"{path.name}:{lines.number}", delimiter.join(values)
             if len(values) != len(header):
                 detail = f"{where}: {len(values)} fields, the header has {len(header)}"
-                yield BadRow("bad_row", detail, printable(raw))
+                yield BadRow("bad_row", detail, make_printable(raw))
             else:
                 yield _decoded(dict(zip(header, values, strict=True)), columns, where, raw)
 
@@ -185,15 +185,17 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
             if len(line) >= MAX_ROW_BYTES and not line.endswith("\n"):
                 while (rest := file.readline(MAX_ROW_BYTES)) and not rest.endswith("\n"):
                     pass
-                yield BadRow("bad_row", f"{where}: longer than {MAX_ROW_BYTES} characters", printable(line))
+                yield BadRow("bad_row", f"{where}: longer than {MAX_ROW_BYTES} characters", make_printable(line))
                 continue
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as err:
-                yield BadRow("bad_row", f"{where}: not JSON: {err}", printable(line))
+                yield BadRow("bad_row", f"{where}: not JSON: {err}", make_printable(line))
                 continue
             if not isinstance(value, dict):
-                yield BadRow("bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", printable(line))
+                yield BadRow(
+                    "bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", make_printable(line)
+                )
                 continue
             seen.update(value)
             good += 1
@@ -204,7 +206,7 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
 
 def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
     seen: set[str] = set()
-    for number, value in enumerate(objects(path)):
+    for number, value in enumerate(read_objects(path)):
         if isinstance(value, BadRow):
             yield value
             continue
@@ -215,8 +217,8 @@ def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
         _require(columns, sorted(seen), path)
 
 
-def objects(path: Path) -> Iterator[Row | BadRow]:
-    """The objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
+def read_objects(path: Path) -> Iterator[Row | BadRow]:
+    """Read the objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
     decoder = json.JSONDecoder()
     waiting, at, number = "", 0, 0
     with _text(path) as file:
@@ -234,7 +236,7 @@ def objects(path: Path) -> Iterator[Row | BadRow]:
                 continue
             number += 1
             where = f"{path.name}#{number - 1}: a JSON {type(value).__name__}, expected an object"
-            yield value if isinstance(value, dict) else BadRow("bad_row", where, printable(str(value)))
+            yield value if isinstance(value, dict) else BadRow("bad_row", where, make_printable(str(value)))
 
 
 def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | BadRow:
@@ -242,7 +244,7 @@ def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | Ba
     try:
         json.dumps(wanted, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
-        return BadRow("bad_encoding", f"{where}: not UTF-8", printable(raw))
+        return BadRow("bad_encoding", f"{where}: not UTF-8", make_printable(raw))
     return wanted
 
 
@@ -255,12 +257,12 @@ def _text(path: Path) -> io.TextIOWrapper:
         raise TableError(f"{path}: cannot be opened: {err}") from None
 
 
-def printable(text: str, most: int = 2000) -> str:
-    """Text that can be stored as UTF-8, cut to `most` characters."""
+def make_printable(text: str, most: int = 2000) -> str:
+    """Make text that can be stored as UTF-8, cut to `most` characters."""
     return text[:most].encode("utf-8", "replace").decode("utf-8")
 
 
 def _require(columns: Sequence[str], found: Sequence[str], path: Path) -> None:
     for name in columns:
         if name not in found:
-            raise TableError(f"{path}: {unknown('column', name, found)}")
+            raise TableError(f"{path}: {unknown_message('column', name, found)}")

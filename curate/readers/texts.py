@@ -1,4 +1,4 @@
-"""Documents of plain text as strangers keep them: tables with a text column, and text files, compressed or not.
+"""Stream documents of plain text: tables with a text column, and text files, compressed or not.
 
 A text file is one document, or many with a separator between them (`"\\n%\\n"`: fortune files; `"\\n\\n"`: paragraphs).
 A document that cannot be read is not lost and stops nothing: it comes out as a `BadRow` with a named error.
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curate.readers import tables
 from curate.readers.tables import BadRow, Row, TableError
-from curate.settings import unknown
+from curate.settings import unknown_message
 
 MAX_DOCUMENT_BYTES = 16 << 20
 TEXT_SUFFIXES = (".txt", ".text", ".md", "")
@@ -33,15 +33,15 @@ def kind_of(path: Path, is_split: bool = False) -> str:
         name = name.removesuffix(suffix)
     kind = Path(name).suffix.lower()
     if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
-        known = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
-        raise TableError(f"{path}: {unknown('kind of text file', kind, known)}")
+        allowed = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
+        raise TableError(f"{path}: {unknown_message('kind of text file', kind, allowed)}")
     return kind
 
 
 def read(
     path: Path, *, name: str = "", text: str = "text", keep: Sequence[str] = (), split: str | None = None
 ) -> Iterator[Row | BadRow]:
-    """The documents of one file, in order, in flat memory: {"text", "origin", "meta"}. Raises TableError.
+    """Read the documents of one file in flat memory: {"text", "origin", "meta"}, in order. Raises TableError.
 
     `origin` is `name` (by default the file's), with `#` and a number counted from 1 where a file holds many. Tables:
     `text` is their column of documents, and `keep` are columns for `meta`. Text files: `split` parts documents; what
@@ -95,17 +95,17 @@ def _blocks(stream: Any) -> Iterator[bytes]:
 def _pieces(blocks: Iterator[bytes], split: str | None) -> Iterator[bytes | None]:
     """What lies between separators; None for a piece that is too large, of which no more than a block is held."""
     separator = split.encode() if split else None
-    held, too_large = b"", False
+    buffered, too_large = b"", False
     for block in blocks:
-        held += block
+        buffered += block
         if separator is not None:
-            *whole, held = held.split(separator)
+            *whole, buffered = buffered.split(separator)
             for piece in whole:
                 yield None if too_large or len(piece) > MAX_DOCUMENT_BYTES else piece
                 too_large = False
-        if len(held) > MAX_DOCUMENT_BYTES:
-            held, too_large = held[-len(separator or b"-") :], True
-    yield None if too_large else held
+        if len(buffered) > MAX_DOCUMENT_BYTES:
+            buffered, too_large = buffered[-len(separator or b"-") :], True
+    yield None if too_large else buffered
 
 
 def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:
@@ -115,7 +115,7 @@ def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:
         text = piece.decode()
     except UnicodeDecodeError as err:
         detail = f"{origin}: not UTF-8 at byte {err.start}: write it anew as UTF-8"
-        return BadRow("bad_encoding", detail, tables.printable(piece[:2000].decode("utf-8", "replace")))
+        return BadRow("bad_encoding", detail, tables.make_printable(piece[:2000].decode("utf-8", "replace")))
     return _document(text, origin, {})
 
 

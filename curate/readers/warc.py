@@ -1,4 +1,4 @@
-"""Web archives: the HTML pages of a WARC file, and the image links of a WAT file, one record at a time.
+"""Read web archives a record at a time: HTML pages of a WARC, image links of a WAT.
 
 Files are read as crawlers write them: plain, gzip or zstd a record, bodies chunked or compressed, or said to be so and
 not. A record that cannot be read is a `WarcFault` in its place and reading goes on; a file that is damaged ends with
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from fastwarc.stream_io import BrotliReader, ChunkedReader
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from curate.html.images import resolve
+from curate.html.images import resolve_link
 from curate.readers.opt_out import RESERVATION
 
 MAX_LINKS = 10_000
@@ -67,8 +67,8 @@ class WarcFault:
     url: str | None = None
 
 
-def pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
-    """The HTML pages among a WARC file's responses with status 200, in its order; what is no page is passed over."""
+def read_pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
+    """Read the HTML pages among a WARC file's responses with status 200, in order; what is no page is passed over."""
     for record in _records(source, WarcRecordType.response | WarcRecordType.resource):
         if isinstance(record, WarcFault):
             yield record
@@ -76,8 +76,8 @@ def pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[
             yield _page(record, max_record_bytes)
 
 
-def image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
-    """The images that the pages of a WAT file link to (metadata records of Common Crawl), in its order."""
+def read_image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
+    """Read the images that the pages of a WAT file link to (metadata records of Common Crawl), in order."""
     for record in _records(source, WarcRecordType.metadata):
         if isinstance(record, WarcFault):
             yield record
@@ -123,8 +123,8 @@ def _page(record: WarcRecord, max_record_bytes: int) -> WarcPage | WarcFault:
             return _fault("record_too_large", f"unpacked, limit {max_record_bytes} bytes", record)
     if isinstance(body, WarcFault):
         return body
-    date, said = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
-    return WarcPage(_url(record), date, said, body, record.stream_pos, _notices(record))
+    date, content_type = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
+    return WarcPage(_url(record), date, content_type, body, record.stream_pos, _notices(record))
 
 
 def _notices(record: WarcRecord) -> dict[str, list[str]]:
@@ -174,7 +174,7 @@ def _images(found: Any, record: WarcRecord) -> Iterator[WatImage]:
     for link in links[:MAX_LINKS] if isinstance(links, list) else ():
         if not isinstance(link, dict) or not _LINK.fullmatch(str(link.get("path"))):
             continue
-        url = resolve(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
+        url = resolve_link(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
         if url is not None:
             alt = " ".join(str(link.get("alt") or "").split())
             yield WatImage(url, alt or None, page, date)

@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before anything runs.
+"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before it runs.
 
 The pydantic models here are the format (`curate schema` exports them as JSON Schema). `resolve.load` checks the file
 against them, and its steps against the ops.
@@ -23,7 +23,7 @@ from curate.download import DownloadSettings
 from curate.ops.spec import PartKind
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
-from curate.settings import Settings, unknown
+from curate.settings import Settings, unknown_message
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -37,7 +37,7 @@ def parse_bytes(value: Any) -> Any:
         raise ValueError(f"expected a size such as 250MB, found {value!r}")
     unit = found[2].lower() or "b"
     if unit not in _UNITS:
-        raise ValueError(unknown("unit", found[2], _UNITS))
+        raise ValueError(unknown_message("unit", found[2], _UNITS))
     return int(float(found[1]) * _UNITS[unit])
 
 
@@ -118,13 +118,13 @@ class Step(Settings):
 
 
 class RunLimits(Settings):
-    """When to give up."""
+    """Limits at which to give up."""
 
     failed: float = Field(0.5, ge=0, le=1, description="Stop when more than this share of all rows has failed.")
 
 
 class Publish(Settings):
-    """How the kept rows are written."""
+    """Settings of how the kept rows are written."""
 
     shard_samples: int = Field(1000, ge=1, description="At most this many samples a tar.")
     shard_bytes: Size = Field(1_000_000_000, description="At most about this many bytes a tar, for example 250MB.")

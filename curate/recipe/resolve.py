@@ -1,4 +1,4 @@
-"""A recipe resolved: each step's op, knobs, columns and conditions checked against the ops, and its fingerprints."""
+"""Resolve a recipe: check each step's op, knobs, columns and conditions, and assign fingerprints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from curate import settings
 from curate.extras import MissingExtraError, require
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, identity, spec_of
-from curate.ops.table import find, writers
+from curate.ops.table import find_op, ops_that_write
 from curate.recipe.model import Recipe, Rule, Step
 from curate.recipe.source import folder_of
 from curate.sample import fingerprint
-from curate.settings import SettingsError, unknown
+from curate.settings import SettingsError, unknown_message
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """What the funnel calls it."""
+        """The condition's name in the funnel."""
         return f"{self.column}.{self.kind}"
 
     @property
@@ -45,7 +45,7 @@ class Condition:
         return self.kind in ("top", "bottom")
 
     def to_json(self) -> list[Any]:
-        """What of it decides, as plain data."""
+        """The deciding values, as plain data."""
         return [self.column, self.kind, self.value, *([True] if self.or_null else [])]
 
 
@@ -196,7 +196,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
     for number, step in enumerate(recipe.steps):
         at = f"{where}: steps.{number}"
         try:
-            function = find(step.op)
+            function = find_op(step.op)
             require(f"op {step.op}", *spec_of(function).needs)
         except (ValueError, MissingExtraError) as err:
             raise SettingsError(f"{at}.op: {err}") from None
@@ -278,7 +278,7 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     for knob, value in step.knobs.items():
         known = [name for name in spec.knobs if name not in GIVEN]
         if knob not in known:
-            raise SettingsError(f"{at}.with.{knob}: {unknown(f'knob of {step.op}', knob, known)}")
+            raise SettingsError(f"{at}.with.{knob}: {unknown_message(f'knob of {step.op}', knob, known)}")
         annotation = spec.knobs[knob].annotation
         try:
             checked[knob] = TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
@@ -314,26 +314,23 @@ def _check_columns(
     taken = [own for own, shown in columns.items() if own in OWN or shown in TAKEN]
     if taken:
         raise SettingsError(f"{at}: op {spec.name!r} may not call a column {taken[0]!r}: the engine has that name")
-    odd = [c for own, c in columns.items() if CONTENT.get(c, None) not in (None, spec.writes[own])]
+    odd = [c for own, c in columns.items() if CONTENT.get(c, spec.writes[own]) != spec.writes[own]]
     if odd:
-        raise SettingsError(f"{at}: column {odd[0]!r} is a sample's content and holds {CONTENT[odd[0]]}")
+        raise SettingsError(
+            f"{at}: column {odd[0]!r} is a sample's content and holds {CONTENT[odd[0]]}; give this step a `name:` to"
+            " prefix its own"
+        )
     twice = [c for c in columns.values() if c in types and c not in CONTENT]
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
-    other = [c for own, c in columns.items() if c in CONTENT and types.get(c, spec.writes[own]) != spec.writes[own]]
-    if other:  # text_basic counts `words`, pdf_page lists them
-        raise SettingsError(
-            f"{at}: {spec.name} writes another {other[0]!r} than an earlier step, which is the sample's content; give"
-            " the one that only measures a `name:` to prefix its own"
-        )
     of_parts = READABLE_OF[over] if over else ()
     readable = {*READABLE, *of_parts, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
-        found = writers(unreadable[0])
-        makers = [name for name in found if set(unreadable) <= set(spec_of(find(name)).writes)] or found
+        found = ops_that_write(unreadable[0])
+        makers = [name for name in found if set(unreadable) <= set(spec_of(find_op(name)).writes)] or found
         of = [kind for kind, names in READABLE_OF.items() if set(unreadable) <= {*names, *types}]
-        hint = f"put {' or '.join(makers)} before it" if makers else unknown("column", unreadable[0], readable)
+        hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", unreadable[0], readable)
         hint = f"write `over: {of[0]}`, where it is of each of a document's parts" if of and not over else hint
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
 
@@ -348,21 +345,19 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
         needed["image"] = "render_text"
     elif recipe.kind == "ocr":  # the row's own bytes may be a whole PDF
         needed |= {"text": "pdf_page, and page_text for scans", "image": "render_page, or render_text"}
-    if recipe.kind == "ocr" and not pa.types.is_list(types.get("words", pa.list_(pa.null()))):
-        raise SettingsError(f"{where}: kind: ocr publishes `words` with their boxes; `name:` the step that counts them")
     for column, ways in needed.items():
         if column not in types:
             raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]
-        raise SettingsError(f"{where}: publish.split: {unknown('column with a list of texts', split, lists)}")
+        raise SettingsError(f"{where}: publish.split: {unknown_message('column with a list of texts', split, lists)}")
 
 
 def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str) -> None:
     for name in names:
         if name not in types:
-            raise SettingsError(f"{at}: {unknown('column', name, types)}")
+            raise SettingsError(f"{at}: {unknown_message('column', name, types)}")
         kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
             raise SettingsError(
@@ -374,7 +369,7 @@ def _conditions(rules: Mapping[str, Rule], types: Mapping[str, pa.DataType], at:
     found: list[Condition] = []
     for column, rule in rules.items():
         if column not in types:
-            raise SettingsError(f"{at}.{column}: {unknown('column', column, types)}")
+            raise SettingsError(f"{at}.{column}: {unknown_message('column', column, types)}")
         for kind, value in rule.conditions():
             _check_condition(types[column], kind, value, f"{at}.{column}.{kind}")
             found.append(Condition(column, kind, value, rule.or_null, types[column]))

@@ -1,4 +1,4 @@
-"""Where samples come from: what a recipe may write under `source`, by the kind of sample that it makes."""
+"""The `source` of a recipe, by the kind of sample that it makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report shows of the rows: examples of every end, and the values that the rules looked at.
+"""Examples of every end of rows, and the values that rules looked at, for the report.
 
 Rows are read a shard at a time, in an order that only depends on the shards' numbers. The first shards, up to
 `SCAN_ROWS` rows, give the values; further ones are only read while a rule or an error has no example yet.
@@ -30,7 +30,7 @@ from curate.pool.columns import ColumnsFile
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
-from curate.pool.tables import read_table, rows_in
+from curate.pool.tables import count_rows, read_table
 from curate.recipe.resolve import Resolved
 from curate.report.parts import PartSurvey, survey_parts
 from curate.report.values import ShownValues, join_values, shown_values
@@ -136,7 +136,7 @@ def survey(
             looked.append(path)
             _look(scan, int(path.stem), table)
     values = {at: join_values(parts) for at, parts in scan.parts.items()}
-    total = sum(rows_in(p) for p in paths) if rows >= SCAN_ROWS else rows
+    total = sum(count_rows(p) for p in paths) if rows >= SCAN_ROWS else rows
     return RowSurvey(_examples(scan, decisions), values, scan.hosts, rows, total, survey_parts(pool, looked, steps))
 
 

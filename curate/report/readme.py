@@ -1,4 +1,4 @@
-"""What Hugging Face's `datasets` reads of the README.md beside a dataset's tars: which files, and what lies in them.
+"""Make the README.md beside a dataset's tars, as Hugging Face's `datasets` reads it.
 
 Without it `datasets` takes the members of the first five samples for those of all, and refuses or loses what others
 have: documents differ in how many images they have, pictures in their format, what a source said in its fields.

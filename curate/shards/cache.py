@@ -1,4 +1,4 @@
-"""A cache of whole shards on a local disk, within a budget of bytes, shared by all processes of a host.
+"""Cache whole shards on a local disk, within a budget of bytes, shared by all processes of a host.
 
 A shard is kept under its SHA-256, checked when it comes, and appears at once by a rename: a reader sees none or all of
 it. Each download holds a lock of the operating system's on its shard, so that no two processes fetch the same one and a
@@ -34,17 +34,17 @@ class ShardCache:
     def get(
         self, name: str, size: int, sha256: str, fetch: Callable[[Path], None], later: Collection[str] | None = None
     ) -> Path | None:
-        """The shard's file; None if there is no room. `fetch` fills the file it is given, of the shard's full size.
+        """Get the shard's file; None if there is no room. `fetch` fills the file it is given, of the shard's full size.
 
         Ahead of its use, `later` are the shards (SHA-256) that are needed later than this one: besides what is idle
         only they make room, and a shard that is being fetched is not waited for. Raises ShardError for other content
         than `sha256` says, and what `fetch` raises.
         """
         path = self.folder / f"{sha256}.tar"
-        if self.used(sha256):
+        if self.mark_used(sha256):
             return path
-        with locked(self.folder / f"{sha256}.lock", wait=later is None) as held:
-            if not held or self.used(sha256):
+        with locked(self.folder / f"{sha256}.lock", wait=later is None) as is_locked:
+            if not is_locked or self.mark_used(sha256):
                 return path
             part = path.with_suffix(".part")
             if not self._room_for(part, size, later):
@@ -63,7 +63,7 @@ class ShardCache:
                 part.unlink(missing_ok=True)
         return path
 
-    def used(self, sha256: str) -> bool:
+    def mark_used(self, sha256: str) -> bool:
         """Mark a shard as used now; False if it is not kept."""
         try:
             os.utime(self.folder / f"{sha256}.tar")
@@ -82,18 +82,18 @@ class ShardCache:
             for other in self.folder.glob("*.part"):
                 self._sweep(other, part)
             kept = sorted(self._kept())
-            free = self.budget_bytes - sum(held for _, held, _ in kept)
+            free = self.budget_bytes - sum(nbytes for _, nbytes, _ in kept)
             droppable = [
-                (held, path)
-                for used, held, path in kept
+                (nbytes, path)
+                for used, nbytes, path in kept
                 if path.suffix == ".tar" and (later is None or used < until or path.stem in later)
             ]
-            if size > free + sum(held for held, _ in droppable):
+            if size > free + sum(nbytes for nbytes, _ in droppable):
                 return False
             while size > free:
-                held, path = droppable.pop(0)
+                nbytes, path = droppable.pop(0)
                 path.unlink(missing_ok=True)
-                free += held
+                free += nbytes
             with part.open("wb") as file:
                 file.truncate(size)
         return True
@@ -103,8 +103,8 @@ class ShardCache:
         if part == own:
             part.unlink(missing_ok=True)
             return
-        with locked(part.with_suffix(".lock"), wait=False) as held:
-            if held:
+        with locked(part.with_suffix(".lock"), wait=False) as is_locked:
+            if is_locked:
                 part.unlink(missing_ok=True)
 
     def _kept(self) -> Iterator[tuple[int, int, Path]]:

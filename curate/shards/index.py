@@ -1,4 +1,4 @@
-"""The index of a shard: an Arrow IPC file beside the tar, one row a sample, that says where each part lies.
+"""Index of a shard: an Arrow IPC file beside the tar, one row a sample, that locates each part.
 
 Columns: `uid`, `parts` (list of name, offset and size in bytes), `xxh3_64` (a checksum of the parts' bytes, one after
 another; indexes made before there was one lack it), then any columns carried along. The schema's metadata names the tar
@@ -21,7 +21,7 @@ import xxhash
 
 from curate.commit import commit_file, file_sha256
 from curate.shards.info import ShardError, ShardInfo
-from curate.shards.ranges import Ranges, Span, merged
+from curate.shards.ranges import Ranges, Span, merge_spans
 from curate.shards.scan import Part, TarFault, TarLimits, TarSample, scan_tar
 
 INDEX_VERSION = 1
@@ -108,16 +108,16 @@ class ShardReader:
     @property
     def uids(self) -> pa.StringArray:
         """The uids in row order, zero-copy."""
-        return whole(self.table.column("uid"))
+        return as_one_array(self.table.column("uid"))
 
     def parts(self, row: int) -> list[Part]:
-        """Where the parts of a row's sample lie in the tar."""
+        """The places of the parts of a row's sample in the tar."""
         at = self._layout or self._load()
         first, last = self._span(at, row)
         return [Part(at.names[at.codes[p]], at.offsets[p], at.sizes[p]) for p in range(first, last)]
 
     def read(self, row: int, checked: bool | None = None) -> dict[str, bytes]:
-        """Every part of a row's sample: name to bytes. Small samples take one read, large ones one a part.
+        """Read the parts of a row's sample: name to bytes. Small samples take one read, large ones one a part.
 
         `checked`: compare it with its checksum, without a word only of a tar that lies elsewhere. Raises ShardError.
         """
@@ -149,7 +149,7 @@ class ShardReader:
         return out
 
     def read_many(self, rows: Sequence[int]) -> list[tuple[str, dict[str, bytes]]]:
-        """(uid, parts) of each row, in the order asked for. Raises what `read` raises, at the first that fails.
+        """Read (uid, parts) of each row, in the order asked for. Raises what `read` raises, at the first that fails.
 
         Of a tar that lies elsewhere, neighbours are fetched in one range.
         """
@@ -157,7 +157,7 @@ class ShardReader:
         if self._ranges is None:
             return [(str(at.uids[row].as_py()), self.read(row)) for row in rows]
         spans = [self._bytes_of(at, row) for row in rows]
-        wanted, places = merged(spans)
+        wanted, places = merge_spans(spans)
         found = self._checked(wanted)
         return [
             (str(at.uids[row].as_py()), self._sound(at, row, self._cut(at, row, found[place], wanted[place][0])))
@@ -166,7 +166,7 @@ class ShardReader:
 
     def _sound(self, at: _Layout, row: int, parts: dict[str, bytes]) -> dict[str, bytes]:
         """The parts of a row's sample, if they are those that were indexed."""
-        if at.checks is not None and check_of(parts.values()) != at.checks[row]:
+        if at.checks is not None and checksum(parts.values()) != at.checks[row]:
             raise ShardError(
                 f"{self.tar}: sample {at.uids[row].as_py()} (row {row}) is not the one that was published: its checksum"
                 " is another's; the tar was changed where it lies, or the bytes on their way"
@@ -174,7 +174,9 @@ class ShardReader:
         return parts
 
     def read_part(self, row: int, name: str) -> bytes:
-        """One part of a row's sample, not compared with its checksum. Raises ShardError when there is no such part."""
+        """Read one part of a row's sample, not compared with its checksum. Raises ShardError when there is no such
+        part.
+        """
         at = self._layout or self._load()
         first, last = self._span(at, row)
         for part in range(first, last):
@@ -206,9 +208,9 @@ class ShardReader:
 
     def _load(self) -> _Layout:
         """Views of the index's buffers, checked once (a stranger's index may say anything). A race here is harmless."""
-        parts = whole(self.table.column("parts"))
+        parts = as_one_array(self.table.column("parts"))
         names, offsets, sizes = (_views(parts.values.field(n), self.index) for n in range(3))
-        starts = numbers(parts.offsets)
+        starts = as_numpy(parts.offsets)
         total = int(self.metadata["tar_bytes"])
         sound = len(starts) == len(parts) + 1 and starts[0] >= 0 and starts[-1] <= len(offsets)
         sound = sound and bool((np.diff(starts) >= 0).all() and (offsets >= 0).all() and (sizes >= 0).all())
@@ -219,7 +221,7 @@ class ShardReader:
             self.uids,
             memoryview(starts),
             coded.dictionary.to_pylist(),
-            memoryview(numbers(coded.indices)),
+            memoryview(as_numpy(coded.indices)),
             memoryview(offsets),
             memoryview(sizes),
             self._checks(),
@@ -229,13 +231,13 @@ class ShardReader:
     def _checks(self) -> memoryview | None:
         if CHECK not in self.table.column_names:
             return None
-        column = whole(self.table.column(CHECK))
+        column = as_one_array(self.table.column(CHECK))
         if column.type != pa.uint64() or column.null_count:
             raise ShardError(f"{self.index}: column {CHECK!r} is not of uint64 without gaps; index the tar again")
-        return memoryview(numbers(column))
+        return memoryview(as_numpy(column))
 
 
-def check_of(parts: Iterable[bytes]) -> int:
+def checksum(parts: Iterable[bytes]) -> int:
     """The checksum of a sample: xxh3_64 of its parts' bytes, one after another."""
     digest = xxhash.xxh3_64()
     for data in parts:
@@ -244,7 +246,7 @@ def check_of(parts: Iterable[bytes]) -> int:
 
 
 def index_path(tar: Path) -> Path:
-    """Where the index of a tar lies: `00000.arrow` beside `00000.tar`."""
+    """The path of a tar's index: `00000.arrow` beside `00000.tar`."""
     return tar.with_suffix(".arrow")
 
 
@@ -290,7 +292,7 @@ def index_tar(
     samples: list[TarSample] = []
     for found in scan_tar(tar, limits):
         if isinstance(found, TarFault):
-            raise ShardError(f"{tar}: {shown(found)}. {_remedy(found)}")
+            raise ShardError(f"{tar}: {describe_fault(found)}. {_remedy(found)}")
         samples.append(found)
     size, sha256 = tar.stat().st_size, file_sha256(tar)
     checks = pa.array(_checks_of(tar, samples), pa.uint64())
@@ -303,7 +305,7 @@ def index_tar(
 def _checks_of(tar: Path, samples: Sequence[TarSample]) -> list[int]:
     with tar.open("rb", buffering=0) as file:
         fd = file.fileno()
-        return [check_of(os.pread(fd, part.size, part.offset) for part in sample.parts) for sample in samples]
+        return [checksum(os.pread(fd, part.size, part.offset) for part in sample.parts) for sample in samples]
 
 
 def check_index(index: Path, shard: ShardInfo, name: str) -> None:
@@ -317,8 +319,8 @@ def check_index(index: Path, shard: ShardInfo, name: str) -> None:
         )
 
 
-def shown(fault: TarFault) -> str:
-    """A fault as a sentence."""
+def describe_fault(fault: TarFault) -> str:
+    """Describe a fault in a sentence."""
     sample = f" (sample {fault.key!r})" if fault.key else ""
     return f"{fault.error} at byte {fault.offset}{sample}: {fault.detail}"
 
@@ -357,8 +359,8 @@ def _metadata(table: pa.Table, path: Path) -> dict[str, str]:
     return found
 
 
-def whole(column: pa.ChunkedArray) -> Any:
-    """A column as one array: our own indexes hold one batch, so nothing is copied."""
+def as_one_array(column: pa.ChunkedArray) -> Any:
+    """Make a column one array: our own indexes hold one batch, so nothing is copied."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
@@ -366,11 +368,11 @@ def _views(array: pa.Array, path: Path) -> Any:
     """A flat, null-free view: numpy for numbers, the Arrow array itself for strings."""
     if array.null_count:
         raise ShardError(f"{path}: a part without a name, offset or size; make it again with `curate index`")
-    return array if pa.types.is_string(array.type) else numbers(array)
+    return array if pa.types.is_string(array.type) else as_numpy(array)
 
 
-def numbers(array: pa.Array) -> Any:
-    """A flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
+def as_numpy(array: pa.Array) -> Any:
+    """View a flat array of whole numbers as numpy, zero-copy; Arrow's own way imports pandas, a third of a second."""
     width = array.type.bit_width // 8
     code = f"{'u' if pa.types.is_unsigned_integer(array.type) else 'i'}{width}"
     return (

@@ -1,4 +1,4 @@
-"""`curate index`: plain webdataset tars, whoever wrote them, become a dataset where they lie; nothing is copied.
+"""Index plain webdataset tars of any writer as a dataset, in place (`curate index`).
 
 One Arrow file beside each tar says where its samples' parts lie; `dataset.json` lists the shards. Tars are indexed in
 parallel, each index is committed whole, and what has one is not read again: run the same command after a kill, or when
@@ -30,10 +30,10 @@ def index(paths: Sequence[Path], kind: Kind = "caption", workers: int = 1) -> tu
     """
     folder, tars = _tars(paths)
     listed = load_dataset(folder) if (folder / DATASET_FILE).is_file() else None
-    known = {shard.tar: shard for shard in listed.shards} if listed else {}
-    for entry in known.values():
+    committed = {shard.tar: shard for shard in listed.shards} if listed else {}
+    for entry in committed.values():
         _check_unchanged(folder, entry)
-    found = {tar: shard for tar in tars if (shard := known.get(tar.name) or _committed(tar))}
+    found = {tar: shard for tar in tars if (shard := committed.get(tar.name) or _committed(tar))}
     waiting = [tar for tar in tars if tar not in found]
     problems = []
     for tar, result in _indexed(waiting, kind, workers):
@@ -46,7 +46,7 @@ def index(paths: Sequence[Path], kind: Kind = "caption", workers: int = 1) -> tu
         raise ShardError(
             f"{len(problems)} of {len(tars)} tars could not be indexed: " + "; ".join(problems[:SHOWN]) + more
         )
-    shards = (*known.values(), *(found[tar] for tar in tars if tar.name not in known))
+    shards = (*committed.values(), *(found[tar] for tar in tars if tar.name not in committed))
     info = DatasetInfo(
         name=listed.name if listed else folder.resolve().name,
         kind=listed.kind if listed else kind,
@@ -89,8 +89,8 @@ def _committed(tar: Path) -> ShardInfo | None:
         return None
     try:
         with ShardReader(tar, index) as reader:
-            told = reader.metadata
-            return ShardInfo(tar.name, index.name, len(reader), int(told["tar_bytes"]), told["tar_sha256"])
+            metadata = reader.metadata
+            return ShardInfo(tar.name, index.name, len(reader), int(metadata["tar_bytes"]), metadata["tar_sha256"])
     except ShardError:
         return None
 

@@ -1,4 +1,4 @@
-"""What a dataset is made of: one entry a shard, and the `dataset.json` that lists them."""
+"""Describe a dataset: one entry a shard, and the `dataset.json` that lists them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def save_dataset(info: DatasetInfo, path: Path) -> Path:
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in `file`. Raises ShardError, whose message ends in `remedy`."""
+    """Read the JSON object in `file`. Raises ShardError, whose message ends in `remedy`."""
     try:
         if file.stat().st_size > MAX_DATASET_FILE_BYTES:
             raise ShardError(f"{file}: larger than {MAX_DATASET_FILE_BYTES} bytes; {remedy}")

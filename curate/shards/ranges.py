@@ -1,4 +1,4 @@
-"""Which ranges of a file to fetch for the spans that are wanted: neighbours together, far ones apart."""
+"""Merge wanted spans of a file into ranges to fetch: neighbours together, far ones apart."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ MOST_BYTES = 1 << 25
 """No range grows beyond this by joining."""
 
 
-def merged(spans: Sequence[Span], gap: int = GAP_BYTES, most: int = MOST_BYTES) -> tuple[list[Span], list[int]]:
-    """(ranges in file order, for each span the number of the range that holds it); gaps and sizes in bytes."""
+def merge_spans(spans: Sequence[Span], gap: int = GAP_BYTES, most: int = MOST_BYTES) -> tuple[list[Span], list[int]]:
+    """Merge spans: (ranges in file order, for each span the number of the range that holds it); gaps and sizes in
+    bytes.
+    """
     ranges: list[Span] = []
     places = [0] * len(spans)
     for number in sorted(range(len(spans)), key=lambda n: spans[n]):

@@ -1,4 +1,4 @@
-"""Datasets whose tars lie elsewhere: read in ranges through fsspec (s3, gs, hf, http, ...), or whole into a cache.
+"""Read remote datasets through fsspec (s3, gs, hf, http): tars in ranges, or whole into a cache.
 
 A folder here holds the dataset's `dataset.json`, its indexes, and `origin.json`, which says where the tars are;
 `attach` makes one, `attach_cached` one in the host's cache. Whatever the network does is tried again with growing
@@ -53,7 +53,7 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a request is made, and the pauses between, in seconds, each twice the one before."""
+    """Retry policy: attempts of a request, and the pauses between, in seconds, each twice the one before."""
 
     attempts: int = 7
     first_s: float = 0.2
@@ -71,37 +71,37 @@ def attach(url: str, folder: Path) -> DatasetInfo:
     Its dataset.json comes last: a folder that has one has all. Raises ShardError (an index of another tar than
     dataset.json says included, and a kind of URL whose library is not installed) and UnreachableError.
     """
-    return _attached(url.rstrip("/"), folder, _small(f"{url.rstrip('/')}/{DATASET_FILE}"))
+    return _attach_into(url.rstrip("/"), folder, _read_small(f"{url.rstrip('/')}/{DATASET_FILE}"))
 
 
 def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> Path:
-    """The folder of this host, in its cache, that stands for the dataset at `url`; attached when first asked for.
+    """Attach the dataset at `url` to a folder of this host's cache when first asked for, and return that folder.
 
     With `digest`, the SHA-256 of the dataset.json that is meant, a folder that is there already needs no network;
     without it, dataset.json is asked for as it is now. `fresh` copies the indexes again: they may have got lengths.
     Raises ShardError and UnreachableError.
     """
     url = url.rstrip("/")
-    if digest is not None and _is_whole(known := _cached(url, digest), digest):
-        return known
+    if digest is not None and _is_whole(cached := _cache_folder(url, digest), digest):
+        return cached
     content = fetch_dataset_json(url)
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
         raise ShardError(f"{url}: is no longer the dataset that is meant; its {DATASET_FILE} has changed")
-    folder = _cached(url, found)
+    folder = _cache_folder(url, found)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "attach.lock"):
         if fresh or not _is_whole(folder, found):
-            _attached(url, folder, content)
+            _attach_into(url, folder, content)
     return folder
 
 
 def fetch_dataset_json(url: str) -> bytes:
-    """The dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
-    return _small(f"{url.rstrip('/')}/{DATASET_FILE}")
+    """Fetch the dataset.json of the dataset at `url`, as it is there now. Raises ShardError, UnreachableError."""
+    return _read_small(f"{url.rstrip('/')}/{DATASET_FILE}")
 
 
-def _cached(url: str, digest: str) -> Path:
+def _cache_folder(url: str, digest: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     name = "".join(c for c in url.rpartition("/")[2] if c.isalnum() or c in "-_.").lstrip(".")[:40]
     return Path(base) / "curate" / "datasets" / f"{name}-{hashlib.sha256(f'{url} {digest}'.encode()).hexdigest()[:16]}"
@@ -112,7 +112,7 @@ def _is_whole(folder: Path, digest: str) -> bool:
     return file.is_file() and file_sha256(file) == digest
 
 
-def _attached(url: str, folder: Path, content: bytes) -> DatasetInfo:
+def _attach_into(url: str, folder: Path, content: bytes) -> DatasetInfo:
     with commit_file(folder / DATASET_FILE) as temporary:
         temporary.write_bytes(content)
         info = load_dataset(temporary)
@@ -124,11 +124,11 @@ def _attached(url: str, folder: Path, content: bytes) -> DatasetInfo:
 
 def _copy_index(url: str, shard: ShardInfo, folder: Path) -> None:
     with commit_file(folder / shard.index) as temporary:
-        temporary.write_bytes(_small(f"{url}/{shard.index}"))
+        temporary.write_bytes(_read_small(f"{url}/{shard.index}"))
         check_index(temporary, shard, f"{url}/{shard.index}")
 
 
-def _small(path: str) -> bytes:
+def _read_small(path: str) -> bytes:
     """All of a file that fits into memory."""
     size = _size(path, Patience())
     if size > MAX_DATASET_FILE_BYTES:
@@ -137,7 +137,7 @@ def _small(path: str) -> bytes:
 
 
 def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) -> ShardReader:
-    """A reader of one of a dataset's shards, wherever its tar lies: from the cache if there is one, else by ranges.
+    """Open a reader of one of a dataset's shards, local or remote: from the cache if there is one, else by ranges.
 
     Raises ShardError (nothing there, or not what the index was made for), UnreachableError.
     """
@@ -163,13 +163,13 @@ def open_shard(folder: Path, shard: ShardInfo, cache: ShardCache | None = None) 
         raise ShardError(
             f"{path}: has {found} bytes, its index was made for {shard.bytes}; it was changed: attach again"
         )
-    return ShardReader(tar, index, ranges_of(path))
+    return ShardReader(tar, index, range_fetcher(path))
 
 
 def prefetch_shard(
-    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], going: Callable[[], bool]
+    folder: Path, shard: ShardInfo, cache: ShardCache, later: Collection[str], keep_on: Callable[[], bool]
 ) -> bool:
-    """Bring one of a dataset's shards into the cache before it is needed; False if there is no room for it.
+    """Prefetch one of a dataset's shards into the cache; False if there is no room for it.
 
     Those `later` (SHA-256) make room. It is given up when `going` says so. Raises ShardError, UnreachableError.
     """
@@ -177,45 +177,45 @@ def prefetch_shard(
     path = f"{origin.get('url')}/{shard.tar}"
 
     def fetch(part: Path) -> None:
-        _download(path, shard.bytes, part, going)
+        _download(path, shard.bytes, part, keep_on)
 
     return cache.get(shard.tar, shard.bytes, shard.sha256, fetch, later) is not None
 
 
-def ranges_of(path: str) -> Ranges:
-    """The function that brings ranges of the file at `path`, a URL."""
+def range_fetcher(path: str) -> Ranges:
+    """Make the function that fetches ranges of the file at `path`, a URL."""
     return lambda spans: fetch_ranges(path, spans)
 
 
 def fetch_ranges(path: str, spans: Sequence[Span], patience: Patience | None = None) -> list[bytes]:
-    """The bytes of each range of the file at `path`, fetched at once; those that fail or come short are asked again."""
+    """Fetch ranges of the file at `path`, all at once; those that fail or come short are asked again."""
     patience = patience or Patience()
     out: list[bytes | None] = [None] * len(spans)
-    said: Exception = OSError("no answer")
+    error: Exception = OSError("no answer")
     for attempt in range(patience.attempts):
         waiting = [number for number, data in enumerate(out) if data is None]
         if not waiting:
             break
         _pause(attempt, patience)
-        for number, answer in zip(waiting, _asked(path, [spans[n] for n in waiting]), strict=True):
+        for number, answer in zip(waiting, _try_ranges(path, [spans[n] for n in waiting]), strict=True):
             if isinstance(answer, Exception):
                 if _is_final(answer):
-                    raise _refused(path, answer)
-                said = answer
+                    raise _refusal(path, answer)
+                error = answer
             elif len(answer) == spans[number][1] - spans[number][0]:
                 out[number] = bytes(answer)
             else:
-                said = EOFError(f"only {len(answer)} of {spans[number][1] - spans[number][0]} bytes came")
+                error = EOFError(f"only {len(answer)} of {spans[number][1] - spans[number][0]} bytes came")
     whole = [data for data in out if data is not None]
     if len(whole) < len(out):
-        raise _unreachable(path, patience, said)
+        raise _unreachable(path, patience, error)
     return whole
 
 
-def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
+def _try_ranges(path: str, spans: list[Span]) -> list[bytes | Exception]:
     """One try at each range: its bytes, or what was raised instead."""
     try:
-        system, inner = _system(path)
+        system, inner = _file_system(path)
         starts, ends = zip(*spans, strict=True)
         return list(system.cat_ranges([inner] * len(spans), list(starts), list(ends), on_error="return"))
     except ShardError:
@@ -224,7 +224,7 @@ def _asked(path: str, spans: list[Span]) -> list[bytes | Exception]:
         return [err] * len(spans)
 
 
-def _system(path: str) -> tuple[Any, str]:
+def _file_system(path: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. Raises ShardError where its library is not installed."""
     from fsspec.core import url_to_fs
 
@@ -262,32 +262,32 @@ def _on_hub(kind: str | None, name: str, revision: str | None, inner: str) -> tu
 
 def _size(path: str, patience: Patience) -> int:
     """Bytes of the file at `path`, as its storage says now."""
-    said: Exception = OSError("no answer")
+    error: Exception = OSError("no answer")
     for attempt in range(patience.attempts):
         _pause(attempt, patience)
         try:
-            system, inner = _system(path)
+            system, inner = _file_system(path)
             system.invalidate_cache()
             found: Any = system.info(inner)["size"]
         except ShardError:
             raise
         except Exception as err:
             if _is_final(err):
-                raise _refused(path, err) from err
-            said = err.__cause__ if isinstance(err.__cause__, Exception) else err
+                raise _refusal(path, err) from err
+            error = err.__cause__ if isinstance(err.__cause__, Exception) else err
         else:
             if found is None:
                 raise ShardError(f"{path}: its server does not say how large it is, so it cannot be read in ranges")
             return int(found)
-    raise _unreachable(path, patience, said)
+    raise _unreachable(path, patience, error)
 
 
-def _download(path: str, size: int, part: Path, going: Callable[[], bool] = lambda: True) -> None:
+def _download(path: str, size: int, part: Path, keep_on: Callable[[], bool] = lambda: True) -> None:
     """Fetch a whole file into `part`, a few blocks at a time. Raises UnreachableError where it is given up."""
     spans = [(at, min(at + BLOCK_BYTES, size)) for at in range(0, size, BLOCK_BYTES)]
     with part.open("r+b") as file:
         for first in range(0, len(spans), BLOCKS_AT_ONCE):
-            if not going():
+            if not keep_on():
                 raise UnreachableError(f"{path}: was given up")
             for data in fetch_ranges(path, spans[first : first + BLOCKS_AT_ONCE]):
                 file.write(data)
@@ -304,7 +304,7 @@ def _is_final(answer: object) -> bool:
     return not of_web or getattr(answer.__cause__, "status", None) in GONE
 
 
-def _refused(path: str, answer: Exception) -> ShardError:
+def _refusal(path: str, answer: Exception) -> ShardError:
     why = f" ({answer.__cause__})" if answer.__cause__ else ""
     return ShardError(f"{path}: {type(answer).__name__}: {answer}{why}")
 
@@ -314,6 +314,6 @@ def _pause(attempt: int, patience: Patience) -> None:
         time.sleep(min(patience.first_s * 2 ** (attempt - 1), patience.longest_s))
 
 
-def _unreachable(path: str, patience: Patience, said: Exception) -> UnreachableError:
-    what = f"{type(said).__name__}: {said}"[:300]
+def _unreachable(path: str, patience: Patience, error: Exception) -> UnreachableError:
+    what = f"{type(error).__name__}: {error}"[:300]
     return UnreachableError(f"{path}: could not be read in {patience.attempts} tries ({what}); go on when it answers")

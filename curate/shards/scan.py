@@ -1,4 +1,4 @@
-"""Reading strangers' tars: headers are parsed one after another, payloads are never read, nothing is extracted.
+"""Scan strangers' tars: headers are parsed one after another, payloads never read, nothing extracted.
 
 Every group of members with one key ends as exactly one `TarSample` or one `TarFault`, so counts are conserved.
 Members are grouped as webdataset does: the key is the path up to the first dot of its last component, the rest,
@@ -34,7 +34,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class TarLimits:
-    """What one tar may ask of us. Sizes in bytes; `parts` a sample, `samples` a tar."""
+    """Limits of one tar. Sizes in bytes; `parts` a sample, `samples` a tar."""
 
     member_bytes: int = 1 << 30
     name_bytes: int = 1024
@@ -103,7 +103,7 @@ class _Group:
 
 
 def scan_tar(path: Path, limits: TarLimits | None = None) -> Iterator[TarSample | TarFault]:
-    """Samples and faults of a tar in tar order, in bounded memory. Raises only OSError; damage is a TarFault.
+    """Scan a tar for samples and faults, in tar order and bounded memory. Raises only OSError; damage is a TarFault.
 
     Faults that end the scan: corrupt_tar, truncated_tar, compressed_tar, header_too_large, too_many_samples.
     Faults of one sample: duplicate_key, unsafe_name, member_too_large, too_many_parts, no_extension, link_member,

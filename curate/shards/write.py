@@ -1,4 +1,4 @@
-"""Writing a shard: a tar that any webdataset reader opens, and its index, whole or not at all.
+"""Write a shard: a tar that any webdataset reader opens, and its index, whole or not at all.
 
 The bytes depend on the samples alone: no time, no user, no host in any header. The tar is committed first, the
 index last: a tar without an index is not yet a shard.
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from curate.commit import commit_file
 from curate.sample import Kind
-from curate.shards.index import CHECK, SCHEMA, check_of, index_metadata, index_path, write_index
+from curate.shards.index import CHECK, SCHEMA, checksum, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
 from curate.shards.scan import BLOCK, Part
 
@@ -31,7 +31,7 @@ END = bytes(2 * BLOCK)
 
 
 class ShardWriter:
-    """Writes one shard: `with ShardWriter(tar) as shard: shard.add(uid, {"jpg": ...})`, then `shard.info`.
+    """Write one shard: `with ShardWriter(tar) as shard: shard.add(uid, {"jpg": ...})`, then `shard.info`.
 
     `columns` are carried into the index, one value a sample. Without `indexed` there is only the tar, for one who
     keeps the places that `add` returns; it is not hashed as a whole then. An exception inside the `with`, a full disk
@@ -67,7 +67,7 @@ class ShardWriter:
 
     @property
     def info(self) -> ShardInfo:
-        """What was committed; only after the `with` block has ended well, and of an indexed shard."""
+        """The committed shard; only after the `with` block has ended well, and of an indexed shard."""
         if self._info is None:
             raise ShardError(f"{self.tar}: not committed, or without an index")
         return self._info
@@ -86,7 +86,7 @@ class ShardWriter:
             self._write(bytes(-len(data) % BLOCK))
         self._rows[uid] = row
         if self._digest is not None:
-            self._checks.append(check_of(parts.values()))
+            self._checks.append(checksum(parts.values()))
         for column, field in zip(self._values, self.columns, strict=True):
             column.append((values or {})[field.name])
         return row

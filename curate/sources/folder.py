@@ -11,21 +11,21 @@ from typing import Any
 from curate.download import Downloader, sniff
 from curate.image.files import IMAGE_SUFFIXES
 from curate.readers import tables
-from curate.readers.files import UnreadableError, lies_in, read_file
+from curate.readers.files import UnreadableError, is_inside, read_file
 from curate.recipe.source import Folder
 from curate.sample import uid_of
 from curate.sources.rows import (
     MAX_TEXT_BYTES,
     Row,
-    as_meta,
-    as_text,
-    bad_row,
     expand,
-    failed,
-    hashed,
-    listed,
-    stat_if_there,
-    walk_identity,
+    fail_row,
+    field_text,
+    file_stat_if_any,
+    folder_identity,
+    hash_files,
+    list_files,
+    row_meta,
+    unreadable_row,
     with_body,
 )
 
@@ -35,89 +35,89 @@ SIDECARS = (".txt", ".json")
 
 def identity(source: Folder) -> Any:
     """The tables' names and hashes, and every file's name, size and time."""
-    return [hashed(source.captions) if source.captions else None, walk_identity(Path(source.path))]
+    return [hash_files(source.captions) if source.captions else None, folder_identity(Path(source.path))]
 
 
-def rows(source: Folder) -> Iterator[Row]:
-    """A planned row for each image, or for each row of the table."""
+def plan_rows(source: Folder) -> Iterator[Row]:
+    """Plan a row for each image, or for each row of the table."""
     if source.captions is None:
-        yield from listed("caption", Path(source.path), IMAGE_SUFFIXES)
+        yield from list_files("caption", Path(source.path), IMAGE_SUFFIXES)
         return
     for path in expand(source.captions):
         for row in tables.read(path, (source.image, source.text, *source.keep)):
             if isinstance(row, tables.BadRow):
-                yield bad_row("caption", row)
+                yield unreadable_row("caption", row)
             else:
-                text, meta = as_text(row[source.text]), as_meta(row, source.keep)
-                yield {"origin": as_text(row[source.image]), "text": text, "meta": meta}
+                text, meta = field_text(row[source.text]), row_meta(row, source.keep)
+                yield {"origin": field_text(row[source.image]), "text": text, "meta": meta}
 
 
-def beside(source: Folder) -> Callable[[list[Row]], Any]:
-    """The images of rows and, without a table, what lies beside them: size and time of each."""
+def companion_files(source: Folder) -> Callable[[list[Row]], Any]:
+    """The images of rows and, without a table, the files beside them: size and time of each."""
 
     def files(rows: list[Row]) -> Any:
         images = [os.path.join(source.path, row["origin"]) for row in rows if not row.get("error")]
         sidecars = [] if source.captions else [Path(image).with_suffix(s) for image in images for s in SIDECARS]
-        return [*map(stat_if_there, images), *map(stat_if_there, sidecars)]
+        return [*map(file_stat_if_any, images), *map(file_stat_if_any, sidecars)]
 
     return files
 
 
-def take(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their images."""
+def load_rows(source: Folder, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """Load the images of rows."""
     return (_read(source, row) for row in rows)
 
 
 def _read(source: Folder, row: Row) -> Row:
     if row["error"] is not None:
-        return failed(row, row["error"], row["detail"])
+        return fail_row(row, row["error"], row["detail"])
     try:
         body = read_file(source.path, row["origin"])
         text, meta = row["text"], row["meta"]
         if source.captions is None:
-            text, meta = _sidecar(Path(source.path, row["origin"]), source)
+            text, meta = _read_sidecar(Path(source.path, row["origin"]), source)
         return image_row(row["origin"], text, meta, body)
     except UnreadableError as err:
         uid = uid_of("caption", row["origin"], row["text"] or "")
-        return failed(row | {"uid": uid}, err.error, err.detail)
+        return fail_row(row | {"uid": uid}, err.error, err.detail)
 
 
 def image_row(origin: str, text: str, meta: str, body: bytes) -> Row:
-    """The row of an image and its caption, if the bytes are an image's."""
+    """Make the row of an image and its caption, if the bytes are an image's."""
     row: Row = {"origin": origin, "text": text, "meta": meta}
     ext, error = sniff(body)
     row = with_body(row, body, ext or "")
     row["uid"] = uid_of("caption", origin, row["sha256"], text)
     if error is not None:
-        return failed(row | {"ext": None}, error if body else "empty_file", "the bytes are of no known image format")
+        return fail_row(row | {"ext": None}, error if body else "empty_file", "the bytes are of no known image format")
     return row
 
 
-def _sidecar(image: Path, source: Folder) -> tuple[str, str]:
+def _read_sidecar(image: Path, source: Folder) -> tuple[str, str]:
     """The caption and meta beside an image. Raises UnreadableError."""
     where = "look at the .txt or .json beside the image"
     path = next((path for path in map(image.with_suffix, SIDECARS) if path.is_file()), None)
     if path is None:
         raise UnreadableError("missing_caption", where)
-    if not lies_in(path, source.path):
+    if not is_inside(path, source.path):
         raise UnreadableError("unsafe_name", where)
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise UnreadableError("text_too_large", where)
-    return caption(path.read_bytes(), path.suffix == ".json", source.text, source.keep, where)
+    return read_caption(path.read_bytes(), path.suffix == ".json", source.text, source.keep, where)
 
 
-def caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], where: str) -> tuple[str, str]:
-    """The caption and meta that a text file, or a key of a JSON file, holds. Raises UnreadableError."""
+def read_caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], where: str) -> tuple[str, str]:
+    """Read the caption and meta that a text file, or a key of a JSON file, holds. Raises UnreadableError."""
     try:
         text = data.decode("utf-8")
         if not is_json:
             return text.rstrip("\r\n"), "{}"
-        said = json.loads(text)
-        if not isinstance(said, dict) or key not in said:
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or key not in fields:
             raise UnreadableError("missing_caption", where)
-        kept = json.dumps({k: said.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
-        (found := as_text(said[key])).encode("utf-8")
-        return found, tables.printable(kept, MAX_TEXT_BYTES)
+        kept = json.dumps({k: fields.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
+        (found := field_text(fields[key])).encode("utf-8")
+        return found, tables.make_printable(kept, MAX_TEXT_BYTES)
     except UnicodeError:
         raise UnreadableError("bad_encoding", where) from None
     except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from curate.download import Downloader
 from curate.readers.files import UnreadableError, read_file
 from curate.recipe.source import HtmlFiles
 from curate.sample import fingerprint, uid_of
-from curate.sources.rows import Row, failed, listed, walk_identity, with_body
+from curate.sources.rows import Row, fail_row, folder_identity, list_files, with_body
 
 SUFFIXES = ("html", "htm", "xhtml")
 MAX_PAGE_BYTES = 32 << 20
@@ -18,32 +18,32 @@ MAX_PAGE_BYTES = 32 << 20
 
 def identity(source: HtmlFiles) -> Any:
     """Every file's name, size and time: the images are read later, and are part of the source."""
-    return walk_identity(Path(source.path))
+    return folder_identity(Path(source.path))
 
 
-def rows(source: HtmlFiles) -> Iterator[Row]:
-    """A planned row for each page."""
-    return listed("interleaved", Path(source.path), SUFFIXES)
+def plan_rows(source: HtmlFiles) -> Iterator[Row]:
+    """Plan a row for each page."""
+    return list_files("interleaved", Path(source.path), SUFFIXES)
 
 
-def beside(source: HtmlFiles) -> Callable[[list[Row]], Any]:
-    """All of the folder: which pictures a page shows is known when it is read."""
+def companion_files(source: HtmlFiles) -> Callable[[list[Row]], Any]:
+    """The identity of the whole folder: the pictures that a page shows are known when it is read."""
     all_of_it = fingerprint(identity(source))
     return lambda rows: all_of_it
 
 
-def take(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their pages."""
+def load_rows(source: HtmlFiles, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """Load the pages of rows."""
     return (_read(source, row) for row in rows)
 
 
 def _read(source: HtmlFiles, row: Row) -> Row:
     if row["error"] is not None:
-        return failed(row, row["error"], row["detail"])
+        return fail_row(row, row["error"], row["detail"])
     row = row | {"uid": uid_of("interleaved", row["origin"]), "text": "", "meta": "{}"}
     try:
         body = read_file(source.path, row["origin"], MAX_PAGE_BYTES)
     except UnreadableError as err:
-        return failed(row, err.error, err.detail)
+        return fail_row(row, err.error, err.detail)
     row = with_body(row, body, "html")
     return row | {"uid": uid_of("interleaved", row["origin"], row["sha256"])}

@@ -1,4 +1,4 @@
-"""How a source enters the pool: planned once, then taken in shard by shard, each committed whole.
+"""Ingest a source: plan it once, then commit shard by shard.
 
 Planning streams over what lists samples (a table, a folder) and cuts it into shards; of files that hold many samples
 each (tars, WARCs, PDFs) it cuts the list of files. A shard is named by what it will be made of, so that of a source
@@ -26,12 +26,12 @@ from curate.download import Downloader
 from curate.pool.funnel import StepCount
 from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
-from curate.readers.files import lies_in
+from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
 from curate.recipe.source import FETCHED, WHERE, Pages
 from curate.sample import fingerprint
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
-from curate.sources.rows import Row, SourceError, bad_name, failed, store
+from curate.sources.rows import Row, SourceError, check_name, fail_row, store_bodies
 
 T = TypeVar("T")
 
@@ -43,41 +43,43 @@ SHARD_TEXT = 64 << 20
 
 @dataclass(frozen=True)
 class TableSource:
-    """A source that lists its samples before their bytes are read: `rows` plans them, `take` brings the bytes.
+    """A source that lists its samples before their bytes are read: `plan_rows` lists them, `load_rows` reads
+    or fetches the bytes.
 
-    `beside`, asked once a plan, says what else samples are made of that rows do not tell: files, by size and time.
+    `companion_files`, asked once a plan, names what else samples are made of that rows do not tell: files, by size and
+    time.
     """
 
     identity: Callable[[Any], Any]
-    rows: Callable[[Any], Iterator[Row]]
-    take: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
-    beside: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
+    plan_rows: Callable[[Any], Iterator[Row]]
+    load_rows: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
+    companion_files: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
 
 
 @dataclass(frozen=True)
 class ArchiveSource:
     """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
 
-    `identity` tells of each file, in the order of `files`.
+    `identity` tells of each file, in the order of `list_files`.
     """
 
     identity: Callable[[Any], Any]
-    files: Callable[[Any], list[Path]]
-    read: Callable[[Any, Path, Pool], Iterator[Row]]
+    list_files: Callable[[Any], list[Path]]
+    read_rows: Callable[[Any, Path, Pool], Iterator[Row]]
     shard_bytes: int = 0
 
 
 SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
-    "urls": TableSource(urls.identity, urls.rows, urls.take),
-    "folder": TableSource(folder.identity, folder.rows, folder.take, folder.beside),
-    "webdataset": ArchiveSource(tars.identity, tars.files, tars.read),
-    "html": TableSource(html.identity, html.rows, html.take, html.beside),
-    "pages": TableSource(pages.identity, pages.rows, pages.take),
-    "warc": ArchiveSource(warc.identity, warc.files, warc.read),
-    "wat": TableSource(wat.identity, wat.rows, urls.take),
-    "records": TableSource(records.identity, records.rows, records.take, records.beside),
-    "pdf": ArchiveSource(pdf.identity, pdf.files, pdf.read, 8 << 20),
-    "text": TableSource(texts.identity, texts.rows, texts.take),
+    "urls": TableSource(urls.identity, urls.plan_rows, urls.load_rows),
+    "folder": TableSource(folder.identity, folder.plan_rows, folder.load_rows, folder.companion_files),
+    "webdataset": ArchiveSource(tars.identity, tars.list_files, tars.read_rows),
+    "html": TableSource(html.identity, html.plan_rows, html.load_rows, html.companion_files),
+    "pages": TableSource(pages.identity, pages.plan_rows, pages.load_rows),
+    "warc": ArchiveSource(warc.identity, warc.list_files, warc.read_rows),
+    "wat": TableSource(wat.identity, wat.plan_rows, urls.load_rows),
+    "records": TableSource(records.identity, records.plan_rows, records.load_rows, records.companion_files),
+    "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20),
+    "text": TableSource(texts.identity, texts.plan_rows, texts.load_rows),
 }
 
 
@@ -97,46 +99,46 @@ def pool_of(recipe: Recipe) -> Pool:
         raise SourceError(f"out: {recipe.out} is a pattern (`*`, `?` or `[`); name the folder without")
     for name in ("path", "folder"):
         path = getattr(source, name, None)
-        if path is not None and Path(path).is_dir() and lies_in(Path(recipe.out), path):
+        if path is not None and Path(path).is_dir() and is_inside(Path(recipe.out), path):
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
     spec = source.model_dump(mode="json", exclude=WHERE)
-    said = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
-    key = fingerprint(said | ({"download": keep_bytes} if fetches(recipe) else {}))
+    parts = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
+    key = fingerprint(parts | ({"download": keep_bytes} if is_fetched(recipe) else {}))
     return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
 
 
-def fetches(recipe: Recipe) -> bool:
+def is_fetched(recipe: Recipe) -> bool:
     """Whether taking the source in asks servers."""
     source = recipe.source
     return source.type in FETCHED and not (isinstance(source, Pages) and source.html is not None)
 
 
-def downloader(recipe: Recipe) -> Downloader | None:
-    """What fetches the source's URLs, if it names any."""
-    if not fetches(recipe):
+def make_downloader(recipe: Recipe) -> Downloader | None:
+    """Make the downloader of the source's URLs, if it names any."""
+    if not is_fetched(recipe):
         return None
     return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
 
 
-def plan(recipe: Recipe, pool: Pool) -> SourcePlan:
+def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     """Cut the source into shards, once; a plan that is committed is only read."""
     if pool.plan.exists():
         data = json.loads(pool.plan.read_text())
         return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
-    how, source = SOURCE_TYPES[recipe.source.type], recipe.source
+    kind, source = SOURCE_TYPES[recipe.source.type], recipe.source
     rows, files = None, list[list[str]]()
-    if isinstance(how, ArchiveSource):
-        told = dict(zip(map(os.path.abspath, how.files(source)), how.identity(source), strict=True))
-        files = list(_cut(told, lambda path: os.stat(path).st_size, how.shard_bytes))
-        names = [fingerprint([[path, told[path]] for path in group]) for group in files]
+    if isinstance(kind, ArchiveSource):
+        identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
+        files = list(_cut(identities, lambda path: os.stat(path).st_size, kind.shard_bytes))
+        names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
     else:
-        names, rows = _write_plan(how, source, recipe.shard_samples, pool)
+        names, rows = _write_plan(kind, source, recipe.shard_samples, pool)
     if not names:
         raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path")
     # In ASCII, so that names of files that are no UTF-8 are there again when it is read.
     commit_text(pool.plan, json.dumps({"shards": names, "rows": rows, "files": files}, indent=2) + "\n")
-    return plan(recipe, pool)
+    return plan_source(recipe, pool)
 
 
 def ingest(
@@ -147,50 +149,50 @@ def ingest(
     The URLs of all of them are fetched in one stream: while one shard waits for a hanging server, the next goes on.
     """
     missing = [shard for shard in shards if not pool.rows(shard).exists()]
-    how = SOURCE_TYPES[recipe.source.type]
-    if isinstance(how, ArchiveSource):
-        read = functools.partial(_unpacked, how, recipe, pool)
-        kept: Iterator[list[Row]] = (store(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
+    kind = SOURCE_TYPES[recipe.source.type]
+    if isinstance(kind, ArchiveSource):
+        read = functools.partial(_read_archives, kind, recipe, pool)
+        kept: Iterator[list[Row]] = (store_bodies(read(planned.files[shard]), pool.tar(shard)) for shard in missing)
     else:
-        kept = _taken(how, recipe.source, pool, missing, downloader)
+        kept = _load_shards(kind, recipe.source, pool, missing, downloader)
     for shard, table in zip(missing, kept, strict=True):
         write_table(pa.Table.from_pylist(table, schema=ROWS), pool.rows(shard))
-    return [count_rows(pool, shard, reused=shard not in missing) for shard in shards]
+    return [count_ingested(pool, shard, reused=shard not in missing) for shard in shards]
 
 
-def _taken(
-    how: TableSource, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
+def _load_shards(
+    kind: TableSource, source: Any, pool: Pool, missing: Sequence[int], downloader: Downloader | None
 ) -> Iterator[list[Row]]:
     """The rows of each shard with their bytes stored; what needs no server is read when its turn comes."""
     parts = (read_table(pool.planned(pool.shards[shard])).to_pylist() for shard in missing)
     if downloader is None:
         for shard, part in zip(missing, parts, strict=True):
-            yield store(how.take(source, part, None), pool.tar(shard))
+            yield store_bodies(kind.load_rows(source, part, None), pool.tar(shard))
         return
     rows = list(parts)
-    found = how.take(source, [row for part in rows for row in part], downloader)
+    found = kind.load_rows(source, [row for part in rows for row in part], downloader)
     for shard, part in zip(missing, rows, strict=True):
-        yield store(islice(found, len(part)), pool.tar(shard))
+        yield store_bodies(islice(found, len(part)), pool.tar(shard))
 
 
 def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
     """Try the failed URLs of a shard again; returns how many were tried and how many came."""
     rows = read_table(pool.rows(shard)).to_pylist()
-    lost = final(recipe)
-    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in lost]
+    final = final_errors(recipe)
+    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in final]
     tar = pool.tar(shard, attempt)
     # A worker that died after its rows were committed: its tar is in use and must not be written again.
     if not failures or any(r["tar"] == tar.name for r in rows):
         return 0, 0
-    again = store(urls.take(recipe.source, [rows[n] for n in failures], downloader), tar)
+    again = store_bodies(urls.load_rows(recipe.source, [rows[n] for n in failures], downloader), tar)
     for number, row in zip(failures, again, strict=True):
         rows[number] = row | {"attempts": (rows[number]["attempts"] or 0) + (row["attempts"] or 0)}
     write_table(pa.Table.from_pylist(rows, schema=ROWS), pool.rows(shard))
     return len(failures), sum(r["status"] == "success" for r in again)
 
 
-def final(recipe: Recipe) -> tuple[str, ...]:
-    """Errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
+def final_errors(recipe: Recipe) -> tuple[str, ...]:
+    """The errors that trying again cannot mend; a private address is one unless the recipe by now allows some."""
     private = () if recipe.download.allow_private else ("private_address",)
     return (*FINAL, *private)
 
@@ -198,8 +200,8 @@ def final(recipe: Recipe) -> tuple[str, ...]:
 FINAL = ("forbidden_scheme", "bad_url", "opt_out", "unsafe_name", "missing_file", "too_many_images", "too_many_bytes")
 
 
-def count_rows(pool: Pool, shard: int, reused: bool) -> StepCount:
-    """The ingest step's counts for a committed shard."""
+def count_ingested(pool: Pool, shard: int, reused: bool) -> StepCount:
+    """Count the ingest step of a committed shard."""
     table = read_table(pool.rows(shard), ["status", "error"])
     repeats = _repeats(pool, shard)
     failures = Counter(e for s, e in zip(*(table[c].to_pylist() for c in ("status", "error")), strict=True) if e)
@@ -214,24 +216,24 @@ def _repeats(pool: Pool, shard: int) -> int:
     return read_table(path).num_rows if path.exists() else 0
 
 
-def _unpacked(how: ArchiveSource, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
+def _read_archives(kind: ArchiveSource, recipe: Recipe, pool: Pool, files: Iterable[str]) -> Iterator[Row]:
     for name in files:
-        if (bad := bad_name(recipe.kind, name)) is not None:
-            yield failed(bad, bad["error"], bad["detail"])
+        if (bad := check_name(recipe.kind, name)) is not None:
+            yield fail_row(bad, bad["error"], bad["detail"])
         else:
-            yield from how.read(recipe.source, Path(name), pool)
+            yield from kind.read_rows(recipe.source, Path(name), pool)
 
 
-def _write_plan(how: TableSource, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
+def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
     """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
     names: list[str] = []
     same: Counter[str] = Counter()
-    beside = how.beside(source)
+    companions = kind.companion_files(source)
     total = 0
-    for chunk in _cut(how.rows(source), _characters, SHARD_TEXT, shard_rows):
-        said = fingerprint([chunk, beside(chunk)])
-        names.append(fingerprint([said, same[said]]) if same[said] else said)  # a table may say the same twice
-        same[said] += 1
+    for chunk in _cut(kind.plan_rows(source), _characters, SHARD_TEXT, shard_rows):
+        base = fingerprint([chunk, companions(chunk)])
+        names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
+        same[base] += 1
         if not pool.planned(names[-1]).exists():
             write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.planned(names[-1]))
         total += len(chunk)
@@ -245,13 +247,13 @@ def _characters(row: Row) -> int:
 def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:
     """Consecutive items, as many as `size` holds (a larger one stands alone), and at most so many."""
     part: list[T] = []
-    held = 0
+    filled = 0
     for item in items:
         more = size_of(item)
-        if part and (len(part) == most or held + more > size):
+        if part and (len(part) == most or filled + more > size):
             yield part
-            part, held = [], 0
+            part, filled = [], 0
         part.append(item)
-        held += more
+        filled += more
     if part:
         yield part

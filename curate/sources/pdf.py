@@ -1,4 +1,4 @@
-"""PDF files and images of pages: a sample a page; the pages of a file share its bytes, which the pool holds once."""
+"""PDF files and images of pages: a sample a page; pages of a file share its bytes in the pool."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from curate.pool.layout import Pool
 from curate.readers.files import UnreadableError, read_file
 from curate.recipe.source import Pdf
 from curate.sample import uid_of
-from curate.sources.rows import Row, expand, failed, stat, walk, with_body
+from curate.sources.rows import Row, expand, fail_row, file_stat, walk_files, with_body
 
 SUFFIXES = ("pdf", "tif", "tiff", "jpg", "jpeg", "png", "webp")
 
 
 def identity(source: Pdf) -> Any:
     """Every file's name, size and time."""
-    root, names = _listed(source)
-    return [[name, *stat(root / name)] for name in names]
+    root, names = _list_paths(source)
+    return [[name, *file_stat(root / name)] for name in names]
 
 
-def files(source: Pdf) -> list[Path]:
-    """The files."""
-    root, names = _listed(source)
+def list_files(source: Pdf) -> list[Path]:
+    """List the files."""
+    root, names = _list_paths(source)
     return [root / name for name in names]
 
 
-def read(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
-    """A row a page; a file that cannot be opened is one failed row."""
+def read_rows(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
+    """Read a row a page; a file that cannot be opened is one failed row."""
     root = _root(source)
     origin = path.relative_to(root).as_posix()
     row: Row = {"uid": uid_of("ocr", origin), "origin": origin, "text": "", "meta": "{}"}
@@ -43,7 +43,7 @@ def read(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
         row = with_body(row, body, _format(body, path.suffix.lower()))
         pages = _pages(body, row["ext"])
     except UnreadableError as err:
-        yield failed(row, err.error, err.detail)
+        yield fail_row(row, err.error, err.detail)
         return
     for page in range(pages):
         meta = json.dumps({"page": page, "pages": pages})
@@ -60,11 +60,11 @@ def _root(source: Pdf) -> Path:
     return Path(*plain)
 
 
-def _listed(source: Pdf) -> tuple[Path, list[str]]:
+def _list_paths(source: Pdf) -> tuple[Path, list[str]]:
     """The folder, and the files' paths in it."""
     root = _root(source)
     if Path(source.path).is_dir():
-        return root, walk(root, SUFFIXES)
+        return root, walk_files(root, SUFFIXES)
     return root, [Path(os.path.abspath(p)).relative_to(root).as_posix() for p in expand(source.path)]
 
 

@@ -14,13 +14,13 @@ from curate.recipe.source import Records
 from curate.sample import fingerprint, uid_of
 from curate.sources.rows import (
     Row,
-    as_meta,
-    bad_row,
-    failed,
+    fail_row,
+    folder_identity,
     is_bad,
+    row_meta,
     table_identity,
     table_rows,
-    walk_identity,
+    unreadable_row,
     with_body,
 )
 
@@ -31,34 +31,34 @@ def identity(source: Records) -> Any:
 
 
 def _images(source: Records) -> Any:
-    return walk_identity(Path(source.folder)) if source.folder else None
+    return folder_identity(Path(source.folder)) if source.folder else None
 
 
-def rows(source: Records) -> Iterator[Row]:
-    """A planned row for each record; the record stands in `text` until it is taken in."""
+def plan_rows(source: Records) -> Iterator[Row]:
+    """Plan a row for each record; the record stands in `text` until it is taken in."""
     columns = tuple(dict.fromkeys((*source.columns, *source.keep)))
     name = source.path or source.huggingface
     for number, row in enumerate(table_rows(source, columns)):
         if isinstance(row, tables.BadRow):
-            yield bad_row("interleaved", row)
+            yield unreadable_row("interleaved", row)
             continue
-        said = {c: row[c] for c in source.columns}
-        record = json.dumps(said, ensure_ascii=False, sort_keys=True, default=str)
+        chosen = {c: row[c] for c in source.columns}
+        record = json.dumps(chosen, ensure_ascii=False, sort_keys=True, default=str)
         uid = uid_of("interleaved", "record", record)
-        origin = page_url(said) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
-        yield {"uid": uid, "origin": origin, "text": record, "meta": as_meta(row, source.keep)}
+        origin = page_url(chosen) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
+        yield {"uid": uid, "origin": origin, "text": record, "meta": row_meta(row, source.keep)}
 
 
-def beside(source: Records) -> Callable[[list[Row]], Any]:
-    """All of the folder of images: which of them a record shows is known when it is read."""
+def companion_files(source: Records) -> Callable[[list[Row]], Any]:
+    """The identity of the folder of images: those that a record shows are known when it is read."""
     all_of_it = fingerprint(_images(source))
     return lambda rows: all_of_it
 
 
-def take(source: Records, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their records as bytes."""
+def load_rows(source: Records, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """Give rows their records as bytes."""
     for row in rows:
         if is_bad(row):
-            yield failed(row, row["error"], row["detail"])
+            yield fail_row(row, row["error"], row["detail"])
         else:
             yield with_body(row | {"text": ""}, row["text"].encode(), "json")

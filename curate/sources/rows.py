@@ -1,4 +1,4 @@
-"""Rows on their way into the pool, and what every source needs: files read safely, bytes stored, failures named."""
+"""Rows on their way into the pool, and what every source needs to make them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curate.pool.layout import ROWS
 from curate.readers import tables
 from curate.recipe.source import Table
 from curate.sample import uid_of
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import Part, ShardWriter
 
 MAX_TEXT_BYTES = 16 << 20
@@ -33,13 +33,13 @@ class SourceError(ValueError):
     """A source that cannot be used at all: missing, empty, or without the column that the recipe names."""
 
 
-def failed(row: Row, error: str, detail: str | None, status: str = "failed_to_read") -> Row:
-    """The row, ended by a named error."""
+def fail_row(row: Row, error: str, detail: str | None, status: str = "failed_to_read") -> Row:
+    """End a row by a named error."""
     return row | {"status": status, "error": error, "detail": detail}
 
 
-def bad_row(kind: str, row: tables.BadRow) -> Row:
-    """The planned row of what a table could not tell."""
+def unreadable_row(kind: str, row: tables.BadRow) -> Row:
+    """Make the failed row of what a table could not tell."""
     uid = uid_of(kind, "bad row", row.detail, row.raw)
     return {"uid": uid, "origin": row.detail, "text": row.raw, "meta": "{}", "error": row.error, "detail": row.detail}
 
@@ -50,25 +50,25 @@ def is_bad(row: Row) -> bool:
 
 
 def with_body(row: Row, body: bytes, ext: str) -> Row:
-    """The row with its bytes."""
+    """Give a row its bytes."""
     digest = hashlib.sha256(body).hexdigest()
     return row | {"status": "success", "error": None, "ext": ext, "body": body, "sha256": digest}
 
 
-def as_text(value: Any) -> str:
-    """What a table's field says, as text."""
+def field_text(value: Any) -> str:
+    """A table's field as text."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def as_meta(row: Row, keep: Sequence[str]) -> str:
+def row_meta(row: Row, keep: Sequence[str]) -> str:
     """The columns to keep, as JSON."""
     return json.dumps({k: row[k] for k in keep}, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or a glob names. Raises SourceError when there are none."""
+    """Expand a path or a glob to files. Raises SourceError when there are none."""
     try:
         return tables.expand(pattern)
     except tables.TableError as err:
@@ -76,7 +76,7 @@ def expand(pattern: str) -> list[Path]:
 
 
 def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | tables.BadRow]:
-    """The rows of a source's files or of its Hugging Face dataset."""
+    """Read the rows of a source's files or of its Hugging Face dataset."""
     if source.path is not None:
         for path in expand(source.path):
             yield from tables.read(path, columns)
@@ -88,25 +88,25 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
     for row in datasets.load_dataset(source.huggingface, split=source.split, streaming=True):
         missing = [c for c in columns if c not in row]
         if missing:
-            raise SourceError(f"{source.huggingface}: {unknown('column', missing[0], row)}")
+            raise SourceError(f"{source.huggingface}: {unknown_message('column', missing[0], row)}")
         yield {c: row[c] for c in columns}
 
 
 def table_identity(source: Table) -> Any:
-    """What names a table's content: its files' names and hashes; of a dataset that is a folder, what lies in it."""
+    """The identity of a table: its files' names and hashes; of a dataset that is a folder, what lies in it."""
     if source.path is not None:
-        return hashed(source.path)
+        return hash_files(source.path)
     assert source.huggingface is not None
     folder = Path(source.huggingface)
-    return [source.huggingface, source.split, walk_identity(folder) if folder.is_dir() else None]
+    return [source.huggingface, source.split, folder_identity(folder) if folder.is_dir() else None]
 
 
-def hashed(pattern: str) -> Any:
-    """Name and SHA-256 of each file of a glob."""
+def hash_files(pattern: str) -> Any:
+    """Hash the files of a glob: name and SHA-256 of each."""
     return [[p.name, file_sha256(p)] for p in expand(pattern)]
 
 
-def stat(path: Path | str) -> tuple[int, int]:
+def file_stat(path: Path | str) -> tuple[int, int]:
     """Size and time of change of a file, or of what a link leads to: what names it without reading it."""
     try:
         found = os.stat(path)
@@ -115,44 +115,44 @@ def stat(path: Path | str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def stat_if_there(path: Path | str) -> tuple[int, int] | None:
+def file_stat_if_any(path: Path | str) -> tuple[int, int] | None:
     """The same of a path that a stranger wrote; None where there is nothing."""
     try:
-        return stat(path)
+        return file_stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in it
         return None
 
 
-def walk(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
-    """The files below a folder, as sorted relative paths; those with one of these suffixes, or all."""
+def walk_files(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
+    """Walk the files below a folder: sorted relative paths; those with one of these suffixes, or all."""
     if not root.is_dir():
         raise SourceError(f"source.path: {root}: no such folder")
     found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
     return sorted(n for n in found if suffixes is None or n.rsplit(".", 1)[-1].lower() in suffixes)
 
 
-def walk_identity(root: Path) -> Any:
-    """What names a folder's content: every file's name, size and time, and where links to folders lead."""
+def folder_identity(root: Path) -> Any:
+    """The identity of a folder: every file's name, size and time, and where links to folders lead."""
     links = [path for folder, names, _ in os.walk(root) for name in names if (path := Path(folder, name)).is_symlink()]
     led = sorted([path.relative_to(root).as_posix(), os.readlink(path)] for path in links)
-    return [[[name, *stat(root / name)] for name in walk(root)], led]
+    return [[[name, *file_stat(root / name)] for name in walk_files(root)], led]
 
 
-def listed(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
-    """A planned row for each file of a folder."""
-    for name in walk(root, suffixes):
-        yield bad_name(kind, name) or {"origin": name}
+def list_files(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
+    """Plan a row for each file of a folder."""
+    for name in walk_files(root, suffixes):
+        yield check_name(kind, name) or {"origin": name}
 
 
-def bad_name(kind: str, name: str) -> Row | None:
-    """The failed row of a file whose name cannot be told; None where it can."""
-    shown = tables.printable(name, len(name))
+def check_name(kind: str, name: str) -> Row | None:
+    """Make the failed row of a file whose name cannot be told; None where it can."""
+    shown = tables.make_printable(name, len(name))
     if shown == name:
         return None
-    return bad_row(kind, tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", ""))
+    return unreadable_row(kind, tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", ""))
 
 
-def store(found: Iterable[Row], tar: Path) -> list[Row]:
+def store_bodies(found: Iterable[Row], tar: Path) -> list[Row]:
     """Write the bytes of the rows that have some into one tar; the rows, without bytes, say where they lie."""
     rows: list[Row] = []
     place: dict[str, Part] = {}

@@ -10,40 +10,40 @@ from curate.download import Downloader, Fetched
 from curate.readers import tables
 from curate.recipe.source import UrlTable
 from curate.sample import uid_of
-from curate.sources.rows import Row, as_meta, as_text, bad_row, failed, is_bad, table_identity, table_rows
+from curate.sources.rows import Row, fail_row, field_text, is_bad, row_meta, table_identity, table_rows, unreadable_row
 
 identity = table_identity
 
 
-def rows(source: UrlTable) -> Iterator[Row]:
-    """A planned row for each row of the table."""
+def plan_rows(source: UrlTable) -> Iterator[Row]:
+    """Plan a row for each row of the table."""
     for row in table_rows(source, (source.url, source.text, *source.keep)):
         if isinstance(row, tables.BadRow):
-            yield bad_row("caption", row)
+            yield unreadable_row("caption", row)
             continue
-        url = usable_url(row, source.url)
+        url = check_url(row, source.url)
         if isinstance(url, tables.BadRow):
-            yield bad_row("caption", url)
+            yield unreadable_row("caption", url)
             continue
-        text = as_text(row[source.text])
-        yield {"uid": uid_of("caption", url, text), "origin": url, "text": text, "meta": as_meta(row, source.keep)}
+        text = field_text(row[source.text])
+        yield {"uid": uid_of("caption", url, text), "origin": url, "text": text, "meta": row_meta(row, source.keep)}
 
 
-def usable_url(row: Row, column: str) -> str | tables.BadRow:
-    """The URL in a column, or the row that has none."""
+def check_url(row: Row, column: str) -> str | tables.BadRow:
+    """Check the URL in a column: the URL, or the failed row."""
     url = row[column]
     if isinstance(url, str) and url.strip():
         return url
-    shown = tables.printable(json.dumps(row, default=str, ensure_ascii=False))
+    shown = tables.make_printable(json.dumps(row, default=str, ensure_ascii=False))
     return tables.BadRow("missing_url", f"column {column!r} is empty", shown)
 
 
-def take(source: Any, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
-    """The rows with their bytes, in order; a row that the plan already failed is passed on."""
+def load_rows(source: Any, rows: list[Row], downloader: Downloader | None) -> Iterator[Row]:
+    """Fetch the bytes of rows, in order; a row that the plan already failed is passed on."""
     assert downloader is not None
     fetched = downloader.fetch((r["uid"], r["origin"]) for r in rows if not is_bad(r))
     for row in rows:
-        yield failed(row, row["error"], row["detail"]) if is_bad(row) else _with_answer(row, next(fetched))
+        yield fail_row(row, row["error"], row["detail"]) if is_bad(row) else _with_answer(row, next(fetched))
 
 
 def _with_answer(row: Row, got: Fetched) -> Row:

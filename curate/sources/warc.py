@@ -12,34 +12,34 @@ from curate.pool.layout import Pool
 from curate.readers import tables
 from curate.recipe.source import Warc
 from curate.sample import uid_of
-from curate.sources.rows import Row, expand, failed, stat, with_body
+from curate.sources.rows import Row, expand, fail_row, file_stat, with_body
 
 
 def identity(source: Warc) -> Any:
     """Every file's name, size and time."""
-    return [[p.name, *stat(p)] for p in expand(source.path)]
+    return [[p.name, *file_stat(p)] for p in expand(source.path)]
 
 
-def files(source: Warc) -> list[Path]:
-    """The files."""
+def list_files(source: Warc) -> list[Path]:
+    """List the files."""
     return expand(source.path)
 
 
-def read(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
-    """A row a page, and a failed one for each record that could not be read."""
+def read_rows(source: Warc, path: Path, pool: Pool) -> Iterator[Row]:
+    """Read a row a page, and a failed one for each record that could not be read."""
     require("source warc", "fastwarc")
     from curate.readers import warc
 
-    for found in warc.pages(path):
-        origin = tables.printable(found.url or f"{path.name}#{found.offset}")
+    for found in warc.read_pages(path):
+        origin = tables.make_printable(found.url or f"{path.name}#{found.offset}")
         row: Row = {"uid": uid_of("interleaved", origin, f"{path.name}#{found.offset}"), "origin": origin, "text": ""}
         if isinstance(found, warc.WarcFault):
-            yield failed(row | {"meta": "{}"}, found.error, found.detail)
+            yield fail_row(row | {"meta": "{}"}, found.error, found.detail)
             continue
-        said = {"content_type": found.content_type, "date": found.date, **found.notices}
-        row["meta"] = tables.printable(json.dumps(said, sort_keys=True))
+        meta = {"content_type": found.content_type, "date": found.date, **found.notices}
+        row["meta"] = tables.make_printable(json.dumps(meta, sort_keys=True))
         if not found.data:
-            yield failed(row, "empty_page", "the archive holds no bytes of it")
+            yield fail_row(row, "empty_page", "the archive holds no bytes of it")
             continue
         row = with_body(row, found.data, "html")
         yield row | {"uid": uid_of("interleaved", origin, found.date, row["sha256"])}

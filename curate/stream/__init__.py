@@ -1,4 +1,4 @@
-"""The stream: from a mixture and a position to batches, for any torch trainer: `from curate.stream import Stream`.
+"""The stream: from a mixture and a position to batches, for any torch trainer.
 
 `Stream` gives batches; `Fit` makes squares of images, `Sequences` tokens and images of samples of every kind, which
 `Packing` packs. What else is here is what these take and give. docs/stream.md shows their use.
@@ -6,8 +6,8 @@
 
 from curate.stream.batches import PackedBatch, Packing
 from curate.stream.documents import CutRule
-from curate.stream.packing import PackingError, PackLimits, attends
-from curate.stream.prompts import Prompts, Wording
+from curate.stream.packing import PackingError, PackLimits, attention_mask
+from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample, Prepare, ReadOptions, Replaced, Share, StreamError
 from curate.stream.resize import Fit
 from curate.stream.sample_lengths import SampleLengths
@@ -38,8 +38,8 @@ __all__ = [
     "Stages",
     "Stream",
     "StreamError",
+    "TextChooser",
     "TextCode",
-    "Wording",
-    "attends",
+    "attention_mask",
     "text_code",
 ]

@@ -1,10 +1,10 @@
-"""What the manifest promises of a run, and an alarm where a source is off by more than it allows.
+"""Alarms: where a run is off what the manifest promises by more than it allows.
 
 Bounds follow from the law of the order, in the unit that the mixture weighs. Of samples a source is never off by more
 than 2 (measured: 1.15). Of tokens, images and the like, the order by length adds the longest sample (measured, over
 600 mixtures: 1.06) and what ranges of unlike shards are off by (`Strata.off`), which the manifest tells; what the other
 sources are off by counts by the source's share, for a share is one of all. Of packs, what the planner strays by within
-a window is known to the unit (`curate.stream.packing.stray`).
+a window is known to the unit (`curate.stream.packing.max_stray`).
 """
 
 from __future__ import annotations
@@ -56,22 +56,24 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Course:
-    """How samples came: whether in packs, how far these strayed within a window, whether `units` count a part only."""
+class ServedConditions:
+    """Conditions under which samples were served: in packs or not, how far packs stray within a window, whether `units`
+    count a part only.
+    """
 
     packed: bool = False
     stray: float = 0.0
     late: bool = False
 
 
-def alarms(manifest: mix.Manifest, served: Mapping[str, Served], course: Course) -> Iterator[Alarm]:
-    """What is amiss: each source that is off its share, or of which too many samples were replaced."""
+def find_alarms(manifest: mix.Manifest, served: Mapping[str, Served], conditions: ServedConditions) -> Iterator[Alarm]:
+    """Find each source that is off its share, or of which too many samples were replaced."""
     shared, of_units = manifest.mode in ("interleave", "homogeneous"), manifest.unit != "samples"
-    samples = SAMPLES_OFF * _batch(manifest) * _ends(manifest, course) + course.stray
-    units = _units_off(manifest, served, course) if shared and of_units and _kept(manifest, served) else {}
+    samples = SAMPLES_OFF * _batch(manifest) * _count_ends(manifest, conditions) + conditions.stray
+    units = _units_off(manifest, served, conditions) if shared and of_units and _kept(manifest, served) else {}
     for name, source in served.items():
         # Packs come in an order that keeps the shares of the mixture's own unit.
-        judged = shared and not (course.packed and of_units)
+        judged = shared and not (conditions.packed and of_units)
         if judged and abs(source.samples - source.wanted) > samples:
             text = f"{name}: {source.samples} samples, {source.wanted:.1f} wanted: off by more than {samples:.4g}"
             yield Alarm(name, "share", text)
@@ -89,7 +91,7 @@ def _batch(manifest: mix.Manifest) -> int:
     return (manifest.batch or 1) if manifest.mode == "homogeneous" else 1
 
 
-def _ends(manifest: mix.Manifest, course: Course) -> int:
+def _count_ends(manifest: mix.Manifest, conditions: ServedConditions) -> int:
     """How many times over a source may be off: now, where what is counted began, and at both sides of what is left out.
 
     A segment that ends with a period of its own ends even.
@@ -98,13 +100,13 @@ def _ends(manifest: mix.Manifest, course: Course) -> int:
         (then.start - now.start) // _batch(manifest) % sum(now.slots) > 0
         for now, then in zip(manifest.segments, manifest.segments[1:], strict=False)
     )
-    return 1 + cut + 2 * len(manifest.skips) + course.late
+    return 1 + cut + 2 * len(manifest.skips) + conditions.late
 
 
-def _units_off(manifest: mix.Manifest, served: Mapping[str, Served], course: Course) -> dict[str, float]:
+def _units_off(manifest: mix.Manifest, served: Mapping[str, Served], conditions: ServedConditions) -> dict[str, float]:
     """How much of the mixture's unit each source may be off."""
     own = {
-        source.name: _ends(manifest, course)
+        source.name: _count_ends(manifest, conditions)
         * (
             SAMPLES_OFF * _batch(manifest) * source.units / source.samples
             + LONGEST_OFF * served[source.name].longest
@@ -113,7 +115,9 @@ def _units_off(manifest: mix.Manifest, served: Mapping[str, Served], course: Cou
         for source in manifest.datasets
     }
     whole = sum(source.due for source in served.values()) or 1.0
-    return {name: own[name] + source.due / whole * sum(own.values()) + course.stray for name, source in served.items()}
+    return {
+        name: own[name] + source.due / whole * sum(own.values()) + conditions.stray for name, source in served.items()
+    }
 
 
 def _kept(manifest: mix.Manifest, served: Mapping[str, Served]) -> bool:

@@ -1,4 +1,4 @@
-"""How a training image may be changed: crops, flips and colours, keyed by the sample."""
+"""Augmentation of training images: crops, flips and colours, keyed by the sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Colour = tuple[
 
 
 class Augment(Settings):
-    """How a training image is varied, keyed by (seed, uid, epoch). The defaults vary nothing."""
+    """Augmentation of a training image, keyed by (seed, uid, epoch). The defaults vary nothing."""
 
     crop_min_area: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Smallest share of the image that a random resized crop keeps; 1 resizes the whole and cuts its centre."""

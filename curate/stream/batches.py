@@ -1,4 +1,4 @@
-"""The course of a stream: which positions of the mixture make the batch at a position, and what comes after it.
+"""Batch samplers: the positions of the mixture that make the batch at a position, and what follows it.
 
 Two kinds. `RowBatchSampler`: a batch of B is the positions [p, p + B). `PackBatchSampler`: a batch is B packs of
 documents (`curate.stream.packing`).
@@ -19,7 +19,17 @@ import numpy as np
 
 from curate import mix
 from curate.sample import fingerprint
-from curate.stream.packing import EMPTY, Pack, PackingError, PackLimits, balanced, cost, plan, spread, stray
+from curate.stream.packing import (
+    EMPTY,
+    Pack,
+    PackingError,
+    PackLimits,
+    balance,
+    max_stray,
+    pack_cost,
+    plan_packs,
+    spread_packs,
+)
 from curate.stream.reading import Place, Share
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import MARKS, Sizes
@@ -27,7 +37,7 @@ from curate.stream.stages import Stages
 
 PLANNED = 1 << 13
 """Positions whose places are worked out at once, where batches are rows."""
-WINDOWS_KEPT = 4
+CACHED_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -40,15 +50,15 @@ class PackedBatch:
 
     mine: tuple[Pack, ...]
     limits: PackLimits
-    used: int
-    room: int
+    used_tokens: int
+    tokens_room: int
     text_tokens: tuple[int, ...]
     images: tuple[int, ...]
     stray: float
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedBatch:
     """A global batch before it is read: all its positions, this rank's places, samples of each source.
 
     `stages` are the positions by which the stages of this rank's samples are told: the batch's, or the window's.
@@ -71,8 +81,8 @@ class RowBatchSampler:
         self._plan: tuple[Any, Any, Any] | None = None
         self._planned = 0
 
-    def batch(self, start: int) -> Planned | None:
-        """The batch at `start`; None where the mixture ends before its last sample."""
+    def batch(self, start: int) -> PlannedBatch | None:
+        """Plan the batch at `start`; None where the mixture ends before its last sample."""
         end = self.mixture.manifest.end
         if end is not None and start + self.batch_size > end:
             return None
@@ -87,16 +97,16 @@ class RowBatchSampler:
         places = list(zip(*(column[first : first + each].tolist() for column in plan), strict=True))
         counts = np.bincount(plan[0][offset : offset + self.batch_size], minlength=len(self.mixture.manifest.datasets))
         positions = np.arange(start, start + self.batch_size, dtype=np.int64)
-        return Planned(start, start + self.batch_size, positions, places, [start] * each, tuple(counts.tolist()))
+        return PlannedBatch(start, start + self.batch_size, positions, places, [start] * each, tuple(counts.tolist()))
 
-    def after(self, start: int, batches: int) -> int:
-        """Where the stream stands that many batches later."""
+    def position_after(self, start: int, batches: int) -> int:
+        """The stream's position that many batches later."""
         return start + batches * self.batch_size
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What packs are planned from: how long samples become, the stages, and what a pack may hold."""
+    """Parameters of packing: how long samples become, the stages, and the limits of a pack."""
 
     sizes: Sizes
     stages: Stages
@@ -124,7 +134,7 @@ class _Window:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _PackRun:
     """The packs of a batch, where the stream stands after it, their limits, and how far a window of them strays."""
 
     packs: list[Pack]
@@ -146,51 +156,51 @@ class PackBatchSampler:
         self.mixture, self.batch_size, self.share = packing.stages.mixture, batch_size, share
         self._windows: OrderedDict[int, _Window] = OrderedDict()
 
-    def batch(self, start: int) -> Planned | None:
-        """The batch at `start`; None where the mixture ends before it is full."""
-        taken = self._taken(start)
+    def batch(self, start: int) -> PlannedBatch | None:
+        """Plan the batch at `start`; None where the mixture ends before it is full."""
+        taken = self._take_packs(start)
         packs, limits = taken.packs, taken.limits
         if not packs:
             return None
-        costs = [cost(pack, limits) for pack in packs]
-        mine = [packs[n] for n in balanced(costs, self.share.world)[self.share.rank]]
+        costs = [pack_cost(pack, limits) for pack in packs]
+        mine = [packs[n] for n in balance(costs, self.share.world)[self.share.rank]]
         positions, own = _column(packs, "positions"), _column(mine, "positions")
         source, _, _ = self.mixture.locate(positions)
-        text_S, images_S = contents(self.mixture, packs, limits)
+        text_S, images_S = pack_contents(self.mixture, packs, limits)
         used, room = int(_column(packs, "tokens").sum()), limits.tokens * len(packs)
-        return Planned(
+        return PlannedBatch(
             start,
             taken.following,
             positions,
             list(zip(*(column.tolist() for column in self.mixture.locate(own)), strict=True)),
-            [self.bounds(position)[0] for position in own.tolist()],
+            [self.window_bounds(position)[0] for position in own.tolist()],
             tuple(np.bincount(source, minlength=len(self.mixture.manifest.datasets)).tolist()),
             PackedBatch(tuple(mine), limits, used, room, tuple(text_S.tolist()), tuple(images_S.tolist()), taken.stray),
         )
 
-    def goes_on(self, position: int, window: tuple[int, int], takes_over: int) -> bool:
+    def can_continue(self, position: int, window: tuple[int, int], continued_from: int) -> bool:
         """Whether packs go on at `position` of a mixture that this one continues, begun in that `window` of it.
 
         They do at its start, and within it where all of it lies before this mixture takes over: else some of its
         samples would come twice, and others never.
         """
-        return position == window[0] or (window[1] <= takes_over and self.bounds(position) == window)
+        return position == window[0] or (window[1] <= continued_from and self.window_bounds(position) == window)
 
-    def after(self, start: int, batches: int) -> int:
-        """Where the stream stands that many batches later."""
+    def position_after(self, start: int, batches: int) -> int:
+        """The stream's position that many batches later."""
         for _ in range(batches):
-            start = self._taken(start).following
+            start = self._take_packs(start).following
         return start
 
-    def _taken(self, start: int) -> _Taken:
+    def _take_packs(self, start: int) -> _PackRun:
         """The batch at `start`; without packs, followed by `start` itself, at the end."""
         packs: list[Pack] = []
-        at, begun, off = start, self._window(start), 0.0
+        at, first_window, off = start, self._window(start), 0.0
         while len(packs) < self.batch_size:
             window = self._window(at)
-            if window is None or begun is None:
-                return _Taken([], start, self.limits, off)
-            if window.stage != begun.stage:
+            if window is None or first_window is None:
+                return _PackRun([], start, self.limits, off)
+            if window.stage != first_window.stage:
                 packs += [EMPTY] * (self.batch_size - len(packs))
                 break
             first = bisect_left(window.ends, at)
@@ -203,39 +213,39 @@ class PackBatchSampler:
             found = window.packs[first : first + self.batch_size - len(packs)]
             packs += found
             at, off = window.ends[first + len(found)], max(off, window.stray)
-        assert begun is not None
-        return _Taken(packs, at, begun.limits, off)
+        assert first_window is not None
+        return _PackRun(packs, at, first_window.limits, off)
 
     def _window(self, position: int) -> _Window | None:
         """The window that holds `position`, packed; None where the mixture ends."""
-        first, last = self.bounds(position)
+        first, last = self.window_bounds(position)
         if position >= last:
             return None
         if first not in self._windows:
-            self._windows[first] = self._packed(first, last, self.stages.number(position))
-            while len(self._windows) > WINDOWS_KEPT:
+            self._windows[first] = self._pack_window(first, last, self.stages.number(position))
+            while len(self._windows) > CACHED_WINDOWS:
                 self._windows.popitem(last=False)
         return self._windows[first]
 
-    def bounds(self, position: int) -> tuple[int, int]:
-        """The window of a position: its first position, and the one after its last."""
+    def window_bounds(self, position: int) -> tuple[int, int]:
+        """Bounds of a position's window: its first position, and the one after its last."""
         stage, size = self.stages.number(position), self.limits.window
         first = max(position // size * size, self.stages.starts[stage])
         bounds = [first // size * size + size, *self.stages.starts[stage + 1 : stage + 2]]
         return first, min(bounds if self.mixture.manifest.end is None else [*bounds, self.mixture.manifest.end])
 
-    def _packed(self, first: int, last: int, stage: int) -> _Window:
+    def _pack_window(self, first: int, last: int, stage: int) -> _Window:
         limits = replace(self.limits, tokens=self.stages.pack(first, self.limits.tokens))
         positions = np.arange(first, last, dtype=np.int64)
-        packs = plan(positions.tolist(), *self.sizes.of(positions, first), limits)
-        packs = spread(packs, self._held(packs, positions))
+        packs = plan_packs(positions.tolist(), *self.sizes.of(positions, first), limits)
+        packs = spread_packs(packs, self._unit_per_pack(packs, positions))
         ends = list(accumulate((len(pack.positions) for pack in packs), initial=first))
-        return _Window(stage, limits, packs, ends, stray(self._held(packs, positions)))
+        return _Window(stage, limits, packs, ends, max_stray(self._unit_per_pack(packs, positions)))
 
-    def _held(self, packs: Sequence[Pack], positions: Ints) -> Ints:
+    def _unit_per_pack(self, packs: Sequence[Pack], positions: Ints) -> Ints:
         """How much of the mixture's unit packs of a window hold of each source, P x S."""
         source, _, row = self.mixture.locate(positions)
-        units = self.sizes.held.of(source, row, self.mixture.manifest.unit)
+        units = self.sizes.lengths.of(source, row, self.mixture.manifest.unit)
         out_PS = np.zeros((len(packs), len(self.mixture.manifest.datasets)), np.int64)
         number = np.repeat(np.arange(len(packs)), [len(pack.positions) for pack in packs])
         at = _column(packs, "positions") - int(positions[0])
@@ -243,8 +253,8 @@ class PackBatchSampler:
         return out_PS
 
 
-def contents(mixture: mix.Mixture, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
-    """(text tokens, images) of each source that packs are planned to hold."""
+def pack_contents(mixture: mix.Mixture, packs: Sequence[Pack], limits: PackLimits) -> tuple[Ints, Ints]:
+    """Count (text tokens, images) of each source that packs are planned to hold."""
     source, _, _ = mixture.locate(_column(packs, "positions"))
     tokens, images = _column(packs, "tokens"), _column(packs, "images")
     text, kinds = tokens - images * limits.visual_tokens - MARKS, len(mixture.manifest.datasets)

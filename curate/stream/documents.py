@@ -1,4 +1,4 @@
-"""What is taken of a document that is longer than its sequence may be: from where on, and which of its images.
+"""Cut documents that are longer than their sequence: where to begin, and which images to keep.
 
 A layout (tokens of each text, PICTURE for each image) and a draw keyed by (seed, uid, epoch) decide it; no content is
 looked at, so that packs are planned from indexes alone. Flamingo (2204.14198) takes 256 tokens of text from anywhere
@@ -19,7 +19,7 @@ from curate.mix.content import PICTURE
 
 @dataclass(frozen=True)
 class CutRule:
-    """How much is taken: `tokens` in all (an image is `visual_tokens`), of them `text_tokens` of text, and `images`.
+    """Limits of a cut: `tokens` in all (an image is `visual_tokens`), of them `text_tokens` of text, and `images`.
 
     `start`: from the first token of text, or from a random one. `next_image`: how probable it is that each image moves
     in front of the text before it.
@@ -47,13 +47,13 @@ class DocumentPiece:
     end: int = 0
 
 
-def taken(layout: Sequence[int], rule: CutRule, draw: Callable[[], np.random.Generator]) -> list[DocumentPiece]:
-    """The pieces of a document that are taken, in their order; `draw` gives the document's own randomness."""
+def cut_document(layout: Sequence[int], rule: CutRule, draw: Callable[[], np.random.Generator]) -> list[DocumentPiece]:
+    """Cut a document to pieces, in their order; `draw` gives the document's own randomness."""
     rng = draw() if rule.next_image or rule.start == "random" else None
     order: Sequence[int] = range(len(layout))
     if rng is not None and rule.next_image and rng.random() < rule.next_image:
-        order = _images_first(layout)
-    skip = _skipped(layout, rule, rng) if rng is not None and rule.start == "random" else 0
+        order = _move_images_first(layout)
+    skip = _skip_tokens(layout, rule, rng) if rng is not None and rule.start == "random" else 0
     out: list[DocumentPiece] = []
     left, text_left, images_left, passed = rule.tokens, rule.text, rule.images, 0
     for number in order:
@@ -80,14 +80,14 @@ def size_of(pieces: Sequence[DocumentPiece], layout: Sequence[int], visual_token
     return sum(piece.end - piece.begin for piece in pieces) + images * visual_tokens, images
 
 
-def _skipped(layout: Sequence[int], rule: CutRule, rng: np.random.Generator) -> int:
+def _skip_tokens(layout: Sequence[int], rule: CutRule, rng: np.random.Generator) -> int:
     """Tokens of text left out at the beginning: as many as still leave the text that there is room for."""
     images = min(sum(size == PICTURE for size in layout), rule.images)
     room = min(rule.text, max(rule.tokens - images * rule.visual_tokens, 1))
     return int(rng.integers(max(sum(size for size in layout if size != PICTURE) - room, 0) + 1))
 
 
-def _images_first(layout: Sequence[int]) -> list[int]:
+def _move_images_first(layout: Sequence[int]) -> list[int]:
     """Every image moved in front of the text that stands before it."""
     order: list[int] = []
     text: int | None = None

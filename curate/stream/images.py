@@ -1,4 +1,4 @@
-"""From an image's bytes to a tensor of the size a tower takes, varied by randomness that is keyed by the sample.
+"""Decode and vary an image into a tensor of the size a tower takes, keyed by the sample.
 
 The plain path (nothing varied) is open_clip's: short side to the size, bicubic, centre cut. Values stay uint8 until
 the device, where they are normalised.

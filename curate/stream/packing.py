@@ -1,4 +1,4 @@
-"""Packing: documents of many lengths into sequences of one, planned from lengths alone, never from content.
+"""Pack documents of many lengths into sequences of one, planned from lengths alone, never from content.
 
 A window of positions of the mixture is packed by itself, so the plan is a pure function of (manifest, lengths, window):
 it resumes at any pack and is the same on any number of ranks. A pack carries segment ids and positions, by which
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curate.stream.sample_lengths import Ints
-from curate.stream.sequences import cut
+from curate.stream.sequences import cut_sequence
 
 PADDING = 0
 """The segment id of padding; documents count from 1."""
@@ -30,7 +30,7 @@ class PackingError(ValueError):
 
 @dataclass(frozen=True)
 class PackLimits:
-    """What a pack may hold: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
+    """Limits of a pack: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
 
     tokens: int = 4096
     images: int = 16
@@ -56,8 +56,8 @@ MOST_STRAY = 1 << 27
 """What a pack may stray by in the arithmetic of an order: squares of several times as much still fit 64 bits."""
 
 
-def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimits) -> list[Pack]:
-    """The packs of a window, every position in exactly one; they come in the order of their first positions.
+def plan_packs(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimits) -> list[Pack]:
+    """Plan the packs of a window, every position in exactly one; they come in the order of their first positions.
 
     `tokens` and `images` are those of each position's document, none above what a pack may hold. Packs are filled one
     after another, each time by the document that takes most of what is left, tokens and images weighed by how much of
@@ -69,8 +69,8 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimit
     members: list[list[int]] = []
     while waiting:
         left, room, numbers = limits.tokens, limits.images, list[int]()
-        while (pictures := _next(waiting, left, room, limits)) is not None:
-            size, number = waiting[pictures].pop(_longest(waiting[pictures], left))
+        while (pictures := _next_images(waiting, left, room, limits)) is not None:
+            size, number = waiting[pictures].pop(_find_longest(waiting[pictures], left))
             left, room = left - size, room - pictures
             numbers.append(number)
             if not waiting[pictures]:
@@ -86,21 +86,21 @@ def plan(positions: Sequence[int], tokens: Ints, images: Ints, limits: PackLimit
     ]
 
 
-def spread(packs: Sequence[Pack], held_PS: Ints) -> list[Pack]:
-    """A window's packs in an order in which each source has about its share at every prefix.
+def spread_packs(packs: Sequence[Pack], units_PS: Ints) -> list[Pack]:
+    """Order a window's packs so that each source has about its share at every prefix.
 
     `held_PS`: how much a pack holds of each of S sources, documents or another unit. Always next comes the kind of pack
     after which the squares of what the sources stray by are least, and of one kind the earliest: in whole numbers, so
     that it is the same everywhere. Of very many kinds a part is compared at a time.
     """
-    kinds_KS, kind_P = np.unique(held_PS, axis=0, return_inverse=True)
+    kinds_KS, kind_P = np.unique(units_PS, axis=0, return_inverse=True)
     waiting = [deque(np.flatnonzero(kind_P == kind).tolist()) for kind in range(len(kinds_KS))]
-    strays_KS, parts = _strays(kinds_KS, held_PS.sum(axis=0)), -(-len(kinds_KS) // COMPARED)
+    strays_KS, parts = _strays(kinds_KS, units_PS.sum(axis=0)), -(-len(kinds_KS) // COMPARED)
     turn = [kind for part in range(parts) for kind in range(part, len(kinds_KS), parts)]  # neighbours lie apart
     slots, later = turn[:COMPARED], iter(turn[COMPARED:])
     mine_CS = strays_KS[slots]
     squares_C = np.square(mine_CS).sum(axis=1)
-    off_S, order = np.zeros(held_PS.shape[1], np.int64), list[Pack]()
+    off_S, order = np.zeros(units_PS.shape[1], np.int64), list[Pack]()
     for _ in packs:
         slot = int(np.argmin(squares_C + 2 * (mine_CS @ off_S)))
         kind = slots[slot]
@@ -126,22 +126,24 @@ def _strays(kinds_KS: Ints, totals_S: Ints) -> Ints:
     return cut_KS
 
 
-def stray(packs_PS: Ints) -> float:
+def max_stray(packs_PS: Ints) -> float:
     """The most by which any source is off its share of what packs hold, `packs_PS` in their order, after any one."""
     due_PS = packs_PS.sum(axis=1).cumsum()[:, None] * (packs_PS.sum(axis=0) / max(int(packs_PS.sum()), 1))
     return float(np.abs(packs_PS.cumsum(axis=0) - due_PS).max(initial=0))
 
 
-def _longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
+def _find_longest(documents: Sequence[tuple[int, ...]], left: int) -> int:
     """Which of sorted (tokens, number) has most tokens, of those with at most `left`; -1 if none has so few."""
     return bisect_left(documents, (left + 1,)) - 1
 
 
-def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: PackLimits) -> int | None:
+def _next_images(
+    waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int, limits: PackLimits
+) -> int | None:
     """How many images the document has that is taken next, the longest such that fits; None if none does."""
     best, most = None, -1.0
     for pictures, documents in waiting.items():
-        if pictures <= room and (longest := _longest(documents, left)) >= 0:
+        if pictures <= room and (longest := _find_longest(documents, left)) >= 0:
             size = documents[longest][0]
             score = size * left / limits.tokens**2 + pictures * room / max(limits.images, 1) ** 2
             if score > most:
@@ -149,18 +151,18 @@ def _next(waiting: Mapping[int, Sequence[tuple[int, int]]], left: int, room: int
     return best
 
 
-def waste(packs: Sequence[Pack], tokens: int) -> float:
+def padding_share(packs: Sequence[Pack], tokens: int) -> float:
     """The share of the packs' tokens that is padding, 0 to 1."""
     return 1 - sum(sum(pack.tokens) for pack in packs) / (tokens * len(packs)) if packs else 0.0
 
 
-def cost(pack: Pack, limits: PackLimits) -> float:
-    """What a pack takes to train on, in tokens: its text and visual tokens once more for the tower's work."""
+def pack_cost(pack: Pack, limits: PackLimits) -> float:
+    """The cost of training on a pack, in tokens: its text and visual tokens once more for the tower's work."""
     return sum(pack.tokens) + sum(pack.images) * limits.visual_tokens
 
 
-def balanced(costs: Sequence[float], world: int) -> list[list[int]]:
-    """For each rank the packs it takes, equally many: dearest first to the rank with least so far (Graham 1969)."""
+def balance(costs: Sequence[float], world: int) -> list[list[int]]:
+    """Balance packs over ranks, equally many each: dearest first to the rank with least so far (Graham 1969)."""
     if len(costs) % world:
         raise PackingError(f"a batch of {len(costs)} packs cannot be shared by {world} ranks; choose a multiple")
     each, load = len(costs) // world, [0.0] * world
@@ -172,8 +174,8 @@ def balanced(costs: Sequence[float], world: int) -> list[list[int]]:
     return [sorted(packs) for packs in taken]
 
 
-def laid_out(pack: Pack, length: int) -> dict[str, Tensor]:
-    """{segments: T, positions: T} of a pack: which document a token belongs to (0 is padding), and its place in it."""
+def lay_out(pack: Pack, length: int) -> dict[str, Tensor]:
+    """Lay out a pack, {segments: T, positions: T}: the document a token belongs to (0 is padding), its place in it."""
     segments_T, positions_T = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.long)
     at = 0
     for number, size in enumerate(pack.tokens, start=1):
@@ -183,7 +185,7 @@ def laid_out(pack: Pack, length: int) -> dict[str, Tensor]:
     return {"segments": segments_T, "positions": positions_T}
 
 
-def attends(segments_BT: Tensor) -> Tensor:
+def attention_mask(segments_BT: Tensor) -> Tensor:
     """mask_BTT bool: token i sees token j of its own document and not after it; padding sees nothing but itself."""
     same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
     places_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
@@ -201,8 +203,8 @@ class PackedDocument:
     replaced: bool
 
 
-def assembled(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
-    """{ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from their documents in order.
+def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
+    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
 
     Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
@@ -210,12 +212,12 @@ def assembled(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits
     """
     rows, images, queue = [], [], iter(documents)
     for pack in packs:
-        row = {**laid_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
+        row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
         row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
-            fitted = _fitted(next(queue), tokens, pictures, limits)
+            fitted = _fit_document(next(queue), tokens, pictures, limits)
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
             row["source"][at : at + tokens] = fitted["source"]
@@ -224,10 +226,10 @@ def assembled(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits
             at += tokens
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**stacked, **_pictures(images)}
+    return {**stacked, **_join_images(images)}
 
 
-def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
+def _join_images(images: Sequence[Tensor]) -> dict[str, Tensor]:
     """The pictures of documents, N x CHW each, together."""
     sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
     kinds = sorted(set(sides.tolist()))
@@ -237,11 +239,13 @@ def _pictures(images: Sequence[Tensor]) -> dict[str, Tensor]:
     return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
 
 
-def _fitted(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
+def _fit_document(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images
-        return cut(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
+        return (
+            cut_sequence(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
+        )
     if found != (tokens, images):
         raise PackingError(
             f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"

@@ -1,4 +1,4 @@
-"""Tars that lie elsewhere are fetched into the host's cache before the stream comes to them.
+"""Prefetch remote shards into the host's cache before the stream comes to them.
 
 Which shards come next is known from the manifest. Threads of their own fetch them, a few at a time, in the order of
 their use; what is needed sooner is never dropped for what is needed later, and what another process used a moment ago
@@ -24,46 +24,46 @@ HORIZON = 1 << 18
 """Positions that are looked ahead."""
 PROBES = 1 << 11
 """How many of them are looked at: many near by, few far off."""
-NEAR = 1 << 12
+IN_USE = 1 << 12
 """Positions whose shards are in use; after half of them, or a third of the cache's idle time, is looked ahead again."""
 
-Wanted = tuple[DatasetReader, int]
+RemoteShard = tuple[DatasetReader, int]
 """A shard elsewhere: its dataset, its number."""
 
 
-def coming(mixture: mix.Mixture, shelves: Sequence[DatasetReader], position: int) -> dict[Wanted, int]:
-    """The shards elsewhere that a stream at `position` comes to, in the order of their first use, and how far off."""
+def upcoming_shards(mixture: mix.Mixture, datasets: Sequence[DatasetReader], position: int) -> dict[RemoteShard, int]:
+    """Find the remote shards that a stream at `position` comes to, in the order of their first use, and how far off."""
     off = np.unique(np.geomspace(1, HORIZON, PROBES).astype(np.int64)) - 1
     end = mixture.manifest.end
     off = off if end is None else off[position + off < end]
     source, _, row = mixture.locate(position + off)
-    found: dict[Wanted, int] = {}
+    found: dict[RemoteShard, int] = {}
     for number, place, far in zip(source.tolist(), row.tolist(), off.tolist(), strict=True):
-        if shelves[number].is_remote:
-            found.setdefault((shelves[number], shelves[number].place(place)[0]), far)
+        if datasets[number].is_remote:
+            found.setdefault((datasets[number], datasets[number].place(place)[0]), far)
     return found
 
 
 class Prefetcher:
-    """Fetches what is coming; `stands` says where the stream is, `close` ends it."""
+    """Prefetches shards in threads; `advance_to` tells it the stream's position, `close` ends it."""
 
     def __init__(
-        self, mixture: mix.Mixture, shelves: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
+        self, mixture: mix.Mixture, datasets: Sequence[DatasetReader], cache: ShardCache, readers: ShardReaderCache
     ) -> None:
-        self.mixture, self.shelves, self.cache, self.readers = mixture, shelves, cache, readers
+        self.mixture, self.datasets, self.cache, self.readers = mixture, datasets, cache, readers
         self._changed = Condition()
         self._seen, self._at = -HORIZON, 0.0
         self._unseen: int | None = None
         self._order: list[str] = []
-        self._queue: list[Wanted] = []
+        self._queue: list[RemoteShard] = []
         self._closed = False
         for _ in range(AT_ONCE):
             Thread(target=self._work, name="ahead", daemon=True).start()
 
-    def stands(self, position: int) -> None:
-        """The stream reads what is at `position`."""
+    def advance_to(self, position: int) -> None:
+        """Note that the stream reads what is at `position`."""
         now = time.monotonic()
-        if 0 <= position - self._seen < NEAR // 2 and now < self._at + IDLE_S / 3:
+        if 0 <= position - self._seen < IN_USE // 2 and now < self._at + IDLE_S / 3:
             return
         self._seen, self._at = position, now
         with self._changed:
@@ -71,7 +71,7 @@ class Prefetcher:
             self._changed.notify()
 
     def close(self) -> None:
-        """Fetch nothing more; what is under way stops at its next block."""
+        """Stop fetching; what is under way stops at its next block."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -85,25 +85,25 @@ class Prefetcher:
                 wanted = self._queue.pop(0) if position is None and self._queue else None
             try:
                 if position is not None:
-                    self._look(position)
-                elif wanted is not None and not self._fetched(*wanted):
+                    self._plan_ahead(position)
+                elif wanted is not None and not self._fetch(*wanted):
                     with self._changed:
                         self._queue.clear()  # there is no room; later there may be
             except (ShardError, UnreachableError, mix.MixtureError, OSError):
                 continue  # whoever needs it will say so
 
-    def _look(self, position: int) -> None:
+    def _plan_ahead(self, position: int) -> None:
         """Find what is coming, mark what of it is kept, the nearest as used last, and begin to fetch the rest."""
-        found = coming(self.mixture, self.shelves, position)
-        order = [shelf.shards[shard].sha256 for shelf, shard in found]
-        kept = {sha256 for sha256 in reversed(order) if self.cache.used(sha256)}
-        self.readers.sweep({(shelf.name, shard) for (shelf, shard), off in found.items() if off < NEAR})
+        found = upcoming_shards(self.mixture, self.datasets, position)
+        order = [dataset.shards[shard].sha256 for dataset, shard in found]
+        kept = {sha256 for sha256 in reversed(order) if self.cache.mark_used(sha256)}
+        self.readers.close_dropped({(dataset.name, shard) for (dataset, shard), off in found.items() if off < IN_USE})
         with self._changed:
             self._order = order
             self._queue = [wanted for wanted, sha256 in zip(found, order, strict=True) if sha256 not in kept]
             self._changed.notify_all()
 
-    def _fetched(self, shelf: DatasetReader, shard: int) -> bool:
-        order, info = self._order, shelf.shards[shard]
+    def _fetch(self, dataset: DatasetReader, shard: int) -> bool:
+        order, info = self._order, dataset.shards[shard]
         later = set(order[order.index(info.sha256) + 1 :] if info.sha256 in order else ())
-        return prefetch_shard(shelf.folder, info, self.cache, later, lambda: not self._closed)
+        return prefetch_shard(dataset.folder, info, self.cache, later, lambda: not self._closed)

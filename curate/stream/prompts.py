@@ -1,4 +1,4 @@
-"""Which words a sample is trained on: the text and the prompts that the mixture chooses for it, by (uid, epoch)."""
+"""Choose the text and the prompts that a sample is trained on, by (uid, epoch)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PLACE = "{text}"
 
 @dataclass(frozen=True)
 class Prompts:
-    """What stands around a sample's text and is not scored: a system prompt, and a template's two halves."""
+    """Prompts around a sample's text, not scored: a system prompt, and a template's two halves."""
 
     system: str = ""
     before: str = ""
     after: str = ""
 
-    def around(self, text: str) -> str:
-        """The text within its template."""
+    def wrap(self, text: str) -> str:
+        """Put the text within its template."""
         return self.before + text + self.after
 
 
 @dataclass(frozen=True)
-class Wording:
-    """The mixture's choices, as the trainer reads them; `seed` decides among several texts under one key."""
+class TextChooser:
+    """Chooses texts and prompts as the mixture says; `seed` decides among several texts under one key."""
 
     mixture: mix.Mixture
     seed: int
@@ -43,27 +43,27 @@ class Wording:
         """The key of the text that is taken at this access; None for the sample's own."""
         return self.mixture.choose(source, uid, epoch)
 
-    def which(self, uid: str, epoch: int, count: int) -> int:
-        """Which of `count` texts under one key is taken."""
+    def choose_index(self, uid: str, epoch: int, count: int) -> int:
+        """Choose one of `count` texts under one key."""
         return int(keyed_rng(self.seed, uid, epoch, "text").integers(count)) if count > 1 else 0
 
-    def chosen(self, drawn: DrawnSample) -> str | None:
-        """The text that the mixture chooses; None for the sample's own. Raises ValueError where it is not there."""
+    def choose_text(self, drawn: DrawnSample) -> str | None:
+        """Choose the text that the mixture says; None for the sample's own. Raises ValueError where it is not there."""
         key = self.key(self.numbers[drawn.source], drawn.uid, drawn.epoch)
         if key is None:
             return None
         found = texts_under(drawn.parts, key)
         if not found:
             raise ValueError(f"the mixture chose the text {key!r}, which is no part and no text in the JSON")
-        return found[self.which(drawn.uid, drawn.epoch, len(found))]
+        return found[self.choose_index(drawn.uid, drawn.epoch, len(found))]
 
     def text(self, drawn: DrawnSample) -> str:
         """The sample's text at this access. Raises ValueError."""
-        chosen = self.chosen(drawn)
+        chosen = self.choose_text(drawn)
         return own_text(drawn.parts) if chosen is None else chosen
 
     def prompts(self, source: int, uid: str, epoch: int) -> Prompts:
-        """What the mixture puts around the text at this access."""
+        """The prompts that the mixture puts around the text at this access."""
         choices = self.mixture.manifest.datasets[source].choices
         if not (choices.get("template") or choices.get("system")):
             return Prompts()
@@ -72,7 +72,7 @@ class Wording:
         system = self.mixture.choose(source, uid, epoch, "system") or ""
         return Prompts(system, before, after)
 
-    def refuse(self, kind: str, reason: str) -> None:
+    def refuse_choices(self, kind: str, reason: str) -> None:
         """Raise MixtureError if a source has choices of that kind."""
         for source in self.mixture.manifest.datasets:
             if source.choices.get(kind):

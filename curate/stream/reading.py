@@ -1,4 +1,4 @@
-"""From places in a dataset to samples, in threads: what is read together, prepared, and replaced if it is broken.
+"""Read, prepare and replace samples of datasets, in threads.
 
 A sample that cannot be read is replaced by another of its source, chosen by (seed, source, epoch, row), whichever
 thread, worker or rank meets it. What cannot be *reached* is not replaced: that would make a batch depend on the
@@ -39,7 +39,7 @@ class StreamError(ValueError):
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of each global batch this process decodes."""
+    """The part of each global batch that this process decodes."""
 
     rank: int = 0
     world: int = 1
@@ -77,7 +77,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a stream reads: decoding threads, batches decoded ahead, and the share of unreadable samples it bears.
+    """Options of reading: decoding threads, batches decoded ahead, and the share of unreadable samples that is borne.
 
     Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
     read in ranges. Of all sources together, `open_shards` tars are open at a time.
@@ -92,7 +92,7 @@ class ReadOptions:
 
 
 class ShardReaderCache:
-    """The open shards of a stream, at most `most` of them: what was used longest ago is let go.
+    """LRU cache of a stream's open shards, at most `most` of them.
 
     A shard that another thread is still reading closes when that thread is done with it.
     """
@@ -103,7 +103,7 @@ class ShardReaderCache:
         self._lock = Lock()
 
     def get(self, source: str, shard: int) -> ShardReader | None:
-        """The reader of that shard, if it is open."""
+        """Get the reader of that shard, if it is open."""
         with self._lock:
             reader = self._open.get((source, shard))
             if reader is not None:
@@ -117,8 +117,8 @@ class ShardReaderCache:
             while len(self._open) > self.most:
                 self._open.popitem(last=False)
 
-    def sweep(self, needed: Collection[tuple[str, int]]) -> None:
-        """Let go of shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
+    def close_dropped(self, needed: Collection[tuple[str, int]]) -> None:
+        """Close shards that the cache has dropped and that are not `needed`: open, they take room on the disk."""
         with self._lock:
             for key in [key for key, reader in self._open.items() if key not in needed and reader.dropped]:
                 del self._open[key]
@@ -160,11 +160,11 @@ class DatasetReader:
         return shard, row - (self.ends[shard - 1] if shard else 0)
 
     def read(self, row: int) -> tuple[str, dict[str, bytes]]:
-        """(uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
+        """Read (uid, parts) of the dataset's `row`. Raises what a broken shard raises."""
         return self.read_many([row])[0]
 
     def read_many(self, rows: Sequence[int]) -> list[tuple[str, dict[str, bytes]]]:
-        """(uid, parts) of each row, in the order asked for; rows of one shard are read together."""
+        """Read (uid, parts) of each row, in the order asked for; rows of one shard are read together."""
         places = [self.place(row) for row in rows]
         by_shard: dict[int, list[int]] = {}
         for shard, inner in places:
@@ -181,10 +181,10 @@ class DatasetReader:
         self._readers.close()
 
     def _reader(self, shard: int) -> ShardReader:
-        if (found := self._opened(shard)) is not None:
+        if (found := self._open_reader(shard)) is not None:
             return found
         with self._opening:
-            if (found := self._opened(shard)) is not None:
+            if (found := self._open_reader(shard)) is not None:
                 return found
             if shard in self._broken:
                 raise self._broken[shard]
@@ -193,18 +193,18 @@ class DatasetReader:
             except ShardError as err:
                 self._broken[shard] = err  # what was fetched and found changed is not fetched for every row again
                 raise
-            self._same(shard, reader)
+            self._check_same_tar(shard, reader)
             self._readers.put(self.name, shard, reader)
             return reader
 
-    def _opened(self, shard: int) -> ShardReader | None:
+    def _open_reader(self, shard: int) -> ShardReader | None:
         """The reader of a shard, if it is open; not one that reads in ranges what has come into the cache by now."""
         found = self._readers.get(self.name, shard)
         if found is None or self.cache is None or not found.is_remote:
             return found
-        return None if self.cache.used(self.shards[shard].sha256) else found
+        return None if self.cache.mark_used(self.shards[shard].sha256) else found
 
-    def _same(self, shard: int, reader: ShardReader) -> None:
+    def _check_same_tar(self, shard: int, reader: ShardReader) -> None:
         """Raise StreamError where the index is of another tar than dataset.json: its rows are then other samples."""
         info, found = self.shards[shard], reader.metadata["tar_sha256"]
         if found == info.sha256:
@@ -218,7 +218,7 @@ class DatasetReader:
 
 
 @dataclass(frozen=True)
-class Ready:
+class ReadySample:
     """A sample that stands in its batch, and what was met on the way to it.
 
     It comes as read where nothing prepares it, as tensors where they are not stacked.
@@ -231,7 +231,7 @@ class Ready:
 
 
 @dataclass
-class Stack:
+class BatchTensors:
     """The tensors of one batch, laid out when the first sample comes; each sample is copied to its own place."""
 
     samples: int
@@ -256,36 +256,41 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Reader:
+class SampleReader:
     """Reads and prepares the samples that stand at places, replacing those that are broken."""
 
-    shelves: Sequence[DatasetReader]
+    datasets: Sequence[DatasetReader]
     seed: int
     prepare: Prepare | None
 
-    def chunk(
-        self, start: int, places: Sequence[Place], stages: Sequence[int], first: int = 0, stack: Stack | None = None
-    ) -> list[Ready]:
-        """The samples at `places`, put into `stack` from number `first` on.
+    def read_chunk(
+        self,
+        start: int,
+        places: Sequence[Place],
+        stages: Sequence[int],
+        first: int = 0,
+        stack: BatchTensors | None = None,
+    ) -> list[ReadySample]:
+        """Read the samples at `places`, put into `stack` from number `first` on.
 
         `start` is their batch's position, `stages` are the positions by which their stages are told.
         """
-        read = self._together(places)
+        read = self._read_together(places)
         ready = []
         for number, (place, at, sample) in enumerate(zip(places, stages, read, strict=True)):
             faults: list[tuple[str, int, str]] = []
-            drawn, tensors = self._prepared(place, sample, at, faults)
+            drawn, tensors = self._prepare_sample(place, sample, at, faults)
             if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
                 tensors = None
             replaced = tuple(
-                Replaced(start, drawn.source, *fault, tried, drawn.uid, self._tried(place, len(faults)))
+                Replaced(start, drawn.source, *fault, tried, drawn.uid, self._replacement_row(place, len(faults)))
                 for tried, fault in enumerate(faults)
             )
-            ready.append(Ready(drawn.uid, replaced, None if self.prepare else drawn, tensors))
+            ready.append(ReadySample(drawn.uid, replaced, None if self.prepare else drawn, tensors))
         return ready
 
-    def _together(self, places: Sequence[Place]) -> list[tuple[str, dict[str, bytes]] | None]:
+    def _read_together(self, places: Sequence[Place]) -> list[tuple[str, dict[str, bytes]] | None]:
         """Content of each place, None where reading together failed: those are then read one by one."""
         out: list[tuple[str, dict[str, bytes]] | None] = [None] * len(places)
         by_source: dict[int, list[int]] = {}
@@ -293,7 +298,7 @@ class Reader:
             by_source.setdefault(place[0], []).append(number)
         for source, numbers in by_source.items():
             try:
-                found = self.shelves[source].read_many([places[n][2] for n in numbers])
+                found = self.datasets[source].read_many([places[n][2] for n in numbers])
             except StreamError:
                 raise
             except UNREADABLE:
@@ -302,34 +307,34 @@ class Reader:
                 out[number] = sample
         return out
 
-    def _prepared(
+    def _prepare_sample(
         self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
     ) -> tuple[DrawnSample, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, _ = place
-        shelf = self.shelves[source]
+        dataset = self.datasets[source]
         for number in range(MAX_TRIES):
-            at = self._tried(place, number)
+            at = self._replacement_row(place, number)
             try:
-                uid, parts = read if read is not None and number == 0 else shelf.read(at)
-                drawn = DrawnSample(uid, shelf.name, epoch, parts, shelf.kind, stage)
+                uid, parts = read if read is not None and number == 0 else dataset.read(at)
+                drawn = DrawnSample(uid, dataset.name, epoch, parts, dataset.kind, stage)
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise
             except UNREADABLE as err:
-                faults.append((shelf.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
+                faults.append((dataset.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
         shard, at, error = faults[0]
         raise StreamError(
-            f"source {shelf.name!r}: row {at} in {shard} cannot be read ({error}), nor can {MAX_TRIES - 1} others"
+            f"source {dataset.name!r}: row {at} in {shard} cannot be read ({error}), nor can {MAX_TRIES - 1} others"
             " drawn in its place; check the shards with `curate verify`, or publish them again"
         )
 
-    def _tried(self, place: Place, number: int) -> int:
+    def _replacement_row(self, place: Place, number: int) -> int:
         """The row at a place, or the `number`-th drawn in its stead: any but that row, unless there is no other."""
         source, epoch, row = place
         if number == 0:
             return row
-        shelf = self.shelves[source]
-        key = f"{self.seed}/{shelf.name}/{epoch}/{row}/{number}".encode()
+        dataset = self.datasets[source]
+        key = f"{self.seed}/{dataset.name}/{epoch}/{row}/{number}".encode()
         drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
-        return (row + 1 + drawn % max(shelf.rows - 1, 1)) % shelf.rows
+        return (row + 1 + drawn % max(dataset.rows - 1, 1)) % dataset.rows

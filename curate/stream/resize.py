@@ -1,4 +1,4 @@
-"""From an image's bytes to the uint8 square a tower takes, at speed: no variation, no floats, one resize.
+"""Decode an image to the uint8 square a tower takes, fast: no variation, no floats, one resize.
 
 Two ways, which refuse the same files. The fast one shows what the ops score: upright RGB on white, a large JPEG decoded
 at a fraction of its size, resized once with an antialiased bicubic filter in integers. The exact one gives, to the last

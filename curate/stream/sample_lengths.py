@@ -1,4 +1,4 @@
-"""What the indexes of a mixture's shards tell of its samples: looked up where it is needed, nothing is held."""
+"""Look up lengths of a mixture's samples in its shards' indexes, where needed; nothing is held."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate import mix
-from curate.mix.indexes import COUNTED_BY, lengths, read_index
+from curate.mix.indexes import COUNTED_BY, read_index, sample_lengths
 from curate.shards import load_dataset
 from curate.tokens.encoders import counting
 
@@ -28,9 +28,9 @@ class SampleLengths:
         self.folders = [mixture.folder(number) for number in range(len(mixture.manifest.datasets))]
         self.infos = [load_dataset(folder) for folder in self.folders]
         self.ends = [np.cumsum([shard.samples for shard in info.shards]) for info in self.infos]
-        self._remember()
+        self._reset_caches()
 
-    def _remember(self) -> None:
+    def _reset_caches(self) -> None:
         self._shard = lru_cache(SHARDS_KEPT)(self._column)
         self._table = lru_cache(SHARDS_KEPT)(self._index)
 
@@ -40,9 +40,9 @@ class SampleLengths:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._remember()
+        self._reset_caches()
 
-    def check(self, units: Sequence[str]) -> None:
+    def check_columns(self, units: Sequence[str]) -> None:
         """Raise MixtureError if a source's indexes lack one of the columns."""
         for source, info in enumerate(self.infos):
             for unit in units if info.shards else ():
@@ -52,10 +52,11 @@ class SampleLengths:
         """Raise MixtureError if a source's tokens were counted in another way than texts are spelled by `name` here."""
         here = counting(name)
         for source, info in enumerate(self.infos):
-            told = (self._table(source, 0).schema.metadata or {}).get(COUNTED_BY.encode()) if info.shards else None
-            if told is not None and told.decode() != here:
+            metadata = (self._table(source, 0).schema.metadata if info.shards else None) or {}
+            counted_by = metadata.get(COUNTED_BY.encode(), b"").decode()
+            if counted_by not in ("", here):
                 raise mix.MixtureError(
-                    f"{self.folders[source] / info.shards[0].index}: its texts were counted by {told.decode()!r}, the"
+                    f"{self.folders[source] / info.shards[0].index}: its texts were counted by {counted_by!r}, the"
                     f" model spells by {here!r}; run `curate index {self.folders[source]} --tokenizer {name}`"
                 )
 
@@ -74,7 +75,7 @@ class SampleLengths:
         return int(max(of_shards, default=0))
 
     def values(self, source: int, row: Ints, column: str) -> list[Any]:
-        """What the indexes of one source hold in any column, for each row. Raises MixtureError if they lack it."""
+        """Look up any column of one source's indexes, for each row. Raises MixtureError if they lack it."""
         out: list[Any] = [None] * len(row)
         for shard, here, inner in self._by_shard(source, row):
             table = self._table(source, shard)
@@ -94,7 +95,7 @@ class SampleLengths:
 
     def _column(self, source: int, shard: int, unit: str) -> Ints:
         info = self.infos[source]
-        return lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, self.visual_tokens)
+        return sample_lengths(self.folders[source] / info.shards[shard].index, info.kind, unit, self.visual_tokens)
 
     def _index(self, source: int, shard: int) -> pa.Table:
         return read_index(self.folders[source] / self.infos[source].shards[shard].index)

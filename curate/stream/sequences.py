@@ -1,4 +1,4 @@
-"""From samples of every kind to sequences of tokens and images, and how long each will be before it is read.
+"""Make sequences of tokens and images from samples of every kind, and tell their lengths unread.
 
     caption, ocr    begin, system, image, template, text, template, end
     text            begin, system, template, text, template, end
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from curate import mix
-from curate.mix.content import PICTURE, Picture, content, words
+from curate.mix.content import PICTURE, Picture, sample_segments, segment_text
 from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
-from curate.stream.documents import CutRule, DocumentPiece, size_of, taken
+from curate.stream.documents import CutRule, DocumentPiece, cut_document, size_of
 from curate.stream.images import keyed_rng
-from curate.stream.prompts import Prompts, Wording
+from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.tokens.encoders import TextCode
@@ -54,19 +54,19 @@ class Sequences:
     `rules` and `pixels` follow the stages.
     """
 
-    wording: Wording
+    chooser: TextChooser
     code: TextCode
     rules: RuleOf
     pixels: Pixels
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, which ContentError and ImageError are."""
-        source = self.wording.numbers[drawn.source]
-        prompts = self.wording.prompts(source, drawn.uid, drawn.epoch)
-        system, rule = _beside(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
+        source = self.chooser.numbers[drawn.source]
+        prompts = self.chooser.prompts(source, drawn.uid, drawn.epoch)
+        system, rule = _system_and_rule(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
         runs = self._runs(drawn, prompts)
         layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
-        pieces = taken(layout, rule, _draw(self.wording, drawn.uid, drawn.epoch))
+        pieces = cut_document(layout, rule, _document_rng(self.chooser, drawn.uid, drawn.epoch))
         ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
         for piece in pieces:
             run = runs[piece.number]
@@ -77,46 +77,49 @@ class Sequences:
             else:
                 ids += run.ids[piece.begin : piece.end]
                 scored += [run.scored] * (piece.end - piece.begin)
-        rng = keyed_rng(self.wording.seed, drawn.uid, drawn.epoch)
+        rng = keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         images = [self.pixels(drawn.parts[part], rng, drawn) for part in parts]
         return {
             "ids": torch.tensor([*ids, self.code.end]),
-            "scored": torch.tensor([*scored, _complete(pieces, layout)]),
+            "scored": torch.tensor([*scored, _is_complete(pieces, layout)]),
             "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
             "source": torch.tensor(source),
         }
 
     def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        said = content(drawn.kind, drawn.parts, self.wording.chosen(drawn))
-        runs = [s if isinstance(s, Picture) else _Run(self.code.encode(words(s)), isinstance(s, str)) for s in said]
+        segments = sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
+        runs = [
+            s if isinstance(s, Picture) else _Run(self.code.encode(segment_text(s)), isinstance(s, str))
+            for s in segments
+        ]
         if drawn.kind == "interleaved":
             return runs
         pictures = [run for run in runs if isinstance(run, Picture)]
         if drawn.kind != "text" and not pictures:
             raise ValueError(f"no image among the sample's parts ({', '.join(sorted(drawn.parts)) or 'none'})")
-        before, after = (_Run(_spelled(self.code, text), False) for text in (prompts.before, prompts.after))
+        before, after = (_Run(_encode_prompt(self.code, text), False) for text in (prompts.before, prompts.after))
         return [*pictures, before, *runs[len(pictures) :], after]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How long the samples at positions of a mixture become, from the indexes alone.
+    """Sizes of the sequences at positions of a mixture, from the indexes alone.
 
     Raises MixtureError for lengths that are not there or were counted by another tokenizer, and for choices that a
     source's kind has no use for.
     """
 
-    wording: Wording
+    chooser: TextChooser
     code: TextCode
     rules: RuleOf
-    held: SampleLengths
+    lengths: SampleLengths
 
     def __post_init__(self) -> None:
-        self.held.check([TEXT_TOKENS, IMAGES])
-        self.held.check_tokenizer(self.code.name)
-        for source, info in enumerate(self.held.infos):
-            choices = self.wording.mixture.manifest.datasets[source].choices
+        self.lengths.check_columns([TEXT_TOKENS, IMAGES])
+        self.lengths.check_tokenizer(self.code.name)
+        for source, info in enumerate(self.lengths.infos):
+            choices = self.chooser.mixture.manifest.datasets[source].choices
             vain = sorted(kind for kind in ("text", "template") if info.kind == "interleaved" and choices.get(kind))
             if vain:
                 raise mix.MixtureError(
@@ -126,7 +129,7 @@ class Sizes:
 
     def of(self, positions: Ints, at: int) -> tuple[Ints, Ints]:
         """(tokens in all, images) of the sequence at each position, for a batch at position `at`."""
-        source, epoch, row = self.wording.mixture.locate(positions)
+        source, epoch, row = self.chooser.mixture.locate(positions)
         tokens, images = np.empty(len(positions), np.int64), np.empty(len(positions), np.int64)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
@@ -136,26 +139,28 @@ class Sizes:
 
     def _of_source(self, source: int, epoch: Ints, row: Ints, rule: CutRule) -> tuple[Ints, Ints]:
         which = np.full(len(row), source)
-        text, images = (self.held.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
+        text, images = (self.lengths.of(which, row, unit) for unit in (TEXT_TOKENS, IMAGES))
         tokens = text + images * rule.visual_tokens
         fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
-        plain = fits & (not any(self.wording.mixture.manifest.datasets[source].choices.values()))
+        plain = fits & (not any(self.chooser.mixture.manifest.datasets[source].choices.values()))
         for n, uid in zip(np.flatnonzero(~plain).tolist(), self._uids(source, row[~plain]), strict=True):
             own = int(text[n]), int(images[n])
-            tokens[n], images[n] = self._chosen(source, uid, (int(epoch[n]), int(row[n])), own, rule)
+            tokens[n], images[n] = self._cut_size(source, uid, (int(epoch[n]), int(row[n])), own, rule)
         return tokens, images
 
     def _uids(self, source: int, row: Ints) -> list[str]:
-        return self.held.values(source, row, "uid") if len(row) else []
+        return self.lengths.values(source, row, "uid") if len(row) else []
 
-    def _chosen(
+    def _cut_size(
         self, source: int, uid: str, access: tuple[int, int], own: tuple[int, int], rule: CutRule
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
-        prompts = self.wording.prompts(source, uid, access[0])
-        system, rule = _beside(self.code, prompts, rule, self.held.infos[source].kind)
+        prompts = self.chooser.prompts(source, uid, access[0])
+        system, rule = _system_and_rule(self.code, prompts, rule, self.lengths.infos[source].kind)
         layout = self._layout(source, uid, access, own, prompts)
-        tokens, images = size_of(taken(layout, rule, _draw(self.wording, uid, access[0])), layout, rule.visual_tokens)
+        tokens, images = size_of(
+            cut_document(layout, rule, _document_rng(self.chooser, uid, access[0])), layout, rule.visual_tokens
+        )
         return len(system) + tokens, images
 
     def _layout(
@@ -163,17 +168,17 @@ class Sizes:
     ) -> list[int]:
         """As `Sequences` lays the sample out, its own text and images being so many."""
         (epoch, row), (text, images) = access, own
-        if self.held.infos[source].kind == "interleaved":
-            return list(self.held.values(source, np.array([row]), LAYOUT)[0])
-        if (key := self.wording.key(source, uid, epoch)) is not None:
-            found = self.held.values(source, np.array([row]), chosen_tokens(key))[0]
-            text = found[self.wording.which(uid, epoch, len(found))] if found else 0
-        before, after = (len(_spelled(self.code, words)) for words in (prompts.before, prompts.after))
+        if self.lengths.infos[source].kind == "interleaved":
+            return list(self.lengths.values(source, np.array([row]), LAYOUT)[0])
+        if (key := self.chooser.key(source, uid, epoch)) is not None:
+            found = self.lengths.values(source, np.array([row]), chosen_tokens(key))[0]
+            text = found[self.chooser.choose_index(uid, epoch, len(found))] if found else 0
+        before, after = (len(_encode_prompt(self.code, words)) for words in (prompts.before, prompts.after))
         return [*([PICTURE] * images), before, text, after]
 
 
-def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
-    """A sequence cut to a smaller place: its first tokens, no image in part; the end then does not count."""
+def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int) -> dict[str, Tensor]:
+    """Cut a sequence to a smaller place: its first tokens, no image in part; the end then does not count."""
     ids, scored = sample["ids"], sample["scored"]
     starts = torch.nonzero(ids == IMAGE).flatten()[::visual_tokens].tolist()
     length = min(len(ids), tokens - 1)
@@ -187,27 +192,27 @@ def cut(sample: dict[str, Tensor], tokens: int, images: int, visual_tokens: int)
     }
 
 
-def _beside(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
+def _system_and_rule(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
     """(the system prompt's ids, what is left to the sample between the marks beside it).
 
     Only in documents do images move.
     """
-    system = _spelled(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
+    system = _encode_prompt(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
     left = max(rule.tokens - MARKS - len(system), 0)
     return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
 
 
-def _complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
+def _is_complete(pieces: Sequence[DocumentPiece], layout: Sequence[int]) -> bool:
     """Whether the last of a document's texts was taken to its end."""
     last = max((number for number, size in enumerate(layout) if size > 0), default=-1)
     return any(piece.number == last and piece.end == layout[last] for piece in pieces)
 
 
-def _draw(wording: Wording, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
-    return lambda: keyed_rng(wording.seed, uid, epoch, "document")
+def _document_rng(chooser: TextChooser, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
+    return lambda: keyed_rng(chooser.seed, uid, epoch, "document")
 
 
 @functools.lru_cache(4096)
-def _spelled(code: TextCode, text: str) -> list[int]:
+def _encode_prompt(code: TextCode, text: str) -> list[int]:
     """A prompt's ids; there are few of them, each said again and again."""
     return code.encode(text)

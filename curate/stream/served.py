@@ -1,7 +1,7 @@
-"""What a run has really been served, source by source, and whether that is what the manifest promised.
+"""Tally what a run was served, source by source, and check it against the manifest.
 
 Counts are of global batches, the same on every rank; replacements, and what they change, are those this rank met
-(`over_ranks` adds them up). What is wanted are the shares of the manifest's segments, in which ramps and limits on
+(`sum_over_ranks` adds them up). What is wanted are the shares of the manifest's segments, in which ramps and limits on
 epochs are worked out. The state is plain JSON, so that a checkpoint carries the counts along.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
-from curate.stream.alarms import Alarm, Course, Served, alarms
-from curate.stream.batches import PackedBatch, contents
+from curate.stream.alarms import Alarm, Served, ServedConditions, find_alarms
+from curate.stream.batches import PackedBatch, pack_contents
 from curate.stream.packing import PADDING
 from curate.stream.reading import Replaced
 from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.stream.sequences import IMAGE, MARKS
 from curate.stream.stream import Batch
 
-MET = ("replaced", TEXT_TOKENS, IMAGES, "units")
+REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")
 """The figures that a rank's own replacements change."""
 
 
@@ -41,9 +41,9 @@ class ServedTally:
 
     mixture: mix.Mixture
     served: dict[str, Served] = field(init=False)
-    used: int = 0
-    room: int = 0
-    course: Course = field(init=False)
+    used_tokens: int = 0
+    tokens_room: int = 0
+    conditions: ServedConditions = field(init=False)
     _units: list[str] = field(init=False)
     _weighed: bool = field(init=False)
 
@@ -61,35 +61,42 @@ class ServedTally:
         """Count a global batch; any rank's part of it says which."""
         source, epoch, row = self.mixture.locate(batch.positions)
         segment = np.searchsorted(self._starts, batch.positions, side="right") - 1
-        wanted = self._due(segment, np.ones(len(segment)), self._shares)
+        wanted = self._expected(segment, np.ones(len(segment)), self._shares)
         for data, more in zip(self.manifest.datasets, wanted, strict=True):
             served = self.served[data.name]
             served.samples += batch.drawn[data.name]
             served.wanted += more
             served.epochs = served.samples / data.samples
         for unit in self._units:
-            self._count(unit, self._measured(batch, unit, source, row))
+            self._count(unit, self._measure(batch, unit, source, row))
         if self._weighed:
             lengths = self._lengths.of(source, row, self.manifest.unit)
             self._count("units", np.bincount(source, lengths, len(self.served)))
-            for served, due in zip(
-                self.served.values(), self._due(segment, lengths, self._shares_of_unit), strict=True
+            for served, expected in zip(
+                self.served.values(), self._expected(segment, lengths, self._shares_of_unit), strict=True
             ):
-                served.due += due
-            self._bounds(source, epoch, row)
+                served.due += expected
+            self._count_bounds(source, epoch, row)
         if batch.packed is not None:
-            self.used, self.room = self.used + batch.packed.used, self.room + batch.packed.room
-            self.course = replace(self.course, packed=True, stray=max(self.course.stray, batch.packed.stray))
-        self._meet(batch)
+            self.used_tokens, self.tokens_room = (
+                self.used_tokens + batch.packed.used_tokens,
+                self.tokens_room + batch.packed.tokens_room,
+            )
+            self.conditions = replace(
+                self.conditions, packed=True, stray=max(self.conditions.stray, batch.packed.stray)
+            )
+        self._count_replaced(batch)
 
     @property
     def padding_waste(self) -> float:
         """The share of padding in all packs as planned, 0 to 1."""
-        return 1 - self.used / self.room if self.room else 0.0
+        return 1 - self.used_tokens / self.tokens_room if self.tokens_room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Each source's figures, how much it is off, and its share of all samples, text tokens, images and units."""
-        out: dict[str, dict[str, Any]] = {name: vars(served).copy() for name, served in self._told().items()}
+        """Report each source's figures, how much it is off, and its share of samples, text tokens, images and units."""
+        out: dict[str, dict[str, Any]] = {
+            name: vars(served).copy() for name, served in self._with_replacements().items()
+        }
         for figures in out.values():
             figures["off"] = round(figures["samples"] - figures["wanted"], 6)
             figures["units_off"] = round(figures["units"] - figures["due"], 6) if self._weighed else None
@@ -99,26 +106,28 @@ class ServedTally:
                 figures[f"{unit}_share"] = figures[unit] / whole if whole else 0.0
         return out
 
-    def alarms(self) -> list[Alarm]:
-        """What is amiss: each source that is off its share, or of which too many samples were replaced."""
-        return list(alarms(self.manifest, self._told(), self.course))
+    def find_alarms(self) -> list[Alarm]:
+        """Find each source that is off its share, or of which too many samples were replaced."""
+        return list(find_alarms(self.manifest, self._with_replacements(), self.conditions))
 
-    def over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
-        """This tally with the replacements of all ranks; `total` sums a list over them, and every rank must ask."""
-        sums = iter(total([float(count) for met in self._met.values() for count in met.values()]))
+    def sum_over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
+        """Sum the replacements of all ranks into a copy; `total` sums a list over them, and every rank must ask."""
+        sums = iter(total([float(count) for delta in self._replacements.values() for count in delta.values()]))
         whole = copy.copy(self)
-        whole._met = {name: {figure: int(next(sums)) for figure in met} for name, met in self._met.items()}
+        whole._replacements = {
+            name: {figure: int(next(sums)) for figure in delta} for name, delta in self._replacements.items()
+        }
         return whole
 
     def state_dict(self) -> dict[str, Any]:
         """The counts as plain data."""
         return {
-            "sources": {name: vars(served).copy() for name, served in self._told().items()},
-            "used": self.used,
-            "room": self.room,
+            "sources": {name: vars(served).copy() for name, served in self._with_replacements().items()},
+            "used": self.used_tokens,
+            "room": self.tokens_room,
             "unit": self.manifest.unit,
-            "stray": self.course.stray,
-            "late": self.course.late,
+            "stray": self.conditions.stray,
+            "late": self.conditions.late,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -128,27 +137,31 @@ class ServedTally:
         or went since would make a sum of a part of the run. The mixture's unit is counted since it is the unit.
         """
         sources: Mapping[str, Any] = state.get("sources", {})
-        self.used, self.room = int(state.get("used", 0)), int(state.get("room", 0))
+        self.used_tokens, self.tokens_room = int(state.get("used", 0)), int(state.get("room", 0))
         since = not sources or state.get("unit") == self.manifest.unit
         late = bool(state.get("late", False)) or (not since and self.manifest.unit != "samples")
-        self.course = Course(self.room > 0, float(state.get("stray", 0.0)) if since else 0.0, late)
-        known = [unit for unit in (TEXT_TOKENS, IMAGES) if self._known(unit)]
-        self._units = [unit for unit in known if all(s[unit] is not None for s in sources.values())]
-        self._weighed = self.manifest.unit != "samples" and self._known(self.manifest.unit)
-        unknown: dict[str, Any] = {unit: None for unit in (TEXT_TOKENS, IMAGES) if unit not in self._units}
+        self.conditions = ServedConditions(self.tokens_room > 0, float(state.get("stray", 0.0)) if since else 0.0, late)
+        counted = [unit for unit in (TEXT_TOKENS, IMAGES) if self._has_lengths(unit)]
+        self._units = [unit for unit in counted if all(s[unit] is not None for s in sources.values())]
+        self._weighed = self.manifest.unit != "samples" and self._has_lengths(self.manifest.unit)
+        uncounted: dict[str, Any] = {unit: None for unit in (TEXT_TOKENS, IMAGES) if unit not in self._units}
         if not self._weighed or not since:
-            unknown |= {"units": 0 if self._weighed else None, "due": 0.0, "longest": 0, "between": 0}
+            uncounted |= {"units": 0 if self._weighed else None, "due": 0.0, "longest": 0, "between": 0}
         begun = {d.name: Served(**sources.get(d.name, {"units": 0})) for d in self.manifest.datasets}
-        self.served = {name: replace(served, **unknown) for name, served in begun.items()}
-        self._met = {name: dict.fromkeys(MET, 0) for name in self.served}
+        self.served = {name: replace(served, **uncounted) for name, served in begun.items()}
+        self._replacements = {name: dict.fromkeys(REPLACED_FIGURES, 0) for name in self.served}
         self._passes: set[tuple[int, int]] = set()
 
-    def _told(self) -> dict[str, Served]:
+    def _with_replacements(self) -> dict[str, Served]:
         """The counts with what replacements changed."""
         out = {}
         for name, served in self.served.items():
-            met = {figure: count for figure, count in self._met[name].items() if getattr(served, figure) is not None}
-            changed: dict[str, Any] = {figure: getattr(served, figure) + count for figure, count in met.items()}
+            delta = {
+                figure: count
+                for figure, count in self._replacements[name].items()
+                if getattr(served, figure) is not None
+            }
+            changed: dict[str, Any] = {figure: getattr(served, figure) + count for figure, count in delta.items()}
             out[name] = replace(served, **changed)
         return out
 
@@ -156,14 +169,14 @@ class ServedTally:
         for served, count in zip(self.served.values(), counts, strict=True):
             setattr(served, figure, getattr(served, figure) + int(count))
 
-    def _due(self, segment: Ints, of: npt.NDArray[Any], shares: Sequence[npt.NDArray[np.float64]]) -> list[float]:
+    def _expected(self, segment: Ints, of: npt.NDArray[Any], shares: Sequence[npt.NDArray[np.float64]]) -> list[float]:
         """What each source's shares in the segments make of `of`, a number a position."""
         out = np.zeros(len(self.manifest.datasets))
         for number in np.unique(segment).tolist():
             out += of[segment == number].sum() * shares[number]
-        return [float(due) for due in out]
+        return [float(expected) for expected in out]
 
-    def _bounds(self, source: npt.NDArray[np.int32], epoch: Ints, row: Ints) -> None:
+    def _count_bounds(self, source: npt.NDArray[np.int32], epoch: Ints, row: Ints) -> None:
         """The longest samples of the shards met, and what the orders are off between ranges of them."""
         for number, turn in set(zip(source.tolist(), epoch.tolist(), strict=True)):
             served = self.served[self.manifest.datasets[number].name]
@@ -173,37 +186,39 @@ class ServedTally:
                 served.between = max(served.between, self.mixture.strays(number, turn) or 0)
                 self._passes.add((number, turn))
 
-    def _measured(self, batch: Batch, unit: str, source: npt.NDArray[np.int32], row: Ints) -> Sequence[int]:
+    def _measure(self, batch: Batch, unit: str, source: npt.NDArray[np.int32], row: Ints) -> Sequence[int]:
         """Text tokens or images of each source in a batch: as packed, or as the indexes say."""
         if batch.packed is not None:
             return batch.packed.text_tokens if unit == TEXT_TOKENS else batch.packed.images
         return [int(n) for n in np.bincount(source, self._lengths.of(source, row, unit), len(self.served))]
 
-    def _meet(self, batch: Batch) -> None:
+    def _count_replaced(self, batch: Batch) -> None:
         """Count replacements, and by how much they are longer or shorter than what was planned in their places."""
         for replaced in batch.replaced:
-            self._met[replaced.source]["replaced"] += 1
+            self._replacements[replaced.source]["replaced"] += 1
         found = [replaced for replaced in batch.replaced if replaced.tried == 0]
         if batch.packed is None:
-            changes = {unit: self._longer(found, unit) for unit in self._units if found}
+            changes = {unit: self._length_changes(found, unit) for unit in self._units if found}
         else:
-            changes = self._cut(batch.packed, batch.tensors) if found and batch.tensors else {}
+            changes = self._pack_changes(batch.packed, batch.tensors) if found and batch.tensors else {}
         if self._weighed and found:
-            longer = self._longer(found, self.manifest.unit)
+            longer = self._length_changes(found, self.manifest.unit)
             changes["units"] = longer if batch.packed is None else np.minimum(longer, 0)
         for figure, counts in changes.items():
-            for met, count in zip(self._met.values(), counts.tolist(), strict=True):
-                met[figure] += count
+            for delta, count in zip(self._replacements.values(), counts.tolist(), strict=True):
+                delta[figure] += count
 
-    def _longer(self, found: Sequence[Replaced], unit: str) -> Ints:
+    def _length_changes(self, found: Sequence[Replaced], unit: str) -> Ints:
         """By how much the samples that came are longer than those planned, of each source."""
         numbers = {name: number for number, name in enumerate(self.served)}
         source = np.array([numbers[r.source] for r in found], np.int32)
-        planned, came = (np.array(rows, np.int64) for rows in zip(*((r.row, r.by_row) for r in found), strict=True))
-        longer = self._lengths.of(source, came, unit) - self._lengths.of(source, planned, unit)
+        planned, replacing = (
+            np.array(rows, np.int64) for rows in zip(*((r.row, r.by_row) for r in found), strict=True)
+        )
+        longer = self._lengths.of(source, replacing, unit) - self._lengths.of(source, planned, unit)
         return np.bincount(source, longer, len(self.served)).astype(np.int64)
 
-    def _cut(self, packed: PackedBatch, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
+    def _pack_changes(self, packed: PackedBatch, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
         """By how much this rank's packs hold more than was planned, where replacements did not fill their places."""
         kinds, used, picture = len(self.served), tensors["segments"] != PADDING, tensors["ids"] == IMAGE
 
@@ -212,12 +227,12 @@ class ServedTally:
 
         text = of_source(used & ~picture) - MARKS * of_source(used & (tensors["positions"] == 0))
         images = of_source(used & picture) // packed.limits.visual_tokens
-        planned = contents(self.mixture, packed.mine, packed.limits)
+        planned = pack_contents(self.mixture, packed.mine, packed.limits)
         return {TEXT_TOKENS: text - planned[0], IMAGES: images - planned[1]}
 
-    def _known(self, unit: str) -> bool:
+    def _has_lengths(self, unit: str) -> bool:
         try:
-            self._lengths.check([unit])
+            self._lengths.check_columns([unit])
         except mix.MixtureError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""The stream: from a mixture manifest and a position to batches of tensors. Its only state is the position.
+"""The stream: batches of tensors from a mixture manifest and a position, its only state.
 
 What stands in the batch at a position (`batches`) does not depend on the number of ranks, worker processes and threads:
 each rank decodes its own share of it. Position to sample is arithmetic (`curate.mix.Mixture`), so starting at any
@@ -35,20 +35,20 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curate import mix
 from curate.commit import file_sha256
 from curate.shards import ShardCache, UnreachableError
-from curate.stream.batches import PackBatchSampler, PackedBatch, Packing, Planned, RowBatchSampler
-from curate.stream.packing import PackedDocument, PackingError, assembled
+from curate.stream.batches import PackBatchSampler, PackedBatch, Packing, PlannedBatch, RowBatchSampler
+from curate.stream.packing import PackedDocument, PackingError, assemble
 from curate.stream.prefetch import Prefetcher
 from curate.stream.reading import (
+    BatchTensors,
     DatasetReader,
     DrawnSample,
     Prepare,
-    Reader,
     ReadOptions,
-    Ready,
+    ReadySample,
     Replaced,
+    SampleReader,
     ShardReaderCache,
     Share,
-    Stack,
     StreamError,
 )
 from curate.stream.sample_lengths import Ints
@@ -70,7 +70,7 @@ CHUNK = 8
 """Samples a thread takes at a time: enough that handing over costs little."""
 RAW_CHUNK = 64
 """The same where nothing is decoded."""
-GRACE = 8
+ALWAYS_BORNE = 8
 """Unreadable samples always borne, so that a short run does not stop at its first."""
 
 
@@ -129,7 +129,7 @@ class Stream(IterableDataset[Batch]):
             _check_batch(self.mixture.manifest, batch_size)
         self.digest = file_sha256(self.mixture.path)
         self.batch_size, self.prepare = batch_size, prepare
-        self.course = (
+        self.sampler = (
             PackBatchSampler(packing, batch_size, self.share)
             if packing
             else RowBatchSampler(self.mixture, batch_size, self.share)
@@ -139,32 +139,32 @@ class Stream(IterableDataset[Batch]):
         self.unreadable: Counter[str] = Counter()
         self._seen = 0
         self._worker = (0, 1)
-        self._at_work: _AtWork | None = None
+        self._workers: _Workers | None = None
 
     @property
-    def shelves(self) -> list[DatasetReader]:
+    def datasets(self) -> list[DatasetReader]:
         """The datasets, in the manifest's order."""
-        return self._working().shelves
+        return self._ensure_workers().datasets
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: the position of the next sample to be given, and the manifest it belongs to."""
+        """The state: the position of the next sample to be given, and the manifest it belongs to."""
         state = self._state(self.position)
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def _state(self, position: int) -> dict[str, Any]:
         state: dict[str, Any] = {"position": position, "manifest": self.digest}
-        if isinstance(self.course, PackBatchSampler):
-            state |= {"packs": self.packs, "window": list(self.course.bounds(position))}
+        if isinstance(self.sampler, PackBatchSampler):
+            state |= {"packs": self.packs, "window": list(self.sampler.window_bounds(position))}
         return state
 
-    def knows(self, state: Mapping[str, Any]) -> bool:
-        """Whether a state can be gone on from: it is of this manifest, or of the one that this one continues."""
+    def can_resume(self, state: Mapping[str, Any]) -> bool:
+        """Whether a state can be resumed from: it is of this manifest, or of the one that this one continues."""
         digest = str(state["manifest"])
         return digest == self.digest or self.mixture.knows(digest, int(state["position"]))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
-        if not self.knows(state):
+        """Resume from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
+        if not self.can_resume(state):
             raise StreamError(
                 "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
                 " write one that goes on from here (curate mix write --continue)"
@@ -179,18 +179,18 @@ class Stream(IterableDataset[Batch]):
                 f"this is the state of worker {state['worker']}, loaded in {list(self._worker)}; to go on with another"
                 " number of workers, load the last batch's `state` before the loader is made"
             )
-        if isinstance(self.course, PackBatchSampler) and state["manifest"] != self.digest:
-            self._check_window(self.course, state)
-        self._forget()
+        if isinstance(self.sampler, PackBatchSampler) and state["manifest"] != self.digest:
+            self._check_window(self.sampler, state)
+        self._cancel_prefetched()
         self.position = int(state["position"])
 
-    def _check_window(self, course: PackBatchSampler, state: Mapping[str, Any]) -> None:
+    def _check_window(self, sampler: PackBatchSampler, state: Mapping[str, Any]) -> None:
         """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
-        position, size, continued = int(state["position"]), course.limits.window, self.mixture.manifest.continued
+        position, size, continued = int(state["position"]), sampler.limits.window, self.mixture.manifest.continued
         start = position // size * size
         first, last = state.get("window", (start, start + size))
         assert continued is not None
-        if not course.goes_on(position, (first, last), continued.position):
+        if not sampler.can_continue(position, (first, last), continued.position):
             raise StreamError(
                 f"this mixture takes over at position {continued.position}, within samples {first} to {last}, which are"
                 f" packed together and of which {position - first} have been given; continue the old one at {last} or"
@@ -201,58 +201,63 @@ class Stream(IterableDataset[Batch]):
         info = get_worker_info()
         if info is not None and self._worker == (0, 1) and info.num_workers > 1:
             self._worker = (info.id, info.num_workers)
-            self.position = self.course.after(self.position, info.id)
+            self.position = self.sampler.position_after(self.position, info.id)
         return self
 
     def __next__(self) -> Batch:
-        work, others = self._working(), self._worker[1] - 1
+        work, others = self._ensure_workers(), self._worker[1] - 1
         try:
-            start = self.course.after(work.ahead[-1].planned.following, others) if work.ahead else self.position
-            if work.fetching is not None:
-                work.fetching.stands(start)
-            while len(work.ahead) < self.reading.prefetch + 1 and (planned := self.course.batch(start)) is not None:
-                work.ahead.append(self._submit(work, planned))
-                start = self.course.after(planned.following, others)
-            if not work.ahead:
+            start = (
+                self.sampler.position_after(work.prefetched[-1].planned.following, others)
+                if work.prefetched
+                else self.position
+            )
+            if work.prefetcher is not None:
+                work.prefetcher.advance_to(start)
+            while (
+                len(work.prefetched) < self.reading.prefetch + 1 and (planned := self.sampler.batch(start)) is not None
+            ):
+                work.prefetched.append(self._submit(work, planned))
+                start = self.sampler.position_after(planned.following, others)
+            if not work.prefetched:
                 raise StopIteration
-            pending = work.ahead.popleft()
+            pending = work.prefetched.popleft()
             ready = [item for future in pending.chunks for item in future.result()]
-            tensors = _assembled(pending, ready)
+            tensors = _assemble_batch(pending, ready)
         except (UnreachableError, PackingError) as err:
             raise StreamError(str(err)) from err
         planned = pending.planned
-        self.position = self.course.after(planned.following, others)
+        self.position = self.sampler.position_after(planned.following, others)
         replaced = tuple(r for item in ready for r in item.replaced)
-        self._bear(replaced, len(ready))
+        self._count_replaced(replaced, len(ready))
         return Batch(
             tensors,
             tuple(item.uid for item in ready),
             replaced,
-            {shelf.name: n for shelf, n in zip(work.shelves, planned.drawn, strict=True)},
+            {dataset.name: n for dataset, n in zip(work.datasets, planned.drawn, strict=True)},
             self._state(planned.following),
             tuple(item.sample for item in ready if item.sample is not None),
             planned.positions,
             planned.packed,
         )
 
-    def holds(self, batches: int) -> bool:
+    def has_batches(self, batches: int) -> bool:
         """Whether the mixture has so many more batches."""
         if self.mixture.manifest.end is None:
             return True
-        return self.course.batch(self.course.after(self.position, batches - 1)) is not None
+        return self.sampler.batch(self.sampler.position_after(self.position, batches - 1)) is not None
 
     def at(self, positions: Sequence[int]) -> list[DrawnSample]:
-        """The samples that stand at any positions, as read: those of a pack (`curate.stream.packing`), or of a step
-        gone by.
+        """Read the samples at any positions: those of a pack (`curate.stream.packing`), or of a step gone by.
 
         What cannot be read is replaced as in a batch. The stream itself does not move.
         """
-        work = self._working()
+        work = self._ensure_workers()
         columns = self.mixture.locate(np.asarray(positions, dtype=np.int64))
         places = list(zip(*(column.tolist() for column in columns), strict=True))
-        reader = Reader(work.shelves, self.mixture.manifest.seed, None)
+        reader = SampleReader(work.datasets, self.mixture.manifest.seed, None)
         try:
-            ready = reader.chunk(min(positions, default=0), places, positions)
+            ready = reader.read_chunk(min(positions, default=0), places, positions)
         except UnreachableError as err:
             raise StreamError(str(err)) from err
         return [item.sample for item in ready if item.sample is not None]
@@ -263,57 +268,57 @@ class Stream(IterableDataset[Batch]):
 
     def close(self) -> None:
         """Stop decoding and close the shards."""
-        self._forget()
-        if self._at_work is not None:
-            self._at_work.pool.shutdown(cancel_futures=True)
-            if self._at_work.fetching is not None:
-                self._at_work.fetching.close()
-            for shelf in self._at_work.shelves:
-                shelf.close()
-        self._at_work = None
+        self._cancel_prefetched()
+        if self._workers is not None:
+            self._workers.pool.shutdown(cancel_futures=True)
+            if self._workers.prefetcher is not None:
+                self._workers.prefetcher.close()
+            for dataset in self._workers.datasets:
+                dataset.close()
+        self._workers = None
 
-    def _working(self) -> _AtWork:
+    def _ensure_workers(self) -> _Workers:
         """Threads and open shards of this very process: a fork inherits neither."""
-        if self._at_work is None or self._at_work.pid != os.getpid():
+        if self._workers is None or self._workers.pid != os.getpid():
             sources, readers = enumerate(self.mixture.manifest.datasets), ShardReaderCache(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            shelves = [DatasetReader(s.name, self.mixture.folder(n), cache, readers) for n, s in sources]
-            reader = Reader(shelves, self.mixture.manifest.seed, self.prepare)
-            alone = self.prepare is None and not any(shelf.is_remote for shelf in shelves)
-            pool = _threads(1 if alone else self.reading.threads)
-            fetching = (
-                Prefetcher(self.mixture, shelves, cache, readers)
-                if cache and any(s.is_remote for s in shelves)
+            datasets = [DatasetReader(s.name, self.mixture.folder(n), cache, readers) for n, s in sources]
+            reader = SampleReader(datasets, self.mixture.manifest.seed, self.prepare)
+            alone = self.prepare is None and not any(dataset.is_remote for dataset in datasets)
+            pool = _start_threads(1 if alone else self.reading.threads)
+            prefetcher = (
+                Prefetcher(self.mixture, datasets, cache, readers)
+                if cache and any(s.is_remote for s in datasets)
                 else None
             )
-            self._at_work = _AtWork(os.getpid(), shelves, reader, pool, deque(), fetching)
-            if fetching is not None:  # a stream in someone's loader is dropped rather than closed
-                weakref.finalize(self._at_work, fetching.close)
-        return self._at_work
+            self._workers = _Workers(os.getpid(), datasets, reader, pool, deque(), prefetcher)
+            if prefetcher is not None:  # a stream in someone's loader is dropped rather than closed
+                weakref.finalize(self._workers, prefetcher.close)
+        return self._workers
 
-    def _forget(self) -> None:
-        if self._at_work is not None and self._at_work.pid == os.getpid():
-            for pending in self._at_work.ahead:
+    def _cancel_prefetched(self) -> None:
+        if self._workers is not None and self._workers.pid == os.getpid():
+            for pending in self._workers.prefetched:
                 for future in pending.chunks:
                     future.cancel()
-            self._at_work.ahead.clear()
+            self._workers.prefetched.clear()
 
-    def _submit(self, work: _AtWork, planned: Planned) -> _Pending:
-        stack = Stack(len(planned.places)) if planned.packed is None else None
+    def _submit(self, work: _Workers, planned: PlannedBatch) -> _Pending:
+        stack = BatchTensors(len(planned.places)) if planned.packed is None else None
         size, places, stages = CHUNK if self.prepare else RAW_CHUNK, planned.places, planned.stages
         tasks = [
             work.pool.submit(
-                work.reader.chunk, planned.start, places[at : at + size], stages[at : at + size], at, stack
+                work.reader.read_chunk, planned.start, places[at : at + size], stages[at : at + size], at, stack
             )
             for at in range(0, len(places), size)
         ]
         return _Pending(tasks, stack, planned)
 
-    def _bear(self, replaced: tuple[Replaced, ...], seen: int) -> None:
+    def _count_replaced(self, replaced: tuple[Replaced, ...], seen: int) -> None:
         """Count what was replaced; stop when it is more than the run said it would bear."""
         self._seen += seen
         self.unreadable.update(r.shard for r in replaced)
-        if self.unreadable.total() <= GRACE + self.reading.max_unreadable * self._seen:
+        if self.unreadable.total() <= ALWAYS_BORNE + self.reading.max_unreadable * self._seen:
             return
         shard, count = self.unreadable.most_common(1)[0]
         last = next((r.error for r in replaced if r.shard == shard), replaced[-1].error)
@@ -333,25 +338,25 @@ def _check_batch(manifest: mix.Manifest, batch_size: int) -> None:
         )
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
+def _start_threads(count: int) -> ThreadPoolExecutor:
     """A pool whose threads each work alone: torch, called from them, takes no more threads of its own.
 
     Mere reading takes one thread: several would only hand Python's lock to and fro.
     """
     before, all_there = torch.get_num_threads(), Barrier(count)
-    pool = ThreadPoolExecutor(count, "decode", initializer=_work_alone)
+    pool = ThreadPoolExecutor(count, "decode", initializer=_limit_to_one_thread)
     for started in [pool.submit(all_there.wait) for _ in range(count)]:
         started.result()
     torch.set_num_threads(before)  # OpenMP keeps the number by thread, but new threads take the last one that was set
     return pool
 
 
-def _work_alone() -> None:
+def _limit_to_one_thread() -> None:
     torch.get_num_threads()  # a thread's first question brings the number of all: ask before it is set
     torch.set_num_threads(1)
 
 
-def _assembled(pending: _Pending, ready: Sequence[Ready]) -> dict[str, Tensor]:
+def _assemble_batch(pending: _Pending, ready: Sequence[ReadySample]) -> dict[str, Tensor]:
     """The tensors of a batch: as stacked, or laid out in packs."""
     if pending.stack is not None:
         return pending.stack.tensors
@@ -359,21 +364,21 @@ def _assembled(pending: _Pending, ready: Sequence[Ready]) -> dict[str, Tensor]:
     if packed is None or any(item.tensors is None for item in ready):
         return {}
     documents = [PackedDocument(item.uid, item.tensors or {}, bool(item.replaced)) for item in ready]
-    return assembled(packed.mine, documents, packed.limits)
+    return assemble(packed.mine, documents, packed.limits)
 
 
 @dataclass(frozen=True)
 class _Pending:
-    chunks: list[Future[list[Ready]]]
-    stack: Stack | None
-    planned: Planned
+    chunks: list[Future[list[ReadySample]]]
+    stack: BatchTensors | None
+    planned: PlannedBatch
 
 
 @dataclass
-class _AtWork:
+class _Workers:
     pid: int
-    shelves: list[DatasetReader]
-    reader: Reader
+    datasets: list[DatasetReader]
+    reader: SampleReader
     pool: ThreadPoolExecutor
-    ahead: deque[_Pending]
-    fetching: Prefetcher | None
+    prefetched: deque[_Pending]
+    prefetcher: Prefetcher | None

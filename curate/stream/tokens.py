@@ -1,4 +1,4 @@
-"""Captions to a tensor of token ids, by a dual encoder's tokenizer (`curate.tokens.clip`)."""
+"""Tokenize captions: CLIP's byte pairs (whole or cut short), whole words, or plain bytes."""
 
 from __future__ import annotations
 

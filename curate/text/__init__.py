@@ -1,1 +1,1 @@
-"""Characters, words and sentences of a text, what it measures, and the personal data in it."""
+"""Characters, words and sentences of a text, its measures, and the personal data in it."""

@@ -1,4 +1,4 @@
-"""What kind of thing a character is, as tables over code points: spaces, whole words of one character, scripts."""
+"""Classify characters by tables over code points: spaces, whole words of one character, scripts."""
 
 from __future__ import annotations
 

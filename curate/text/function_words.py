@@ -1,4 +1,4 @@
-"""Function words of fifteen languages: articles, pronouns, prepositions, conjunctions, auxiliaries, common adverbs.
+"""Function words of fifteen languages, as lists.
 
 Closed classes of a grammar, written down by hand for `text_stats.stop_words`; of Chinese and Japanese, which put no
 spaces between words, the characters that mostly serve grammar.

@@ -1,4 +1,4 @@
-"""Personal data and secrets in texts, by their form alone: where each lies.
+"""Find personal data and secrets in texts, by their form alone.
 
 Names and addresses of people have no form and are not looked for. Numbers that carry a check (cards, IBANs) count only
 where it holds; addresses of machines only where they are public, and where nothing says that they are versions.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from curate.text.phone_numbers import phone_numbers
+from curate.text.phone_numbers import find_phone_numbers
 
 KINDS = ("email", "ip", "phone", "card", "iban", "ssn", "key")
 
@@ -150,15 +150,15 @@ _KEY = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """Where something was found, in characters."""
+    """A finding and its place, in characters."""
 
     kind: str
     begin: int
     end: int
 
 
-def findings(text: str) -> list[Finding]:
-    """All that was found, in order, none overlapping another."""
+def find_personal_data(text: str) -> list[Finding]:
+    """Find personal data in order, none overlapping another."""
     found: list[Finding] = []
     digits = any(map(str.isdigit, text))
     for kind, needs, look in _LOOKS:
@@ -166,13 +166,13 @@ def findings(text: str) -> list[Finding]:
         if not is_possible:
             continue
         fresh = [Finding(kind, begin, end) for begin, end in look(text)]
-        text = filled(text, fresh, lambda finding: "\0" * (finding.end - finding.begin))
+        text = replace_spans(text, fresh, lambda finding: "\0" * (finding.end - finding.begin))
         found += fresh
     return sorted(found, key=lambda finding: finding.begin)
 
 
-def filled(text: str, places: Sequence[Finding], filling: Callable[[Finding], str]) -> str:
-    """The text with something else in these places; they are in order."""
+def replace_spans(text: str, places: Sequence[Finding], filling: Callable[[Finding], str]) -> str:
+    """Replace these places of the text by something else; they are in order."""
     parts, at = [], 0
     for place in places:
         parts += [text[at : place.begin], filling(place)]
@@ -268,8 +268,8 @@ def _social_security_numbers(text: str) -> Spans:
     found = [match.span() for match in _SSN.finditer(text)]
     small = text.lower()
     if "ssn" in small or "ss#" in small or "social security" in small:
-        said = [match.span(1) for match in _SAID_SSN.finditer(text)]
-        found = sorted({*found, *said})
+        announced = [match.span(1) for match in _SAID_SSN.finditer(text)]
+        found = sorted({*found, *announced})
     yield from (span for span in found if not _NO_SSN.search(text, max(0, span[0] - _SEEN), span[0]))
 
 
@@ -280,6 +280,6 @@ _LOOKS: tuple[tuple[str, tuple[str, ...], Callable[[str], Spans]], ...] = (
     ("card", (), _cards),
     ("ip", (".", ":"), _addresses),
     ("ssn", (), _social_security_numbers),
-    ("phone", (), phone_numbers),
+    ("phone", (), find_phone_numbers),
 )
 """Kind, what a text must hold to be searched at all, and where they are; where two overlap, the first counts."""

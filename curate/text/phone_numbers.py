@@ -1,4 +1,4 @@
-"""Phone numbers in texts, by their form: with a country's code, in the groups that a country writes, or behind a word.
+"""Find phone numbers in texts by their form: country codes, national groups, or a word before.
 
 Forms are those of the ITU (E.164, E.123) and of national numbering plans. What has no form of its own, such as nine
 digits in groups of three, counts behind a word that announces it, and no number does behind one that says it is
@@ -77,18 +77,18 @@ _CODES = frozenset(
 """Country codes in use (ITU-T E.164, list of 2024)."""
 
 
-def phone_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of each phone number."""
+def find_phone_numbers(text: str) -> Iterator[tuple[int, int]]:
+    """Find begin and end of each phone number."""
     at = 0
     for digits in _DIGITS.finditer(text):
         for found in _FORM.finditer(text, max(at, digits.start() - _SEEN), digits.end() + _BEHIND):
-            how = found.lastgroup
-            assert how is not None
-            begin = found.start(how)
+            form = found.lastgroup
+            assert form is not None
+            begin = found.start(form)
             if begin >= digits.end():
                 break  # the next digits' own: here they may be cut off
             at = found.end()
-            if not _OTHERWISE.search(text, max(0, begin - _SEEN), begin) and _CHECKS[how](found[how]):
+            if not _OTHERWISE.search(text, max(0, begin - _SEEN), begin) and _CHECKS[form](found[form]):
                 yield begin, found.end()
 
 

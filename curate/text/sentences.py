@@ -1,4 +1,4 @@
-"""Where sentences lie in a text, in any script, without a model: the same text gives the same spans for ever."""
+"""Split texts into sentences in any script, without a model; the same text, the same spans."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _END = re.compile(
 _WORD_CHARACTERS = 40
 
 
-def spans(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each sentence in `text`, in characters, without the space around it; line ends part too.
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Find (start, end) of each sentence in `text`, in characters, without the space around it; line ends part too.
 
     A rule of thumb: abbreviations and initials are known, and a small letter begins no sentence.
     """
@@ -31,13 +31,13 @@ def spans(text: str) -> list[tuple[int, int]]:
 
 
 def _ends(text: str, start: int, mark: re.Match[str]) -> bool:
-    said = mark.group()
-    if said[0] == "\n" or said[0] in "。！？｡" or mark.end() == len(text):
+    mark_text = mark.group()
+    if mark_text[0] == "\n" or mark_text[0] in "。！？｡" or mark.end() == len(text):
         return True
     if text[mark.end()].islower():
         return False
     before = text[max(start, mark.start() - _WORD_CHARACTERS) : mark.start()].split()
-    word = before[-1].lstrip("(\"'“‘«[").lower() if before and said[0] == "." else ""
+    word = before[-1].lstrip("(\"'“‘«[").lower() if before and mark_text[0] == "." else ""
     return not (word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha()))
 
 

@@ -1,4 +1,4 @@
-"""Measures of a text or a paragraph as OBELICS takes them (Laurençon et al. 2023, appendix A.2): pure functions.
+"""Measures of a text or paragraph by OBELICS (Laurençon et al. 2023, appendix A.2): pure functions.
 
 The thresholds are a recipe's. OBELICS writes for English; where a text is plain English the values are its own, save
 the word lists, which are ours. Beyond that: every Han or kana character is a word, marks of other scripts are
@@ -100,13 +100,13 @@ def _is_special() -> npt.NDArray[np.bool_]:
 
 def stop_words(text: str, language: str | None) -> float | None:
     """Share of the words that are function words of `language` (ISO 639); None where no list is known for it."""
-    known = FUNCTION_WORDS.get(language or "")
-    return None if known is None else share_of(text, known)
+    function_words = FUNCTION_WORDS.get(language or "")
+    return None if function_words is None else share_among(text, function_words)
 
 
 def flagged_words(text: str, flagged: Collection[str] = FLAGGED_WORDS) -> float:
     """Share of the words that are among `flagged` (lower case)."""
-    return share_of(text, flagged)
+    return share_among(text, flagged)
 
 
 def common_words(text: str, language: str | None, known: Collection[str] | None = None) -> float | None:
@@ -116,13 +116,13 @@ def common_words(text: str, language: str | None, known: Collection[str] | None 
         if language != "en":
             return None
         known = common_english()
-    return share_of(text, known)
+    return share_among(text, known)
 
 
-def share_of(text: str, known: Collection[str]) -> float:
+def share_among(text: str, vocabulary: Collection[str]) -> float:
     """Share of the words that are among `known`; 0 without words."""
     found = words(text)
-    return sum(word in known for word in found) / len(found) if found else 0.0
+    return sum(word in vocabulary for word in found) / len(found) if found else 0.0
 
 
 def punctuation(text: str) -> float:
@@ -132,7 +132,7 @@ def punctuation(text: str) -> float:
 
 
 def punctuation_tokens(text: str) -> int:
-    """How many words and marks `punctuation` counts."""
+    """The number of words and marks that `punctuation` counts."""
     return len(_WORD_OR_MARK.findall(text))
 
 

@@ -1,4 +1,4 @@
-"""The words of a text, once for all ops that look at it: as written with its signs, or plain; as text and as numbers.
+"""Split texts into words once for all ops: as written or plain, as text and as numbers.
 
 A word's number is 64 bits of its digest, the same on every machine; a run of words has a number too (`window_hashes`),
 so that counting runs is sorting numbers. Two different runs of a text agree in theirs with a probability of 1e-13.
@@ -39,7 +39,7 @@ class Words:
 
 
 def words(text: str) -> Words:
-    """What stands between spaces, signs parted from words: `It's 3.14 (pi)...` is It 's 3.14 ( pi ) ...
+    """Split into words and signs between spaces: `It's 3.14 (pi)...` is It 's 3.14 ( pi ) ...
 
     A word holds letters, digits and underscores, joined by signs as in 3.14, e.g, a/b and me@here; every Han or kana
     character is one. A sign is a token, and so is a run of dots or of signs that lines are drawn with. On English

@@ -1,4 +1,4 @@
-"""Captions to the token ids of a dual encoder: open_clip's tokenizers in bounded time, and those that a file describes.
+"""Tokenize captions for a dual encoder: open_clip's tokenizers in bounded time, or a file's own.
 
 A described tokenizer is one string in a model file's metadata: `simple` (CLIP's byte pairs), `simple:N` (the first
 N ids of them) or `words:[...]` (whole words, a JSON list).

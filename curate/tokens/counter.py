@@ -13,7 +13,7 @@ Count = Callable[[str], int]
 
 
 def token_counter(tokenizer: str) -> tuple[Count, str]:
-    """How many tokens of `tokenizer` a text has, and the name of that counting: where two names differ, counts may.
+    """Make a counter of a text's tokens, and the name of that counting: where two names differ, counts may.
 
     `tokenizer`: simple (CLIP's), words, bytes, or the path of a tokenizer.json. Raises ValueError for one not known.
     """

@@ -25,7 +25,7 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class TextCode:
-    """How a language model spells texts: `begin` and `end` are none of a text's ids."""
+    """The spelling of a language model: `begin` and `end` are none of a text's ids."""
 
     name: str
     encode: Encode
@@ -50,7 +50,7 @@ def counting(tokenizer: str) -> str:
 
 
 def encoder(tokenizer: str) -> Encode | None:
-    """How a tokenizer spells a text, marks of begin and end left out; None for one that is not known.
+    """Make the encoder of texts by a tokenizer, marks of begin and end left out; None for one that is not known.
 
     `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
     """

@@ -1,1 +1,1 @@
-"""Pages drawn from texts: fonts, lines, both directions of writing, so that every word's box is known."""
+"""Draw pages from texts: fonts, lines, both directions of writing, every word's box known."""

@@ -1,4 +1,4 @@
-"""The bidirectional algorithm (Unicode's UAX 9): which way each character of a line runs, and where it is drawn.
+"""The bidirectional algorithm (Unicode's UAX 9): each character's direction and place on the line.
 
 Its implicit part: marks and controls of direction, which a page does not show, are taken to be out of the text. Done
 here rather than by a library, so that words can be placed one by one, and in the same place on every machine.
@@ -28,13 +28,13 @@ def base_level(text: str, otherwise: int) -> int:
     return otherwise
 
 
-def levels(text: str, base: int) -> list[int]:
-    """The embedding level of each character of a paragraph: odd ones run from right to left."""
-    told = [unicodedata.bidirectional(c) or "L" for c in text]
-    if not base and _LEFTWARDS.isdisjoint(told):
+def embedding_levels(text: str, base: int) -> list[int]:
+    """Compute the embedding level of each character of a paragraph: odd ones run from right to left."""
+    classes = [unicodedata.bidirectional(c) or "L" for c in text]
+    if not base and _LEFTWARDS.isdisjoint(classes):
         return [0] * len(text)
-    seen = [place for place, kind in enumerate(told) if kind != "BN"]
-    kinds = [told[place] for place in seen]
+    seen = [place for place, kind in enumerate(classes) if kind != "BN"]
+    kinds = [classes[place] for place in seen]
     marked = [kind == "NSM" for kind in kinds]
     _resolve_weak(kinds, base)
     _resolve_brackets([text[place] for place in seen], kinds, marked, base)
@@ -42,7 +42,7 @@ def levels(text: str, base: int) -> list[int]:
     raised = {"L": base % 2, "R": 1 - base % 2, "AN": 2 - base % 2, "EN": 2 - base % 2}
     waiting = iter(kinds)
     found: list[int] = []
-    for kind in told:
+    for kind in classes:
         if kind == "BN":  # what joins letters without being seen goes with the letter before
             found.append(found[-1] if found else base)
         else:

@@ -1,4 +1,4 @@
-"""Typefaces: which have the characters of a text, and how long and how large what they draw is.
+"""Typefaces: choose fonts for a text's characters, measure and draw their runs.
 
 Letters that change their shape beside others, stand on one another or run from right to left are laid out by HarfBuzz,
 through Pillow's raqm, which needs the FriBiDi library of the system; all else by Pillow alone, the same everywhere.
@@ -56,7 +56,7 @@ class FontRun(NamedTuple):
     upright: bool = False
 
 
-def shaping() -> bool:
+def can_shape() -> bool:
     """Whether this machine can draw scripts whose letters change their shape."""
     return bool(features.check("raqm"))
 
@@ -81,14 +81,14 @@ class Fonts:
         self._known: dict[str, int] = {}  # a bit a font: some have tens of thousands of characters, there are hundreds
         self._missing: dict[int, bytes] = {}
 
-    def sized(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
-        """A font at a size."""
+    def load_size(self, number: int, size_px: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+        """Load a font at a size."""
         return _loaded(self._files[number], size_px, shaped)
 
     def typeface(
         self, text: str, size_px: int, chance: Random | None = None, columns: bool = False
     ) -> tuple[str, Typeface]:
-        """The fonts for a text, and the text as they draw it: dashes made plain if need be.
+        """Choose the fonts for a text, and the text as they draw it: dashes made plain if need be.
 
         First one that lacks the fewest of its characters, of several by chance, then others for what that one lacks.
         `columns`: for lines that run from top to bottom. Raises TypesetError no_glyph for characters that are in no
@@ -107,25 +107,25 @@ class Fonts:
         left = Counter(character for character in text if not character.isspace())
         numbers: list[int] = []
         while left or not numbers:
-            has = [sum(n for c, n in left.items() if self.has(number, c)) for number in range(len(self._files))]
+            has = [sum(n for c, n in left.items() if self.has_all(number, c)) for number in range(len(self._files))]
             if not max(has) and numbers:
                 break
             number = chance.choice([n for n, count in enumerate(has) if count == max(has)])
             numbers.append(number)
-            left = Counter({c: n for c, n in left.items() if not self.has(number, c)})
+            left = Counter({c: n for c, n in left.items() if not self.has_all(number, c)})
         return numbers, left
 
-    def has(self, number: int, text: str) -> bool:
+    def has_all(self, number: int, text: str) -> bool:
         """Whether a font has every character of a text; spaces and what only joins letters need none."""
         return all(c.isspace() or c in _JOINERS or self._with(c) >> number & 1 for c in text)
 
-    def stands(self, number: int, character: str) -> bool:
+    def stands_upright(self, number: int, character: str) -> bool:
         """Whether a character stands upright in a column: brackets, stops and strokes if the font has them turned."""
         if not any(first <= ord(character) <= last for first, last in _UPRIGHT):
             return False
         if character not in _TURNED and unicodedata.category(character) not in ("Ps", "Pe", "Pd"):
             return True
-        font = self.sized(number, _PROBE_PX, shaped=True)
+        font = self.load_size(number, _PROBE_PX, shaped=True)
         usual, turned = bytes(font.getmask(character)), bytes(font.getmask(character, **_COLUMN))
         # Fonts cut down by others may name other glyphs: a stop that turns into a letter has far more ink.
         return usual != turned and 0.6 < sum(turned) / max(1, sum(usual)) < 1.6
@@ -137,7 +137,7 @@ class Fonts:
         return self._known[character]
 
     def _draws(self, number: int, character: str) -> bool:
-        font = self.sized(number, _PROBE_PX)
+        font = self.load_size(number, _PROBE_PX)
         if number not in self._missing:
             self._missing[number] = bytes(font.getmask(_MISSING))
         return bytes(font.getmask(character)) != self._missing[number]
@@ -149,7 +149,7 @@ class Typeface:
     def __init__(self, fonts: Fonts, numbers: tuple[int, ...], size_px: int, columns: bool = False) -> None:
         self._fonts, self._numbers, self._size_px, self.columns = fonts, numbers, size_px, columns
         self._masks: dict[FontRun, tuple[Image.Image, int, int] | None] = {}
-        self.space = fonts.sized(numbers[0], size_px).getlength(" ")
+        self.space = fonts.load_size(numbers[0], size_px).getlength(" ")
 
     def runs(self, text: str, level: int) -> Iterator[FontRun]:
         """A text of one level, parted where another font takes over; in columns, what stands upright is by itself."""
@@ -165,7 +165,7 @@ class Typeface:
     def _upright(self, character: str) -> int | None:
         """The font in which a character stands upright."""
         font = self._first(character, self._numbers)
-        return font if font is not None and self._fonts.stands(font, character) else None
+        return font if font is not None and self._fonts.stands_upright(font, character) else None
 
     def _sideways(self, text: str, level: int) -> Iterator[FontRun]:
         first = 0
@@ -174,7 +174,7 @@ class Typeface:
             yield FontRun(text, font, level)
             return
         current = self._numbers[0]
-        for start, end in clusters(text):
+        for start, end in cluster_spans(text):
             found = self._first(text[start:end], (current, *self._numbers))
             if found is not None and found != current:
                 if start > first:
@@ -183,10 +183,10 @@ class Typeface:
         yield FontRun(text[first:], current, level)
 
     def _first(self, text: str, numbers: Sequence[int]) -> int | None:
-        return next((number for number in numbers if self._fonts.has(number, text)), None)
+        return next((number for number in numbers if self._fonts.has_all(number, text)), None)
 
     def length(self, run: FontRun) -> float:
-        """How far the pen moves on, in pixels."""
+        """The advance of a run, in pixels."""
         font, more = self._drawn_with(run)
         return self._size_px if run.upright else font.getlength(run.text, **more)
 
@@ -206,10 +206,10 @@ class Typeface:
     def _mask(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         """What a run covers, cut to its ink, and where that lies from its left end on the line."""
         if run not in self._masks:
-            self._masks[run] = self._drawn(run)
+            self._masks[run] = self._draw_run(run)
         return self._masks[run]
 
-    def _drawn(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
+    def _draw_run(self, run: FontRun) -> tuple[Image.Image, int, int] | None:
         font, more = self._drawn_with(run)
         core, (left, top) = font.getmask2(run.text, "L", anchor="ls", **more)
         mask = Image.frombytes("L", core.size, bytes(core))
@@ -225,16 +225,16 @@ class Typeface:
 
     def _drawn_with(self, run: FontRun) -> tuple[ImageFont.FreeTypeFont, dict[str, Any]]:
         if run.upright:
-            return self._fonts.sized(run.font, self._size_px, shaped=True), _COLUMN
+            return self._fonts.load_size(run.font, self._size_px, shaped=True), _COLUMN
         if run.level % 2 or needs_shaping(run.text):
-            return self._fonts.sized(run.font, self._size_px, shaped=True), {
+            return self._fonts.load_size(run.font, self._size_px, shaped=True), {
                 "direction": "rtl" if run.level % 2 else "ltr"
             }
-        return self._fonts.sized(run.font, self._size_px), {}
+        return self._fonts.load_size(run.font, self._size_px), {}
 
 
-def clusters(text: str) -> Iterator[tuple[int, int]]:
-    """Where letters begin and end, with all that is joined to them: marks, joiners, consonants written as one."""
+def cluster_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Find begin and end of letters, with all that is joined to them: marks, joiners, consonants written as one."""
     first = 0
     for place in range(1, len(text)):
         joined = is_joined(text[place - 1], text[place])

@@ -1,4 +1,4 @@
-"""Lines of a page: a text broken where its script allows, its words in order of reading, each placed as it is drawn."""
+"""Break texts into lines of a page and place each word as it is drawn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from curate.page.words import split
-from curate.typeset.bidi import base_level, levels, visual_order
+from curate.page.words import split_words
+from curate.typeset.bidi import base_level, embedding_levels, visual_order
 from curate.typeset.fonts import FontRun, Typeface, is_joined
 
 _NO_START: Final = frozenset(
@@ -45,8 +45,8 @@ class _LinePiece:
         return _advance(self.runs)
 
 
-def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
-    """The lines of a text that is `width` pixels wide, words in order of reading; an empty line is empty.
+def break_lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
+    """Break a text into lines `width` pixels wide, words in order of reading; an empty line is empty.
 
     A paragraph whose first letter runs from right to left begins at the right. No line begins with a sign that closes
     or a small kana, or ends with a sign that opens (W3C, Requirements for Japanese Text Layout, 3.1.7 and 3.1.8); a
@@ -55,12 +55,12 @@ def lines(text: str, face: Typeface, width: int) -> Iterator[list[Word]]:
     base = base_level(text, 0)
     for paragraph in text.split("\n"):
         base = base_level(paragraph, base)
-        found = levels(paragraph, base)
-        for pieces in _filled(paragraph, found, face, width):
-            yield _placed(pieces, found, base, face.space, width)
+        found = embedding_levels(paragraph, base)
+        for pieces in _fill_lines(paragraph, found, face, width):
+            yield _place_words(pieces, found, base, face.space, width)
 
 
-def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_LinePiece]]:
+def _fill_lines(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[list[_LinePiece]]:
     """What stands in each line."""
     line: list[_LinePiece] = []
     right = 0.0
@@ -76,7 +76,7 @@ def _filled(paragraph: str, found: Sequence[int], face: Typeface, width: int) ->
 
 
 def _pieces(paragraph: str, found: Sequence[int], face: Typeface, width: int) -> Iterator[_LinePiece]:
-    for first, end in split(paragraph):
+    for first, end in split_words(paragraph):
         spaced = first > 0 and paragraph[first - 1].isspace()
         while first < end:
             until, runs = _fitting(paragraph, found, face, (first, end), width)
@@ -122,7 +122,7 @@ def _groups(paragraph: str, pieces: Iterable[_LinePiece], width: int) -> Iterato
     """Pieces that no line may part, as far as they fit in one."""
     group: list[_LinePiece] = []
     for piece in pieces:
-        glued = bool(group) and not piece.spaced and _stays(paragraph[piece.first - 1], paragraph[piece.first])
+        glued = bool(group) and not piece.spaced and _must_not_break(paragraph[piece.first - 1], paragraph[piece.first])
         if not glued or sum(p.advance for p in group) + piece.advance > width:
             if group:
                 yield group
@@ -132,13 +132,13 @@ def _groups(paragraph: str, pieces: Iterable[_LinePiece], width: int) -> Iterato
         yield group
 
 
-def _stays(before: str, after: str) -> bool:
+def _must_not_break(before: str, after: str) -> bool:
     """Whether a line may not end between two characters that no space parts."""
     closes = after in _NO_START or unicodedata.category(after) in ("Pe", "Pf")
     return closes or unicodedata.category(before) in ("Ps", "Pi")
 
 
-def _placed(pieces: Sequence[_LinePiece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
+def _place_words(pieces: Sequence[_LinePiece], found: Sequence[int], base: int, space: float, width: int) -> list[Word]:
     """The words of a line, with the places of their runs."""
     items = [item for piece in pieces for item in _items(piece, piece is not pieces[0], found, space)]
     order = visual_order([level for _, _, level in items])

@@ -1,4 +1,4 @@
-"""Pages drawn from text: wrapped lines in some font on some paper, a little turned, blurred and noisy, every box known.
+"""Draw pages: wrapped lines on some paper, a little turned, blurred and noisy, every box known.
 
 What a page looks like is drawn from a generator that the caller keys, so that one text gives one page for ever.
 """
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from curate.text.characters import codes_of, script_of
-from curate.typeset.fonts import Box, FontRun, Typeface, TypesetError, needs_shaping, shaping
-from curate.typeset.lines import Word, lines
+from curate.typeset.fonts import Box, FontRun, Typeface, TypesetError, can_shape, needs_shaping
+from curate.typeset.lines import Word, break_lines
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ _UNSEEN: Final = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Style:
-    """How a page looks: sizes in pixels, `degrees` anticlockwise, `noise` the most that a pixel is off by.
+    """Style of a page: sizes in pixels, `degrees` anticlockwise, `noise` the most that a pixel is off by.
 
     `seed` is what its background and noise are drawn from.
     """
@@ -89,8 +89,8 @@ class _Drawn(NamedTuple):
     runs: tuple[tuple[tuple[int, int], FontRun], ...]
 
 
-def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
-    """A style by chance: a size from `font_px`, and what time does to a page, as strong as `wear`, 0 to 1."""
+def draw_style(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
+    """Draw a style by chance: a size from `font_px`, and what time does to a page, as strong as `wear`, 0 to 1."""
     size = chance.randint(*font_px)
     dark, light = (chance.randint(0, 70), chance.randint(0, 70), chance.randint(0, 70)), chance.randint(215, 255)
     tint = [chance.randint(0, 25) for _ in range(3)]
@@ -107,8 +107,8 @@ def drawn_from(chance: Random, font_px: tuple[int, int], wear: float) -> Style:
     )
 
 
-def cleaned(text: str) -> str:
-    """A text as it is drawn: composed, without what only tells a program how to draw it."""
+def clean_text(text: str) -> str:
+    """Clean a text for drawing: composed, without what only tells a program how to draw it."""
     return unicodedata.normalize("NFC", text).translate(_UNSEEN)
 
 
@@ -117,15 +117,15 @@ def fits_columns(text: str) -> bool:
     return script_of(codes_of(text)) in ("Hani", "Jpan")
 
 
-def prepared(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
-    """As much of a text as a page could hold. Raises TypesetError empty_text, needs_shaping.
+def prepare_text(text: str, style: Style, page_px: tuple[int, int], columns: bool = False) -> str:
+    """Cut a text to what a page could hold. Raises TypesetError empty_text, needs_shaping.
 
     needs_shaping: scripts that are written from right to left or whose letters change their shape, and `columns`, on a
     machine where Pillow cannot lay them out.
     """
     room = page_px[0] * page_px[1] // (_NARROWEST * style.font_px * style.line_px)
     fit = text[: math.ceil(room)]
-    if (columns or needs_shaping(fit)) and not shaping():
+    if (columns or needs_shaping(fit)) and not can_shape():
         raise TypesetError("needs_shaping", f"Pillow finds no FriBiDi here; the text begins {fit[:40]!r}")
     if not fit.strip():
         raise TypesetError("empty_text", "nothing to draw")
@@ -140,7 +140,7 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
     width, height = laid_px = page_px[::-1] if face.columns else page_px
     turned = math.sin(math.radians(abs(style.degrees)))
     margin = round(_MARGIN * min(page_px) + turned * max(page_px) / 2)
-    words = list(_stacked(lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
+    words = list(_stack_lines(break_lines(text, face, width - 2 * margin), face, style, height - 2 * margin))
     mask = Image.new("L", laid_px)
     for word in words:
         for place, run in word.runs:
@@ -151,9 +151,9 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
         boxes = np.stack([height - boxes[:, 3], boxes[:, 0], height - boxes[:, 1], boxes[:, 2]], axis=1)
     if style.degrees:
         mask = mask.rotate(style.degrees, Image.Resampling.BICUBIC)
-    fractions = _turned(boxes, style.degrees, page_px) / (page_px * 2)
+    fractions = _turn_boxes(boxes, style.degrees, page_px) / (page_px * 2)
     return Sheet(
-        _inked(mask, style),
+        _ink_page(mask, style),
         "".join(word.lead + word.text for word in words),
         [word.text for word in words],
         np.clip(fractions, 0, 1).astype(np.float32),
@@ -162,12 +162,12 @@ def typeset(text: str, face: Typeface, style: Style, page_px: tuple[int, int]) -
     )
 
 
-def _stacked(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, height: int) -> Iterator[_Drawn]:
+def _stack_lines(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, height: int) -> Iterator[_Drawn]:
     """The words of line after line until the page is full; lines stand further apart where letters are tall."""
     base = round(0.8 * style.line_px) - style.line_px
     lowest, number = 0, -1
     for words in rows:
-        inks = [[_moved(ink, round(x), 0) for run, x in word.runs if (ink := face.ink(run))] for word in words]
+        inks = [[_move_box(ink, round(x), 0) for run, x in word.runs if (ink := face.ink(run))] for word in words]
         top = min((box[1] for boxes in inks for box in boxes), default=0)
         base = max(base + style.line_px, lowest - top)
         lowest = base + max((box[3] for boxes in inks for box in boxes), default=0)
@@ -177,10 +177,10 @@ def _stacked(rows: Iterable[Sequence[Word]], face: Typeface, style: Style, heigh
         for place, (word, boxes) in enumerate(zip(words, inks, strict=True)):
             lead = " " if word.spaced else "" if place or not number else "\n"
             runs = tuple(((round(x), base), run) for run, x in word.runs)
-            yield _Drawn(word.text, lead, number, _moved(_around(boxes or [(0, 0, 0, 0)]), 0, base), runs)
+            yield _Drawn(word.text, lead, number, _move_box(_around(boxes or [(0, 0, 0, 0)]), 0, base), runs)
 
 
-def _moved(box: Box, right: int, down: int) -> Box:
+def _move_box(box: Box, right: int, down: int) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
@@ -189,7 +189,7 @@ def _around(boxes: Sequence[Box]) -> Box:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _turned(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles:
+def _turn_boxes(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles:
     """The upright boxes around boxes that turn, anticlockwise, about the page's middle."""
     if not degrees:
         return boxes
@@ -200,7 +200,7 @@ def _turned(boxes: Doubles, degrees: float, page_px: tuple[int, int]) -> Doubles
     return np.hstack([moved_N42.min(axis=1), moved_N42.max(axis=1)])
 
 
-def _inked(mask: Image.Image, style: Style) -> Image.Image:
+def _ink_page(mask: Image.Image, style: Style) -> Image.Image:
     """The page: its ink where the mask is, on its paper, blurred, then noisy."""
     width, height = mask.size
     chance = np.random.Philox(key=style.seed)  # only its raw bits are used: they are the same in every release of numpy
@@ -228,6 +228,6 @@ def _noise(chance: np.random.Philox, shape: tuple[int, ...]) -> Floats:
     return (raw.reshape(shape).astype(np.float32) / 127.5 - 1).astype(np.float32)
 
 
-def key_of(seed: int, uid: str) -> Random:
-    """The generator of a sample: of the seed and the sample alone."""
+def sample_rng(seed: int, uid: str) -> Random:
+    """The random generator of a sample: of the seed and the sample alone."""
     return Random(int.from_bytes(hashlib.blake2b(f"{seed} {uid}".encode(), digest_size=16).digest(), "big"))

@@ -1,4 +1,4 @@
-"""Errors that a user can mend become a sentence and an exit code; bugs keep their traceback."""
+"""Turn errors that a user can mend into a sentence and an exit code; bugs keep their traceback."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ INTERRUPTED = 130
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-def guarded(call: Callable[[], Any]) -> int:
-    """Call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
+def run_guarded(call: Callable[[], Any]) -> int:
+    """Run a call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
     from curate.settings import SettingsError
 
     try:

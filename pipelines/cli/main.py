@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from curate.sample import Kind
-from pipelines.cli.errors import guarded
+from pipelines.cli.errors import run_guarded
 from pipelines.cli.mix import mix_app
 from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
 
@@ -238,7 +238,7 @@ def prepare(
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
     scripts, for render_text, from two packages (69 MB).
     """
-    from curate.settings import unknown
+    from curate.settings import unknown_message
     from pipelines.cli import show
     from pipelines.materials import documents, fonts, openclipart, plain_texts
 
@@ -249,7 +249,7 @@ def prepare(
         "fonts": fonts.prepare,
     }
     if what not in makers:
-        raise ValueError(unknown("material", what, makers))
+        raise ValueError(unknown_message("material", what, makers))
     folder = out or Path("work") / what
     show.show_prepared(makers[what](folder), folder, as_json)
 
@@ -273,9 +273,9 @@ def convert(
     docs/formats.md shows the formats. Sets that name images by URL (OBELICS, MMC4) come in through a recipe:
     `source: {type: records, ...}` with the step `obelics_document` or `mmc4_document`.
     """
-    from curate.settings import unknown
+    from curate.settings import unknown_message
     from pipelines.cli import show
-    from pipelines.convert.bring_in import Origin, bring_in
+    from pipelines.convert.bring_in import Origin, import_dataset
     from pipelines.convert.export import PROMPT, Format, export
 
     if (to is None) == (origin is None):
@@ -283,9 +283,9 @@ def convert(
     if to is not None:
         done: object = export(data, out, cast(Format, to), prompt or PROMPT)
     elif origin in get_args(Origin):
-        done = bring_in(data, out, cast(Origin, origin))
+        done = import_dataset(data, out, cast(Origin, origin))
     else:
-        raise ValueError(unknown("format", str(origin), get_args(Origin)))
+        raise ValueError(unknown_message("format", str(origin), get_args(Origin)))
     show.show_prepared(done, out, as_json)
 
 
@@ -345,4 +345,4 @@ def _root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))
+    return run_guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))

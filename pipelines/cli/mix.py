@@ -62,7 +62,9 @@ def write(  # noqa: PLR0913 - a command's options
 
     if not datasets and onto is None:
         raise typer.BadParameter("give datasets with weights, or a specification")
-    built = show_mixture.write(datasets or [], out, seed, show_mixture.Going.of(onto, skip_steps or []), set_ or [])
+    built = show_mixture.write(
+        datasets or [], out, seed, show_mixture.ContinueFrom.of(onto, skip_steps or []), set_ or []
+    )
     if as_json:
         print_json(built.mixture.manifest.model_dump(mode="json"))
         return
@@ -86,9 +88,9 @@ def at(
     from pipelines.cli import show_mixture
     from pipelines.cli.show import print_json
 
-    rows = show_mixture.at(manifest, step, batch)
+    rows = show_mixture.samples_at(manifest, step, batch)
     print_json(rows) if as_json else show_mixture.show_at(rows)
-    show_mixture.show_stage(show_mixture.stage(manifest, step, batch))
+    show_mixture.show_stage(show_mixture.stage_at(manifest, step, batch))
 
 
 @mix_app.command(epilog=example("curate mix simulate work/mixture.json --steps 100000"))

@@ -1,4 +1,4 @@
-"""What the commands of `curate` share: arguments, options, and the end of a command's help."""
+"""Arguments and options that the commands of `curate` share, and the end of a command's help."""
 
 from __future__ import annotations
 

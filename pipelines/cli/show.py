@@ -1,4 +1,4 @@
-"""Recipes run from the command line, of every kind of sample: what is shown of a run, before, during and after it."""
+"""Show recipes on the command line: before, during and after a run, of every kind of sample."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.plan import plan_run
 from curate.ops.spec import GIVEN, spec_of
-from curate.ops.table import OPS, find
+from curate.ops.table import OPS, find_op
 from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
 from curate.recipe.resolve import Condition, ResolvedRecipe
 from curate.recipe.resolve import load as recipe_load
 from curate.report.write import write as write_report
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
 from curate.shipped import recipe_path, shipped_recipes
 
@@ -52,7 +52,7 @@ def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_
         return summary
     out_console.print(funnel_table(summary.funnel))
     made = "written now" if summary.published_now else "unchanged"
-    out_console.print(_what_was_done(summary), soft_wrap=True)
+    out_console.print(_work_text(summary), soft_wrap=True)
     if not summary.dataset.samples:
         last = next(count for count in reversed(summary.funnel) if count.rows_in)
         why = ", ".join(name for name, _ in (last.dropped + last.failed).most_common(3))
@@ -79,7 +79,7 @@ def retry(checked: ResolvedRecipe, workers: int) -> None:
 
 
 def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
-    """What a run would do: the source in shards, each step with its rules, and what is there already."""
+    """Show what a run would do: the source in shards, each step with its rules, and what is there already."""
     planned = plan_run(checked)
     lines: list[dict[str, Any]] = [
         {
@@ -113,7 +113,7 @@ def _rule(field: str, condition: Condition) -> str:
 
 
 def show_status(out: Path, as_json: bool) -> None:
-    """The funnel of the last finished run."""
+    """Show the funnel of the last finished run."""
     summary = explain.read_summary(out)
     if as_json:
         print_json(summary)
@@ -123,7 +123,7 @@ def show_status(out: Path, as_json: bool) -> None:
 
 
 def show_sample(uid: str, out: Path, as_json: bool) -> None:
-    """All about a sample."""
+    """Show all about a sample."""
     found = explain.explain(uid, out)
     if as_json:
         print_json(found)
@@ -145,8 +145,8 @@ def show_sample(uid: str, out: Path, as_json: bool) -> None:
 
 
 def show_ops(name: str | None, as_json: bool) -> None:
-    """The ops with what they say of themselves; of one op, all of it: its documentation, columns and knobs."""
-    specs = [spec_of(find(n)) for n in ([name] if name else OPS)]
+    """Show the ops with their summaries; of one op, all of it: its documentation, columns and knobs."""
+    specs = [spec_of(find_op(n)) for n in ([name] if name else OPS)]
     said: list[dict[str, Any]] = [
         {
             "op": s.name,
@@ -168,7 +168,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         out_console.print("`curate ops NAME` shows one op's columns and knobs")
         return
     (op,) = said
-    out_console.print(_reflowed(inspect.getdoc(find(name)) or ""), markup=False)
+    out_console.print(_reflowed(inspect.getdoc(find_op(name)) or ""), markup=False)
     out_console.print(f"\nreads  {', '.join(op['reads']) or 'all rows at once'}", markup=False)
     for title, pairs in (("writes", op["writes"]), ("knob (default)", op["knobs"])):
         table = Table(title, "", box=None, padding=(0, 3, 0, 0))
@@ -198,11 +198,11 @@ def type_words(kind: pa.DataType) -> str:
 
 
 def show_sources(name: str | None, as_json: bool) -> None:
-    """The types of source with the kinds of sample that they make; of one type, its keys."""
+    """Show the types of source with the kinds of sample that they make; of one type, its keys."""
     union, _ = get_args(source.Source)
     models = {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
     if name is not None and name not in models:
-        raise ValueError(unknown("type of source", name, models))
+        raise ValueError(unknown_message("type of source", name, models))
     said: dict[str, dict[str, Any]] = {
         kind: {
             "summary": (inspect.getdoc(model) or "").split("\n", 1)[0],
@@ -243,7 +243,7 @@ def show_recipes(as_json: bool) -> None:
 
 
 def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
-    """What was fetched, counted."""
+    """Show counts of what was fetched."""
     counts = {name: value for name, value in vars(prepared).items() if isinstance(value, (int, dict))}
     if as_json:
         print_json(counts)
@@ -317,11 +317,11 @@ def _shards(number: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout."""
+    """Print JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _what_was_done(summary: engine_run.Summary) -> str:
+def _work_text(summary: engine_run.Summary) -> str:
     if summary.computed:
         new = summary.funnel[0].computed
         came = f"; {new:,} rows of the source are new" if new else "; the source has no new rows"

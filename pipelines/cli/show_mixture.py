@@ -1,4 +1,4 @@
-"""The mixture commands: write a manifest, list what stands at a step, work out a run before it is run."""
+"""Mixture commands: write a manifest, list a step's samples, simulate a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from curate import mix
 from curate.mix.spec import Entry
 from curate.settings import load as load_settings
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shipped import ShippedRecipe, shipped_recipes
 
 console = Console(highlight=False)
@@ -26,24 +26,24 @@ MOST_POSITIONS = 1 << 48
 
 
 @dataclasses.dataclass(frozen=True)
-class Going:
-    """What a manifest goes on from: another's file and the step, and the steps that are left out."""
+class ContinueFrom:
+    """The mixture to continue from: another's manifest and the step, and the steps that are left out."""
 
     manifest: Path | None = None
     step: int = 0
     skip: tuple[tuple[int, int], ...] = ()
 
     @staticmethod
-    def of(onto: str | None, skip: Sequence[str]) -> Going:
-        """From `MANIFEST@STEP` and ranges `A-B`. Raises ValueError."""
+    def of(onto: str | None, skip: Sequence[str]) -> ContinueFrom:
+        """Parse `MANIFEST@STEP` and ranges `A-B`. Raises ValueError."""
         path, sign, step = (onto or "").rpartition("@")
         if onto is not None and not (sign and step.isdigit()):
             raise ValueError(f"--continue {onto}: expected MANIFEST@STEP, for example work/mixture.json@4000")
-        return Going(Path(path) if onto else None, int(step or 0), ranges(skip))
+        return ContinueFrom(Path(path) if onto else None, int(step or 0), parse_ranges(skip))
 
 
 def write(
-    arguments: Sequence[str], out: Path, seed: int | None, going: Going, changes: Sequence[str] = ()
+    arguments: Sequence[str], out: Path, seed: int | None, going: ContinueFrom, changes: Sequence[str] = ()
 ) -> mix.Built:
     """Write the manifest of `path=weight` arguments or of one specification, `changes` made to it (`key.path=value`).
 
@@ -53,13 +53,13 @@ def write(
     ours = _shipped(arguments)
     if ours is not None:
         spec = _from_here(load_settings(ours.path, mix.MixtureSpec, changes), ours.name.count("/") + 1)
-        return mix.compose(_seeded(spec, seed), Path(), out, onto, going.skip)
+        return mix.compose(_with_seed(spec, seed), Path(), out, onto, going.skip)
     specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
     if specified and len(arguments) > 1:
         raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
     if specified:
         spec = load_settings(specified[0], mix.MixtureSpec, changes)
-        return mix.compose(_seeded(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
+        return mix.compose(_with_seed(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
     if changes:
         raise ValueError(f"--set {changes[0]}: there is no specification to change; give one, or other weights")
     if not arguments and onto is not None:
@@ -73,7 +73,7 @@ def _shipped(arguments: Sequence[str]) -> ShippedRecipe | None:
         return None
     ours = {recipe.name: recipe for recipe in shipped_recipes() if recipe.command == "mix"}
     if arguments[0] not in ours:
-        raise mix.MixtureError(f"{arguments[0]}: no such folder, and {unknown('recipe', arguments[0], ours)}")
+        raise mix.MixtureError(f"{arguments[0]}: no such folder, and {unknown_message('recipe', arguments[0], ours)}")
     return ours[arguments[0]]
 
 
@@ -88,11 +88,11 @@ def _from_here(spec: mix.MixtureSpec, depth: int) -> mix.MixtureSpec:
 
 
 def show(built: mix.Built, out: Path) -> None:
-    """Weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
+    """Show weights as given and as shares: of the group, of the whole, in samples; what a pass takes; what binds."""
     manifest = built.mixture.manifest
     for number, (shares, stage) in enumerate(zip(built.shares, _own_stages(built), strict=True)):
         title = f"stage {stage.name}, from position {stage.start:,}" if len(built.shares) > 1 else None
-        rows = [_row(built, at, shares) for at in range(len(built.leaves))]
+        rows = [_row(built, number, shares) for number in range(len(built.leaves))]
         table = Table(*rows[0], title=title, title_justify="left")
         for column in table.columns[1:]:
             column.justify = "right"
@@ -114,16 +114,16 @@ def _own_stages(built: mix.Built) -> Sequence[mix.Stage]:
     return stages[len(stages) - len(built.shares) :]
 
 
-def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
+def _row(built: mix.Built, number: int, shares: Any) -> dict[str, str]:
     """A source's line: what stands in every line only where it tells something."""
-    manifest, leaf = built.mixture.manifest, built.leaves[at]
-    drawn, whole = shares.samples[at], sum(shares.samples)
+    manifest, leaf = built.mixture.manifest, built.leaves[number]
+    drawn, whole = shares.samples[number], sum(shares.samples)
     row = {"dataset": f"{leaf.group}/{leaf.name}" if leaf.group else leaf.name, "samples": f"{leaf.info.samples:,}"}
-    row |= {"weight": f"{leaf.entry.weight:g}", "of group": f"{shares.of_group[at]:.4%}"}
+    row |= {"weight": f"{leaf.entry.weight:g}", "of group": f"{shares.of_group[number]:.4%}"}
     if manifest.mode == "accumulate":
         return {**row, "weight of its loss": f"{float(drawn):g}", "in a step": str(leaf.entry.batch)}
     if manifest.unit != "samples":
-        row[f"of {manifest.unit.replace('_', ' ')}"] = f"{shares.of_whole[at]:.4%}"
+        row[f"of {manifest.unit.replace('_', ' ')}"] = f"{shares.of_whole[number]:.4%}"
     row["of draws"] = f"{float(drawn / whole):.4%}"
     if shares.epoch:
         row["in a pass"] = f"{float(drawn):,.0f}"
@@ -133,8 +133,8 @@ def _row(built: mix.Built, at: int, shares: Any) -> dict[str, str]:
     return row
 
 
-def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
-    """What stands at a step: position, source, epoch, row, uid and tar, a choice of text where there is one."""
+def samples_at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
+    """List a step's samples: position, source, epoch, row, uid and tar, a choice of text where there is one."""
     mixture = mix.read(path)
     found = mix.uids_at(mixture, mixture.positions_of(step, batch))
     numbers = {source.name: n for n, source in enumerate(mixture.manifest.datasets)}
@@ -147,8 +147,8 @@ def at(path: Path, step: int, batch: int | None) -> list[dict[str, Any]]:
     return out
 
 
-def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
-    """What holds at a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
+def stage_at(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
+    """The settings of a step: its stage, whether it ramps, resolution, sequence, what is trained, the weights."""
     mixture = mix.read(path)
     found = dataclasses.asdict(mixture.stage_of(step * mixture.step_size(batch)))
     names = (source.name for source in mixture.manifest.datasets)
@@ -156,24 +156,24 @@ def stage(path: Path, step: int, batch: int | None = None) -> dict[str, Any]:
 
 
 def show_stage(found: dict[str, Any]) -> None:
-    """A line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
+    """Print a line on stderr, where it is in nobody's way: nothing of what the manifest leaves to the trainer."""
     parts = [f"stage {found['name']}" + (", ramping" if found["ramping"] else "")]
     if found["resolution"] is not None:
-        parts.append(_counted(found["resolution"], "pixels"))
+        parts.append(_count_text(found["resolution"], "pixels"))
     if found["sequence"] is not None:
-        parts.append(f"sequences of {_counted(found['sequence'], 'tokens')}")
+        parts.append(f"sequences of {_count_text(found['sequence'], 'tokens')}")
     if found["train"] is not None:
         parts.append(f"trains {', '.join(found['train']) or 'nothing'}")
     err_console.print(f"step {found['step']:,}: " + "; ".join(parts), soft_wrap=True)
 
 
-def _counted(said: int | dict[str, int], unit: str) -> str:
+def _count_text(said: int | dict[str, int], unit: str) -> str:
     each = said if isinstance(said, dict) else {"": said}
     return ", ".join(f"{n:,} {unit}{f' ({name})' if name else ''}" for name, n in each.items())
 
 
 def show_at(rows: Sequence[dict[str, Any]]) -> None:
-    """A line a sample, its cells apart by tabs, that other tools can cut."""
+    """Print a line a sample, its cells apart by tabs, that other tools can cut."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     print("\t".join(keys))
     for row in rows:
@@ -181,7 +181,7 @@ def show_at(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
-    """Shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
+    """Simulate shares, epochs and first repeat of each source over the first `steps` steps, by arithmetic alone."""
     mixture = mix.read(path)
     manifest, size = mixture.manifest, mixture.step_size(batch)
     last = steps * size
@@ -205,12 +205,12 @@ def simulate(path: Path, steps: int, batch: int | None) -> dict[str, Any]:
                 "first_repeat_step": None if repeat is None else repeat // size,
             }
         )
-    stages = [_foretold(mixture, number, size) for number in range(len(manifest.stages))]
+    stages = [_describe_stage(mixture, number, size) for number in range(len(manifest.stages))]
     return {"steps": last / size, "positions": last, "ended": last < steps * size, "stages": stages, "sources": sources}
 
 
 def show_simulated(found: dict[str, Any]) -> None:
-    """A table of what `simulate` found; the share of the unit where that is another than samples."""
+    """Print a table of what `simulate` found; the share of the unit where that is another than samples."""
     unit = next(key for key in found["sources"][0] if key.startswith("share_of_"))
     of_unit = [] if unit == "share_of_samples" else [unit.replace("_", " ")]
     table = Table("dataset", "samples drawn", "share of draws", *of_unit, "epochs", "first repeat at step")
@@ -223,21 +223,21 @@ def show_simulated(found: dict[str, Any]) -> None:
         table.add_row(row["name"], *cells, "" if repeat is None else f"{repeat:,}")
     console.print(table)
     for stage_ in found["stages"] if len(found["stages"]) > 1 else ():
-        console.print(_told(stage_), soft_wrap=True)
+        console.print(_cell_text(stage_), soft_wrap=True)
     ends = ", where the mixture ends" if found["ended"] else ""
     console.print(f"{found['steps']:,.6g} steps, {found['positions']:,} samples{ends}")
 
 
-def _foretold(mixture: mix.Mixture, number: int, size: int) -> dict[str, Any]:
+def _describe_stage(mixture: mix.Mixture, number: int, size: int) -> dict[str, Any]:
     """A stage: from which step it holds and over how many it ramps; resolution and sequence at first and then."""
     own = mixture.manifest.stages[number]
     first, ramp = mixture.stream_position(own.start), own.ramp // size if number else 0
-    at = [mixture.stage_of(first), mixture.stage_of(mixture.stream_position(own.start + own.ramp))]
-    told = {what: [getattr(stage, what) for stage in at] for what in ("resolution", "sequence")}
+    ends = [mixture.stage_of(first), mixture.stage_of(mixture.stream_position(own.start + own.ramp))]
+    told = {what: [getattr(stage, what) for stage in ends] for what in ("resolution", "sequence")}
     return {"name": own.name, "from_step": first // size, "ramp_steps": ramp, **told, "train": own.train}
 
 
-def _told(found: dict[str, Any]) -> str:
+def _cell_text(found: dict[str, Any]) -> str:
     parts = [f"stage {found['name']} from step {found['from_step']:,}"]
     if found["ramp_steps"]:
         parts.append(f"ramping over {found['ramp_steps']:,} steps")
@@ -246,8 +246,8 @@ def _told(found: dict[str, Any]) -> str:
         (found["sequence"], "tokens", "sequences of "),
     ):
         if then is not None:
-            grown = f"{_counted(first, unit)} to " if first != then else ""
-            parts.append(before + grown + _counted(then, unit))
+            grown = f"{_count_text(first, unit)} to " if first != then else ""
+            parts.append(before + grown + _count_text(then, unit))
     return "; ".join(parts)
 
 
@@ -267,24 +267,24 @@ def _first_repeat(mixture: mix.Mixture, source: int, last: int) -> int | None:
     return high
 
 
-def _onto(going: Going) -> mix.Onto | None:
+def _onto(going: ContinueFrom) -> mix.Onto | None:
     if going.manifest is None:
         return None
     old = mix.load(going.manifest)
     return mix.Onto(old, going.step * old.step_size() if going.step else 0)
 
 
-def _seeded(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
+def _with_seed(spec: mix.MixtureSpec, seed: int | None) -> mix.MixtureSpec:
     return spec if seed is None else spec.model_copy(update={"seed": seed})
 
 
 def _short(arguments: Sequence[str], seed: int | None, onto: mix.Onto | None) -> mix.MixtureSpec:
-    weighted = [_weighted(argument) for argument in arguments]
+    weighted = [_parse_weight(argument) for argument in arguments]
     old = onto.mixture.manifest if onto else None
     return mix.short(weighted, seed or 0, old.mode if old else "interleave", old.batch if old else None)
 
 
-def _weighted(text: str) -> tuple[str, float]:
+def _parse_weight(text: str) -> tuple[str, float]:
     path, equals, weight = text.rpartition("=")
     if not equals:
         return text, 1.0
@@ -297,8 +297,8 @@ def _weighted(text: str) -> tuple[str, float]:
     return path, found
 
 
-def ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """`a-b` as (a, b), `a` as (a, a)."""
+def parse_ranges(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Parse `a-b` as (a, b), `a` as (a, a)."""
     out = []
     for text in texts:
         first, dash, last = text.partition("-")

@@ -1,1 +1,1 @@
-"""Datasets to and from the layouts of other projects."""
+"""Convert datasets to and from the layouts of other projects."""

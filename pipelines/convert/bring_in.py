@@ -1,4 +1,4 @@
-"""Other projects' sets that hold their images become datasets: Energon's tars, Parquet files of `datasets`, LLaVA.
+"""Import other projects' sets that hold their images: Energon's tars, Parquet of `datasets`, LLaVA.
 
 What names its images by URL alone (OBELICS, MMC4) comes in through a recipe instead, whose steps fetch them:
 `source: {type: records}` with `obelics_document` or `mmc4_document`.
@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_text, file_sha256
-from curate.document.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse_record
 from curate.report.readme import README, plain
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 from pipelines.convert.export import KIND_KEY, ConvertError, new_folder
 from pipelines.convert.from_energon import from_tar, kind_of_tars
 from pipelines.convert.from_llava import from_entries, kind_of_entries
-from pipelines.convert.samples import FoundSample, document_sample, dumped, is_uid, own_document, picture, text_part
+from pipelines.convert.samples import FoundSample, document_sample, is_uid, json_part, own_document, picture, text_part
 
 ROWS = 16
 """Rows of a Parquet file whose images are held at once."""
@@ -43,8 +43,8 @@ _KindOf = Callable[[Sequence[Path]], Kind]
 
 
 @dataclass(frozen=True)
-class BroughtIn:
-    """What came of a foreign set: the samples of the dataset in `out`, and how many did not come, by error."""
+class Imported:
+    """The result of an import: the samples of the dataset in `out`, and how many did not come, by error."""
 
     out: Path
     kind: Kind
@@ -52,8 +52,8 @@ class BroughtIn:
     failed: Mapping[str, int]
 
 
-def bring_in(source: Path, out: Path, origin: Origin) -> BroughtIn:
-    """Make a dataset in the new folder `out` of what lies in `source` (a folder or a file) in the format `origin`.
+def import_dataset(source: Path, out: Path, origin: Origin) -> Imported:
+    """Import what lies in `source` (a folder or a file) in the format `origin` as a dataset in the new folder `out`.
 
     A sample that cannot be read is counted by its error; the others come in, with the uid that they had, if they had
     one. Raises ConvertError for a source without files, with columns that say nothing, or of which nothing came.
@@ -68,19 +68,19 @@ def bring_in(source: Path, out: Path, origin: Origin) -> BroughtIn:
     shards: list[ShardInfo] = []
     with new_folder(out) as folder:
         for file in files:
-            for found in _cut(read(file, kind, failed), origin):
-                shards.append(_written(folder / f"{len(shards):05d}.tar", kind, found, failed))
+            for found in _split_tars(read(file, kind, failed), origin):
+                shards.append(_write_tar(folder / f"{len(shards):05d}.tar", kind, found, failed))
         count, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
         if not count:
-            said = ", ".join(f"{name} {n}" for name, n in failed.most_common()) or "no samples"
-            raise ConvertError(f"{source}: nothing came of it: {said}")
+            errors = ", ".join(f"{name} {n}" for name, n in failed.most_common()) or "no samples"
+            raise ConvertError(f"{source}: nothing came of it: {errors}")
         info = DatasetInfo(name=out.name, kind=kind, samples=count, bytes=size, recipe=RECIPE, shards=tuple(shards))
         save_dataset(info, folder)
         commit_text(folder / README, plain(folder, info))
-    return BroughtIn(out, kind, count, dict(sorted(failed.items())))
+    return Imported(out, kind, count, dict(sorted(failed.items())))
 
 
-def _cut(found: Iterator[FoundSample], origin: Origin) -> Iterator[Iterator[FoundSample]]:
+def _split_tars(found: Iterator[FoundSample], origin: Origin) -> Iterator[Iterator[FoundSample]]:
     """What goes into a tar each: a file's samples, of a list that many."""
     if origin != "llava":
         yield found
@@ -89,7 +89,7 @@ def _cut(found: Iterator[FoundSample], origin: Origin) -> Iterator[Iterator[Foun
         yield chain((first,), islice(found, LIST_SAMPLES - 1))
 
 
-def _written(tar: Path, kind: Kind, found: Iterator[FoundSample], failed: Counter[str]) -> ShardInfo:
+def _write_tar(tar: Path, kind: Kind, found: Iterator[FoundSample], failed: Counter[str]) -> ShardInfo:
     seen: set[str] = set()
     with ShardWriter(tar, kind=kind) as writer:
         for sample in found:
@@ -112,8 +112,12 @@ def _kind_of_tables(files: Sequence[Path]) -> Kind:
     for kind in get_args(Kind):
         if kind == noted:
             return cast(Kind, kind)
-    told: dict[Kind, set[str]] = {"interleaved": {"images", "texts"}, "caption": {"image", "text"}, "text": {"text"}}
-    for kind, columns in told.items():
+    columns_of: dict[Kind, set[str]] = {
+        "interleaved": {"images", "texts"},
+        "caption": {"image", "text"},
+        "text": {"text"},
+    }
+    for kind, columns in columns_of.items():
         if columns <= set(schema.names):
             return kind
     raise ConvertError(f"{path}: expected columns images and texts, or image and text, or text; found {schema.names}")
@@ -140,13 +144,13 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _own_row(row: Mapping[str, Any], kind: Kind) -> FoundSample:
     """A row that our own export wrote: the sample as it was."""
-    said = parse(str(row["json"]).encode())
+    metadata = parse_record(str(row["json"]).encode())
     if not is_uid(row["uid"]):
         raise RecordError("bad_record", f"uid {row['uid']!r}")
     if kind == "interleaved":
         images = [_bytes(image) for image in row["images"] or () if image is not None]
-        return own_document(row["uid"], said, images)
-    return FoundSample(row["uid"], {**_picture(row, kind), "txt": text_part(row["text"]), "json": dumped(said)})
+        return own_document(row["uid"], metadata, images)
+    return FoundSample(row["uid"], {**_picture(row, kind), "txt": text_part(row["text"]), "json": json_part(metadata)})
 
 
 def _foreign_row(row: Mapping[str, Any], kind: Kind, origin: str, digest: str) -> FoundSample:
@@ -156,8 +160,8 @@ def _foreign_row(row: Mapping[str, Any], kind: Kind, origin: str, digest: str) -
         named = [None if image is None else _name(image, n) for n, image in enumerate(images)]
         document = from_obelics({"images": named, "texts": row["texts"]})
         return document_sample(uid, origin, document, [_bytes(i) for i in images if i is not None])
-    said = dumped({"uid": uid, "origin": origin})
-    return FoundSample(uid, {**_picture(row, kind), "txt": text_part(row["text"]), "json": said})
+    metadata = json_part({"uid": uid, "origin": origin})
+    return FoundSample(uid, {**_picture(row, kind), "txt": text_part(row["text"]), "json": metadata})
 
 
 def _picture(row: Mapping[str, Any], kind: Kind) -> dict[str, bytes]:

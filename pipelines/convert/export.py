@@ -1,4 +1,4 @@
-"""Published datasets written as other projects read them: OBELICS, MMC4, LLaVA, Energon, Hugging Face `datasets`.
+"""Export published datasets to OBELICS, MMC4, LLaVA, Energon, and Hugging Face `datasets`.
 
 A dataset is streamed shard by shard into a folder that appears whole or not at all. Each writer takes the samples of
 one shard after another; the first that cannot be written in the format ends the export, named.
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
 from curate.engine.formats import is_picture, part_names
 from curate.sample import Kind
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.shards import DatasetInfo, ShardReader, load_dataset
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Sample:
 
     uid: str
     parts: Mapping[str, bytes]
-    said: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
     @property
     def text(self) -> str:
@@ -77,7 +77,7 @@ class _Sample:
 
 @dataclass(frozen=True)
 class Converted:
-    """What an export wrote: the files below `out`, in order, and how many samples they hold."""
+    """The result of an export: the files below `out`, in order, and how many samples they hold."""
 
     out: Path
     files: tuple[str, ...]
@@ -92,7 +92,7 @@ def export(dataset: Path, out: Path, to: Format, prompt: str = PROMPT) -> Conver
     datasets: a Parquet file a shard that `load_dataset` opens, images inside.
     """
     if to not in get_args(Format):
-        raise ConvertError(unknown("format", to, get_args(Format)))
+        raise ConvertError(unknown_message("format", to, get_args(Format)))
     info = load_dataset(dataset)
     if info.kind not in KINDS[to]:
         raise ConvertError(f"{dataset}: holds samples of kind {info.kind}; {to} has room for {', '.join(KINDS[to])}")
@@ -135,21 +135,21 @@ def _samples(dataset: Path, tar: str, index: str) -> Iterator[_Sample]:
         for row, uid in enumerate(reader.uids.to_pylist()):
             parts = reader.read(row)
             try:
-                said = storable(json.loads(parts.pop("json", b"{}")))
+                metadata = make_storable(json.loads(parts.pop("json", b"{}")))
             except (ValueError, RecursionError):
-                said = None
-            if not isinstance(said, dict):
+                metadata = None
+            if not isinstance(metadata, dict):
                 raise ConvertError(f"{dataset / tar}: sample {uid}: not_json: its JSON cannot be read")
-            yield _Sample(uid, parts, said)
+            yield _Sample(uid, parts, metadata)
 
 
-def storable(value: Any) -> Any:
-    """JSON's value without lone surrogates, which JSON may spell and no file can hold: they become question marks."""
+def make_storable(value: Any) -> Any:
+    """Replace lone surrogates in JSON's value, which JSON may spell and no file can hold, by question marks."""
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 @contextmanager
-def _named(sample: _Sample) -> Iterator[None]:
+def _naming_sample(sample: _Sample) -> Iterator[None]:
     try:
         yield
     except RecordError as err:
@@ -166,8 +166,8 @@ def _obelics(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     for shard in info.shards:
         rows = []
         for sample in _samples(dataset, shard.tar, shard.index):
-            with _named(sample):
-                rows.append(to_obelics(sample.said))
+            with _naming_sample(sample):
+                rows.append(to_obelics(sample.metadata))
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / f"{Path(shard.tar).stem}.parquet")
 
 
@@ -175,8 +175,8 @@ def _mmc4(info: DatasetInfo, dataset: Path, folder: Path) -> None:
     for shard in info.shards:
         with open(folder / f"{Path(shard.tar).stem}.jsonl", "w", encoding="utf-8") as file:
             for sample in _samples(dataset, shard.tar, shard.index):
-                with _named(sample):
-                    file.write(json.dumps(to_mmc4(sample.said), ensure_ascii=False) + "\n")
+                with _naming_sample(sample):
+                    file.write(json.dumps(to_mmc4(sample.metadata), ensure_ascii=False) + "\n")
 
 
 def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT) -> None:
@@ -186,9 +186,11 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT)
         for shard in info.shards:
             for sample in _samples(dataset, shard.tar, shard.index):
                 paths = {part: f"images/{sample.uid[:2]}/{sample.uid}.{part}" for part in sample.pictures}
-                with _named(sample):
-                    entry = to_llava(_conversation(sample, prompt) if info.kind == "caption" else sample.said, paths)
-                entry[OWN_KEY] = _own(sample.said)
+                with _naming_sample(sample):
+                    entry = to_llava(
+                        _conversation(sample, prompt) if info.kind == "caption" else sample.metadata, paths
+                    )
+                entry[OWN_KEY] = _own(sample.metadata)
                 for part, path in paths.items():
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (folder / path).write_bytes(sample.parts[part])
@@ -197,8 +199,8 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT)
         file.write("[]\n" if lead == "[\n" else "\n]\n")
 
 
-def _own(said: Mapping[str, Any]) -> str:
-    return json.dumps(said, ensure_ascii=False, sort_keys=True)
+def _own(metadata: Mapping[str, Any]) -> str:
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True)
 
 
 def _conversation(sample: _Sample, prompt: str) -> dict[str, Any]:
@@ -256,11 +258,11 @@ def _energon(info: DatasetInfo, dataset: Path, folder: Path) -> None:
         raise ConvertError(f"{dataset}: images are called {', '.join(sorted(names))}; publish with `image_name: one`")
     for shard in info.shards:
         shutil.copyfile(dataset / shard.tar, folder / shard.tar)
-    beside = folder / ".nv-meta"
-    beside.mkdir()
-    (beside / "dataset.yaml").write_text(_energon_yaml(info.kind, next(iter(names), "jpg")), encoding="utf-8")
+    notes = folder / ".nv-meta"
+    notes.mkdir()
+    (notes / "dataset.yaml").write_text(_energon_yaml(info.kind, next(iter(names), "jpg")), encoding="utf-8")
     if info.kind in ENERGON_LOADERS:
-        (beside / "sample_loader.py").write_text(ENERGON_LOADERS[info.kind], encoding="utf-8")
+        (notes / "sample_loader.py").write_text(ENERGON_LOADERS[info.kind], encoding="utf-8")
 
 
 def _energon_yaml(kind: Kind, image: str) -> str:
@@ -282,7 +284,7 @@ def _datasets(info: DatasetInfo, dataset: Path, folder: Path) -> None:
         with pq.ParquetWriter(folder / f"{Path(shard.tar).stem}.parquet", schema, compression="zstd") as writer:
             rows: list[dict[str, Any]] = []
             for sample in _samples(dataset, shard.tar, shard.index):
-                with _named(sample):
+                with _naming_sample(sample):
                     rows.append(_parquet_row(info.kind, sample))
                 if len(rows) == BATCH:
                     writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -305,9 +307,9 @@ def parquet_features(kind: Kind) -> datasets.Features:
 
 
 def _parquet_row(kind: Kind, sample: _Sample) -> dict[str, Any]:
-    row: dict[str, Any] = {"uid": sample.uid, OWN_KEY: _own(sample.said)}
+    row: dict[str, Any] = {"uid": sample.uid, OWN_KEY: _own(sample.metadata)}
     if kind == "interleaved":
-        order = to_energon(sample.said)
+        order = to_energon(sample.metadata)
         images = [name and {"bytes": sample.parts.get(name), "path": name} for name in order["images"]]
         return row | {"images": images, "texts": order["texts"]}
     if kind != "text":
@@ -325,7 +327,7 @@ def webdataset_features(dataset: Path) -> datasets.Features:
     """
     from datasets import Features, Image, Json, Value
 
-    known: dict[str, Any] = {"json": Json(), "txt": Value("string")}
+    features: dict[str, Any] = {"json": Json(), "txt": Value("string")}
     names = part_names(dataset, load_dataset(dataset))
-    parts = {name: known.get(name) or (Image() if is_picture(name) else Value("binary")) for name in names}
+    parts = {name: features.get(name) or (Image() if is_picture(name) else Value("binary")) for name in names}
     return Features(parts | {"__key__": Value("string"), "__url__": Value("string")})

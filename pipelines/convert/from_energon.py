@@ -1,4 +1,4 @@
-"""Energon's tars on their way into a dataset: interleaved samples, or an image and a text, or a text."""
+"""Read Energon's tars as samples: interleaved, an image and a text, or a text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from curate.document.interchange import RecordError, from_obelics, parse
+from curate.document.interchange import RecordError, from_obelics, parse_record
 from curate.document.segments import is_image
 from curate.engine.formats import is_picture
 from curate.sample import Kind, uid_of
 from curate.shards import Part, TarFault, TarLimits, TarSample, scan_tar
 from pipelines.convert.export import ConvertError
-from pipelines.convert.samples import FoundSample, document_sample, dumped, is_uid, own_document, part_names_of, picture
+from pipelines.convert.samples import (
+    FoundSample,
+    document_sample,
+    is_uid,
+    json_part,
+    own_document,
+    part_names_of,
+    picture,
+)
 
 MAX_JSON_BYTES = 16 << 20
 LIMITS = TarLimits(parts=4096)
@@ -30,7 +38,7 @@ def kind_of_tars(files: Sequence[Path]) -> Kind:
 
 
 def from_tar(tar: Path, kind: Kind, failed: Counter[str]) -> Iterator[FoundSample]:
-    """The samples of a tar; those that cannot be read are counted by their errors."""
+    """Read the samples of a tar; those that cannot be read are counted by their errors."""
     with open(tar, "rb") as file:
         for sample in scan_tar(tar, LIMITS):
             if isinstance(sample, TarFault):
@@ -71,14 +79,14 @@ class _Parts:
 
 def _kind_of(parts: _Parts) -> Kind | None:
     try:
-        said = parse(parts.json()) if "json" in parts.by_name else {}
+        metadata = parse_record(parts.json()) if "json" in parts.by_name else {}
     except RecordError:
         return None
-    if "segments" in said or {"images", "texts"} <= set(said):
+    if "segments" in metadata or {"images", "texts"} <= set(metadata):
         return "interleaved"
     if "txt" not in parts.by_name:
         return None
-    return "text" if parts.picture is None else "ocr" if {"width", "height"} <= set(said) else "caption"
+    return "text" if parts.picture is None else "ocr" if {"width", "height"} <= set(metadata) else "caption"
 
 
 def _sample(tar: Path, kind: Kind, parts: _Parts) -> FoundSample:
@@ -90,10 +98,10 @@ def _sample(tar: Path, kind: Kind, parts: _Parts) -> FoundSample:
 
 def _interleaved(parts: _Parts, origin: str) -> FoundSample:
     body = parts.json()
-    said = parse(body)
-    if is_uid(parts.key) and "segments" in said:
-        return own_document(parts.key, said, [parts.read(name) for name in part_names_of(said)])
-    document = from_obelics(said)
+    metadata = parse_record(body)
+    if is_uid(parts.key) and "segments" in metadata:
+        return own_document(parts.key, metadata, [parts.read(name) for name in part_names_of(metadata)])
+    document = from_obelics(metadata)
     uid = parts.key if is_uid(parts.key) else uid_of("interleaved", origin, body)
     named = [str(s["url"]) for s in document if is_image(s)]
     return document_sample(uid, origin, document, [parts.read(name) for name in named])
@@ -105,8 +113,8 @@ def _plain(kind: Kind, parts: _Parts, origin: str) -> FoundSample:
     if text is None:
         raise RecordError("missing_text", parts.key)
     image = {} if kind == "text" else picture(parts.read(name) if name else None, name)
-    said = parse(parts.json()) if "json" in parts.by_name else {}
-    own = is_uid(parts.key) and said.get("uid") == parts.key
+    metadata = parse_record(parts.json()) if "json" in parts.by_name else {}
+    own = is_uid(parts.key) and metadata.get("uid") == parts.key
     uid = parts.key if is_uid(parts.key) else uid_of(kind, origin, text, *image.values())
-    told = said if own else {"uid": uid, "origin": origin} | ({"meta": said} if said else {})
-    return FoundSample(uid, {**image, "txt": text.decode("utf-8", "replace").encode(), "json": dumped(told)})
+    fields = metadata if own else {"uid": uid, "origin": origin} | ({"meta": metadata} if metadata else {})
+    return FoundSample(uid, {**image, "txt": text.decode("utf-8", "replace").encode(), "json": json_part(fields)})

@@ -1,4 +1,4 @@
-"""What a foreign sample becomes on its way in: the parts of a published sample, checked, whoever wrote it."""
+"""Make and check the parts of a published sample from a foreign one."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def document_sample(
     segments = []
     waiting = iter(images)
     for segment in document:
-        said = {key: value for key, value in segment.items() if value is not None}
+        fields = {key: value for key, value in segment.items() if value is not None}
         if is_image(segment):
-            said |= _placed(next(waiting), pictures)
-        segments.append(said)
-    return FoundSample(uid, {"json": dumped({"uid": uid, "origin": origin, "segments": segments}), **pictures})
+            fields |= _place_image(next(waiting), pictures)
+        segments.append(fields)
+    return FoundSample(uid, {"json": json_part({"uid": uid, "origin": origin, "segments": segments}), **pictures})
 
 
-def _placed(body: bytes | str | None, pictures: dict[str, bytes]) -> dict[str, Any]:
+def _place_image(body: bytes | str | None, pictures: dict[str, bytes]) -> dict[str, Any]:
     """What an image segment says of its image, which joins `pictures`; or the error by which it is absent."""
     if not isinstance(body, bytes):
         return {"error": body or "missing_part"}
@@ -58,20 +58,20 @@ def _placed(body: bytes | str | None, pictures: dict[str, bytes]) -> dict[str, A
     return {"part": part, "width": found.width, "height": found.height}
 
 
-def own_document(uid: str, said: Mapping[str, Any], images: Sequence[bytes | None]) -> FoundSample:
-    """A document that our own export wrote, as it was; `images`: those of the segments that have a part, in order."""
-    named = part_names_of(said)
+def own_document(uid: str, metadata: Mapping[str, Any], images: Sequence[bytes | None]) -> FoundSample:
+    """Restore a document that our own export wrote; `images`: those of the segments that have a part, in order."""
+    named = part_names_of(metadata)
     if len(named) != len(images) or None in images or len(set(named)) != len(named):
         raise RecordError("images_out_of_step", f"{len(named)} parts, {len(images)} images")
     if not all(map(_PICTURE.fullmatch, named)):
         raise RecordError("bad_record", f"parts {named}")
     pictures = {name: body for name, body in zip(named, images, strict=True) if body is not None}
-    return FoundSample(uid, {"json": dumped(said), **pictures})
+    return FoundSample(uid, {"json": json_part(metadata), **pictures})
 
 
-def part_names_of(said: Mapping[str, Any]) -> list[str]:
+def part_names_of(metadata: Mapping[str, Any]) -> list[str]:
     """The parts that a document's segments name, in order. Raises RecordError not_interleaved."""
-    return [str(s["part"]) for s in segments_of(said) if "part" in s]
+    return [str(s["part"]) for s in segments_of(metadata) if "part" in s]
 
 
 def picture(body: bytes | None, name: Any) -> dict[str, bytes]:
@@ -90,6 +90,6 @@ def text_part(value: Any) -> bytes:
     return value.encode("utf-8", "replace")
 
 
-def dumped(said: Mapping[str, Any]) -> bytes:
-    """A sample's JSON as a part."""
-    return json.dumps(said, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+def json_part(metadata: Mapping[str, Any]) -> bytes:
+    """A sample's metadata as its JSON part."""
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Copies as they go round the web (re-encoded, resized, lightly cropped), and which drawings look the same anyway."""
+"""Make copies as the web does (re-encoded, resized, cropped), and find drawings that look the same."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ class Copy:
     content_type: str
 
 
-def on_white(data: bytes) -> Image.Image:
-    """The RGB image of a drawing's file, laid on white."""
+def lay_on_white(data: bytes) -> Image.Image:
+    """Lay a drawing's file on white, as an RGB image."""
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
 
 
-def copy(data: bytes, how: str, rng: np.random.Generator) -> Copy:
-    """A copy of a drawing's file made in one of WAYS: to 70-90 % or 120-200 % of its size, or cropped to 94-97 %."""
-    if how == "same bytes":
+def make_copy(data: bytes, way: str, rng: np.random.Generator) -> Copy:
+    """Make a copy of a drawing's file in one of WAYS: to 70-90 % or 120-200 % of its size, or cropped to 94-97 %."""
+    if way == "same bytes":
         return Copy(data, "png", "image/png")
-    image = on_white(data)
-    if "cropped" in how:
+    image = lay_on_white(data)
+    if "cropped" in way:
         image = _cropped(image, rng)
-    if "smaller" in how or "larger" in how:
-        factor = float(rng.uniform(0.7, 0.9) if "smaller" in how else rng.uniform(1.2, 2.0))
+    if "smaller" in way or "larger" in way:
+        factor = float(rng.uniform(0.7, 0.9) if "smaller" in way else rng.uniform(1.2, 2.0))
         size = (round(image.width * factor), round(image.height * factor))
         image = image.resize(size, Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    if how.endswith("jpeg"):
+    if way.endswith("jpeg"):
         image.save(out, "JPEG", quality=int(rng.integers(60, 93)))
         return Copy(out.getvalue(), "jpg", "image/jpeg")
-    if how.endswith("webp"):
+    if way.endswith("webp"):
         image.save(out, "WEBP", quality=int(rng.integers(60, 93)))
         return Copy(out.getvalue(), "webp", "image/webp")
     image.save(out, "PNG")
@@ -65,10 +65,10 @@ def _cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def shrunk(data: bytes, side_px: int) -> bytes:
-    """A PNG of the drawing at `side_px` x `side_px`."""
+def shrink(data: bytes, side_px: int) -> bytes:
+    """Shrink a drawing to a PNG of `side_px` x `side_px`."""
     out = io.BytesIO()
-    on_white(data).resize((side_px, side_px), Image.Resampling.LANCZOS).save(out, "PNG")
+    lay_on_white(data).resize((side_px, side_px), Image.Resampling.LANCZOS).save(out, "PNG")
     return out.getvalue()
 
 
@@ -77,7 +77,7 @@ def same_pictures(files: Sequence[Path]) -> list[str]:
 
     Likeness is by pixels and passed on: what looks like a picture's drawing shows that picture.
     """
-    pixels = np.stack([np.asarray(on_white(path.read_bytes()).resize((72, 72)), dtype=np.uint8) for path in files])
+    pixels = np.stack([np.asarray(lay_on_white(path.read_bytes()).resize((72, 72)), dtype=np.uint8) for path in files])
     picture = [path.stem for path in files]
     for number, earlier in _candidates(pixels):
         if picture[number] != picture[earlier] and _rms(pixels[number], pixels[earlier]) < SAME_RMS:

@@ -1,4 +1,4 @@
-"""`curate demo`: the whole road on real drawings, from raw input to a trained step, with the rules' own scores.
+"""Run `curate demo`: from raw input to a trained step, with the rules' own scores.
 
 The raw web is built from packages of the Python index and served on loopback; since what is planted in it is
 known, the demo tells from labels how well each rule did.
@@ -81,9 +81,11 @@ def _train(folder: Path, manifest: Path) -> int:
 
 
 def _show_next(out: Path, summary: Summary, trained: Path) -> None:
-    told = explain.decisions(Path(summary.recipe.out))
+    decisions = explain.decisions(Path(summary.recipe.out))
     dropped = next(
-        uid for uid, end in zip(told["uid"].to_pylist(), told["outcome"].to_pylist(), strict=True) if end == "dropped"
+        uid
+        for uid, end in zip(decisions["uid"].to_pylist(), decisions["outcome"].to_pylist(), strict=True)
+        if end == "dropped"
     )
     lines = [
         ("dataset", summary.folder),

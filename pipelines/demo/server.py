@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback for the demo's raw web, with the faults of a real one."""
+"""HTTP server on loopback for the demo's raw web, with the faults of a real one."""
 
 from __future__ import annotations
 

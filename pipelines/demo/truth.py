@@ -1,4 +1,4 @@
-"""How well the demo's rules did, told from the labels of its raw web: precision and recall a plant, AUC of scores."""
+"""Score the demo's rules by the labels of its raw web: precision and recall a plant, AUC of scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDED_BY: Mapping[str, tuple[str, ...]] = {
     "swapped": ("clip_score",),
     "copy": ("duplicate_of",),
     "other_language": ("language", "language_probability"),
-    "boilerplate": ("boilerplate", "boilerplate_phrase", "words", "characters", "letter_share"),
+    "boilerplate": ("boilerplate", "boilerplate_phrase", "word_count", "characters", "letter_share"),
     "tiny": ("min_side", "max_side", "width", "height", "aspect"),
     "truncated": ("truncated_image", "image_ok"),
     "empty": ("empty_body", "empty_file"),
@@ -36,8 +36,8 @@ FAULTS = frozenset(ENDED_BY) - {"swapped", "copy", "other_language", "boilerplat
 
 @dataclass(frozen=True)
 class RuleScore:
-    """How a plant was found. `reached`: of the `planted` rows those that no earlier step ended. `ended`: rows that the
-    plant's rules or errors ended, `right` of them rightly. precision = right / ended, recall = right / reached.
+    """The score of a plant's rules. `reached`: of the `planted` rows those that no earlier step ended. `ended`: rows
+    that the plant's rules or errors ended, `right` of them planted.
 
     For copies, planted counts all rows but one of each group that shows the same picture, FAULTS left aside: what
     a perfect rule drops, wherever the pair comes from (several names have one drawing).
@@ -69,7 +69,7 @@ class _TruthRow:
 
 
 def score_rules(decisions: pa.Table, steps: Sequence[str]) -> list[RuleScore]:
-    """One RuleScore a plant, in ENDED_BY's order.
+    """Score each plant, in ENDED_BY's order.
 
     `decisions`: a row a sample with `step` and `rule` (null where kept; a rule is `column.condition`, or an error's
     name) and `meta`, whose JSON holds the demo's label. `steps`: the labels of the steps in the recipe's order, from
@@ -134,8 +134,8 @@ def caption_auc(scores: pa.Table, column: str = "clip_score") -> dict[str, float
             continue
         values[label["known"], swapped].append(score)
     found = {}
-    for name, known in (("known", True), ("unknown", False)):
-        matched, swapped_scores = values[known, False], values[known, True]
+    for name, is_known in (("known", True), ("unknown", False)):
+        matched, swapped_scores = values[is_known, False], values[is_known, True]
         both = bool(matched and swapped_scores)
         found[name] = roc_auc(np.array(matched), np.array(swapped_scores)) if both else None
     return found

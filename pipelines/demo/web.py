@@ -1,4 +1,4 @@
-"""The demo's raw web: real drawings with real names, and among them what every crawl contains.
+"""Make the demo's raw web: real drawings with real names, and what every crawl contains.
 
 `build` writes a table of URLs and the files behind them; `demo_server.serve` serves them on loopback; what was planted
 stands in each row's label, so that `demo_truth` can tell how well each rule did. The same seed makes the same bytes.
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_text, dump_json
-from pipelines.demo.copies import WAYS, copy, same_pictures, shrunk
+from pipelines.demo.copies import WAYS, make_copy, same_pictures, shrink
 from pipelines.materials.drawings import FRAMES, LANGUAGES, Drawing, has_tone, held_out, twemoji
 from pipelines.materials.packages import fetch
 
@@ -70,7 +70,7 @@ DEAD = (404, 404, 404, 404, 404, 410, 410, 500, 0)
 
 @dataclass(frozen=True)
 class WebAnswer:
-    """What the server does for one path: `act` is file, status, hang, drip, flaky or moved; `file` is below files/."""
+    """The server's answer for one path: `act` is file, status, hang, drip, flaky or moved; `file` is below files/."""
 
     act: str = "file"
     file: str = ""
@@ -124,7 +124,7 @@ def build(folder: Path, seed: int = SEED, port: int = PORT, cache: Path | None =
 
 
 def make_pages(drawings: Sequence[Drawing], seed: int) -> list[WebPage]:
-    """All rows of the raw web, in the order of the table: drawings without skin tones, each once, and the extras."""
+    """Make the rows of the raw web, in the table's order: drawings without skin tones, each once, and the extras."""
     plain = [drawing for drawing in drawings if not has_tone(drawing.code)]
     pictures = same_pictures([drawing.file for drawing in plain])
     things = [Thing(drawing, picture, seed) for drawing, picture in zip(plain, pictures, strict=True)]
@@ -174,7 +174,7 @@ class Thing:
         return self.drawing.file.read_bytes()
 
     def label(self, plant: str, **more: Any) -> dict[str, Any]:
-        """What is known of a row that shows this thing."""
+        """The label of a row that shows this thing."""
         return {"plant": plant, "thing": self.code, "picture": self.picture, "known": not held_out(self.code)} | more
 
 
@@ -219,29 +219,29 @@ def _another(thing: Thing, things: Sequence[Thing]) -> Thing:
 
 
 def _other_language(thing: Thing) -> str:
-    known = [name for name in LANGUAGES if name != "en" and name in thing.drawing.names]
-    return known[thing.draw("language") % len(known)]
+    languages = [name for name in LANGUAGES if name != "en" and name in thing.drawing.names]
+    return languages[thing.draw("language") % len(languages)]
 
 
 def _copy(thing: Thing, number: int) -> WebPage:
-    how = WAYS[number % len(WAYS)]
-    made = copy(thing.data(), how, thing.rng("copy"))
+    way = WAYS[number % len(WAYS)]
+    made = make_copy(thing.data(), way, thing.rng("copy"))
     name = f"{thing.code}-copy.{made.ext}"
     answer = WebAnswer(file=name, content_type=made.content_type)
-    return WebPage(f"/copies/{name}", thing.caption(what="copy"), thing.label("copy", how=how), answer, made.data)
+    return WebPage(f"/copies/{name}", thing.caption(what="copy"), thing.label("copy", how=way), answer, made.data)
 
 
 def _tiny(thing: Thing, number: int) -> WebPage:
     side = (1, 8, 16, 24)[number % 4]
     name = f"{thing.code}-{side}px.png"
-    data = shrunk(thing.data(), side)
+    data = shrink(thing.data(), side)
     return WebPage(f"/thumbs/{name}", thing.caption(), thing.label("tiny"), WebAnswer(file=name), data)
 
 
 def _truncated(thing: Thing, number: int) -> WebPage:
     data = thing.data()
     if number % 2:
-        data = copy(data, "jpeg", thing.rng("truncated")).data
+        data = make_copy(data, "jpeg", thing.rng("truncated")).data
     name = f"{thing.code}-cut.{'jpg' if number % 2 else 'png'}"
     kind = "image/jpeg" if number % 2 else "image/png"
     cut = data[: int(len(data) * thing.rng("cut").uniform(0.3, 0.8))]
@@ -274,7 +274,7 @@ def _bomb(thing: Thing, _: int) -> WebPage:
 
 
 def bomb_png(side_px: int) -> bytes:
-    """A PNG of a few hundred bytes whose header says `side_px` x `side_px`."""
+    """Make a PNG of a few hundred bytes whose header says `side_px` x `side_px`."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

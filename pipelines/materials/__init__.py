@@ -1,1 +1,1 @@
-"""Real data and weights that package registries serve, prepared for recipes, tests and benchmarks."""
+"""Prepare real data and weights from package registries, for recipes, tests and benchmarks."""

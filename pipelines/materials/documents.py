@@ -1,4 +1,4 @@
-"""Real documents as sources: a manual with screenshots, printed guides, chapters in five languages, all from Debian.
+"""Prepare documents: a manual with screenshots, printed guides, chapters in five languages (Debian).
 
 `prepare` lays them down as folders that `recipes/pages.yaml`, `recipes/ocr.yaml` and `recipes/texts.yaml` curate.
 Nothing of them is part of this project: they are fetched by version and hash.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.materials.packages import laid_down
+from pipelines.materials.packages import prepare_source
 
 PAGES, GUIDES, CHAPTERS = "pages", "guides", "chapters"
 LANGUAGES = ("de", "en", "es", "fr", "ja")
@@ -24,7 +24,7 @@ _MANUAL, _GUIDES = "gimp-help-en", "installation-guide-amd64"
 
 @dataclass(frozen=True)
 class PreparedDocuments:
-    """What was laid down: HTML pages of a manual and its pictures, PDF files, chapters as HTML."""
+    """Counts of prepared files: HTML pages of a manual and its pictures, PDF files, chapters as HTML."""
 
     pages: int
     pictures: int
@@ -39,7 +39,7 @@ def prepare(folder: Path, cache: Path | None = None) -> PreparedDocuments:
     another command is at work in the folder.
     """
     names = [_MANUAL, _GUIDES, *(f"debian-reference-{language}" for language in LANGUAGES)]
-    return PreparedDocuments(**laid_down(folder, names, _VERSION, _lay_down, cache))
+    return PreparedDocuments(**prepare_source(folder, names, _VERSION, _lay_down, cache))
 
 
 def _lay_down(packages: Mapping[str, Path], target: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Things that several hands have drawn: their code points, their names, and how a caption frames a name.
+"""Drawings of one thing by several hands: code points, names, and captions that frame a name.
 
 The demo's raw web and the tiny model's training pairs both speak of these things; neither shows the other's drawings.
 """

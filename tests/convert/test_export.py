@@ -19,7 +19,7 @@ from published import MAKERS, Store, interleaved, made, ocr, parts_of, published
 
 from curate.ops.extract.records import llava_document, mmc4_document, obelics_document
 from curate.shards import load_dataset, verify
-from pipelines.convert.bring_in import bring_in
+from pipelines.convert.bring_in import import_dataset
 from pipelines.convert.export import ConvertError, export, webdataset_features
 
 
@@ -33,7 +33,7 @@ def test_datasets_parquet_round_trip_of_each_kind_is_byte_for_byte(tmp_path: Pat
     before = made(tmp_path, kind)
     told = export(before, tmp_path / "parquet", "datasets")
     assert (told.samples, told.files) == (10, ("00000.parquet", "00001.parquet", "00002.parquet"))
-    back = bring_in(tmp_path / "parquet", tmp_path / "back", "datasets")
+    back = import_dataset(tmp_path / "parquet", tmp_path / "back", "datasets")
     assert (back.kind, back.samples, back.failed) == (kind, 10, {})
     assert parts_of(tmp_path / "back") == parts_of(before)
     assert [s.sha256 for s in load_dataset(tmp_path / "back").shards] == [s.sha256 for s in load_dataset(before).shards]
@@ -149,7 +149,7 @@ def test_documents_go_to_energons_format_and_come_back(tmp_path: Path) -> None:
         ]
         texts = [s["text"] for s in segments if s["type"] == "text"]
         assert "\n\n".join(s for s in sequence if isinstance(s, str)) == "\n\n".join(texts)
-    back = bring_in(tmp_path / "out", tmp_path / "back", "energon")
+    back = import_dataset(tmp_path / "out", tmp_path / "back", "energon")
     assert (back.samples, back.failed) == (10, {})
     for uid, parts in parts_of(tmp_path / "back").items():
         assert {n: b for n, b in parts.items() if n != "json"} == {n: b for n, b in before[uid].items() if n != "json"}
@@ -162,7 +162,7 @@ def test_foreign_parquet_with_images_inside_becomes_documents(tmp_path: Path) ->
         {"images": [None, None], "texts": ["a"]},
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "foreign.parquet")
-    back = bring_in(tmp_path / "foreign.parquet", tmp_path / "back", "datasets")
+    back = import_dataset(tmp_path / "foreign.parquet", tmp_path / "back", "datasets")
     assert (back.kind, back.samples, back.failed) == ("interleaved", 2, {"bad_record": 1})
     first, second = (json.loads(p["json"])["segments"] for p in parts_of(tmp_path / "back").values())
     assert [s.get("text", s.get("part")) for s in first] == ["0.png", "One.", "Two."]
@@ -183,7 +183,7 @@ def test_rows_pretending_to_be_ours_are_counted_and_write_nothing_strange(tmp_pa
     rows += [{"uid": "x", "json": "{}", "images": None, "texts": None}, {**rows[0], "json": "["}]
     rows += [{"uid": uid, "json": '{"segments": []}', "images": None, "texts": None}] * 2
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
-    back = bring_in(tmp_path / "in.parquet", tmp_path / "back", "datasets")
+    back = import_dataset(tmp_path / "in.parquet", tmp_path / "back", "datasets")
     told = {"bad_record": 3, "images_out_of_step": 1, "not_interleaved": 1, "not_json": 1, "repeated_uid": 1}
     assert (back.samples, back.failed) == (1, told)
 
@@ -193,7 +193,7 @@ def test_hostile_tar_loses_only_its_broken_samples(tmp_path: Path) -> None:
         "good.0.png": picture(20, 20), "good.json": b'{"images": ["0.png", "gone.png"], "texts": [null, null]}',
         "bad.json": b"{", "bare.0.png": picture(20, 20), "odd.json": b'{"images": [1], "texts": [2]}',
     })  # fmt: skip
-    back = bring_in(tar, tmp_path / "back", "energon")
+    back = import_dataset(tar, tmp_path / "back", "energon")
     assert (back.samples, back.failed) == (1, {"bad_record": 1, "missing_json": 1, "not_json": 1})
     (parts,) = parts_of(tmp_path / "back").values()
     assert [s.get("part", s.get("error")) for s in json.loads(parts["json"])["segments"]] == ["0.png", "missing_part"]
@@ -216,16 +216,16 @@ def test_content_without_room_in_a_format_is_refused_and_nothing_is_left(tmp_pat
 
 def test_source_of_which_nothing_comes_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"no \.tar files"):
-        bring_in(tmp_path, tmp_path / "out", "energon")
+        import_dataset(tmp_path, tmp_path / "out", "energon")
     pq.write_table(pa.table({"url": ["x"]}), tmp_path / "x.parquet")
     with pytest.raises(ConvertError, match="images and texts"):
-        bring_in(tmp_path, tmp_path / "out", "datasets")
+        import_dataset(tmp_path, tmp_path / "out", "datasets")
     (tmp_path / "y.parquet").write_bytes(b"no parquet")
     with pytest.raises(ConvertError, match="not a readable Parquet"):
-        bring_in(tmp_path / "y.parquet", tmp_path / "out", "datasets")
+        import_dataset(tmp_path / "y.parquet", tmp_path / "out", "datasets")
     pq.write_table(pa.table({"text": [5]}), tmp_path / "z.parquet")
     with pytest.raises(ConvertError, match="bad_record 1"):
-        bring_in(tmp_path / "z.parquet", tmp_path / "out", "datasets")
+        import_dataset(tmp_path / "z.parquet", tmp_path / "out", "datasets")
     assert not (tmp_path / "out").exists()
 
 

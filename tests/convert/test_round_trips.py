@@ -28,7 +28,7 @@ from curate.document.interchange import (
     to_obelics,
 )
 from curate.sample import Kind, uid_of
-from pipelines.convert.bring_in import Origin, bring_in
+from pipelines.convert.bring_in import Origin, import_dataset
 from pipelines.convert.export import Format, export
 
 BODIES = [picture(8 + n, 8, seed=n, kind="PNG" if n % 2 else "JPEG") for n in range(4)]
@@ -85,7 +85,7 @@ def there_and_back(kind: Kind, samples: list[dict[str, bytes]], to: Format) -> N
         root = Path(folder)
         dataset = published(root / "dataset", kind, unique)
         export(dataset, root / "out", to)
-        back = bring_in(root / "out", root / "back", origin[to])
+        back = import_dataset(root / "out", root / "back", origin[to])
         assert (back.kind, back.samples, back.failed) == (kind, len(unique), {})
         assert list(parts_of(root / "back").items()) == list(parts_of(dataset).items())
 

@@ -275,7 +275,7 @@ def big_images(place: Workplace, count: int) -> None:
         (place.src / f"{n}.txt").write_text(f"noise {n}")
 
 
-STEPS = [{"op": "image_size"}, {"op": "text_basic", "keep": {"words": {"min": 1}}}]
+STEPS = [{"op": "image_size"}, {"op": "text_basic", "keep": {"word_count": {"min": 1}}}]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")

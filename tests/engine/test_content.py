@@ -155,7 +155,7 @@ def test_content_of_another_type_is_refused_with_the_way_out(own: Workplace) -> 
     (own.src / "page.png").write_bytes(own.png(9, 9))
     source = {"type": "pdf", "path": str(own.src)}
     steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "own_ops:counted"}]
-    errors(own.run(own.recipe(kind="ocr", source=source, steps=steps)), ["'words'", "name:"])
+    errors(own.run(own.recipe(kind="ocr", source=source, steps=steps)), ["steps.2", "'words'", "content", "`name:`"])
 
 
 def test_retry_after_a_group_op_fetches_only_what_lacks(own: Workplace) -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from warcs import answer, record
 
 STEPS: list[dict[str, Any]] = [
-    {"op": "text_basic", "keep": {"words": {"min": 2}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 2}}},
     {"op": "near_duplicate_texts", "keep": {"duplicate_of": {"is": None}}},
 ]
 
@@ -241,7 +241,7 @@ def test_changed_rule_before_a_group_op_fetches_no_image_again(place: Workplace)
             (place.root / "pages.jsonl").write_text("".join(rows))
             steps = [
                 {"op": "html_document"},
-                {"op": "text_basic", "keep": {"words": {"min": min_words}}},
+                {"op": "text_basic", "keep": {"word_count": {"min": min_words}}},
                 {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": 3}}},
                 {"op": "fetch_images"},
             ]
@@ -272,7 +272,7 @@ def test_pictures_taken_over_by_other_columns_are_not_written_over(
 
     def recipe(words: int, **more: Any) -> Path:
         steps = [
-            {"op": "text_basic", "name": "of", "keep": {"of.words": {"min": words}}},
+            {"op": "text_basic", "name": "of", "keep": {"of.word_count": {"min": words}}},
             {"op": "repeated_lines"},
             {"op": "without_repeated_lines"},
             {"op": "own_ops:drawn"},

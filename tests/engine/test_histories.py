@@ -90,7 +90,7 @@ class Site:
         self.place.out = self.place.root / out
         steps: list[dict[str, Any]] = [
             {"op": "html_document"},
-            {"op": "text_basic", "keep": {"words": {"min": min_words}}},
+            {"op": "text_basic", "keep": {"word_count": {"min": min_words}}},
             {"op": "image_url_counts", "keep_images": {"image_url_counts": {"max": most}}},
             {"op": "fetch_images", "keep": {"images_missing_share": {"max": 0.4}}},
             {

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 ROWS = 120
 SEED = 20240229
 STEPS: list[dict[str, Any]] = [
-    {"op": "text_basic", "keep": {"words": {"min": 1}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 1}}},
     {"op": "image_size", "keep": {"min_side": {"min": 10}, "pixels": {"top": 0.9}}},
     {"op": "own_ops:rank", "keep": {"rank": {"min": 3}}},
     {"op": "image_ok", "keep": {"image_ok": {"is": True}}},

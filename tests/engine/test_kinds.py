@@ -144,8 +144,8 @@ def test_a_split_text_becomes_samples_that_name_what_they_are_parts_of(own: Work
 
 
 def test_only_a_list_of_texts_can_split_and_only_texts_are_split(own: Workplace) -> None:
-    recipe = own.recipe(kind="text", source=texts(own), steps=[{"op": "text_basic"}], publish={"split": "words"})
-    errors(own.run(recipe), ["publish.split", "'words'"])
+    recipe = own.recipe(kind="text", source=texts(own), steps=[{"op": "text_basic"}], publish={"split": "word_count"})
+    errors(own.run(recipe), ["publish.split", "'word_count'"])
     own.images(1)
     errors(own.run(own.recipe(publish={"split": "x"})), ["publish.split", "only texts"])
 
@@ -166,7 +166,7 @@ def test_bytes_of_rows_let_in_later_lie_in_a_further_tar_and_the_result_is_the_s
     def recipe(least: int, out: str) -> Path:
         own.out = own.root / out
         steps = [
-            {"op": "text_basic", "keep": {"words": {"min": least}}},
+            {"op": "text_basic", "keep": {"word_count": {"min": least}}},
             {"op": "own_ops:drawn"},
             {"op": "own_ops:fits", "keep": {"fits": {"is": True}}},
         ]
@@ -326,10 +326,10 @@ def test_pages_without_the_step_that_draws_them_are_refused(own: Workplace) -> N
     errors(own.run(bare), ["kind: ocr", "'image'", "render_page"])
 
 
-def test_a_measure_may_not_take_the_place_of_a_page_s_words(own: Workplace) -> None:
-    steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "text_basic"}]
-    source = {"type": "pdf", "path": str(own.src)}
-    errors(own.run(own.recipe(kind="ocr", source=source, steps=steps)), ["steps.2", "another 'words'", "`name:`"])
+def test_two_counts_of_a_page_s_words_need_names(own: Workplace) -> None:
+    steps = [{"op": "pdf_page"}, {"op": "render_page"}, {"op": "page_text"}, {"op": "text_basic"}]
+    recipe = own.recipe(kind="ocr", source={"type": "pdf", "path": str(own.src)}, steps=steps)
+    errors(own.run(recipe), ["steps.3", "'word_count' is written twice", "`name:`"])
 
 
 def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) -> None:

@@ -31,13 +31,3 @@ def test_texts_without_a_drawing_are_no_printed_pages(place: Workplace) -> None:
     (place.root / "texts.jsonl").write_text('{"text": "words"}\n')
     recipe = place.recipe(kind="ocr", source={"type": "text", "path": str(place.root / "texts.jsonl")}, steps=[])
     errors(place.run(recipe), ["kind", "'image'", "render_text"])
-
-
-def test_count_of_words_is_not_taken_for_the_words_of_a_page(place: Workplace) -> None:
-    (place.root / "t.jsonl").write_text('{"text": "the tide"}\n')
-    source = {"type": "text", "path": str(place.root / "t.jsonl")}
-    own = "import pyarrow as pa\nfrom curate.pool.blob import BLOB\nfrom curate.ops import op\n\n\n"
-    own += '@op(reads="text", writes={"image": BLOB}, version=1)\ndef drawn(texts):\n    return {"image": texts}\n'
-    place.write_module("own_drawing", own)
-    steps = [{"op": "own_drawing:drawn"}, {"op": "text_basic"}]
-    errors(place.run(place.recipe(kind="ocr", source=source, steps=steps)), ["kind: ocr", "`words`", "`name:`"])

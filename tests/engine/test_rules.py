@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from curate.engine import rules
 from curate.engine.rules import passes, rank_words, share_cut, value_of_key
-from curate.pool.funnel import ConservationError, StepCount, check_funnel, merge
+from curate.pool.funnel import ConservationError, StepCount, check_funnel, merge_counts
 from curate.recipe.resolve import Condition
 from curate.sample import uid_of
 
@@ -153,7 +153,7 @@ COUNTS = st.builds(
 @given(st.lists(COUNTS, min_size=1, max_size=5))
 def test_counts_of_shards_add_up_and_survive_json(counts: list[StepCount]) -> None:
     assume(all(c.rows_in >= 0 for c in counts))
-    (total,) = merge([[c] for c in counts])
+    (total,) = merge_counts([[c] for c in counts])
     total.check()
     assert total.rows_in == sum(c.rows_in for c in counts)
     assert StepCount.from_json(total.to_json()) == total

@@ -14,7 +14,7 @@ from conftest import Workplace
 from engine.test_steps import OWN
 
 STEPS: list[dict[str, Any]] = [
-    {"op": "text_basic", "keep": {"words": {"min": 2}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 2}}},
     {"op": "image_size", "keep": {"min_side": {"min": 10}, "pixels": {"top": 0.9}}},
     {"op": "own_ops:length", "keep": {"length": {"max": 60}}},
     {"op": "own_ops:rank", "keep": {"rank": {"min": 3}}},
@@ -114,7 +114,7 @@ def test_a_recipe_without_steps_publishes_the_source(own: Workplace) -> None:
 
 def test_a_run_that_keeps_nothing_ends_well(own: Workplace) -> None:
     steps: list[dict[str, Any]] = [{"op": "image_size", "keep": {"width": {"min": 5000}}}]
-    steps.append({"op": "text_basic", "keep": {"words": {"top": 0.5}}})
+    steps.append({"op": "text_basic", "keep": {"word_count": {"top": 0.5}}})
     found = own.run(own.recipe(steps=steps))
     assert found.json["samples"] == 0 and found.steps["text_basic"]["in"] == 0
 

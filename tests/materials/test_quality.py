@@ -10,6 +10,7 @@ from conftest import ROOT
 from curate.document.segments import image_segment, text_segment
 from curate.models.files import ModelError
 from curate.ops.quality.text import fasttext_quality
+from curate.ops.spec import identity
 from curate.readers.tables import TableError
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
@@ -127,4 +128,4 @@ def test_documents_that_were_published_are_liked_for_their_texts(sources: tuple[
 
 def test_classifier_is_named_by_its_content(sources: tuple[str, str], tmp_path: Path) -> None:
     train([sources[0]], [sources[1]], tmp_path / "q.bin", SMALL)
-    assert len(fasttext_quality.identity(model=str(tmp_path / "q.bin"))) == 64
+    assert len(identity(fasttext_quality, {"model": str(tmp_path / "q.bin")})["files"]) == 64

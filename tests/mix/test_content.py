@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from train_samples import page
 
-from curate.mix.content import ContentError, Picture, Prompt, content, texts_under
+from curate.mix.content import ContentError, Picture, Prompt, sample_segments, texts_under
 from curate.tokens.encoders import encoder
 
 
@@ -22,14 +22,14 @@ TEXT = {"type": "text", "text": " one "}
 
 def test_document_is_its_texts_and_images_in_order() -> None:
     parts, said = page(3)
-    found = content("interleaved", {**parts, "json": json.dumps(said).encode()})
+    found = sample_segments("interleaved", {**parts, "json": json.dumps(said).encode()})
     assert [s.part for s in found if isinstance(s, Picture)] == sorted(parts)
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in itertools.pairwise(found))
 
 
 def test_image_that_was_not_found_is_left_out_and_texts_around_it_are_one() -> None:
     absent = {"type": "image", "url": "https://a/b.png", "error": "http_404"}
-    found = content(
+    found = sample_segments(
         "interleaved", document(TEXT, absent, {"type": "text", "text": "two"}, {"type": "text", "text": ""})
     )
     assert found == ["one\n\ntwo"]
@@ -43,7 +43,7 @@ def test_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
     picture = {"type": "image", "part": "0.jpg"}
     asked = [turn("question", "What is it?"), turn("answer", "A cat."), turn("question", "And now?")]
     parts = document(turn("system", "Be brief."), picture, *asked, turn("answer", "A dog."))
-    assert content("interleaved", parts) == [
+    assert sample_segments("interleaved", parts) == [
         Prompt("Be brief."),
         Picture("0.jpg"),
         Prompt("What is it?\n\n"),
@@ -69,17 +69,17 @@ def test_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
 )
 def test_document_that_is_none_is_named(parts: dict[str, bytes], error: str) -> None:
     with pytest.raises(ContentError, match=f"^{error}: "):
-        content("interleaved", parts)
+        sample_segments("interleaved", parts)
 
 
 def test_captions_pages_and_texts_say_their_own() -> None:
     parts = {"jpg": b"", "txt": b" a cat \n", "json": b"{}"}
-    assert content("caption", parts) == content("ocr", parts) == [Picture("jpg"), "a cat"]
-    assert content("text", parts) == ["a cat"]
-    assert content("caption", parts, "chosen") == [Picture("jpg"), "chosen"]
-    assert content("ocr", {"png": b"", "txt": b""}) == [Picture("png")]
+    assert sample_segments("caption", parts) == sample_segments("ocr", parts) == [Picture("jpg"), "a cat"]
+    assert sample_segments("text", parts) == ["a cat"]
+    assert sample_segments("caption", parts, "chosen") == [Picture("jpg"), "chosen"]
+    assert sample_segments("ocr", {"png": b"", "txt": b""}) == [Picture("png")]
     with pytest.raises(ContentError, match="no caption"):
-        content("caption", {"jpg": b""})
+        sample_segments("caption", {"jpg": b""})
 
 
 def test_texts_are_found_as_a_part_or_under_a_dotted_key() -> None:

@@ -220,7 +220,7 @@ def test_command_takes_a_specification_or_weights_lists_and_foretells(
     assert main(["mix", "schema"]) == 0
     assert main(["mix"]) in (0, 2)
     with pytest.raises(ValueError, match="for example"):
-        show_mixture.ranges(["5-x"])
+        show_mixture.parse_ranges(["5-x"])
 
 
 def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -
     spec, out = tmp_path / "spec.yaml", tmp_path / "m.json"
     spec.write_text("batch: 5\nsources: [{path: a, name: x}, {group: g, sources: [{path: b}, {path: c}]}]")
     changes = ["batch=7", "sources.x.weight=3", "sources.g.weight=2", "sources.g.sources.1.weight=0"]
-    built = show_mixture.write([str(spec)], out, 9, show_mixture.Going(), changes)
+    built = show_mixture.write([str(spec)], out, 9, show_mixture.ContinueFrom(), changes)
     assert (built.mixture.manifest.batch, built.mixture.manifest.seed) == (7, 9)
     assert [source.share for source in built.mixture.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
     with pytest.raises(SettingsError, match="did you mean 'batch'"):
-        show_mixture.write([str(spec)], out, None, show_mixture.Going(), ["bacth=7"])
+        show_mixture.write([str(spec)], out, None, show_mixture.ContinueFrom(), ["bacth=7"])
     with pytest.raises(ValueError, match="no specification to change"):
-        show_mixture.write([str(tmp_path / "a")], out, None, show_mixture.Going(), ["batch=7"])
+        show_mixture.write([str(tmp_path / "a")], out, None, show_mixture.ContinueFrom(), ["batch=7"])

@@ -129,7 +129,7 @@ def test_stage_without_ramp_changes_at_once_and_a_whole_length_ramps_too(home: P
 def test_step_shows_what_it_trains_at_beside_its_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a step trains at is shown beside its samples."""
     composed(home, RAMPED)
-    found = show_mixture.stage(home / "mixture.json", 125)
+    found = show_mixture.stage_at(home / "mixture.json", 125)
     assert found == {
         **{"step": 125, "name": "high", "ramping": True, "resolution": 336, "train": ("connector",)},
         **{"sequence": {"a": 1536, "c": 768}, "weights": pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})},

@@ -22,7 +22,7 @@ from train_samples import mixture
 
 from curate import mix
 from curate.mix.count_tokens import add_text_tokens
-from curate.mix.strata import LINE, STRATA, Strata, cut, line
+from curate.mix.strata import LINE, STRATA, Strata, cut_strata, shard_line
 from curate.shards import ShardError
 from curate.stream.stream import Share, Stream
 from pipelines.cli.show_mixture import show_simulated, simulate
@@ -135,9 +135,9 @@ def test_epoch_is_a_permutation_whatever_the_lengths_and_shards(
     """Whatever the lengths and shards an epoch is a permutation."""
     lengths = [np.array(shard, np.int64) for shard in shards]
     known, counts = np.unique(np.concatenate(lengths), return_counts=True)
-    bounds = cut(known, counts)
+    bounds = cut_strata(known, counts)
     assert len(bounds) < STRATA
-    lines = np.array([line(shard, bounds) for shard in lengths], LINE)
+    lines = np.array([shard_line(shard, bounds) for shard in lengths], LINE)
     order = Strata(lines, np.array([len(s) for s in lengths]), key, open_shards, lambda n: lengths[n])
     rows = sum(map(len, shards))
     for epoch in (0, 7):
@@ -148,7 +148,7 @@ def test_epoch_is_a_permutation_whatever_the_lengths_and_shards(
 
 def test_samples_of_one_length_come_in_any_order(tmp_path: Path) -> None:
     lengths = [np.repeat([10, 500], [8, 2])]
-    lines = np.array([line(lengths[0], (10,))], LINE)
+    lines = np.array([shard_line(lengths[0], (10,))], LINE)
     places = np.zeros((10, 10))
     for key in range(2000):
         order = Strata(lines, np.array([10]), key * 7919, 1, lambda n: lengths[n])

@@ -14,7 +14,7 @@ from pdfs import PROSE, layer, line, lines, pdf, stream
 from PIL import Image
 
 from curate.pdf import PdfError, PdfGuard, PdfLimits, count_pages
-from curate.pdf.file import objects, open_pdf, render
+from curate.pdf.file import find_objects, open_pdf, render
 from curate.pdf.text import read_text
 
 
@@ -120,7 +120,7 @@ def test_five_thousand_pages_leave_no_memory_behind() -> None:
             with open_pdf(data) as opened:
                 for number in range(opened.pages):
                     with opened.page(number) as page:
-                        read_text(page), objects(page)
+                        read_text(page), find_objects(page)
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     before = read(50)

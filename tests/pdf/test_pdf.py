@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pdfs import PROSE, layer, line, lines, pdf, stream, wide
 from PIL import Image
 
-from curate.pdf import PdfError, PdfLimits, covered, ruled_lines, tables
-from curate.pdf.file import objects, open_pdf, render
+from curate.pdf import PdfError, PdfLimits, covered_share, find_ruled_lines, find_tables
+from curate.pdf.file import find_objects, open_pdf, render
 from curate.pdf.text import read_text
 
 
@@ -226,7 +226,7 @@ def test_page_of_a_pure_scan_has_a_picture_all_over_and_no_words() -> None:
     data = pdfs.scan(Image.new("RGB", (300, 400), (250, 250, 240)))
     with open_pdf(data) as opened, opened.page(0) as page:
         assert read_text(page).words == []
-        assert covered(objects(page).images) == 1
+        assert covered_share(find_objects(page).images) == 1
 
 
 def test_images_within_reused_drawings_are_found_where_they_are_placed() -> None:
@@ -235,7 +235,7 @@ def test_images_within_reused_drawings_are_found_where_they_are_placed() -> None
     more = {50: stream(b"\0", head), 51: stream(b"q 50 0 0 50 0 0 cm /I Do Q", form)}
     data = pdf("q 2 0 0 2 100 200 cm /F Do Q", resources="/XObject << /F 51 0 R >>", more=more)
     with open_pdf(data) as opened, opened.page(0) as page:
-        (box,) = objects(page).images
+        (box,) = find_objects(page).images
     assert box == pytest.approx([100 / 612, 1 - 300 / 792, 200 / 612, 1 - 200 / 792], abs=1e-3)
 
 
@@ -252,6 +252,6 @@ def test_lines_of_a_table_are_told_from_other_drawings() -> None:
     rules = "".join(f"72 {y} 400 0.5 re f\n" for y in (700, 680, 500))
     data = pdf(rules + "100 100 m 200 150 l S\n" + "300 300 100 100 re f\n")
     with open_pdf(data) as opened, opened.page(0) as page:
-        across, down = ruled_lines(objects(page).paths, page.width_pt, page.height_pt)
+        across, down = find_ruled_lines(find_objects(page).paths, page.width_pt, page.height_pt)
     assert (len(across), len(down)) == (3, 0)
-    assert covered(tables(across)) == pytest.approx(400 * 200 / (612 * 792), rel=0.05)
+    assert covered_share(find_tables(across)) == pytest.approx(400 * 200 / (612 * 792), rel=0.05)

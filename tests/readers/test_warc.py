@@ -13,7 +13,7 @@ import pytest
 from fastwarc.stream_io import BrotliWriter
 
 from curate.html import parse
-from curate.readers.warc import WarcFault, WarcPage, WatImage, image_links, pages
+from curate.readers.warc import WarcFault, WarcPage, WatImage, read_image_links, read_pages
 
 PAGE = b"<p>The tide table hangs in the porch."
 DATE = "2024-01-02T03:04:05Z"
@@ -34,7 +34,7 @@ def response(url: str, body: bytes = PAGE, headers: str = "Content-Type: text/ht
 
 
 def read(data: bytes, most: int = 1 << 20) -> list[WarcPage | WarcFault]:
-    return list(pages(io.BytesIO(data), most))
+    return list(read_pages(io.BytesIO(data), most))
 
 
 def errors(found: list[Any]) -> list[str]:
@@ -66,7 +66,7 @@ def test_compressed_archives_read_the_same_and_pages_know_their_place(tmp_path: 
     """Compressed archives read the same from a file and each page knows its place."""
     first, second = (gzip.compress(response(f"https://a.example/{n}")) for n in (1, 2))
     (path := tmp_path / "x.warc.gz").write_bytes(first + second)
-    found = [each for each in pages(path) if isinstance(each, WarcPage)]
+    found = [each for each in read_pages(path) if isinstance(each, WarcPage)]
     assert [(each.url, each.offset) for each in found] == [
         ("https://a.example/1", 0),
         ("https://a.example/2", len(first)),
@@ -180,7 +180,7 @@ def test_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
             "nonsense",
         ],
     )
-    assert list(image_links(io.BytesIO(gzip.compress(data)))) == [
+    assert list(read_image_links(io.BytesIO(gzip.compress(data)))) == [
         WatImage("https://a.example/x/boat.jpg", "a red boat", "https://a.example/x/", DATE),
         WatImage("https://cdn.example/t.png", None, "https://a.example/x/", DATE),
     ]
@@ -188,13 +188,13 @@ def test_images_of_a_wat_file_come_with_alt_text_and_absolute() -> None:
 
 def test_page_s_base_moves_its_links() -> None:
     data = wat("https://a.example/", [{"path": "IMG@/src", "url": "b.jpg"}], {"Base": "https://img.example/"})
-    assert [each.url for each in image_links(io.BytesIO(data))] == ["https://img.example/b.jpg"]
+    assert [each.url for each in read_image_links(io.BytesIO(data))] == ["https://img.example/b.jpg"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 200_000, b'"x"', b"[]", b'{"Envelope": 3}'])
 def test_record_without_the_expected_json_costs_no_other(body: bytes) -> None:
     bad = record("metadata", "https://a.example/1", body, "application/json")
     good = wat("https://a.example/2", [{"path": "IMG@/src", "url": "b.jpg"}])
-    found = list(image_links(io.BytesIO(bad + good)))
+    found = list(read_image_links(io.BytesIO(bad + good)))
     assert found[-1] == WatImage("https://a.example/b.jpg", None, "https://a.example/2", DATE)
     assert all(each.error == "bad_record" for each in found[:-1] if isinstance(each, WarcFault))

@@ -60,7 +60,7 @@ def fill(folder: Path, rows: int = 40) -> None:
 STEPS = [
     {"op": "image_size", "keep": {"min_side": {"min": 32}}},
     {"op": "image_ok", "keep": {"image_ok": {"is": True}}},
-    {"op": "text_basic", "keep": {"words": {"min": 2, "max": 1000}, "letter_share": {"top": 0.9}}},
+    {"op": "text_basic", "keep": {"word_count": {"min": 2, "max": 1000}, "letter_share": {"top": 0.9}}},
 ]
 
 

@@ -16,12 +16,12 @@ from conftest import ROOT
 
 from curate.commit import file_sha256
 from curate.shards import ShardCache
-from curate.shards.ranges import merged
+from curate.shards.ranges import merge_spans
 
 
 def test_ranges_join_across_small_gaps_only() -> None:
-    assert merged([(50, 60), (0, 10), (11, 20), (5, 8)], gap=5) == ([(0, 20), (50, 60)], [1, 0, 0, 0])
-    assert merged([(0, 10), (10, 20)], gap=0, most=15) == ([(0, 10), (10, 20)], [0, 1])
+    assert merge_spans([(50, 60), (0, 10), (11, 20), (5, 8)], gap=5) == ([(0, 20), (50, 60)], [1, 0, 0, 0])
+    assert merge_spans([(0, 10), (10, 20)], gap=0, most=15) == ([(0, 10), (10, 20)], [0, 1])
 
 
 def kept(cache: ShardCache, tmp_path: Path, number: int) -> Path | None:

@@ -18,7 +18,7 @@ from curate.commit import commit_file
 from curate.mix.content import PICTURE
 from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
-from curate.stream.documents import CutRule, size_of, taken
+from curate.stream.documents import CutRule, cut_document, size_of
 from curate.stream.images import keyed_rng
 from curate.stream.stream import ReadOptions, Share, Stream, StreamError
 from train import prepare
@@ -30,7 +30,7 @@ LAYOUTS = st.lists(st.one_of(st.just(PICTURE), st.integers(0, 300)), max_size=30
 
 
 def pieces(layout: list[int], rule: CutRule, uid: str = "u", epoch: int = 0) -> list[tuple[int, int, int]]:
-    found = taken(layout, rule, lambda: keyed_rng(0, uid, epoch, "document"))
+    found = cut_document(layout, rule, lambda: keyed_rng(0, uid, epoch, "document"))
     return [(p.number, p.begin, p.end) for p in found]
 
 
@@ -41,7 +41,7 @@ def test_limits_hold_and_nothing_comes_twice_or_out_of_order(
 ) -> None:
     """No limit is passed and nothing comes twice or out of order."""
     rule = CutRule(tokens, 3, 40, 200, start, next_image)
-    found = taken(layout, rule, lambda: np.random.default_rng(len(layout)))
+    found = cut_document(layout, rule, lambda: np.random.default_rng(len(layout)))
     total, images = size_of(found, layout, 40)
     texts = [piece for piece in found if layout[piece.number] != PICTURE]
     assert total <= tokens and images <= 3 and sum(piece.end - piece.begin for piece in texts) <= 200

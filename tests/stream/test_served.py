@@ -34,10 +34,10 @@ def first(path: Path, count: int, share: Share | None = None) -> list[Batch]:
 
 
 def tally(path: Path, batches: list[Batch]) -> ServedTally:
-    realised = ServedTally(mix.load(path))
+    counted = ServedTally(mix.load(path))
     for batch in batches:
-        realised.add(batch)
-    return realised
+        counted.add(batch)
+    return counted
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +75,15 @@ def test_counts_go_on_from_a_checkpoint(path: Path) -> None:
 
 
 def test_share_that_leaves_its_bound_is_an_alarm(path: Path) -> None:
-    realised = tally(path, first(path, 6))
-    assert realised.alarms() == []
-    realised.served["few"] = replace(realised.served["few"], samples=40)
-    assert any("few: 40 samples, 24.0 wanted" in alarm.text for alarm in realised.alarms())
+    counted = tally(path, first(path, 6))
+    assert counted.find_alarms() == []
+    counted.served["few"] = replace(counted.served["few"], samples=40)
+    assert any("few: 40 samples, 24.0 wanted" in alarm.text for alarm in counted.find_alarms())
 
 
 def test_many_replacements_are_an_alarm(tmp_path: Path) -> None:
     made = mixture(tmp_path, many=(3, 8, 9))
-    [alarm] = tally(made, first(made, 9)).alarms()
+    [alarm] = tally(made, first(made, 9)).find_alarms()
     assert alarm.text.startswith("many: ") and alarm.text.endswith("of 108 samples were unreadable and replaced")
 
 
@@ -110,14 +110,14 @@ def test_ramps_and_skipped_steps_are_no_alarms(tmp_path: Path) -> None:
     )
     made = home / "staged.json"
     assert curate(["mix", str(home / "spec.yaml"), "--skip-steps", "10-12", "-o", str(made)]) == 0
-    realised = ServedTally(mix.load(made))
+    counted = ServedTally(mix.load(made))
     stream = Stream(made, 16, share=Share())
     for _ in range(120):
-        realised.add(next(stream))
-        assert realised.alarms() == []
-        assert max(abs(s.samples - s.wanted) for s in realised.served.values()) < 4
+        counted.add(next(stream))
+        assert counted.find_alarms() == []
+        assert max(abs(s.samples - s.wanted) for s in counted.served.values()) < 4
     stream.close()
-    assert realised.served["few"].samples > realised.served["many"].samples
+    assert counted.served["few"].samples > counted.served["many"].samples
 
 
 def test_indexes_without_lengths_leave_tokens_unknown(tmp_path: Path) -> None:
@@ -155,18 +155,18 @@ def test_mixture_in_tokens_that_is_served_as_it_is_never_alarms(
         entries = ", ".join(f"{{path: s{n}, weight: {weight}}}" for n, (_, _, weight) in enumerate(sources))
         spec = f"unit: text_tokens\nmode: {mode}\nbatch: 8\nopen_shards: {open_shards}\nsources: [{entries}]\n{stages}"
         mixture = composed(home, spec).mixture
-        realised = ServedTally(mixture)
+        counted = ServedTally(mixture)
         for step in range(100):
             positions = mixture.positions_of(step)
             drawn = np.bincount(mixture.locate(positions)[0], minlength=len(sources))
             names = [source.name for source in mixture.manifest.datasets]
-            realised.add(Batch({}, (), (), dict(zip(names, drawn.tolist(), strict=True)), {}, positions=positions))
-            assert realised.alarms() == []
-        for source, figures in zip(mixture.manifest.datasets, realised.report().values(), strict=True):
+            counted.add(Batch({}, (), (), dict(zip(names, drawn.tolist(), strict=True)), {}, positions=positions))
+            assert counted.find_alarms() == []
+        for source, figures in zip(mixture.manifest.datasets, counted.report().values(), strict=True):
             assert figures["units"] == figures["text_tokens"]
             if not stages:
                 assert figures["due"] == pytest.approx(
-                    source.share * sum(s.units or 0 for s in realised.served.values())
+                    source.share * sum(s.units or 0 for s in counted.served.values())
                 )
 
 
@@ -183,25 +183,25 @@ def of_two_lengths(home: Path) -> Path:
 
 def served(path: Path, steps: int, share: Share | None = None) -> ServedTally:
     """What so many steps of 16 samples are, whatever cannot be read."""
-    stream, realised = (
+    stream, counted = (
         Stream(path, 16, share=share, reading=ReadOptions(max_unreadable=1)),
         ServedTally(mix.load(path)),
     )
     for batch in itertools.islice(stream, steps):
-        realised.add(batch)
+        counted.add(batch)
     stream.close()
-    return realised
+    return counted
 
 
 def test_token_share_changed_by_replacements_is_counted_and_an_alarm(tmp_path: Path) -> None:
     """A share of tokens that replacements change is counted as it came and is an alarm."""
     path = of_two_lengths(tmp_path)
     whole = served(path, 20)
-    assert whole.alarms() == []
+    assert whole.find_alarms() == []
     (tmp_path / "uneven" / "00000.tar").unlink()  # all that is long is lost, and short texts take its place
     lost = served(path, 20)
-    assert {alarm.promise for alarm in lost.alarms()} == {"unit", "readable"}
-    [alarm] = [alarm for alarm in lost.alarms() if alarm.promise == "unit"]
+    assert {alarm.promise for alarm in lost.find_alarms()} == {"unit", "readable"}
+    [alarm] = [alarm for alarm in lost.find_alarms() if alarm.promise == "unit"]
     report = lost.report()
     assert alarm.text.startswith(f"uneven: {report['uneven']['units']} text tokens, ")
     assert report["uneven"]["units"] == report["uneven"]["text_tokens"] == 6 * report["uneven"]["samples"]
@@ -218,14 +218,14 @@ def test_replacements_are_added_up_over_ranks_and_kept_by_a_checkpoint(tmp_path:
     ranks = [served(path, 12, Share(rank, 2)) for rank in range(2)]
     asked: list[list[float]] = []
     for rank in ranks:
-        rank.over_ranks(lambda values: asked.append(values) or values)
+        rank.sum_over_ranks(lambda values: asked.append(values) or values)
     total = [float(sum(values)) for values in zip(*asked, strict=True)]
-    together = [rank.over_ranks(lambda _: total) for rank in ranks]
+    together = [rank.sum_over_ranks(lambda _: total) for rank in ranks]
     assert together[0].report() == together[1].report() == alone.report()
     again = ServedTally(mix.load(path))
     again.load_state_dict(json.loads(json.dumps(together[1].state_dict())))
     assert again.report() == alone.report()
-    assert again.alarms() == alone.alarms()
+    assert again.find_alarms() == alone.find_alarms()
 
 
 def promised(alarms: list[Alarm]) -> set[tuple[str, str]]:
@@ -237,10 +237,10 @@ def test_index_whose_lengths_were_not_true_is_an_alarm_once_they_are(tmp_path: P
     for name in ("many", "few"):
         add_text_tokens(tmp_path / name, "words")
     composed(tmp_path, "seed: 2\nunit: text_tokens\nbatch: 16\nsources: [{path: many, weight: 3}, {path: few}]")
-    assert served(made, 12).alarms() == []
+    assert served(made, 12).find_alarms() == []
     add_text_tokens(tmp_path / "few", "bytes")
     found = served(made, 12)
-    assert promised(found.alarms()) == {("many", "unit"), ("few", "unit")}
+    assert promised(found.find_alarms()) == {("many", "unit"), ("few", "unit")}
     assert found.report()["few"]["units_share"] > 0.5
 
 
@@ -249,12 +249,12 @@ def test_source_in_an_order_without_token_shares_is_not_held_to_them(tmp_path: P
     measured(tmp_path, {"a": np.sort(np.arange(500)) + 1, "b": np.full(100, 5)}, 100)
     composed(tmp_path, "unit: text_tokens\nbatch: 16\nsources: [{path: a, rotate: 5}, {path: b}]")
     mixture = mix.read(tmp_path / "mixture.json")
-    realised = ServedTally(mixture)
+    counted = ServedTally(mixture)
     for step in range(30):
         positions = mixture.positions_of(step)
         drawn = np.bincount(mixture.locate(positions)[0], minlength=2).tolist()
-        realised.add(Batch({}, (), (), {"a": drawn[0], "b": drawn[1]}, {}, positions=positions))
-        assert realised.alarms() == []
+        counted.add(Batch({}, (), (), {"a": drawn[0], "b": drawn[1]}, {}, positions=positions))
+        assert counted.find_alarms() == []
 
 
 def test_run_that_goes_on_weighed_in_tokens_counts_them_from_there(tmp_path: Path) -> None:

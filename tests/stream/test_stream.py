@@ -14,7 +14,7 @@ from train_samples import composed, mixture
 from curate import mix
 from curate.shards import index_tar
 from curate.stream.augment import Augment
-from curate.stream.prompts import Wording
+from curate.stream.prompts import TextChooser
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, DrawnSample, ReadOptions, Share, Stream, StreamError
 from curate.stream.tokens import token_ids
@@ -28,9 +28,9 @@ VARIED = Augment(crop_min_area=0.5, flip=0.5, color_jitter=0.3, rotate_degrees=1
 
 def pairs(manifest: Path) -> PreparePair:
     read = mix.read(manifest)
-    wording = Wording(read, 3)
-    pixels = Pixels(wording, Stages(read, 24), Data(augment=VARIED))
-    return PreparePair(wording, pixels, described_tokens("simple:1024", 12))
+    chooser = TextChooser(read, 3)
+    pixels = Pixels(chooser, Stages(read, 24), Data(augment=VARIED))
+    return PreparePair(chooser, pixels, described_tokens("simple:1024", 12))
 
 
 def first(stream: Stream, count: int) -> list[Batch]:
@@ -106,15 +106,15 @@ def test_mixtures_choice_of_text_is_taken_by_sample_and_epoch(tmp_path: Path) ->
     parts = {"png": _png(), "txt": b"alt", "json": b'{"meta": {"long": "vecap", "names": ["one", "two"]}}'}
     for uid, epoch in itertools.product("abcdef", range(4)):
         wanted = {"txt": "alt", "meta.long": "vecap"}[mix.read(made).choose(0, uid, epoch) or ""]
-        assert prepare.wording.text(DrawnSample(uid, "many", epoch, parts)) == wanted
-    taken = [prepare.wording.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(60)]
+        assert prepare.chooser.text(DrawnSample(uid, "many", epoch, parts)) == wanted
+    taken = [prepare.chooser.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(60)]
     assert 15 < taken.count("alt") < 45
 
 
 def test_chosen_list_of_texts_gives_one_of_them_and_a_chosen_part_its_text(tmp_path: Path) -> None:
     _, prepare = chosen(tmp_path, "texts: [meta.names, vecap]")
     parts = {"png": _png(), "vecap": b" from a part\n", "json": b'{"meta": {"names": ["one", "two"]}}'}
-    taken = {prepare.wording.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(40)}
+    taken = {prepare.chooser.text(DrawnSample(f"u{n}", "many", 0, parts)) for n in range(40)}
     assert taken == {"one", "two", "from a part"}
 
 

@@ -20,7 +20,7 @@ from curate.tokens.encoders import text_code
 from train import optim
 from train.config import Caption, Config, Optim
 from train.models.dual_encoder import build, patch_count_and_width
-from train.models.language import LanguageModel, rotary, rotated
+from train.models.language import LanguageModel, rotary_angles, rotate
 from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective
@@ -122,9 +122,9 @@ def test_language_model_does_not_see_what_comes_after() -> None:
 
 
 def test_rotary_scores_depend_on_distance_alone() -> None:
-    angles = rotary(12, 8, torch.device("cpu"))
+    angles = rotary_angles(12, 8, torch.device("cpu"))
     q, k = torch.randn(8), torch.randn(8)
-    turned = [rotated(v.expand(1, 1, 12, 8), angles)[0, 0] for v in (q, k)]
+    turned = [rotate(v.expand(1, 1, 12, 8), angles)[0, 0] for v in (q, k)]
     torch.testing.assert_close(turned[0][3] @ turned[1][1], turned[0][10] @ turned[1][8])
 
 
@@ -194,10 +194,10 @@ def test_law_is_of_the_language_models_size_without_its_embedding() -> None:
     language = captioner().language
     size = language.size()
     assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
-    assert optim.resolved(Optim(lr="mm1"), size).lr == optim.law_rate(size)
-    assert optim.resolved(Optim(lr=0.5), size).lr == 0.5
+    assert optim.resolve_rate(Optim(lr="mm1"), size).lr == optim.law_rate(size)
+    assert optim.resolve_rate(Optim(lr=0.5), size).lr == 0.5
     with pytest.raises(ValueError, match="this objective has none"):
-        optim.resolved(Optim(lr="mm1"), None)
+        optim.resolve_rate(Optim(lr="mm1"), None)
 
 
 @pytest.mark.parametrize(("convention", "left"), [("coupled", 1 - 0.01 * 0.5), ("independent", 1 - 0.01)])

@@ -14,10 +14,10 @@ from PIL import Image
 from curate.commit import file_sha256
 from curate.image.files import decode
 from curate.ops.extract.render_text import render_text
-from curate.ops.spec import Failed, spec_of
+from curate.ops.spec import Failed, identity, spec_of
 from curate.pool.blob import Stored
 from curate.typeset.fonts import Fonts
-from curate.typeset.pages import Style, drawn_from, key_of, prepared, typeset
+from curate.typeset.pages import Style, draw_style, prepare_text, sample_rng, typeset
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen.\n\nA second paragraph (of 7 words)."
 LONG = " ".join(f"word{n}" for n in range(3000))
@@ -63,7 +63,7 @@ def test_text_is_what_stands_on_the_page_line_by_line() -> None:
 def test_text_without_room_is_cut_and_the_share_says_how_much() -> None:
     """What finds no room is cut and the share says how much."""
     style = clean()
-    fit = prepared(LONG, style, PAGE)
+    fit = prepare_text(LONG, style, PAGE)
     sheet = typeset(fit, Fonts().typeface(TEXT, 20)[1], style, PAGE)
     assert sheet.words == LONG.split()[: len(sheet.words)]
     assert 0 < sheet.share < 1
@@ -83,7 +83,7 @@ def test_page_is_keyed_by_seed_and_sample_and_by_nothing_else() -> None:
     assert alone["image"][0] == together["image"][1] != together["image"][0]
     assert alone["words"][0] == together["words"][1]
     assert render_text(page_px=(300, 300), seed=1)([one], [TEXT])["image"] != alone["image"]
-    assert drawn_from(key_of(3, one), (10, 30), 1.0) == drawn_from(key_of(3, one), (10, 30), 1.0)
+    assert draw_style(sample_rng(3, one), (10, 30), 1.0) == draw_style(sample_rng(3, one), (10, 30), 1.0)
 
 
 def test_wear_none_is_black_on_white_and_wear_one_is_worn() -> None:
@@ -123,7 +123,7 @@ def test_dashes_that_the_font_lacks_become_plain_ones() -> None:
 def test_font_that_has_the_characters_is_taken_and_enters_the_identity() -> None:
     op = render_text(fonts=(str(DEJAVU.parent / "DejaVuSans*.ttf"),))
     assert op(["u"], ["Съешь же ещё — этих"])["text"] == ["Съешь же ещё — этих"]
-    assert render_text.identity(fonts=(str(DEJAVU),)).startswith(file_sha256(DEJAVU))
+    assert identity(render_text, {"fonts": (str(DEJAVU),)})["files"].startswith(file_sha256(DEJAVU))
 
 
 @pytest.mark.skipif(not DEJAVU.exists(), reason="DejaVu Sans is not installed")
@@ -132,7 +132,10 @@ def test_folder_of_fonts_stands_for_the_fonts_in_it_however_deep(tmp_path: Path)
     shutil.copy(DEJAVU, tmp_path / "source" / "one.ttf")
     (tmp_path / "source" / "fonts.json").write_text("{}")
     for named in (tmp_path, tmp_path / "*"):
-        assert render_text.identity(fonts=(str(named),)) == render_text.identity(fonts=(str(DEJAVU),))
+        assert (
+            identity(render_text, {"fonts": (str(named),)})["files"]
+            == identity(render_text, {"fonts": (str(DEJAVU),)})["files"]
+        )
 
 
 def test_font_that_is_not_there_is_said_before_anything_runs() -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from curate.ops.extract.render_text import render_text
-from curate.ops.spec import Failed
-from curate.typeset.bidi import levels, visual_order
-from curate.typeset.fonts import Fonts, Typeface, TypesetError, needs_shaping, shaping
-from curate.typeset.lines import lines
-from curate.typeset.pages import Sheet, Style, cleaned, fits_columns, prepared, typeset
+from curate.ops.spec import Failed, identity
+from curate.typeset.bidi import embedding_levels, visual_order
+from curate.typeset.fonts import Fonts, Typeface, TypesetError, can_shape, needs_shaping
+from curate.typeset.lines import break_lines
+from curate.typeset.pages import Sheet, Style, clean_text, fits_columns, prepare_text, typeset
 from pipelines.materials.fonts import prepare
 from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
@@ -35,7 +35,7 @@ SCRIPTS = {
 }
 PERSIAN = "می‌خواهم کتاب‌های زیادی بخوانم. شماره ۱۲۳۴ در خیابان ولی‌عصر است."
 
-needs_raqm = pytest.mark.skipif(not shaping(), reason="Pillow finds no FriBiDi")
+needs_raqm = pytest.mark.skipif(not can_shape(), reason="Pillow finds no FriBiDi")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def fonts(noto: Path, *scripts: str) -> Fonts:
 
 def sheet(text: str, found: Fonts, degrees: float = 0.0, page: tuple[int, int] = PAGE) -> Sheet:
     style = Style(22, 30, (0, 0, 0), (255, 255, 255), "plain", degrees, 0.0, 0.0, 0)
-    said, face = found.typeface(prepared(cleaned(text), style, page), 22)
+    said, face = found.typeface(prepare_text(clean_text(text), style, page), 22)
     return typeset(said, face, style, page)
 
 
@@ -102,11 +102,11 @@ LETTERS = "abc XYZ 019 .,:;!?()[]«»- \n\t\x00 אבגֹּ سلامً ۱۲ न�
 @given(text=st.text(st.sampled_from(LETTERS), max_size=80), degrees=st.sampled_from([0.0, 1.5]))
 def test_any_mixture_is_drawn_with_all_its_letters_in_their_boxes(noto: Path, text: str, degrees: float) -> None:
     found = fonts(noto, "", "Hebrew", "Arabic", "Devanagari", "Thai")
-    if not cleaned(text).strip():
+    if not clean_text(text).strip():
         return
     drawn = sheet(text, found, degrees, (500, 900))
-    assert "".join(drawn.words) == "".join(cleaned(text).split())
-    assert drawn.text.split() == cleaned(text).split() or len(drawn.text.split()) > len(cleaned(text).split())
+    assert "".join(drawn.words) == "".join(clean_text(text).split())
+    assert drawn.text.split() == clean_text(text).split() or len(drawn.text.split()) > len(clean_text(text).split())
     assert (drawn.boxes >= 0).all() and (drawn.boxes <= 1).all()
     dark = np.asarray(drawn.image.convert("L")) < 128
     for left, top, right, bottom in pixels(drawn).tolist():
@@ -177,11 +177,11 @@ def test_machine_that_cannot_shape_refuses_what_it_would_draw_wrong(
 ) -> None:
     """A machine that cannot shape refuses what it would draw wrong and draws the rest."""
     assert all(map(needs_shaping, (*SCRIPTS.values(), PERSIAN))) and not needs_shaping("Año 2024 – Съешь 漢字")
-    shaped = render_text.identity(fonts=())
+    shaped = identity(render_text, {"fonts": ()})["files"]
     monkeypatch.setattr(features, "check", lambda name: False)
     found = render_text()(["u", "v"], [SCRIPTS["Hebrew"], "plain words"])["text"]
     assert isinstance(found[0], Failed) and found[0].error == "needs_shaping" and "FriBiDi" in found[0].detail
-    assert found[1] == "plain words" and render_text.identity(fonts=()) != shaped
+    assert found[1] == "plain words" and identity(render_text, {"fonts": ()})["files"] != shaped
 
 
 def test_lines_neither_begin_with_a_closing_sign_nor_end_with_an_opening() -> None:
@@ -189,7 +189,7 @@ def test_lines_neither_begin_with_a_closing_sign_nor_end_with_an_opening() -> No
     text = "吾輩は「猫」である。名前は（まだ）無い。どこで生れたか、とんと見当がつかぬ！ニャーニャー泣いていた。" * 3
     face = Typeface(Fonts(), (0,), 20)  # which draws a box for each character
     for width in range(90, 400, 7):
-        broken = ["".join(word.text for word in line) for line in lines(text, face, width)]
+        broken = ["".join(word.text for word in line) for line in break_lines(text, face, width)]
         assert "".join(broken) == text
         assert not {line[0] for line in broken} & set("。、」）！ーャっ")
         assert not {line[-1] for line in broken} & set("「（")
@@ -199,7 +199,7 @@ def test_word_longer_than_a_line_is_parted_between_letters() -> None:
     """A word longer than a line is parted between letters and no mark loses its letter."""
     face = Typeface(Fonts(), (0,), 20)
     for text in ("กรุงเทพมหานครที่เป็นเมืองหลวง", "क्षत्रियविद्यार्थीश्रद्धा"):
-        broken = ["".join(word.text for word in line) for line in lines(text, face, 80)]
+        broken = ["".join(word.text for word in line) for line in break_lines(text, face, 80)]
         assert "".join(broken) == text and len(broken) > 2
         assert all(unicodedata.category(line[0]) == "Lo" and line[0] not in "ะาำ" for line in broken)
         assert all(line[-1] not in "्เแโใไ" for line in broken[:-1])
@@ -226,7 +226,7 @@ def test_directions_are_those_that_fribidi_finds(letters: str) -> None:
     library, chance = ctypes.CDLL(name), Random(5)
     for _ in range(3000):
         text, base = "".join(chance.choices(letters, k=chance.randrange(1, 14))).rstrip() or "a", chance.randrange(2)
-        assert levels(text, base) == fribidi(library, text, base), (text, base)
+        assert embedding_levels(text, base) == fribidi(library, text, base), (text, base)
 
 
 def fribidi(library: ctypes.CDLL, text: str, base: int) -> list[int]:

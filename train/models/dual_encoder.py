@@ -1,4 +1,4 @@
-"""The dual encoder as it is trained: with random weights or others', at any resolution, exported as one file.
+"""The dual encoder: built from an open_clip configuration, exported as self-describing safetensors.
 
 What such a file holds, and how it is read, is said in `curate.models.dual_encoder`.
 """
@@ -21,7 +21,7 @@ from curate.commit import commit_file
 from curate.extras import require
 from curate.models.dual_encoder import ClipConfig, check_model_config, exported_config, load_network
 from curate.models.files import ModelError
-from curate.settings import unknown
+from curate.settings import unknown_message
 from curate.tokens.clip import Tokenizer, described_tokens
 from train.config import Model
 
@@ -69,7 +69,7 @@ def clip_config(model: Model) -> ClipConfig:
     if isinstance(model.clip, str):
         found = copy.deepcopy(open_clip.get_model_config(model.clip))
         if found is None:
-            raise ModelError(f"model.clip: {unknown('open_clip model', model.clip, open_clip.list_models())}")
+            raise ModelError(f"model.clip: {unknown_message('open_clip model', model.clip, open_clip.list_models())}")
     else:
         found = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
     check_model_config(found, "model.clip")
@@ -93,7 +93,7 @@ def normalised(images_BCHW: Tensor) -> Tensor:
 
 
 def patch_count_and_width(visual: nn.Module, size_px: int) -> tuple[int, int]:
-    """How many patch vectors `patches` gives an image, and how wide each is."""
+    """The number of patch vectors that `patches` gives an image, and their width."""
     was_training = visual.training
     with torch.no_grad():
         visual.eval()
@@ -111,7 +111,7 @@ def patches(visual: nn.Module, images_BCHW: Tensor) -> Tensor:
 
 
 def at_resolution(visual: nn.Module, size_px: int, prefix: str) -> dict[str, Tensor]:
-    """What of an image tower is replaced for images of another size than its own, by name; nothing at its own.
+    """Replacements in an image tower for images of another size than its own, by name; nothing at its own.
 
     A vision transformer's positions are interpolated (bicubic, as open_clip does when it loads weights of another
     size). Raises ModelError for a tower or a size for which that cannot be.
@@ -209,5 +209,5 @@ def _pretrained(model: Model) -> dict[str, Tensor]:
         raise ModelError("model.weights: a pretrained tag needs a model that open_clip names; give a .safetensors file")
     tags = open_clip.list_pretrained_tags_by_model(model.clip)
     if model.weights not in tags:
-        raise ModelError(f"model.weights: {unknown(f'tag of {model.clip}', str(model.weights), tags)}")
+        raise ModelError(f"model.weights: {unknown_message(f'tag of {model.clip}', str(model.weights), tags)}")
     return dict(open_clip.create_model(model.clip, pretrained=model.weights).state_dict())

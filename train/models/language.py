@@ -40,7 +40,7 @@ class Block(nn.Module):
     def _attend(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None) -> Tensor:
         B, T, D = x_BTD.shape
         q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q_BHTK, k_BHTK = rotated(q_BHTK, angles), rotated(k_BHTK, angles)
+        q_BHTK, k_BHTK = rotate(q_BHTK, angles), rotate(k_BHTK, angles)
         y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=mask is None)
         y_BTD: Tensor = self.attention_out(y_BHTK.transpose(1, 2).reshape(B, T, D))
         return y_BTD
@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
 
         Without positions and mask, a row is one sequence; with them, what they make of it (`curate.stream.packing`).
         """
-        angles = rotary(x_BTD.shape[1], self.head_width, x_BTD.device)
+        angles = rotary_angles(x_BTD.shape[1], self.head_width, x_BTD.device)
         if positions_BT is not None:
             angles = angles[positions_BT].unsqueeze(1)
         mask = None if mask_BTT is None else mask_BTT.unsqueeze(1)
@@ -80,15 +80,15 @@ class LanguageModel(nn.Module):
         return sum(p.numel() for p in self.parameters()) - self.embedding.weight.numel()
 
 
-def rotary(length: int, head_width: int, device: torch.device) -> Tensor:
-    """angles as cosines then sines, TK: K/2 frequencies of base 10,000 (Su et al. 2021)."""
+def rotary_angles(length: int, head_width: int, device: torch.device) -> Tensor:
+    """Compute angles as cosines then sines, TK: K/2 frequencies of base 10,000 (Su et al. 2021)."""
     frequencies = 10_000.0 ** (-torch.arange(0, head_width, 2, device=device) / head_width)
     angles = torch.outer(torch.arange(length, device=device).float(), frequencies)
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
-def rotated(x_BHTK: Tensor, angles: Tensor) -> Tensor:
-    """x_BHTK with each pair (k, k + K/2) turned by its position's angle; angles are TK, or B1TK."""
+def rotate(x_BHTK: Tensor, angles: Tensor) -> Tensor:
+    """Rotate x_BHTK: each pair (k, k + K/2) by its position's angle; angles are TK, or B1TK."""
     cos, sin = angles.chunk(2, dim=-1)
     first, second = x_BHTK.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BHTK)

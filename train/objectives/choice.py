@@ -1,4 +1,4 @@
-"""What is minimised: the contrastive loss of pairs, or the loss of texts given the images before them.
+"""The choice of objective: contrastive loss of pairs, or the loss of texts given the images before them.
 
 An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
 what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from curate.models.files import ModelError
 from train.models.dual_encoder import DualEncoder, at_resolution, normalised
 from train.objectives.parts import Parts
-from train.ranks import gathered
+from train.ranks import gather
 
 
 def contrastive_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor) -> Tensor:
@@ -63,11 +63,11 @@ class ContrastiveObjective(nn.Module):
         changed = at_resolution(self._visual, batch["image"].shape[-1], "visual.")
         given = normalised(batch["image"]), batch["text"]
         images_BD, texts_BD, scale = functional_call(self.net, changed, given)[:3]
-        loss = contrastive_loss(gathered(images_BD.float()), gathered(texts_BD.float()), scale.float())
+        loss = contrastive_loss(gather(images_BD.float()), gather(texts_BD.float()), scale.float())
         loss = loss * len(images_BD)
         return loss * batch["scale"][0] if "scale" in batch else loss
 
     def after_step(self) -> None:
-        """The logits' scale stays between 1 and its bound."""
+        """Clamp the logits' scale between 1 and its bound."""
         with torch.no_grad():
             self.net.logit_scale.clamp_(0, self.bound)  # type: ignore[operator]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.files import ModelError
-from curate.stream.packing import attends
+from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.connectors.mlp import Mlp
@@ -19,10 +19,11 @@ from train.objectives.parts import Parts
 
 
 class MultimodalObjective(nn.Module):
-    """An image's vectors, through a connector, take its places among the tokens; only texts and ends are scored.
+    """Next-token objective: an image's vectors, through a connector, take its places among the tokens; only texts and
+    ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places (or see `curate.stream.packing.assembled`), source: B or B x T}, of packs
+    pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
@@ -44,7 +45,7 @@ class MultimodalObjective(nn.Module):
         return {name: list(getattr(self, name).parameters()) for name in ("tower", "connector", "language")}
 
     def train(self, mode: bool = True) -> MultimodalObjective:
-        """A frozen tower stays in evaluation mode: its batch statistics do not move."""
+        """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
         super().train(mode)
         self.tower.train(mode and self._tower_trained())
         return self
@@ -67,9 +68,9 @@ class MultimodalObjective(nn.Module):
         """Sum of the scored tokens' cross entropies, scaled."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         x_BTD = self.language.embedding(ids_BT.clamp(min=0))
-        if (vectors_NVD := self._seen(batch)) is not None:
+        if (vectors_NVD := self._image_vectors(batch)) is not None:
             x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
-        mask_BTT = None if segments_BT is None else attends(segments_BT)
+        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.language.logits(y_BTD[:, :-1][wanted])
@@ -77,9 +78,9 @@ class MultimodalObjective(nn.Module):
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
-        """Nothing is bounded."""
+        """Do nothing: nothing is bounded."""
 
-    def _seen(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+    def _image_vectors(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """The vectors of all pictures in the order of their places, NVD; None where there is no picture."""
         found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
         if not found:

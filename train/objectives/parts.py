@@ -1,4 +1,4 @@
-"""The parts of an objective: what a stage may train, by name."""
+"""Parts of an objective: what a stage may train, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two towers of a dual encoder as ops run them: a row's features are the same bits whatever shares its batch."""
+"""Towers of a dual encoder for ops: a row's features are the same bits whatever shares its batch."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LONGEST_ASPECT = 16
 then crops, so that a picture of 1 x 30,000 pixels would grow to 224 x 6,720,000 on its way."""
 
 
-def unit(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Rows of length 1; in double precision, where the order of summing leaves no trace in the float32 that is kept."""
+def normalise_rows(features: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Normalise rows to length 1; in double precision, where the order of summing leaves no trace in float32."""
     wide_ND = features.astype(np.float64)
     lengths_N1 = np.sqrt((wide_ND * wide_ND).sum(axis=1, keepdims=True))
     unit_ND: np.ndarray[Any, np.dtype[np.float64]] = wide_ND / np.maximum(lengths_N1, 1e-12)
@@ -61,7 +61,7 @@ class ImageTower:
         for start in range(0, len(pixels), _IMAGES):
             some = list(pixels[start : start + _IMAGES])
             padded_BHWC = np.stack(some + [some[-1]] * (_IMAGES - len(some)))
-            features_BD = self._clip.net.encode_image(self.normalised(padded_BHWC))  # type: ignore[operator]
+            features_BD = self._clip.net.encode_image(self.normalise(padded_BHWC))  # type: ignore[operator]
             rows.append(features_BD[: len(some)].to("cpu", torch.float32).numpy())
         return np.concatenate(rows)
 
@@ -69,8 +69,8 @@ class ImageTower:
         """The image as the tower's transform has it before it is normalised."""
         return np.asarray(self._shape_up(_not_too_long(image)))
 
-    def normalised(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-        """What ToTensor and Normalize give, value for value, in the model's precision and on its device."""
+    def normalise(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        """Normalise pixels as ToTensor and Normalize do, value for value, in the model's precision and device."""
         import torch
 
         images_BCHW = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div_(255)

@@ -1,4 +1,4 @@
-"""Which sentence an image belongs to, by a dual encoder: MMC4's assignment, or document order with the similarities."""
+"""Assign images to sentences by a dual encoder: MMC4's assignment, or document order with the similarities."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
 from curate.ops._segments import columns_of, out_of_step
-from curate.ops.alignment._towers import ImageTower, TextTower, unit
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
+from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.pool.blob import BLOB, Blob
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 MAX_PAIRS = 4_000_000
 """Images times sentences of one document; MMC4's largest have some thousand."""
@@ -57,9 +57,9 @@ class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     @staticmethod
-    def identity(*, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return clip_identity(model, pretrained, precision)
+        return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
         """One list a document, an entry an image."""
@@ -80,7 +80,7 @@ class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
             good = [(row, n, found) for (row, n, _), found in zip(block, pixels, strict=True) if found is not None]
             if good:
                 with torch.inference_mode():
-                    vectors_ND = unit(self._images.encode([found for *_, found in good]))
+                    vectors_ND = normalise_rows(self._images.encode([found for *_, found in good]))
                 for (row, number, _), vector_D in zip(good, vectors_ND, strict=True):
                     row.vectors[number] = vector_D
 
@@ -95,7 +95,7 @@ class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
         if not texts:
             return
         with torch.inference_mode():
-            found_ND = iter(unit(self._texts(texts)))
+            found_ND = iter(normalise_rows(self._texts(texts)))
         for row in rows:
             if row.vectors:
                 row.sentence_vectors = np.array([next(found_ND) for _ in row.sentences])
@@ -131,7 +131,7 @@ def _row(document: list[Segment], blobs: Sequence[Blob]) -> _ScoredRow | Failed:
 
 def sentences_of(document: Sequence[Segment]) -> list[str]:
     """The sentences of a document's texts, in order."""
-    return [s["text"][start:end] for s in document if not is_image(s) for start, end in spans(s["text"])]
+    return [s["text"][start:end] for s in document if not is_image(s) for start, end in sentence_spans(s["text"])]
 
 
 @op(
@@ -185,12 +185,12 @@ def _assigned(
     matches: Matches = {}
     if known:
         numbers, scores_IS = list(known), np.array(list(known.values()))
-        found = zip(numbers, assignment(scores_IS), strict=True)
+        found = zip(numbers, best_assignment(scores_IS), strict=True)
         matches = {number: (to, known[number][to]) for number, to in found}
-    return _written(document, blobs, sentences, matches, moves)
+    return _written_row(document, blobs, sentences, matches, moves)
 
 
-def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part of names
+def best_assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part of names
     """The sentence of each image: the sum of scores is the largest with no sentence twice; images left over when
     sentences run out take their best one."""
     from scipy.optimize import linear_sum_assignment
@@ -200,10 +200,10 @@ def assignment(scores_IS: Matrix) -> list[int]:  # noqa: N803 - shapes are part 
     return [found.get(image, int(scores_IS[image].argmax())) for image in range(len(scores_IS))]
 
 
-def _written(
+def _written_row(
     document: list[Segment], blobs: list[Blob], sentences: int, matches: Matches, moves: bool
 ) -> dict[str, Any]:
-    placed = list(_placed(document, matches, moves))
+    placed = list(_place_images(document, matches, moves))
     order = [number for _, number in placed if number is not None]
     similarities = [matches[number][1] if number in matches else None for number in order]
     known = sorted((s for s in similarities if s is not None), reverse=True)
@@ -218,7 +218,7 @@ def _written(
     }
 
 
-def _placed(document: list[Segment], matches: Matches, moves: bool) -> Iterator[tuple[Segment, int | None]]:
+def _place_images(document: list[Segment], matches: Matches, moves: bool) -> Iterator[tuple[Segment, int | None]]:
     """The document's segments, its images where they belong, each of them with its number in the old order."""
     places = [segment for segment in document if is_image(segment)]
     before: dict[int, list[int]] = {}
@@ -232,7 +232,7 @@ def _placed(document: list[Segment], matches: Matches, moves: bool) -> Iterator[
             image += 1
             continue
         start = 0
-        for first, _ in spans(segment["text"]):
+        for first, _ in sentence_spans(segment["text"]):
             if sentence in before:
                 if head := segment["text"][start:first].rstrip():
                     yield {**segment, "text": head}, None

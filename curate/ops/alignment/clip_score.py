@@ -1,4 +1,4 @@
-"""clip_score: how well an image and its caption agree by a dual encoder, with both embeddings kept for later ops."""
+"""The op clip_score: image-caption similarity by a dual encoder, and both embeddings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
-from curate.ops.alignment._towers import ImageTower, TextTower, unit
-from curate.ops.spec import Columns, op
+from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
+from curate.ops.spec import Columns, Knobs, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,17 +47,17 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     @staticmethod
-    def identity(*, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return clip_identity(model, pretrained, precision)
+        return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
 
     def __call__(self, images: Sequence[Image], texts: Sequence[str]) -> Columns:
         """One score and two embeddings a pair."""
         import torch
 
         with torch.inference_mode():
-            image_ND = unit(self._images(images, self._threads))
-            text_ND = unit(self._texts(texts))
+            image_ND = normalise_rows(self._images(images, self._threads))
+            text_ND = normalise_rows(self._texts(texts))
         scores = [float(np.dot(image_D, text_D)) for image_D, text_D in zip(image_ND, text_ND, strict=True)]
         return {
             "clip_score": scores,

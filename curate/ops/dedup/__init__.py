@@ -1,1 +1,1 @@
-"""Ops that find what occurs twice: images, texts, pages, and what is a benchmark's."""
+"""Ops that find duplicates: images, texts, pages, and text of benchmarks."""

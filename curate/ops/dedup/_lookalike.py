@@ -1,4 +1,4 @@
-"""The arithmetic of near duplicates: thumbnails, descriptors that propose, an alignment that decides.
+"""Near-duplicate images: thumbnails, descriptors that propose pairs, an alignment that decides.
 
 Pure numpy over blocks of rows or pairs; the bookkeeping around it is in `dedup.py`. A thumbnail is `SIDE` x `SIDE`
 luma and two planes of half that side for colour, all stretched to a square. A row's values never depend on the
@@ -38,8 +38,8 @@ UNMOVED = 0.008
 """Edges nearer than this share of the side have not been cropped."""
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """`THUMBNAIL_BYTES` bytes of an RGB image: luma (SIDE, SIDE), then blue and red difference at half the side."""
+def make_thumbnail(image: Image.Image) -> bytes:
+    """Make `THUMBNAIL_BYTES` bytes of an RGB image: luma (SIDE, SIDE), then blue and red difference at half size."""
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     y, cb, cr = (np.asarray(plane, np.uint8) for plane in small.convert("YCbCr").split())
     halves = [plane.reshape(COLOUR_SIDE, 2, COLOUR_SIDE, 2).sum((1, 3), dtype=np.uint16) for plane in (cb, cr)]
@@ -53,7 +53,7 @@ class Planes:
     luma: Array
     colour: Array
 
-    def mirrored(self, where: npt.NDArray[np.bool_]) -> Planes:
+    def mirror(self, where: npt.NDArray[np.bool_]) -> Planes:
         """The same rows, those of `where` (n,) turned left to right."""
         return Planes(
             np.where(where[:, None, None], self.luma[:, :, ::-1], self.luma),
@@ -61,7 +61,7 @@ class Planes:
         )
 
 
-def planes(thumbnails: npt.NDArray[np.uint8]) -> Planes:
+def split_planes(thumbnails: npt.NDArray[np.uint8]) -> Planes:
     """(n, THUMBNAIL_BYTES) uint8 to planes."""
     luma = thumbnails[:, : SIDE * SIDE].reshape(-1, SIDE, SIDE)
     colour = thumbnails[:, SIDE * SIDE :].reshape(-1, 2, COLOUR_SIDE, COLOUR_SIDE)
@@ -95,8 +95,8 @@ WINDOWS = [
 VIEWS = len(WINDOWS)
 
 
-def descriptors(rows: Planes) -> Array:
-    """(n, VIEWS, DIMENSIONS): low cosine coefficients in grey levels, of the whole (view 0) and of each window."""
+def compute_descriptors(rows: Planes) -> Array:
+    """Compute (n, VIEWS, DIMENSIONS): low cosine coefficients in grey levels, of the whole (0) and of each window."""
     return np.stack([_describe(rows, *window) for window in WINDOWS], axis=1).astype(np.float32)
 
 
@@ -110,15 +110,15 @@ def _describe(rows: Planes, length: float, left: float, top: float) -> npt.NDArr
     return np.stack(parts, axis=1)
 
 
-def turned(views: Array) -> Array:
+def mirror_views(views: Array) -> Array:
     """The descriptors (n, VIEWS, DIMENSIONS) that the pictures have when turned left to right."""
     signs = [-1 if u % 2 else 1 for _, u in [*LUMA_WAVES, *COLOUR_WAVES, *COLOUR_WAVES]]
     order = [0, 1, 4, 5, 2, 3]  # left windows become right ones
     return views[:, order] * np.array(signs, np.float32)
 
 
-def closest(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starts`.
+def closest_views(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starting_places`.
 
     The least over the views of the first against the whole of the second, and the other way round (`inverse`).
     """
@@ -171,7 +171,7 @@ def _mix(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class MatchLimits:
-    """What two aligned thumbnails may differ by, in grey levels of 256 unless said; see `same_picture`."""
+    """Limits of difference between two aligned thumbnails, in grey levels of 256 unless said; see `is_same_picture`."""
 
     similarity: float
     levels: float
@@ -179,7 +179,7 @@ class MatchLimits:
 
 @dataclass(frozen=True)
 class Differences:
-    """What aligned pairs differ by, (n,) each: correlation, grey levels left over, and how far one had to move.
+    """Differences of aligned pairs, (n,) each: correlation, grey levels left over, and how far one had to move.
 
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
@@ -200,8 +200,8 @@ class Differences:
     shared: Array
 
 
-def differences(first: Planes, second: Planes, place: Array) -> Differences:
-    """How n pairs differ once `first` is laid on `second` at `place` (n, 4), see `align`."""
+def measure_differences(first: Planes, second: Planes, place: Array) -> Differences:
+    """Measure the differences of n pairs once `first` is laid on `second` at `place` (n, 4), see `align`."""
     warped, inside = _warp(first.luma, place)
     rest = (second.luma - warped) * inside
     blue, inside_blue = _warp(first.colour[:, 0], place)
@@ -235,7 +235,7 @@ def _shared(place: Array) -> Array:
     return np.asarray((common / np.maximum(scale, 1)).min(1))
 
 
-def same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bool_]:
+def is_same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bool_]:
     """Whether each of n aligned pairs shows one picture.
 
     Five things must hold: each shows nearly all of the other, and what it does not show is not all that there is to
@@ -252,7 +252,7 @@ def same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bool_
 
 
 def align(first: Array, second: Array, start: Array) -> Array:
-    """(n, 4) places that lay the lumas `first` on `second`, refined from `start` by Gauss-Newton.
+    """Align n pairs: (n, 4) places that lay the lumas `first` on `second`, refined from `start` by Gauss-Newton.
 
     A place is scale and shift of x, then of y, in units of the side: the second picture's coordinate u (0 in the
     middle) lies at scale * u + shift in the first.
@@ -307,13 +307,13 @@ def _normal(across: Array, down: Array, u: Array) -> Array:
     return normal
 
 
-def stretch(place: Array, first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> Array:
-    """How much wider (n,) the second picture's pixels became than the first's; sides (n, 2) width and height."""
+def measure_stretch(place: Array, first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> Array:
+    """Measure how much wider (n,) the second picture's pixels became than the first's; sides (n, 2) are w, h."""
     covered = place[:, 0] * first[:, 0] / (place[:, 2] * first[:, 1])
     return (second[:, 0] / second[:, 1] / covered).astype(np.float32)
 
 
-def starts(view: npt.NDArray[np.int64], inverse: npt.NDArray[np.bool_]) -> Array:
+def starting_places(view: npt.NDArray[np.int64], inverse: npt.NDArray[np.bool_]) -> Array:
     """(n, 4) placements that lay view number `view` of the first picture on the whole second, or, where
     `inverse`, the first's whole on that view of the second."""
     table = np.array([(s, x + s / 2 - 0.5, s, y + s / 2 - 0.5) for s, x, y in WINDOWS], np.float32)

@@ -1,4 +1,4 @@
-"""Benchmarks found again in training texts: runs of words that a document shares with a test's items.
+"""Decontamination: runs of words that a text shares with benchmarks' items.
 
 Brown et al. 2020 (GPT-3), appendix C: runs of 13 words, lower case, signs left out. What to do with a find is a rule's.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.readers import tables, texts
 from curate.text.words import Numbers, plain_words, window_hashes
 
@@ -41,10 +41,9 @@ class contamination:  # noqa: N801 - ops are named as recipes name them
     """Runs of `run_words` words that a text shares with an item of the benchmarks; the first one found, and of which.
 
     runs: how many of the text's runs; share: of its words, those in such a run; by: file and number of the item, from
-    1; words: the run as plain words. `benchmarks`: files as `curate.readers.texts` reads them, of tables the
-    `columns`, each
-    an item of its own; files of text with `split` between items. An item of fewer words is looked for as a whole, one
-    of fewer than `min_words` not at all: it stands everywhere.
+    1; words: the run as plain words. `benchmarks`: files as `curate.readers.texts` reads them, of tables the `columns`,
+    each an item of its own; files of text with `split` between items. An item of fewer words is looked for as a whole,
+    one of fewer than `min_words` not at all: it stands everywhere.
     """
 
     def __init__(
@@ -68,12 +67,9 @@ class contamination:  # noqa: N801 - ops are named as recipes name them
         self._runs = {length: _sorted(parts) for length, parts in sorted(found.items(), reverse=True)}
 
     @staticmethod
-    def identity(
-        *, benchmarks: list[str], columns: list[str] | None = None, split: str = "\n\n",
-        run_words: int = 13, min_words: int = 8,
-    ) -> str:  # fmt: skip
+    def identity(knobs: Knobs) -> str:
         """Digests of the benchmarks' files."""
-        return " ".join(file_digest(path) for path in _files(benchmarks))
+        return " ".join(file_digest(path) for path in _files(knobs["benchmarks"]))
 
     def __call__(self, batch: Sequence[str]) -> Columns:
         """What each text shares with the benchmarks."""

@@ -74,7 +74,7 @@ def image_copies(
     max_distance_bits: int = 5,
     sample_images: int = 60_000,
 ) -> None:
-    """How many images of other documents look like each image of a document (null: absent), and the largest count.
+    """Count images of other documents that look like each image of a document (null: absent), and the largest count.
 
     Alike are images whose hashes differ in at most `max_distance_bits` of 64, up to 11: MMC4 (Zhu et al. 2023, section
     3) takes 5, and 10 for its core. Looked for among `sample_images` of the corpus, drawn by uid; a smaller corpus is
@@ -83,7 +83,7 @@ def image_copies(
     if not 0 <= max_distance_bits <= MAX_DISTANCE:
         raise ValueError(f"image_copies: max_distance_bits {max_distance_bits} must be from 0 to {MAX_DISTANCE}")
     with _groups.database(scratch) as db:
-        _groups.gather(
+        _groups.gather_inputs(
             db, "places", inputs, "uid, unnest(image_hashes) AS hash, generate_subscripts(image_hashes, 1) AS place"
         )
         _sample(db, sample_images)
@@ -142,7 +142,7 @@ def _count(db: DuckDBPyConnection, most: int) -> None:
     parts={"looks_repeated": "images"},
 )
 def repeated_looks(hashes: Sequence[list[int | None]], *, within_bits: int = 5) -> Columns:
-    """Whether an image of a document looks like one before it that does not itself: hashes within so many bits of 64.
+    """Tell images of a document that look like one before them that does not itself: hashes within so many bits of 64.
 
     Null of an image without a hash. Of images of one page that are alike MMC4 keeps the first: 5 bits, 10 for its core.
     """

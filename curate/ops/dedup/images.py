@@ -1,4 +1,4 @@
-"""Duplicate images: a signature a row, then one group op that names the kept representative of every copy.
+"""Image deduplication: a signature a row, then a group op that names the kept image of every copy.
 
 `image_signature` keeps a digest of the decoded pixels and a small thumbnail. `duplicate_images` reads these columns
 alone: equal digests are exact duplicates; for the rest, coarse hashes of the thumbnail and of windows in it propose
@@ -57,7 +57,7 @@ def image_signature(images: list[Image.Image]) -> Columns:
         "pixel_width": [image.width for image in images],
         "pixel_height": [image.height for image in images],
         "pixel_digest": [_pixel_digest(image) for image in images],
-        "thumbnail": [look.thumbnail(image) for image in images],
+        "thumbnail": [look.make_thumbnail(image) for image in images],
     }
 
 
@@ -135,13 +135,13 @@ class _Rows:
 
 
 def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int], scratch: Path) -> _Rows:
-    count = _groups.one(db, "SELECT count(*) FROM pictures")
+    count = _groups.query_one(db, "SELECT count(*) FROM pictures")
     rows = _Rows(
-        _groups.mapped(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
-        _groups.mapped(scratch / "sides", np.int32, (count, 2)),
-        _groups.mapped(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
+        _groups.map_zeros(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
+        _groups.map_zeros(scratch / "sides", np.int32, (count, 2)),
+        _groups.map_zeros(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
     )
-    heads_by_shard = _groups.by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
+    heads_by_shard = _groups.query_by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
     for path, heads in zip(inputs, heads_by_shard, strict=True):
         shard = pq.read_table(path, columns=["pixel_width", "pixel_height", "thumbnail"])
         if len(shard):
@@ -151,7 +151,7 @@ def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int],
             rows.thumbnails[head] = np.frombuffer(joined, np.uint8).reshape(-1, look.THUMBNAIL_BYTES)
     for start in range(0, count, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        rows.descriptors[block] = look.descriptors(look.planes(rows.thumbnails[block]))
+        rows.descriptors[block] = look.compute_descriptors(look.split_planes(rows.thumbnails[block]))
     return rows
 
 
@@ -170,11 +170,11 @@ def _near(db: DuckDBPyConnection, rows: _Rows, limits: look.MatchLimits, mirrore
     for _ in range(EXTEND_ROUNDS):
         fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
         db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
-        if not _groups.one(db, "SELECT count(*) FROM fresh"):
+        if not _groups.query_one(db, "SELECT count(*) FROM fresh"):
             return
         _decide(db, rows, limits)
         db.execute("INSERT INTO tried FROM fresh")
-        _groups.assign(db, len(rows), EDGES, BLOCK_CANDIDATES)
+        _groups.assign_kept(db, len(rows), EDGES, BLOCK_CANDIDATES)
         _extend(db, mirrored)
 
 
@@ -187,7 +187,7 @@ def _propose(db: DuckDBPyConnection, rows: _Rows, table: int, mirror: bool) -> N
         views = rows.descriptors[start:stop]
         ones = np.ones(len(heads), bool)
         parts = [(look.bucket_keys(views[:, 0], table, CELL), heads, ones)]
-        others = look.turned(views) if mirror else views
+        others = look.mirror_views(views) if mirror else views
         for view in range(0 if mirror else 1, look.VIEWS):
             parts.append((look.bucket_keys(others[:, view], table, CELL), heads, ~ones))
         keys, numbers, whole = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -202,8 +202,8 @@ def _closest(
     rows: _Rows, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], mirror: npt.NDArray[np.bool_]
 ) -> tuple[look.Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     first = rows.descriptors[a]
-    first[mirror] = look.turned(first[mirror])
-    return look.closest(first, rows.descriptors[b])
+    first[mirror] = look.mirror_views(first[mirror])
+    return look.closest_views(first, rows.descriptors[b])
 
 
 def _bucket_pairs(
@@ -232,22 +232,24 @@ def _bucket_pairs(
         " ON l.bits = r.bits AND l.bucket = r.bucket AND l.head < r.head"
         " WHERE (l.whole OR r.whole) AND (l.members <= $cap OR l.place <= $overfull)"
     )
-    for batch in _groups.blocks(db, query, BLOCK_CANDIDATES, {"cap": BUCKET_ENTRIES, "overfull": OVERFULL_ENTRIES}):
+    for batch in _groups.query_blocks(
+        db, query, BLOCK_CANDIDATES, {"cap": BUCKET_ENTRIES, "overfull": OVERFULL_ENTRIES}
+    ):
         yield batch.column("a").to_numpy(), batch.column("b").to_numpy()
 
 
 def _decide(db: DuckDBPyConnection, rows: _Rows, limits: look.MatchLimits) -> None:
     """Adds to `alike` those of the `fresh` pairs that show one picture."""
-    for batch in _groups.blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
+    for batch in _groups.query_blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
         a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()
         mirror = batch.column("mirror").to_numpy(zero_copy_only=False)
         _, view, inverse = _closest(rows, a, b, mirror)
-        first = look.planes(rows.thumbnails[a]).mirrored(mirror)
-        second = look.planes(rows.thumbnails[b])
-        place = look.align(first.luma, second.luma, look.starts(view, inverse))
-        left = look.differences(first, second, place)
-        stretch = look.stretch(place, rows.sides[a], rows.sides[b])
-        same = look.same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
+        first = look.split_planes(rows.thumbnails[a]).mirror(mirror)
+        second = look.split_planes(rows.thumbnails[b])
+        place = look.align(first.luma, second.luma, look.starting_places(view, inverse))
+        left = look.measure_differences(first, second, place)
+        stretch = look.measure_stretch(place, rows.sides[a], rows.sides[b])
+        same = look.is_same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
         _groups.insert(db, "alike", a=a[same], b=b[same], similarity=left.similarity[same])
 
 
@@ -273,4 +275,4 @@ def _write(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Pat
         " FROM ranked AS r JOIN pictures AS p USING (head) LEFT JOIN assigned USING (head)"
         " LEFT JOIN pictures AS k ON k.head = kept ORDER BY shard, row"
     )
-    _groups.write(db, query, inputs, outputs, DUPLICATE)
+    _groups.write_outputs(db, query, inputs, outputs, DUPLICATE)

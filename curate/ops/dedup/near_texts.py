@@ -1,4 +1,4 @@
-"""Near duplicate texts: a MinHash signature a row, then one group op that names the kept text of every near copy.
+"""Text near-deduplication: a MinHash signature a row, then a group op that names the kept text.
 
 Broder 1997 for the signature, Indyk and Motwani 1998 for the banding. A pair is proposed by a band that agrees and
 decided by the whole signatures; a chain of likenesses never removes anything. Out of core: tables and joins are
@@ -57,7 +57,7 @@ def _signature(text: str, shingle_words: int, count: int) -> bytes | None:
     multipliers, shifts = _permutations(count)
     least = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     for start in range(0, len(shingles), _BLOCK_SHINGLES):
-        block = _mixed(shingles[start : start + _BLOCK_SHINGLES])
+        block = _mix_bits(shingles[start : start + _BLOCK_SHINGLES])
         np.minimum(least, (multipliers * block + shifts).min(1), out=least)
     return (least >> np.uint64(32)).astype("<u4").tobytes()
 
@@ -71,7 +71,7 @@ def _permutations(count: int) -> tuple[Numbers, Numbers]:
     return drawn[0] | np.uint64(1), drawn[1]
 
 
-def _mixed(numbers: Numbers) -> Numbers:
+def _mix_bits(numbers: Numbers) -> Numbers:
     """Numbers of runs well mixed, as a product with a constant leaves their low bits poor (splitmix64's finaliser)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -105,14 +105,14 @@ def near_duplicate_texts(  # noqa: PLR0913 - a knob a rule
         db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
         for band in range(bands):
             _propose(db, signatures[:, band * rows : (band + 1) * rows])
-        _settle(db, signatures, min_similarity)
+        _assign_kept(db, signatures, min_similarity)
         query = (
             "SELECT r.uid, nullif(coalesce(k.uid, t.uid), r.uid) AS duplicate_of,"
             " CASE WHEN k.uid IS NOT NULL THEN similarity WHEN t.uid <> r.uid THEN 1 END AS duplicate_similarity"
             " FROM ranked AS r LEFT JOIN distinct_texts AS t USING (head) LEFT JOIN assigned USING (head)"
             " LEFT JOIN distinct_texts AS k ON k.head = kept ORDER BY shard, row"
         )
-        _groups.write(db, query, inputs, outputs, NEAR)
+        _groups.write_outputs(db, query, inputs, outputs, NEAR)
 
 
 def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> None:
@@ -135,10 +135,10 @@ def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> None:
 
 def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], width: int, scratch: Path) -> Signatures:
     """(distinct texts, width) the signatures in the kept order."""
-    count = _groups.one(db, "SELECT count(*) FROM distinct_texts")
-    signatures = _groups.mapped(scratch / "signatures", np.uint32, (count, width))
+    count = _groups.query_one(db, "SELECT count(*) FROM distinct_texts")
+    signatures = _groups.map_zeros(scratch / "signatures", np.uint32, (count, width))
     sizes = [pq.read_metadata(path).num_rows for path in inputs]
-    heads_by_shard = _groups.by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
+    heads_by_shard = _groups.query_by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
     for path, heads in zip(inputs, heads_by_shard, strict=True):
         found = pq.read_table(path, columns=["minhash"])["minhash"].drop_null()
         if len(found):
@@ -163,15 +163,15 @@ def _propose(db: DuckDBPyConnection, band: Signatures) -> None:
     )
 
 
-def _settle(db: DuckDBPyConnection, signatures: Signatures, min_similarity: float) -> None:
+def _assign_kept(db: DuckDBPyConnection, signatures: Signatures, min_similarity: float) -> None:
     """Fills `assigned`; where a kept text is like a copy, that copy's representative is looked at too, and again."""
     for _ in range(EXTEND_ROUNDS):
         db.execute("CREATE OR REPLACE TABLE fresh AS SELECT DISTINCT a, b FROM proposed ANTI JOIN tried USING (a, b)")
-        if not _groups.one(db, "SELECT count(*) FROM fresh"):
+        if not _groups.query_one(db, "SELECT count(*) FROM fresh"):
             return
         _decide(db, signatures, min_similarity)
         db.execute("INSERT INTO tried FROM fresh")
-        _groups.assign(
+        _groups.assign_kept(
             db, len(signatures), "SELECT b, a, similarity FROM alike ORDER BY b, similarity DESC, a", BLOCK_PAIRS
         )
         db.execute(
@@ -184,7 +184,7 @@ def _settle(db: DuckDBPyConnection, signatures: Signatures, min_similarity: floa
 
 def _decide(db: DuckDBPyConnection, signatures: Signatures, min_similarity: float) -> None:
     """Adds to `alike` those of the `fresh` pairs whose signatures agree in `min_similarity` of their numbers."""
-    for batch in _groups.blocks(db, "SELECT a, b FROM fresh ORDER BY a, b", BLOCK_PAIRS):
+    for batch in _groups.query_blocks(db, "SELECT a, b FROM fresh ORDER BY a, b", BLOCK_PAIRS):
         a, b = (column.to_numpy() for column in batch.columns)
         similarity = (signatures[a] == signatures[b]).mean(1, dtype=np.float64)
         near = similarity >= min_similarity

@@ -1,4 +1,4 @@
-"""What only the whole corpus knows of a page: how often its images and paragraphs occur, and which pages are the same.
+"""Count images, paragraphs and pages over the whole corpus, and find pages that are the same.
 
 Row ops write keys; group ops count equal keys, or name the page that is kept of those with one key; rules say what
 occurs too often. Counting is DuckDB's, out of core: one pass over the keys, one join, one sort.
@@ -93,7 +93,7 @@ def image_url_keys(documents: Sequence[list[Segment]]) -> Columns:
     parts={"image_url_counts": "images"},
 )
 def image_url_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the URL of each image of a document occurs in all of them, and the largest of these counts.
+    """Count the URL of each image of a document in all of them, and the largest of these counts.
 
     OBELICS and MM1 keep images with up to 10 occurrences, whatever the size of the corpus.
     """
@@ -113,7 +113,7 @@ def image_keys(images: Sequence[list[Blob]]) -> Columns:
     parts={"image_counts": "images"},
 )
 def image_counts(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often the bytes of each image of a document occur in all of them (null: absent), and the largest count.
+    """Count the bytes of each image of a document in all of them (null: absent), and the largest count.
 
     MM1 keeps images with up to 10 occurrences.
     """
@@ -153,7 +153,7 @@ def _texts(document: Sequence[Segment]) -> list[str]:
     parts={"paragraph_counts": "paragraphs"},
 )
 def repeated_paragraphs(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How often each paragraph of a document occurs in the pages of its host, and the largest of these counts.
+    """Count each paragraph of a document in the pages of its host, and the largest of these counts.
 
     OBELICS's paper drops those that occur three times or more, its code those that occur twice.
     """
@@ -193,15 +193,15 @@ def duplicate_urls(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Pat
 
 @group_op(after=page_key, writes={"host_pages": pa.int64()}, version=1)
 def host_pages(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many pages the host of a page has; null for a page without one."""
+    """Count the pages of a page's host; null for a page without one."""
     with _groups.database(scratch) as db:
-        _groups.gather(db, "listed", inputs, "uid, page_host")
+        _groups.gather_inputs(db, "listed", inputs, "uid, page_host")
         query = (
             "SELECT uid, pages AS host_pages FROM listed LEFT JOIN"
             " (SELECT page_host, count(*) AS pages FROM listed WHERE page_host IS NOT NULL GROUP BY ALL)"
             " USING (page_host) ORDER BY shard, row"
         )
-        _groups.write(db, query, inputs, outputs, {"host_pages": pa.int64()})
+        _groups.write_outputs(db, query, inputs, outputs, {"host_pages": pa.int64()})
 
 
 @op(
@@ -249,14 +249,14 @@ def _name_latest(
     """Writes, for every row whose key another row has with a later date, the uid of the latest row of the key."""
     key, date = by
     with _groups.database(scratch) as db:
-        _groups.gather(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
+        _groups.gather_inputs(db, "listed", inputs, f"uid, {key} AS key, {date} AS date")
         db.execute(
             "CREATE TABLE latest AS SELECT key, uid AS kept FROM listed WHERE key IN"
             " (SELECT key FROM listed WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1)"
             " QUALIFY row_number() OVER (PARTITION BY key ORDER BY date DESC NULLS LAST, uid) = 1"
         )
         query = f"SELECT uid, nullif(kept, uid) AS {name} FROM listed LEFT JOIN latest USING (key) ORDER BY shard, row"
-        _groups.write(db, query, inputs, outputs, {name: pa.string()})
+        _groups.write_outputs(db, query, inputs, outputs, {name: pa.string()})
 
 
 def _count_lists(
@@ -264,7 +264,7 @@ def _count_lists(
 ) -> None:
     """Writes for each row the list of how often each of its keys occurs in all rows, and the largest of them."""
     with _groups.database(scratch) as db:
-        _groups.gather(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
+        _groups.gather_inputs(db, "places", inputs, f"unnest({keys}) AS key, generate_subscripts({keys}, 1) AS place")
         db.execute(
             "CREATE TABLE repeated AS SELECT key, count(*) AS n FROM places WHERE key IS NOT NULL"
             " GROUP BY key HAVING n > 1"

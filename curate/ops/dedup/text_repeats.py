@@ -1,4 +1,4 @@
-"""Lines and paragraphs that many documents share (menus, notices, licences): counted over the corpus, and taken out.
+"""Repeated lines and paragraphs (menus, notices, licences): counted over the corpus, and taken out.
 
 `line_digests` gives each line of a text a number, `repeated_lines` names those that stand in many texts, and
 `without_repeated_lines` writes the text without them. CCNet (Wenzek et al. 2020, section 3.2) does so with paragraphs.
@@ -70,7 +70,7 @@ def repeated_lines(
     min_texts: int = 3,
     keep_first: bool = False,
 ) -> None:
-    """Which lines (or paragraphs) of a text stand in `min_texts` texts or more, by their place in it, from 0.
+    """Find the lines (or paragraphs) of a text that stand in `min_texts` texts or more, by their place in it, from 0.
 
     Their share of the text's lines that have a letter, and of those lines' characters. `keep_first`: where the text
     with the smallest uid has such a line, it is not counted there (CCNet); else it is, wherever it stands (OBELICS).
@@ -92,10 +92,10 @@ def repeated_lines(
             " GROUP BY digest HAVING count(DISTINCT uid) >= ?",
             [min_texts],
         )
-        _join(db, inputs, outputs, keep_first)
+        _write_repeats(db, inputs, outputs, keep_first)
 
 
-def _join(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path], keep_first: bool) -> None:
+def _write_repeats(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path], keep_first: bool) -> None:
     again = "common.digest IS NOT NULL" + (" AND lines.uid <> first" if keep_first else "")
     db.execute(
         f"CREATE TABLE judged AS SELECT shard, row, place, {again} AS again, characters"
@@ -111,16 +111,16 @@ def _join(db: DuckDBPyConnection, inputs: Sequence[Path], outputs: Sequence[Path
         " coalesce(sum(characters) FILTER (again) / nullif(sum(characters), 0), 0) AS repeated_character_share"
         " FROM listed LEFT JOIN judged USING (shard, row) GROUP BY shard, row ORDER BY shard, row"
     )
-    _groups.write(db, query, inputs, outputs, REPEATED)
+    _groups.write_outputs(db, query, inputs, outputs, REPEATED)
 
 
 @op(reads=("text", "repeated_lines"), writes={"text": pa.string()}, version=1)
 def without_repeated_lines(texts: Sequence[str], repeated: Sequence[Sequence[int]], *, unit: Unit = "line") -> Columns:
     """The text that later steps read: without the lines (or paragraphs, as there) that `repeated_lines` found."""
-    return {"text": [_without(text, set(places), unit) for text, places in zip(texts, repeated, strict=True)]}
+    return {"text": [_drop_lines(text, set(places), unit) for text, places in zip(texts, repeated, strict=True)]}
 
 
-def _without(text: str, places: set[int], unit: Unit) -> str:
+def _drop_lines(text: str, places: set[int], unit: Unit) -> str:
     if not places:
         return text
     kept = [line for place, line in enumerate(_lines(text, unit)) if place not in places]

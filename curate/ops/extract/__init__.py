@@ -1,1 +1,1 @@
-"""Ops that make the content: documents from HTML, pages from PDFs, words from scans, images from links."""
+"""Ops that make content: documents from HTML, pages from PDFs, words from scans, images from links."""

@@ -1,4 +1,4 @@
-"""Long texts cut into documents of a token budget that the stream can pack."""
+"""Cut long texts into documents of a token budget that the stream can pack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 from curate.text import sentences
 from curate.tokens.counter import Count, token_counter
 
@@ -42,9 +42,9 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
         self._count, self._most, self._overlap = token_counter(tokenizer)[0], max_tokens, overlap_tokens
 
     @staticmethod
-    def identity(*, tokenizer: str = "simple", max_tokens: int = 2048, overlap_tokens: int = 0) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the tokenizer's file, if it is one."""
-        return file_digest(Path(tokenizer)) if Path(tokenizer).is_file() else ""
+        return file_digest(Path(knobs["tokenizer"])) if Path(knobs["tokenizer"]).is_file() else ""
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """The chunks of each text and their tokens."""
@@ -59,12 +59,12 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
         pieces = list(self._pieces(text))
         first = 0
         while first < len(pieces):
-            last, chunk, tokens = self._filled(text, pieces, first)
+            last, chunk, tokens = self._fill_chunk(text, pieces, first)
             if chunk:
                 yield chunk, tokens
-            first = last if last == len(pieces) else self._back(pieces, first, last)
+            first = last if last == len(pieces) else self._overlap_start(pieces, first, last)
 
-    def _filled(self, text: str, pieces: Sequence[Span], first: int) -> tuple[int, str, int]:
+    def _fill_chunk(self, text: str, pieces: Sequence[Span], first: int) -> tuple[int, str, int]:
         """The chunk that begins with piece `first`: the piece behind it, its text, its tokens."""
         last, total = first, 0
         while last < len(pieces) and (last == first or total + pieces[last][2] <= self._most):
@@ -77,31 +77,31 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
                 return last, chunk, tokens
             last -= 1
 
-    def _back(self, pieces: Sequence[Span], first: int, last: int) -> int:
+    def _overlap_start(self, pieces: Sequence[Span], first: int, last: int) -> int:
         """The piece that the next chunk begins with: at most the overlap before `last`, and behind `first`."""
-        held = 0
-        while last - 1 > first and held + pieces[last - 1][2] <= self._overlap:
+        tokens = 0
+        while last - 1 > first and tokens + pieces[last - 1][2] <= self._overlap:
             last -= 1
-            held += pieces[last][2]
+            tokens += pieces[last][2]
         return last
 
     def _pieces(self, text: str) -> Iterator[Span]:
         """Sentences and lines, cut further where they alone are too long."""
-        starts = [start for start, _ in sentences.spans(text)]
+        starts = [start for start, _ in sentences.sentence_spans(text)]
         for begin, end in pairwise([*starts, len(text)]):
             if end - begin <= _PIECE_CHARACTERS and (tokens := self._count(text[begin:end].strip())) <= self._most:
                 yield begin, end, tokens
                 continue
             for word in _WORD.finditer(text, begin, end):
-                yield from _halved(text, word.start(), word.end(), self._count, self._most)
+                yield from _split_word(text, word.start(), word.end(), self._count, self._most)
 
 
-def _halved(text: str, begin: int, end: int, count: Count, most: int) -> Iterator[Span]:
+def _split_word(text: str, begin: int, end: int, count: Count, most: int) -> Iterator[Span]:
     """A word as spans of at most `most` tokens; a single character stays whole whatever it counts."""
     tokens = count(text[begin:end].strip()) if end - begin <= _PIECE_CHARACTERS else most + 1
     if tokens <= most or end - begin == 1:
         yield begin, end, tokens
         return
     middle = (begin + end) // 2
-    yield from _halved(text, begin, middle, count, most)
-    yield from _halved(text, middle, end, count, most)
+    yield from _split_word(text, begin, middle, count, most)
+    yield from _split_word(text, middle, end, count, most)

@@ -1,4 +1,4 @@
-"""The images of interleaved documents: fetched, or read where the pages are files of a folder."""
+"""Fetch the images of interleaved documents, or read them where pages are files of a folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
         """Fetch all images of these documents in one stream."""
         wanted = [image_urls(document) for document in documents]
         answers = self._get([url for urls in wanted for url in _unique(urls)])
-        found = [_placed(urls, answers) for urls in wanted]
+        found = [_place_answers(urls, answers) for urls in wanted]
         there = [sum(isinstance(one, Stored) for one in row) for row in found]
         return {
             "images": found,
@@ -80,7 +80,7 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
     def _local(self, url: str) -> Stored | Absent:
         try:
             if url.startswith("data:"):
-                return _image(_data(url))
+                return _image(_decode_data_url(url))
             if self._folder is None:
                 return Absent("bad_url", f"{url[:100]!r} is no http(s) URL")
             return _image(read_file(self._folder, url))
@@ -93,7 +93,7 @@ def _unique(urls: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(urls[:MAX_IMAGES]))
 
 
-def _placed(urls: Sequence[str], answers: Iterator[Stored | Absent]) -> list[Stored | Absent]:
+def _place_answers(urls: Sequence[str], answers: Iterator[Stored | Absent]) -> list[Stored | Absent]:
     """The next answers, one for each of a document's URLs, in the places of its images; no more than it may hold."""
     left = MAX_DOCUMENT_BYTES
     got: dict[str, Stored | Absent] = {}
@@ -111,7 +111,7 @@ def _is_remote(url: str) -> bool:
     return url[:8].lower().startswith(("http://", "https://"))
 
 
-def _data(url: str) -> bytes:
+def _decode_data_url(url: str) -> bytes:
     """The bytes of a `data:` URL (RFC 2397). Raises UnreadableError."""
     head, comma, body = url.partition(",")
     raw = unquote_to_bytes(body)

@@ -1,4 +1,4 @@
-"""The op that makes a document of a page's HTML."""
+"""Make documents of pages' HTML."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def html_document(
 
 
 def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: HtmlLimits) -> Failed | dict[str, Any]:
-    said = meta.get("content_type")
+    content_type = meta.get("content_type")
     try:
-        page = parse(data, origin, said if isinstance(said, str) else None, limits)
+        page = parse(data, origin, content_type if isinstance(content_type, str) else None, limits)
     except PageError as err:
         return Failed(err.error, err.detail)
     return {

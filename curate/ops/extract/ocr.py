@@ -1,4 +1,4 @@
-"""Reading page images: words that an OCR engine finds, the text layer where it can be believed, and how both agree."""
+"""Read page images by OCR, choose between text layer and OCR, and compare both."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Failed, Knobs, op
 from curate.page import ocr as engines
 from curate.page.ocr import Engine, OcrError, OcrReading
-from curate.page.words import WORDS, as_column, recall
+from curate.page.words import WORDS, word_recall, words_column
 
 _ENGLISH = ("eng",)
 _READ = {
@@ -31,7 +31,7 @@ _PAGE = {
 
 @op(reads="image", writes=_READ, version=2, batch_size=8)
 class ocr:  # noqa: N801 - ops are named as recipes name them
-    """What an OCR engine reads on every page, in columns of its own: to compare with a text layer, or to look at.
+    """Read every page by an OCR engine, into columns of its own: to compare with a text layer, or to look at.
 
     engine: rapidocr (the extra `docs`: Latin letters, Han, kana) or tesseract (its program must be on the PATH), with
     `languages` by its names. Lines of a confidence below `min_confidence` are left out. ocr_confidence: the mean over
@@ -41,16 +41,16 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
     def __init__(
         self, *, engine: Engine = "rapidocr", languages: tuple[str, ...] = _ENGLISH, min_confidence: float = 0.5
     ) -> None:
-        self._read = engines.load(engine, languages, min_confidence)
+        self._read = engines.load_engine(engine, languages, min_confidence)
 
     @staticmethod
-    def identity(*, engine: Engine, languages: Sequence[str], min_confidence: float) -> str:
+    def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(engine, languages)
+        return engines.engine_identity(knobs["engine"], knobs["languages"])
 
     def __call__(self, images: Sequence[Image]) -> Columns:
         """One reading a page."""
-        return _columns([_tried(self._read, image) for image in images], _READ)
+        return _columns([_read_page(self._read, image) for image in images], _READ)
 
 
 @op(reads=("image", "text", "words", "text_layer_noise"), writes=_PAGE, version=2, batch_size=8)
@@ -72,12 +72,12 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         min_confidence: float = 0.5,
     ) -> None:
         self._min_words, self._max_noise = min_words, max_noise
-        self._read = engines.load(engine, languages, min_confidence)
+        self._read = engines.load_engine(engine, languages, min_confidence)
 
     @staticmethod
-    def identity(*, engine: Engine, languages: Sequence[str], **others: Any) -> str:
+    def identity(knobs: Knobs) -> str:
         """The engine's version and models."""
-        return engines.identity(engine, languages)
+        return engines.engine_identity(knobs["engine"], knobs["languages"])
 
     def __call__(
         self,
@@ -96,7 +96,7 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         if len(words) >= self._min_words and noise <= self._max_noise:
             layer = {"text": text, "words": list(words), "word_count": len(words)}
             return layer | {"text_source": "layer", "text_confidence": None}
-        found = _tried(self._read, image)
+        found = _read_page(self._read, image)
         if isinstance(found, Failed):
             return found
         return {name.replace("ocr_", "", 1): value for name, value in found.items() if name != "ocr_confidence"} | {
@@ -111,10 +111,10 @@ def text_agreement(texts: Sequence[str], read: Sequence[str]) -> Columns:
 
     Words are runs of letters and digits after Unicode's NFKC and case folding, Han and kana one by one.
     """
-    return {"text_agreement": [recall(text, found) for text, found in zip(texts, read, strict=True)]}
+    return {"text_agreement": [word_recall(text, found) for text, found in zip(texts, read, strict=True)]}
 
 
-def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
+def _read_page(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
     try:
         found = read(image)
     except OcrError as error:
@@ -125,7 +125,7 @@ def _tried(read: engines.Read, image: Image) -> Failed | dict[str, Any]:
 def _row(found: OcrReading) -> dict[str, Any]:
     return {
         "ocr_text": found.text,
-        "ocr_words": as_column(found.words, found.boxes, found.lines, found.confidences),
+        "ocr_words": words_column(found.words, found.boxes, found.lines, found.confidences),
         "ocr_word_count": len(found.words),
         "ocr_confidence": found.confidence,
     }

@@ -1,4 +1,4 @@
-"""Pages of documents: what the text layer says and where, what else is on the page, and the page's picture.
+"""Read PDF pages: text layer with boxes, layout, and the page drawn as a picture.
 
 A row is a page of a PDF file, or of an image file; `meta.page` is its number, from 0.
 """
@@ -14,8 +14,8 @@ from PIL import Image
 
 from curate.image.files import Format, decode, encoded
 from curate.ops.spec import Columns, Failed, op
-from curate.page.words import WORDS, as_column, noise_of
-from curate.pdf import Look, PdfError, PdfLimits, covered, is_pdf, ruled_lines, shared_guard, tables
+from curate.page.words import WORDS, text_noise, words_column
+from curate.pdf import PageLook, PdfError, PdfLimits, covered_share, find_ruled_lines, find_tables, is_pdf, shared_guard
 from curate.pool.blob import BLOB, Stored
 from curate.text.characters import codes_of, script_of
 
@@ -50,24 +50,24 @@ def pdf_page(
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
     text, words (see curate.page.words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page.words.noise_of. page_columns: that stand side by side. skew_degrees: of the
+    text_layer_noise: see curate.page.words.text_noise. page_columns: that stand side by side. skew_degrees: of the
     writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
     lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
     curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
-    rows = [_tried(partial(_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
+    rows = [_read_or_fail(partial(_page_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
     return {name: [row if isinstance(row, Failed) else row[name] for row in rows] for name in _LAYER}
 
 
-def _tried(work: Callable[[], Any]) -> Any:
+def _read_or_fail(work: Callable[[], Any]) -> Any:
     try:
         return work()
     except PdfError as error:
         return Failed(error.error, error.detail)
 
 
-def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
+def _page_layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     if not is_pdf(data):
         nothing: dict[str, Any] = dict.fromkeys(_LAYER)
         return nothing | {"text": "", "words": [], "layer_words": 0, "text_layer_noise": 0.0, "density": 0.0}
@@ -76,9 +76,9 @@ def _layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     sizes = layer.boxes[:, 2:] - layer.boxes[:, :2]
     return _shares(look) | {
         "text": layer.text,
-        "words": as_column(layer.words, layer.boxes, layer.lines),
+        "words": words_column(layer.words, layer.boxes, layer.lines),
         "layer_words": len(layer.words),
-        "text_layer_noise": noise_of(layer.words),
+        "text_layer_noise": text_noise(layer.words),
         "page_columns": layer.columns,
         "skew_degrees": layer.skew_degrees if layer.words else None,
         "density": min(1.0, float(sizes.prod(axis=1).sum())),
@@ -91,11 +91,11 @@ def _number(meta: Meta) -> int:
     return int(meta.get("page") or 0)
 
 
-def _shares(look: Look) -> dict[str, Any]:
-    across, down = ruled_lines(look.objects.paths, look.width_pt, look.height_pt)
+def _shares(look: PageLook) -> dict[str, Any]:
+    across, down = find_ruled_lines(look.objects.paths, look.width_pt, look.height_pt)
     return {
-        "image_share": covered(look.objects.images),
-        "table_share": covered(tables(across)),
+        "image_share": covered_share(look.objects.images),
+        "table_share": covered_share(find_tables(across)),
         "ruled_lines": len(across) + len(down),
     }
 
@@ -119,11 +119,14 @@ def render_page(
     limits = PdfLimits(max_pages=max_pages)
     pairs = zip(files, metas, strict=True)
     return {
-        "image": [_tried(partial(_drawn, data, meta, limits, (long_side_px, format, quality))) for data, meta in pairs]
+        "image": [
+            _read_or_fail(partial(_draw_page, data, meta, limits, (long_side_px, format, quality)))
+            for data, meta in pairs
+        ]
     }
 
 
-def _drawn(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format, int]) -> Stored | Failed:
+def _draw_page(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, Format, int]) -> Stored | Failed:
     if is_pdf(data):
         drawn, width, height = shared_guard(limits).draw(data, _number(meta), *shape)
         return Stored(drawn, shape[1], width, height)

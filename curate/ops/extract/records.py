@@ -1,4 +1,4 @@
-"""Ops that make documents of ready sets' records: OBELICS rows, MMC4 lines, LLaVA conversations.
+"""Make documents of published sets' records: OBELICS rows, MMC4 lines, LLaVA conversations.
 
 The pool keeps the record as it came, as JSON; these ops read it. The images are fetched as those of a page are.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse
+from curate.document.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse_record
 from curate.document.segments import DOCUMENT, Segment, is_image, text_of
 from curate.ops._segments import columns_of
 from curate.ops.spec import Columns, Failed, op
@@ -48,7 +48,7 @@ def llava_document(records: Sequence[bytes]) -> Columns:
 
 def _document(data: bytes, read: Callable[[Record], list[Segment]]) -> Failed | dict[str, Any]:
     try:
-        found = read(parse(data))
+        found = read(parse_record(data))
     except RecordError as err:
         return Failed(err.error, err.detail)
     return {"document": found, "text": text_of(found), "image_places": sum(map(is_image, found))}

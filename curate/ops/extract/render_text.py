@@ -1,4 +1,4 @@
-"""Rendered text: pages drawn from texts, so that every word and its box are known."""
+"""Draw pages from texts, with the exact box of every word."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from curate.commit import file_sha256
 from curate.image.files import encoded
-from curate.ops.spec import Columns, Failed, op
-from curate.page.words import WORDS, as_column
+from curate.ops.spec import Columns, Failed, Knobs, op
+from curate.page.words import WORDS, words_column
 from curate.pool.blob import BLOB, Stored
-from curate.typeset.fonts import Fonts, TypesetError, shaping
-from curate.typeset.pages import cleaned, drawn_from, fits_columns, key_of, prepared, typeset
+from curate.typeset.fonts import Fonts, TypesetError, can_shape
+from curate.typeset.pages import clean_text, draw_style, fits_columns, prepare_text, sample_rng, typeset
 
 _QUALITY = 90
 _SUFFIXES = (".ttf", ".otf", ".ttc")
@@ -61,9 +61,9 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         self._vertical = vertical
 
     @staticmethod
-    def identity(*, fonts: Sequence[str], **others: Any) -> str:
+    def identity(knobs: Knobs) -> str:
         """The digests of the fonts, and whether scripts that need it can be shaped."""
-        return " ".join([*(file_sha256(path) for path in _files(fonts)), *(["shaped"] if shaping() else [])])
+        return " ".join([*(file_sha256(path) for path in _files(knobs["fonts"])), *(["shaped"] if can_shape() else [])])
 
     def __call__(self, uids: Sequence[str], texts: Sequence[str]) -> Columns:
         """One page a text."""
@@ -72,11 +72,11 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
 
     def _row(self, uid: str, text: str) -> Failed | dict[str, Any]:
         try:
-            chance = key_of(self._seed, uid)
-            style = drawn_from(chance, self._font_px, self._wear)
-            whole = cleaned(text)
+            chance = sample_rng(self._seed, uid)
+            style = draw_style(chance, self._font_px, self._wear)
+            whole = clean_text(text)
             columns = chance.random() < self._vertical and fits_columns(whole)
-            fit = prepared(whole, style, self._page_px, columns)
+            fit = prepare_text(whole, style, self._page_px, columns)
             fit, face = self._fonts.typeface(fit, style.font_px, chance, columns)
             sheet = typeset(fit, face, style, self._page_px)
         except TypesetError as error:
@@ -84,7 +84,7 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         return {
             "image": Stored(encoded(sheet.image, "jpg", _QUALITY), "jpg", *sheet.image.size),
             "text": sheet.text,
-            "words": as_column(sheet.words, sheet.boxes, sheet.lines),
+            "words": words_column(sheet.words, sheet.boxes, sheet.lines),
             "word_count": len(sheet.words),
             "drawn_share": sheet.share * len(fit) / len(whole),
             "font_px": style.font_px,

@@ -1,1 +1,1 @@
-"""Ops that measure how good a text, an image or a document is."""
+"""Ops that measure the quality of a text, an image or a document."""

@@ -39,7 +39,7 @@ def _word(url: str, words: Sequence[str]) -> str | None:
     parts={"url_repeated": "images"},
 )
 def repeated_urls(documents: Sequence[list[Segment]]) -> Columns:
-    """Whether the URL of a document's image is that of one before it. Of those with one URL MM1 keeps the first."""
+    """Tell images whose URL is that of one before them in the document. Of those with one URL MM1 keeps the first."""
     return {"url_repeated": [_repeated(image_urls(document)) for document in documents]}
 
 
@@ -51,7 +51,7 @@ def repeated_urls(documents: Sequence[list[Segment]]) -> Columns:
     parts={"bytes_repeated": "images"},
 )
 def repeated_bytes(images: Sequence[list[Blob]]) -> Columns:
-    """Whether an image of a document has the bytes of one before it; null where it is absent. MM1 keeps the first."""
+    """Tell images with the bytes of one before them in the document; null where absent. MM1 keeps the first."""
     return {"bytes_repeated": [_repeated([blob.sha256 for blob in blobs]) for blobs in images]}
 
 

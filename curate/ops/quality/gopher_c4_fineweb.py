@@ -1,4 +1,4 @@
-"""Measures by which large text sets were filtered: Gopher's, C4's, FineWeb's and OBELICS's, as columns.
+"""Quality measures of published text sets as columns: Gopher, C4, FineWeb, OBELICS.
 
 The thresholds are rules of a recipe. Definitions are the papers', where a paper leaves a choice datatrove's; what a
 word is is ours (`curate.text.words`), and stated there. An empty text measures 0.
@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op, spec_of
+from curate.ops.spec import Columns, Knobs, op, spec_of
 from curate.text import sentences, stats
 from curate.text.words import words
 
@@ -154,7 +154,7 @@ def _c4(text: str, ended: bool, min_words: int, max_word_characters: int) -> tup
         len(reasons),
         len(kept),
         *(reasons.count(name) for name in ("unended", "too_few_words", "too_long_word", "javascript", "policy")),
-        sum(len(sentences.spans(line)) for line in kept),
+        sum(len(sentences.sentence_spans(line)) for line in kept),
         "lorem_ipsum" in reasons,
         "curly_bracket" in reasons,
     )
@@ -204,9 +204,9 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
         self._measures = _Obelics(flagged, common)
 
     @staticmethod
-    def identity(*, flagged: str = "", common: str = "") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digests of the word files."""
-        return _word_files_digest(flagged, common)
+        return _word_files_digest(knobs["flagged"], knobs["common"])
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a text."""
@@ -246,9 +246,9 @@ class obelics_paragraph:  # noqa: N801 - ops are named as recipes name them
         self._measures = _Obelics(flagged, common)
 
     @staticmethod
-    def identity(*, flagged: str = "", common: str = "") -> str:
+    def identity(knobs: Knobs) -> str:
         """Digests of the word files."""
-        return _word_files_digest(flagged, common)
+        return _word_files_digest(knobs["flagged"], knobs["common"])
 
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a paragraph."""

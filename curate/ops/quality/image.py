@@ -1,4 +1,4 @@
-"""Measure the image file itself: how large it is, whether it really decodes, how much colour it has."""
+"""Measure image files: their size, and whether they decode."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def _sizes(found: Decoded) -> Failed | dict[str, int | float]:
     version=1,
 )
 def image_ok(images: Sequence[Decoded]) -> Columns:
-    """Whether the whole file decodes, and if not the error's name; format and mode as stored, frames, EXIF orientation.
+    """Decode the whole file: whether that succeeds, and if not the error's name; format and mode as stored, frames,
+    EXIF orientation.
 
     Never fails a row: `keep: {image_ok: {is: true}}` drops what is broken, `frames: {max: 1}` what is animated.
     What could not be read from a broken file is null.
@@ -91,7 +92,8 @@ def image_ok(images: Sequence[Decoded]) -> Columns:
     batch_size=1024,
 )
 def image_file(blobs: Sequence[Blob]) -> Columns:
-    """Whether an image of a document is there (else the error by which it is missing), its format, and its sides.
+    """Tell of an image of a document whether it is there (else the error by which it is missing), its format, its
+    sides.
 
     With `over: images`; what was fetched is not read again. Format: jpg, png, webp, gif, tif, ... by the first bytes.
     Sides in pixels as seen upright, and the long over the short. OBELICS keeps jpg, png and webp with sides of 150 to

@@ -1,4 +1,4 @@
-"""Perplexity of texts under a small causal language model: what it finds unlikely is often no prose at all."""
+"""Perplexity of texts under a small causal language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.extras import require
 from curate.models.files import ModelError, file_digest
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -42,12 +42,9 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
 
     @staticmethod
-    def identity(
-        *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
-    ) -> str:  # fmt: skip
+    def identity(knobs: Knobs) -> str:
         """Digests of the model's files; of a hub's model, its name alone is known."""
-        return _digest(model)
+        return _digest(knobs["model"])
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One perplexity a text."""

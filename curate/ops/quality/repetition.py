@@ -1,4 +1,4 @@
-"""Repetition within a document as Gopher measures it: lines, paragraphs and runs of words that stand in it again."""
+"""Repetition within a document as Gopher measures it: lines, paragraphs and runs of words."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def _measures(text: str) -> list[float]:
         return [0.0] * len(_NAMES)
     found = words(text)
     paragraphs, lines = _PARAGRAPH.split(text.strip()), _LINE.split(text)
-    tops = [_top(found, n) / len(text) for n in TOP_LENGTHS]
-    return [*_repeated(paragraphs, text), *_repeated(lines, text), *tops, *_repeated_runs(found, len(text))]
+    tops = [_top_run_characters(found, n) / len(text) for n in TOP_LENGTHS]
+    return [*_repeated_share(paragraphs, text), *_repeated_share(lines, text), *tops, *_repeated_runs(found, len(text))]
 
 
-def _repeated(parts: list[str], text: str) -> tuple[float, float]:
+def _repeated_share(parts: list[str], text: str) -> tuple[float, float]:
     """Share of the parts that stand before, and their share of the characters."""
     first = set(parts)
     if len(first) == len(parts):
@@ -57,7 +57,7 @@ def _repeated(parts: list[str], text: str) -> tuple[float, float]:
     return (len(parts) - len(first)) / len(parts), characters / len(text)
 
 
-def _top(found: Words, n: int) -> int:
+def _top_run_characters(found: Words, n: int) -> int:
     """Characters of the most frequent run of n words (the first one, of equals), times its occurrences."""
     hashes = window_hashes(found.numbers, n)
     if not len(hashes):
@@ -76,14 +76,14 @@ def _repeated_runs(found: Words, characters: int) -> list[float]:
     ends = np.concatenate(([0], np.cumsum(found.lengths)))
     for place, n in enumerate(REPEATED_LENGTHS):
         hashes = window_hashes(found.numbers, n)
-        candidates = _met_again(hashes)
+        candidates = _find_repeats(hashes)
         if not len(candidates):
             break
         shares[place] = _walk(hashes, candidates, n, ends) / characters
     return shares
 
 
-def _met_again(hashes: Numbers) -> npt.NDArray[np.int64]:
+def _find_repeats(hashes: Numbers) -> npt.NDArray[np.int64]:
     """The places of runs that stand in the text more than once."""
     order = np.argsort(hashes, kind="stable")
     same = hashes[order[1:]] == hashes[order[:-1]]

@@ -1,4 +1,4 @@
-"""Ops on a text: its size and make-up, known boilerplate, its language, its quality to a classifier, its copies."""
+"""Measure texts: size and make-up, boilerplate, language, a classifier's quality, copies."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from curate.models.fasttext import (
 )
 from curate.models.files import file_digest
 from curate.ops import _groups
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Columns, Knobs, group_op, op
 from curate.text.words import UNSPACED
 
 _SEEN_CHARACTERS = 10_000
@@ -78,7 +78,7 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
 @op(
     reads=("text",),
     writes={
-        "words": pa.int32(),
+        "word_count": pa.int32(),
         "characters": pa.int32(),
         "letter_share": pa.float32(),
         "digit_share": pa.float32(),
@@ -90,30 +90,30 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
-    """Size and make-up of each text, and whether it is boilerplate, by which phrase.
+    """Measure the size and make-up of each text, and whether it is boilerplate, by which phrase.
 
-    words: tokens between spaces that hold a letter or digit, and every Han or kana character by itself. characters:
-    code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an empty
-    text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
+    word_count: tokens between spaces that hold a letter or digit, and every Han or kana character by itself.
+    characters: code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an
+    empty text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
     PHRASES, `file name`, `generic word`, or null.
     """
     rows = [_basic(text) for text in texts]
-    names = ("words", "characters", "letter_share", "digit_share", "control_characters", "boilerplate_phrase")
+    names = ("word_count", "characters", "letter_share", "digit_share", "control_characters", "boilerplate_phrase")
     columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
     return {**columns, "boilerplate": [phrase is not None for phrase in columns["boilerplate_phrase"]]}
 
 
 def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
-    folded = one_line(text)
+    folded = fold_to_line(text)
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
-    words = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
+    word_count = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
     controls = len(_CONTROL.findall(text))
     shares = (letters / visible, digits / visible) if visible else (0.0, 0.0)
-    return words, len(folded), *shares, controls, boilerplate_phrase(folded)
+    return word_count, len(folded), *shares, controls, find_boilerplate_phrase(folded)
 
 
-def one_line(text: str) -> str:
+def fold_to_line(text: str) -> str:
     """`text` with control characters and lone surrogates as spaces, spaces folded to single ones."""
     return " ".join(_CONTROL.sub(" ", text).split())
 
@@ -128,7 +128,7 @@ def _letters_and_digits(text: str) -> tuple[int, int]:
     return letters, digits
 
 
-def boilerplate_phrase(text: str) -> str | None:
+def find_boilerplate_phrase(text: str) -> str | None:
     """The phrase of PHRASES in `text`, or `file name` or `generic word` if it is nothing but that; else None."""
     plain = unicodedata.normalize("NFKC", text[:_SEEN_CHARACTERS]).lower()
     found = _PHRASE.search(plain)
@@ -158,9 +158,9 @@ class language:  # noqa: N801 - ops are named as recipes name them
         self._predict = load_fasttext(fasttext_path(model))
 
     @staticmethod
-    def identity(*, model: str = BUNDLED_LANGUAGE_MODEL) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return file_digest(fasttext_path(model))
+        return file_digest(fasttext_path(knobs["model"]))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One language a caption."""
@@ -168,7 +168,7 @@ class language:  # noqa: N801 - ops are named as recipes name them
         return {"language": [name for name, _ in labels], "language_probability": [share for _, share in labels]}
 
     def _label(self, text: str) -> tuple[str | None, float | None]:
-        line = one_line(text[:_SEEN_CHARACTERS])
+        line = fold_to_line(text[:_SEEN_CHARACTERS])
         upper, lower = sum(map(str.isupper, line)), sum(map(str.islower, line))
         if upper > lower:
             line = line.lower()  # the model saw few capitals: 45 % right on names in capitals, 83 % when lowered
@@ -190,13 +190,13 @@ class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
         self._most = max_characters
 
     @staticmethod
-    def identity(*, model: str, label: str = "hq", max_characters: int = 100_000) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the model file: a changed file is a changed column."""
-        return file_digest(classifier_path(model))
+        return file_digest(classifier_path(knobs["model"]))
 
     def __call__(self, texts: Sequence[str]) -> Columns:
         """One probability a text."""
-        return {"quality": [self._probability(one_line(text[: self._most])) for text in texts]}
+        return {"quality": [self._probability(fold_to_line(text[: self._most])) for text in texts]}
 
 
 @op(reads="text", writes={"text_digest": pa.string()}, version=1, batch_size=1024)
@@ -208,7 +208,7 @@ def text_digest(texts: Sequence[str]) -> Columns:
 
 @group_op(after=text_digest, writes={"text_copies": pa.int64()}, version=1)
 def text_copies(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many rows have the same text, each counting itself: what is said of many pictures tells little of one."""
+    """Count the rows that have the same text, itself counted: what is said of many pictures tells little of one."""
     with _groups.database(scratch) as db:
         found = "SELECT text_digest, count(*) AS text_copies FROM read_parquet(?) GROUP BY ALL"
         db.execute(f"CREATE TABLE copies AS {found}", [[str(path) for path in inputs]])

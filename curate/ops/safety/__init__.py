@@ -1,1 +1,1 @@
-"""Ops that find what should not be kept: nudity, faces, personal data, what its owner opted out."""
+"""Ops that find what should not be kept: nudity, faces, personal data, opt-outs."""

@@ -1,4 +1,4 @@
-"""Faces in pictures: how sure a detector is of the surest one, of a sample's image or of a document's images.
+"""Detect faces: the highest score in a sample's image, or in each of a document's images.
 
 They are neither cut out nor told apart: a score is all that is kept, so that a corpus can be made with fewer faces.
 """
@@ -16,7 +16,7 @@ from PIL import Image
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx
 from curate.models.packages import model_file
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -39,7 +39,7 @@ Score = Callable[["Picture"], float]
 
 @op(reads="image", writes={"face_score": pa.float32()}, version=1, needs=("onnxruntime",))
 class faces:  # noqa: N801 - ops are named as recipes name them
-    """How sure the detector is, 0 to 1, of the surest face in the image; above .5 there is one, by its authors' advice.
+    """Score faces: how sure the detector is, 0 to 1, of the surest one; above .5 there is one, by its authors' advice.
 
     CenterFace (Xu et al., 2019), which learned from WIDER FACE. The weights (7 MB) are fetched
     at the first use, or `model` is their file. An image is made smaller to `long_side_px` first: faces of less than
@@ -50,9 +50,9 @@ class faces:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model, long_side_px)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED, long_side_px: int = 640) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One score an image."""
@@ -73,7 +73,7 @@ def _scorer(model: str, long_side_px: int) -> Score:
         raise ModelError(f"{_WHAT}: {path} takes {inputs}, expected CenterFace's {_INPUT} and its output {_HEAT}")
 
     def score(image: Picture) -> float:
-        small = _fitted(image, long_side_px)
+        small = _fit(image, long_side_px)
         canvas_HWC = np.zeros((*(-(-side // _STEP) * _STEP for side in small.size[::-1]), 3), np.float32)
         canvas_HWC[: small.height, : small.width] = np.asarray(small, np.float32)
         (heat,) = session.run([_HEAT], {_INPUT: np.ascontiguousarray(canvas_HWC.transpose(2, 0, 1)[None])})
@@ -82,7 +82,7 @@ def _scorer(model: str, long_side_px: int) -> Score:
     return score
 
 
-def _fitted(image: Picture, long_side_px: int) -> Picture:
+def _fit(image: Picture, long_side_px: int) -> Picture:
     scale = min(1.0, long_side_px / max(image.size))
     size = [max(1, round(side * scale)) for side in image.size]
     return image if scale == 1.0 else image.resize((size[0], size[1]), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -1,4 +1,4 @@
-"""Pictures not for a workplace: the probability by Yahoo's open_nsfw, of a sample's image or of a document's images."""
+"""Score nudity by Yahoo's open_nsfw, of a sample's image or of a document's images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx
 from curate.models.packages import model_file
-from curate.ops.spec import Columns, op
+from curate.ops.spec import Columns, Knobs, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -43,9 +43,9 @@ class nsfw:  # noqa: N801 - ops are named as recipes name them
         self._score = _scorer(model)
 
     @staticmethod
-    def identity(*, model: str = BUNDLED) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the weights."""
-        return file_digest(_path(model))
+        return file_digest(_path(knobs["model"]))
 
     def __call__(self, images: Sequence[Picture]) -> Columns:
         """One probability an image."""
@@ -65,13 +65,13 @@ def _scorer(model: str) -> Score:
     name = inputs[0][0]
 
     def score(image: Picture) -> float:
-        (found,) = session.run(None, {name: _prepared(image)[None]})
+        (found,) = session.run(None, {name: _prepare(image)[None]})
         return float(found[0, 1])
 
     return score
 
 
-def _prepared(image: Picture) -> npt.NDArray[Any]:
+def _prepare(image: Picture) -> npt.NDArray[Any]:
     """224 x 224 x 3: squeezed to a square, its middle taken, through JPEG as the network was taught, BGR less means."""
     edge = (_RESIZED - _CROPPED) // 2
     square = image.resize((_RESIZED, _RESIZED), Image.Resampling.BILINEAR)

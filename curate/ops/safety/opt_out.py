@@ -1,4 +1,4 @@
-"""Owners who opt out: what a page says of its use, and hosts that a list names.
+"""Find opt-outs: what a page says of its use, and hosts that a list names.
 
 Files whose server opts out by a header are not even taken in (`download.respect_opt_out`). Here are the rest: the
 elements in a page, the headers that an archive or a table kept beside it, and hosts that are known from elsewhere.
@@ -14,8 +14,17 @@ import pyarrow as pa
 
 from curate.html.decode import decode
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, op
-from curate.readers.opt_out import OPT_OUT, RESERVATION, HostList, elements, forbidding, host_of, is_reserved, list_file
+from curate.ops.spec import Columns, Knobs, op
+from curate.readers.opt_out import (
+    OPT_OUT,
+    RESERVATION,
+    HostList,
+    check_list_file,
+    find_forbidding_word,
+    host_of,
+    is_reserved,
+    meta_elements,
+)
 
 AGENTS = ("curate-mm",)
 """The name by which a page may address this package alone: `<meta name="curate-mm" content="noai">`."""
@@ -57,22 +66,24 @@ def _reasons(page: bytes, meta: Mapping[str, Any], words: Sequence[str], agents:
     own = [word for word in words if word not in _OF_IMAGES]
     images = [word for word in words if word in _OF_IMAGES]
     found: list[Reasons] = []
-    for name, value in _said(page, meta, agents):
+    for name, value in _declarations(page, meta, agents):
         if name == RESERVATION:
             reserved = RESERVATION in words and is_reserved(value)
             found.append((f"{name}: 1" if reserved else None, None))
             continue
-        asked = [forbidding(value, agents, each) for each in (own, images)]
+        asked = [find_forbidding_word(value, agents, each) for each in (own, images)]
         found.append((f"{name}: {asked[0]}" if asked[0] else None, f"{name}: {asked[1]}" if asked[1] else None))
     return next((a for a, _ in found if a), None), next((b for _, b in found if b), None)
 
 
-def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
+def _declarations(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[tuple[str, str]]:
     """What the headers and the page say of its use: names and values."""
     found: list[tuple[str, str]] = []
     for name in ("x-robots-tag", RESERVATION):
-        said = meta.get(name.replace("-", "_"))
-        found += [(name, str(value)) for value in (said if isinstance(said, list) else [said]) if value is not None]
+        values = meta.get(name.replace("-", "_"))
+        found += [
+            (name, str(value)) for value in (values if isinstance(values, list) else [values]) if value is not None
+        ]
     small = page.lower()
     needles = (*_NEEDLES, *(agent.encode() for agent in agents))
     if b"\0" not in page[:64] and not any(needle in small for needle in needles):
@@ -80,7 +91,7 @@ def _said(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) -> list[
     kind = meta.get("content_type")
     text, _ = decode(page, kind if isinstance(kind, str) else None)
     wanted = {"robots", "x-robots-tag", RESERVATION, *agents}
-    return found + [(name, content) for name, content in elements(text) if name in wanted]
+    return found + [(name, content) for name, content in meta_elements(text) if name in wanted]
 
 
 @op(reads=("origin", "meta"), writes={"host_opt_out": pa.string()}, version=1, batch_size=1024)
@@ -97,9 +108,9 @@ class host_opt_out:  # noqa: N801 - ops are named as recipes name them
         self._list = HostList(Path(hosts))
 
     @staticmethod
-    def identity(*, hosts: str) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(hosts)))
+        return file_digest(check_list_file(Path(knobs["hosts"])))
 
     def __call__(self, origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
         """One entry a sample."""
@@ -126,9 +137,9 @@ class link_opt_out:  # noqa: N801 - ops are named as recipes name them
         self._list = HostList(Path(hosts))
 
     @staticmethod
-    def identity(*, hosts: str) -> str:
+    def identity(knobs: Knobs) -> str:
         """Digest of the list."""
-        return file_digest(list_file(Path(hosts)))
+        return file_digest(check_list_file(Path(knobs["hosts"])))
 
     def __call__(self, urls: Sequence[str]) -> Columns:
         """One entry a link."""

@@ -1,1 +1,1 @@
-"""The tiny CLIP that ships with the package: made of drawings, `python -m pipelines.materials.tiny_clip`."""
+"""The tiny CLIP that ships with the package, made of drawings: `python -m pipelines.materials.tiny_clip`."""

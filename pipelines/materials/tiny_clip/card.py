@@ -1,4 +1,4 @@
-"""How well the tiny dual encoder does on drawings it never saw, and its data card."""
+"""Measure the tiny dual encoder on drawings it never saw, and write its data card."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def measure(weights: Path, cache: Path | None = None) -> Measured:
     drawings = twemoji(fetch("twemoji", cache), fetch("emoji-names", cache))
     image_ND, text_ND = _embedded(weights, drawings)
     plain = [n for n, drawing in enumerate(drawings) if not has_tone(drawing.code)]
-    known = [n for n, drawing in enumerate(drawings) if not held_out(drawing.code)]
+    trained = [n for n, drawing in enumerate(drawings) if not held_out(drawing.code)]
     groups = {
-        "known": [n for n in plain if n in set(known)],
-        "unknown": [n for n in plain if n not in set(known)],
-        "known_flags": [n for n in plain if is_flag(drawings[n].code) and n in set(known)],
-        "known_with_tones": known,
+        "known": [n for n in plain if n in set(trained)],
+        "unknown": [n for n in plain if n not in set(trained)],
+        "known_flags": [n for n in plain if is_flag(drawings[n].code) and n in set(trained)],
+        "known_with_tones": trained,
     }
     auc = {name: _auc_of_swaps(image_ND, text_ND, drawings, rows) for name, rows in groups.items()}
-    toned = [n for n in known if has_tone(drawings[n].code)]
+    toned = [n for n in trained if has_tone(drawings[n].code)]
     auc["tone"] = _auc_of_tones(image_ND, text_ND, [without_tone(drawings[n].code) for n in toned], toned)
     counts = {name: len(rows) for name, rows in groups.items()} | {"tone": len(toned)}
     return Measured(counts, {name: round(value, 4) for name, value in auc.items()})

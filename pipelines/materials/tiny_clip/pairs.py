@@ -1,4 +1,4 @@
-"""The tiny dual encoder's own data: drawings of the same things by several hands, framed names as their captions.
+"""Make the tiny dual encoder's data: drawings by several hands, framed names as their captions.
 
 Twemoji's drawings are never among them: they are what the model is measured on. One thing in ten (`held_out`) is left
 out in every hand, so that things it never saw can be told apart from drawings it never saw.
@@ -71,7 +71,7 @@ def drawn_codes(hand: str, cache: Path | None = None) -> list[str]:
 
 
 def captions(hand: str, code: str, named: Named) -> list[str]:
-    """What may stand beside a drawing: the name in each frame, twice bare, with tags, and tags alone; drawn by its key.
+    """Draw the captions of a drawing: the name in each frame, twice bare, with tags, and tags alone; by its key.
 
     The first is the name in a frame; a name without tags stands in their place.
     """
@@ -150,11 +150,11 @@ def _add(writer: ShardWriter, sketch: Sketch, named: Named) -> None:
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=sketch.svg, skip_system_fonts=True))
     texts = captions(sketch.hand, sketch.code, named)
-    said = {
+    metadata = {
         "captions": texts,
         "hand": sketch.hand,
         "licence": MATERIALS[sketch.hand].licence,
         "thing": sketch.code,
     }
     uid = uid_of("caption", sketch.hand, sketch.code, sketch.svg)
-    writer.add(uid, {"png": png, "txt": texts[0].encode(), "json": dump_json(said).encode()})
+    writer.add(uid, {"png": png, "txt": texts[0].encode(), "json": dump_json(metadata).encode()})

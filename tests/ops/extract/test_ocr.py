@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from curate.ops.extract.ocr import ocr, page_text, text_agreement
-from curate.ops.spec import spec_of
+from curate.ops.spec import identity, spec_of
 from curate.page import ocr as engines
-from curate.page.ocr import EngineMissingError, _from_table, _reading
-from curate.page.words import as_column, compared, mended, noise_of, recall
+from curate.page.ocr import EngineMissingError, _from_table, _order_reading
+from curate.page.words import comparable_words, join_lines, text_noise, word_recall, words_column
 from curate.pdf.file import open_pdf, render
 from curate.pdf.text import read_text
 from curate.typeset.fonts import Fonts
@@ -33,7 +33,7 @@ counted them twice while nobody else was looking at the price list."""
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine that is installed here."""
     try:
-        engines.identity(request.param, ("eng",))
+        engines.engine_identity(request.param, ("eng",))
     except EngineMissingError as missing:
         pytest.skip(str(missing))
     return str(request.param)
@@ -94,7 +94,7 @@ def test_two_columns_are_read_one_after_the_other(engine: str) -> None:
 def test_page_text_takes_a_good_text_layer_and_reads_elsewhere(engine: str) -> None:
     """Page text takes a good text layer and reads where there is none or noise."""
     page = sheet()
-    layer = as_column(["a", "good", "layer"], page.boxes[:3], [0, 0, 0])
+    layer = words_column(["a", "good", "layer"], page.boxes[:3], [0, 0, 0])
     op = page_text(engine=engine, min_words=2)
     found = op([page.image] * 3, ["a good layer", "", "\uf001\uf002"], [layer, [], layer], [0.0, 0.0, 0.9])
     assert found["text"] == ["a good layer", TEXT, TEXT]
@@ -106,8 +106,11 @@ def test_page_text_takes_a_good_text_layer_and_reads_elsewhere(engine: str) -> N
 
 
 def test_engine_and_its_models_are_part_of_the_identity(engine: str) -> None:
-    said = ocr.identity(engine=engine, languages=("eng",), min_confidence=0.5)
-    assert engine in said and said == page_text.identity(engine=engine, languages=("eng",), min_words=1)
+    said = identity(ocr, {"engine": engine, "languages": ("eng",), "min_confidence": 0.5})["files"]
+    assert (
+        engine in said
+        and said == identity(page_text, {"engine": engine, "languages": ("eng",), "min_words": 1})["files"]
+    )
 
 
 def test_engine_that_is_not_there_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ def test_han_words_of_tesseract_come_apart_and_their_text_does_not() -> None:
     head = "level\tpage\tblock\tpar\tline\tword\tleft\ttop\twidth\theight\tconf\ttext"
     rows = ["1\t10\t20\t40\t20\t90\t必要", "2\t50\t20\t20\t20\t80\tな", "3\t90\t20\t50\t20\t80\tRAM"]
     table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
-    found = _reading(list(_from_table(table)), (100, 100), 0.5)
+    found = _order_reading(list(_from_table(table)), (100, 100), 0.5)
     assert (found.text, found.words) == ("必要なRAM", ["必", "要", "な", "RAM"])
     assert found.boxes[:2].flatten().tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.3, 0.2, 0.5, 0.4])
 
@@ -157,7 +160,7 @@ def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> Non
     rows = ["1\t10\t20\t10\t20\t90\tน้ำ", "2\t24\t20\t10\t20\t90\tดี",
             "3\t50\t20\t10\t20\t80\tมา", "4\t64\t20\t20\t20\t80\tRAM"]  # fmt: skip
     table = "\n".join([head, *(f"5\t1\t1\t1\t1\t{row}" for row in rows)])
-    assert _reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
+    assert _order_reading(list(_from_table(table)), (100, 100), 0.5).text == "น้ำดี มา RAM"
 
 
 # How two readings are compared, and what mends a line
@@ -166,11 +169,11 @@ def test_thai_letters_of_tesseract_stand_together_unless_there_is_a_gap() -> Non
 def test_agreement_is_the_share_of_the_layer_that_was_read_too() -> None:
     found = text_agreement(["One two, TWO three!", "", "exam-\nple"], ["one two three four", "x", "example"])
     assert found["text_agreement"] == [0.75, None, 1.0]
-    assert compared("Ｆｕｌｌ width, 漢字 and ﬁne_print") == compared("full WIDTH 漢 字 and fine print")
+    assert comparable_words("Ｆｕｌｌ width, 漢字 and ﬁne_print") == comparable_words("full WIDTH 漢 字 and fine print")
 
 
 def test_word_that_ends_a_line_with_a_hyphen_is_made_whole() -> None:
-    assert mended(["an exam-", "ple of X-", "Rays, 10-", "20 dogs -", "and", "cats-"]) == (
+    assert join_lines(["an exam-", "ple of X-", "Rays, 10-", "20 dogs -", "and", "cats-"]) == (
         "an example\nof X-Rays,\n10-\n20 dogs -\nand\ncats-"
     )
 
@@ -200,7 +203,7 @@ def test_clean_pages_at_150_dpi_give_the_words_of_the_text_layer(engine: str) ->
     """On clean pages at 150 dpi the words of the text layer are read again."""
     op = ocr(engine=engine)
     pages = list(at_150_dpi(guide("en"), [20, 45, 70]))
-    found = [recall(text, op([image])["ocr_text"][0]) for text, image in pages]
+    found = [word_recall(text, op([image])["ocr_text"][0]) for text, image in pages]
     assert min(found) >= 0.95, found
 
 
@@ -211,11 +214,11 @@ def test_page_without_text_layer_that_was_printed_from_known_text_is_read(engine
     printed = typeset(text, Fonts().typeface(text, 20)[1], style, (1240, 1754))
     found = page_text(engine=engine)([printed.image], [""], [[]], [0.0])
     assert found["text_source"] == ["ocr"]
-    assert recall(printed.text, found["text"][0]) >= 0.95
+    assert word_recall(printed.text, found["text"][0]) >= 0.95
 
 
 @pytest.mark.slow
 def test_text_layers_of_eighteen_languages_are_not_noise() -> None:
     for language in LANGUAGES.split():
         with open_pdf(guide(language)) as pdf, pdf.page(25) as page:
-            assert noise_of(read_text(page).words) < 0.1
+            assert text_noise(read_text(page).words) < 0.1

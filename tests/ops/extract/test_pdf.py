@@ -13,7 +13,7 @@ from PIL import Image
 from curate.image.files import decode
 from curate.ops.extract.pdf import pdf_page, render_page, script
 from curate.ops.spec import Failed, spec_of
-from curate.page.words import noise_of
+from curate.page.words import text_noise
 from curate.pool.blob import Stored
 
 TEXT = [f"line {n} of a page that says what it says in plain words" for n in range(30)]
@@ -72,9 +72,9 @@ def test_text_layer_that_is_noise_is_told_from_one_that_is_text() -> None:
     plain = " ".join(TEXT).split()
     shifted = ["".join(chr(ord(c) + 3) for c in word) for word in plain]
     without_codes = ["".join(chr(0xF000 + ord(c)) for c in word) for word in plain]
-    assert noise_of(plain) == 0 and noise_of([]) == 0
-    assert noise_of(shifted) > 0.5 and noise_of(without_codes) == 1
-    assert noise_of(["漢", "字", "Rhythm"]) == 0
+    assert text_noise(plain) == 0 and text_noise([]) == 0
+    assert text_noise(shifted) > 0.5 and text_noise(without_codes) == 1
+    assert text_noise(["漢", "字", "Rhythm"]) == 0
 
 
 def test_page_is_drawn_with_the_long_side_that_the_recipe_asks_for() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curate.document import interchange
 from curate.document.segments import is_image
 from curate.ops.extract.records import llava_document, mmc4_document, obelics_document
-from curate.text.sentences import spans
+from curate.text.sentences import sentence_spans
 
 OBELICS = {
     "images": ["https://a.org/1.jpg", None, "https://a.org/2.jpg", "https://a.org/3.jpg", None],
@@ -191,11 +191,11 @@ def test_record_of_any_content_is_a_document_or_a_named_error(record: Any) -> No
     ],
 )
 def test_sentences_end_where_a_reader_ends_them(text: str, found: list[str]) -> None:
-    assert [text[start:end] for start, end in spans(text)] == found
+    assert [text[start:end] for start, end in sentence_spans(text)] == found
 
 
 @given(st.text(alphabet="aA .!?。\n\"'b5"))
 def test_sentences_hold_every_visible_character_once_and_in_order(text: str) -> None:
-    found = spans(text)
+    found = sentence_spans(text)
     assert "".join("".join(text[a:b].split()) for a, b in found) == "".join(text.split())
     assert all(a < b for a, b in found) and all(b <= c for (_, b), (c, _) in pairwise(found))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from curate.ops.quality.gopher_c4_fineweb import c4_lines, fineweb, gopher_quality, obelics_text
 from curate.ops.quality.repetition import REPEATED_LENGTHS, TOP_LENGTHS, gopher_repetition
+from curate.ops.spec import identity
 from curate.text.words import plain_words, words
 
 PROSE = (
@@ -212,8 +213,8 @@ def test_word_lists_of_ones_own_take_the_place_of_those_that_ship(tmp_path: Path
     (tmp_path / "flagged.txt").write_text("Rain\nplatform\n")
     op = obelics_text(flagged=str(tmp_path / "flagged.txt"))
     assert op([PROSE], ["en"])["obelics_flagged_words"] == [pytest.approx(2 / 63)]
-    before = obelics_text.identity(flagged=str(tmp_path / "flagged.txt"))
+    before = identity(obelics_text, {"flagged": str(tmp_path / "flagged.txt")})["files"]
     (tmp_path / "flagged.txt").write_text("sun\n")
-    assert obelics_text.identity(flagged=str(tmp_path / "flagged.txt")) != before
+    assert identity(obelics_text, {"flagged": str(tmp_path / "flagged.txt")})["files"] != before
     with pytest.raises(ValueError, match=r"word list .*none\.txt"):
         obelics_text(flagged=str(tmp_path / "none.txt"))

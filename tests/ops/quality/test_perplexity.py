@@ -9,6 +9,7 @@ import pytest
 
 from curate.models.files import ModelError
 from curate.ops.quality.perplexity import perplexity
+from curate.ops.spec import identity
 
 transformers = pytest.importorskip("transformers")
 
@@ -90,10 +91,10 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) ->
 
 
 def test_the_model_is_named_by_the_content_of_its_files(model: Path, tmp_path: Path) -> None:
-    before = perplexity.identity(model=str(model))
+    before = identity(perplexity, {"model": str(model)})["files"]
     assert "model.safetensors:" in before
     (model / "generation_config.json").write_text("{}")
-    assert perplexity.identity(model=str(model)) != before
+    assert identity(perplexity, {"model": str(model)})["files"] != before
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 
 from curate.ops.safety.pii import mask_pii, pii
-from curate.text.personal_data import KINDS, findings
+from curate.text.personal_data import KINDS, find_personal_data
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(f.kind, text[f.begin : f.end]) for f in findings(text)]
+    return [(f.kind, text[f.begin : f.end]) for f in find_personal_data(text)]
 
 
 # Numbers and addresses below are reserved for examples, or are the standards' own.
@@ -109,7 +109,7 @@ def test_labelled_sentences_have_95_percent_recall_and_precision() -> None:
     wrong: list[object] = []
     for text, expected in sentences():
         count += 1
-        given = {bare(f.kind, text[f.begin : f.end], f.begin) for f in findings(text)}
+        given = {bare(f.kind, text[f.begin : f.end], f.begin) for f in find_personal_data(text)}
         right.update(kind for kind, *_ in expected & given)
         marked.update(kind for kind, *_ in expected)
         told.update(kind for kind, *_ in given)
@@ -164,5 +164,5 @@ def test_private_key_goes_as_a_whole() -> None:
 )
 def test_text_made_to_be_slow_is_searched_in_little_time(text: str) -> None:
     start = time.process_time()
-    findings(text)
+    find_personal_data(text)
     assert time.process_time() - start < 5
