@@ -122,10 +122,10 @@ def test_only_the_workers_of_the_engine_import_ray() -> None:
 
 def test_the_stream_and_the_trainer_know_nothing_of_curation() -> None:
     rooms = {f"curate/{room}/" for room in ("shards", "tokens", "image", "mix")}
-    files = {"curate/sample.py", "curate/settings.py", "curate/commit.py"}
+    files = {"curate/sample.py", "curate/settings.py", "curate/commit.py", "curate/extras.py"}
     using = arrows()
     assert using["curate/stream/"] <= {*rooms, *files}
-    assert using["train/"] <= {*rooms, *files, "curate/stream/", "curate/models/"}
+    assert using["train/"] <= {*rooms, *files, "curate/shipped.py", "curate/stream/", "curate/models/"}
 
 
 def test_shards_and_mixtures_stand_on_the_ground() -> None:
