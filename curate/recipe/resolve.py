@@ -387,13 +387,11 @@ def _conditions(rules: Mapping[str, Rule], types: Mapping[str, pa.DataType], at:
 
 def _check_condition(column: pa.DataType, kind: str, value: Any, at: str) -> None:
     numeric = _is_numeric(column)
+    if pa.types.is_nested(column) or pa.types.is_binary(column):
+        parts = "; of a list with an entry a part, write keep_images or keep_paragraphs" * pa.types.is_list(column)
+        raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans{parts}")
     if kind in ("min", "max", "top", "bottom") and not numeric:
         raise SettingsError(f"{at}: the column holds {column}, `{kind}` needs numbers; use in, not_in or is")
-    if pa.types.is_nested(column) or pa.types.is_binary(column):
-        parts = (
-            "; of a list with an entry a part, write keep_images or keep_paragraphs" if pa.types.is_list(column) else ""
-        )
-        raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans{parts}")
     for one in value if isinstance(value, tuple) else (value,):
         if kind in ("in", "not_in", "is") and not _fits(one, column, numeric):
             raise SettingsError(f"{at}: the column holds {column}, found {one!r}")
