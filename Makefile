@@ -25,7 +25,7 @@ short:
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q -c constraints.txt -e ".[all,dev]"
 	$(VENV)/bin/python -m pytest -q tests -k test_every_module_imports
-	$(VENV)/bin/python -m pytest -q --short
+	$(VENV)/bin/python -m pytest -q -n auto --short
 	$(VENV)/bin/curate demo --out work/demo-$(notdir $(PYTHON)) --port 8698
 
 check: $(INSTALLED)
