@@ -11,7 +11,7 @@ import pyarrow as pa
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.ops.spec import Columns, Failed, Spec
 from curate.readers.tables import make_printable
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 
 REUSE_KEY = b"kin"
 """In the metadata of a step's columns: the op and its knobs (`Resolved.reuse_key`)."""

@@ -18,7 +18,7 @@ from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS, ShardState, as_json
 from curate.ops.spec import PART_KINDS, PartKind
 from curate.pool.columns import ColumnValues, Ints
 from curate.pool.funnel import PartCount, StepCount
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 
 PartEnds = Callable[[pa.Table], None]
 """Takes the parts that a step ended, as rows of PART_ENDS."""

@@ -17,7 +17,7 @@ from curate.pool.blob import BLOB, Blob
 from curate.pool.columns import ColumnsFile, ColumnValues, MergedColumn
 from curate.pool.funnel import StepCount
 from curate.pool.payloads import Blobs
-from curate.recipe.resolve import Resolved, read_columns
+from curate.recipe.steps import Resolved, read_columns
 
 PIXELS = 64 << 20
 """Decoded pixels held at once; a batch is cut earlier when its images are large (values do not depend on it)."""

@@ -10,7 +10,7 @@ from curate.engine.chunk import Chunk, Digest, digest_of
 from curate.image.files import Decoded
 from curate.ops.spec import READABLE_OF
 from curate.pool.blob import Blob
-from curate.recipe.resolve import READS_BYTES, Resolved
+from curate.recipe.steps import READS_BYTES, Resolved
 
 _FIELDS = ("url", "alt", "caption", "text", "block")
 """What an op reads of a part's segment."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from curate.engine.run import start_of
-from curate.recipe.resolve import Condition, Resolved, ResolvedRecipe, assign_fingerprints
+from curate.engine.stages import start_of
+from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources.ingest import plan_source, pool_of
 
 

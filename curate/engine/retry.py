@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
-from curate.engine.run import RunError, RunProgress, Watch, attempts, locked, start_of
+from curate.engine.run import RunError, RunProgress, Watch, locked
+from curate.engine.stages import attempts, start_of
 from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group_file
-from curate.recipe.resolve import Resolved, ResolvedRecipe, assign_fingerprints
+from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources import ingest
 
 

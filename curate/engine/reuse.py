@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from curate.engine.answers import REUSE_KEY, Answer, part_answers
 from curate.pool.columns import ColumnsFile, merge_in_order
 from curate.pool.layout import Pool
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 
 
 class ReusableColumns:

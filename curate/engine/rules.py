@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.recipe.resolve import Condition
+from curate.recipe.steps import Condition
 
 Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,20 @@ import pyarrow as pa
 from curate.commit import commit_text, dump_json, remove_leftovers
 from curate.engine import publish, tasks
 from curate.engine.remedies import remedy
+from curate.engine.repeats import mark_repeats
 from curate.engine.rules import Cut, Words, share_cut, value_of_key
+from curate.engine.stages import attempts, stages, start_of
 from curate.engine.steps import Cuts
 from curate.engine.workers import run_tasks
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe.model import PART_CHOICES, RULES, Recipe
-from curate.recipe.resolve import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.recipe.source import WHERE
+from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
+from curate.sources.ingest import SourcePlan, plan_source, pool_of
 
 
 class RunError(RuntimeError):
@@ -340,68 +341,12 @@ def decisions_folder(recipe: Recipe, key: str) -> Path:
     return Path(recipe.out) / "decisions" / key
 
 
-def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
-    """The start of the chain of decisions: the pool with the version of its rows, and how often a retry has run."""
-    tried = attempts(pool)
-    return fingerprint([pool.key, pool.source, tried if is_fetched(recipe) else 0]), tried
-
-
-def attempts(pool: Pool) -> int:
-    """The number of times that `retry` has run on this pool."""
-    path = pool.folder / "retries.json"
-    return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
-
-
-def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
-    """The first and last step of each stage."""
-    found: list[tuple[int, int]] = []
-    first = 0
-    for number, step in enumerate(steps):
-        follower_is_group = number + 1 < len(steps) and steps[number + 1].spec.is_group
-        ends = step.spec.is_group or follower_is_group or any(c.is_global for c in step.conditions)
-        ends |= step.spec.stores  # what it stores is read by others when it is committed
-        # The same op over the same columns again: it finds what it made the first time when that is committed.
-        ends |= number + 1 < len(steps) and steps[number + 1].key in {s.key for s in steps[first : number + 1]}
-        if ends or number + 1 == len(steps):
-            found.append((first, number))
-            first = number + 1
-    return found
-
-
 def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
     """The error of a run whose failures pass the limit, with the three commonest and what to do about each."""
     lines = [f"  {error}: {n} rows. {remedy(error)}" for error, n in count.failed.most_common(3)]
     head = f"{count.failed.total()} of {rows} rows failed, more than limits.failed = {limit:g} allows."
     kept = "What was committed is kept. Mend the cause (then `curate retry`, if downloads failed), or raise the limit:"
     return RunError("\n".join([head, *lines, f"{kept} run again to go on."]))
-
-
-def mark_repeats(pool: Pool, shards: Sequence[int], scratch: Path) -> int:
-    """Commit, a shard, which successful rows have the uid of an earlier one; returns how many there are."""
-    import duckdb
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    query = """WITH rows AS (SELECT uid, number, file_row_number AS row
-                             FROM read_parquet(?, file_row_number=true, filename=true) JOIN files USING (filename)
-                             WHERE status = 'success'),
-                    firsts AS (SELECT uid, min((number, row)) AS first FROM rows GROUP BY uid HAVING count(*) > 1)
-               SELECT number, row FROM rows JOIN firsts USING (uid) WHERE (number, row) > first ORDER BY number, row"""
-    paths = [str(pool.rows(shard)) for shard in shards]
-    total = 0
-    with duckdb.connect() as db:
-        db.execute(f"SET memory_limit='{publish.MEMORY_LIMIT}'; SET threads=2")
-        db.execute("SET temp_directory=?", [str(scratch)])
-        db.register("files", pa.table({"filename": paths, "number": pa.array(list(shards), pa.int64())}))
-        for shard, found in groupby(_fetched(db.execute(query, [paths])), key=lambda place: place[0]):
-            numbers = [row for _, row in found]
-            write_table(pa.table({"row": pa.array(numbers, pa.int32())}), pool.repeats(shard))
-            total += len(numbers)
-    return total
-
-
-def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
-    while rows := result.fetchmany(4096):
-        yield from rows
 
 
 def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:

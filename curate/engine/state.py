@@ -18,7 +18,7 @@ from curate.pool.columns import ColumnsFile, ColumnValues, Ints
 from curate.pool.layout import Pool
 from curate.pool.tables import read_table
 from curate.readers.tables import make_printable
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 
 OWN_COLUMNS = ("error", "detail")
 OWN_OF_PARTS = ("part_error", "part_detail")

@@ -26,7 +26,7 @@ from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, merge_in_
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""

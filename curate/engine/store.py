@@ -11,7 +11,7 @@ from typing import Any
 from curate.ops.spec import Failed
 from curate.pool.blob import BLOB, Absent, Blob, Stored
 from curate.pool.layout import Pool
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 from curate.shards import ShardWriter
 
 MAX_DETAIL = 500

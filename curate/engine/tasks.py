@@ -28,7 +28,7 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Condition, Resolved
+from curate.recipe.steps import Condition, Resolved
 from curate.sample import Kind, uid_of
 from curate.sources import ingest
 from curate.sources.rows import PLACE

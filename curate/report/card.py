@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curate.engine.run import Summary
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 from curate.report.examples import RowSurvey, shown
 from curate.report.page import human_bytes, percent, rule_words
 from curate.report.readme import described, front

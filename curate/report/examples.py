@@ -31,7 +31,7 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.tables import count_rows, read_table
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 from curate.report.parts import PartSurvey, survey_parts
 from curate.report.values import ShownValues, join_values, shown_values
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from curate.engine.remedies import remedy
 from curate.engine.run import Summary
 from curate.pool.funnel import PartCount, StepCount
-from curate.recipe.resolve import Condition, Resolved
+from curate.recipe.steps import Condition, Resolved
 from curate.report.examples import KEPT, Group, RowSurvey, is_uid, plain, shown
 from curate.report.parts import PartEnd
 from curate.report.values import ShownValues

@@ -18,7 +18,7 @@ from curate.ops.spec import PartKind
 from curate.pool.columns import ColumnsFile
 from curate.pool.layout import Pool
 from curate.pool.tables import read_table
-from curate.recipe.resolve import Resolved
+from curate.recipe.steps import Resolved
 from curate.report.values import ShownValues, join_values, shown_values
 
 EXAMPLES = 8

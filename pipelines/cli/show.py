@@ -26,8 +26,8 @@ from curate.ops.table import OPS, find_op
 from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
-from curate.recipe.resolve import Condition, ResolvedRecipe
 from curate.recipe.resolve import load as recipe_load
+from curate.recipe.steps import Condition, ResolvedRecipe
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from curate.engine import rules
 from curate.engine.rules import passes, rank_words, share_cut, value_of_key
 from curate.pool.funnel import ConservationError, StepCount, check_funnel, merge_counts
-from curate.recipe.resolve import Condition
+from curate.recipe.steps import Condition
 from curate.sample import uid_of
 
 FLOATS = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 1e-320, 2.0**53])

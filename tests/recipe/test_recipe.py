@@ -12,7 +12,8 @@ from conftest import ROOT, Workplace, errors
 from jsonschema import Draft202012Validator
 
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import assign_fingerprints, load
+from curate.recipe.resolve import load
+from curate.recipe.steps import assign_fingerprints
 from curate.settings import SettingsError
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -25,7 +25,8 @@ from PIL import Image
 
 from curate.engine.run import Summary, run
 from curate.recipe.model import Recipe
-from curate.recipe.resolve import Condition, resolve
+from curate.recipe.resolve import resolve
+from curate.recipe.steps import Condition
 from curate.report import examples
 from curate.report.card import size_category
 from curate.report.page import BINS, HEIGHT, WIDTH, histogram, human_bytes, percent
