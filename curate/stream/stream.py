@@ -264,7 +264,7 @@ class Stream(IterableDataset[Batch]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is given: threads, locks and open files stay here."""
-        return self.__dict__ | {"_at_work": None}
+        return self.__dict__ | {"_workers": None}
 
     def close(self) -> None:
         """Stop decoding and close the shards."""

@@ -131,6 +131,6 @@ def test_tars_that_the_cache_dropped_are_closed_once_they_are_not_needed(
     shelf.read_many([0, 40])
     for file in cache.folder.glob("*.tar"):
         file.unlink()
-    readers.sweep({("many", 1)})
+    readers.close_dropped({("many", 1)})
     assert [readers.get("many", shard) is None for shard in range(2)] == [True, False]
     shelf.close()

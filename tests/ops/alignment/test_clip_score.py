@@ -259,9 +259,10 @@ def test_identity_follows_the_files_content_and_not_its_place(model: str, tmp_pa
     ],
 )
 def test_model_that_is_not_there_is_refused_with_what_to_do(name: str, pretrained: str, message: str) -> None:
-    for ask in (clip_score, clip_score.identity):
-        with pytest.raises(ModelError, match=message):
-            ask(model=name, pretrained=pretrained)
+    with pytest.raises(ModelError, match=message):
+        clip_score(model=name, pretrained=pretrained)
+    with pytest.raises(ModelError, match=message):
+        clip_score.identity({"model": name, "pretrained": pretrained, "precision": "auto"})
 
 
 def test_hub_out_of_reach_is_named_with_the_remedy() -> None:

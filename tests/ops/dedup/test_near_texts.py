@@ -176,7 +176,7 @@ def test_band_that_all_texts_share_costs_a_few_comparisons_each(
     decide = near_texts._decide
 
     def counted(db: object, *rest: object) -> None:
-        compared.append(near_texts._groups.one(db, "SELECT count(*) FROM fresh"))  # type: ignore[arg-type]
+        compared.append(near_texts._groups.query_one(db, "SELECT count(*) FROM fresh"))  # type: ignore[arg-type]
         decide(db, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(near_texts, "_decide", counted)
