@@ -268,15 +268,17 @@ def histogram(values: ShownValues, conditions: Sequence[Condition], cuts: Mappin
     tallest = max(f + b for f, b in zip(fine, bad, strict=True))
     column, low, high = shown(values.column, 60), float(numbers.min()), float(numbers.max())
     words = _and(conditions, cuts)
-    label = f"Histogram of {column}: {len(numbers):,} rows from {plain(low)} to {plain(high)}"
+    label = f"Histogram of {column}: {len(numbers):,} {values.of} from {plain(low)} to {plain(high)}"
     return Chart(
         column=column,
         words=words,
         label=f"{label}; {int(broken.sum()):,} are outside: {words}.",
-        bars=[_bar(n, edges, f, b, tallest) for n, (f, b) in enumerate(zip(fine, bad, strict=True)) if f + b],
+        bars=[
+            _bar(n, edges, (f, b), tallest, values.of) for n, (f, b) in enumerate(zip(fine, bad, strict=True)) if f + b
+        ],
         lines=[(_x(at, edges), text) for at, text in limits],
         ends=(_tick(low, edges[0], whole, "≤ "), _tick(high, edges[-1], whole, "≥ ")),
-        more=f"{tallest:,} rows",
+        more=f"{tallest:,} {values.of}",
         rows=[],
         nulls=_count(len(values.numbers) - len(numbers)),
     )
@@ -356,12 +358,13 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else ""
 
 
-def _bar(number: int, edges: npt.NDArray[np.float64], fine: int, bad: int, tallest: int) -> Bar:
+def _bar(number: int, edges: npt.NDArray[np.float64], counts: tuple[int, int], tallest: int, of: str) -> Bar:
+    fine, bad = counts
     left, right = (_x(float(edges[n]), edges) for n in (number, number + 1))
     kept, broken = (round(max(HEIGHT * n / tallest, 1.0), 2) if n else 0.0 for n in (fine, bad))
     low, high = float(edges[number]), float(edges[number + 1])
     where = plain(int(low + 0.5)) if high - low == 1 and low % 1 == 0.5 else f"{plain(low)} to {plain(high)}"
-    title = f"{where}: {fine + bad:,} rows" + (f", {bad:,} outside the rule" if bad else "")
+    title = f"{where}: {fine + bad:,} {of}" + (f", {bad:,} outside the rule" if bad else "")
     return Bar(left, round(max(right - left - 0.8, 0.6), 2), kept, broken, title)
 
 

@@ -92,4 +92,4 @@ def _values(
                 rows = np.flatnonzero(last >= number)
                 lists = ColumnsFile(pool.columns(made.key, shard)).column(own).take(rows).combine_chunks()
                 flat = pc.list_flatten(lists)
-                yield (step.label, kind, column), shown_values(column, flat, np.zeros(len(flat), dtype=bool))
+                yield (step.label, kind, column), shown_values(column, flat, np.zeros(len(flat), dtype=bool), kind)
