@@ -265,7 +265,8 @@ def histogram(values: ShownValues, conditions: Sequence[Condition], cuts: Mappin
     broken = values.ended[finite] | _breaks(numbers, conditions, cuts)
     inside = np.clip(numbers, edges[0], edges[-1])
     fine, bad = (np.histogram(inside[pick], edges)[0].tolist() for pick in (~broken, broken))
-    tallest = max(f + b for f, b in zip(fine, bad, strict=True))
+    counts = list(zip(fine, bad, strict=True))
+    tallest = max(map(sum, counts))
     column, low, high = shown(values.column, 60), float(numbers.min()), float(numbers.max())
     words = _and(conditions, cuts)
     label = f"Histogram of {column}: {len(numbers):,} {values.of} from {plain(low)} to {plain(high)}"

@@ -13,7 +13,10 @@ import pyarrow as pa
 
 @dataclass
 class ShownValues:
-    """A column's values in the rows that a step took in (NaN or None: no value), and which broke a rule there. `of`: rows, images or paragraphs."""
+    """A column's values in the rows that a step took in (NaN or None: no value), and which broke a rule there.
+
+    `of`: rows, or the images or paragraphs of documents.
+    """
 
     column: str
     numbers: npt.NDArray[np.float64] | None
