@@ -39,7 +39,7 @@ def apply_rules(
     values: Mapping[str, ColumnValues],
     rows: range,
     cuts: Mapping[str, Cut],
-    part_ends: PartEnds = lambda table: None,
+    part_ends: PartEnds | None = None,
 ) -> StepCount:
     """Take a step's values for these rows, and end what failed or breaks a rule: parts of documents first, then rows.
 
@@ -74,7 +74,7 @@ def _apply_part_rules(
     values: Mapping[str, ColumnValues],
     rows: Ints,
     count: StepCount,
-    part_ends: PartEnds,
+    part_ends: PartEnds | None,
 ) -> None:
     """End the parts of these rows that failed or break a rule, each by the first in the order of the recipe."""
     for kind in PART_KINDS:
@@ -98,7 +98,8 @@ def _apply_part_rules(
         counted = PartCount(sum(lengths), ended.left(), ended.dropped, ended.failed)
         count.parts.setdefault(kind, PartCount()).add(counted)
         if counted.kept < counted.parts_in:
-            part_ends(_ended_table(state, step, kind, rows, lengths, ended))
+            if part_ends is not None:
+                part_ends(_ended_table(state, step, kind, rows, lengths, ended))
             _narrow(state, kind, rows, lengths, ended.gone)
 
 
@@ -159,20 +160,17 @@ def _ended_table(
     state: ShardState, step: Resolved, kind: PartKind, rows: Ints, lengths: Sequence[int], ended: _PartsEnded
 ) -> pa.Table:
     """The parts that ended, with their numbers and what they were; before they leave their documents."""
-    wanted = "image" if kind == "images" else "text"
-    told, start = [], 0
-    for row, length, document in zip(
-        rows.tolist(), lengths, state.columns["document"].take(rows).to_pylist(), strict=True
-    ):
-        numbers = state.left.numbers(kind, row, length).tolist()
-        segments = [s for s in document if s["type"] == wanted]
-        for at in np.flatnonzero(ended.gone[start : start + length]).tolist():
-            outcome, rule, value = ended.ends[start + at]
-            what = str(segments[at]["url" if kind == "images" else "text"])[:WHAT_CHARACTERS]
-            told.append(
-                dict(
-                    zip(PART_ENDS.names, (row, kind, numbers[at], step.label, outcome, rule, value, what), strict=True)
-                )
-            )
-        start += length
-    return pa.Table.from_pylist(told, schema=PART_ENDS)
+    wanted, says = ("image", "url") if kind == "images" else ("text", "text")
+    spans = [range(end - length, end) for end, length in zip(np.cumsum(lengths).tolist(), lengths, strict=True)]
+    hit = [at for at, span in enumerate(spans) if ended.gone[span.start : span.stop].any()]
+    documents = state.columns["document"].take([int(rows[at]) for at in hit]).to_pylist()
+    told: list[tuple[int | str, ...]] = []
+    for at, document in zip(hit, documents, strict=True):
+        row, span = int(rows[at]), spans[at]
+        numbers = state.left.numbers(kind, row, len(span)).tolist()
+        parts = [segment for segment in document if segment["type"] == wanted]
+        for place in np.flatnonzero(ended.gone[span.start : span.stop]).tolist():
+            what = str(parts[place][says])[:WHAT_CHARACTERS]
+            told.append((row, kind, numbers[place], step.label, *ended.ends[span.start + place], what))
+    columns = zip(*told, strict=True)
+    return pa.table([pa.array(values, field.type) for values, field in zip(columns, PART_ENDS, strict=True)], PART_ENDS)

@@ -36,7 +36,7 @@ Cuts = Mapping[tuple[int, str], Cut]
 
 
 def decide_shard(
-    pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts, part_ends: PartEnds = lambda table: None
+    pool: Pool, shard: int, steps: Sequence[Resolved], cuts: Cuts, part_ends: PartEnds | None = None
 ) -> tuple[ShardState, list[StepCount]]:
     """A shard after steps whose columns are committed, and what each of them counted."""
     state = open_shard(pool, shard)

@@ -142,10 +142,10 @@ def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> Task:
 
 
 @contextmanager
-def _part_ends(folder: Path, shard: int, steps: Sequence[Resolved]) -> Iterator[PartEnds]:
+def _part_ends(folder: Path, shard: int, steps: Sequence[Resolved]) -> Iterator[PartEnds | None]:
     """Where the parts that leave their documents are told; a recipe that decides on none has no such file."""
     if not any(step.decides_parts for step in steps):
-        yield lambda table: None
+        yield None
         return
     with ColumnsWriter(folder / f"parts-{shard_name(shard)}.parquet", PART_ENDS) as parts:
         yield parts.add
