@@ -25,6 +25,8 @@ __all__ = ["Workplace", "pytest_sessionfinish", "pytest_terminal_summary"]
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 if WORKERS := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each of them its part of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(WORKERS))))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` hands that down; tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 
