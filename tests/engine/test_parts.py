@@ -176,6 +176,19 @@ def test_explain_names_rule_and_value_of_every_part_that_left(site: Workplace) -
     assert "paragraph 0" in shown or "image 0" in shown
 
 
+def test_explain_numbers_parts_as_the_document_was_written(site: Workplace) -> None:
+    """Whatever rules before have taken out: `image 3` is the fourth of the page."""
+    ops = steps(keep_images={"wide": {"min": 55}})
+    ops[4]["keep_images"] = {"max_side": {"min": 30}}
+    site.run(recipe(site, ops))
+    told = next(one["parts_gone"] for one in site.explained() if one["origin"] == "a.html")
+    assert [(part["part"], part["step"], part["what"]) for part in told] == [
+        (0, "image_file", "w20.png"),
+        (1, "width", "w50.png"),
+        (3, "width", "cut.png"),
+    ]
+
+
 def test_absent_images_stay_unless_a_rule_asks_for_those_that_are_there(site: Workplace) -> None:
     site.run(recipe(site, steps()))
     assert "gone.png" in published(site)["a.html"]
