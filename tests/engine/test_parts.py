@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def letters(texts):
 @op(reads="text", writes={"text_length": pa.int32()}, version=1)
 def text_length(texts):
     return {"text_length": [len(t) for t in texts]}
+
+@op(reads=("text", "text_length"), writes={"share": pa.float64()}, version=1)
+def share(texts, whole):
+    "Reads of a paragraph, and of its row."
+    return {"share": [len(t) / n for t, n in zip(texts, whole)]}
+
+@op(reads="text", writes={"vowels": pa.int32()}, version=1)
+def vowels(texts):
+    return {"vowels": [sum(c in "aeiou" for c in t) for t in texts]}
 
 @op(reads=("document", "images", "wide"), writes={"document": DOCUMENT, "seen": pa.string()}, version=1)
 def reversed_document(documents, images, wide):
@@ -142,6 +152,21 @@ def test_part_threshold_asks_the_model_for_newly_admitted_images_alone(site: Wor
     assert site.published() == once, "the same bytes as a run from nothing"
 
 
+def test_values_after_a_loosened_rule_are_those_of_a_run_from_nothing(site: Workplace) -> None:
+    """Parts that come back are computed, and so is each whose row is another now."""
+
+    def run(letters: int, **changes: Any) -> list[dict[str, Any]]:
+        ops = [*steps(letters=letters)[:3], {"op": "own_parts:text_length"}]
+        ops += [{"op": f"own_parts:{name}", "over": "paragraphs"} for name in ("share", "vowels")]
+        site.run(recipe(site, ops, **changes))
+        rows = [row["columns"] for row in sorted(site.explained(), key=lambda row: str(row["origin"]))]
+        return [value for columns in rows for key, value in columns.items() if key.startswith(("share", "vowels"))]
+
+    tight, loose = run(6), run(1)
+    shutil.rmtree(site.out)
+    assert loose == run(1) != tight
+
+
 def test_counts_of_parts_add_up_and_name_every_end(site: Workplace) -> None:
     run = site.run(recipe(site, steps(widest=70, letters=4, keep_images={"wide": {"min": 30}}), shard_samples=1))
     parts = {line["step"]: line["parts"] for line in run.json["funnel"] if "parts" in line}
@@ -197,6 +222,8 @@ def test_absent_images_stay_unless_a_rule_asks_for_those_that_are_there(site: Wo
     run = site.run(recipe(site, ops))
     assert "gone.png" not in published(site)["a.html"]
     assert run.json["funnel"][5]["parts"]["images"]["dropped"] == {"image_found.is": 1}
+    run = site.run(recipe(site, steps(keep={"images_kept": {"max": 2}, "images_absent": {"min": 1}})))
+    assert run.steps["width"]["dropped"] == {"images_absent.min": 2}, "a.html keeps two, and one is absent"
 
 
 def test_spared_blocks_and_or_null_are_kept_by_rules(site: Workplace) -> None:
