@@ -58,6 +58,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
         if step.over is not None:
             _check_over(step.over, spec, known, at)
         _check_columns(columns, spec, known, at, step.over)
+        _check_text(recipe, step, {*columns.values()}, known, at)
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
@@ -79,9 +80,15 @@ class _Known:
 
     types: dict[str, pa.DataType] = field(default_factory=dict)
     parts: dict[str, tuple[PartKind, pa.DataType]] = field(default_factory=dict)
+    rewritten: str | None = None
+    """The step that wrote the text anew, whose paragraphs are the document's no more."""
 
     def learn(self, step: Resolved) -> None:
         """Add a step's columns, and those that the engine derives of documents and parts."""
+        if "text" in step.columns.values():
+            self.rewritten = step.label
+        if "document" in step.columns.values():
+            self.rewritten = None
         self.types |= {step.columns[name]: kind for name, kind in step.types.items()}
         for name, kind in step.parts.items():
             self.parts[step.columns[name]] = kind, step.types[name].value_type
@@ -103,6 +110,22 @@ def _check_over(over: PartKind, spec: Spec, known: _Known, at: str) -> None:
         )
     if over == "paragraphs" and READS_BYTES & set(spec.reads):
         raise SettingsError(f"{at}.over: op {spec.name!r} reads images; write `over: images`")
+
+
+def _check_text(recipe: Recipe, step: Step, writes: set[str], known: _Known, at: str) -> None:
+    """Whether a text that is written beside a document is published, and stays as it was written."""
+    if "document" not in known.types:
+        return
+    if recipe.kind == "interleaved" and "text" in writes and "document" not in writes:
+        raise SettingsError(
+            f"{at}.op: op {step.op!r} writes a text, but a document is published with its own paragraphs: nothing would"
+            " change; to measure that text, give this step a `name:` to prefix it"
+        )
+    if known.rewritten is not None and (step.over == "paragraphs" or step.keep_paragraphs):
+        raise SettingsError(
+            f"{at}: step {known.rewritten!r} writes the text anew, and its paragraphs are the document's no more: put"
+            " what is done to paragraphs before it"
+        )
 
 
 def _part_conditions(step: Step, known: _Known, at: str) -> dict[PartKind, tuple[Condition, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import Workplace, errors
+from conftest import Outcome, Workplace, errors
 from documents import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -284,6 +284,19 @@ def test_wrong_use_of_parts_is_refused_before_anything_runs(
     site: Workplace, step: dict[str, Any], words: list[str]
 ) -> None:
     errors(site.run(recipe(site, [{"op": "own_parts:lines"}, step])), words)
+
+
+def test_masked_text_is_not_lost_beside_its_document(site: Workplace) -> None:
+    """A document is published with its own paragraphs; a text made of what is left of them is not the masked one."""
+    lines, letters, mask = *steps(letters=6)[:3:2], {"op": "mask_pii"}
+    errors(site.run(recipe(site, [lines, mask])), ["steps.1.op", "'mask_pii' writes a text", "nothing would change"])
+
+    def texts(*ops: dict[str, Any]) -> Outcome:
+        source = {"type": "html", "path": str(site.src)}
+        return site.run(site.recipe(kind="text", source=source, steps=list(ops)))
+
+    errors(texts(lines, mask, letters), ["steps.2", "step 'mask_pii' writes the text anew", "before it"])
+    assert texts(lines, letters, mask).code == 0
 
 
 def test_op_over_parts_needs_a_document(site: Workplace) -> None:
