@@ -296,7 +296,10 @@ def test_masked_text_is_not_lost_beside_its_document(site: Workplace) -> None:
         return site.run(site.recipe(kind="text", source=source, steps=list(ops)))
 
     errors(texts(lines, mask, letters), ["steps.2", "step 'mask_pii' writes the text anew", "before it"])
+    (site.src / "c.html").write_text("short\nMail jane@example.org about this paragraph.\n")
     assert texts(lines, letters, mask).code == 0
+    (tar,) = site.dataset.glob("*.tar")
+    assert b"Mail <EMAIL> about this" in tar.read_bytes() and b"jane@" not in tar.read_bytes()
 
 
 def test_op_over_parts_needs_a_document(site: Workplace) -> None:
