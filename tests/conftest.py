@@ -188,3 +188,14 @@ def errors(outcome: Outcome, names: Sequence[str]) -> None:
     assert outcome.code == 2, (outcome.code, outcome.stderr)
     missing = [n for n in names if n not in outcome.stderr]
     assert not missing, f"{missing} not in: {outcome.stderr}"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the package index; nothing else is asked."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return folder

@@ -37,26 +37,15 @@ def write_wheel(folder: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the package index; nothing else is asked."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return folder
-
-
 def name_it(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
     named = Package("pypi", "tiny-drawings", "1.0", sha256, "CC0-1.0")
     monkeypatch.setitem(MATERIALS, "tiny", named)
 
 
 def test_package_is_fetched_by_name_and_found_in_the_cache_afterwards(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheel = write_wheel(shelf, {"drawings/a.txt": b"a"})
+    wheel = write_wheel(index, {"drawings/a.txt": b"a"})
     name_it(monkeypatch, file_sha256(wheel))
     folder = fetch("tiny", tmp_path / "cache")
     assert (folder / "drawings" / "a.txt").read_bytes() == b"a"
@@ -65,17 +54,17 @@ def test_package_is_fetched_by_name_and_found_in_the_cache_afterwards(
 
 
 def test_package_with_other_bytes_than_the_named_ones_is_not_opened(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_wheel(shelf, {"drawings/a.txt": b"a"})
+    write_wheel(index, {"drawings/a.txt": b"a"})
     name_it(monkeypatch, "0" * 64)
     with pytest.raises(PackageUnavailableError, match="not opened"):
         fetch("tiny", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_registry_out_of_reach_is_named(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(shelf.iterdir()) == []
+def test_registry_out_of_reach_is_named(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(index.iterdir()) == []
     name_it(monkeypatch, "0" * 64)
     with pytest.raises(PackageUnavailableError, match=r"tiny-drawings 1\.0 \(pypi\).*in reach"):
         fetch("tiny", tmp_path / "cache")

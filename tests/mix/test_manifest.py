@@ -10,26 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mixtures import FAR
+from mixtures import FAR, a_dataset
 
 from curate.mix import Manifest, MixtureError, build, load, order, save
 from curate.mix.schedule import schedule
 from curate.settings import SettingsError
-from curate.shards import DatasetInfo, ShardError, ShardWriter, load_dataset, save_dataset
-
-
-def a_dataset(folder: Path, count: int, name: str | None = None) -> Path:
-    with ShardWriter(folder / "00000.tar") as shard:
-        for n in range(count):
-            shard.add(f"{folder.name}{n}", {"txt": b"x"})
-    info = shard.info
-    save_dataset(
-        DatasetInfo(
-            name=name or folder.name, kind="caption", samples=count, bytes=info.bytes, recipe="0" * 16, shards=(info,)
-        ),
-        folder,
-    )
-    return folder
+from curate.shards import ShardError, load_dataset, save_dataset
 
 
 @pytest.fixture

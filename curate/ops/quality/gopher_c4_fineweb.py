@@ -176,6 +176,31 @@ def _c4_reason(line: str, count: int, ended: bool, min_words: int) -> str | None
     return "policy" if any(phrase in lowered for phrase in C4_POLICY) else None
 
 
+class _Obelics:
+    """OBELICS's measures of a text and its language, by the word lists that ship or are named."""
+
+    def __init__(self, *, flagged: str = "", common: str = "") -> None:
+        self._flagged = _word_file(flagged) if flagged else stats.FLAGGED_WORDS
+        self._common = _word_file(common) if common else None
+
+    @staticmethod
+    def identity(knobs: Knobs) -> str:
+        """Digests of the word files."""
+        return " ".join(file_digest(Path(path)) for path in (knobs["flagged"], knobs["common"]) if path)
+
+    def _measures(self, text: str, language: str | None) -> tuple[float | None, ...]:
+        return (
+            len(stats.words(text)),
+            stats.char_repetition(text),
+            stats.word_repetition(text),
+            stats.special_characters(text),
+            stats.stop_words(text, language),
+            stats.flagged_words(text, self._flagged),
+            stats.punctuation(text),
+            stats.common_words(text, language, self._common),
+        )
+
+
 @op(
     reads=("text", "language"),
     writes={
@@ -190,7 +215,7 @@ def _c4_reason(line: str, count: int, ended: bool, min_words: int) -> str | None
     },
     version=1,
 )
-class obelics_text:  # noqa: N801 - ops are named as recipes name them
+class obelics_text(_Obelics):  # noqa: N801 - ops are named as recipes name them
     """OBELICS's measures of a document's text (Laurençon et al. 2023, appendix A.2), with the paper's thresholds.
 
     words: 10 to 2,000; runs of 10 characters repeated: at most .1; runs of 5 words: .2; special characters: .275; stop
@@ -200,17 +225,9 @@ class obelics_text:  # noqa: N801 - ops are named as recipes name them
     `flagged` and `common`: files of words, one a line, in place of the lists that ship.
     """
 
-    def __init__(self, *, flagged: str = "", common: str = "") -> None:
-        self._measures = _Obelics(flagged, common)
-
-    @staticmethod
-    def identity(knobs: Knobs) -> str:
-        """Digests of the word files."""
-        return _word_files_digest(knobs["flagged"], knobs["common"])
-
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a text."""
-        rows = [self._measures.of(text, language) for text, language in zip(texts, languages, strict=True)]
+        rows = [self._measures(text, language) for text, language in zip(texts, languages, strict=True)]
         return _columns(rows, obelics_text)
 
 
@@ -233,7 +250,7 @@ _JUDGED = 12
     version=1,
     batch_size=512,
 )
-class obelics_paragraph:  # noqa: N801 - ops are named as recipes name them
+class obelics_paragraph(_Obelics):  # noqa: N801 - ops are named as recipes name them
     """OBELICS's measures of a paragraph (Laurençon et al. 2023, appendix A.2), with the paper's thresholds.
 
     With `over: paragraphs`. words: 4 to 1,000; runs of 10 characters repeated: at most .1; runs of 5 words: .1; special
@@ -242,46 +259,14 @@ class obelics_paragraph:  # noqa: N801 - ops are named as recipes name them
     without a list; `or_null: true` keeps those. `flagged` and `common`: as of `obelics_text`.
     """
 
-    def __init__(self, *, flagged: str = "", common: str = "") -> None:
-        self._measures = _Obelics(flagged, common)
-
-    @staticmethod
-    def identity(knobs: Knobs) -> str:
-        """Digests of the word files."""
-        return _word_files_digest(knobs["flagged"], knobs["common"])
-
     def __call__(self, texts: Sequence[str], languages: Sequence[str | None]) -> Columns:
         """One measure of each kind a paragraph."""
         rows = [self._row(text, language) for text, language in zip(texts, languages, strict=True)]
         return _columns(rows, obelics_paragraph)
 
     def _row(self, text: str, language: str | None) -> tuple[float | None, ...]:
-        *before, punctuation, common = self._measures.of(text, language)
+        *before, punctuation, common = self._measures(text, language)
         return *before, punctuation if stats.punctuation_tokens(text) >= _JUDGED else None, common
-
-
-class _Obelics:
-    """The measures of a text and its language, by the word lists that ship or are named."""
-
-    def __init__(self, flagged: str, common: str) -> None:
-        self._flagged = _word_file(flagged) if flagged else stats.FLAGGED_WORDS
-        self._common = _word_file(common) if common else None
-
-    def of(self, text: str, language: str | None) -> tuple[float | None, ...]:
-        return (
-            len(stats.words(text)),
-            stats.char_repetition(text),
-            stats.word_repetition(text),
-            stats.special_characters(text),
-            stats.stop_words(text, language),
-            stats.flagged_words(text, self._flagged),
-            stats.punctuation(text),
-            stats.common_words(text, language, self._common),
-        )
-
-
-def _word_files_digest(*paths: str) -> str:
-    return " ".join(file_digest(Path(path)) for path in paths if path)
 
 
 def _word_file(path: str) -> frozenset[str]:
