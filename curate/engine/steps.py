@@ -120,14 +120,14 @@ class Annotator:
         parts = ChunkParts(chunk, step, missing)
         inputs = {row: parts.digests(row) for row in missing}
         known = reusable.find_parts(inputs)
-        fresh = [p for row in missing for p in parts.seen(row) if inputs[row][p.place] not in known[row]]
+        seen = {p for row in missing for p in parts.seen(row)}
+        fresh = [p for row in missing for p in parts.of(row) if p in seen and inputs[row][p.place] not in known[row]]
         answers = self._answers(step, parts, fresh)
 
         def answer_of(part: PartAt) -> Answer:
             return answers[part] if part in answers else known[part.row][inputs[part.row][part.place]]
 
-        seen = {row: set(parts.seen(row)) for row in missing}
-        lists = {row: [answer_of(p) if p in seen[row] else None for p in parts.of(row)] for row in missing}
+        lists = {row: [answer_of(p) if p in seen else None for p in parts.of(row)] for row in missing}
         return part_table(step, missing, lists, inputs), len({part.row for part in fresh})
 
     def _answers(self, step: Resolved, items: Items[Item], missing: Sequence[Item]) -> dict[Item, Answer]:

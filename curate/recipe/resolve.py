@@ -17,7 +17,7 @@ from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, 
 from curate.ops.table import find_op, ops_that_write
 from curate.recipe.model import Recipe, Rule, Step
 from curate.recipe.source import folder_of
-from curate.recipe.steps import READS_BYTES, Condition, Resolved, ResolvedRecipe, _is_numeric
+from curate.recipe.steps import READS_BYTES, Condition, Resolved, ResolvedRecipe, is_numeric
 from curate.settings import SettingsError, unknown_message
 
 
@@ -254,7 +254,7 @@ def _conditions(rules: Mapping[str, Rule], types: Mapping[str, pa.DataType], at:
 
 
 def _check_condition(column: pa.DataType, kind: str, value: Any, at: str) -> None:
-    numeric = _is_numeric(column)
+    numeric = is_numeric(column)
     if pa.types.is_nested(column) or pa.types.is_binary(column):
         parts = "; of a list with an entry a part, write keep_images or keep_paragraphs" * pa.types.is_list(column)
         raise SettingsError(f"{at}: the column holds {column}, rules work on numbers, texts and booleans{parts}")

@@ -93,7 +93,7 @@ class Resolved:
     @property
     def extremes(self) -> Mapping[str, tuple[str, bool]]:
         """Of numbers of parts, the columns of the largest and smallest of a row: whose they are, and which it is."""
-        numeric = [name for name, kind in self.spec.writes.items() if self.over and _is_numeric(kind)]
+        numeric = [name for name, kind in self.spec.writes.items() if self.over and is_numeric(kind)]
         return {
             _extreme_name(self.columns[name], which): (name, which == "max")
             for name in numeric
@@ -163,5 +163,6 @@ class ResolvedRecipe:
     steps: tuple[Resolved, ...]
 
 
-def _is_numeric(kind: pa.DataType) -> bool:
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
