@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from pipelines.supervise import supervise
+
 
 def start() -> None:
     """Run the command line and exit with its code."""
@@ -14,9 +16,13 @@ def start() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A recipe names the user's own ops by module; last, so that nothing there hides a module of ours.
     sys.path.append(os.getcwd())
+    sys.exit(supervise(_main) if "--inline" in sys.argv[1:] else _main())
+
+
+def _main() -> int:
     from pipelines.cli.main import main
 
-    sys.exit(main())
+    return main()
 
 
 if __name__ == "__main__":

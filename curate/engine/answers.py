@@ -24,20 +24,20 @@ class StepError(RuntimeError):
     """An op that returned what it did not promise; names the op and what was expected."""
 
 
-def split_answers(spec: Spec, batch: Sequence[Item], columns: Columns) -> dict[Item, Answer]:
-    """The answer of each item of a batch. Raises StepError where the op returned other columns than it declares."""
+def check_answers(spec: Spec, size: int, columns: Columns) -> list[Answer]:
+    """The answer to each item of a batch. Raises StepError where the op returned other columns than it declares."""
     if set(columns) != set(spec.writes):
         raise StepError(f"op {spec.name!r} returned {sorted(columns)}, it declares {sorted(spec.writes)}")
     lists = {}
     for name, values in columns.items():
         lists[name] = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
-        if len(lists[name]) != len(batch):
-            raise StepError(f"op {spec.name!r}: {len(lists[name])} values in {name!r} for {len(batch)} rows")
-    answers: dict[Item, Answer] = {}
-    for place, item in enumerate(batch):
+        if len(lists[name]) != size:
+            raise StepError(f"op {spec.name!r}: {len(lists[name])} values in {name!r} for {size} rows")
+    answers: list[Answer] = []
+    for place in range(size):
         row = {name: values[place] for name, values in lists.items()}
         failure = next((v for v in row.values() if isinstance(v, Failed)), None)
-        answers[item] = failure or row
+        answers.append(failure or row)
     return answers
 
 

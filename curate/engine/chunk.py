@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.engine.apply_rules import apply_rules
 from curate.engine.state import ShardState, value_names
-from curate.image.files import Decoded, decode
+from curate.image.files import Decoded
 from curate.ops.spec import Failed, Spec
 from curate.pool.blob import BLOB, Blob
 from curate.pool.columns import ColumnsFile, ColumnValues, MergedColumn
@@ -48,8 +48,8 @@ class Items(Protocol[Seen]):
 class Chunk:
     """Consecutive rows of a shard while ops look at them: bytes are read and images decoded at most once."""
 
-    def __init__(self, state: ShardState, blobs: Blobs, rows: range) -> None:
-        self.state, self.rows, self._blobs = state.fork(), rows, blobs
+    def __init__(self, state: ShardState, blobs: Blobs, rows: range, decode: Callable[[bytes], Decoded]) -> None:
+        self.state, self.rows, self._blobs, self._decode = state.fork(), rows, blobs, decode
         slice_ = state.rows.slice(rows.start, len(rows)).to_pylist()
         self._rows = dict(zip(rows, slice_, strict=True))
         self._decoded: dict[tuple[str | None, int | None], Decoded] = {}
@@ -120,7 +120,7 @@ class Chunk:
         """The decoded image that lies at a place, kept for the next op while the chunk's pixels fit."""
         if place in self._decoded:
             return self._decoded[place]
-        found = decode(read())
+        found = self._decode(read())
         if self._pixels + found.width * found.height <= PIXELS:
             self._decoded[place] = found
             self._pixels += found.width * found.height

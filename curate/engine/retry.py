@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
-from curate.engine.run import RunError, RunProgress, Watch, locked
+from curate.engine.run import AT_WORK, RunError, RunProgress, Watch, locked
 from curate.engine.stages import attempts, start_of
-from curate.engine.workers import run_tasks
+from curate.engine.workers import Workers
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
@@ -38,7 +38,8 @@ class Retried:
 def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     recipe = resolved.recipe
-    with locked(Path(recipe.out)):
+    out = Path(recipe.out)
+    with locked(out), Workers(workers, out / AT_WORK) as crew:
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
@@ -60,7 +61,7 @@ def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(run_tasks(task, shards, workers), 1):
+        for number, (asked, got) in enumerate(crew.run("retry", task, shards), 1):
             tried, came = tried + asked, came + got
             watch(RunProgress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents)

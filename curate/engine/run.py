@@ -28,7 +28,7 @@ from curate.engine.repeats import mark_repeats
 from curate.engine.rules import Cut, Words, share_cut, value_of_key
 from curate.engine.stages import attempts, stages, start_of
 from curate.engine.steps import Cuts
-from curate.engine.workers import run_tasks
+from curate.engine.workers import Workers
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
@@ -96,16 +96,19 @@ class Summary:
 
 Watch = Callable[[RunProgress], None]
 
+AT_WORK = ".at-work"
+"""The file that says which shard a run without Ray is at."""
+
 
 def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
     recipe = resolved.recipe
     out = Path(recipe.out)
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with locked(out):
+    with locked(out), Workers(workers, out / AT_WORK) as crew:
         remove_leftovers(out)
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan_source(recipe, pool), workers, watch)
+        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -138,7 +141,7 @@ class _Runner:
     recipe: Recipe
     pool: Pool
     planned: SourcePlan
-    workers: int
+    workers: Workers
     watch: Watch
     counts: list[StepCount] = field(default_factory=list)
 
@@ -155,11 +158,11 @@ class _Runner:
         done = self.pool.taken_in
         if done.exists():
             return _reused(StepCount.from_json(json.loads(done.read_text())))
-        blocks = tasks.cut(self.shards, self.workers)
+        blocks = tasks.cut(self.shards, self.workers.count)
         task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
-        for result in run_tasks(task, range(len(blocks)), self.workers):
+        for result in self.workers.run("ingest", task, range(len(blocks))):
             for count in result:
                 total.add(StepCount.from_json(count))
             shards += len(result)
@@ -212,9 +215,9 @@ class _Runner:
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
-        task = functools.partial(tasks.make_stage, self.pool, steps, first, last, cuts, folder)
+        task = functools.partial(tasks.make_stage, self.recipe, self.pool, steps, (first, last), cuts, folder)
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
+        for number, result in enumerate(self.workers.run(done.stem, task, self.shards), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge_counts(parts))]
             for c in parts[0]:
@@ -251,7 +254,7 @@ class _Runner:
         scratch = Path(self.recipe.out) / "scratch" / step.key
         shutil.rmtree(scratch, ignore_errors=True)
         gather = functools.partial(tasks.make_gather, self.pool, steps, number, cuts, scratch)
-        for done, _ in enumerate(run_tasks(gather, self.shards, self.workers), 1):
+        for done, _ in enumerate(self.workers.run(f"gather {step.key}", gather, self.shards), 1):
             self.watch(RunProgress(f"{step.label}: gather", done, len(self.shards)))
         inputs, outputs = ([scratch / f"{k}-{shard_name(s)}.parquet" for s in self.shards] for k in ("in", "out"))
         step.function(inputs, outputs, scratch / "work", **step.knobs)
@@ -272,7 +275,7 @@ class _Runner:
             task = functools.partial(tasks.make_decide, recipe, self.pool, steps, cuts, folder)
             parts: list[list[StepCount]] = []
             samples = 0
-            for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
+            for number, result in enumerate(self.workers.run(f"decide {key}", task, self.shards), 1):
                 parts = [list(merge_counts([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
                 self.watch(RunProgress("decide", number, len(self.shards)))
@@ -310,7 +313,7 @@ class _Runner:
         shards = publish.plan_shards(kept, recipe.publish, building, out / "scratch" / "sort")
         task = functools.partial(tasks.make_publish, recipe, self.pool, building)
         infos = []
-        for number, info in enumerate(run_tasks(task, range(shards), self.workers), 1):
+        for number, info in enumerate(self.workers.run(f"publish {key}", task, range(shards)), 1):
             infos.append(info)
             self.watch(RunProgress("publish", number, shards))
         publish.seal(building, recipe, named, infos)

@@ -1,10 +1,10 @@
-"""Tasks of a worker on a shard in each part of a run, one maker a part (see `workers.run_tasks`)."""
+"""Tasks of a worker on a shard in each part of a run, one maker a part (see `workers.Workers`)."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Holding:
     """A task that holds something which closes, connections for one; the engine closes it."""
 
     call: Task
-    held: Downloader | Annotator
+    held: Downloader
 
     def __call__(self, shard: int) -> Any:
         """Do a shard."""
@@ -79,20 +79,46 @@ def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
     return Holding(lambda shard: ingest.retry(recipe, pool, shard, downloader, attempt), downloader)
 
 
-def make_stage(pool: Pool, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, folder: Path) -> Task:
-    """The task that annotates a shard with steps first..last and leaves what a share's cut needs."""
-    annotator = Annotator(pool, steps[first : last + 1])
-    share = next((c for c in steps[last].conditions if c.is_global), None)
+@dataclass(frozen=True)
+class StageTask:
+    """Annotate a shard with consecutive steps, and leave what a share's cut needs."""
 
-    def task(shard: int) -> list[dict[str, Any]]:
-        state, _ = decide_shard(pool, shard, steps[:first], cuts)
-        counts = annotator.run(shard, state)
+    pool: Pool
+    steps: Sequence[Resolved]
+    first: int
+    cuts: Cuts
+    folder: Path
+    annotator: Annotator
+
+    def __call__(self, shard: int) -> list[dict[str, Any]]:
+        """Do a shard."""
+        return self._do(shard, self.annotator.run)
+
+    def narrow(self, shard: int) -> list[dict[str, Any]]:
+        """Do a shard of which a worker died: see `Annotator.narrow`."""
+        return self._do(shard, self.annotator.narrow)
+
+    def close(self) -> None:
+        """Close what the ops hold."""
+        self.annotator.close()
+
+    def _do(self, shard: int, annotate: Callable[[int, ShardState], list[StepCount]]) -> list[dict[str, Any]]:
+        state, _ = decide_shard(self.pool, shard, self.steps[: self.first], self.cuts)
+        counts = annotate(shard, state)
+        share = next((c for c in self.steps[-1].conditions if c.is_global), None)
         if share is not None:
-            state, _ = decide_shard(pool, shard, steps[: last + 1], cuts)
-            write_table(_candidates(state, share), folder / f"{shard_name(shard)}.parquet")
+            state, _ = decide_shard(self.pool, shard, self.steps, self.cuts)
+            write_table(_candidates(state, share), self.folder / f"{shard_name(shard)}.parquet")
         return [c.to_json() for c in counts]
 
-    return Holding(task, annotator)
+
+def make_stage(
+    recipe: Recipe, pool: Pool, steps: Sequence[Resolved], stage: tuple[int, int], cuts: Cuts, folder: Path
+) -> Task:
+    """The task that annotates a shard with the steps of a stage, by the numbers of its first and last."""
+    first, last = stage
+    annotator = Annotator(pool, steps[first : last + 1], recipe.limits.op_timeout_s)
+    return StageTask(pool, steps[: last + 1], first, cuts, folder, annotator)
 
 
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:

@@ -1,7 +1,9 @@
-"""Run a task a shard, in this process or on Ray Data; the only file that imports ray.
+"""Run a task a shard, in this process or on Ray; the only file that imports ray.
 
-Ray moves shard numbers and small counts, never samples: payloads go through storage. A worker that dies is
-started again by Ray and its shard done again, which is safe since output is committed whole or not at all.
+Ray moves shard numbers and small counts, never samples: payloads go through storage. A shard whose worker died is done
+again, which is safe since output is committed whole or not at all; with care for what it was that the worker died of
+(`Task.narrow`). A shard that met what this machine lacks is tried again, too, and then ends the run: no sample is
+failed for it.
 """
 
 from __future__ import annotations
@@ -10,42 +12,150 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
+from curate.engine.calls import portable
 from curate.extras import require
-
-Task = Callable[[int], Any]
-"""What a worker does with a shard's number; returns plain data."""
+from curate.lacks import is_lack, is_missing_module
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+MAX_DEATHS = 5
+"""The death of how many workers a shard may be before the run ends; from the first on it is narrowed."""
+
+STOP_SECONDS = 5.0
+"""How long what is in hand may take to end when a run is given up."""
+
+PAUSES_S = (1.0, 3.0)
+"""Pauses before a shard that met a lack of the machine is tried again."""
 
 
 class WorkerError(RuntimeError):
     """A worker stopped with an error that is not about one sample."""
 
 
-def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
-    """Do every shard and yield each result as it comes, in no particular order.
+class Task(Protocol):
+    """What a worker does with a shard's number; returns plain data.
 
-    `make_task` is called once a worker, where it may load models or open connections; it must pickle. A task
-    that has a `close` is closed when nothing is left for it here; a Ray worker ends with its process.
-    `workers` = 0 runs everything here, for a debugger. Every worker has one thread, so that floats do not depend
-    on how many workers there are.
+    It may have a `narrow`, which is called in its place for a shard of which a worker died, and a `close`.
     """
-    if not shards:
-        return
-    if workers == 0:
+
+    def __call__(self, shard: int, /) -> Any:
+        """Do a shard."""
+
+
+@dataclass
+class Workers:
+    """Workers of a run: `count` on Ray, or with 0 this process, for a debugger. Leaving it ends what they have in hand.
+
+    `at_work`: a file that says which shard this process is at, so that one that ended it is known when the command is
+    given again.
+    """
+
+    count: int
+    at_work: Path
+    _in_hand: dict[Any, int] = field(default_factory=dict)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._in_hand:
+            import ray
+
+            for task in self._in_hand:
+                ray.cancel(task)
+            ray.wait(list(self._in_hand), num_returns=len(self._in_hand), timeout=STOP_SECONDS)
+            self._in_hand.clear()
+
+    def run(self, name: str, make_task: Callable[[], Task], shards: Sequence[int]) -> Iterator[Any]:
+        """Do every shard and yield each result as it comes, in no particular order.
+
+        `name` is that of this part of the run. `make_task` is called once a worker, where it may load models or open
+        connections; it must pickle. A task that has a `close` is closed when nothing is left for it here; a Ray worker
+        ends with its process. Every worker has one thread, so that floats do not depend on how many workers there are.
+        """
+        if not shards:
+            return
+        if self.count:
+            yield from self._on_ray(name, make_task, shards)
+            return
         pin_threads()
         task = make_task()
+        deaths = _read_deaths(self.at_work, name)
         try:
-            yield from (task(shard) for shard in shards)
+            for shard in shards:
+                _check_deaths(name, shard, deaths[shard])
+                self.at_work.write_text(json.dumps({"name": name, "shard": shard, "deaths": deaths[shard] + 1}))
+                yield _do_patiently(task, shard, deaths[shard] > 0)
         finally:
-            if close := getattr(task, "close", None):
-                close()
-        return
-    yield from _on_ray(make_task, shards, workers)
+            self.at_work.unlink(missing_ok=True)
+            _close(task)
+
+    def _on_ray(self, name: str, make_task: Callable[[], Task], shards: Sequence[int]) -> Iterator[Any]:
+        """Each worker does a shard at a time: what is in hand when it dies is known."""
+        ray = _start(self.count)
+        pickled = ray.put(ray.cloudpickle.dumps(make_task))
+        # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
+        do = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_do)
+        left, deaths = deque(shards), Counter[int]()
+        died = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+        try:
+            while left or self._in_hand:
+                while left and len(self._in_hand) < self.count:
+                    shard = left.popleft()
+                    self._in_hand[do.remote(pickled, shard, deaths[shard] > 0)] = shard
+                (ready,), _ = ray.wait(list(self._in_hand), num_returns=1)
+                shard = self._in_hand.pop(ready)
+                try:
+                    result, error = ray.get(ready)
+                except died:
+                    deaths[shard] += 1
+                    _check_deaths(name, shard, deaths[shard])
+                    left.append(shard)  # last, so that what is well is done first
+                    continue
+                if error is not None:
+                    err, trace = ray.cloudpickle.loads(error)
+                    raise err from WorkerError(trace)
+                yield json.loads(result)
+        except ray.exceptions.RayError as err:
+            raise WorkerError(f"Ray could not go on: {err}") from err
+
+
+def _read_deaths(at_work: Path, name: str) -> Counter[int]:
+    """How many processes that were at work here each shard was the end of."""
+    try:
+        left = json.loads(at_work.read_text())
+        return Counter({int(left["shard"]): int(left["deaths"])} if left["name"] == name else {})
+    except (OSError, ValueError, KeyError, TypeError):  # none, or one that a death cut short
+        return Counter()
+
+
+def _check_deaths(name: str, shard: int, deaths: int) -> None:
+    if deaths >= MAX_DEATHS:
+        raise WorkerError(
+            f"{name}: {deaths} processes died of shard {shard}, and not of one of its samples. If the system's log "
+            "tells of memory, give the run fewer workers or smaller shards (`shard_samples`); then run again"
+        )
+
+
+def _do_patiently(task: Task, shard: int, narrowed: bool) -> Any:
+    """Do a shard; where the machine lacks something, again after a pause, since disks are cleared and devices freed."""
+    do: Callable[[int], Any] = getattr(task, "narrow", task) if narrowed else task
+    for pause in (*PAUSES_S, None):
+        try:
+            return do(shard)
+        except Exception as err:
+            if pause is None or not is_lack(err) or is_missing_module(err):
+                raise
+            time.sleep(pause)
+    raise AssertionError("unreachable")
 
 
 def pin_threads() -> None:
@@ -56,34 +166,15 @@ def pin_threads() -> None:
         torch.set_num_threads(1)
 
 
-def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
-    ray = _start(workers)
-    cloudpickle = ray.cloudpickle
-    # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
-    tasks = ray.data.TaskPoolStrategy(size=min(workers, len(shards)))
-    items = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-    how = {"compute": tasks, "fn_kwargs": {"pickled": cloudpickle.dumps(make_task)}}
-    results = items.map_batches(_do, batch_size=1, num_cpus=1, **how)
-    try:
-        for row in results.iter_rows():
-            if row["error"]:
-                err, trace = cloudpickle.loads(row["error"])
-                raise err from WorkerError(trace)
-            yield json.loads(row["result"])
-    except ray.exceptions.RayError as err:
-        raise WorkerError(f"Ray could not go on: {err}") from err
-
-
 _made: dict[bytes, Task] = {}
 
 
-def _do(batch: dict[str, Any], pickled: bytes) -> dict[str, Any]:
+def _do(pickled: bytes, shard: int, narrowed: bool) -> tuple[str, bytes | None]:
     """In a worker process: do a shard, with the task of this stage made at the first. An error is told as data."""
-    (shard,) = batch["shard"]
     try:
-        return {"result": [json.dumps(_task_of(pickled)(int(shard)))], "error": [b""]}
+        return json.dumps(_do_patiently(_task_of(pickled), shard, narrowed)), None
     except Exception as err:  # noqa: BLE001 - raised again by the driver
-        return {"result": [""], "error": [_pack_error(err)]}
+        return "", _pack_error(err)
 
 
 def _task_of(pickled: bytes) -> Task:
@@ -103,12 +194,7 @@ def _pack_error(err: Exception) -> bytes:
     import ray.cloudpickle
 
     trace = "in a worker:\n" + "".join(traceback.format_exception(err))
-    try:
-        packed = bytes(ray.cloudpickle.dumps((err, trace)))
-        ray.cloudpickle.loads(packed)
-    except Exception:  # noqa: BLE001 - an exception whose parts cannot travel
-        packed = bytes(ray.cloudpickle.dumps((WorkerError(f"{type(err).__name__}: {err}"), trace)))
-    return packed
+    return bytes(ray.cloudpickle.dumps((portable(err, WorkerError), trace)))
 
 
 def _close(task: Task) -> None:
@@ -123,7 +209,6 @@ def _start(workers: int) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require("a run on several workers (without --inline)", "ray")
     import ray
-    import ray.data
 
     if ray.is_initialized():
         return ray
@@ -131,10 +216,6 @@ def _start(workers: int) -> Any:
     here: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     threads = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
     ray.init(**here, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 

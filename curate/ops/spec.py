@@ -80,7 +80,8 @@ class Spec:
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads. A class may have a
     `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
-    that hold a list with an entry for each image, or each paragraph, of the document.
+    that hold a list with an entry for each image, or each paragraph, of the document. `timeout_s`: the seconds that a
+    call on a batch may take, 0 for no limit; a recipe's `limits.op_timeout_s` goes before it.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Spec:
     knobs: Mapping[str, inspect.Parameter] = field(default_factory=dict)
     parts: Mapping[str, PartKind] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    timeout_s: float = 600.0
 
     @property
     def is_group(self) -> bool:
@@ -113,7 +115,7 @@ class Spec:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def op(
+def op(  # noqa: PLR0913 - keywords, each a field of Spec
     *,
     reads: str | Sequence[str],
     writes: Mapping[str, pa.DataType],
@@ -121,10 +123,12 @@ def op(
     batch_size: int = 64,
     parts: Mapping[str, PartKind] | None = None,
     needs: tuple[str, ...] = (),
+    timeout_s: float = 600.0,
 ) -> Callable[[F], F]:
     """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
     names = (reads,) if isinstance(reads, str) else tuple(reads)
-    return _declare(Spec("", names, dict(writes), version, batch_size, parts=dict(parts or {}), needs=needs))
+    own_parts = dict(parts or {})
+    return _declare(Spec("", names, dict(writes), version, batch_size, None, "", {}, own_parts, needs, timeout_s))
 
 
 def group_op(

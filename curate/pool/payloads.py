@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from typing import Any
 
 from curate.pool.layout import Pool
 
@@ -33,6 +34,12 @@ class Blobs:
             raise OSError(f"{self._pool.locate(tar)}: {nbytes} bytes at {offset} are not there; was the tar changed?")
         self._last = (tar, offset, nbytes), data
         return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Blobs, (self._pool, self._keep)  # in another process, with files of its own
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the files."""

@@ -121,6 +121,12 @@ class RunLimits(Settings):
     """Limits at which to give up."""
 
     failed: float = Field(0.5, ge=0, le=1, description="Stop when more than this share of all rows has failed.")
+    op_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="End a call of an op, on one batch, that takes longer; the row it hangs on fails as op_timeout. "
+        "Unsaid: the op's own limit, mostly 600.",
+    )
 
 
 class Publish(Settings):

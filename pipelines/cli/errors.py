@@ -69,5 +69,6 @@ def _mendable() -> tuple[type[Exception], ...]:
     from curate.engine.run import RunError
     from curate.engine.workers import WorkerError
     from curate.extras import MissingExtraError
+    from curate.lacks import MachineError
 
-    return (ValueError, OSError, MissingExtraError, RunError, WorkerError, StepError)
+    return (ValueError, OSError, MissingExtraError, MachineError, RunError, WorkerError, StepError)

@@ -1,0 +1,249 @@
+"""Call ops and decode images: in this process, or, where that killed a worker, in a child that may die of it.
+
+In a child every death and every overrun is met by the caller, which narrows the batch until one item is left. So a
+sample on which an op crashes, hangs or takes all the memory costs itself alone, and its end is told by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+from curate.engine.answers import Answer, StepError, check_answers, snake_case
+from curate.engine.memory import MemoryWatch, end_with_parent
+from curate.extras import MissingExtraError
+from curate.image.files import Decoded, decode
+from curate.lacks import MachineError, is_lack
+from curate.ops.spec import Columns, Failed
+from curate.recipe.steps import Resolved
+
+DEATHS = 2
+"""Of how many processes, each a fresh one that was given it alone, an item must be the death to be failed for it."""
+
+_NO_FAULT = "This machine lacks something: no sample was failed for it. Mend that, then run the same command to go on"
+
+POLL_SECONDS = 0.02
+"""How often the memory is looked at that a child takes."""
+
+DECODE_SECONDS = 600.0
+"""The time that decoding an image may take."""
+
+
+@dataclass
+class CallFailedError(Exception):
+    """An op's call that failed for something in its batch. `answer`: what it means for an item that was alone in it.
+
+    `slow`: another try of any size may take as long, so the items are better tried one by one than by halves.
+    """
+
+    answer: Failed
+    slow: bool = False
+
+
+class Calls(Protocol):
+    """What an annotator has done by others: the ops' calls, and the decoding of images."""
+
+    def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
+        """The op's answers for a batch of `size` items. Raises CallFailedError; MachineError, which is no item's."""
+
+    def decode(self, data: bytes) -> Decoded:
+        """The image in these bytes, or its error."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
+
+
+class DirectCalls:
+    """Calls in this process; a call that takes longer than its limit ends the process, by SIGALRM."""
+
+    def __init__(self, timeout_s: float | None = None) -> None:
+        self.timeout_s = timeout_s
+        self._ready: dict[str, Callable[..., Columns]] = {}
+
+    def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
+        """See `Calls`."""
+        function = self._function(step)
+        with alarm(self.limit(step)):
+            try:
+                return check_answers(step.spec, size, function(*arguments))
+            except (StepError, MissingExtraError, MachineError):
+                raise
+            except SystemExit as err:
+                raise CallFailedError(_died(step.label, f"it called for an exit: {err!r}")) from None
+            except Exception as err:
+                if is_lack(err):
+                    raise MachineError(f"step {step.label!r}: {type(err).__name__}: {err}. {_NO_FAULT}") from err
+                error = snake_case(type(err).__name__)
+                raise CallFailedError(Failed(error, f"{step.spec.name}: {err}")) from None
+
+    def decode(self, data: bytes) -> Decoded:
+        """See `Calls`."""
+        with alarm(DECODE_SECONDS):
+            return decode(data)
+
+    def limit(self, step: Resolved) -> float:
+        """The seconds that a call of the step's op may take; 0 for no limit."""
+        return step.spec.timeout_s if self.timeout_s is None else self.timeout_s
+
+    def close(self) -> None:
+        """Close the ops that hold something open."""
+        for function in self._ready.values():
+            if close := getattr(function, "close", None):
+                close()
+
+    def _function(self, step: Resolved) -> Callable[..., Columns]:
+        key = step.key
+        if key not in self._ready:
+            if isinstance(step.function, type):
+                self._ready[key] = _set_up(step)
+            else:
+                self._ready[key] = lambda *batch: step.function(*batch, **step.knobs)
+        return self._ready[key]
+
+
+def _set_up(step: Resolved) -> Any:
+    """The op with what it holds. What it cannot load is the machine's lack, whatever the error."""
+    try:
+        return step.function(**step.knobs)
+    except (ValueError, StepError, MissingExtraError, MachineError):
+        raise  # its own sentence: what is wrong with a knob or a file, and what to do
+    except Exception as err:
+        why = f"what it needs cannot be loaded: {type(err).__name__}: {err}"
+        raise MachineError(f"step {step.label!r}: {why}. {_NO_FAULT}") from err
+
+
+class SandboxedCalls:
+    """Calls in a child process, a fresh one after each death. Ops that ask servers are called here, as ever."""
+
+    def __init__(self, direct: DirectCalls) -> None:
+        self._direct = direct
+        self._child: _Child | None = None
+
+    def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
+        """See `Calls`."""
+        if step.fetches:
+            return self._direct.call(step, arguments, size)
+        return list(self._ask(("call", step, arguments, size), step.label, self._direct.limit(step), size == 1))
+
+    def decode(self, data: bytes) -> Decoded:
+        """See `Calls`."""
+        try:
+            found = self._ask(("decode", data), "decoding", DECODE_SECONDS, True)
+        except CallFailedError as failure:
+            return Decoded(error=failure.answer.error, detail=failure.answer.detail)
+        assert isinstance(found, Decoded)
+        return found
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+    def _ask(self, wanted: tuple[Any, ...], what: str, limit: float, alone: bool) -> Any:
+        """What the child answers. Raises CallFailedError where it died, or, of one item, where `DEATHS` fresh ones did.
+
+        What came before an item has no part in the death of a fresh child.
+        """
+        deaths = 0
+        while True:
+            fresh = self._child is None
+            child = self._child = self._child or _Child(self._direct.timeout_s)
+            try:
+                return child.ask(wanted)
+            except EOFError:
+                ended = child.why_it_died()
+                self._child = None
+            if ended == signal.SIGALRM.name:
+                raise CallFailedError(Failed("op_timeout", f"{what}: more than {limit:g} s for one call"), True)
+            deaths += fresh
+            if not alone or deaths == DEATHS:
+                raise CallFailedError(_died(what, f"{ended}, in {DEATHS} processes of {DEATHS}"))
+
+
+class _Child:
+    """The other side of `_serve`."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        context = get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, timeout_s))
+        self._process.start()
+        theirs.close()
+        self._watch = MemoryWatch(self._process.pid or 0)
+        self._took_memory = False
+
+    def ask(self, wanted: tuple[Any, ...]) -> Any:
+        """Its answer. Raises EOFError where it died, else what was raised there."""
+        try:
+            self._line.send(wanted)
+            while not self._line.poll(POLL_SECONDS):
+                if self._watch.is_taken():
+                    self._took_memory = True
+                    self._process.kill()
+            answer = self._line.recv()
+        except (BrokenPipeError, ConnectionResetError):
+            raise EOFError from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def why_it_died(self) -> str:
+        """The signal by name, or the exit code; with a word where it took the memory."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        self._line.close()
+        said = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"{said}, having taken nearly all memory" if self._took_memory else said
+
+    def end(self) -> None:
+        """End it."""
+        self._line.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(line: Connection, timeout_s: float | None) -> None:
+    """In the child: answer until nobody asks any more."""
+    end_with_parent()
+    direct = DirectCalls(timeout_s)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            wanted, *said = line.recv()
+            try:
+                found: Any = direct.call(*said) if wanted == "call" else direct.decode(*said)
+            except Exception as err:  # noqa: BLE001 - raised again by the one that asked
+                found = portable(err, StepError)
+            line.send(found)
+
+
+def portable(err: Exception, instead: type[Exception]) -> Exception:
+    """The error, or where its parts cannot be sent to another process another that says the same."""
+    try:
+        pickle.loads(pickle.dumps(err))  # our own a moment ago: nothing from outside is ever unpickled
+    except Exception:  # noqa: BLE001 - whatever its class does when it is made again
+        return instead(f"{type(err).__name__}: {err}")
+    return err
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """End this process by SIGALRM unless the block ends in time; 0 for no limit.
+
+    The operating system's own timer: it needs no thread, and ends what holds the interpreter's lock, too.
+    """
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _died(what: str, how: str) -> Failed:
+    return Failed("worker_died", f"{what}: the process died: {how}")
