@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 MAX_FILE_BYTES = 4 << 20
 MANY = 40
 MAX_VALUES = 100_000
+MAX_DEPTH = 50
 
 
 class SettingsError(ValueError):
@@ -72,6 +73,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], i
         data = yaml.safe_load(text)
     except yaml.YAMLError as err:
         raise SettingsError(f"{path}{_fault_of_yaml(err)}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: brackets in brackets without end; is this really a settings file?") from None
     if not isinstance(data, dict) or node is None:
         raise SettingsError(f"{path}: expected `key: value` lines at the top, found {_kind(data)}")
     lines: dict[tuple[str | int, ...], int] = {}
@@ -110,6 +113,9 @@ def _walk(node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | in
     lines[at] = node.start_mark.line + 1
     if len(lines) > MAX_VALUES:  # aliases of aliases make billions of values from a few lines
         raise SettingsError(f"{path}: more than {MAX_VALUES} values; is this really a settings file?")
+    if len(at) > MAX_DEPTH:
+        where = f"{path}:{node.start_mark.line + 1}: {'.'.join(map(str, at[:3]))}"
+        raise SettingsError(f"{where}: values nested more than {MAX_DEPTH} deep; is this really a settings file?")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -131,8 +137,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise SettingsError(f"--set {override!r}: expected key.path=value, for example steps.0.keep.min_side.min=64")
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as err:
-        raise SettingsError(f"--set {override!r}: the value is not valid YAML: {err}") from None
+    except (yaml.YAMLError, RecursionError) as err:
+        raise SettingsError(f"--set {override[:80]!r}: the value is not valid YAML: {err}") from None
     *parents, last = path.strip().split(".")
     here: Any = data
     for part in parents:

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from skips import pytest_sessionfinish, pytest_terminal_summary
@@ -157,6 +158,12 @@ class Workplace:
         found = self.curate("explain", uid, "--out", self.out, "--json")
         assert found.code == 0, found.stderr
         return list(found.json)
+
+    def failed_rows(self) -> list[dict[str, Any]]:
+        """The rows that failed at a step, with error and detail, as the columns hold them."""
+        files = sorted(self.out.glob("pool-*/columns/*/*.parquet"))
+        rows = [row for file in files for row in pq.read_table(file, columns=["row", "error", "detail"]).to_pylist()]
+        return [row for row in rows if row["error"] is not None]
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:

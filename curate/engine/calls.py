@@ -47,7 +47,7 @@ class CallFailedError(Exception):
 
 
 class Calls(Protocol):
-    """What an annotator has done by others: the ops' calls, and the decoding of images."""
+    """The work that an annotator has done for it: the calls of ops, and the decoding of images."""
 
     def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
         """The op's answers for a batch of `size` items. Raises CallFailedError; MachineError, which is no item's."""
@@ -171,7 +171,9 @@ class _Child:
     """The other side of `_serve`."""
 
     def __init__(self, timeout_s: float | None) -> None:
-        context = get_context("spawn")
+        # Forked from a small server that has imported this module and started no thread: each is fresh, and soon there.
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         self._line, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, timeout_s))
         self._process.start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 REMEDIES = {
+    "worker_died": "the sample ends every process that is given it: mend the op and `curate retry --error worker_died`",
+    "op_timeout": "the op hangs: mend it, or raise limits.op_timeout_s, and `curate retry --error op_timeout`",
     "timeout": "raise download.timeout_s or lower download.concurrency, and run `curate retry`",
     "connect_timeout": "raise download.connect_timeout_s, and run `curate retry`",
     "dns": "check this machine's name server; names that no longer exist stay failed",
@@ -94,4 +96,5 @@ REMEDIES = {
 
 def remedy(error: str) -> str:
     """The remedy of `error`; every error has at least a next step."""
-    return REMEDIES.get(error, "`curate explain UID` shows the rows and the detail of each")
+    unknown = f"`curate explain UID` shows the detail; when its cause is mended: `curate retry --error {error}`"
+    return REMEDIES.get(error, unknown)

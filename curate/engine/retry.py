@@ -1,10 +1,10 @@
-"""Retry what failed to come: the source's URLs, and images of documents that a step fetched."""
+"""Retry what failed: the source's URLs, images of documents that a step fetched; any failures, by name, when asked."""
 
 from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,34 +17,55 @@ from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
 from curate.engine.run import AT_WORK, RunError, RunProgress, Watch, locked
 from curate.engine.stages import attempts, start_of
+from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.engine.workers import Workers
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group_file
 from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
+from curate.settings import unknown_message
 from curate.sources import ingest
+
+INGEST = "ingest"
+
+RowsOf = Callable[[ColumnsFile], pa.Array]
+"""Which rows of a step's columns are meant: their numbers."""
 
 
 @dataclass(frozen=True)
 class Retried:
-    """URLs of the source that were tried, and came; rows with absent images, which the next run fetches again."""
+    """Rows of the source that were tried, and came; rows with absent images, and rows that failed by a name that was
+    asked for, which the next run computes again."""
 
     tried: int
     came: int
-    documents: int
+    documents: int = 0
+    forgotten: int = 0
 
 
-def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
-    """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
-    recipe = resolved.recipe
+@dataclass(frozen=True)
+class Wanted:
+    """The failures that are meant: by their names, at one step or any; without names, what asks servers."""
+
+    errors: tuple[str, ...] = ()
+    step: str | None = None
+
+    def has(self, label: str) -> bool:
+        """Whether a step is meant."""
+        return self.step in (None, label)
+
+
+def retry(
+    resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None, wanted: Wanted | None = None
+) -> Retried:
+    """Try a run's failures again, finished or not. Raises RunError where there is nothing that could be tried."""
+    recipe, wanted = resolved.recipe, wanted or Wanted()
     out = Path(recipe.out)
     with locked(out), Workers(workers, out / AT_WORK) as crew:
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
-        fetching = [n for n, step in enumerate(steps) if step.fetches]
-        if not ingest.is_fetched(recipe) and not fetching:
-            raise RunError("only a source of URLs, or a step that fetches, can be tried again")
+        _check(resolved, steps, wanted)
         planned = ingest.plan_source(recipe, pool).shards if pool.plan.exists() else 0
         shards = [shard for shard in range(planned) if pool.rows(shard).exists()]  # all, unless the run gave up
         if not shards:
@@ -52,46 +73,102 @@ def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress
         attempt = attempts(pool) + 1
         # Counted before a row is touched: killed from here on, nothing decided from the old rows is believed.
         commit_text(pool.folder / "retries.json", dump_json({"attempts": attempt}))
-        lost = ingest.final_errors(recipe)
-        documents = sum(_forget(pool, steps, number, shard, lost) for number in fetching for shard in shards)
-        if not ingest.is_fetched(recipe):
-            return Retried(0, 0, documents)
+        documents = forgotten = 0
+        if wanted.errors:
+            shutil.rmtree(out / "stages", ignore_errors=True)
+            asked = [n for n, step in enumerate(steps) if wanted.has(step.label)]
+            which = functools.partial(_with_error, wanted.errors)
+            forgotten = sum(_forget(pool, steps, number, shards, which) for number in asked)
+        else:
+            which = functools.partial(_with_absent, ingest.final_errors(recipe))
+            asked = [n for n, step in enumerate(steps) if step.fetches]
+            documents = sum(_forget(pool, steps, number, shards, which) for number in asked)
+        if not wanted.has(INGEST) or not ingest.can_retry(recipe):
+            return Retried(0, 0, documents, forgotten)
         for plan in (pool.folder / "plans").iterdir():  # of the source as it was once, too: its rows change with these
             (plan / pool.taken_in.name).unlink(missing_ok=True)
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
-        task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(crew.run("retry", task, shards), 1):
-            tried, came = tried + asked, came + got
+        task = functools.partial(tasks.make_retry, recipe, pool, attempt, wanted.errors)
+        for number, (asked_for, got) in enumerate(crew.run("retry", task, shards), 1):
+            tried, came = tried + asked_for, came + got
             watch(RunProgress("retry", number, len(shards), came, tried - came))
-        return Retried(tried, came, documents)
+        return Retried(tried, came, documents, forgotten)
 
 
-def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shard: int, lost: Sequence[str]) -> int:
-    """Take the rows whose images did not all come out of a step's columns and all that may hang on it; how many.
+def _check(resolved: ResolvedRecipe, steps: Sequence[Resolved], wanted: Wanted) -> None:
+    """Refuse what cannot be tried again."""
+    recipe, labels = resolved.recipe, [INGEST, *(step.label for step in steps if not step.spec.is_group)]
+    if wanted.step is not None and not wanted.errors:
+        raise RunError("--step says where an --error is forgotten; name the error, too")
+    if wanted.step is not None and wanted.step not in labels:
+        raise RunError(unknown_message("step", wanted.step, labels))
+    if wanted.step == INGEST and not ingest.can_retry(recipe):
+        raise RunError(
+            f"what fails of a source of type {recipe.source.type} lies in its files: mend these, and the next run "
+            "takes in what changed"
+        )
+    if not wanted.errors and not ingest.is_fetched(recipe) and not any(step.fetches for step in steps):
+        raise RunError(
+            "only a source of URLs, or a step that fetches, is tried again as a whole; name the failures of other "
+            "steps: --error NAME (`curate status` shows the names)"
+        )
+
+
+def _forget(pool: Pool, steps: Sequence[Resolved], number: int, shards: Sequence[int], which: RowsOf) -> int:
+    """Take rows out of a step's columns and all that may hang on it; how many.
 
     That is every folder of columns but those of the steps before it: an earlier recipe's too, to which one may come
     back. The step's own go last, and those that it may take values over from: killed in between, they still say which
-    rows are meant, though the step's name is another by then. Columns of group ops are made anew for every attempt and
-    need nothing.
+    rows are meant, though the step's name is another by then. Columns of group ops are of all rows: they are made anew.
     """
-    own = pool.columns(steps[number].key, shard)
-    asked = [*reusable_columns(pool, steps[number], shard), *([ColumnsFile(own)] if own.exists() else [])]
-    rows = pc.unique(pa.chunked_array([_with_absent(file, steps[number], lost) for file in asked], pa.int32()))
-    before = {pool.columns(step.key, shard) for step in steps[:number]}
-    last = [file.path for file in asked]
-    others = {pool.columns(folder.name, shard) for folder in (pool.folder / "columns").iterdir()}
-    for path in (*sorted(others.difference(before, last)), *last) if len(rows) else ():
-        if path.exists() and not is_group_file(path):
-            file = ColumnsFile(path)
-            left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
-            write_columns(left, file.schema, path)
-    return len(rows)
+    if steps[number].spec.is_group:
+        return 0
+    found = {shard: rows for shard in shards if len(rows := _rows(pool, steps[number], shard, which))}
+    if not found:
+        return 0
+    before = {step.key for step in steps[:number]}
+    folders = sorted(f for f in (pool.folder / "columns").iterdir() if f.name not in before)
+    for folder in folders:
+        if any(is_group_file(path) for path in sorted(folder.glob("*.parquet"))[:1]):
+            shutil.rmtree(folder)
+    for shard, rows in found.items():
+        last = [file.path for file in _files(pool, steps[number], shard)]
+        others = [path for folder in folders if (path := pool.columns(folder.name, shard)) not in last]
+        for path in (*others, *last):
+            if path.exists():
+                file = ColumnsFile(path)
+                left = (block.filter(pc.invert(pc.is_in(block["row"], value_set=rows))) for block in file.blocks())
+                write_columns(left, file.schema, path)
+    return sum(map(len, found.values()))
 
 
-def _with_absent(file: ColumnsFile, step: Resolved, lost: Sequence[str]) -> pa.Array:
+def _files(pool: Pool, step: Resolved, shard: int) -> list[ColumnsFile]:
+    """A step's columns of a shard, and those that it may take values over from."""
+    own = pool.columns(step.key, shard)
+    return [*reusable_columns(pool, step, shard), *([ColumnsFile(own)] if own.exists() else [])]
+
+
+def _rows(pool: Pool, step: Resolved, shard: int, which: RowsOf) -> pa.Array:
+    files = _files(pool, step, shard)
+    return pc.unique(pa.chunked_array([which(file).cast(pa.int32()) for file in files], pa.int32()))
+
+
+def _with_error(errors: Collection[str], file: ColumnsFile) -> pa.Array:
+    """The numbers of the rows that failed by one of these errors, or a part of which did."""
+    of_rows, of_parts = OWN_COLUMNS[0], OWN_OF_PARTS[0]
+    names = [name for name in (of_rows, of_parts) if name in file.schema.names]
+    wanted = [
+        row[of_rows] in errors or any(error in errors for error in row.get(of_parts) or ())
+        for block in file.blocks(names)
+        for row in block.to_pylist()
+    ]
+    return pa.array(file.rows[np.array(wanted, bool)], pa.int32())
+
+
+def _with_absent(lost: Sequence[str], file: ColumnsFile) -> pa.Array:
     """The numbers of the rows with an image that trying again may bring."""
-    lists = [name for name, kind in step.spec.writes.items() if kind == pa.list_(BLOB)]
+    lists = [field.name for field in file.schema if field.type == pa.list_(BLOB)]
     wanted = [
         any(blob is not None and blob["error"] not in (None, *lost) for blobs in row.values() for blob in blobs or ())
         for block in file.blocks(lists)

@@ -348,7 +348,7 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
     """The error of a run whose failures pass the limit, with the three commonest and what to do about each."""
     lines = [f"  {error}: {n} rows. {remedy(error)}" for error, n in count.failed.most_common(3)]
     head = f"{count.failed.total()} of {rows} rows failed, more than limits.failed = {limit:g} allows."
-    kept = "What was committed is kept. Mend the cause (then `curate retry`, if downloads failed), or raise the limit:"
+    kept = "What was committed is kept. Mend the cause and forget the failures (`curate retry`), or raise the limit:"
     return RunError("\n".join([head, *lines, f"{kept} run again to go on."]))
 
 

@@ -72,11 +72,14 @@ def make_ingest(recipe: Recipe, pool: Pool, planned: ingest.SourcePlan, blocks: 
     return Holding(task, downloader) if downloader else task
 
 
-def make_retry(recipe: Recipe, pool: Pool, attempt: int) -> Task:
-    """The task that tries a shard's failed URLs again."""
+def make_retry(recipe: Recipe, pool: Pool, attempt: int, errors: Sequence[str]) -> Task:
+    """The task that tries a shard's failed rows again: failed URLs, or what failed by one of these errors."""
     downloader = ingest.make_downloader(recipe)
-    assert downloader is not None
-    return Holding(lambda shard: ingest.retry(recipe, pool, shard, downloader, attempt), downloader)
+
+    def task(shard: int) -> tuple[int, int]:
+        return ingest.retry(recipe, pool, shard, downloader, ingest.Attempt(attempt, tuple(errors)))
+
+    return Holding(task, downloader) if downloader else task
 
 
 @dataclass(frozen=True)

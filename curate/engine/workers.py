@@ -216,6 +216,8 @@ def _start(workers: int) -> Any:
     here: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     threads = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
     ray.init(**here, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads)
+    # Ray's news of dead workers would stand on stdout among our results, and no option turns them off.
+    ray._private.worker.print_to_stdstream = lambda *news, **how: None
     return ray
 
 

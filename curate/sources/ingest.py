@@ -175,16 +175,35 @@ def _load_shards(
         yield store_bodies(islice(found, len(part)), pool.tar(shard))
 
 
-def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attempt: int) -> tuple[int, int]:
-    """Try the failed URLs of a shard again; returns how many were tried and how many came."""
+@dataclass(frozen=True)
+class Attempt:
+    """Another attempt at failed rows, by its number: at all that servers may yet bring, or at these errors."""
+
+    number: int
+    errors: tuple[str, ...] = ()
+
+
+def can_retry(recipe: Recipe) -> bool:
+    """Whether failed rows of the source can be tried again alone: where it lists them before their bytes are read."""
+    return isinstance(SOURCE_TYPES[recipe.source.type], TableSource)
+
+
+def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader | None, attempt: Attempt) -> tuple[int, int]:
+    """Try failed rows of a shard again; returns how many were tried and how many came."""
+    kind = SOURCE_TYPES[recipe.source.type]
+    assert isinstance(kind, TableSource)
     rows = read_table(pool.rows(shard)).to_pylist()
     final = final_errors(recipe)
-    failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in final]
-    tar = pool.tar(shard, attempt)
+    if attempt.errors:
+        failures = [n for n, r in enumerate(rows) if r["error"] in attempt.errors]
+    else:
+        failures = [n for n, r in enumerate(rows) if r["status"] == "failed_to_download" and r["error"] not in final]
+    tar = pool.tar(shard, attempt.number)
     # A worker that died after its rows were committed: its tar is in use and must not be written again.
     if not failures or any(r["tar"] == tar.name for r in rows):
         return 0, 0
-    again = store_bodies(urls.load_rows(recipe.source, [rows[n] for n in failures], downloader), tar)
+    planned = read_table(pool.planned(pool.shards[shard])).to_pylist()
+    again = store_bodies(kind.load_rows(recipe.source, [planned[n] for n in failures], downloader), tar)
     for number, row in zip(failures, again, strict=True):
         rows[number] = row | {"attempts": (rows[number]["attempts"] or 0) + (row["attempts"] or 0)}
     write_table(pa.Table.from_pylist(rows, schema=ROWS), pool.rows(shard))

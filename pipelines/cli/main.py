@@ -48,17 +48,28 @@ def run(
     show.run(checked, 0 if inline else workers, as_json)
 
 
-@app.command(epilog=example("curate retry urls.yaml && curate run urls.yaml"))
+@app.command(
+    epilog=example("curate retry urls.yaml && curate run urls.yaml", "curate retry mine.yaml --error worker_died")
+)
 def retry(
-    recipe: RecipeArgument, set_: SetOption = None, workers: WorkersOption = CPUS, inline: InlineOption = False
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    workers: WorkersOption = CPUS,
+    inline: InlineOption = False,
+    error: Annotated[
+        list[str] | None, typer.Option("--error", help="Forget failures by this name; may be repeated.", metavar="NAME")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", help="Only those of this step, or of `ingest`.", metavar="STEP")
+    ] = None,
 ) -> None:
-    """Try the failed URLs of a run again.
+    """Try failures of a run again: failed URLs, or, by name, failures of any step.
 
-    `curate run` with the same recipe then takes in what came.
+    `curate run` with the same recipe then takes in what came, and computes what was forgotten.
     """
     from pipelines.cli import show
 
-    show.retry(show.load(recipe, set_ or []), 0 if inline else workers)
+    show.retry(show.load(recipe, set_ or []), 0 if inline else workers, error or [], step)
 
 
 @app.command(epilog=example("curate status work/demo", "curate status work/demo --json | jq .funnel"))

@@ -66,16 +66,22 @@ def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_
     return summary
 
 
-def retry(checked: ResolvedRecipe, workers: int) -> None:
-    """Try failed URLs again."""
+def retry(checked: ResolvedRecipe, workers: int, errors: Sequence[str] = (), step: str | None = None) -> None:
+    """Try failed URLs again, or forget failures by name."""
     with progress_bars() as watch:
-        done = retrying.retry(checked, workers, watch)
+        done = retrying.retry(checked, workers, watch, retrying.Wanted(tuple(errors), step))
     if done.documents:
         out_console.print(f"{done.documents:,} documents lack images; `curate run` fetches these again")
+    if done.forgotten:
+        out_console.print(f"{done.forgotten:,} failures forgotten; `curate run` computes these rows again")
     if done.tried:
-        out_console.print(f"{done.tried:,} failed URLs tried again, {done.came:,} came; `curate run` takes them in")
-    elif not done.documents:
-        out_console.print("nothing to try again: no URL failed that another attempt could bring")
+        what = "failed rows" if errors else "failed URLs"
+        out_console.print(f"{done.tried:,} {what} tried again, {done.came:,} came; `curate run` takes them in")
+    elif not done.documents and not done.forgotten:
+        none = (
+            f"nothing failed by {' or '.join(errors)}" if errors else "no URL failed that another attempt could bring"
+        )
+        out_console.print(f"nothing to try again: {none}")
 
 
 def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
