@@ -7,16 +7,20 @@ INSTALLED := .venv/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast short check clean
+.PHONY: demo test fast short check clean robust
 demo: $(INSTALLED)
 	$(BIN)/curate demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not robust"
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not robust"
+
+# Kills and lacks of every sort: docs/robustness.md is its table.
+robust: $(INSTALLED)
+	$(BIN)/python -m pytest -q tests/robust -m robust
 
 fast: $(INSTALLED)
-	$(BIN)/python -m pytest -q -x -m "not slow"
+	$(BIN)/python -m pytest -q -x -m "not slow and not robust"
 
 # On another Python, in an environment of its own (`make short PYTHON=python3.13`): it installs, every module imports,
 # the first fast test of each file passes, and the demo runs.

@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With --short, leave out all but the first fast test of each file."""
     if config.getoption("--short"):
-        fast = [item for item in items if item.get_closest_marker("slow") is None]
+        fast = [item for item in items if not {"slow", "robust"} & {mark.name for mark in item.iter_markers()}]
         chosen = list({item.path: item for item in reversed(fast)}.values())
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = reversed(chosen)

@@ -1,0 +1,79 @@
+"""What takes all the memory, what fills the disk: one ends as a failed row, the other ends the run and fails none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Workplace
+
+pytestmark = pytest.mark.robust
+
+GREEDY = """
+import pyarrow as pa
+from curate.ops import op
+
+@op(reads="text", writes={"length": pa.int64()}, version=1)
+def greedy(texts):
+    for text in texts:
+        held = []
+        while "bad" in text:
+            held.append(b"x" * (64 << 20))
+    return {"length": [len(text) for text in texts]}
+"""
+HEADROOM = 2 << 30
+"""The memory that the sample may take before it counts as all of it."""
+
+
+def memory() -> dict[str, int]:
+    told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return {name: int(told[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable")}
+
+
+def test_sample_that_takes_all_the_memory_fails_alone(place: Workplace, table: list[dict[str, Any]]) -> None:
+    place.write_module("greedy_ops", GREEDY)
+    texts = [{"text": f"bad {n}" if n == 7 else f"a fine text {n}"} for n in range(20)]
+    (place.root / "texts.jsonl").write_text("\n".join(map(json.dumps, texts)) + "\n")
+    source = {"type": "text", "path": str(place.root / "texts.jsonl")}
+    recipe = place.recipe(kind="text", source=source, steps=[{"op": "greedy_ops:greedy"}])
+    now = memory()
+    # As if the machine had no more than that above what is in use now.
+    share = (now["MemTotal"] - now["MemAvailable"] + HEADROOM) / now["MemTotal"]
+    env = {"RAY_memory_usage_threshold": f"{share + 0.03:.3f}", "RAY_memory_monitor_refresh_ms": "20"}
+    done = place.command("run", recipe, "--workers=2", "--json", env=env, timeout_s=300)
+    assert done.code == 0, done.stderr
+    (failed,) = place.failed_rows()
+    assert failed["error"] == "worker_died" and "having taken nearly all memory" in failed["detail"]
+    assert done.json["samples"] == 19
+    table.append({"victim": "memory", "command": "run", "deaths": 1, "outcome": failed["detail"]})
+
+
+@pytest.mark.skipif(not Path("/usr/bin/unshare").exists(), reason="mounting a small disk needs unshare")
+def test_full_disk_ends_the_run_in_a_sentence_and_the_run_goes_on_when_there_is_room(
+    place: Workplace, table: list[dict[str, Any]]
+) -> None:
+    """A disk of four megabytes of its own, mounted where only the command sees it."""
+    place.images(300)
+    recipe = place.recipe(steps=[{"op": "image_size"}], shard_samples=50)
+    place.out.mkdir()
+    run = f"{sys.executable} -m pipelines run {recipe} --inline --json"
+    script = f"mount -t tmpfs -o size={{size}} tmpfs {place.out} && cp -a {place.root}/kept/. {place.out}/ && {run}; "
+    script += f"code=$?; rm -rf {place.root}/kept && cp -a {place.out} {place.root}/kept; exit $code"
+    (place.root / "kept").mkdir()
+
+    def on_disk(size: str) -> subprocess.CompletedProcess[str]:
+        command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script.format(size=size)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    full = on_disk("600k")
+    if "unshare failed" in full.stderr or "permission denied" in full.stderr.lower():
+        pytest.skip("mounting is not allowed here")
+    assert full.returncode == 1 and "make room and run again" in full.stderr, full.stderr
+    done = on_disk("200m")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 300
+    table.append({"victim": "disk", "command": "run", "deaths": 0, "outcome": "a sentence, then the whole dataset"})
