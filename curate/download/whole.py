@@ -19,8 +19,8 @@ from typing import Any
 
 import curate
 from curate.download.fetched import Fetched, sha256, sniff
-from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
+from curate.readers.urls import BadUrlError, parse_url
 
 MAX_THREADS = 256
 # img2dataset keeps only the sentence of an exception; these are the ones that have a name here.
