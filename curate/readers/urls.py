@@ -1,8 +1,8 @@
 """Read http(s) URLs as they are to be asked for: what is valid as it stands, other bytes in per cents.
 
-Valid is what RFC 3986 allows. Escapes are neither undone nor respelled, since a signature may cover them. A reference is
-joined to the URL that it was found at by RFC 3986 (5.2); hosts are brought into ASCII by IDNA 2008 with the mapping of
-UTS 46, as browsers do.
+Valid is what RFC 3986 allows. Escapes are neither undone nor respelled, since a signature may cover them. A reference
+is joined to the URL that it was found at by RFC 3986 (5.2); hosts are brought into ASCII by IDNA 2008 with the mapping
+of UTS 46, as browsers do.
 """
 
 from __future__ import annotations
