@@ -306,6 +306,8 @@ class _Exchange:
                 opened = socket.socket(family, kind, proto)
             else:
                 opened = self._client.guard.socket((family, kind, proto, "", address))
+            quiet = _QuietSocket(opened.detach())
+            os.close(os.dup(quiet.fileno()))  # as libcurl will, which does not tell when no more files may be open
         except PrivateAddressError as err:
             self._refusal = err
             return int(pycurl.SOCKET_BAD)
@@ -313,7 +315,7 @@ class _Exchange:
             self._lack = err if err.errno in LACKS else None
             return int(pycurl.SOCKET_BAD)
         self._opened = True
-        return _QuietSocket(opened.detach())
+        return quiet
 
     def _error_of(self, code: int) -> FetchError:
         detail = self.curl.errstr() or f"libcurl's error {code}"
