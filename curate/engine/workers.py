@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from curate.download import DownloadSettings, HostServer, share_hosts
@@ -50,7 +51,24 @@ def run_tasks(
             if close := getattr(task, "close", None):
                 close()
         return
-    yield from _on_ray(make_task, shards, workers, downloads)
+    with _shared_hosts(downloads, workers) as address:
+        yield from _on_ray(functools.partial(_share_and_make, address, make_task), shards, workers)
+
+
+@contextmanager
+def _shared_hosts(downloads: DownloadSettings | None, workers: int) -> Iterator[str | None]:
+    """The address at which workers take turns at hosts, if they are to fetch; on other machines they reach this one."""
+    if downloads is None:
+        yield None
+        return
+    ip = _start(workers).util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
+    with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
+        yield address
+
+
+def _share_and_make(address: str | None, make_task: Callable[[], Task]) -> Task:
+    share_hosts(address)
+    return make_task()
 
 
 def pin_threads() -> None:
@@ -61,16 +79,8 @@ def pin_threads() -> None:
         torch.set_num_threads(1)
 
 
-def _on_ray(
-    make_task: Callable[[], Task], shards: Sequence[int], workers: int, downloads: DownloadSettings | None
-) -> Iterator[Any]:
+def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
     ray = _start(workers)
-    if downloads is not None:
-        # Workers on other machines reach this one as Ray's nodes reach each other.
-        ip = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
-        with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
-            yield from _on_ray(functools.partial(_share_and_make, address, make_task), shards, workers, None)
-        return
     cloudpickle = ray.cloudpickle
     # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
     tasks = ray.data.TaskPoolStrategy(size=min(workers, len(shards)))
@@ -85,11 +95,6 @@ def _on_ray(
             yield json.loads(row["result"])
     except ray.exceptions.RayError as err:
         raise WorkerError(f"Ray could not go on: {err}") from err
-
-
-def _share_and_make(address: str, make_task: Callable[[], Task]) -> Task:
-    share_hosts(address)
-    return make_task()
 
 
 _made: dict[bytes, Task] = {}
