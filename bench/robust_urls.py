@@ -192,7 +192,7 @@ def swapped(dataset: Path) -> int:
 
 @dataclass
 class Server:
-    """What was asked of each address at once, and what it answers."""
+    """Requests that each address bears at once, and the answers."""
 
     picture: bytes
     now: Counter[str] = field(default_factory=Counter)
@@ -250,7 +250,7 @@ class Talk(asyncio.Protocol):
                 asyncio.get_running_loop().call_later(0.005, self._say, answer, hangs_up)
 
     def connection_lost(self, err: Exception | None) -> None:
-        """What was under way has ended."""
+        """Count what was under way as ended."""
         self._server.now[self._address] -= self._open
         self._open = 0
 
