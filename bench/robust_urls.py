@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ADDRESSES = 40
 PER_HOST = 6
 MAX_BYTES = 100_000
-TIMEOUT_S = 3
+TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
