@@ -90,7 +90,8 @@ def retry(
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt, wanted.errors)
-        for number, (asked_for, got) in enumerate(crew.run("retry", task, shards), 1):
+        asked_of = recipe.download if ingest.is_fetched(recipe) else None
+        for number, (asked_for, got) in enumerate(crew.run("retry", task, shards, asked_of), 1):
             tried, came = tried + asked_for, came + got
             watch(RunProgress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents, forgotten)

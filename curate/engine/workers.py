@@ -8,6 +8,7 @@ failed for it.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -16,10 +17,12 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from curate.download import DownloadSettings, HostServer, share_hosts
 from curate.engine.calls import portable
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
@@ -74,17 +77,25 @@ class Workers:
             ray.wait(list(self._in_hand), num_returns=len(self._in_hand), timeout=STOP_SECONDS)
             self._in_hand.clear()
 
-    def run(self, name: str, make_task: Callable[[], Task], shards: Sequence[int]) -> Iterator[Any]:
+    def run(
+        self,
+        name: str,
+        make_task: Callable[[], Task],
+        shards: Sequence[int],
+        downloads: DownloadSettings | None = None,
+    ) -> Iterator[Any]:
         """Do every shard and yield each result as it comes, in no particular order.
 
         `name` is that of this part of the run. `make_task` is called once a worker, where it may load models or open
         connections; it must pickle. A task that has a `close` is closed when nothing is left for it here; a Ray worker
         ends with its process. Every worker has one thread, so that floats do not depend on how many workers there are.
+        Tasks that fetch from servers name their `downloads`: then all workers together treat a host as one would.
         """
         if not shards:
             return
         if self.count:
-            yield from self._on_ray(name, make_task, shards)
+            with _shared_hosts(downloads, self.count) as address:
+                yield from self._on_ray(name, functools.partial(_share_and_make, address, make_task), shards)
             return
         pin_threads()
         task = make_task()
@@ -156,6 +167,22 @@ def _do_patiently(task: Task, shard: int, narrowed: bool) -> Any:
                 raise
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _shared_hosts(downloads: DownloadSettings | None, workers: int) -> Iterator[str | None]:
+    """The address at which workers take turns at hosts, if they are to fetch; on other machines they reach this one."""
+    if downloads is None:
+        yield None
+        return
+    ip = _start(workers).util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
+    with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
+        yield address
+
+
+def _share_and_make(address: str | None, make_task: Callable[[], Task]) -> Task:
+    share_hosts(address)
+    return make_task()
 
 
 def pin_threads() -> None:

@@ -94,7 +94,7 @@ def _declarations(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) 
     return found + [(name, content) for name, content in meta_elements(text) if name in wanted]
 
 
-@op(reads=("origin", "meta"), writes={"host_opt_out": pa.string()}, version=1, batch_size=1024)
+@op(reads=("origin", "meta"), writes={"host_opt_out": pa.string()}, version=2, batch_size=1024)
 class host_opt_out:  # noqa: N801 - ops are named as recipes name them
     """The entry of the list by which a sample's host has opted out, null where it has not.
 
@@ -125,7 +125,7 @@ class host_opt_out:  # noqa: N801 - ops are named as recipes name them
         return next((entry for host in hosts if (entry := self._list.entry(host))), None)
 
 
-@op(reads="url", writes={"link_opt_out": pa.string()}, version=1, batch_size=1024)
+@op(reads="url", writes={"link_opt_out": pa.string()}, version=2, batch_size=1024)
 class link_opt_out:  # noqa: N801 - ops are named as recipes name them
     """The entry of the list by which the host of a document's image has opted out, null where it has not.
 
