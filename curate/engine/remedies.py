@@ -50,6 +50,7 @@ REMEDIES = {
     "not_an_image": "the bytes are of no image format that is known",
     "not_html": "the bytes are no web page: look at source.path, or leave them dropped",
     "empty_page": "the page holds no text and no images: many sites build theirs with scripts, which are not run",
+    "refused_encoding": "an encoding that browsers refuse: convert the page to UTF-8, or leave it dropped",
     "page_too_large": "the page is above the limit of bytes, inches or pixels: raise the op's limit, or let it go",
     "document_too_large": "raise the op's limit if such pages are wanted",
     "too_many_tags": "a page built to be costly, or a dump: raise the op's limit if it is wanted",
