@@ -1,7 +1,12 @@
-"""Tables of web pages: fetched by their URLs, or with their HTML beside."""
+"""Tables of web pages: fetched by their URLs, or with their HTML beside.
+
+A table holds a page's characters, and what its `<meta>` says of the bytes that they once were is true no longer: they
+are kept as UTF-8 with its byte order mark, which goes before all that a page says of itself.
+"""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +58,6 @@ def load_rows(source: Pages, rows: list[Row], downloader: Downloader | None) -> 
 def _html_of(row: Row) -> Row:
     if is_bad(row):
         return fail_row(row, row["error"], row["detail"])
-    body = row["text"].encode()
-    if not body:
+    if not row["text"]:
         return fail_row(row, "empty_page", "the table has no HTML in this row")
-    return with_body(row | {"text": ""}, body, "html")
+    return with_body(row | {"text": ""}, codecs.BOM_UTF8 + row["text"].encode(), "html")
