@@ -34,7 +34,7 @@ def check_url(row: Row, column: str) -> str | tables.BadRow:
     url = row[column]
     if isinstance(url, str) and url.strip():
         return url
-    shown = tables.make_printable(json.dumps(row, default=str, ensure_ascii=False))
+    shown = tables.excerpt(json.dumps(row, default=str, ensure_ascii=False))
     return tables.BadRow("missing_url", f"column {column!r} is empty", shown)
 
 
