@@ -1,4 +1,4 @@
-"""Unpack archives whose records are packed one by one: gzip, zstd, or not packed at all; found again behind damage.
+"""Unpack archives whose records are packed one by one, by gzip or zstd, or not at all.
 
 A file is read as runs of unpacked bytes. A run ends where a member begins whose first bytes can begin a record, so that
 a record that is cut off never takes the next one's bytes; members that go on with a record (BGZF) are one run. Behind

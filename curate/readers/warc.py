@@ -59,7 +59,7 @@ class WatImage:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What a response record holds: HTTP's status, its header lines in order, and the body as it was sent."""
+    """An answer of HTTP, as a response record holds it: status, header lines in order, and the body as it was sent."""
 
     status: int
     lines: list[tuple[str, bytes]]

@@ -59,7 +59,7 @@ class WarcRecord:
 
 @dataclass(frozen=True)
 class WarcFault:
-    """What could not be read of a web archive, by name, where it lies in the file, and the page's address if known.
+    """A fault of a web archive by its name, where it lies in the file, and the page's address if that is known.
 
     truncated_record: it ends before its end. corrupt_warc: bytes that are no whole record. Of a record that is whole:
     record_too_large, segmented_record, bad_encoding, bad_record.
