@@ -8,9 +8,9 @@ from collections.abc import Mapping
 EXTRAS: Mapping[str, str] = {
     "aiodns": "download",
     "aiohttp": "download",
+    "idna": "download",
     "img2dataset": "download",
     "pycurl": "download",
-    "yarl": "download",
     "datasets": "curate",
     "duckdb": "curate",
     "fasttext": "curate",

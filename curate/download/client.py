@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import selectors
 import socket
 import ssl
@@ -19,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pycurl
-from yarl import URL
 
 from curate.download.guard import AddressGuard, PrivateAddressError
 from curate.download.names import DNS_TTL_S, DnsCache, LookupFailedError
 from curate.download.settings import DownloadSettings
+from curate.readers.urls import WebUrl
 
 # Long enough to live from one shard to the next, short enough that a walk over 1e6 hosts leaves few idle sockets.
 KEEPALIVE_S = 5
@@ -32,8 +33,18 @@ BLOCK_BYTES = 256 << 10
 # Bodies larger than this grow further only a few at a time, so that many at once cannot fill the memory.
 LARGE_BYTES = 4 << 20
 LARGE_BODIES = 8
-TLS_ERRORS = frozenset((35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98))
-MALFORMED = frozenset((1, 8, 100))
+HEAD_BYTES = 256 << 10
+# What this machine has no more of: no host's fault.
+LACKS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# libcurl's codes that have one meaning: the error's name, and whether trying again may help.
+_NAMED = {
+    pycurl.E_COULDNT_RESOLVE_HOST: ("dns", True),
+    pycurl.E_URL_MALFORMAT: ("bad_url", False),
+    pycurl.E_BAD_CONTENT_ENCODING: ("bad_encoding", False),  # of the transfer, which libcurl undoes itself
+    **dict.fromkeys((1, 8), ("bad_response", False)),
+    **dict.fromkeys((35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98), ("tls", False)),
+    100: ("headers_too_large", False),  # a line of more than 100 kB
+}
 
 
 class FetchError(Exception):
@@ -44,7 +55,7 @@ class FetchError(Exception):
         self.error, self.detail, self.again = error, detail, again
         self.http_status: int | None = None
         self.retry_after_s: float | None = None
-        self.url: URL | None = None
+        self.url: WebUrl | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Head:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """An HTTP answer: `is_cut` where the body was longer than wanted, and reading stopped."""
+    """An HTTP answer, its body as it came: `is_cut` where that was longer than wanted, and reading stopped."""
 
     head: Head
     body: bytes
@@ -102,7 +113,8 @@ class Client:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_CONNECTIONS)
+        most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, min(IDLE_CONNECTIONS, max(most_files, 64) // 4))
 
     async def close(self) -> None:
         """Close every connection; no request may be under way."""
@@ -115,7 +127,7 @@ class Client:
         self._sockets.close()
         await self._names.close()
 
-    async def get(self, url: URL, timeout_s: float, wanted: Wanted) -> HttpAnswer:
+    async def get(self, url: WebUrl, timeout_s: float, wanted: Wanted) -> HttpAnswer:
         """Make one request and return its answer, whatever its status, within `timeout_s`. Raises FetchError."""
         connect_s = min(self._settings.connect_timeout_s, timeout_s)
         started = time.monotonic()
@@ -131,9 +143,9 @@ class Client:
             self.large.leave(exchange)
             self._idle.append(exchange)
 
-    async def _resolve(self, url: URL, within_s: float) -> list[str]:
+    async def _resolve(self, url: WebUrl, within_s: float) -> list[str]:
         """The addresses of the URL's host as libcurl takes them; none where the host is a number already."""
-        host = url.raw_host or ""
+        host = url.host
         if ":" in host or host.rpartition(".")[2].isdigit():
             return []
         try:
@@ -194,11 +206,12 @@ class Client:
 
     def common_options(self) -> dict[int, Any]:
         """The libcurl options that all requests share."""
-        # Compression is refused because images gain nothing by it, and undone where a server insists.
+        # Compression is refused because images gain nothing by it; where a server insists, it is undone later.
         given: dict[int, Any] = {
             pycurl.USERAGENT: self._settings.user_agent,
             pycurl.HTTPHEADER: ["Accept: image/*,*/*;q=0.5"],
             pycurl.ACCEPT_ENCODING: "identity",
+            pycurl.HTTP_CONTENT_DECODING: 0,
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.PROXY: "",
@@ -227,21 +240,24 @@ class _Exchange:
         self.curl = pycurl.Curl()
         for option, value in client.common_options().items():
             self.curl.setopt(option, value)
-        self.curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_socket)
 
-    def begin(self, url: URL, addresses: list[str], wanted: Wanted) -> None:
+    def begin(self, url: WebUrl, addresses: list[str], wanted: Wanted) -> None:
         """Forget the last request; the next one is for `url`."""
-        self._trusted = self._client.guard.trusts(url.host or "")
+        self._trusted = self._client.guard.trusts(url.host)
         self._wanted = wanted
         self._lines.clear()
         self._blocks: list[bytes] = []
         self._head: Head | None = None
-        self._size = self._most = 0
+        self._head_size = self._size = self._most = 0
         self._is_cut = self._opened = False
         self._refusal: PrivateAddressError | None = None
-        self.curl.setopt(pycurl.URL, str(url))
+        self._lack: OSError | None = None
+        # Of the whole URL libcurl would respell the escapes.
+        self.curl.setopt(pycurl.URL, f"{url.scheme}://{url.authority}/")
+        self.curl.setopt(pycurl.REQUEST_TARGET, url.target)
         self.curl.setopt(pycurl.RESOLVE, addresses)
 
     def limit(self, total_s: float, connect_s: float) -> None:
@@ -250,15 +266,24 @@ class _Exchange:
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(int(connect_s * 1000), 1))
 
     def end(self, code: int) -> HttpAnswer:
-        """End the request by libcurl's code, and return what came of it. Raises FetchError."""
+        """End the request by libcurl's code: its answer. Raises FetchError, or OSError for what this machine lacks."""
         body, self._blocks = b"".join(self._blocks), []
+        if self._head_size > HEAD_BYTES:
+            raise FetchError("headers_too_large", f"more than {HEAD_BYTES} bytes")
         if self._head is None and self._lines:
             self._head = _parse_head(self._lines)
         self._is_cut |= code == pycurl.E_FILESIZE_EXCEEDED
         # Of a refusal the head says everything, even where its body did not come whole.
         if self._head is not None and (code == 0 or self._is_cut or not self._head.is_success):
             return HttpAnswer(self._head, body, self._is_cut)
-        raise self._error_of(code)
+        raise self._lack or self._error_of(code)
+
+    def _on_header(self, line: bytes) -> int | None:
+        self._head_size += len(line)
+        if self._head_size > HEAD_BYTES:
+            return -1
+        self._lines.append(line)
+        return None
 
     def _on_body(self, block: bytes) -> int | None:
         if self._head is None:
@@ -281,13 +306,16 @@ class _Exchange:
                 opened = socket.socket(family, kind, proto)
             else:
                 opened = self._client.guard.socket((family, kind, proto, "", address))
+            quiet = _QuietSocket(opened.detach())
+            os.close(os.dup(quiet.fileno()))  # as libcurl will, which does not tell when no more files may be open
         except PrivateAddressError as err:
             self._refusal = err
             return int(pycurl.SOCKET_BAD)
-        except OSError:
+        except OSError as err:
+            self._lack = err if err.errno in LACKS else None
             return int(pycurl.SOCKET_BAD)
         self._opened = True
-        return _QuietSocket(opened.detach())
+        return quiet
 
     def _error_of(self, code: int) -> FetchError:
         detail = self.curl.errstr() or f"libcurl's error {code}"
@@ -301,16 +329,8 @@ class _Exchange:
             return FetchError("timeout", "no complete answer in time", again=True)
         if code in (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE):
             return FetchError("truncated_body" if self._head else "connection_reset", detail, again=True)
-        if code == pycurl.E_COULDNT_RESOLVE_HOST:
-            return FetchError("dns", detail, again=True)
-        if code == pycurl.E_URL_MALFORMAT:
-            return FetchError("bad_url", detail)
-        if code in TLS_ERRORS:
-            return FetchError("tls", detail)
-        # A body that cannot be decoded may be told as one that cannot be written; we ourselves refuse none here.
-        if code in (pycurl.E_BAD_CONTENT_ENCODING, pycurl.E_WRITE_ERROR):
-            return FetchError("bad_encoding", detail)
-        return FetchError("bad_response" if code in MALFORMED else "unexpected_error", detail)
+        error, again = _NAMED.get(code, ("unexpected_error", False))
+        return FetchError(error, detail, again=again)
 
 
 class _QuietSocket:
@@ -356,12 +376,14 @@ class _LargeBodyTurns:
 
 
 def _parse_head(lines: list[bytes]) -> Head | None:
-    """The last head among these lines, since interim ones may come before it; None where it is not whole."""
+    """The last head among these lines, since interim ones may come before it; None where it has not come whole."""
     start = max((number for number, line in enumerate(lines) if line.startswith(b"HTTP/")), default=0)
     ends = [number for number, line in enumerate(lines) if number > start and not line.strip()]
     if not ends:
         return None
     _, code, reason = [*lines[start].decode("latin-1").split(None, 2), "", ""][:3]
+    if code.startswith("1"):
+        return None
     return Head(int(code) if code.isdigit() else 0, reason.strip(), tuple(lines[start + 1 : ends[0]]))
 
 

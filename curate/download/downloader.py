@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from curate.download.buffer import BufferBudget, ReorderBuffer
 from curate.download.fetched import Fetched, Wants, sha256
+from curate.download.hosts import open_hosts
 from curate.download.settings import DownloadSettings
 from curate.extras import require
 
@@ -80,7 +81,7 @@ class Downloader:
             self._resize_pool.shutdown(cancel_futures=True)
 
     def _start(self) -> None:
-        require("a download", "pycurl", "aiodns", "yarl")
+        require("a download", "pycurl", "aiodns", "idna")
         self._resizer: ImageResizer | None = None
         self._resize_pool: ThreadPoolExecutor | None = None
         if self._settings.resize is not None and self._wants == "image":
@@ -92,12 +93,17 @@ class Downloader:
         _allow_many_files()
         self._loop = asyncio.new_event_loop()
         self._budget = BufferBudget(self._settings.buffer_bytes)
-        self._transport = self._loop.run_until_complete(self._connect())
+        try:
+            self._transport = self._loop.run_until_complete(self._connect())
+        except OSError:
+            self._loop.close()
+            raise
 
     async def _connect(self) -> Transport:
         from curate.download.transport import Transport
 
-        return Transport(self._settings, self._budget.room, self._wants)
+        hosts = await open_hosts(self._settings.per_host, self._settings.host_failures)
+        return Transport(self._settings, self._budget.room, hosts, self._wants)
 
     async def _stop(self) -> None:
         await self._abandon()
@@ -117,8 +123,12 @@ class Downloader:
         if self._shard is not None:
             self._loop.run_until_complete(self._abandon())
         shard = self._shard = _Shard(rows, self._settings.window, ReorderBuffer(self._budget, self._scratch))
-        while (row := self._next(shard)) is not None:
-            yield row
+        try:
+            while (row := self._next(shard)) is not None:
+                yield row
+        finally:
+            if self._loop is not None and self._shard is shard:  # a caller that stopped: nothing of it is held any more
+                self._loop.run_until_complete(self._abandon())
 
     def _next(self, shard: _Shard) -> Fetched | None:
         """Start what there is room for, and run the loop until the next row in order is there; None at the end."""
@@ -130,6 +140,8 @@ class Downloader:
                 task = self._loop.create_task(self._fetch_one(number, uid, url, shard))
                 shard.tasks.add(task)
                 task.add_done_callback(shard.tasks.discard)
+            if shard.lack is not None:
+                raise shard.lack
             if shard.head in shard.waiting:
                 shard.head += 1
                 return shard.waiting.take(shard.head - 1)
@@ -152,6 +164,9 @@ class Downloader:
                     self._budget.add(0, to_resize=-1)
                 if row.body is not None:
                     row = replace(row, sha256=sha256(row.body))
+        except (OSError, MemoryError) as err:  # what a server does has a name: this is the machine's lack, no row's
+            shard.stop(err)
+            return
         except Exception as err:  # noqa: BLE001 - a fault of ours costs one row, not the shard, and is named
             row = Fetched(uid, url, "failed_to_download", "unexpected_error", f"{type(err).__name__}: {err}"[:500])
         shard.waiting.add(number, row)
@@ -170,6 +185,7 @@ class _Shard:
         self.wake: asyncio.Future[None] | None = None
         self.head = self.admitted = 0
         self.exhausted = False
+        self.lack: OSError | MemoryError | None = None
 
     def next_batch(self) -> list[tuple[int, Row]]:
         """The next rows to start, at most as many as the window has room for; none while that is only a few."""
@@ -180,6 +196,11 @@ class _Shard:
         self.admitted += len(rows)
         self.exhausted = len(rows) < room
         return rows
+
+    def stop(self, lack: OSError | MemoryError) -> None:
+        """Tell the consumer what the machine lacks, in place of the next row."""
+        self.lack = self.lack or lack
+        self.yield_to_consumer()
 
     def yield_to_consumer(self) -> None:
         """Give the thread back to whoever waits for the next row, once, after what else is ready now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,7 @@ _MAGIC = (
     (b"\xff\x0a", "jxl"),
 )
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"mif1": "heic", b"msf1": "heic"}
+_BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # https://mimesniff.spec.whatwg.org/#binary-data-byte
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta", b"<div", b"<h1", b"<p>")
 
 
@@ -67,6 +69,13 @@ def sniff_page(body: bytes) -> tuple[str | None, str | None]:
     if not body:
         return None, "empty_body"
     return ("html", None) if b"<" in body and sniff(body)[0] in (None, "svg") else (None, "not_html")
+
+
+def is_plain(body: bytes, wants: Wants) -> bool:
+    """Whether the first bytes are plainly those of what is wanted, or of a web page, and not of something packed."""
+    if wants == "image":
+        return sniff(body)[1] in (None, "empty_body", "html_instead_of_image")
+    return sniff_page(body)[1] in (None, "empty_body") and not _BINARY.search(body, 0, 1024)
 
 
 def sniff(body: bytes) -> tuple[str | None, str | None]:

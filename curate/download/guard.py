@@ -1,5 +1,5 @@
-"""SSRF guard: the URLs and addresses that may be fetched. An address is checked when it is connected to, so no DNS
-answer that changes between look-up and connection can pass.
+"""SSRF guard: the addresses that may be fetched from. An address is checked when it is connected to, so no DNS answer
+that changes between look-up and connection can pass.
 """
 
 from __future__ import annotations
@@ -9,12 +9,26 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from yarl import URL
+from curate.readers.urls import ascii_host
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-MAX_URL_CHARS = 16384
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# IANA's registries of special-purpose addresses (RFC 6890) as of 2025, all that is not globally reachable, by table and
+# not by the library, which knows what was registered when it was released; and multicast.
+_CLOSED_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        ("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+         "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+         "224.0.0.0/3",
+         "168.63.129.16/32"),  # Azure's host, which gives out keys: public by its number alone
+    )
+)  # fmt: skip
+# Of IPv6, global unicast is all that is given out, and within it these are set apart.
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+_CLOSED_IPV6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 class PrivateAddressError(OSError):
@@ -26,53 +40,19 @@ class PrivateAddressError(OSError):
         self.address = address
 
 
-class BadUrlError(ValueError):
-    """A URL that is not fetched; `error` is its name in the funnel: bad_url or forbidden_scheme."""
-
-    def __init__(self, error: str, detail: str) -> None:
-        super().__init__(detail)
-        self.error = error
-
-
-def parse_url(text: str | None, base: URL | None = None) -> URL:
-    """Parse the http(s) URL in `text` (relative to `base` if given), without its fragment. Raises BadUrlError."""
-    if not text or not text.strip():
-        raise BadUrlError("bad_url", "the url is empty")
-    if len(text) > MAX_URL_CHARS:
-        raise BadUrlError("bad_url", f"{len(text)} characters; at most {MAX_URL_CHARS} are tried")
-    try:
-        url = URL(text.strip())
-        url = (base.join(url) if base else url).with_fragment(None)
-        scheme, host, _ = url.scheme, url.host, url.port
-    except (ValueError, UnicodeError) as err:
-        raise BadUrlError("bad_url", str(err)) from None
-    if scheme and scheme not in ("http", "https"):
-        raise BadUrlError("forbidden_scheme", f"{scheme}: is not fetched, only http and https")
-    if not scheme or not host:
-        raise BadUrlError("bad_url", "no scheme and host; expected http://... or https://...")
-    return url
-
-
 def is_public(address: Address) -> bool:
     """Whether `address` is on the public internet, looking through IPv6 forms that carry an IPv4 address."""
-    if isinstance(address, ipaddress.IPv6Address):
-        carried = _embedded_ipv4(address)
-        if carried is not None:
-            return is_public(carried)
-        if address.is_site_local:
-            return False
-    refused = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
-    return address.is_global and not (refused or address.is_reserved or address.is_unspecified)
-
-
-def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _CLOSED_IPV4)
     if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address.teredo is not None:
-        return address.teredo[1]
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
+        return is_public(address.ipv4_mapped)
+    low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _NAT64:
+        return is_public(low)
+    if address not in _GLOBAL_IPV6 or any(address in network for network in _CLOSED_IPV6):
+        return False
+    carried = low if int(address) >> 32 & 0xFFFFFFFF in _ISATAP else address.sixtofour
+    return carried is None or is_public(carried)
 
 
 class AddressGuard:
@@ -85,13 +65,13 @@ class AddressGuard:
             try:
                 networks.append(ipaddress.ip_network(entry.strip("[]")))
             except ValueError:
-                names.add(entry.lower().rstrip("."))
+                names.add(ascii_host(entry).rstrip("."))
         self._networks = tuple(networks)
         self._names = frozenset(names)
 
     def trusts(self, host: str) -> bool:
         """Whether the recipe allows this host by its name, whatever its address."""
-        return bool(self._names) and host.lower().rstrip(".") in self._names
+        return bool(self._names) and ascii_host(host).rstrip(".") in self._names
 
     def check(self, host: str) -> None:
         """Raise PrivateAddressError unless the numeric address `host` is public or lies in an allowed network."""

@@ -44,7 +44,8 @@ class ResizeSettings(Settings):
 class DownloadSettings(Settings):
     """Settings of the download. Times are seconds, sizes bytes.
 
-    `timeout_s` bounds one whole attempt, redirects and body included; `connect_timeout_s` the name lookup and
+    `per_host` bounds the requests that a host bears at once over all workers of a run, `concurrency` those of one
+    worker. `timeout_s` bounds one whole attempt, redirects and body included; `connect_timeout_s` the name lookup and
     the connection. `retries` further attempts follow a timeout, a broken connection, 429 or 5xx, after
     `backoff_s` doubled each time with a jitter keyed by the URL, or after the server's Retry-After if that is at most
     `retry_after_max_s`. After `host_failures` such failures of a host in a row its other rows fail at once, as

@@ -8,22 +8,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-
-from yarl import URL
+from functools import partial
 
 from curate.download.client import Client, FetchError, Head, HttpAnswer
-from curate.download.fetched import Fetched, Wants, sha256, sniff, sniff_page
-from curate.download.guard import BadUrlError, parse_url
+from curate.download.fetched import Fetched, Wants, is_plain, sha256, sniff, sniff_page
+from curate.download.hosts import HostDownError, Hosts
 from curate.download.settings import DownloadSettings
+from curate.readers.codings import CodingError, UnpackedTooLargeError, undo_codings
 from curate.readers.opt_out import RESERVATION, find_forbidding_word, is_reserved
+from curate.readers.urls import BadUrlError, WebUrl, parse_url
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
-DOWN_S = 60
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 # An error page of at most this size is read to its end, because that is cheaper than a new connection.
 DRAIN_BYTES = 64 << 10
 
@@ -31,23 +34,17 @@ DRAIN_BYTES = 64 << 10
 @dataclass(frozen=True)
 class _FoundAnswer:
     status: int
-    url: URL
+    url: WebUrl
     body: bytes
     ext: str | None
 
 
 @dataclass
-class _Host:
-    gate: asyncio.Semaphore
-    users: int = 0
-    quiet_until: float = 0.0
-    failures: int = 0
-    down_until: float = 0.0
+class _Outcome:
+    """What a request taught about its host: whether it failed in a way that may pass, and the quiet that it wants."""
 
-    def pause_s(self) -> float:
-        """Seconds of quiet that this host asked for; none while it is given up on, since nobody asks it then."""
-        now = time.monotonic()
-        return 0.0 if now < self.down_until else max(self.quiet_until - now, 0.0)
+    failed: bool | None = None
+    quiet_s: float = 0.0
 
 
 @dataclass
@@ -56,8 +53,8 @@ class Transport:
 
     settings: DownloadSettings
     room: asyncio.Event
+    hosts: Hosts
     wants: Wants = "image"
-    _hosts: dict[str, _Host] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.settings.concurrency)
@@ -70,6 +67,7 @@ class Transport:
     async def close(self) -> None:
         """Close every connection."""
         await self._client.close()
+        await self.hosts.close()
 
     async def fetch(self, key: str, text: str | None) -> Fetched:
         """Fetch one URL in at most `retries` further attempts; no sha256 of what is to be resized."""
@@ -88,7 +86,7 @@ class Transport:
             attempts=attempts, ext=got.ext, sha256=None if self._is_resized else sha256(got.body),
         )  # fmt: skip
 
-    async def _fetch_with_retries(self, url: URL) -> tuple[int, _FoundAnswer | FetchError]:
+    async def _fetch_with_retries(self, url: WebUrl) -> tuple[int, _FoundAnswer | FetchError]:
         """The number of attempts made, and the answer or the last failure."""
         failure: FetchError | None = None
         for attempt in itertools.count(1):
@@ -113,16 +111,15 @@ class Transport:
             return None
         return max(backoff_s(url, attempt, settings.backoff_s), err.retry_after_s or 0.0)
 
-    async def _attempt(self, url: URL) -> _FoundAnswer:
+    async def _attempt(self, url: WebUrl) -> _FoundAnswer:
         """Follow redirects to an answer within `timeout_s`, the turns waited for not counted. Raises FetchError."""
         left_s = self.settings.timeout_s
         seen = {url}
         try:
             for _ in range(self.settings.max_redirects + 1):
-                assert url.host is not None
-                async with self._wait_for_turn(url.host) as host:
+                async with self._turn(url.host) as outcome:
                     started = time.monotonic()
-                    answer = await self._request_politely(host, url, left_s)
+                    answer = await self._request(url, left_s, outcome)
                     left_s = max(left_s - (time.monotonic() - started), 0.001)
                 if isinstance(answer, _FoundAnswer):
                     return answer
@@ -140,48 +137,38 @@ class Transport:
             raise refused from None
 
     @asynccontextmanager
-    async def _wait_for_turn(self, name: str) -> AsyncIterator[_Host]:
-        """Wait for a place at this host, then for one of ours: rows that wait for a slow host hold up nobody else."""
-        host = self._hosts.get(name)
-        if host is None:
-            host = self._hosts[name] = _Host(asyncio.Semaphore(self.settings.per_host))
-        host.users += 1
-        try:
-            async with host.gate:
-                while (pause_s := host.pause_s()) > 0:
-                    await asyncio.sleep(pause_s)
-                async with self._slots:
-                    await self.room.wait()
-                    yield host
-        finally:
-            host.users -= 1
-            if not host.users and max(host.quiet_until, host.down_until) <= time.monotonic():
-                self._hosts.pop(name, None)
+    async def _turn(self, host: str) -> AsyncIterator[_Outcome]:
+        """Wait for a turn at this host, then for one of ours: rows that wait for a slow host hold up nobody else.
 
-    async def _request_politely(self, host: _Host, url: URL, left_s: float) -> _FoundAnswer | URL:
-        """A request, unless this host has lately failed so often in a row that its other rows are not kept waiting."""
-        if time.monotonic() < host.down_until:
-            raise FetchError("host_down", f"{host.failures} requests to {url.host} failed in a row; it is left alone")
+        Raises FetchError for a host that has lately failed so often in a row that its rows are not kept waiting.
+        """
         try:
-            answer = await self._request(url, left_s, host)
-            host.failures = 0
-            return answer
+            turn = await self.hosts.enter(host.rstrip("."))
+        except HostDownError as err:
+            said = f"{err.failures} requests to {host} failed in a row; it is left alone"
+            raise FetchError("host_down", said) from None
+        outcome = _Outcome()
+        try:
+            async with self._slots:
+                await self.room.wait()
+                yield outcome
+            outcome.failed = False
         except FetchError as err:
-            host.failures = host.failures + 1 if err.again else 0
-            if host.failures >= self.settings.host_failures:
-                host.down_until = time.monotonic() + DOWN_S
+            outcome.failed = err.again
             raise
+        finally:
+            self.hosts.leave(turn, outcome.failed, outcome.quiet_s)
 
-    async def _request(self, url: URL, left_s: float, host: _Host) -> _FoundAnswer | URL:
+    async def _request(self, url: WebUrl, left_s: float, outcome: _Outcome) -> _FoundAnswer | WebUrl:
         answer = await self._client.get(url, left_s, self._body_limit)
         head = answer.head
         location = head.get("location")
         if head.status in REDIRECTS and location is not None:
             return parse_url(location, base=url)
         if not head.is_success:
-            raise self._refusal(head, host)
+            raise self._refusal(head, outcome)
         try:
-            return _FoundAnswer(head.status, url, answer.body, self._body_extension(answer))
+            return _FoundAnswer(head.status, url, *self._wanted_body(answer))
         except FetchError as err:
             err.http_status = head.status
             raise
@@ -201,27 +188,34 @@ class Transport:
         reserved = RESERVATION in words and is_reserved(head.get(RESERVATION))
         return f"{RESERVATION}: 1" if reserved else None
 
-    def _body_extension(self, answer: HttpAnswer) -> str | None:
-        """The extension of a body that is what was wanted. Raises FetchError for any other, or one not to be used."""
+    def _wanted_body(self, answer: HttpAnswer) -> tuple[bytes, str | None]:
+        """A body that is what was wanted, without its codings, and its extension. Raises FetchError for any other."""
         head = answer.head
         if forbidden := self._opt_out_header(head):
             raise FetchError("opt_out", forbidden)
         if answer.is_cut:
             raise FetchError("body_too_large", f"more than {self.settings.max_bytes} bytes")
-        ext, error = (sniff if self.wants == "image" else sniff_page)(answer.body)
+        try:
+            listed = ",".join(head.all("content-encoding"))
+            body = undo_codings(answer.body, listed, self.settings.max_bytes, partial(is_plain, wants=self.wants))
+        except CodingError as err:
+            raise FetchError("bad_encoding", str(err)) from None
+        except UnpackedTooLargeError as err:
+            raise FetchError("body_too_large", str(err)) from None
+        ext, error = (sniff if self.wants == "image" else sniff_page)(body)
         if error:
             raise FetchError(error, f"status {head.status}, content-type {head.get('content-type') or '-'}")
-        return ext
+        return body, ext
 
-    def _refusal(self, head: Head, host: _Host) -> FetchError:
-        status = head.status
+    def _refusal(self, head: Head, outcome: _Outcome) -> FetchError:
+        status, asked = head.status, head.get("retry-after")
         err = FetchError(f"http_{status}", head.reason, again=status == 429 or status >= 500)
         err.http_status = status
-        err.retry_after_s = seconds_to_wait(head.get("retry-after")) if err.again else None
+        err.retry_after_s = seconds_to_wait(asked) if err.again else None
         if err.retry_after_s is not None:
+            err.detail = f"{head.reason}; Retry-After: {asked}"
             # The server asked for quiet: the other rows of this host wait as well.
-            pause_s = min(err.retry_after_s, self.settings.retry_after_max_s)
-            host.quiet_until = max(host.quiet_until, time.monotonic() + pause_s)
+            outcome.quiet_s = min(err.retry_after_s, self.settings.retry_after_max_s)
         return err
 
 
@@ -233,11 +227,11 @@ def backoff_s(url: str, attempt: int, base_s: float) -> float:
 
 def seconds_to_wait(value: str | None) -> float | None:
     """A Retry-After header (seconds or an HTTP date) as seconds from now, or None where it says nothing usable."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value.strip()[:9])
+    value = (value or "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
     try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
+        date = parsedate_to_datetime(value)
+        return max((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -19,8 +19,8 @@ from typing import Any
 
 import curate
 from curate.download.fetched import Fetched, sha256, sniff
-from curate.download.guard import BadUrlError, parse_url
 from curate.download.settings import DownloadSettings
+from curate.readers.urls import BadUrlError, parse_url
 
 MAX_THREADS = 256
 # img2dataset keeps only the sentence of an exception; these are the ones that have a name here.
@@ -31,6 +31,8 @@ _SENTENCES = (
     (r"not a public address", "private_address"),
     (r"X-Robots-Tag", "opt_out"),
     (r"body_too_large", "body_too_large"),
+    (r"bad_encoding", "bad_encoding"),
+    (r"got more than \d+ (?:headers|bytes)", "headers_too_large"),
     (r"timed out|timeout", "timeout"),
     (r"Name or service not known|name resolution|No address associated|nodename nor servname", "dns"),
     (r"Connection refused", "connection_refused"),
@@ -52,7 +54,7 @@ def fetch_with_img2dataset(
     """
     shard = [(uid, url, _refusal(uid, url)) for uid, url in rows]
     with tempfile.TemporaryDirectory(prefix="img2dataset.", dir=scratch) as folder:
-        wanted = [(uid, url) for uid, url, refusal in shard if refusal is None]
+        wanted = [(uid, str(parse_url(url))) for uid, url, refusal in shard if refusal is None]
         found = _run(wanted, settings, Path(folder)) if wanted else {}
         tars = {name: tarfile.open(name) for name in {tar for _, tar in found.values()}}  # noqa: SIM115
         try:
@@ -72,7 +74,7 @@ def _refusal(uid: str, url: str | None) -> Fetched | None:
 
 
 def _run(
-    wanted: list[tuple[str, str | None]], settings: DownloadSettings, folder: Path
+    wanted: list[tuple[str, str]], settings: DownloadSettings, folder: Path
 ) -> dict[str, tuple[dict[str, Any], Path]]:
     """Run img2dataset on (uid, url) rows; its metadata and tar by uid."""
     import pyarrow as pa

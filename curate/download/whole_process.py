@@ -12,16 +12,23 @@ import socket
 import sys
 import time
 import urllib.request
+from functools import partial
 from typing import Any
 
+from curate.download.fetched import is_plain
 from curate.download.guard import AddressGuard
 from curate.download.settings import DownloadSettings
+from curate.readers.codings import CodingError, UnpackedTooLargeError, undo_codings
 
 BLOCK = 1 << 16
 
 
 class BodyTooLargeError(Exception):
     """The body passed `max_bytes`."""
+
+
+class BadEncodingError(Exception):
+    """The body's codings cannot be undone."""
 
 
 class _Response(http.client.HTTPResponse):
@@ -43,7 +50,13 @@ class _Response(http.client.HTTPResponse):
                 raise TimeoutError(f"timed out: no complete body in {self.timeout_s} s")
         if self.length:  # read1 ends silently where a server hangs up early
             raise http.client.IncompleteRead(bytes(body), self.length)
-        return bytes(body)
+        listed = ",".join(self.headers.get_all("content-encoding", ()))
+        try:
+            return undo_codings(bytes(body), listed, self.max_bytes, partial(is_plain, wants="image"))
+        except CodingError as err:
+            raise BadEncodingError(f"bad_encoding: {err}") from None
+        except UnpackedTooLargeError as err:
+            raise BodyTooLargeError(f"body_too_large: {err}") from None
 
 
 class _Http(http.client.HTTPConnection):

@@ -112,7 +112,7 @@ def _tell(pool: Pool, shard: int, number: int, decision: dict[str, Any], steps: 
     row = read_table(pool.rows(shard)).slice(number, 1).to_pylist()[0]
     told: dict[str, Any] = {name: decision[name] for name in ("uid", "outcome", "step", "rule")}
     told["value"] = json.loads(decision["value"] or "null")
-    told["remedy"] = remedy(decision["rule"]) if decision["outcome"] == "failed" else None
+    told["remedy"] = remedy(decision["rule"], row["status"]) if decision["outcome"] == "failed" else None
     told |= {"shard": shard, "row": number}
     told |= {name: _short(value) for name, value in row.items() if name not in told}
     told["meta"] = _short(json.loads(row["meta"] or "{}"))

@@ -21,6 +21,7 @@ REMEDIES = {
     "too_many_redirects": "if the hosts redirect as much as this, raise download.max_redirects and run `curate retry`",
     "redirect_loop": "the host redirects in a circle; nothing can be done here",
     "body_too_large": "if such files are wanted, raise download.max_bytes and run `curate retry`",
+    "headers_too_large": "the host sends more headers than any browser would take; nothing can be done here",
     "truncated_body": "the server broke off: run `curate retry`",
     "opt_out": "the owner opted out; curate honours it",
     "html_instead_of_image": "a web page, no image: of a host often a login or an error, of a file the wrong step",
@@ -31,7 +32,8 @@ REMEDIES = {
     "http_429": "the host asks for patience: lower download.per_host, then run `curate retry`",
     "http_503": "the host is overloaded: lower download.per_host, then run `curate retry`",
     "bad_row": "the table has broken rows: look at the lines that `curate explain` names",
-    "bad_encoding": "text that is not UTF-8: convert the table with iconv",
+    "bad_encoding": "text that is not UTF-8: convert the table with iconv; of a download or a saved page: its bytes are"
+    " not packed as its Content-Encoding says, or are cut off",
     "bad_json": "a JSON part that does not parse: write it again",
     "missing_caption": "no caption beside the image: look at source.text and source.captions",
     "missing_file": "the table names images that are not in the folder: look at source.path and source.image",
@@ -94,6 +96,13 @@ REMEDIES = {
 }
 
 
-def remedy(error: str) -> str:
-    """The remedy of `error`; every error has at least a next step."""
-    return REMEDIES.get(error, "`curate explain UID` shows the rows and the detail of each")
+OF_DOWNLOADS = {
+    "bad_encoding": "the bytes are not packed as the host's Content-Encoding says, or are cut off: run `curate retry`",
+}
+"""Remedies of errors that mean another thing where a server was asked."""
+
+
+def remedy(error: str, status: str | None = None) -> str:
+    """The remedy of `error`, of a row of this status where that is known; every error has at least a next step."""
+    found = OF_DOWNLOADS.get(error) if status == "failed_to_download" else None
+    return found or REMEDIES.get(error, "`curate explain UID` shows the rows and the detail of each")

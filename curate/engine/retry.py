@@ -60,7 +60,7 @@ def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt)
-        for number, (asked, got) in enumerate(run_tasks(task, shards, workers), 1):
+        for number, (asked, got) in enumerate(run_tasks(task, shards, workers, recipe.download), 1):
             tried, came = tried + asked, came + got
             watch(RunProgress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents)

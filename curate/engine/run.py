@@ -37,7 +37,7 @@ from curate.recipe.source import WHERE
 from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
-from curate.sources.ingest import SourcePlan, plan_source, pool_of
+from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
 
 
 class RunError(RuntimeError):
@@ -159,7 +159,8 @@ class _Runner:
         task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
-        for result in run_tasks(task, range(len(blocks)), self.workers):
+        asked = self.recipe.download if is_fetched(self.recipe) else None
+        for result in run_tasks(task, range(len(blocks)), self.workers, asked):
             for count in result:
                 total.add(StepCount.from_json(count))
             shards += len(result)
@@ -213,8 +214,9 @@ class _Runner:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
         task = functools.partial(tasks.make_stage, self.pool, steps, first, last, cuts, folder)
+        asked = self.recipe.download if any(step.fetches for step in steps[first : last + 1]) else None
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(run_tasks(task, self.shards, self.workers), 1):
+        for number, result in enumerate(run_tasks(task, self.shards, self.workers, asked), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge_counts(parts))]
             for c in parts[0]:

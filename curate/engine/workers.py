@@ -6,6 +6,7 @@ started again by Ray and its shard done again, which is safe since output is com
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from curate.download import DownloadSettings, HostServer, share_hosts
 from curate.extras import require
 
 Task = Callable[[int], Any]
@@ -26,13 +28,16 @@ class WorkerError(RuntimeError):
     """A worker stopped with an error that is not about one sample."""
 
 
-def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
+def run_tasks(
+    make_task: Callable[[], Task], shards: Sequence[int], workers: int, downloads: DownloadSettings | None = None
+) -> Iterator[Any]:
     """Do every shard and yield each result as it comes, in no particular order.
 
     `make_task` is called once a worker, where it may load models or open connections; it must pickle. A task
     that has a `close` is closed when nothing is left for it here; a Ray worker ends with its process.
     `workers` = 0 runs everything here, for a debugger. Every worker has one thread, so that floats do not depend
-    on how many workers there are.
+    on how many workers there are. Tasks that fetch from servers name their `downloads`: then all workers together treat
+    a host as one would.
     """
     if not shards:
         return
@@ -45,7 +50,7 @@ def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int
             if close := getattr(task, "close", None):
                 close()
         return
-    yield from _on_ray(make_task, shards, workers)
+    yield from _on_ray(make_task, shards, workers, downloads)
 
 
 def pin_threads() -> None:
@@ -56,8 +61,16 @@ def pin_threads() -> None:
         torch.set_num_threads(1)
 
 
-def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) -> Iterator[Any]:
+def _on_ray(
+    make_task: Callable[[], Task], shards: Sequence[int], workers: int, downloads: DownloadSettings | None
+) -> Iterator[Any]:
     ray = _start(workers)
+    if downloads is not None:
+        # Workers on other machines reach this one as Ray's nodes reach each other.
+        ip = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
+        with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
+            yield from _on_ray(functools.partial(_share_and_make, address, make_task), shards, workers, None)
+        return
     cloudpickle = ray.cloudpickle
     # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
     tasks = ray.data.TaskPoolStrategy(size=min(workers, len(shards)))
@@ -72,6 +85,11 @@ def _on_ray(make_task: Callable[[], Task], shards: Sequence[int], workers: int) 
             yield json.loads(row["result"])
     except ray.exceptions.RayError as err:
         raise WorkerError(f"Ray could not go on: {err}") from err
+
+
+def _share_and_make(address: str, make_task: Callable[[], Task]) -> Task:
+    share_hosts(address)
+    return make_task()
 
 
 _made: dict[bytes, Task] = {}

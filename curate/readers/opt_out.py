@@ -12,10 +12,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
+
+from curate.readers.urls import MAX_URL_CHARS, BadUrlError, ascii_host, parse_url
 
 RESERVATION = "tdm-reservation"
 
@@ -65,22 +66,11 @@ def meta_elements(page: str) -> Iterator[tuple[str, str]]:
 
 
 def host_of(url: object) -> str:
-    """The host of an http(s) URL in small letters and ASCII; empty where there is none."""
-    if not isinstance(url, str) or not url[:8].lower().startswith(("http://", "https://")):
-        return ""
+    """The host that an http(s) URL is asked of, in small letters and ASCII; empty where there is none."""
     try:
-        return _plain(urlsplit(url).hostname or "")
-    except ValueError:
+        return parse_url(url[:MAX_URL_CHARS]).host.rstrip(".") if isinstance(url, str) else ""
+    except BadUrlError:
         return ""
-
-
-def _plain(host: str) -> str:
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError:
-            return ""
-    return host.strip().rstrip(".").lower()
 
 
 _BEFORE = re.compile(r"^(?:https?://)?(?:\*?\.)?", re.IGNORECASE)
@@ -131,7 +121,10 @@ def _listed(line: str, path: Path, number: int) -> str:
     entry = line.partition("#")[0].strip()
     if not entry:
         return ""
-    host = _plain(_BEFORE.sub("", entry).removesuffix("/"))
+    try:
+        host = ascii_host(_BEFORE.sub("", entry).removesuffix("/").strip()).rstrip(".")
+    except UnicodeError:
+        host = ""
     if not _HOST.fullmatch(host):
         raise HostListError(f"list of hosts: {path}:{number}: {entry[:100]!r} is no host; write example.org, no path")
     return host

@@ -47,6 +47,40 @@ def test_private_address_is_refused_however_it_is_written(site: Site, host: str)
     assert (row.error, site.connections) == ("private_address", 0)
 
 
+# Where clouds give out keys: AWS, GCP, Azure and most others; ECS; Oracle; Azure's host; Alibaba; AWS, GCP and Scaleway
+# by IPv6.
+METADATA = """169.254.169.254 169.254.170.2 192.0.0.192 168.63.129.16 100.100.100.200 fd00:ec2::254 fd20:ce::254
+fd00:42::42"""
+
+# The same, and this machine, carried in IPv6: mapped, compatible, translated; NAT64 for all and for one's own; 6to4;
+# Teredo; ISATAP.
+CARRIED = """::ffff:168.63.129.16 ::ffff:192.0.0.192 ::168.63.129.16 ::ffff:0:127.0.0.1
+64:ff9b::168.63.129.16 64:ff9b::169.254.169.254 64:ff9b:1::7f00:1 64:ff9b:1:fffe::a00:1
+2002:a83f:8110::1 2002:c000:c0:: 2002:6464:64c8::
+2001:0:4136:e378:8000:63bf:807f:fffe 2a00:1450::5efe:a00:1 2a00:1450::200:5efe:7f00:1"""
+
+# https://www.iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry, and multicast.
+REGISTERED = """0.0.0.0 0.1.2.3 100.127.255.255 192.0.0.8 192.0.0.170 192.0.2.1 192.88.99.1 198.18.0.1 198.19.255.255
+198.51.100.1 203.0.113.1 224.0.0.251 239.255.255.255 240.0.0.1 255.255.255.255
+:: ::1 100::1 100:0:0:1::1 2001:2::1 2001:10::1 2001:20::1 2001:db8::1 2620:4f:8000::1 3fff::1 3fff:fff:ffff::1 5f00::1
+fc00::1 fe80::1 fec0::1 ff02::1 4000::1 1::1"""
+
+PUBLIC = """8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.1 168.63.129.15 172.32.0.1 192.0.1.1 198.17.255.255 223.255.255.255
+2001:4860:4860::8888 2606:4700::1111 2a00:1450::5efe:808:808 64:ff9b::808:808 2002:808:808::1 ::ffff:8.8.8.8 2001:200::1
+3ffe::1"""
+
+
+@pytest.mark.parametrize("address", f"{METADATA} {CARRIED} {REGISTERED}".split())
+def test_address_that_is_not_on_the_public_internet_is_refused(address: str) -> None:
+    with pytest.raises(PrivateAddressError):
+        AddressGuard(()).check(address)
+
+
+@pytest.mark.parametrize("address", PUBLIC.split())
+def test_address_on_the_public_internet_is_not_refused(address: str) -> None:
+    AddressGuard(()).check(address)
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1"])
 def test_address_in_disguise_reaches_nobody(site: Site, host: str) -> None:
     (row,) = fetch(f"http://{host}:{site.port}/ok", allow_private=())
@@ -69,6 +103,11 @@ def test_private_host_is_fetched_only_where_the_recipe_names_it(site: Site) -> N
     by_name, by_number = f"http://localhost:{site.port}/ok", site.url()
     assert [row.error for row in fetch(by_name, by_number, allow_private=("LocalHost",))] == [None, "private_address"]
     assert [row.error for row in fetch(by_name, by_number, allow_private=("127.0.0.0/8",))] == [None, None]
+
+
+def test_private_host_is_named_in_letters_of_its_own_as_well() -> None:
+    guard = AddressGuard(("BÜCHER.local",))
+    assert guard.trusts("xn--bcher-kva.local") and guard.trusts("bücher.local.") and not guard.trusts("bucher.local")
 
 
 def test_closed_port_a_full_port_and_an_unknown_name_are_named(site: Site) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from math import inf
 
 import pytest
 from fetching import fetch
@@ -73,9 +75,41 @@ def test_waits_between_tries_grow_and_depend_on_the_url_alone() -> None:
     assert waits == [backoff_s("http://a/", attempt, 1.0) for attempt in (1, 2, 3)]
     assert all(0.5 * 2**n <= wait < 2**n for n, wait in enumerate(waits))
     assert backoff_s("http://b/", 1, 1.0) != waits[0]
-    assert seconds_to_wait("7") == 7.0
-    assert seconds_to_wait("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert seconds_to_wait("soon") is seconds_to_wait(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("7", 7, 7), (" 7 ", 7, 7), ("7.5", 7.5, 7.5), ("0", 0, 0), ("9" * 500, 1e300, inf),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("Sunday, 06-Nov-94 08:49:37 GMT", 0, 0),
+        ("Sun Nov  6 08:49:37 1994", 0, 0), ("Fri, 31 Dec 9999 23:59:59 GMT", 1e9, inf),
+        ("IN 60 SECONDS", 58, 60), ("IN 60 SECONDS, without a zone", 58, 60),
+    ],
+)  # fmt: skip
+def test_wait_that_a_server_asks_for_is_read_in_each_of_its_forms(value: str, least: float, most: float) -> None:
+    if value.startswith("IN"):
+        then = datetime.now(UTC) + timedelta(seconds=60)
+        value = then.strftime("%a, %d %b %Y %H:%M:%S" if "zone" in value else "%a, %d %b %Y %H:%M:%S GMT")
+    found = seconds_to_wait(value)
+    assert found is not None and least <= found <= most
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "soon", "-5", "+5", "²", "７", "1e9", "nan", "inf", "7 seconds", "7, 8", "0x10", "2026-11-29T01:00:00Z",
+     "Mon, 00 Foo 0000 99:99:99 GMT", "Fri, 31 Dec 99999 23:59:59 GMT", "(" * 9999],
+)  # fmt: skip
+def test_wait_that_cannot_be_meant_changes_nothing(site: Site, value: str | None) -> None:
+    assert seconds_to_wait(value) is None
+    site.pages["/busy"] = ("429 Slow Down", (f"Retry-After: {value or ''}",), b"")
+    (row,) = fetch(site.url("/busy"), retries=1)
+    assert (row.error, row.attempts, row.http_status) == ("http_429", 2, 429)
+
+
+def test_wait_beyond_what_is_waited_for_is_told(site: Site) -> None:
+    site.pages["/busy"] = ("503 Busy", ("Retry-After: 86400",), b"")
+    (row,) = fetch(site.url("/busy"), retries=1)
+    assert (row.error, row.attempts, row.detail) == ("http_503", 1, "Busy; Retry-After: 86400")
 
 
 @pytest.mark.parametrize(("value", "refused"), [("1", True), (" 1 ", True), ("0", False), ("yes", False)])
