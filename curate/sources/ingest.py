@@ -184,7 +184,9 @@ def retry(recipe: Recipe, pool: Pool, shard: int, downloader: Downloader, attemp
     # A worker that died after its rows were committed: its tar is in use and must not be written again.
     if not failures or any(r["tar"] == tar.name for r in rows):
         return 0, 0
-    again = store_bodies(urls.load_rows(recipe.source, [rows[n] for n in failures], downloader), tar)
+    kind = SOURCE_TYPES[recipe.source.type]
+    assert isinstance(kind, TableSource), "archives ask no server"
+    again = store_bodies(kind.load_rows(recipe.source, [rows[n] for n in failures], downloader), tar)
     for number, row in zip(failures, again, strict=True):
         rows[number] = row | {"attempts": (rows[number]["attempts"] or 0) + (row["attempts"] or 0)}
     write_table(pa.Table.from_pylist(rows, schema=ROWS), pool.rows(shard))

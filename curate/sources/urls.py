@@ -51,5 +51,5 @@ def _with_answer(row: Row, got: Fetched) -> Row:
     return row | {
         "status": got.status, "error": got.error, "detail": got.detail or None, "ext": got.ext, "body": got.body,
         "sha256": got.sha256, "http_status": got.http_status, "final_url": got.final_url, "attempts": got.attempts,
-        "original_width": got.original_width, "original_height": got.original_height,
+        "original_width": got.original_width, "original_height": got.original_height, "content_type": got.content_type,
     }  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import answer, record
 
+from curate.download import Downloader, DownloadSettings
 from curate.ops.extract.html import html_document
 from curate.pool.layout import Pool
 from curate.recipe.source import Pages, Warc, Wat
@@ -96,6 +99,36 @@ def test_title_and_language_of_a_page_come_whole() -> None:
     title = "Ferries " * 1000 + "end"
     found = read({"body": f"<html lang={'x' * 90}><title>{title}</title>{STORY}".encode(), "origin": "a", "meta": "{}"})
     assert (found["title"], found["html_language"]) == (title, "x" * 90)
+
+
+class Header(http.server.BaseHTTPRequestHandler):
+    """A page whose characters only the header names."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=x-cp1251")
+        self.end_headers()
+        self.wfile.write(f"<p>Прилив и отлив.</p>{STORY}".encode("cp1251"))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("keep", [(), ("content_type",)])
+def test_page_that_is_fetched_is_read_by_its_server_s_header(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Header) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        pq.write_table(pa.table({"url": [url], "content_type": ["a note"]}), tmp_path / "a.parquet")
+        source = Pages(type="pages", path=str(tmp_path / "a.parquet"), keep=keep)
+        planned = [row | {"error": None, "detail": None} for row in pages.plan_rows(source)]
+        settings = DownloadSettings(allow_private=("127.0.0.1",), retries=0)
+        with Downloader(settings, wants="page") as downloader:
+            (row,) = pages.load_rows(source, planned, downloader)
+        server.shutdown()
+    told = "a note" if keep else "text/html; charset=x-cp1251"
+    assert json.loads(row["meta"]) == {"content_type": told}
+    assert keep or read(row)["text"].startswith("Прилив и отлив.")
 
 
 @pytest.mark.parametrize("charset", ["gbk", "iso-8859-1", "shift_jis", "utf-16", "x-user-defined", "hz-gb-2312"])
