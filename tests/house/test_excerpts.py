@@ -12,7 +12,7 @@ from curate.readers.tables import excerpt
 
 ROOT = Path(__file__).parents[2]
 ERRORS = ("BadRow", "Failed", "fail_row", "SourceError", "TableError", "WarcFault", "PageError")
-TOLD = ("shown", "details")
+TOLD = ("shown", "details", "what")
 
 
 def name_of(function: ast.expr) -> str:
