@@ -39,7 +39,8 @@ class Fetched:
     """One row's outcome: `key` is its uid, `status` in img2dataset's words, `error` a name for the funnel or None.
 
     `body` are the bytes to keep (the original's, or the resized file's), `sha256` theirs, `ext` theirs by their
-    first bytes. Sizes in pixels are known only where an image was resized. `attempts` counts requests tried.
+    first bytes. Sizes in pixels are known only where an image was resized. `attempts` counts requests tried,
+    `content_type` is the header as it came.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Fetched:
     height: int | None = None
     original_width: int | None = None
     original_height: int | None = None
+    content_type: str | None = None
 
 
 def sha256(body: bytes) -> str:

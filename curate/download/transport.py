@@ -37,6 +37,7 @@ class _FoundAnswer:
     url: WebUrl
     body: bytes
     ext: str | None
+    content_type: str | None
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Transport:
         return Fetched(
             key, text, "success", http_status=got.status, final_url=str(got.url), body=got.body,
             attempts=attempts, ext=got.ext, sha256=None if self._is_resized else sha256(got.body),
+            content_type=got.content_type,
         )  # fmt: skip
 
     async def _fetch_with_retries(self, url: WebUrl) -> tuple[int, _FoundAnswer | FetchError]:
@@ -168,7 +170,7 @@ class Transport:
         if not head.is_success:
             raise self._refusal(head, outcome)
         try:
-            return _FoundAnswer(head.status, url, *self._wanted_body(answer))
+            return _FoundAnswer(head.status, url, *self._wanted_body(answer), head.get("content-type"))
         except FetchError as err:
             err.http_status = head.status
             raise

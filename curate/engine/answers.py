@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.ops.spec import Columns, Failed, Spec
-from curate.readers.tables import make_printable
+from curate.readers.tables import excerpt
 from curate.recipe.steps import Resolved
 
 REUSE_KEY = b"kin"
@@ -98,7 +98,8 @@ def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> di
             raise StepError(f"op {spec.name!r}: column {name!r} is declared {kind}: {err}") from None
     error, detail = own
     columns[error] = pa.array([f.error if f else None for f in failed], pa.string())
-    columns[detail] = pa.array([make_printable(f.detail) if f else None for f in failed], pa.string())
+    details = [excerpt(f.detail) if f else None for f in failed]
+    columns[detail] = pa.array(details, pa.string())
     return columns
 
 

@@ -18,6 +18,7 @@ from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS, ShardState, as_json
 from curate.ops.spec import PART_KINDS, PartKind
 from curate.pool.columns import ColumnValues, Ints
 from curate.pool.funnel import PartCount, StepCount
+from curate.readers.tables import excerpt
 from curate.recipe.steps import Resolved
 
 PartEnds = Callable[[pa.Table], None]
@@ -170,7 +171,7 @@ def _ended_table(
         numbers = state.left.numbers(kind, row, len(span)).tolist()
         parts = [segment for segment in document if segment["type"] == wanted]
         for place in np.flatnonzero(ended.gone[span.start : span.stop]).tolist():
-            what = str(parts[place][says])[:WHAT_CHARACTERS]
+            what = excerpt(str(parts[place][says]), WHAT_CHARACTERS)
             told.append((row, kind, numbers[place], step.label, *ended.ends[span.start + place], what))
     columns = zip(*told, strict=True)
     return pa.table([pa.array(values, field.type) for values, field in zip(columns, PART_ENDS, strict=True)], PART_ENDS)

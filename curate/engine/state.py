@@ -17,7 +17,7 @@ from curate.ops.spec import COUNTS, PART_KINDS, PartKind
 from curate.pool.columns import ColumnsFile, ColumnValues, Ints
 from curate.pool.layout import Pool
 from curate.pool.tables import read_table
-from curate.readers.tables import make_printable
+from curate.readers.tables import excerpt
 from curate.recipe.steps import Resolved
 
 OWN_COLUMNS = ("error", "detail")
@@ -139,5 +139,6 @@ def value_names(step: Resolved) -> Iterator[str]:
 
 
 def as_json(value: Any) -> str:
-    """A value as a decision keeps it."""
-    return json.dumps(make_printable(value) if isinstance(value, str) else value, ensure_ascii=False, default=str)
+    """A value as a decision shows it; an op's column holds the value itself."""
+    shown = excerpt(value) if isinstance(value, str) else value
+    return json.dumps(shown, ensure_ascii=False, default=str)

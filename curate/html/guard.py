@@ -10,9 +10,9 @@ a bounded depth.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from curate.html.decode import decode
+from curate.html.decode import DecodedPage, decode
 from curate.html.names import word_set
 
 
@@ -69,10 +69,10 @@ _NOT_NESTED = word_set(
 """Elements without an end tag, or whose end tag may be left out: one ends where the next begins."""
 
 
-def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[str, str, int]:
-    """Decode and clean a page for the parser: characters, encoding, and how many drawings (`<svg>`) were left out.
+def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tuple[DecodedPage, int]:
+    """Decode and clean a page for the parser: its characters, and how many drawings (`<svg>`) were left out.
 
-    Raises PageError: empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
+    Raises PageError: empty_page, not_html, refused_encoding, page_too_large, too_many_tags, too_many_attributes.
     """
     if not data.strip():
         raise PageError("empty_page", "no bytes but white space")
@@ -80,8 +80,10 @@ def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tup
         raise PageError("page_too_large", f"{len(data)} bytes, limit {limits.max_bytes}")
     if data.startswith(_OTHERS):
         raise PageError("not_html", f"begins with {data[:4]!r}")
-    text, encoding = decode(data, content_type)
-    text, drawings = _drop_scripts(text)
+    page = decode(data, content_type)
+    if page.encoding == "replacement":
+        raise PageError("refused_encoding", "it names one of those that browsers do not decode: hz, iso-2022-kr, -cn")
+    text, drawings = _drop_scripts(page.text)
     opened = _NAME.findall(text)
     if not opened:
         raise PageError("not_html", "no tag in it")
@@ -89,10 +91,10 @@ def clean_html(data: bytes, content_type: str | None, limits: HtmlLimits) -> tup
         raise PageError("too_many_tags", f"{len(opened)}, limit {limits.max_tags}")
     _check_attributes(text, limits)
     if text.count("<") > _MANY_TAGS and text.count("</") + len(opened) > _MANY_TAGS:
-        return _REOPENED.sub(r"<\1x-\2", _match_tags(text)), encoding, drawings
-    if sum(map(_FORMATTING.__contains__, map(str.lower, opened))) > _MANY_FORMATTING:
+        text = _REOPENED.sub(r"<\1x-\2", _match_tags(text))
+    elif sum(map(_FORMATTING.__contains__, map(str.lower, opened))) > _MANY_FORMATTING:
         text = _REOPENED.sub(r"<\1x-\2", text)
-    return text, encoding, drawings
+    return replace(page, text=text), drawings
 
 
 def _drop_scripts(text: str) -> tuple[str, int]:

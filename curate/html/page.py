@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from curate.document.segments import Segment, image_segment, text_segment
 from curate.extras import require
 from curate.html.blocks import FoundBlocks, HtmlPiece
+from curate.html.decode import Evidence
 from curate.html.guard import HtmlLimits, PageError, clean_html
 from curate.html.select import select_main_pieces
 from curate.html.walk import Walker
@@ -16,7 +17,7 @@ from curate.html.walk import Walker
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser
 
-_MAX_TITLE_CHARS = 1000
+_COMPARED_TITLE_CHARS = 1000
 _UNSCRIPTED = 4
 """A page with so many times its words in `<noscript>` shows nothing else before its scripts have run."""
 
@@ -28,12 +29,15 @@ class HtmlPage:
     """The result of `parse`. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
     `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
-    the inline `<svg>`, which are no files.
+    the inline `<svg>`, which are no files. `encoding` is WHATWG's name, `evidence` what spoke for it, `undecodable` the
+    places whose bytes are no character of it (`DecodedPage`).
     """
 
     title: str | None
     language: str | None
     encoding: str
+    evidence: Evidence
+    undecodable: int
     segments: list[Segment]
     words: int
     all_words: int
@@ -49,6 +53,8 @@ class WalkedPage:
     title: str | None
     language: str | None
     encoding: str
+    evidence: Evidence
+    undecodable: int
     drawings: int
     found: FoundBlocks
 
@@ -59,11 +65,12 @@ def parse(
     """Parse the page in `data`. `url` is its address, or its path in a folder: links are then paths in that folder.
 
     `content_type` is HTTP's header, or an encoding's name. Raises PageError: empty_page (no text and no image),
-    not_html, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the bytes.
+    not_html, refused_encoding, page_too_large, too_many_tags, too_many_attributes. Time and memory are linear in the
+    bytes.
     """
     page = walk_page(data, url, content_type, limits)
     found = page.found
-    kept = select_main_pieces(found.containers, found.pieces, page.title or "")
+    kept = select_main_pieces(found.containers, found.pieces, (page.title or "")[:_COMPARED_TITLE_CHARS])
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
@@ -71,6 +78,8 @@ def parse(
         title=page.title,
         language=page.language,
         encoding=page.encoding,
+        evidence=page.evidence,
+        undecodable=page.undecodable,
         segments=_segments(kept),
         words=words,
         all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
@@ -87,8 +96,8 @@ def walk_page(
     require("an HTML page", "selectolax")
     from selectolax.lexbor import LexborHTMLParser
 
-    text, encoding, drawings = clean_html(data, content_type, limits)
-    tree = LexborHTMLParser(text)
+    decoded, drawings = clean_html(data, content_type, limits)
+    tree = LexborHTMLParser(decoded.text)
     body = tree.body
     if body is None:
         raise PageError("empty_page", "no body")
@@ -96,7 +105,15 @@ def walk_page(
     found = Walker(url, base, limits).walk(body)
     if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
         found = Walker(url, base, limits, scripted=False).walk(body)
-    return WalkedPage(_title(tree), _language(tree), encoding, drawings, found)
+    return WalkedPage(
+        title=_title(tree),
+        language=_language(tree),
+        encoding=decoded.encoding,
+        evidence=decoded.evidence,
+        undecodable=decoded.undecodable,
+        drawings=drawings,
+        found=found,
+    )
 
 
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
@@ -122,7 +139,7 @@ def _base(tree: LexborHTMLParser) -> str | None:
 def _title(tree: LexborHTMLParser) -> str | None:
     parts = tree.head.iter() if tree.head is not None else ()
     node = next((part for part in parts if part.tag == "title"), None)
-    text = " ".join(node.text().split())[:_MAX_TITLE_CHARS] if node is not None else ""
+    text = " ".join(node.text().split()) if node is not None else ""
     return text or None
 
 
@@ -132,4 +149,4 @@ def _language(tree: LexborHTMLParser) -> str | None:
     if not value:
         meta = tree.css_first('meta[http-equiv="content-language" i]')
         value = (meta.attributes.get("content") or "") if meta is not None else ""
-    return value.strip()[:35].lower() or None
+    return value.strip().lower() or None

@@ -161,14 +161,14 @@ def _read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Ro
             except csv.Error as err:
                 lines.give_back()
                 detail = f"{path.name}:{lines.number}: {err}; is a quote left open, or not doubled?"
-                yield BadRow("bad_row", detail, make_printable(lines.taken[0]))
+                yield BadRow("bad_row", detail, excerpt(lines.taken[0]))
                 continue
             if not values:
                 continue
             where, raw = f"{path.name}:{lines.number}", delimiter.join(values)
             if len(values) != len(header):
                 detail = f"{where}: {len(values)} fields, the header has {len(header)}"
-                yield BadRow("bad_row", detail, make_printable(raw))
+                yield BadRow("bad_row", detail, excerpt(raw))
             else:
                 yield _decoded(dict(zip(header, values, strict=True)), columns, where, raw)
 
@@ -185,17 +185,15 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
             if len(line) >= MAX_ROW_BYTES and not line.endswith("\n"):
                 while (rest := file.readline(MAX_ROW_BYTES)) and not rest.endswith("\n"):
                     pass
-                yield BadRow("bad_row", f"{where}: longer than {MAX_ROW_BYTES} characters", make_printable(line))
+                yield BadRow("bad_row", f"{where}: longer than {MAX_ROW_BYTES} characters", excerpt(line))
                 continue
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as err:
-                yield BadRow("bad_row", f"{where}: not JSON: {err}", make_printable(line))
+                yield BadRow("bad_row", f"{where}: not JSON: {err}", excerpt(line))
                 continue
             if not isinstance(value, dict):
-                yield BadRow(
-                    "bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", make_printable(line)
-                )
+                yield BadRow("bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", excerpt(line))
                 continue
             seen.update(value)
             good += 1
@@ -236,7 +234,7 @@ def read_objects(path: Path) -> Iterator[Row | BadRow]:
                 continue
             number += 1
             where = f"{path.name}#{number - 1}: a JSON {type(value).__name__}, expected an object"
-            yield value if isinstance(value, dict) else BadRow("bad_row", where, make_printable(str(value)))
+            yield value if isinstance(value, dict) else BadRow("bad_row", where, excerpt(str(value)))
 
 
 def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | BadRow:
@@ -244,7 +242,7 @@ def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | Ba
     try:
         json.dumps(wanted, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeEncodeError:
-        return BadRow("bad_encoding", f"{where}: not UTF-8", make_printable(raw))
+        return BadRow("bad_encoding", f"{where}: not UTF-8", excerpt(raw))
     return wanted
 
 
@@ -257,9 +255,10 @@ def _text(path: Path) -> io.TextIOWrapper:
         raise TableError(f"{path}: cannot be opened: {err}") from None
 
 
-def make_printable(text: str, most: int = 2000) -> str:
-    """Make text that can be stored as UTF-8, cut to `most` characters."""
-    return text[:most].encode("utf-8", "replace").decode("utf-8")
+def excerpt(text: str, most: int = 2000) -> str:
+    """Make an excerpt for an error's detail or a report, which says so where it is cut: never a value that is read."""
+    shown = text[:most].encode("utf-8", "replace").decode("utf-8")
+    return shown if len(text) <= most else f"{shown}... ({len(text):,} characters)"
 
 
 def _require(columns: Sequence[str], found: Sequence[str], path: Path) -> None:

@@ -115,7 +115,7 @@ def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:
         text = piece.decode()
     except UnicodeDecodeError as err:
         detail = f"{origin}: not UTF-8 at byte {err.start}: write it anew as UTF-8"
-        return BadRow("bad_encoding", detail, tables.make_printable(piece[:2000].decode("utf-8", "replace")))
+        return BadRow("bad_encoding", detail, tables.excerpt(piece[:2000].decode("utf-8", "replace")))
     return _document(text, origin, {})
 
 

@@ -1,42 +1,42 @@
 """Read web archives a record at a time: HTML pages of a WARC, image links of a WAT.
 
 Files are read as crawlers write them: plain, gzip or zstd a record, bodies chunked or compressed, or said to be so and
-not. A record that cannot be read is a `WarcFault` in its place and reading goes on; a file that is damaged ends with
-one. Memory is bounded by the largest record that the limits allow.
+not. What cannot be read is a `WarcFault` in its place and reading goes on (`curate.readers.warc_records`). Memory is
+bounded by the largest record that the limits allow.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastwarc.stream_io import BrotliReader, ChunkedReader
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-
 from curate.html.images import resolve_link
+from curate.readers.codings import CodingError, UnpackedTooLargeError, undo_codings
 from curate.readers.opt_out import RESERVATION
-
-MAX_LINKS = 10_000
-"""The most image links that are taken from one page of a WAT file."""
+from curate.readers.warc_records import WarcFault, WarcRecord, header_text, parse_fields, read_records
 
 _HTML = re.compile(r"\s*(text/html|application/xhtml\+xml)\b", re.I)
 _NOTICES = ("x-robots-tag", RESERVATION)
-_CHUNK = re.compile(rb"\s*[0-9a-fA-F]{1,8}[ \t]*(;[^\r\n]*)?\r?\n")
 _LINK = re.compile(r"IMG@/(src|data-src)", re.I)
+
+_STATUS = re.compile(rb"HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})")
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_CHUNK = re.compile(rb"[ \t]*[0-9a-fA-F]{1,8}[ \t]*(?:;[^\r\n]*)?\r?\n")
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_HEAD = 1024
 
 
 @dataclass(frozen=True)
 class WarcPage:
     """A page as a crawler got it. `date` is the record's (ISO 8601), `content_type` HTTP's header, `offset` the place
     in the file, of the compressed record where it is compressed, `notices` HTTP's headers that speak of the page's use
-    (`x_robots_tag`, `tdm_reservation`), those that there are."""
+    (`x_robots_tag`, `tdm_reservation`), those that there are, `truncated` why the crawler cut it off (WARC-Truncated:
+    length, time, disconnect, ...), null of a whole one."""
 
     url: str
     date: str
@@ -44,6 +44,7 @@ class WarcPage:
     data: bytes
     offset: int
     notices: Mapping[str, list[str]] = field(default_factory=dict)
+    truncated: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,113 +58,99 @@ class WatImage:
 
 
 @dataclass(frozen=True)
-class WarcFault:
-    """A record that could not be read: record_too_large, truncated_record, bad_encoding, bad_record; or corrupt_warc,
-    after which nothing more comes."""
+class HttpResponse:
+    """An answer of HTTP, as a response record holds it: status, header lines in order, and the body as it was sent."""
 
-    error: str
-    detail: str
-    offset: int
-    url: str | None = None
+    status: int
+    lines: list[tuple[str, bytes]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """A header's values, joined as HTTP allows; null where there is none."""
+        values = [header_text(value) for key, value in self.lines if key == name]
+        return ", ".join(values) if values else None
 
 
 def read_pages(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WarcPage | WarcFault]:
     """Read the HTML pages among a WARC file's responses with status 200, in order; what is no page is passed over."""
-    for record in _records(source, WarcRecordType.response | WarcRecordType.resource):
+    for record in read_records(source, max_record_bytes):
         if isinstance(record, WarcFault):
             yield record
-        elif _is_page(record):
-            yield _page(record, max_record_bytes)
+        elif record.kind == "resource":
+            if _HTML.match(record.text("content-type") or ""):
+                yield _page(record, HttpResponse(200, [], record.block), record.text("content-type"), max_record_bytes)
+        elif record.kind == "response" and (response := parse_response(record.block)):
+            content_type = response.header("content-type")
+            if response.status == 200 and _HTML.match(content_type or "text/html"):
+                yield _page(record, response, content_type, max_record_bytes)
+        elif record.kind == "response" and (record.text("content-type") or "").startswith("application/http"):
+            yield _fault("bad_record", f"begins with {record.block[:16]!r}, which is no HTTP", record)
+
+
+def parse_response(block: bytes) -> HttpResponse | None:
+    """Parse HTTP's response; None for what is none."""
+    status = _STATUS.match(block)
+    if status is None:
+        return None
+    end = _HEADER_END.search(block)
+    lines = parse_fields(block[: end.start()] if end else block)
+    return HttpResponse(int(status[1]), lines, block[end.end() :] if end else b"")
 
 
 def read_image_links(source: Path | BinaryIO, max_record_bytes: int = 8 << 20) -> Iterator[WatImage | WarcFault]:
     """Read the images that the pages of a WAT file link to (metadata records of Common Crawl), in order."""
-    for record in _records(source, WarcRecordType.metadata):
+    for record in read_records(source, max_record_bytes):
         if isinstance(record, WarcFault):
             yield record
-            continue
-        body = _body(record, max_record_bytes)
-        if isinstance(body, WarcFault):
-            yield body
-            continue
-        try:
-            yield from _images(json.loads(body), record)
-        except (ValueError, RecursionError) as err:
-            yield _fault("bad_record", f"no JSON: {err}", record)
+        elif record.kind == "metadata":
+            if len(record.block) < record.length:
+                yield _too_large(record, max_record_bytes)
+                continue
+            try:
+                yield from _images(json.loads(record.block), record)
+            except (ValueError, RecursionError) as err:
+                yield _fault("bad_record", f"no JSON: {err}", record)
 
 
-def _records(source: Path | BinaryIO, kinds: WarcRecordType) -> Iterator[WarcRecord | WarcFault]:
-    offset = 0
+def _page(record: WarcRecord, response: HttpResponse, content_type: str | None, most: int) -> WarcPage | WarcFault:
+    if len(record.block) < record.length:
+        return _too_large(record, most)
+    if "warc-segment-number" in record.fields:
+        return _fault("segmented_record", "the first of several records that hold one page", record)
+    truncated = record.text("warc-truncated")
     try:
-        with source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as stream:
-            for record in ArchiveIterator(stream, record_types=kinds, auto_decode="none"):
-                offset = record.stream_pos
-                yield record
-    except OSError as err:
-        yield WarcFault("corrupt_warc", f"after the record at {offset}: {err}", offset)
+        body = undo_codings(response.body, response.header("transfer-encoding"), most, _is_not_chunked)
+        body = undo_codings(body, response.header("content-encoding"), most, _is_page)
+    except UnpackedTooLargeError as err:
+        return _fault("record_too_large", f"unpacked: {err}", record)
+    except CodingError as err:
+        return _fault("truncated_record" if truncated else "bad_encoding", str(err), record)
+    date = record.text("warc-date") or ""
+    return WarcPage(record.url, date, content_type, body, record.offset, _notices(response), truncated)
 
 
-def _is_page(record: WarcRecord) -> bool:
-    if record.record_type == WarcRecordType.resource:
-        return bool(_HTML.match(record.headers.get("Content-Type") or ""))
-    if not record.is_http_parsed or record.http_headers.status_code != 200:
-        return False
-    return bool(_HTML.match(record.http_headers.get("Content-Type") or "text/html"))
+def _is_not_chunked(body: bytes) -> bool:
+    """Whether a crawler had put the chunks together before it wrote them down."""
+    return _CHUNK.match(body) is None
 
 
-def _page(record: WarcRecord, max_record_bytes: int) -> WarcPage | WarcFault:
-    body = _body(record, max_record_bytes)
-    headers = record.http_headers if record.is_http_parsed else record.headers
-    if record.is_http_parsed and isinstance(body, bytes):
-        try:
-            body = _plain(body, headers.get("Transfer-Encoding"), headers.get("Content-Encoding"), max_record_bytes)
-        except (OSError, zlib.error) as err:
-            return _fault("bad_encoding", str(err), record)
-        if len(body) > max_record_bytes:
-            return _fault("record_too_large", f"unpacked, limit {max_record_bytes} bytes", record)
-    if isinstance(body, WarcFault):
-        return body
-    date, content_type = record.headers.get("WARC-Date") or "", headers.get("Content-Type")
-    return WarcPage(_url(record), date, content_type, body, record.stream_pos, _notices(record))
+def _is_page(body: bytes) -> bool:
+    """Whether bytes are plainly a page's: markup first, or text with markup in it."""
+    head = body[:_HEAD]
+    mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
+    return head[len(mark) :].lstrip(b"\0 \t\r\n\f").startswith(b"<") or (b"<" in head and not _BINARY.search(head))
 
 
-def _notices(record: WarcRecord) -> dict[str, list[str]]:
+def _notices(response: HttpResponse) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name, value in record.http_headers.items() if record.is_http_parsed else ():
-        if name.lower() in _NOTICES:
-            found.setdefault(name.lower().replace("-", "_"), []).append(value)
+    for name, value in response.lines:
+        if name in _NOTICES:
+            found.setdefault(name.replace("-", "_"), []).append(header_text(value))
     return found
 
 
-def _body(record: WarcRecord, most: int) -> bytes | WarcFault:
-    length = record.content_length
-    if length > most:
-        return _fault("record_too_large", f"{length} bytes, limit {most}", record)
-    body = record.reader.read(length) if length else b""
-    if len(body) < length:
-        return _fault("truncated_record", f"{len(body)} bytes of {length}", record)
-    return body
-
-
-def _plain(body: bytes, transfer: str | None, content: str | None, most: int) -> bytes:
-    """The body without its encodings, at most one byte more than `most`; crawlers often have undone them already."""
-    if "chunked" in (transfer or "").lower() and _CHUNK.match(body):
-        body = ChunkedReader(io.BytesIO(body)).read(most + 1)
-    encodings = [each.strip() for each in (content or "").lower().split(",")]
-    if {"gzip", "x-gzip", "deflate"} & set(encodings) and body.lstrip()[:1] != b"<":
-        bits = 47 if body[:1] in (b"\x1f", b"\x78") else -15  # `deflate` is sent with and without zlib's header
-        unpacker = zlib.decompressobj(bits)
-        body = unpacker.decompress(body, most + 1)
-        if len(body) <= most and not unpacker.eof:
-            raise zlib.error("the compressed body is cut off")
-        return body
-    if "br" in encodings and body.lstrip()[:1] != b"<":
-        return BrotliReader(io.BytesIO(body)).read(most + 1)
-    return body
-
-
 def _images(found: Any, record: WarcRecord) -> Iterator[WatImage]:
-    page, date = _url(record), record.headers.get("WARC-Date") or ""
+    page, date = record.url, record.text("warc-date") or ""
     metadata: Any = found
     for name in ("Envelope", "Payload-Metadata", "HTTP-Response-Metadata", "HTML-Metadata"):
         metadata = metadata.get(name) if isinstance(metadata, dict) else None
@@ -171,18 +158,21 @@ def _images(found: Any, record: WarcRecord) -> Iterator[WatImage]:
         return
     head, links = metadata.get("Head"), metadata.get("Links")
     base = head.get("Base") if isinstance(head, dict) else None
-    for link in links[:MAX_LINKS] if isinstance(links, list) else ():
+    for link in links if isinstance(links, list) else ():
         if not isinstance(link, dict) or not _LINK.fullmatch(str(link.get("path"))):
             continue
-        url = resolve_link(str(link.get("url") or ""), page, base if isinstance(base, str) else None, 0)
+        url = resolve_link(_string(link.get("url")), page, base if isinstance(base, str) else None, 0)
         if url is not None:
-            alt = " ".join(str(link.get("alt") or "").split())
-            yield WatImage(url, alt or None, page, date)
+            yield WatImage(url, " ".join(_string(link.get("alt")).split()) or None, page, date)
 
 
-def _url(record: WarcRecord) -> str:
-    return (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _too_large(record: WarcRecord, most: int) -> WarcFault:
+    return _fault("record_too_large", f"{record.length} bytes, limit {most}", record)
 
 
 def _fault(error: str, detail: str, record: WarcRecord) -> WarcFault:
-    return WarcFault(error, detail, record.stream_pos, _url(record) or None)
+    return WarcFault(error, detail, record.offset, record.url or None)

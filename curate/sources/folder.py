@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.download import Downloader, sniff
 from curate.image.files import IMAGE_SUFFIXES
 from curate.readers import tables
@@ -117,7 +118,7 @@ def read_caption(data: bytes, is_json: bool, key: str, keep: Sequence[str], wher
             raise UnreadableError("missing_caption", where)
         kept = json.dumps({k: fields.get(k) for k in keep}, ensure_ascii=False, sort_keys=True)
         (found := field_text(fields[key])).encode("utf-8")
-        return found, tables.make_printable(kept, MAX_TEXT_BYTES)
+        return found, strict_json.mend_text(kept)
     except UnicodeError:
         raise UnreadableError("bad_encoding", where) from None
     except (ValueError, RecursionError):

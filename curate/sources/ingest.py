@@ -35,7 +35,7 @@ from curate.sources.rows import Row, SourceError, check_name, fail_row, store_bo
 
 T = TypeVar("T")
 
-VERSION = 3
+VERSION = 4
 
 SHARD_TEXT = 64 << 20
 """Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.commit import file_sha256
 from curate.extras import require
 from curate.pool.layout import ROWS
@@ -146,7 +147,7 @@ def list_files(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
 
 def check_name(kind: str, name: str) -> Row | None:
     """Make the failed row of a file whose name cannot be told; None where it can."""
-    shown = tables.make_printable(name, len(name))
+    shown = strict_json.mend_text(name)
     if shown == name:
         return None
     return unreadable_row(kind, tables.BadRow("bad_encoding", f"{shown}: the file's name is not UTF-8", ""))

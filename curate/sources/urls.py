@@ -34,7 +34,7 @@ def check_url(row: Row, column: str) -> str | tables.BadRow:
     url = row[column]
     if isinstance(url, str) and url.strip():
         return url
-    shown = tables.make_printable(json.dumps(row, default=str, ensure_ascii=False))
+    shown = tables.excerpt(json.dumps(row, default=str, ensure_ascii=False))
     return tables.BadRow("missing_url", f"column {column!r} is empty", shown)
 
 
@@ -51,5 +51,5 @@ def _with_answer(row: Row, got: Fetched) -> Row:
     return row | {
         "status": got.status, "error": got.error, "detail": got.detail or None, "ext": got.ext, "body": got.body,
         "sha256": got.sha256, "http_status": got.http_status, "final_url": got.final_url, "attempts": got.attempts,
-        "original_width": got.original_width, "original_height": got.original_height,
+        "original_width": got.original_width, "original_height": got.original_height, "content_type": got.content_type,
     }  # fmt: skip

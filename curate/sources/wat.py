@@ -5,11 +5,11 @@ LAION's rule (laion.ai): every `img` with a source and a text. A pair that many 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from curate.extras import require
-from curate.readers import tables
+from curate import strict_json
+from curate.readers import tables, warc
+from curate.readers.warc_records import WarcFault
 from curate.recipe.source import Wat
 from curate.sample import uid_of
 from curate.sources.rows import Row, expand, hash_files, unreadable_row
@@ -22,16 +22,12 @@ def identity(source: Wat) -> object:
 
 def plan_rows(source: Wat) -> Iterator[Row]:
     """Plan a row for each link to an image that has a text."""
-    require("source wat", "fastwarc")
-    from curate.readers import warc
-
     for path in expand(source.path):
         for found in warc.read_image_links(path):
-            if isinstance(found, warc.WarcFault):
+            if isinstance(found, WarcFault):
                 where = f"{path.name}#{found.offset}: {found.detail}"
                 yield unreadable_row("caption", tables.BadRow(found.error, where, found.url or ""))
             elif found.alt is not None:
-                url, alt = tables.make_printable(found.url), tables.make_printable(found.alt)
-                meta = {"page": tables.make_printable(found.page), "date": found.date}
-                meta_json = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-                yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": meta_json}
+                url, alt = strict_json.mend_text(found.url), strict_json.mend_text(found.alt)
+                meta = strict_json.dumps({"page": found.page, "date": found.date})
+                yield {"uid": uid_of("caption", url, alt), "origin": url, "text": alt, "meta": meta}

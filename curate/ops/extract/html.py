@@ -17,6 +17,10 @@ _WRITES = {
     "text": pa.string(),
     "title": pa.string(),
     "html_language": pa.string(),
+    "html_encoding": pa.string(),
+    "html_encoding_evidence": pa.string(),
+    "html_undecodable": pa.int32(),
+    "html_truncated": pa.string(),
     "text_words": pa.int32(),
     "images_in_page": pa.int32(),
     "images_left_out": pa.int32(),
@@ -25,7 +29,7 @@ _WRITES = {
 }
 
 
-@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=2, needs=("selectolax",))
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=3, needs=("selectolax",))
 def html_document(
     pages: Sequence[bytes],
     origins: Sequence[str],
@@ -39,8 +43,11 @@ def html_document(
 
     Links are made absolute by the page's origin: a URL, or a path in the source's folder. `boilerplate_share` is the
     share of the page's words that were left out (menus, footers, consent, lists of links); `images_left_out` counts
-    images whose link leads nowhere, `drawings_left_out` inline SVG. A row fails as empty_page, not_html,
-    page_too_large, too_many_tags, too_many_attributes.
+    images whose link leads nowhere, `drawings_left_out` inline SVG. `html_encoding` is WHATWG's name of what the page
+    was read as, `html_encoding_evidence` what spoke for it: a byte order `mark`, the `header`, the page's `meta`, its
+    `bytes` (UTF-8 as they are), or `nothing`; `html_undecodable` counts places whose bytes are no character of it.
+    `html_truncated` is why the crawler cut the page off (WARC-Truncated), null of a whole one. A row fails as
+    empty_page, not_html, refused_encoding, page_too_large, too_many_tags, too_many_attributes.
     """
     limits = HtmlLimits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
     rows = [_row(*each, limits) for each in zip(pages, origins, metas, strict=True)]
@@ -58,6 +65,10 @@ def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: HtmlLimits) 
         "text": text_of(page.segments),
         "title": page.title,
         "html_language": page.language,
+        "html_encoding": page.encoding,
+        "html_encoding_evidence": page.evidence,
+        "html_undecodable": page.undecodable,
+        "html_truncated": str(truncated) if (truncated := meta.get("truncated")) else None,
         "text_words": page.words,
         "images_in_page": page.images,
         "images_left_out": page.images_left_out,

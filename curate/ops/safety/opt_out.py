@@ -89,7 +89,7 @@ def _declarations(page: bytes, meta: Mapping[str, Any], agents: frozenset[str]) 
     if b"\0" not in page[:64] and not any(needle in small for needle in needles):
         return found  # most pages: they need not be decoded twice
     kind = meta.get("content_type")
-    text, _ = decode(page, kind if isinstance(kind, str) else None)
+    text = decode(page, kind if isinstance(kind, str) else None).text
     wanted = {"robots", "x-robots-tag", RESERVATION, *agents}
     return found + [(name, content) for name, content in meta_elements(text) if name in wanted]
 
