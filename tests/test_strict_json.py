@@ -46,6 +46,16 @@ def test_half_of_a_surrogate_pair_becomes_the_replacement_character_and_nothing_
     assert strict_json.plain({text: [text]}) == {mended: [mended]}
 
 
+def test_value_has_the_same_bound_of_levels_wherever_it_is_read() -> None:
+    nested: list[Any] = []
+    for _ in range(strict_json.LEVELS - 1):
+        nested = [nested]
+    assert strict_json.plain(nested) == nested
+    with pytest.raises(RecursionError):
+        strict_json.plain([nested])
+    assert json.loads(strict_json.dumps({"meta": {"kept": nested}})) == {"meta": {"kept": nested}}
+
+
 @pytest.mark.parametrize("value", [b"\xff\xd8\xff", object(), [b"\x80"], {"a": {1, 2}}])
 def test_what_is_no_text_is_refused_and_never_written_as_pythons_own_notation(value: Any) -> None:
     with pytest.raises(strict_json.NotTextError, match=r"no UTF-8|which is no text"):

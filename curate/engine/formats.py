@@ -85,7 +85,7 @@ def _interleaved_parts(row: Row, fields: dict[str, Any], read: Read) -> dict[str
 
 def _sample_json(fields: Mapping[str, Any]) -> bytes:
     """The sample's JSON, without nulls, NaN and empty lists: `datasets` infers types from the first five samples."""
-    filled = _is_filled(strict_json.plain(fields))
+    filled = _is_filled(strict_json.plain(fields, 2 * strict_json.LEVELS))
     return json.dumps(filled, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
 
 

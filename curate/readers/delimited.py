@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,8 @@ def _weigh_record(lines: _Lines, delimiter: str, width: int, found: _Weighed) ->
         values = None
         lines.give_back()
     whole = [line.rstrip("\r\n").count(delimiter) == width - 1 for line in lines.taken]
-    if values is None or len(values) != width or (len(whole) > 1 and width > 1 and all(whole)):
+    is_one = values is not None and len(values) == width
+    if not is_one or (len(whole) > 1 and width > 1 and all(whole) and _are_alike(lines.taken, delimiter)):
         lines.give_back()
         # The last line without an end may be cut: a quote that is open there proves nothing.
         found.open += whole[0] and lines.taken[0].endswith(("\n", "\r"))
@@ -190,7 +192,26 @@ def _weigh_record(lines: _Lines, delimiter: str, width: int, found: _Weighed) ->
         found.needed += 1
     else:
         found.needless += 1
-        found.needless_with_comma += all("," in value for value in values if f'"{value}"' in lines.taken[0])
+        found.needless_with_comma += all("," in value for value in values or () if f'"{value}"' in lines.taken[0])
+
+
+_KINDS = tuple(map(re.compile, (r"\w+://", r"[-+.\d]+$", r"\S+\.\w{2,5}$", r"\S+$", r"$", r"")))
+"""A URL, a number, a file's name, a word, nothing, several words: the first that a field begins with is its kind."""
+
+
+def _are_alike(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether lines have fields of the same kinds: rows they are then, and no lines of one text.
+
+    Fields where the first line's begin with a quote, of which it is asked whose they are, tell nothing.
+    """
+    first, *others = (line.rstrip("\r\n").split(delimiter) for line in lines)
+    compared = [place for place, field in enumerate(first) if not field.startswith('"')]
+    kinds = [_kind_of(first[place]) for place in compared]
+    return all(kinds == [_kind_of(other[place]) for place in compared] for other in others)
+
+
+def _kind_of(field: str) -> int:
+    return next(number for number, kind in enumerate(_KINDS) if kind.match(field.strip()))
 
 
 def read(path: Path, columns: Sequence[str], quoting: bool | None = None) -> Iterator[Row | BadRow]:

@@ -46,7 +46,9 @@ def row_of(values: Mapping[str, Any], columns: Sequence[str], where: str, raw: s
         except strict_json.NotTextError as err:
             return BadRow("not_text", f"{where}: column {name!r} holds {err}", make_printable(raw))
         except RecursionError:
-            return BadRow("bad_row", f"{where}: column {name!r} is nested too deeply", make_printable(raw))
+            return BadRow(
+                "bad_row", f"{where}: column {name!r} has more than {strict_json.LEVELS} levels", make_printable(raw)
+            )
     return row
 
 

@@ -321,7 +321,7 @@ def _shards(number: int) -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout; what no number of JSON's is, as null."""
-    print(json.dumps(strict_json.plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(strict_json.plain(value, 2 * strict_json.LEVELS), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _print_remarks(remarks: Sequence[str]) -> None:

@@ -66,6 +66,14 @@ def test_csv_without_quoting_gives_each_line_as_its_row(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", data) == ['"twice a day', "a dog", 'the very end"', "last"]
 
 
+@pytest.mark.parametrize("key", ["http://a.example/{}.jpg", "pictures/{}.png", "{}"])
+def test_caption_of_several_lines_with_commas_is_one_where_its_lines_look_like_no_rows(
+    tmp_path: Path, key: str
+) -> None:
+    data = f'url,text\n{key.format(1)},"A dog\non the beach, in May\nby Ann, 1999"\n{key.format(2)},a cat\n'
+    assert read(tmp_path / "a.csv", data) == ["A dog\non the beach, in May\nby Ann, 1999", "a cat"]
+
+
 def test_quoted_csv_that_is_cut_in_a_field_does_not_publish_the_cut_caption(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", 'url,text\n0,one\n1,"a caption that is cu') == ["one", "bad_row"]
 
