@@ -10,6 +10,9 @@ import re
 import uuid
 from typing import Any
 
+LEVELS = 100
+"""Lists and objects of a stranger's value that may lie within one another; what is written may have twice as many."""
+
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _WRITTEN_OUT = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 
@@ -18,8 +21,8 @@ class NotTextError(ValueError):
     """A value that neither a text nor JSON can hold: bytes that are no UTF-8, a picture."""
 
 
-def plain(value: Any) -> Any:
-    """Say a value in JSON's kinds alone. Raises NotTextError, and RecursionError for what is nested too deeply.
+def plain(value: Any, levels: int = LEVELS) -> Any:
+    """Say a value in JSON's kinds alone. Raises NotTextError, and RecursionError for more than so many levels.
 
     NaN and infinities are null: JSON has no such numbers. Bytes are read as UTF-8; dates, times, decimals and UUIDs are
     texts. Half of a surrogate pair, which JSON may spell and no file can hold, is U+FFFD, as UTF-8 decoders have it.
@@ -30,10 +33,12 @@ def plain(value: Any) -> Any:
         return mend_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {mend_text(str(key)): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+    if isinstance(value, (dict, list, tuple)):
+        if not levels:
+            raise RecursionError("nested too deeply")
+        if isinstance(value, dict):
+            return {mend_text(str(key)): plain(entry, levels - 1) for key, entry in value.items()}
+        return [plain(entry, levels - 1) for entry in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _decode(bytes(value))
     if isinstance(value, _WRITTEN_OUT):
@@ -43,7 +48,7 @@ def plain(value: Any) -> Any:
 
 def dumps(value: Any) -> str:
     """Write a value as one line of strict JSON, its keys sorted. Raises NotTextError, RecursionError."""
-    return json.dumps(plain(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return json.dumps(plain(value, 2 * LEVELS), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def mend_text(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from curate import strict_json
 from curate.extras import MissingExtraError
 from curate.shipped import recipe_path
 
@@ -88,7 +89,7 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
         summary["export"] = str(after.export)
     if after.evaluate is not None:
         summary["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()
-    typer.echo(json.dumps(summary))
+    typer.echo(json.dumps(strict_json.plain(summary), allow_nan=False))
 
 
 def _run_guarded(work: Callable[[], None]) -> int:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from curate import strict_json
 from curate.commit import commit_text
 from curate.extras import require
 from curate.stream.served import ServedTally
@@ -284,7 +285,7 @@ class Metrics:
     def write(self, line: Mapping[str, Any], steps: int) -> None:
         """Record one logged step."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(strict_json.plain(line), allow_nan=False) + "\n")
         speed = line["samples_per_s"]
         message = f"step {line['step']}/{steps}  loss {line['loss']:.4f}  lr {line['lr']:.2e}  {speed:.0f} samples/s"
         sys.stderr.write(f"{message}\n")

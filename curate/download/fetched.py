@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from curate.lfs import is_lfs_pointer
+
 Wants = Literal["image", "page"]
 """What a URL is asked for."""
 
@@ -83,7 +85,7 @@ def is_plain(body: bytes, wants: Wants) -> bool:
 def sniff(body: bytes) -> tuple[str | None, str | None]:
     """Tell an image file by its first bytes: (extension, None), or (None, the name of what is wrong with it).
 
-    Errors: empty_body, html_instead_of_image, not_an_image. The server's Content-Type is not asked: it lies.
+    Errors: empty_body, html_instead_of_image, lfs_pointer, not_an_image. No server's Content-Type is asked: they lie.
     """
     if not body:
         return None, "empty_body"
@@ -110,4 +112,4 @@ def _sniff_text(head: bytes) -> tuple[str | None, str | None]:
         return "svg", None
     if head.startswith(b"<?xml") and b"<html" in head:
         return None, "html_instead_of_image"
-    return None, "not_an_image"
+    return None, "lfs_pointer" if is_lfs_pointer(head) else "not_an_image"

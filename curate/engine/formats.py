@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.document.segments import is_image
 from curate.image.files import IMAGE_SUFFIXES, header
 from curate.sample import Kind
@@ -83,8 +84,9 @@ def _interleaved_parts(row: Row, fields: dict[str, Any], read: Read) -> dict[str
 
 
 def _sample_json(fields: Mapping[str, Any]) -> bytes:
-    """The sample's JSON, without nulls and empty lists: `datasets` infers types from the first five samples."""
-    return json.dumps(_is_filled(fields), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    """The sample's JSON, without nulls, NaN and empty lists: `datasets` infers types from the first five samples."""
+    filled = _is_filled(strict_json.plain(fields, 2 * strict_json.LEVELS))
+    return json.dumps(filled, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
 
 
 def _is_filled(value: Any) -> Any:

@@ -26,12 +26,16 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The source in shards (`rows`: None where they are counted when files are read), and the steps over them."""
+    """The source in shards (`rows`: None where they are counted when files are read), and the steps over them.
+
+    `remarks`: what of the source is no sample, and how it is read where that is not plain to see.
+    """
 
     rows: int | None
     shards: int
     shards_ingested: int
     steps: tuple[PlannedStep, ...]
+    remarks: tuple[str, ...]
 
 
 def plan_run(resolved: ResolvedRecipe) -> RunPlan:
@@ -42,4 +46,4 @@ def plan_run(resolved: ResolvedRecipe) -> RunPlan:
     steps = assign_fingerprints(resolved.steps, *start_of(resolved.recipe, pool))
     there = (PlannedStep(s, sum(pool.columns(s.key, shard).exists() for shard in shards)) for s in steps)
     ingested = sum(pool.rows(shard).exists() for shard in shards)
-    return RunPlan(planned.rows, planned.shards, ingested, tuple(there))
+    return RunPlan(planned.rows, planned.shards, ingested, tuple(there), planned.remarks)

@@ -33,7 +33,7 @@ from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.recipe.model import PART_CHOICES, RULES, Recipe
-from curate.recipe.source import WHERE
+from curate.recipe.source import named_by
 from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
@@ -67,6 +67,7 @@ class Summary:
     key: str
     published_now: bool
     cuts: dict[str, float | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -89,6 +90,7 @@ class Summary:
             "bytes": self.dataset.bytes,
             "shards": len(self.dataset.shards),
             "cuts": self.cuts,
+            "remarks": list(self.remarks),
             "columns": {shown: [step.key, own] for step in self.steps for own, shown in step.columns.items()},
             "funnel": [c.to_json() for c in self.funnel],
         }
@@ -118,7 +120,8 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         if info.samples != samples:
             raise RunError(f"{out}: {samples} samples to publish, {info.samples} published; delete {out}/dataset")
         values = {name: cut.value for (_, name), cut in cuts.items()}
-        summary = Summary(recipe, pool, steps, [ingest, *counts], info, key, published_now, values)
+        funnel = [ingest, *counts]
+        summary = Summary(recipe, pool, steps, funnel, info, key, published_now, values, runner.planned.remarks)
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
         _forget_decisions(out, key)
         return summary
@@ -330,7 +333,8 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": WHERE, "limits": True})
+    said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": True, "limits": True})
+    said["source"] = named_by(resolved.recipe.source)
     # A recipe that says nothing of parts is named as it was before there were rules on them.
     for step in said["steps"]:
         for field_name in [name for name in PART_CHOICES if not step[name]]:

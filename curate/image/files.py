@@ -352,3 +352,7 @@ def _silence_pillow() -> None:
 
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+
+_REFUSED_SUFFIXES = ("heic", "heif", "hif", "jp2", "jxl", "svg")
+CLAIMED_SUFFIXES = (*IMAGE_SUFFIXES, "jpe", "jfif", "jif", "pjpeg", "apng", "dib", *_REFUSED_SUFFIXES)
+"""What names of strangers' image files end in, of formats that are decoded and of those that are refused by name."""

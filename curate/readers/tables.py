@@ -6,101 +6,112 @@ that cannot be opened, or without a wanted column, is a TableError that says wha
 
 from __future__ import annotations
 
-import csv
-import glob
-import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.settings import nearest_hint, unknown_message
+from curate import lfs
+from curate.readers import delimited
+from curate.readers.patterns import expand
+from curate.readers.rows import (
+    MARK,
+    MAX_ROW_BYTES,
+    BadRow,
+    PointerError,
+    Row,
+    TableError,
+    excerpt,
+    is_utf8,
+    require_columns,
+    row_of,
+)
+from curate.readers.text_files import open_text, text_encoding, without_compression
+from curate.settings import unknown_message
 
-MAX_ROW_BYTES = 16 << 20
+__all__ = ["BadRow", "Row", "TableError", "excerpt", "expand", "read", "read_objects", "remarks"]
+
 BATCH_BYTES = 32 << 20
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_DELIMITED = (".csv", ".tsv")
 _GAP = re.compile(r"[\s,\[]*")
 _READ_CHARACTERS = 1 << 20
-_COMPRESSED = (".gz", ".zst", ".bz2")
-_GLOBBED = (*_SUFFIXES, *_COMPRESSED, ".tar", ".txt", ".md", ".warc", ".wat")
 
 
-class TableError(ValueError):
-    """A table that cannot be used at all."""
+def read(path: Path, columns: Sequence[str], quoting: bool | None = None) -> Iterator[Row | BadRow]:
+    """Read one table in flat memory: its rows as dicts of `columns`, in order. Raises TableError.
+
+    Values are what JSON can hold (`curate.strict_json`). `quoting`: whether quotes around a field of csv and tsv are no
+    part of it; None where the file's own lines shall tell.
+    """
+    kind = _kind(path)
+    if kind == ".parquet":
+        return _read_parquet(path, columns)
+    if kind in _DELIMITED:
+        return delimited.read(path, columns, quoting)
+    return _read_json(path, columns) if kind == ".json" else _read_jsonl(path, columns)
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A row that could not be read: the error's name, what was wrong, and the row as far as it goes."""
-
-    error: str
-    detail: str
-    raw: str
-
-
-Row = dict[str, Any]
-
-
-def expand(pattern: str) -> list[Path]:
-    """Expand a path or glob to the files that it names, sorted. Raises TableError when there are none."""
-    paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
-    if not paths and Path(pattern).is_dir():
-        suffixes = Counter(sorted(p.suffix for p in Path(pattern).iterdir() if p.suffix in _GLOBBED))
-        usual = next((suffix for suffix, _ in suffixes.most_common(1)), ".jsonl")
-        raise TableError(f"{pattern}: a folder; name its files by a glob, {Path(pattern) / f'*{usual}'} for example")
-    if not paths:
-        folder = Path(pattern).parent
-        near = nearest_hint(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
-        raise TableError(f"{pattern}: no such file{near}")
-    return paths
+def remarks(path: Path, columns: Sequence[str], quoting: bool | None = None) -> list[str]:
+    """Say how a table is read where its name does not tell: quotes, separators, characters. Raises TableError."""
+    kind = _kind(path)
+    if kind == ".parquet":
+        return []
+    found = delimited.find_dialect(path, columns, quoting).why if kind in _DELIMITED else ""
+    encoding = text_encoding(path)
+    said = [found] if found else []
+    said += [f"its characters are {encoding.upper()}"] if encoding != "utf-8-sig" else []
+    return [f"{path.name}: {'; '.join(said)}"] if said else []
 
 
-def read(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
-    """Read one table in flat memory: its rows as dicts of `columns`, in order. Raises TableError."""
-    stem = path.name
-    for suffix in _COMPRESSED:
-        stem = stem.removesuffix(suffix)
-    kind = Path(stem).suffix
+def _kind(path: Path) -> str:
+    kind = Path(without_compression(path.name)).suffix.lower()
     if kind not in _SUFFIXES:
         raise TableError(f"{path}: {unknown_message('kind of table', kind or '(no suffix)', _SUFFIXES)}")
-    if kind == ".parquet":
-        rows = _read_parquet(path, columns)
-    elif kind in (".csv", ".tsv"):
-        rows = _read_csv(path, columns, "\t" if kind == ".tsv" else ",")
-    elif kind == ".json":
-        rows = _read_json(path, columns)
-    else:
-        rows = _read_jsonl(path, columns)
-    return _undamaged(path, rows)
+    return kind
 
 
-def _undamaged(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
+    number = 0
     try:
-        yield from rows
+        with _parquet(path) as file:
+            require_columns(columns, file.schema_arrow.names, path)
+            are_plain = all(_is_plain(file.schema_arrow.field(name).type) for name in columns)
+            for group in range(file.num_row_groups):
+                rows = _rows_at_once(file.metadata.row_group(group))
+                for batch in file.iter_batches(rows, row_groups=[group], columns=list(dict.fromkeys(columns))):
+                    for values in _values(batch):
+                        number += 1
+                        where = f"{path.name}#{number}"
+                        if isinstance(values, BadRow):
+                            yield BadRow(values.error, f"{where}: {values.detail}", "")
+                        else:
+                            yield values if are_plain else row_of(values, columns, where)
     except (OSError, pa.ArrowException) as err:
         raise TableError(f"{path}: damaged or cut short: {err}; write the file again") from None
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether all values of a type are texts, whole numbers or truths, which JSON can hold as they are."""
+    return any(
+        is_one(kind)
+        for is_one in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_boolean)
+    )
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    with path.open("rb") as file:
+        if lfs.is_lfs_pointer(file.read(1024)):
+            raise PointerError(f"{path}: {lfs.REMEDY}")
     try:
-        file = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as err:
         raise TableError(f"{path}: not a readable Parquet file: {err}") from None
-    with file:
-        _require(columns, file.schema_arrow.names, path)
-        for group in range(file.num_row_groups):
-            rows = _rows_at_once(file.metadata.row_group(group))
-            for batch in file.iter_batches(rows, row_groups=[group], columns=list(dict.fromkeys(columns))):
-                try:
-                    yield from batch.to_pylist()
-                except UnicodeDecodeError:
-                    yield from (_parquet_row(batch.slice(n, 1), path) for n in range(batch.num_rows))
 
 
 def _rows_at_once(group: pq.RowGroupMetaData) -> int:
@@ -108,122 +119,101 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
     return max(1, min(4096, BATCH_BYTES * int(group.num_rows) // max(1, int(group.total_byte_size))))
 
 
-def _parquet_row(row: pa.RecordBatch, path: Path) -> Row | BadRow:
+def _values(batch: pa.RecordBatch) -> Iterator[Row | BadRow]:
+    """The rows of a batch; where a value of it is none that Python has, each row by itself."""
     try:
-        return dict(row.to_pylist()[0])
-    except UnicodeDecodeError as err:
-        return BadRow("bad_encoding", f"{path.name}: not UTF-8: {err.object!r:.200}", "")
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):  # text that is no UTF-8 (a ValueError), a date beyond the year 9999
+        yield from (_row_alone(batch.slice(n, 1)) for n in range(batch.num_rows))
 
 
-class _Lines:
-    """Lines that can be read again: an open quote swallows the lines below it, which are then parsed without it."""
-
-    def __init__(self, file: io.TextIOWrapper) -> None:
-        self._file, self._again = file, list[str]()
-        self.taken: list[str] = []
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.pop() if self._again else self._file.readline(MAX_ROW_BYTES)
-        if not line:
-            raise StopIteration
-        self.taken.append(line)
-        self.number += 1
-        return line
-
-    def give_back(self) -> None:
-        """Read all lines taken but the first again."""
-        self._again += reversed(self.taken[1:])
-        self.number -= len(self.taken) - 1
-
-
-def _read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[Row | BadRow]:
-    csv.field_size_limit(MAX_ROW_BYTES)
-    with _text(path) as file:
-        lines = _Lines(file)
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+def _row_alone(row: pa.RecordBatch) -> Row | BadRow:
+    found: Row = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
         try:
-            header = next(reader, None)
-        except csv.Error as err:
-            raise TableError(f"{path}: the first line must name the columns: {err}") from None
-        if header is None:
-            raise TableError(f"{path}: empty; the first line must name the columns")
-        _require(columns, header, path)
-        while True:
-            lines.taken.clear()
+            found[name] = column[0].as_py()
+        except UnicodeDecodeError as err:
+            return BadRow("bad_encoding", f"not UTF-8: {err.object!r:.200}", "")
+        except (ValueError, OverflowError):
             try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as err:
-                lines.give_back()
-                detail = f"{path.name}:{lines.number}: {err}; is a quote left open, or not doubled?"
-                yield BadRow("bad_row", detail, excerpt(lines.taken[0]))
-                continue
-            if not values:
-                continue
-            where, raw = f"{path.name}:{lines.number}", delimiter.join(values)
-            if len(values) != len(header):
-                detail = f"{where}: {len(values)} fields, the header has {len(header)}"
-                yield BadRow("bad_row", detail, excerpt(raw))
-            else:
-                yield _decoded(dict(zip(header, values, strict=True)), columns, where, raw)
+                found[name] = pc.cast(column, pa.string())[0].as_py()
+            except pa.ArrowException as err:
+                return BadRow("bad_row", f"column {name!r}: {err}", "")
+    return found
 
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
     seen: set[str] = set()
     number = good = 0
-    with _text(path) as file:
+    with open_text(path) as file:
         while line := file.readline(MAX_ROW_BYTES):
             number += 1
             where = f"{path.name}:{number}"
-            if not line.strip():
-                continue
             if len(line) >= MAX_ROW_BYTES and not line.endswith("\n"):
                 while (rest := file.readline(MAX_ROW_BYTES)) and not rest.endswith("\n"):
                     pass
                 yield BadRow("bad_row", f"{where}: longer than {MAX_ROW_BYTES} characters", excerpt(line))
                 continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as err:
-                yield BadRow("bad_row", f"{where}: not JSON: {err}", excerpt(line))
+            line = line.removeprefix(MARK)  # of a file that was joined to this one
+            if not line.strip():
                 continue
-            if not isinstance(value, dict):
-                yield BadRow("bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", excerpt(line))
+            value = _object(line, where)
+            if isinstance(value, BadRow):
+                yield value
                 continue
             seen.update(value)
             good += 1
-            yield _decoded({c: value.get(c) for c in columns}, columns, where, line)
+            yield _checked(value, columns, where, line)
     if good:
-        _require(columns, sorted(seen), path)
+        require_columns(columns, sorted(seen), path)
+
+
+def _object(line: str, where: str) -> Row | BadRow:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as err:
+        return BadRow("bad_row", f"{where}: not JSON: {err}", excerpt(line))
+    return value if isinstance(value, dict) else _no_object(value, where, line)
+
+
+def _no_object(value: Any, where: str, raw: str) -> BadRow:
+    return BadRow("bad_row", f"{where}: a JSON {type(value).__name__}, expected an object", excerpt(raw))
+
+
+def _checked(value: Row, columns: Sequence[str], where: str, raw: str) -> Row | BadRow:
+    """The row of a JSON object, whose text `raw` tells bytes that are no UTF-8 from half a character spelt out."""
+    if not is_utf8(raw) and not is_utf8(json.dumps({c: value.get(c) for c in columns}, ensure_ascii=False)):
+        return BadRow("bad_encoding", f"{where}: not UTF-8", excerpt(raw))
+    return row_of(value, columns, where, raw)
 
 
 def _read_json(path: Path, columns: Sequence[str]) -> Iterator[Row | BadRow]:
     seen: set[str] = set()
-    for number, value in enumerate(read_objects(path)):
+    for where, value, raw in _entries(path):
         if isinstance(value, BadRow):
             yield value
-            continue
-        seen.update(value)
-        raw = json.dumps(value, ensure_ascii=False)
-        yield _decoded({c: value.get(c) for c in columns}, columns, f"{path.name}#{number}", raw)
+        else:
+            seen.update(value)
+            yield _checked(value, columns, where, raw)
     if seen:
-        _require(columns, sorted(seen), path)
+        require_columns(columns, sorted(seen), path)
 
 
 def read_objects(path: Path) -> Iterator[Row | BadRow]:
     """Read the objects of a file that is one JSON list, one after another, the list never held. Raises TableError."""
+    for where, value, raw in _entries(path):
+        yield value if isinstance(value, BadRow) else _checked(value, list(value), where, raw)
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Row | BadRow, str]]:
+    """Each entry of a JSON list: its place, the object, and its text. Raises TableError."""
     decoder = json.JSONDecoder()
     waiting, at, number = "", 0, 0
-    with _text(path) as file:
+    with open_text(path) as file:
         while True:
             at = _GAP.match(waiting, at).end()  # type: ignore[union-attr]
             try:
-                value, at = decoder.raw_decode(waiting, at)
+                value, end = decoder.raw_decode(waiting, at)
             except (ValueError, RecursionError) as err:
                 more = file.read(_READ_CHARACTERS) if len(waiting) - at < MAX_ROW_BYTES else ""
                 if not more and waiting[at:].strip("] \t\r\n"):
@@ -232,36 +222,7 @@ def read_objects(path: Path) -> Iterator[Row | BadRow]:
                     return
                 waiting, at = waiting[at:] + more, 0
                 continue
+            where, raw = f"{path.name}#{number}", waiting[at:end]
+            yield where, value if isinstance(value, dict) else _no_object(value, where, str(value)), raw
+            at = end
             number += 1
-            where = f"{path.name}#{number - 1}: a JSON {type(value).__name__}, expected an object"
-            yield value if isinstance(value, dict) else BadRow("bad_row", where, excerpt(str(value)))
-
-
-def _decoded(row: Row, columns: Sequence[str], where: str, raw: str) -> Row | BadRow:
-    wanted = {name: row[name] for name in columns}
-    try:
-        json.dumps(wanted, ensure_ascii=False, default=str).encode("utf-8")
-    except UnicodeEncodeError:
-        return BadRow("bad_encoding", f"{where}: not UTF-8", excerpt(raw))
-    return wanted
-
-
-def _text(path: Path) -> io.TextIOWrapper:
-    try:
-        # Undecodable bytes survive as surrogates, so that one bad row is named and the others are read.
-        stream = pa.input_stream(str(path), compression="detect")
-        return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except (OSError, pa.ArrowException) as err:
-        raise TableError(f"{path}: cannot be opened: {err}") from None
-
-
-def excerpt(text: str, most: int = 2000) -> str:
-    """Make an excerpt for an error's detail or a report, which says so where it is cut: never a value that is read."""
-    shown = text[:most].encode("utf-8", "replace").decode("utf-8")
-    return shown if len(text) <= most else f"{shown}... ({len(text):,} characters)"
-
-
-def _require(columns: Sequence[str], found: Sequence[str], path: Path) -> None:
-    for name in columns:
-        if name not in found:
-            raise TableError(f"{path}: {unknown_message('column', name, found)}")

@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from curate.readers import tables
+from curate.readers.rows import MARK, PointerError
 from curate.readers.tables import BadRow, Row, TableError
+from curate.readers.text_files import open_bytes, without_compression
 from curate.settings import unknown_message
 
 MAX_DOCUMENT_BYTES = 16 << 20
 TEXT_SUFFIXES = (".txt", ".text", ".md", "")
 TABLE_SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")
-COMPRESSED = (".gz", ".zst", ".bz2")
 _BLOCK = 1 << 20
 
 
@@ -28,10 +29,7 @@ def kind_of(path: Path, is_split: bool = False) -> str:
 
     A file that a separator parts is text unless it is a table, whatever its name. Raises TableError for other kinds.
     """
-    name = path.name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    kind = Path(name).suffix.lower()
+    kind = Path(without_compression(path.name)).suffix.lower()
     if not is_split and kind not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES):
         allowed = [suffix or "no suffix" for suffix in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
         raise TableError(f"{path}: {unknown_message('kind of text file', kind, allowed)}")
@@ -39,23 +37,30 @@ def kind_of(path: Path, is_split: bool = False) -> str:
 
 
 def read(
-    path: Path, *, name: str = "", text: str = "text", keep: Sequence[str] = (), split: str | None = None
+    path: Path,
+    *,
+    text: str = "text",
+    keep: Sequence[str] = (),
+    split: str | None = None,
+    quoting: bool | None = None,
+    name: str = "",
 ) -> Iterator[Row | BadRow]:
     """Read the documents of one file in flat memory: {"text", "origin", "meta"}, in order. Raises TableError.
 
     `origin` is `name` (by default the file's), with `#` and a number counted from 1 where a file holds many. Tables:
-    `text` is their column of documents, and `keep` are columns for `meta`. Text files: `split` parts documents; what
-    is nothing but space between two separators is no document. Lines end in a plain newline, as all ops expect.
-    Errors by name: missing_text, empty_text, text_too_large, bad_encoding, damaged_file, and those of `tables`.
+    `text` is their column of documents, `keep` are columns for `meta`, `quoting` as `tables` has it. Text files:
+    `split` parts documents; what is nothing but space between two separators is no document. Lines end in a plain
+    newline, as all ops expect. Errors by name: missing_text, empty_text, text_too_large, bad_encoding, lfs_pointer,
+    damaged_file, and those of `tables`.
     """
     name = name or path.name
     if kind_of(path, split is not None) in TABLE_SUFFIXES:
-        return _from_table(path, name, text, keep)
+        return _from_table(tables.read(path, (text, *keep), quoting), name, text, keep)
     return _from_text(path, name, split)
 
 
-def _from_table(path: Path, name: str, text: str, keep: Sequence[str]) -> Iterator[Row | BadRow]:
-    for number, row in enumerate(tables.read(path, (text, *keep)), start=1):
+def _from_table(rows: Iterator[Row | BadRow], name: str, text: str, keep: Sequence[str]) -> Iterator[Row | BadRow]:
+    for number, row in enumerate(rows, start=1):
         origin = f"{name}#{number}"
         if isinstance(row, BadRow):
             yield row
@@ -72,13 +77,15 @@ def _shown(value: Any) -> str:
 def _from_text(path: Path, name: str, split: str | None) -> Iterator[Row | BadRow]:
     number = 0
     try:
-        with pa.input_stream(str(path), compression="detect") as stream:
+        with open_bytes(path) as stream:
             for piece in _pieces(_blocks(stream), split):
                 if piece is not None and split is not None and not piece.strip():
                     continue
                 number += 1
                 yield _decoded(piece, f"{name}#{number}" if split is not None else name)
-    except (OSError, pa.ArrowException) as err:
+    except PointerError as err:
+        yield BadRow("lfs_pointer", str(err), "")
+    except (OSError, pa.ArrowException, TableError) as err:
         yield BadRow("damaged_file", f"{name}: damaged or cut short after {number} documents: {err}", "")
 
 
@@ -120,7 +127,7 @@ def _decoded(piece: bytes | None, origin: str) -> Row | BadRow:
 
 
 def _document(text: str, origin: str, meta: Row) -> Row | BadRow:
-    text = text.replace("\r\n", "\n").strip("\n")
+    text = text.removeprefix(MARK).replace("\r\n", "\n").strip("\n")
     if not text.strip():
         return BadRow("empty_text", f"{origin}: nothing but space", "")
     if len(text) > MAX_DOCUMENT_BYTES:

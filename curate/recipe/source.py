@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,10 +11,20 @@ from curate.sample import Kind
 from curate.settings import Settings
 
 
-class Table(Settings):
+class Quoted(Settings):
+    """Choices for csv and tsv files."""
+
+    quoting: bool | None = Field(
+        None, description="Whether quotes around a field of csv and tsv are no part of it; by default the lines tell."
+    )
+
+
+class Table(Quoted):
     """Rows with columns: files, or a Hugging Face dataset."""
 
-    path: str | None = Field(None, description="A file or a glob: csv, tsv, jsonl or parquet, gz or zst as well.")
+    path: str | None = Field(
+        None, description="A file, a glob or `{000..010}`: csv, tsv, jsonl or parquet, gz, zst or bz2 as well."
+    )
     huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`, streamed.")
     split: str = Field("train", description="The split of the Hugging Face dataset.")
 
@@ -34,11 +44,11 @@ class UrlTable(Table):
     keep: tuple[str, ...] = Field((), description="Further columns to keep as the sample's meta.")
 
 
-class Folder(Settings):
+class Folder(Quoted):
     """A folder of images, each with a sidecar `.txt` or `.json`, or with one table of captions."""
 
     type: Literal["folder"]
-    path: str = Field(description="The folder; images in it and below it are taken.")
+    path: str = Field(description="The folder; images in it and below it are taken, whatever their names end in.")
     captions: str | None = Field(None, description="A csv, tsv, jsonl or parquet table; without one, sidecar files.")
     image: str = Field("image", description="The table's column with the image's path in the folder.")
     text: str = Field("text", description="The table's column, or the sidecar JSON's key, that holds the caption.")
@@ -49,7 +59,10 @@ class Tars(Settings):
     """Webdataset tars that any tool wrote; the pool points into them, nothing is copied."""
 
     type: Literal["webdataset"]
-    path: str = Field(description="A tar or a glob of tars.")
+    path: str = Field(description="A tar, a glob of tars, `{000..010}`, or several parted by `::`.")
+    image: str | None = Field(
+        None, description="The part that holds the image, `left.jpg` or `jpg;png`; by default the one that is there."
+    )
     text: str = Field("txt", description="The part that holds the caption: `txt`, or `json:key` for a key of a JSON.")
     keep: tuple[str, ...] = Field((), description="Keys of the sample's JSON to keep as its meta.")
 
@@ -58,10 +71,10 @@ class HtmlFiles(Settings):
     """A folder of HTML files, as a site or a manual is laid down; links to images are paths in it."""
 
     type: Literal["html"]
-    path: str = Field(description="The folder; .html, .htm and .xhtml files in it and below it are taken.")
+    path: str = Field(description="The folder; .html, .htm and .xhtml files below it, and others that hold a page.")
 
 
-class Pages(Settings):
+class Pages(Quoted):
     """A table of web pages: by their URLs, which are fetched, or with their HTML in a column."""
 
     type: Literal["pages"]
@@ -98,7 +111,7 @@ class Pdf(Settings):
     """PDF files and images of pages (a TIFF may hold many): a sample a page."""
 
     type: Literal["pdf"]
-    path: str = Field(description="A folder, a file or a glob; pdf, tif, tiff, jpg, png and webp files are taken.")
+    path: str = Field(description="A folder, a file or a glob; PDF files and images of pages are taken.")
 
 
 class Texts(Table):
@@ -132,6 +145,16 @@ def folder_of(source: Source) -> str | None:
 
 WHERE = {"path", "captions", "folder"}
 """The keys that say where a source lies, which names nothing: its files are told by what they hold."""
+
+LATER = {"quoting", "image"}
+"""Keys that came later than pools did: unset they name nothing, so that pools of before are gone on from."""
+
+
+def named_by(source: Source) -> dict[str, Any]:
+    """All of a source that names what is made of it, which where it lies does not."""
+    said = source.model_dump(mode="json", exclude=WHERE)
+    return {key: value for key, value in said.items() if value is not None or key not in LATER}
+
 
 FETCHED = ("urls", "wat", "pages")
 """The types of source that name URLs."""

@@ -294,6 +294,8 @@ def index_tar(
         if isinstance(found, TarFault):
             raise ShardError(f"{tar}: {describe_fault(found)}. {_remedy(found)}")
         samples.append(found)
+    if not samples:
+        raise ShardError(f"{tar}: empty_tar: no sample is in it; write it again, or leave it out")
     size, sha256 = tar.stat().st_size, file_sha256(tar)
     checks = pa.array(_checks_of(tar, samples), pa.uint64())
     with commit_file(index) as temporary:
@@ -328,6 +330,8 @@ def describe_fault(fault: TarFault) -> str:
 def _remedy(fault: TarFault) -> str:
     if fault.error == "compressed_tar":
         return "Decompress it (for gzip: `gunzip FILE.tar.gz`) and index the .tar"
+    if fault.error == "lfs_pointer":
+        return "Then index it"
     return "Ingest it as a source instead: every sample that is whole is kept and each fault is counted"
 
 

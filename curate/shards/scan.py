@@ -2,8 +2,9 @@
 
 Every group of members with one key ends as exactly one `TarSample` or one `TarFault`, so counts are conserved.
 Members are grouped as webdataset does: the key is the path up to the first dot of its last component, the rest,
-in lower case, is the part's name. Damage ends the scan with one last fault; what stood whole before it is given.
-A sample counts as whole once the next key, or the end-of-archive block, has been seen.
+in lower case, is the part's name. Members of one key that lie apart, as `tar cf` leaves them in the order of the disk,
+are one sample where no part comes twice; such are given at the end. Damage ends the scan with a fault; what stood whole
+before it is given. A sample counts as whole once the next key, or the end-of-archive block, has been seen.
 Format: POSIX.1-2017 pax (ustar, x and g headers) and the GNU extensions L, K and S.
 """
 
@@ -12,9 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
+
+from curate import lfs
 
 BLOCK = 512
 TAIL_BYTES = 1 << 20
@@ -105,7 +111,10 @@ class _Group:
 def scan_tar(path: Path, limits: TarLimits | None = None) -> Iterator[TarSample | TarFault]:
     """Scan a tar for samples and faults, in tar order and bounded memory. Raises only OSError; damage is a TarFault.
 
-    Faults that end the scan: corrupt_tar, truncated_tar, compressed_tar, header_too_large, too_many_samples.
+    The headers are read twice: first for the keys whose members lie apart.
+
+    Faults that end the scan: corrupt_tar, truncated_tar, lfs_pointer, compressed_tar, header_too_large,
+    too_many_samples.
     Faults of one sample: duplicate_key, unsafe_name, member_too_large, too_many_parts, no_extension, link_member,
     device_member, sparse_member, unsupported_member.
     """
@@ -115,6 +124,20 @@ def scan_tar(path: Path, limits: TarLimits | None = None) -> Iterator[TarSample 
 
 
 def _groups(fd: int, limits: TarLimits) -> Iterator[TarSample | TarFault]:
+    apart = {key: _Group(key, 0) for key in _keys_apart(fd, limits)}
+    damage = yield from _together(fd, limits, apart)
+    for group in apart.values():
+        if damage is None:
+            yield group.result()
+        elif group.key != damage.key:
+            detail = "its members lie apart, and the tar cannot be read to its end"
+            yield TarFault(damage.error, detail, damage.offset, group.key)
+
+
+def _together(
+    fd: int, limits: TarLimits, apart: Mapping[str, _Group]
+) -> Generator[TarSample | TarFault, None, TarFault | None]:
+    """The samples whose members follow one another; members of the others join their groups. Returns what ended it."""
     group: _Group | None = None
     seen: set[bytes] = set()
     try:
@@ -123,6 +146,10 @@ def _groups(fd: int, limits: TarLimits) -> Iterator[TarSample | TarFault]:
             if not key:
                 if fault := _keyless(member, limits):
                     yield fault
+                continue
+            if key in apart:
+                apart[key].offset = apart[key].offset or member.header
+                _add(apart[key], name, member, limits)
                 continue
             if group is None or group.key != key or name in group.parts:
                 if group is not None:
@@ -134,15 +161,49 @@ def _groups(fd: int, limits: TarLimits) -> Iterator[TarSample | TarFault]:
         key = damage.key if damage.key is not None else group.key if group else ""
         if group is not None and group.key != key:
             yield group.result()
-        yield TarFault(damage.error, damage.detail, damage.offset, key)
-        return
+        last = TarFault(damage.error, damage.detail, damage.offset, key)
+        yield last
+        return last
     if group is not None:
         yield group.result()
+    return None
+
+
+def _keys_apart(fd: int, limits: TarLimits) -> list[str]:
+    """The keys whose members do not lie together, in the order in which they return; but none of which a part does.
+
+    Of each key a digest is held and its parts' names, which most share.
+    """
+    seen: dict[bytes, tuple[str, ...]] = {}
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    apart: dict[str, bool] = {}
+    for key, run in groupby(_names(fd, limits), itemgetter(0)):
+        digest = _digest(key)
+        before = seen.get(digest, ())
+        together = (*before, *(name for _, name in islice(run, limits.parts)))[: limits.parts]
+        if before:
+            apart[key] = len(set(together)) == len(together)
+        seen[digest] = shared.setdefault(together, together)
+        if len(seen) > limits.samples:
+            break
+    return [key for key, is_one in apart.items() if is_one]
+
+
+def _names(fd: int, limits: TarLimits) -> Iterator[tuple[str, str]]:
+    """The key and the part's name of each member of a sample, as far as the tar can be read."""
+    with suppress(_DamageError):
+        for member in _members(fd, limits):
+            if (named := _split(member.name))[0]:
+                yield named
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
 def _open_group(key: str, offset: int, seen: set[bytes], limits: TarLimits) -> _Group:
     group = _Group(key, offset)
-    digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+    digest = _digest(key)
     if digest in seen:
         group.fail("duplicate_key", f"an earlier sample of this tar has the key {key!r}", offset)
     elif len(seen) >= limits.samples:
@@ -237,6 +298,8 @@ def _header_block(fd: int, at: int) -> bytes | None:
     """The header block at `at`, None at the end-of-archive block. Raises _DamageError where the file ends first."""
     block = os.pread(fd, BLOCK, at)
     if at == 0:
+        if lfs.is_lfs_pointer(block):
+            raise _DamageError("lfs_pointer", lfs.REMEDY, 0)
         for magic, name in COMPRESSED.items():
             if block.startswith(magic):
                 raise _DamageError(

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from curate.download import Downloader
-from curate.readers.files import UnreadableError, read_file
+from curate.download import Downloader, sniff
+from curate.readers.files import UnreadableError, read_file, read_start
 from curate.recipe.source import HtmlFiles
 from curate.sample import fingerprint, uid_of
-from curate.sources.rows import Row, fail_row, folder_identity, list_files, with_body
+from curate.sources.rows import Row, fail_row, folder_identity, others_remark, plan_files, with_body
 
 SUFFIXES = ("html", "htm", "xhtml")
 MAX_PAGE_BYTES = 32 << 20
+SNIFFED = 4096
 
 
 def identity(source: HtmlFiles) -> Any:
@@ -21,9 +22,21 @@ def identity(source: HtmlFiles) -> Any:
     return folder_identity(Path(source.path))
 
 
-def plan_rows(source: HtmlFiles) -> Iterator[Row]:
-    """Plan a row for each page."""
-    return list_files("interleaved", Path(source.path), SUFFIXES)
+def plan_rows(source: HtmlFiles) -> Iterator[Row | str]:
+    """Plan a row for each page: for what says that it is one, and for what is one."""
+    others: list[str] = []
+    yield from plan_files("interleaved", Path(source.path), lambda name: _is_page(source.path, name), others)
+    if others:
+        yield others_remark("that are no page", others)
+
+
+def _is_page(folder: str, name: str) -> bool:
+    if name.rsplit(".", 1)[-1].lower() in SUFFIXES:
+        return True
+    try:
+        return sniff(read_start(folder, name, SNIFFED))[1] == "html_instead_of_image"
+    except UnreadableError:
+        return True
 
 
 def companion_files(source: HtmlFiles) -> Callable[[list[Row]], Any]:

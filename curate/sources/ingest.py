@@ -28,10 +28,10 @@ from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
 from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
-from curate.recipe.source import FETCHED, WHERE, Pages
+from curate.recipe.source import FETCHED, Pages, named_by
 from curate.sample import fingerprint
 from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
-from curate.sources.rows import Row, SourceError, check_name, fail_row, store_bodies
+from curate.sources.rows import Row, SourceError, check_name, fail_row, file_stat_if_any, store_bodies
 
 T = TypeVar("T")
 
@@ -46,12 +46,13 @@ class TableSource:
     """A source that lists its samples before their bytes are read: `plan_rows` lists them, `load_rows` reads
     or fetches the bytes.
 
+    A text among the planned rows is a remark: what of the source is no sample, or how it is read.
     `companion_files`, asked once a plan, names what else samples are made of that rows do not tell: files, by size and
     time.
     """
 
     identity: Callable[[Any], Any]
-    plan_rows: Callable[[Any], Iterator[Row]]
+    plan_rows: Callable[[Any], Iterator[Row | str]]
     load_rows: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
     companion_files: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
 
@@ -60,13 +61,14 @@ class TableSource:
 class ArchiveSource:
     """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
 
-    `identity` tells of each file, in the order of `list_files`.
+    `identity` tells of each file, in the order of `list_files`; `remarks` what of the source is none of them.
     """
 
     identity: Callable[[Any], Any]
     list_files: Callable[[Any], list[Path]]
     read_rows: Callable[[Any, Path, Pool], Iterator[Row]]
     shard_bytes: int = 0
+    remarks: Callable[[Any], list[str]] = lambda source: []
 
 
 SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
@@ -78,18 +80,22 @@ SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
     "warc": ArchiveSource(warc.identity, warc.list_files, warc.read_rows),
     "wat": TableSource(wat.identity, wat.plan_rows, urls.load_rows),
     "records": TableSource(records.identity, records.plan_rows, records.load_rows, records.companion_files),
-    "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20),
+    "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20, pdf.remarks),
     "text": TableSource(texts.identity, texts.plan_rows, texts.load_rows),
 }
 
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """A planned source: its shards, and its rows where they are known before reading; else the files of each shard."""
+    """A planned source: its shards, and its rows where they are known before reading; else the files of each shard.
+
+    `remarks`: what of the source is no sample, and how it is read where that is not plain to see.
+    """
 
     shards: int
     rows: int | None
     files: tuple[tuple[str, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def pool_of(recipe: Recipe) -> Pool:
@@ -102,8 +108,7 @@ def pool_of(recipe: Recipe) -> Pool:
         if path is not None and Path(path).is_dir() and is_inside(Path(recipe.out), path):
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
-    spec = source.model_dump(mode="json", exclude=WHERE)
-    parts = {"version": VERSION, "kind": recipe.kind, "source": spec, "rows": recipe.shard_samples}
+    parts = {"version": VERSION, "kind": recipe.kind, "source": named_by(source), "rows": recipe.shard_samples}
     key = fingerprint(parts | ({"download": keep_bytes} if is_fetched(recipe) else {}))
     return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
 
@@ -125,19 +130,23 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     """Cut the source into shards, once; a plan that is committed is only read."""
     if pool.plan.exists():
         data = json.loads(pool.plan.read_text())
-        return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]))
+        told = tuple(data.get("remarks", ()))
+        return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]), told)
     kind, source = SOURCE_TYPES[recipe.source.type], recipe.source
-    rows, files = None, list[list[str]]()
+    rows, files, remarks = None, list[list[str]](), list[str]()
     if isinstance(kind, ArchiveSource):
         identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
-        files = list(_cut(identities, lambda path: os.stat(path).st_size, kind.shard_bytes))
+        files = list(_cut(identities, lambda path: (file_stat_if_any(path) or (0,))[0], kind.shard_bytes))
         names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
+        remarks = kind.remarks(source)
     else:
-        names, rows = _write_plan(kind, source, recipe.shard_samples, pool)
+        names, rows = _write_plan(kind, source, recipe.shard_samples, pool, remarks)
     if not names:
-        raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path")
+        found = "".join(f"; {remark}" for remark in remarks)
+        raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path{found}")
     # In ASCII, so that names of files that are no UTF-8 are there again when it is read.
-    commit_text(pool.plan, json.dumps({"shards": names, "rows": rows, "files": files}, indent=2) + "\n")
+    plan = {"shards": names, "rows": rows, "files": files, "remarks": remarks}
+    commit_text(pool.plan, json.dumps(plan, indent=2) + "\n")
     return plan_source(recipe, pool)
 
 
@@ -243,13 +252,15 @@ def _read_archives(kind: ArchiveSource, recipe: Recipe, pool: Pool, files: Itera
             yield from kind.read_rows(recipe.source, Path(name), pool)
 
 
-def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> tuple[list[str], int]:
-    """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
+def _write_plan(
+    kind: TableSource, source: Any, shard_rows: int, pool: Pool, remarks: list[str]
+) -> tuple[list[str], int]:
+    """Commit the planned rows of each shard; the shards' names, and how many rows there are. Remarks join the list."""
     names: list[str] = []
     same: Counter[str] = Counter()
     companions = kind.companion_files(source)
     total = 0
-    for chunk in _cut(kind.plan_rows(source), _characters, SHARD_TEXT, shard_rows):
+    for chunk in _cut(_without_remarks(kind.plan_rows(source), remarks), _characters, SHARD_TEXT, shard_rows):
         base = fingerprint([chunk, companions(chunk)])
         names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
         same[base] += 1
@@ -257,6 +268,14 @@ def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> 
             write_table(pa.Table.from_pylist(chunk, schema=PLAN), pool.planned(names[-1]))
         total += len(chunk)
     return names, total
+
+
+def _without_remarks(planned: Iterator[Row | str], remarks: list[str]) -> Iterator[Row]:
+    for row in planned:
+        if isinstance(row, str):
+            remarks.append(row)
+        else:
+            yield row
 
 
 def _characters(row: Row) -> int:

@@ -21,10 +21,11 @@ from curate.sources.rows import (
     Row,
     expand,
     fail_row,
-    field_text,
+    field_of,
     hash_files,
     is_bad,
     row_meta,
+    table_remarks,
     unreadable_row,
     with_body,
 )
@@ -35,17 +36,21 @@ def identity(source: Pages) -> Any:
     return hash_files(source.path)
 
 
-def plan_rows(source: Pages) -> Iterator[Row]:
+def plan_rows(source: Pages) -> Iterator[Row | str]:
     """Plan a row for each page; its HTML, where the table has it, stands in `text` until it is taken in."""
     columns = (source.url, *([source.html] if source.html else []), *source.keep)
+    yield from table_remarks(source.path, columns, source.quoting)
     for path in expand(source.path):
-        for row in tables.read(path, columns):
+        for row in tables.read(path, columns, source.quoting):
             url = row if isinstance(row, tables.BadRow) else urls.check_url(row, source.url)
             if isinstance(row, tables.BadRow) or isinstance(url, tables.BadRow):
                 assert isinstance(url, tables.BadRow)
                 yield unreadable_row("interleaved", url)
                 continue
-            html = field_text(row[source.html]) if source.html else ""
+            html = field_of(row, source.html) if source.html else ""
+            if isinstance(html, tables.BadRow):
+                yield unreadable_row("interleaved", html)
+                continue
             uid = uid_of("interleaved", url, html)
             yield {"uid": uid, "origin": url, "text": html, "meta": row_meta(row, source.keep)}
 

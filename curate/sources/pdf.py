@@ -13,24 +13,30 @@ from typing import Any
 from curate.download import sniff
 from curate.image.files import header
 from curate.pool.layout import Pool
-from curate.readers.files import UnreadableError, read_file
+from curate.readers.files import UnreadableError, read_file, read_start
+from curate.readers.patterns import split_patterns
 from curate.recipe.source import Pdf
 from curate.sample import uid_of
-from curate.sources.rows import Row, expand, fail_row, file_stat, walk_files, with_body
-
-SUFFIXES = ("pdf", "tif", "tiff", "jpg", "jpeg", "png", "webp")
+from curate.sources.captions import SNIFFED, claims_image, holds_image
+from curate.sources.rows import Row, expand, fail_row, file_stat_if_any, others_remark, walk_files, with_body
 
 
 def identity(source: Pdf) -> Any:
     """Every file's name, size and time."""
-    root, names = _list_paths(source)
-    return [[name, *file_stat(root / name)] for name in names]
+    root, names, _ = _list_paths(source)
+    return [[name, *(file_stat_if_any(root / name) or ())] for name in names]
 
 
 def list_files(source: Pdf) -> list[Path]:
     """List the files."""
-    root, names = _list_paths(source)
+    root, names, _ = _list_paths(source)
     return [root / name for name in names]
+
+
+def remarks(source: Pdf) -> list[str]:
+    """Say which files of the folder hold no page."""
+    _, _, others = _list_paths(source)
+    return [others_remark("without a PDF or an image", others)] if others else []
 
 
 def read_rows(source: Pdf, path: Path, pool: Pool) -> Iterator[Row]:
@@ -56,16 +62,30 @@ def _root(source: Pdf) -> Path:
     path = Path(os.path.abspath(source.path))
     if path.is_dir():
         return path
-    plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parent.parts)
-    return Path(*plain)
+    parts = [Path(os.path.abspath(pattern)).parent.parts for pattern in split_patterns(source.path)]
+    plain = [itertools.takewhile(lambda part: not glob.has_magic(part), found) for found in parts]
+    return Path(os.path.commonpath([Path(*found) for found in plain]))
 
 
-def _list_paths(source: Pdf) -> tuple[Path, list[str]]:
-    """The folder, and the files' paths in it."""
+def _list_paths(source: Pdf) -> tuple[Path, list[str], list[str]]:
+    """The folder, the files' paths in it, and those of files that are left out."""
     root = _root(source)
-    if Path(source.path).is_dir():
-        return root, walk_files(root, SUFFIXES)
-    return root, [Path(os.path.abspath(p)).relative_to(root).as_posix() for p in expand(source.path)]
+    if not Path(source.path).is_dir():
+        return root, [Path(os.path.abspath(p)).relative_to(root).as_posix() for p in expand(source.path)], []
+    names = walk_files(root)
+    taken = {name for name in names if _is_taken(str(root), name)}
+    return root, [name for name in names if name in taken], [name for name in names if name not in taken]
+
+
+def _is_taken(root: str, name: str) -> bool:
+    """Whether a file says that it holds pages, or holds some; what cannot be read might."""
+    if name.lower().endswith(".pdf") or claims_image(name):
+        return True
+    try:
+        head = read_start(root, name, SNIFFED)
+    except UnreadableError:
+        return True
+    return b"%PDF" in head[:1024] or holds_image(name, head)
 
 
 def _format(body: bytes, suffix: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from curate import strict_json
 from curate.document.interchange import page_url
 from curate.download import Downloader
 from curate.readers import tables
@@ -19,6 +19,7 @@ from curate.sources.rows import (
     is_bad,
     row_meta,
     table_identity,
+    table_remarks,
     table_rows,
     unreadable_row,
     with_body,
@@ -34,16 +35,17 @@ def _images(source: Records) -> Any:
     return folder_identity(Path(source.folder)) if source.folder else None
 
 
-def plan_rows(source: Records) -> Iterator[Row]:
+def plan_rows(source: Records) -> Iterator[Row | str]:
     """Plan a row for each record; the record stands in `text` until it is taken in."""
     columns = tuple(dict.fromkeys((*source.columns, *source.keep)))
     name = source.path or source.huggingface
+    yield from table_remarks(source.path, columns, source.quoting)
     for number, row in enumerate(table_rows(source, columns)):
         if isinstance(row, tables.BadRow):
             yield unreadable_row("interleaved", row)
             continue
         chosen = {c: row[c] for c in source.columns}
-        record = json.dumps(chosen, ensure_ascii=False, sort_keys=True, default=str)
+        record = strict_json.dumps(chosen)
         uid = uid_of("interleaved", "record", record)
         origin = page_url(chosen) or f"{str(name).rsplit('/', 1)[-1]}#{number}"
         yield {"uid": uid, "origin": origin, "text": record, "meta": row_meta(row, source.keep)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from curate.commit import file_sha256
 from curate.extras import require
 from curate.pool.layout import ROWS
 from curate.readers import tables
+from curate.readers.rows import MARK, row_of
 from curate.recipe.source import Table
 from curate.sample import uid_of
 from curate.settings import unknown_message
@@ -57,15 +58,37 @@ def with_body(row: Row, body: bytes, ext: str) -> Row:
 
 
 def field_text(value: Any) -> str:
-    """A table's field as text."""
+    """A table's field as text, without a byte order mark before it. Raises NotTextError for a list or an object."""
     if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+        return value.removeprefix(MARK)
+    if isinstance(value, (list, dict)):
+        raise strict_json.NotTextError(f"a {type(value).__name__}, expected a text")
+    return "" if value is None else json.dumps(value)
 
 
 def row_meta(row: Row, keep: Sequence[str]) -> str:
     """The columns to keep, as JSON."""
-    return json.dumps({k: row[k] for k in keep}, ensure_ascii=False, sort_keys=True, default=str)
+    return strict_json.dumps({k: row[k] for k in keep})
+
+
+def field_of(row: Row, column: str) -> str | tables.BadRow:
+    """The text in a column of a row, or the row's failure."""
+    try:
+        return field_text(row[column])
+    except strict_json.NotTextError as err:
+        shown = tables.excerpt(strict_json.dumps(row))
+        return tables.BadRow("not_text", f"column {column!r} holds {err}", shown)
+
+
+def caption_row(row: tables.Row | tables.BadRow, image: str, text: str, keep: Sequence[str]) -> Row:
+    """Plan the row of an image's place and its caption, which stand in two columns of a table."""
+    if isinstance(row, tables.BadRow):
+        return unreadable_row("caption", row)
+    place, caption = field_of(row, image), field_of(row, text)
+    for found in (place, caption):
+        if isinstance(found, tables.BadRow):
+            return unreadable_row("caption", found)
+    return {"origin": place, "text": caption, "meta": row_meta(row, keep)}
 
 
 def expand(pattern: str) -> list[Path]:
@@ -80,17 +103,24 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
     """Read the rows of a source's files or of its Hugging Face dataset."""
     if source.path is not None:
         for path in expand(source.path):
-            yield from tables.read(path, columns)
+            yield from tables.read(path, columns, source.quoting)
         return
     require("source.huggingface", "datasets")
     import datasets
 
     assert source.huggingface is not None
-    for row in datasets.load_dataset(source.huggingface, split=source.split, streaming=True):
+    stream = datasets.load_dataset(source.huggingface, split=source.split, streaming=True)
+    for number, row in enumerate(stream, 1):
         missing = [c for c in columns if c not in row]
         if missing:
             raise SourceError(f"{source.huggingface}: {unknown_message('column', missing[0], row)}")
-        yield {c: row[c] for c in columns}
+        yield row_of(row, columns, f"{source.huggingface}#{number}")
+
+
+def table_remarks(pattern: str | Path | None, columns: Sequence[str], quoting: bool | None) -> Iterator[str]:
+    """Say how the files of a pattern are read where their names do not tell."""
+    for path in expand(str(pattern)) if pattern is not None else ():
+        yield from tables.remarks(path, columns, quoting)
 
 
 def table_identity(source: Table) -> Any:
@@ -124,25 +154,55 @@ def file_stat_if_any(path: Path | str) -> tuple[int, int] | None:
         return None
 
 
-def walk_files(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
-    """Walk the files below a folder: sorted relative paths; those with one of these suffixes, or all."""
+def walk_files(root: Path) -> list[str]:
+    """Walk what lies below a folder: sorted relative paths of files, and of folders that are not entered.
+
+    These are links to folders, by which files would come twice or from elsewhere, and folders that may not be read.
+    """
+    files, linked, shut = _walk(root)
+    return sorted([*files, *linked, *shut])
+
+
+def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """The files below a folder, the links to folders, and the folders that may not be read."""
     if not root.is_dir():
         raise SourceError(f"source.path: {root}: no such folder")
-    found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
-    return sorted(n for n in found if suffixes is None or n.rsplit(".", 1)[-1].lower() in suffixes)
+    files, linked, shut = list[str](), list[str](), list[str]()
+
+    def skip(err: OSError) -> None:
+        shut.append(Path(os.fsdecode(err.filename)).relative_to(root).as_posix())
+
+    for folder, inner, names in os.walk(root, onerror=skip):
+        at = Path(folder).relative_to(root).as_posix()
+        before = "" if at == "." else f"{at}/"
+        files += [before + name for name in names]
+        linked += [before + name for name in inner if os.path.islink(os.path.join(folder, name))]
+    if "." in shut:
+        raise SourceError(f"source.path: {root}: this folder may not be read; look at its rights")
+    return files, linked, shut
 
 
 def folder_identity(root: Path) -> Any:
-    """The identity of a folder: every file's name, size and time, and where links to folders lead."""
-    links = [path for folder, names, _ in os.walk(root) for name in names if (path := Path(folder, name)).is_symlink()]
-    led = sorted([path.relative_to(root).as_posix(), os.readlink(path)] for path in links)
-    return [[[name, *file_stat(root / name)] for name in walk_files(root)], led]
+    """The identity of a folder: every file's name, size and time, where links to folders lead, and what is shut."""
+    files, linked, shut = _walk(root)
+    led = [[name, os.readlink(root / name)] for name in sorted(linked)]
+    known = [[[name, *(file_stat_if_any(root / name) or ())] for name in sorted(files)], led]
+    return [*known, sorted(shut)] if shut else known
 
 
-def list_files(kind: str, root: Path, suffixes: Sequence[str]) -> Iterator[Row]:
-    """Plan a row for each file of a folder."""
-    for name in walk_files(root, suffixes):
-        yield check_name(kind, name) or {"origin": name}
+def plan_files(kind: str, root: Path, wanted: Callable[[str], bool], others: list[str]) -> Iterator[Row]:
+    """Plan a row for each file of a folder that is wanted, by its path in it; the others' names join `others`."""
+    for name in walk_files(root):
+        if wanted(name):
+            yield check_name(kind, name) or {"origin": name}
+        else:
+            others.append(name)
+
+
+def others_remark(what: str, names: Sequence[str]) -> str:
+    """Say of files that are no samples how many there are and what the first are called."""
+    shown = ", ".join(tables.excerpt(name) for name in names[:3])
+    return f"{len(names)} file{'s'[: len(names) != 1]} {what}: {shown}{', ...' * (len(names) > 3)}"
 
 
 def check_name(kind: str, name: str) -> Row | None:

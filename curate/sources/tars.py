@@ -14,7 +14,16 @@ from curate.readers.files import UnreadableError
 from curate.recipe.source import Tars
 from curate.sample import uid_of
 from curate.shards import Part, TarFault, TarSample, scan_tar
-from curate.sources.folder import image_row, read_caption
+from curate.sources.captions import (
+    SNIFFED,
+    caption_of,
+    claims_image,
+    holds_image,
+    image_row,
+    meta_of,
+    read_caption,
+    read_fields,
+)
 from curate.sources.rows import MAX_TEXT_BYTES, Row, expand, fail_row, file_stat
 
 
@@ -29,49 +38,85 @@ def list_files(source: Tars) -> list[Path]:
 
 
 def read_rows(source: Tars, tar: Path, pool: Pool) -> Iterator[Row]:
-    """Read a row a sample, pointing into the tar; a fault of the tar is a failed row."""
+    """Read a row a sample, pointing into the tar; a fault of the tar, or one without samples, is a failed row."""
     blobs = Blobs(pool)
+    found = None
     for found in scan_tar(tar):
         if isinstance(found, TarFault):
-            origin = f"{tar.name}#{found.offset}"
-            row: Row = {"uid": uid_of("caption", origin, found.error), "origin": origin, "text": "", "meta": "{}"}
-            yield fail_row(row, found.error, found.detail)
+            yield _fault(tar, found)
         else:
-            yield _row(source, tar, found, blobs)
+            yield _SampleParts(source, tar, found, blobs).row()
+    if found is None:
+        yield _fault(tar, TarFault("empty_tar", "no sample is in it", 0))
     blobs.close()
 
 
-def _row(source: Tars, tar: Path, sample: TarSample, blobs: Blobs) -> Row:
-    origin = f"{tar.name}#{sample.key}"
-    parts = {p.name.lower(): p for p in sample.parts}
-    row: Row = {"uid": uid_of("caption", origin), "origin": origin, "text": "", "meta": "{}"}
-    where = f"parts: {', '.join(parts)}"
-    image = next((parts[s] for s in IMAGE_SUFFIXES if s in parts), None)
-    if image is None:
-        return fail_row(row, "missing_image", where)
-    try:
-        text, meta = _read_caption(source, str(tar), parts, blobs, where)
-    except UnreadableError as err:
-        return fail_row(row, err.error, err.detail)
-    row = image_row(origin, text, meta, blobs.read(str(tar), image.offset, image.size))
-    del row["body"]
-    return row | {"tar": str(tar), "offset": image.offset, "nbytes": image.size}
+def _fault(tar: Path, fault: TarFault) -> Row:
+    origin = f"{tar.name}#{fault.offset}"
+    row: Row = {"uid": uid_of("caption", origin, fault.error), "origin": origin, "text": "", "meta": "{}"}
+    return fail_row(row, fault.error, fault.detail)
 
 
-def _read_caption(source: Tars, tar: str, parts: dict[str, Part], blobs: Blobs, where: str) -> tuple[str, str]:
-    part_name, _, key = source.text.partition(":")
-    text, meta = _read_part(tar, parts.get(part_name), (key, source.keep), blobs, where)
-    json_part = parts.get("json")
-    if part_name == "json" or not source.keep or json_part is None:
-        return text, meta
-    return text, _read_part(tar, json_part, (source.keep[0], source.keep), blobs, where)[1]
+class _SampleParts:
+    """The parts of one sample of a tar, read as the source says."""
 
+    def __init__(self, source: Tars, tar: Path, sample: TarSample, blobs: Blobs) -> None:
+        self.source, self.tar, self.blobs = source, str(tar), blobs
+        self.origin = f"{tar.name}#{sample.key}"
+        self.parts = {part.name.lower(): part for part in sample.parts}
+        self.where = f"parts: {', '.join(self.parts)}"
 
-def _read_part(
-    tar: str, part: Part | None, what: tuple[str, tuple[str, ...]], blobs: Blobs, where: str
-) -> tuple[str, str]:
-    if part is None:
-        raise UnreadableError("missing_caption", where)
-    if part.size > MAX_TEXT_BYTES:
-        raise UnreadableError("text_too_large", where)
-    return read_caption(blobs.read(tar, part.offset, part.size), part.name.lower() == "json", *what, where)
+    def row(self) -> Row:
+        """The sample's row."""
+        row: Row = {"uid": uid_of("caption", self.origin), "origin": self.origin, "text": "", "meta": "{}"}
+        try:
+            image = self._image()
+            text, meta = self._caption()
+        except UnreadableError as err:
+            return fail_row(row, err.error, err.detail)
+        row = image_row(self.origin, text, meta, self.blobs.read(self.tar, image.offset, image.size))
+        del row["body"]
+        return row | {"tar": self.tar, "offset": image.offset, "nbytes": image.size}
+
+    def _image(self) -> Part:
+        """The part that the source names, or the one that is an image. Raises UnreadableError."""
+        if self.source.image is not None:
+            named = [name for name in self.source.image.lower().split(";") if name in self.parts]
+            if not named:
+                raise UnreadableError("missing_image", f"{self.where}; source.image names none of them")
+            return self.parts[named[0]]
+        candidates = (
+            [name for name in self.parts if name in IMAGE_SUFFIXES],
+            [name for name in self.parts if claims_image(f".{name}")],
+            [name for name in self.parts if self._holds_image(name)],
+        )
+        found = next(filter(None, candidates), [])
+        if len(found) > 1:
+            shown = ", ".join(found)
+            raise UnreadableError("several_images", f"{shown}: name the one that is meant in source.image")
+        if not found:
+            raise UnreadableError("missing_image", self.where)
+        return self.parts[found[0]]
+
+    def _holds_image(self, name: str) -> bool:
+        part = self.parts[name]
+        return holds_image(name, self.blobs.read(self.tar, part.offset, min(part.size, SNIFFED)))
+
+    def _caption(self) -> tuple[str, str]:
+        """The caption and the meta. Raises UnreadableError."""
+        name, _, key = self.source.text.partition(":")
+        fields = None
+        if "json" in self.parts and (name == "json" or self.source.keep):
+            fields = read_fields(self._read("json"), self.where)
+        meta = meta_of(fields, self.source.keep, self.where) if "json" in self.parts else "{}"
+        if name == "json":
+            return caption_of(fields, key, self.where), meta
+        return read_caption(self._read(name), self.where), meta
+
+    def _read(self, name: str) -> bytes:
+        part = self.parts.get(name)
+        if part is None:
+            raise UnreadableError("missing_caption", self.where)
+        if part.size > MAX_TEXT_BYTES:
+            raise UnreadableError("text_too_large", self.where)
+        return self.blobs.read(self.tar, part.offset, part.size)

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from curate import strict_json
 from curate.download import Downloader, Fetched
 from curate.readers import tables
+from curate.readers.rows import MARK
 from curate.recipe.source import UrlTable
 from curate.sample import uid_of
-from curate.sources.rows import Row, fail_row, field_text, is_bad, row_meta, table_identity, table_rows, unreadable_row
+from curate.sources.rows import (
+    Row,
+    caption_row,
+    fail_row,
+    is_bad,
+    table_identity,
+    table_remarks,
+    table_rows,
+    unreadable_row,
+)
 
 identity = table_identity
 
 
-def plan_rows(source: UrlTable) -> Iterator[Row]:
+def plan_rows(source: UrlTable) -> Iterator[Row | str]:
     """Plan a row for each row of the table."""
-    for row in table_rows(source, (source.url, source.text, *source.keep)):
-        if isinstance(row, tables.BadRow):
-            yield unreadable_row("caption", row)
-            continue
-        url = check_url(row, source.url)
-        if isinstance(url, tables.BadRow):
+    columns = (source.url, source.text, *source.keep)
+    yield from table_remarks(source.path, columns, source.quoting)
+    for row in table_rows(source, columns):
+        url = row if isinstance(row, tables.BadRow) else check_url(row, source.url)
+        if isinstance(row, tables.BadRow) or isinstance(url, tables.BadRow):
+            assert isinstance(url, tables.BadRow)
             yield unreadable_row("caption", url)
             continue
-        text = field_text(row[source.text])
-        yield {"uid": uid_of("caption", url, text), "origin": url, "text": text, "meta": row_meta(row, source.keep)}
+        planned = caption_row(row, source.url, source.text, source.keep)
+        yield planned if planned.get("error") else planned | {"uid": uid_of("caption", url, planned["text"])}
 
 
 def check_url(row: Row, column: str) -> str | tables.BadRow:
     """Check the URL in a column: the URL, or the failed row."""
-    url = row[column]
-    if isinstance(url, str) and url.strip():
+    url = row[column].removeprefix(MARK) if isinstance(row[column], str) else ""
+    if url.strip() and "\ufffd" not in url:
         return url
-    shown = tables.excerpt(json.dumps(row, default=str, ensure_ascii=False))
+    shown = tables.excerpt(strict_json.dumps(row))
+    if url.strip():  # asked as it stands, another picture than the table's might come
+        return tables.BadRow("bad_encoding", f"column {column!r}: a character of the URL was lost", shown)
     return tables.BadRow("missing_url", f"column {column!r} is empty", shown)
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from curate import strict_json
 from curate.document.segments import DOCUMENT
 from curate.engine import explain
 from curate.engine import retry as retrying
@@ -51,6 +52,7 @@ def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_
         print_json(summary.to_json())
         return summary
     out_console.print(funnel_table(summary.funnel))
+    _print_remarks(summary.remarks)
     made = "written now" if summary.published_now else "unchanged"
     out_console.print(_work_text(summary), soft_wrap=True)
     if not summary.dataset.samples:
@@ -100,10 +102,11 @@ def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
     ]
     if as_json:
         said = {"rows": planned.rows, "shards": planned.shards, "shards_ingested": planned.shards_ingested}
-        print_json(said | {"steps": lines})
+        print_json(said | {"remarks": list(planned.remarks), "steps": lines})
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
     out_console.print(f"source: {rows} in {_shards(planned.shards)}, {planned.shards_ingested} of them ingested")
+    _print_remarks(planned.remarks)
     table = Table("step", "reads", "keeps", "columns there")
     for line in lines:
         there_now = f"{line['shards_there']} of {_shards(planned.shards)}"
@@ -323,8 +326,13 @@ def _shards(number: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON on stdout; what no number of JSON's is, as null."""
+    print(json.dumps(strict_json.plain(value, 2 * strict_json.LEVELS), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _print_remarks(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        out_console.print(f"source: {remark}", soft_wrap=True, markup=False)
 
 
 def _work_text(summary: engine_run.Summary) -> str:

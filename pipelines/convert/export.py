@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate import strict_json
 from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
 from curate.engine.formats import is_picture, part_names
 from curate.sample import Kind
@@ -135,17 +136,12 @@ def _samples(dataset: Path, tar: str, index: str) -> Iterator[_Sample]:
         for row, uid in enumerate(reader.uids.to_pylist()):
             parts = reader.read(row)
             try:
-                metadata = make_storable(json.loads(parts.pop("json", b"{}")))
+                metadata = strict_json.plain(json.loads(parts.pop("json", b"{}")))
             except (ValueError, RecursionError):
                 metadata = None
             if not isinstance(metadata, dict):
                 raise ConvertError(f"{dataset / tar}: sample {uid}: not_json: its JSON cannot be read")
             yield _Sample(uid, parts, metadata)
-
-
-def make_storable(value: Any) -> Any:
-    """Replace lone surrogates in JSON's value, which JSON may spell and no file can hold, by question marks."""
-    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 @contextmanager
@@ -200,7 +196,7 @@ def _llava(info: DatasetInfo, dataset: Path, folder: Path, prompt: str = PROMPT)
 
 
 def _own(metadata: Mapping[str, Any]) -> str:
-    return json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+    return strict_json.dumps(metadata)
 
 
 def _conversation(sample: _Sample, prompt: str) -> dict[str, Any]:

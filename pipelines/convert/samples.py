@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate import strict_json
 from curate.document.interchange import RecordError, segments_of
 from curate.document.segments import Segment, is_image
 from curate.download import sniff
@@ -92,4 +92,4 @@ def text_part(value: Any) -> bytes:
 
 def json_part(metadata: Mapping[str, Any]) -> bytes:
     """A sample's metadata as its JSON part."""
-    return json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+    return strict_json.dumps(metadata).encode()

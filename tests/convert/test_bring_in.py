@@ -131,7 +131,7 @@ def test_halves_of_characters_that_json_may_spell_stop_no_export(tmp_path: Path,
     said = b'{"uid": "%s", "segments": [{"type": "text", "text": "a \\ud83d b.", "block": "paragraph"}]}' % (b"0" * 32)
     export(published(tmp_path / "dataset", "interleaved", [{"json": said}]), tmp_path / "out", to)
     found = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("0*"))
-    assert b"a ? b." in found or to == "energon"
+    assert "a \ufffd b.".encode() in found or to == "energon"
 
 
 def test_list_is_read_entry_by_entry_however_it_is_laid_out(tmp_path: Path) -> None:

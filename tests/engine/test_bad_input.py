@@ -231,11 +231,12 @@ def test_strange_caption_is_carried_as_it_is_or_dropped_by_a_named_rule(place: W
 def test_table_with_broken_rows_loses_none_of_them(place: Workplace, site: Site) -> None:
     good = f"{site.url('/ok')},fine"
     table = f'url,text\n{good} 1\nonly one field\n{good} 2\na,b,c\n{site.url("/ok")},"open\n{good} 3\n'
+    table += f'{site.url("/ok")},"quoted, as csv is"\n'
     (place.root / "t.csv").write_bytes(table.encode() + f"{site.url('/ok')},caf\xe9\n".encode("latin-1"))
     source = {"type": "urls", "path": str(place.root / "t.csv")}
     path = place.recipe(source=source, download={"allow_private": ["127.0.0.1"]}, limits={"failed": 1})
     line = conserved(place.run(path))["ingest"]
-    assert (line["in"], line["kept"], line["failed"]) == (7, 3, {"bad_row": 3, "bad_encoding": 1})
+    assert (line["in"], line["kept"], line["failed"]) == (8, 4, {"bad_row": 3, "bad_encoding": 1})
 
 
 def test_truncated_and_a_corrupt_tar_lose_only_what_is_broken(place: Workplace) -> None:

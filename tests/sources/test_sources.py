@@ -105,11 +105,6 @@ def test_text_that_is_not_utf8_is_named_and_the_others_read(tmp_path: Path, name
     assert [r.error if isinstance(r, BadRow) else "" for r in found] == ["bad_encoding", "", "", "", ""]
 
 
-def test_lone_surrogate_in_json_is_named(tmp_path: Path) -> None:
-    found = read(tmp_path, "t.jsonl", b'{"url": "u", "text": "\\ud800"}\n')
-    assert [r.error for r in found] == ["bad_encoding"]
-
-
 def test_parquet_text_that_is_not_utf8_is_named_and_the_others_read(tmp_path: Path) -> None:
     text = pa.array([b"one", b"tw\xff", b"three"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"url": ["a", "b", "c"], "text": text}), tmp_path / "t.parquet")
@@ -230,7 +225,9 @@ def test_file_name_that_is_not_utf8_is_a_named_row(place: Workplace) -> None:
         ("a.json", b'{"txt": "a"}', "missing_caption"),
         ("a.json", b"[1]", "missing_caption"),
         ("a.json", b"[" * 100_000, "bad_json"),
-        ("a.json", b'{"text": "\\ud800"}', "bad_encoding"),
+        ("a.json", b'{"text": ["a", "b"]}', "not_text"),
+        ("a.json", b'{"text": {"en": "a"}}', "not_text"),
+        ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "lfs_pointer"),
     ],
 )
 def test_broken_sidecar_is_named(place: Workplace, name: str, data: bytes, error: str) -> None:
