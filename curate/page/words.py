@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.text.characters import UNREADABLE, codes_of, flags_of
-from curate.text.words import UNSPACED
+from curate.text.unspaced import HAN_AND_KANA, UNSPACED, UNSPACED_WORD
 
 WORDS: Final = pa.list_(
     pa.struct(
@@ -28,8 +28,8 @@ WORDS: Final = pa.list_(
 """In the order of reading: as printed; left, top, right and bottom as fractions of the page, so that they fit whatever
 size it is drawn in; the number of the line; how sure an OCR engine was, 0 to 1 (null: it was not read by one)."""
 
-_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
-_COMPARED = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+_WORD = re.compile(rf"[{HAN_AND_KANA}]|[^\s{HAN_AND_KANA}]+")
+_COMPARED = re.compile(rf"{UNSPACED_WORD}|[^\W_{UNSPACED}]+")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]{4,}")
 _FEWEST_LETTERS: Final = 100  # in Latin words, below which their vowels are no sample
 _VOWELS: Final = (0.23, 0.33)  # of their letters: text that is certainly shifted has fewer, no language seen has fewer
@@ -73,7 +73,8 @@ def words_column(
 
 
 def comparable_words(text: str) -> Counter[str]:
-    """The words of a text as they are compared: runs of letters and digits, each Han character and kana by itself.
+    """The words of a text as they are compared: runs of letters and digits, in scripts without spaces characters
+    or clusters (`curate.text.unspaced`).
 
     After Unicode's NFKC and case folding; a hyphen at the end of a line is taken out with the line's end.
     """
