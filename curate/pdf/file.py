@@ -6,6 +6,7 @@ bytes can: `curate.pdf.guard` does these things in a process that may die.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -128,6 +129,21 @@ class PdfPage:
             if scale[one] < 0:
                 fractions[:, [one, other]] = fractions[:, [other, one]]
         return fractions
+
+    @contextlib.contextmanager
+    def turned(self, quarters: int) -> Iterator[None]:
+        """Turn the page clockwise by so many quarters, as if its file said so."""
+        before = int(pdfium.FPDFPage_GetRotation(self.handle))
+        try:
+            self._set_rotation((before + quarters) % 4)
+            yield
+        finally:
+            self._set_rotation(before)
+
+    def _set_rotation(self, quarters: int) -> None:
+        pdfium.FPDFPage_SetRotation(self.handle, quarters)
+        self.width_pt = float(pdfium.FPDF_GetPageWidthF(self.handle))
+        self.height_pt = float(pdfium.FPDF_GetPageHeightF(self.handle))
 
     def _device(self, x: float, y: float) -> tuple[int, int]:
         place = (ctypes.c_int * 2)()
