@@ -11,7 +11,7 @@ from curate.page.runs import Bools, Floats, Ints
 
 _OWN_LINE: Final = 0.3  # of a word's height: so much lower or higher than the last word, and back, is another line
 _SMALLER: Final = 0.9  # of the height beside it has what is raised or lowered, at most
-_BESIDE: Final = 0.25  # of its own height is beside what it is raised or lowered from
+_BESIDE: Final = 0.4  # of its own height is beside what it is raised or lowered from
 _LEVEL: Final = 0.15  # of its height: what stands on one line is no higher or lower than this
 _NEAR: Final = 0.6  # of the larger height: what is raised or lowered is no farther from its line
 _FAR: Final = 1.5  # of the larger height: nor from the word before, which may stand above another
@@ -56,16 +56,19 @@ def find_lines(words: LaidWords, *, leftwards: bool) -> tuple[LaidWords, Ints]:
     apart = np.maximum(boxes[1:, 0] - boxes[:-1, 2], boxes[:-1, 0] - boxes[1:, 2])
     near = ends & (apart < _FAR * larger) & (shift < _HIGHEST * larger)
     if near.any():
-        joined = np.flatnonzero(near)[_go_on(words, ends, near)]
+        onwards = boxes[:-1, 0] - boxes[1:, 2] if leftwards else boxes[1:, 0] - boxes[:-1, 2]
+        touch = np.abs(onwards) < _JOINED * larger
+        raised = touch & (shift < _RAISED * larger)
+        joined = np.flatnonzero(near)[_go_on(words, ends, near, raised)]
         ends[joined] = False
-        words, parts = _without_breaks(words, joined, np.abs(apart) < _JOINED * larger)
+        words, parts = _without_breaks(words, joined, touch)
         ends = ends[~parts]
     first = np.flatnonzero(ends) + 1
     return words, np.stack([np.append(0, first), np.append(first, len(words.spans))], axis=1)
 
 
-def _go_on(words: LaidWords, ends: Bools, near: Bools) -> Bools:
-    """Which of the breaks that are `near` are none: the next word stands beside one of the line that it would end."""
+def _go_on(words: LaidWords, ends: Bools, near: Bools, raised: Bools) -> Bools:
+    """Which of the breaks that are `near` are none: the next word is `raised`, or beside one of the line before it."""
     spans, boxes = words.spans, words.boxes.tolist()
     ends, found = ends.copy(), []
     for place in np.flatnonzero(near).tolist():
@@ -74,7 +77,7 @@ def _go_on(words: LaidWords, ends: Bools, near: Bools) -> Bools:
         first = max(0, place - _LOOKED_BACK)
         over = np.flatnonzero(ends[first:place])
         line = boxes[first + int(over[-1]) + 1 if len(over) else first : place + 1]
-        goes_on = is_pdfiums and _stands_beside(boxes[place + 1], line)
+        goes_on = is_pdfiums and (bool(raised[place]) or _stands_beside(boxes[place + 1], line))
         ends[place] = not goes_on
         found.append(goes_on)
     return np.array(found, np.bool_)
@@ -82,10 +85,9 @@ def _go_on(words: LaidWords, ends: Bools, near: Bools) -> Bools:
 
 def _stands_beside(box: list[float], line: list[list[float]]) -> bool:
     """Whether a box is near to the others of a line, and on one line with one of them."""
-    apart = [max(box[0] - other[2], other[0] - box[2]) for other in line]
+    apart = min(max(box[0] - other[2], other[0] - box[2]) for other in line)
     highest = max(other[3] - other[1] for other in (box, *line))
-    raised = abs(apart[-1]) < _JOINED * highest and abs(box[3] - line[-1][3]) < _RAISED * highest
-    return raised or (min(apart) < _NEAR * highest and any(_are_level(box, other) for other in reversed(line)))
+    return apart < _NEAR * highest and any(_are_level(box, other) for other in reversed(line))
 
 
 def _are_level(one: list[float], other: list[float]) -> bool:
