@@ -39,7 +39,7 @@ _LAYER = {
 }
 
 
-@op(reads=("bytes", "meta"), writes=_LAYER, version=2, needs=("pypdfium2",))
+@op(reads=("bytes", "meta"), writes=_LAYER, version=3, needs=("pypdfium2",))
 def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
@@ -50,10 +50,10 @@ def pdf_page(
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
     text, words (see curate.page.words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page.words.text_noise. page_columns: that stand side by side. skew_degrees: of the
-    writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
-    lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
-    curate.pdf.PdfError).
+    text_layer_noise: see curate.page.words.text_noise. page_columns: that stand side by side. skew_degrees: the usual
+    angle of the writing on the page as seen, anticlockwise, above -180 to 180. density, image_share, table_share: of
+    the page's area, under words, images and between ruled lines as of tables; ruled_lines: how many there are. A page
+    that cannot be read fails with the error's name (see curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
     rows = [_read_or_fail(partial(_page_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
@@ -139,7 +139,7 @@ def _draw_page(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, For
     return Stored(encoded(found.image, *shape[1:]), shape[1], *found.image.size)
 
 
-@op(reads="text", writes={"script": pa.string()}, version=1)
+@op(reads="text", writes={"script": pa.string()}, version=2)
 def script(texts: Sequence[str]) -> Columns:
     """The script of most letters by its ISO 15924 code: Latn, Cyrl, Arab, Hani, Jpan, ...; null without letters."""
     return {"script": [script_of(codes_of(text)) for text in texts]}
