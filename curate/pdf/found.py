@@ -72,12 +72,19 @@ class PageText:
 
 @dataclass(frozen=True)
 class PageLook:
-    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths."""
+    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths.
+
+    Characters, spaces aside: of the text that the picture does not show (`invisible_characters`), and that form fields
+    and other annotations show beside the text; see curate.pdf.hidden.
+    """
 
     width_pt: float
     height_pt: float
     text: PageText
     objects: PageObjects
+    invisible_characters: int
+    form_characters: int
+    annotation_characters: int
 
 
 def is_pdf(data: bytes) -> bool:

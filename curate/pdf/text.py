@@ -88,10 +88,13 @@ class _Layer:
 
     def directions(self) -> tuple[Ints, float]:
         """By how many quarters each word is turned anticlockwise as it is seen, and the usual angle in degrees."""
-        starts = self.words.spans[:, 0].tolist()
-        if not starts:
+        spans_N3 = self.words.spans
+        if not len(spans_N3):
             return np.zeros(0, np.int64), 0.0
-        angles = -np.rad2deg(np.fromiter(map(_get_angle, repeat(self._handle), starts), np.float64, len(starts)))
+        apart = np.append(True, spans_N3[1:, 0] > spans_N3[:-1, 1])  # Han runs on as it began
+        asked = spans_N3[apart, 0].tolist()
+        clockwise = np.fromiter(map(_get_angle, repeat(self._handle), asked), np.float64, len(asked))
+        angles = -np.rad2deg(clockwise)[np.cumsum(apart) - 1]
         rotation = int(pdfium.FPDFPage_GetRotation(self._page.handle))
         quarters = (np.floor(angles / 90 + 0.5).astype(np.int64) - rotation) % 4
         usual = _usual(quarters)
