@@ -113,7 +113,7 @@ def count_overlaid(page: PdfPage) -> tuple[int, int]:
         pdfium.FORM_OnAfterLoadPage(copy.handle, form)  # draws what came without a look of its own
         flat = pdfium.FPDFPage_Flatten(copy.handle, pdfium.FLAT_NORMALDISPLAY)
         pdfium.FORM_OnBeforeClosePage(copy.handle, form)
-    if flat != pdfium.FLATTEN_SUCCESS:
+    if flat == pdfium.FLATTEN_FAIL:
         return 0, 0
     with page.pdf.copy().page(page.number) as copy:
         after = _count_within(copy, fields)
