@@ -1,4 +1,4 @@
-"""What a page's text and its picture do not share: text that is not seen, and characters that are seen and no text."""
+"""Count what a page's text and its picture do not share: text that is not seen, and what is seen and is no text."""
 
 from __future__ import annotations
 
