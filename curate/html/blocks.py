@@ -6,17 +6,14 @@ import re
 from dataclasses import dataclass, field
 
 from curate.document.segments import Block
+from curate.text.unspaced import UNSPACED, UNSPACED_WORD, has_unspaced
 
-_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_ANY_UNSPACED = re.compile(rf"[{_UNSPACED}]")
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_WORD = re.compile(rf"{UNSPACED_WORD}|[^\s{UNSPACED}]+")
 
 
 def count_words(text: str) -> int:
-    """Count words between white space; in Chinese and Japanese each character is one."""
-    if text.isascii() or not _ANY_UNSPACED.search(text):
-        return len(text.split())
-    return len(_WORD.findall(text))
+    """Count words between white space; in scripts that put none each character or cluster is one."""
+    return len(_WORD.findall(text) if has_unspaced(text) else text.split())
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 from curate.image.files import encoded
 from curate.pdf.file import PdfFile, PdfPage, find_objects, open_pdf, render
 from curate.pdf.found import PdfError, PdfLimits
+from curate.pdf.hidden import count_invisible, count_overlaid
 from curate.pdf.text import read_text
 from curate.pdf.wire import receive, send
 
@@ -52,6 +53,7 @@ def _looked(page: PdfPage) -> tuple[dict[str, Any], bytes]:
         "images": len(found.images),
         "paths": len(found.paths),
         "columns": layer.columns,
+        "characters": [count_invisible(page), *count_overlaid(page)],
         "skew_degrees": layer.skew_degrees,
     }
     arrays = [a.tobytes() for a in (layer.boxes, found.images, found.paths, layer.lines)]

@@ -6,11 +6,12 @@ bytes can: `curate.pdf.guard` does these things in a process that may die.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,7 @@ class PdfFile:
         self._data = data  # pdfium reads from it as long as the file is open
         self._handle: Any = _load(data, limits)
         self._form: Any = None
+        self._copy: PdfFile | None = None
         self.pages = int(pdfium.FPDF_GetPageCount(self._handle))
         try:
             if self.pages < 1:
@@ -72,15 +74,21 @@ class PdfFile:
         handle = pdfium.FPDF_LoadPage(self._handle, number)
         if not handle:
             raise PdfError("damaged_page", f"page {number} cannot be read")
-        page = PdfPage(handle, self)
+        page = PdfPage(handle, self, number)
         if min(page.width_pt, page.height_pt) <= 0:
             page.close()
             raise PdfError("damaged_page", f"page {number} has no size")
         return page
 
-    def form(self) -> Any:
-        """Open the form's drawing handle, once; None where the file has no form."""
-        if self._form is None and pdfium.FPDF_GetFormType(self._handle) != pdfium.FORMTYPE_NONE:
+    def copy(self) -> PdfFile:
+        """The file opened once more, to change pages of it that this one leaves as they are; closed with it."""
+        if self._copy is None:
+            self._copy = PdfFile(self._data, self.limits)
+        return self._copy
+
+    def form(self, *, needed: bool = False) -> Any:
+        """Open the form's drawing handle, once; None where the file has no form and none is needed."""
+        if self._form is None and (needed or pdfium.FPDF_GetFormType(self._handle) != pdfium.FORMTYPE_NONE):
             self._form_info = pdfium.FPDF_FORMFILLINFO(version=2)  # pdfium keeps a pointer to it
             self._form = pdfium.FPDFDOC_InitFormFillEnvironment(self._handle, self._form_info)
             if self._form:
@@ -89,6 +97,9 @@ class PdfFile:
 
     def close(self) -> None:
         """Give the file's memory back."""
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
         if self._form:
             pdfium.FPDFDOC_ExitFormFillEnvironment(self._form)
             self._form = None
@@ -107,9 +118,10 @@ class PdfFile:
 class PdfPage:
     """An open page: its sides in points as a reader sees it, after its rotation."""
 
-    def __init__(self, handle: Any, pdf: PdfFile) -> None:
+    def __init__(self, handle: Any, pdf: PdfFile, number: int) -> None:
         self.handle = handle
         self.pdf = pdf
+        self.number = number
         self.limits = pdf.limits
         self.width_pt = float(pdfium.FPDF_GetPageWidthF(handle))
         self.height_pt = float(pdfium.FPDF_GetPageHeightF(handle))
@@ -128,6 +140,21 @@ class PdfPage:
             if scale[one] < 0:
                 fractions[:, [one, other]] = fractions[:, [other, one]]
         return fractions
+
+    @contextlib.contextmanager
+    def turned(self, quarters: int) -> Iterator[None]:
+        """Turn the page clockwise by so many quarters, as if its file said so."""
+        before = int(pdfium.FPDFPage_GetRotation(self.handle))
+        try:
+            self._set_rotation((before + quarters) % 4)
+            yield
+        finally:
+            self._set_rotation(before)
+
+    def _set_rotation(self, quarters: int) -> None:
+        pdfium.FPDFPage_SetRotation(self.handle, quarters)
+        self.width_pt = float(pdfium.FPDF_GetPageWidthF(self.handle))
+        self.height_pt = float(pdfium.FPDF_GetPageHeightF(self.handle))
 
     def _device(self, x: float, y: float) -> tuple[int, int]:
         place = (ctypes.c_int * 2)()
@@ -206,30 +233,47 @@ def _draw(page: PdfPage, bitmap: Any, width: int, height: int) -> None:
 def find_objects(page: PdfPage) -> PageObjects:
     """Find the boxes of a page's images and paths, also of those in forms (reused drawings), where these are placed."""
     found: dict[int, list[Floats]] = {pdfium.FPDF_PAGEOBJ_IMAGE: [], pdfium.FPDF_PAGEOBJ_PATH: []}
-    for kind, box in _walk(page):
-        if kind in found:
-            found[kind].append(box)
+    for one in walk_objects(page):
+        if one.kind in found:
+            found[one.kind].append(bounds(one))
     images, paths = (
         np.clip(page.to_fractions(np.array(boxes, np.float32).reshape(-1, 4)), 0, 1) for boxes in found.values()
     )
     return PageObjects(images, paths)
 
 
-def _walk(page: PdfPage) -> Iterator[tuple[int, Floats]]:
-    """Kinds of the page's objects that are no text, each with its box in the page's points."""
+class PageObject(NamedTuple):
+    """An object on a page: pdfium's kind and handle, and where it is placed.
+
+    `order`: its place in what holds it, before that the place of the form that it is in: those with a greater one are
+    painted later.
+    """
+
+    kind: int
+    handle: int
+    order: tuple[int, ...]
+    placement_33: Placement
+
+
+def walk_objects(page: PdfPage) -> Iterator[PageObject]:
+    """Walk a page's objects, those in forms too, as many as the limit says."""
     top = ctypes.cast(page.handle, ctypes.c_void_p).value
     count = int(pdfium.FPDFPage_CountObjects(page.handle))
-    ahead: list[tuple[Callable[..., Any], Any, int, Placement]] = [(_get_object, top, count, np.eye(3))]
+    ahead: list[tuple[Callable[..., Any], Any, int, Placement, tuple[int, ...]]] = [
+        (_get_object, top, count, np.eye(3), ())
+    ]
     left = page.limits.max_objects
     while ahead and left > 0:
-        get, parent, count, placement_33 = ahead.pop()
+        get, parent, count, placement_33, before = ahead.pop()
         handles = list(map(get, repeat(parent), range(min(count, left))))
         left -= len(handles)
-        for handle, kind in zip(handles, map(_get_type, handles), strict=True):
+        for place, (handle, kind) in enumerate(zip(handles, map(_get_type, handles), strict=True)):
+            order = (*before, place)
             if kind == pdfium.FPDF_PAGEOBJ_FORM:
-                ahead.append((_get_in_form, handle, int(_count_in_form(handle)), _matrix(handle) @ placement_33))
-            elif kind != pdfium.FPDF_PAGEOBJ_TEXT:
-                yield kind, _bounds(handle, placement_33)
+                placed_33 = _matrix(handle) @ placement_33
+                ahead.append((_get_in_form, handle, int(_count_in_form(handle)), placed_33, order))
+            else:
+                yield PageObject(kind, handle, order, placement_33)
 
 
 def _matrix(handle: int) -> Placement:
@@ -240,11 +284,12 @@ def _matrix(handle: int) -> Placement:
     return np.array([[a, b, 0], [c, d, 0], [e, f, 1]])
 
 
-def _bounds(handle: int, placement_33: Placement) -> Floats:
+def bounds(one: PageObject) -> Floats:
+    """The box (x0, y0, x1, y1) of an object in the page's own points, y upwards."""
     sides = (ctypes.c_float * 4)()  # left, bottom, right, top
     start = ctypes.addressof(sides)
-    _get_bounds(handle, start, start + 4, start + 8, start + 12)
+    _get_bounds(one.handle, start, start + 4, start + 8, start + 12)
     x0, y0, x1, y1 = sides
-    corners_43 = np.array([[x0, y0, 1], [x0, y1, 1], [x1, y0, 1], [x1, y1, 1]]) @ placement_33
+    corners_43 = np.array([[x0, y0, 1], [x0, y1, 1], [x1, y0, 1], [x1, y1, 1]]) @ one.placement_33
     box: Floats = np.concatenate([corners_43[:, :2].min(axis=0), corners_43[:, :2].max(axis=0)]).astype(np.float32)
     return box

@@ -54,12 +54,12 @@ class PageObjects:
 
 @dataclass(frozen=True)
 class PageText:
-    """A page's text layer, in the order of reading.
+    """A page's text layer, in the order of reading; what runs another way than most of it follows.
 
     `text`: its lines, words that a line's end breaks made whole. `words`: as printed, N of them; each Han character and
     kana is a word. `boxes`: N x (x0, y0, x1, y1) in fractions of the page, y downwards; as high as the font's size.
     `lines`: N numbers, from 0. `columns`: the most that stand side by side. `skew_degrees`: the usual angle of the
-    writing, anticlockwise, -180 to 180.
+    writing on the page as seen, anticlockwise, above -180 to 180.
     """
 
     text: str
@@ -72,12 +72,19 @@ class PageText:
 
 @dataclass(frozen=True)
 class PageLook:
-    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths."""
+    """The content of a page: its sides in points, its text layer, and the boxes of its images and paths.
+
+    Characters, spaces aside: of the text that the picture does not show (`invisible_characters`), and that form fields
+    and other annotations show beside the text; see curate.pdf.hidden.
+    """
 
     width_pt: float
     height_pt: float
     text: PageText
     objects: PageObjects
+    invisible_characters: int
+    form_characters: int
+    annotation_characters: int
 
 
 def is_pdf(data: bytes) -> bool:

@@ -63,7 +63,8 @@ class PdfGuard:
         text = parts.read().decode()
         listed = words.split("\n") if count else []
         layer = PageText(text, listed, boxes, lines, found["columns"], found["skew_degrees"])
-        return PageLook(found["width_pt"], found["height_pt"], layer, PageObjects(image_boxes, path_boxes))
+        objects = PageObjects(image_boxes, path_boxes)
+        return PageLook(found["width_pt"], found["height_pt"], layer, objects, *found["characters"])
 
     def draw(self, data: bytes, page: int, long_side_px: int, format: Format, quality: int) -> tuple[bytes, int, int]:
         """Draw a page as an image file: the file, its width and height in pixels."""

@@ -40,9 +40,20 @@ SCRIPTS: Final = (
     ("Arab", ((0x600, 0x6FF), (0x750, 0x77F), (0x8A0, 0x8FF), (0xFB50, 0xFDCF), (0xFDF0, 0xFDFF), (0xFE70, 0xFEFC))),
     ("Deva", ((0x900, 0x97F),)),
     ("Beng", ((0x980, 0x9FF),)),
+    ("Guru", ((0xA00, 0xA7F),)),
+    ("Gujr", ((0xA80, 0xAFF),)),
+    ("Orya", ((0xB00, 0xB7F),)),
     ("Taml", ((0xB80, 0xBFF),)),
     ("Telu", ((0xC00, 0xC7F),)),
+    ("Knda", ((0xC80, 0xCFF),)),
+    ("Mlym", ((0xD00, 0xD7F),)),
+    ("Sinh", ((0xD80, 0xDFF),)),
     ("Thai", ((0xE00, 0xE7F),)),
+    ("Laoo", ((0xE80, 0xEFF),)),
+    ("Tibt", ((0xF00, 0xFFF),)),
+    ("Mymr", ((0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F))),
+    ("Khmr", ((0x1780, 0x17FF),)),
+    ("Ethi", ((0x1200, 0x139F),)),
     ("Geor", ((0x10A0, 0x10FF),)),
     ("Hang", ((0x1100, 0x11FF), (0x3130, 0x318F), (0xAC00, 0xD7AF))),
     ("Hani", ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3134F))),
@@ -77,13 +88,19 @@ def is_whole_word(character: str) -> bool:
 
 def script_of(codes: Codes) -> str | None:
     """The script of most letters, as its ISO 15924 code (`Jpan` where kana stand among Han); None without letters."""
-    counts = np.bincount(_scripts()[np.minimum(codes, _TABLE_SIZE - 1)], minlength=len(SCRIPTS) + 1)[1:]
+    counts = np.bincount(script_numbers(codes), minlength=len(SCRIPTS) + 1)[1:]
     by_name = {name: int(count) for (name, _), count in zip(SCRIPTS, counts, strict=True)}
     kana, han = by_name.pop("Kana"), by_name["Hani"]
     if kana > _KANA_OF_JAPANESE * (kana + han):
         by_name["Jpan"] = kana + by_name.pop("Hani")
     best = max(by_name, key=lambda name: by_name[name])
     return best if by_name[best] else None
+
+
+def script_numbers(codes: Codes) -> Flags:
+    """For each character the number of its script, from 1, in the order of `SCRIPTS`; 0 in no block of theirs."""
+    numbers: Flags = _scripts()[np.minimum(codes, _TABLE_SIZE - 1)]
+    return numbers
 
 
 @cache

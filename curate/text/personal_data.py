@@ -6,11 +6,11 @@ where it holds; addresses of machines only where they are public, and where noth
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from curate.text.machine_addresses import find_machine_addresses
 from curate.text.phone_numbers import find_phone_numbers
 
 KINDS = ("email", "ip", "phone", "card", "iban", "ssn", "key")
@@ -64,40 +64,6 @@ _FILES = frozenset(
 )
 """What follows the last dot of a file's name (icon@2x.png), and is no top-level domain."""
 
-_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d|-\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:(?:[0-9A-Fa-f]{0,4}:){1,6}[0-9A-Fa-f]{0,4}(?![\w:])")
-_VERSION = re.compile(
-    r"(?:\b(?:versions?|ver|v|releases?|rev|revision|firmware|builds?|updates?|upgrades?|patch|drivers?|kernel|assembly"
-    r"|sections?|chapters?|clauses?|figures?|tables?|appendix|abschnitt|kapitel|oid)|§|第)"
-    r"(?: (?:no|nr|number|to))?[.:#\s]{0,3}$",
-    re.IGNORECASE,
-)
-_NAME = re.compile(r"\b([A-Z][^\W\d_]*)[ \xa0]$")
-_HEADING = re.compile(r"\.?[ \xa0]{1,3}[^\W\d_]")
-_NETWORK = frozenset(
-    (
-        "ip",
-        "ping",
-        "host",
-        "server",
-        "address",
-        "client",
-        "dns",
-        "from",
-        "at",
-        "by",
-        "resolver",
-        "gateway",
-        "peer",
-        "node",
-        "proxy",
-        "adresse",
-        "die",
-    )
-)
-_LOW = 20
-"""Addresses of such small numbers alone are a version right behind a name, and a section's number before a heading."""
-
 _SEEN = 40
 """Characters before a finding in which words say that it is something else."""
 
@@ -142,10 +108,13 @@ _NO_SSN = re.compile(
 
 _KEY = re.compile(
     r"-----BEGIN (?:[A-Z]{2,12} )?PRIVATE KEY-----(?:[^-]{0,10000}-----END (?:[A-Z]{2,12} )?PRIVATE KEY-----)?"
-    r"|(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_\w{22,251}"
-    r"|glpat-[\w-]{20,64}|xox[abprs]-[A-Za-z0-9-]{10,120}|sk-[\w-]{20,200}|sk_live_[A-Za-z0-9]{16,120}|hf_[A-Za-z0-9]{30,60}"
-    r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,300}|eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{16,2000})(?![\w-])"
+    r"|(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{35}|eyJ[\w-]{8,2000}\.eyJ[\w-]{8,4000}\.[\w-]{16,2000}"
+    r"|(?P<worded>gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_\w{22,251}|glpat-[\w-]{20,64}|xox[abprs]-[A-Za-z0-9-]{10,120}"
+    r"|sk-[\w-]{20,200}|sk_live_[A-Za-z0-9]{16,120}|hf_[A-Za-z0-9]{30,60}|npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,300}))"
+    r"(?![\w-])"
 )
+_WORD_OF_NAME = re.compile(r"(?:[A-Z]*+[a-z]{2,}+)*+[A-Z]*+\d{0,3}|\d{1,8}|[A-Za-z0-9]{0,6}")
+"""A part of a name, between its hyphens: words, small numbers, a few characters. What is drawn by chance has others."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +150,12 @@ def replace_spans(text: str, places: Sequence[Finding], filling: Callable[[Findi
 
 
 def _keys(text: str) -> Spans:
-    return (found.span() for found in _KEY.finditer(text))
+    return (found.span() for found in _KEY.finditer(text) if not _is_name(found["worded"]))
+
+
+def _is_name(token: str | None) -> bool:
+    """Whether all parts of a token are those of names that people give, as in sk-toggleable__label-arrow."""
+    return token is not None and all(map(_WORD_OF_NAME.fullmatch, re.split("[-_]", token)))
 
 
 def _emails(text: str) -> Spans:
@@ -232,37 +206,6 @@ def _is_long_enough(digits: Sequence[int]) -> bool:
     return len(number) in lengths
 
 
-def _addresses(text: str) -> Spans:
-    """Public addresses of machines, and no versions."""
-    for found in _IPV4.finditer(text):
-        if _is_public(found[0]) and not _is_version(found, text):
-            yield found.span()
-    if ":" in text:
-        yield from (found.span() for found in _IPV6.finditer(text) if _is_public(found[0]))
-
-
-def _is_version(found: re.Match[str], text: str) -> bool:
-    """Whether the words before it say so; of small numbers, a name right before it, or a heading after it."""
-    before = text[max(0, found.start() - _SEEN) : found.start()]
-    if _VERSION.search(before):
-        return True
-    if any(int(number) > _LOW for number in found[0].split(".")):
-        return False
-    name = _NAME.search(before)
-    starts_line = before.rstrip(" ").endswith("\n")
-    return (name is not None and name[1].lower() not in _NETWORK) or (
-        starts_line and _HEADING.match(text, found.end()) is not None
-    )
-
-
-def _is_public(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-        return address.is_global and not address.is_multicast
-    except ValueError:
-        return False
-
-
 def _social_security_numbers(text: str) -> Spans:
     """Those of the United States, of areas and groups that are given out (Social Security Administration)."""
     found = [match.span() for match in _SSN.finditer(text)]
@@ -278,7 +221,7 @@ _LOOKS: tuple[tuple[str, tuple[str, ...], Callable[[str], Spans]], ...] = (
     ("email", (), _emails),
     ("iban", (), _ibans),
     ("card", (), _cards),
-    ("ip", (".", ":"), _addresses),
+    ("ip", (".", ":"), find_machine_addresses),
     ("ssn", (), _social_security_numbers),
     ("phone", (), find_phone_numbers),
 )

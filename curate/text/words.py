@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-"""Han and kana, as a part of a regular expression's class: scripts without spaces between words."""
+from curate.text.unspaced import space_out
 
 Numbers = npt.NDArray[np.uint64]
 
@@ -26,7 +25,6 @@ _REMEMBERED_CHARACTERS = 100_000
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MOST_WORDS = 500_000
-_UNSPACED_CHARACTER = re.compile(rf"[{UNSPACED}]")
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,16 @@ class Words:
 def words(text: str) -> Words:
     """Split into words and signs between spaces: `It's 3.14 (pi)...` is It 's 3.14 ( pi ) ...
 
-    A word holds letters, digits and underscores, joined by signs as in 3.14, e.g, a/b and me@here; every Han or kana
-    character is one. A sign is a token, and so is a run of dots or of signs that lines are drawn with. On English
-    prose and manuals this counts within 1 % of spaCy's tokenizer, at forty times its speed.
+    A word holds letters, digits and underscores, joined by signs as in 3.14, e.g, a/b and me@here; in scripts without
+    spaces every character or cluster is one (`curate.text.unspaced`). A sign is a token, and so is a run of dots or of
+    signs that lines are drawn with. On English prose and manuals this counts within 1 % of spaCy's tokenizer, at forty
+    times its speed.
     """
     return _remembered_words(text) if len(text) <= _REMEMBERED_CHARACTERS else _words(text)
 
 
 def plain_words(text: str) -> Words:
-    """Runs of letters and digits in lower case, Han and kana by the character: what near copies of a text share."""
+    """Runs of letters and digits in lower case, scripts without spaces by the cluster: what near copies share."""
     return _remembered_plain(text) if len(text) <= _REMEMBERED_CHARACTERS else _plain(text)
 
 
@@ -67,9 +66,7 @@ _remembered_plain = functools.lru_cache(maxsize=_REMEMBERED_TEXTS)(_plain)
 
 def _split(text: str, kind: int) -> list[str]:
     """The tokens of a text: with its signs (0), or words alone (1)."""
-    if not text.isascii():
-        text = _UNSPACED_CHARACTER.sub(r" \g<0> ", text)
-    return _patterns()[kind].findall(text)
+    return _patterns()[kind].findall(space_out(text))
 
 
 @functools.cache

@@ -39,6 +39,9 @@ PAGES: list[dict[str, Any]] = [
     {"op": "duplicate_image_sets", "keep": {"image_set_duplicate_of": {"is": None}}},
 ]
 
+CHANGED = ("pii", "gopher_quality")
+"""Ops whose values were mended since: they, and what comes after them, are computed once more."""
+
 
 def recipe(place: Workplace, name: str) -> Path:
     if name == "pairs":
@@ -58,10 +61,13 @@ def test_pool_of_an_earlier_version_is_gone_on_from(place: Workplace, name: str)
     before = place.published()
     run = place.run(recipe(place, name))
     assert run.code == 0, run.stderr
-    assert {step: line["computed"] for step, line in run.steps.items() if line["computed"]} == {}
-    assert place.published() == before
+    steps = list(run.steps)
+    changed = min((steps.index(step) for step in CHANGED if step in steps), default=len(steps))
+    assert not any(run.steps[step]["computed"] for step in steps[:changed])
+    now = place.published()
+    assert {**now, "dataset.json": ""} == {**before, "dataset.json": ""}, "it names the versions of the ops"
     for decided in ("stages", "decisions", "dataset"):
         shutil.rmtree(place.out / decided)
     run = place.run(recipe(place, name))
     assert {step: line["computed"] for step, line in run.steps.items() if line["computed"]} == {}
-    assert place.published() == before, "decided and published anew, from the columns that were there"
+    assert place.published() == now, "decided and published anew, from the columns that were there"

@@ -35,7 +35,7 @@ class _Runs:
         "contaminated_by": pa.string(),
         "contaminated_words": pa.string(),
     },
-    version=1,
+    version=2,
 )
 class contamination:  # noqa: N801 - ops are named as recipes name them
     """Runs of `run_words` words that a text shares with an item of the benchmarks; the first one found, and of which.

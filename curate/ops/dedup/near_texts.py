@@ -36,7 +36,7 @@ _BLOCK_SHINGLES = 512
 NEAR = {"duplicate_of": pa.string(), "duplicate_similarity": pa.float32()}
 
 
-@op(reads="text", writes={"minhash": pa.binary(), "text_characters": pa.int64()}, version=1)
+@op(reads="text", writes={"minhash": pa.binary(), "text_characters": pa.int64()}, version=2)
 def text_signature(texts: Sequence[str], *, shingle_words: int = 5, bands: int = 25, rows: int = 5) -> Columns:
     """MinHash of each text's runs of `shingle_words` plain words: bands x rows numbers of 32 bits; null without a word.
 

@@ -105,11 +105,12 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
         }
 
 
-@op(reads=("text", "ocr_text"), writes={"text_agreement": pa.float32()}, version=1)
+@op(reads=("text", "ocr_text"), writes={"text_agreement": pa.float32()}, version=2)
 def text_agreement(texts: Sequence[str], read: Sequence[str]) -> Columns:
     """The share of the text layer's words, repeats counted, that the OCR engine read too, 0 to 1; null without words.
 
-    Words are runs of letters and digits after Unicode's NFKC and case folding, Han and kana one by one.
+    Words are runs of letters and digits after Unicode's NFKC and case folding; in scripts without spaces, characters or
+    clusters (`curate.text.unspaced`).
     """
     return {"text_agreement": [word_recall(text, found) for text, found in zip(texts, read, strict=True)]}
 

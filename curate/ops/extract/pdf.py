@@ -27,6 +27,9 @@ _LAYER = {
     "text": pa.string(),
     "words": WORDS,
     "layer_words": pa.int32(),
+    "invisible_characters": pa.int32(),
+    "form_characters": pa.int32(),
+    "annotation_characters": pa.int32(),
     "text_layer_noise": pa.float32(),
     "page_columns": pa.int32(),
     "skew_degrees": pa.float32(),
@@ -39,7 +42,7 @@ _LAYER = {
 }
 
 
-@op(reads=("bytes", "meta"), writes=_LAYER, version=2, needs=("pypdfium2",))
+@op(reads=("bytes", "meta"), writes=_LAYER, version=3, needs=("pypdfium2",))
 def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
@@ -50,10 +53,13 @@ def pdf_page(
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
     text, words (see curate.page.words) and layer_words, their count: empty without a text layer, as in an image file.
-    text_layer_noise: see curate.page.words.text_noise. page_columns: that stand side by side. skew_degrees: of the
-    writing, anticlockwise. density, image_share, table_share: of the page's area, under words, images and between ruled
-    lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's name (see
-    curate.pdf.PdfError).
+    Characters, spaces aside: invisible_characters of the text, which the picture does not show (drawn invisibly, white
+    on nothing, or below an image, as the text under a scan often is); form_characters and annotation_characters of
+    fields and notes, which the picture shows and the text has not. text_layer_noise: see curate.page.words.text_noise.
+    page_columns: that stand side by side. skew_degrees: the usual angle of the writing on the page as seen,
+    anticlockwise, above -180 to 180. density, image_share, table_share: of the page's area, under words, images and
+    between ruled lines as of tables; ruled_lines: how many there are. A page that cannot be read fails with the error's
+    name (see curate.pdf.PdfError).
     """
     limits = PdfLimits(max_pages=max_pages, max_characters=max_characters)
     rows = [_read_or_fail(partial(_page_layer, data, meta, limits)) for data, meta in zip(files, metas, strict=True)]
@@ -70,7 +76,9 @@ def _read_or_fail(work: Callable[[], Any]) -> Any:
 def _page_layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
     if not is_pdf(data):
         nothing: dict[str, Any] = dict.fromkeys(_LAYER)
-        return nothing | {"text": "", "words": [], "layer_words": 0, "text_layer_noise": 0.0, "density": 0.0}
+        characters = dict.fromkeys(("invisible_characters", "form_characters", "annotation_characters"), 0)
+        none = {"text": "", "words": [], "layer_words": 0, "text_layer_noise": 0.0, "density": 0.0}
+        return nothing | characters | none
     look = shared_guard(limits).look(data, _number(meta))
     layer = look.text
     sizes = layer.boxes[:, 2:] - layer.boxes[:, :2]
@@ -78,6 +86,9 @@ def _page_layer(data: bytes, meta: Meta, limits: PdfLimits) -> dict[str, Any]:
         "text": layer.text,
         "words": words_column(layer.words, layer.boxes, layer.lines),
         "layer_words": len(layer.words),
+        "invisible_characters": look.invisible_characters,
+        "form_characters": look.form_characters,
+        "annotation_characters": look.annotation_characters,
         "text_layer_noise": text_noise(layer.words),
         "page_columns": layer.columns,
         "skew_degrees": layer.skew_degrees if layer.words else None,
@@ -139,7 +150,7 @@ def _draw_page(data: bytes, meta: Meta, limits: PdfLimits, shape: tuple[int, For
     return Stored(encoded(found.image, *shape[1:]), shape[1], *found.image.size)
 
 
-@op(reads="text", writes={"script": pa.string()}, version=1)
+@op(reads="text", writes={"script": pa.string()}, version=2)
 def script(texts: Sequence[str]) -> Columns:
     """The script of most letters by its ISO 15924 code: Latn, Cyrl, Arab, Hani, Jpan, ...; null without letters."""
     return {"script": [script_of(codes_of(text)) for text in texts]}

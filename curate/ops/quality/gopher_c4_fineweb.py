@@ -41,7 +41,7 @@ _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
         "gopher_alphabetic_words": pa.float32(),
         "gopher_stop_words": pa.int32(),
     },
-    version=1,
+    version=2,
 )
 def gopher_quality(texts: Sequence[str]) -> Columns:
     """Gopher's measures of a document (Rae et al. 2021, appendix A1.1), with the thresholds that the paper gives.
@@ -49,6 +49,7 @@ def gopher_quality(texts: Sequence[str]) -> Columns:
     words: 50 to 100,000, runs of signs not counted; mean_word_length: 3 to 10 characters, of the same. Hash signs and
     ellipses a word: at most .1 each. Share of lines that begin with a bullet (or a dash): at most .9, that end in an
     ellipsis: at most .3. Share of words with a letter: at least .8. How many of the eight stop words occur: at least 2.
+    In scripts without spaces a word is a character or a cluster of 1 to 4: the least of 3 characters is not for them.
     """
     return _columns([_gopher(text) for text in texts], gopher_quality)
 
@@ -83,7 +84,7 @@ def _gopher(text: str) -> tuple[float, ...]:
         "fineweb_repeated_line_characters": pa.float32(),
         "fineweb_newlines_a_word": pa.float32(),
     },
-    version=1,
+    version=2,
 )
 def fineweb(texts: Sequence[str], *, short_line_characters: int = 30) -> Columns:
     """FineWeb's own measures (Penedo et al. 2024, section 3.6), with the thresholds that the paper gives.
@@ -213,7 +214,7 @@ class _Obelics:
         "obelics_punctuation": pa.float32(),
         "obelics_common_words": pa.float32(),
     },
-    version=1,
+    version=2,
 )
 class obelics_text(_Obelics):  # noqa: N801 - ops are named as recipes name them
     """OBELICS's measures of a document's text (Laurençon et al. 2023, appendix A.2), with the paper's thresholds.
@@ -247,7 +248,7 @@ _JUDGED = 12
         "paragraph_punctuation": pa.float64(),
         "paragraph_common_words": pa.float64(),
     },
-    version=1,
+    version=2,
     batch_size=512,
 )
 class obelics_paragraph(_Obelics):  # noqa: N801 - ops are named as recipes name them

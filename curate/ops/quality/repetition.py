@@ -27,7 +27,7 @@ _NAMES = (
 )
 
 
-@op(reads="text", writes={name: pa.float32() for name in _NAMES}, version=1)
+@op(reads="text", writes={name: pa.float32() for name in _NAMES}, version=2)
 def gopher_repetition(texts: Sequence[str]) -> Columns:
     """Gopher's thirteen measures of repetition (Rae et al. 2021, table A1), each a share; thresholds in brackets.
 

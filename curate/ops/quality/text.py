@@ -19,13 +19,13 @@ from curate.models.fasttext import (
 from curate.models.files import file_digest
 from curate.ops import _groups
 from curate.ops.spec import Columns, Knobs, group_op, op
-from curate.text.words import UNSPACED
+from curate.text.unspaced import UNSPACED, UNSPACED_WORD
 
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_TOKEN = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+_TOKEN = re.compile(rf"{UNSPACED_WORD}|[^\s{UNSPACED}]+")
 
 PHRASES: tuple[str, ...] = (
     # Automatic alternative texts of Facebook and Instagram (Wu et al., CSCW 2017), as their pages show them.
@@ -86,13 +86,14 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
         "boilerplate": pa.bool_(),
         "boilerplate_phrase": pa.string(),
     },
-    version=1,
+    version=2,
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
     """Measure the size and make-up of each text, and whether it is boilerplate, by which phrase.
 
-    word_count: tokens between spaces that hold a letter or digit, and every Han or kana character by itself.
+    word_count: tokens between spaces that hold a letter or digit; every Han or kana character by itself, and of other
+    scripts without spaces every cluster of letters (`curate.text.unspaced`).
     characters: code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an
     empty text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
     PHRASES, `file name`, `generic word`, or null.

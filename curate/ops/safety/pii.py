@@ -11,7 +11,7 @@ from curate.ops.spec import Columns, op
 from curate.text.personal_data import KINDS, find_personal_data, replace_spans
 
 
-@op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=2)
+@op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=3)
 def pii(texts: Sequence[str]) -> Columns:
     """Count personal data in each text: e-mail and public IP addresses, phone and card numbers, IBANs, US social
     security numbers, keys; and all.
@@ -26,7 +26,7 @@ def pii(texts: Sequence[str]) -> Columns:
     }
 
 
-@op(reads="text", writes={"text": pa.string()}, version=2)
+@op(reads="text", writes={"text": pa.string()}, version=3)
 def mask_pii(texts: Sequence[str], *, kinds: list[str] = list(KINDS)) -> Columns:  # noqa: B006 - never changed
     """The text that later steps read, each finding of `kinds` as its name in angle brackets: <EMAIL>, <IP>, <PHONE>."""
     unknown = [kind for kind in kinds if kind not in KINDS]
