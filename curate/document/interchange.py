@@ -93,11 +93,29 @@ def from_llava(record: Record) -> list[Segment]:
     A text segment's `block` is `question`, `answer` or `system`. Images that no mark places come first, as LLaVA's
     own loader puts them. Raises RecordError `image_marks_differ` when marks and images are both there but not as many.
     """
-    named = record.get("image")
-    images = [
-        _storable_text(i, "image") for i in (named if isinstance(named, list) else [] if named is None else [named])
-    ]
-    turns = [_turn(t, n) for n, t in enumerate(_list_field(record, "conversations"))]
+    return _conversation(record, [_turn(t, n) for n, t in enumerate(_list_field(record, "conversations"))])
+
+
+def from_chat(record: Record) -> list[Segment]:
+    """A conversation in any of the forms in use, and its images, `image` or `images`: LLaVA's `conversations`;
+    `messages` of `role` and `content`, a text or a list of parts; the pairs of `user` and `assistant` in `texts` that
+    The Cauldron (Idefics2, 2024) and FineVision (2025) have.
+
+    Images that nothing places come first, as Idefics2 has them. Raises RecordError as `from_llava` does.
+    """
+    if "messages" in record:
+        return _conversation(record, [_message(m, n) for n, m in enumerate(_list_field(record, "messages"))])
+    if "conversations" in record:
+        return from_llava(record)
+    pairs = [_pair(pair, n) for n, pair in enumerate(_list_field(record, "texts"))]
+    return _conversation(record, [turn for pair in pairs for turn in pair])
+
+
+def _conversation(record: Record, turns: Sequence[tuple[str, str]]) -> list[Segment]:
+    """Questions and answers, with an image where a mark stands."""
+    named = record.get("image", record.get("images"))
+    listed = named if isinstance(named, list) else [named]
+    images = [_storable_text(image, "image") for image in listed if image is not None]
     marks = sum(text.count(IMAGE_TOKEN) for _, text in turns)
     if marks and marks != len(images):
         raise RecordError("image_marks_differ", f"{marks} marks {IMAGE_TOKEN}, {len(images)} images")
@@ -266,6 +284,27 @@ def _turn(turn: Any, number: int) -> tuple[str, str]:
     if speaker not in TURNS:
         raise RecordError("bad_record", f"{where}.from: {speaker!r}, expected one of {', '.join(TURNS)}")
     return TURNS[speaker], _storable_text(turn.get("value"), f"{where}.value")
+
+
+def _message(message: Any, number: int) -> tuple[str, str]:
+    where = f"messages.{number}"
+    role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else (None, None)
+    if role not in TURNS:
+        raise RecordError("bad_record", f"{where}.role: {role!r}, expected one of {', '.join(TURNS)}")
+    if not isinstance(content, list):
+        return TURNS[role], _storable_text(content, f"{where}.content")
+    parts = [part if isinstance(part, dict) else {} for part in content]
+    said = [
+        IMAGE_TOKEN if part.get("type") == "image" else _storable_text(part.get("text"), f"{where}.content.{n}")
+        for n, part in enumerate(parts)
+    ]
+    return TURNS[role], "".join(said)
+
+
+def _pair(pair: Any, number: int) -> list[tuple[str, str]]:
+    if not isinstance(pair, dict):
+        raise RecordError("bad_record", f"texts.{number}: a {type(pair).__name__}, expected `user` and `assistant`")
+    return [(TURNS[who], _storable_text(pair.get(who), f"texts.{number}.{who}")) for who in ("user", "assistant")]
 
 
 def _named(segment: Record, key: str, error: str = "bad_record") -> str:

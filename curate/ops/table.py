@@ -42,6 +42,8 @@ OPS: Mapping[str, str] = {
     "obelics_document": "curate.ops.extract.records:obelics_document",
     "mmc4_document": "curate.ops.extract.records:mmc4_document",
     "llava_document": "curate.ops.extract.records:llava_document",
+    "chat_document": "curate.ops.extract.records:chat_document",
+    "stored_images": "curate.ops.extract.stored_images:stored_images",
     "image_hashes": "curate.ops.dedup.image_copies:image_hashes",
     "image_copies": "curate.ops.dedup.image_copies:image_copies",
     "nsfw": "curate.ops.safety.nsfw:nsfw",

@@ -27,6 +27,10 @@ BLOB = pa.struct(
 """Where the bytes lie (`tar` is relative to the pool), or the error by which they are not there."""
 
 
+IMAGES = "curate:images"
+"""The key of a pool's record, as JSON, under which the images that came with it lie: a `BLOB` by each one's name."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """Bytes to be kept; `ext` is their format's, `width` and `height` are an image's, in pixels."""
@@ -47,7 +51,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes that an earlier op stored: the fields of `BLOB`, and `read`, which brings them."""
+    """Bytes that lie in the pool: the fields of `BLOB`, and `read`, which brings them; one of an op's own has no reader."""
 
     tar: str | None
     offset: int | None
@@ -58,9 +62,10 @@ class Blob:
     height: int | None
     error: str | None
     detail: str | None
-    reader: Callable[[str, int, int], bytes] = field(repr=False, compare=False)
+    reader: Callable[[str, int, int], bytes] | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> bytes:
         """The bytes, where there is no `error`. Raises OSError when the pool's file is gone or shorter than it was."""
         assert self.tar is not None and self.offset is not None and self.nbytes is not None, f"absent: {self.error}"
+        assert self.reader is not None, "made by an op, to be passed on"
         return self.reader(self.tar, self.offset, self.nbytes)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from curate import lfs
 from curate.readers import delimited
+from curate.readers.coco import is_coco, read_coco
 from curate.readers.patterns import expand
 from curate.readers.rows import (
     MARK,
@@ -54,7 +55,9 @@ def read(path: Path, columns: Sequence[str], quoting: bool | None = None) -> Ite
         return _read_parquet(path, columns)
     if kind in _DELIMITED:
         return delimited.read(path, columns, quoting)
-    return _read_json(path, columns) if kind == ".json" else _read_jsonl(path, columns)
+    if kind == ".json":
+        return read_coco(path, columns) if is_coco(path) else _read_json(path, columns)
+    return _read_jsonl(path, columns)
 
 
 def remarks(path: Path, columns: Sequence[str], quoting: bool | None = None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -30,9 +30,7 @@ class Table(Quoted):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Table:
-        if (self.path is None) == (self.huggingface is None):
-            raise ValueError("give either `path` (files) or `huggingface` (a dataset's name)")
-        return self
+        return _check_origin(self)
 
 
 class UrlTable(Table):
@@ -107,6 +105,25 @@ class Records(Table):
     keep: tuple[str, ...] = Field((), description="Columns to keep as the document's meta as well.")
 
 
+class ImageRows(Settings):
+    """Tables that hold their images, Parquet files or a Hugging Face dataset: pairs, documents, conversations."""
+
+    type: Literal["images"]
+    path: str | None = Field(None, description="A Parquet file, a glob or `{000..010}`.")
+    huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`.")
+    split: str = Field("train", description="The split of the Hugging Face dataset.")
+    image: str = Field("image", description="The column of images: bytes, bytes with a path, or a list of these.")
+    text: str = Field("text", description="Of pairs, the column of the caption; of a list of them, the first is it.")
+    columns: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Of documents and conversations, the further columns of a record: texts, ..."
+    )
+    keep: tuple[str, ...] = Field((), description="Further columns to keep as the sample's meta.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> ImageRows:
+        return _check_origin(self)
+
+
 class Pdf(Settings):
     """PDF files and images of pages (a TIFF may hold many): a sample a page."""
 
@@ -123,13 +140,23 @@ class Texts(Table):
     keep: tuple[str, ...] = Field((), description="Further columns to keep as the text's meta.")
 
 
+T = TypeVar("T", Table, ImageRows)
+
+
+def _check_origin(source: T) -> T:
+    if (source.path is None) == (source.huggingface is None):
+        raise ValueError("give either `path` (files) or `huggingface` (a dataset's name)")
+    return source
+
+
 Source = Annotated[
-    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | Pdf | Texts, Field(discriminator="type")
+    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts,
+    Field(discriminator="type"),
 ]
 
 KINDS: Mapping[Kind, tuple[str, ...]] = {
-    "caption": ("urls", "folder", "webdataset", "wat"),
-    "interleaved": ("html", "pages", "warc", "records"),
+    "caption": ("urls", "folder", "webdataset", "wat", "images"),
+    "interleaved": ("html", "pages", "warc", "records", "images"),
     "ocr": ("pdf", "text"),
     "text": ("text", "html", "pages", "warc"),
 }

@@ -30,7 +30,7 @@ from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
 from curate.recipe.source import FETCHED, Pages, named_by
 from curate.sample import fingerprint
-from curate.sources import folder, html, pages, pdf, records, tars, texts, urls, warc, wat
+from curate.sources import folder, html, images, pages, pdf, records, tars, texts, urls, warc, wat
 from curate.sources.rows import Row, SourceError, check_name, fail_row, file_stat_if_any, store_bodies
 
 T = TypeVar("T")
@@ -80,6 +80,7 @@ SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
     "warc": ArchiveSource(warc.identity, warc.list_files, warc.read_rows),
     "wat": TableSource(wat.identity, wat.plan_rows, urls.load_rows),
     "records": TableSource(records.identity, records.plan_rows, records.load_rows, records.companion_files),
+    "images": TableSource(images.identity, images.plan_rows, images.load_rows, images.companion_files),
     "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20, pdf.remarks),
     "text": TableSource(texts.identity, texts.plan_rows, texts.load_rows),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +17,10 @@ from curate.extras import require
 from curate.pool.layout import ROWS
 from curate.readers import tables
 from curate.readers.rows import MARK, row_of
-from curate.recipe.source import Table
+from curate.recipe.source import ImageRows, Table
 from curate.sample import uid_of
 from curate.settings import unknown_message
-from curate.shards import Part, ShardWriter
+from curate.shards import ShardWriter
 
 MAX_TEXT_BYTES = 16 << 20
 
@@ -28,7 +29,10 @@ PLACE = ("tar", "ext", "offset", "nbytes", "sha256")
 
 Row = dict[str, Any]
 """A pool row in the making (`curate.pool.layout.ROWS`), and `body`: its bytes. A row with `shares` lies where the row
-before it lies: the pages of one file."""
+before it lies: the pages of one file. One with `files`, images by name with their format, has them laid down before it;
+its body is what it makes of their places."""
+
+SUCCESS = {"status": "success", "error": None}
 
 
 class SourceError(ValueError):
@@ -123,7 +127,7 @@ def table_remarks(pattern: str | Path | None, columns: Sequence[str], quoting: b
         yield from tables.remarks(path, columns, quoting)
 
 
-def table_identity(source: Table) -> Any:
+def table_identity(source: Table | ImageRows) -> Any:
     """The identity of a table: its files' names and hashes; of a dataset that is a folder, what lies in it."""
     if source.path is not None:
         return hash_files(source.path)
@@ -216,12 +220,12 @@ def check_name(kind: str, name: str) -> Row | None:
 def store_bodies(found: Iterable[Row], tar: Path) -> list[Row]:
     """Write the bytes of the rows that have some into one tar; the rows, without bytes, say where they lie."""
     rows: list[Row] = []
-    place: dict[str, Part] = {}
+    place: dict[str, Row] = {}
     last: Row | None = None
     with ExitStack() as stack:
         writer: ShardWriter | None = None
         for row in found:
-            body = row.pop("body", None)
+            body, files = row.pop("body", None), row.pop("files", {})
             kept = {name: row.get(name) for name in ROWS.names}
             if row.pop("shares", False):
                 assert last is not None, "the first page of a file brings its bytes"
@@ -229,9 +233,17 @@ def store_bodies(found: Iterable[Row], tar: Path) -> list[Row]:
             elif row["status"] == "success" and body is not None:
                 # The rows say where every body lies and what it hashes to: an index would add nothing to that.
                 writer = writer or stack.enter_context(ShardWriter(tar, indexed=False))
-                if row["uid"] not in place:
-                    (place[row["uid"]],) = writer.add(row["uid"], {row["ext"]: body})
-                part = place[row["uid"]]
-                last = kept = kept | {"tar": tar.name, "offset": part.offset, "nbytes": part.size}
+                if (uid := row["uid"]) not in place:
+                    if callable(body):
+                        names = (f"{uid}-{number}" for number in itertools.count())
+                        body = body({n: _store(writer, tar, next(names), *file) for n, file in files.items()})
+                    place[uid] = _store(writer, tar, uid, row["ext"], body)
+                last = kept = kept | place[uid]
             rows.append(kept)
     return rows
+
+
+def _store(writer: ShardWriter, tar: Path, name: str, ext: str, data: bytes) -> Row:
+    (part,) = writer.add(name, {ext: data})
+    digest = hashlib.sha256(data).hexdigest()
+    return {"tar": tar.name, "ext": ext, "offset": part.offset, "nbytes": part.size, "sha256": digest}

@@ -10,7 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document.interchange import Record, RecordError, from_llava, from_mmc4, from_obelics, parse_record
+from curate.document.interchange import (
+    Record,
+    RecordError,
+    from_chat,
+    from_llava,
+    from_mmc4,
+    from_obelics,
+    parse_record,
+)
 from curate.document.segments import DOCUMENT, Segment, is_image, text_of
 from curate.ops._segments import columns_of
 from curate.ops.spec import Columns, Failed, op
@@ -44,6 +52,16 @@ def llava_document(records: Sequence[bytes]) -> Columns:
     Liu et al., Visual Instruction Tuning, 2023. Errors: not_json, bad_record, image_marks_differ, too_many_segments.
     """
     return columns_of([_document(data, from_llava) for data in records], llava_document)
+
+
+@op(reads="bytes", writes=_WRITES, version=1)
+def chat_document(records: Sequence[bytes]) -> Columns:
+    """The document of a conversation: `messages`, `conversations`, or pairs of `user` and `assistant` in `texts`.
+
+    Laurençon et al., What matters when building vision-language models, 2024 (The Cauldron). Errors: not_json,
+    bad_record, image_marks_differ, too_many_segments.
+    """
+    return columns_of([_document(data, from_chat) for data in records], chat_document)
 
 
 def _document(data: bytes, read: Callable[[Record], list[Segment]]) -> Failed | dict[str, Any]:
