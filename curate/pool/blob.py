@@ -51,7 +51,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes that lie in the pool: the fields of `BLOB`, and `read`, which brings them; one of an op's own has no reader."""
+    """Bytes that lie in the pool: the fields of `BLOB`, and `read`, which brings them; none in one that an op made."""
 
     tar: str | None
     offset: int | None
