@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="Of each file of tests its first fast one alone.")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes by how many they are: gzip writes the time into its own, and tests must have one name in all processes."""
+    return f"{len(val)}B" if isinstance(val, bytes) and len(val) > 8 else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With --short, leave out all but the first fast test of each file."""
     if config.getoption("--short"):
