@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.commit import commit_text, dump_json
+from curate.commit import commit_text, dump_json, take_over
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
 from curate.engine.run import RunError, RunProgress, Watch, locked
@@ -38,7 +38,7 @@ class Retried:
 def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     recipe = resolved.recipe
-    with locked(Path(recipe.out)):
+    with locked(Path(recipe.out)), take_over(Path(recipe.out)):
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]

@@ -23,6 +23,7 @@ from curate.engine.store import PayloadStore
 from curate.extras import MissingExtraError
 from curate.ops.spec import Columns, Failed
 from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, merge_in_order
+from curate.pool.damage import DamagedError
 from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
@@ -145,7 +146,7 @@ class Annotator:
         arguments = [items.read(name, batch) for name in step.spec.reads]
         try:
             return split_answers(step.spec, batch, function(*arguments))
-        except (MemoryError, StepError, MissingExtraError):
+        except (MemoryError, StepError, MissingExtraError, DamagedError):
             raise
         except Exception as err:  # noqa: BLE001 - whatever a stranger's sample does to an op, it fails that sample only
             if len(batch) == 1:

@@ -6,14 +6,17 @@ started again by Ray and its shard done again, which is safe since output is com
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from curate.commit import held_folders, join
 from curate.extras import require
 
 Task = Callable[[int], Any]
@@ -45,7 +48,13 @@ def run_tasks(make_task: Callable[[], Task], shards: Sequence[int], workers: int
             if close := getattr(task, "close", None):
                 close()
         return
-    yield from _on_ray(make_task, shards, workers)
+    # What a worker commits carries this run's name: when another run takes the folder over, it can commit no more.
+    yield from _on_ray(functools.partial(_join_and_make, held_folders(), make_task), shards, workers)
+
+
+def _join_and_make(held: Mapping[Path, Path], make_task: Callable[[], Task]) -> Task:
+    join(held)
+    return make_task()
 
 
 def pin_threads() -> None:

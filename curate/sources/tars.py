@@ -53,7 +53,7 @@ def _row(source: Tars, tar: Path, sample: TarSample, blobs: Blobs) -> Row:
         text, meta = _read_caption(source, str(tar), parts, blobs, where)
     except UnreadableError as err:
         return fail_row(row, err.error, err.detail)
-    row = image_row(origin, text, meta, blobs.read(str(tar), image.offset, image.size))
+    row = image_row(origin, text, meta, blobs.read(str(tar), image.offset, image.size, None))
     del row["body"]
     return row | {"tar": str(tar), "offset": image.offset, "nbytes": image.size}
 
@@ -74,4 +74,4 @@ def _read_part(
         raise UnreadableError("missing_caption", where)
     if part.size > MAX_TEXT_BYTES:
         raise UnreadableError("text_too_large", where)
-    return read_caption(blobs.read(tar, part.offset, part.size), part.name.lower() == "json", *what, where)
+    return read_caption(blobs.read(tar, part.offset, part.size, None), part.name.lower() == "json", *what, where)
