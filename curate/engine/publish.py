@@ -30,6 +30,9 @@ from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 KEPT = ("uid", "origin", "meta", "tar", "ext", "offset", "nbytes", "sha256")
 """What a kept row carries from the pool, besides its content and the columns that the recipe publishes."""
 
+CONTENT_PLACE = ("content", "content_at", "content_bytes", "content_sha256")
+"""Columns of a kept row that say where its content lies, relative to the pool, and what it is."""
+
 MEMORY_LIMIT = "256MB"
 
 CODEC = "zstd"
@@ -75,15 +78,15 @@ class ContentWriter:
         ends = np.cumsum(np.array([0, *self._packed], np.int64))
         # Relative to the pool, as a row's tar is: `out` may be moved between two runs.
         name = Path("..", self._path.parent.parent.name, self._path.parent.name, self._path.name).as_posix()
-        return {"content": pa.array([name] * len(self._sizes), pa.string()), "content_at": pa.array(ends[:-1]),
-                "content_bytes": pa.array(self._packed, pa.int64()),
-                "content_size": pa.array(self._sizes, pa.int64()),
-                "content_sha256": pa.array(self._digests, pa.string())}  # fmt: skip
+        place = (pa.array([name] * len(self._sizes), pa.string()), pa.array(ends[:-1]),
+                 pa.array(self._packed, pa.int64()), pa.array(self._digests, pa.string()))  # fmt: skip
+        sizes = {"content_size": pa.array(self._sizes, pa.int64())}
+        return dict(zip(CONTENT_PLACE, place, strict=True)) | sizes
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    # What an earlier version decided has no digest of it.
-    data = blobs.read(row["content"], row["content_at"], row["content_bytes"], row.get("content_sha256"))
+    tar, offset, nbytes, sha256 = (row.get(name) for name in CONTENT_PLACE)  # an earlier version's has no digest
+    data = blobs.read(str(tar), int(offset or 0), int(nbytes or 0), sha256)
     if len(data) < row["content_size"]:
         data = pa.decompress(data, row["content_size"], CODEC, asbytes=True)
     return dict(json.loads(data))

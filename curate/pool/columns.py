@@ -87,8 +87,8 @@ def merge_in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
 class ColumnsFile:
     """Committed columns of a shard. Holds the numbers of its rows, and the block that was read last.
 
-    The file stays open, so that what is read is what was there, though it be written anew meanwhile. Raises DamagedError
-    for a file that is not as it was written.
+    The file stays open, so that what is read is what was there, though it be written anew meanwhile. Raises
+    DamagedError for a file that is not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
