@@ -85,8 +85,8 @@ class ContentWriter:
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    tar, offset, nbytes, sha256 = (row.get(name) for name in CONTENT_PLACE)  # an earlier version's has no digest
-    data = blobs.read(str(tar), int(offset or 0), int(nbytes or 0), sha256)
+    # What an earlier version decided has no digest of it.
+    data = blobs.read(row["content"], row["content_at"], row["content_bytes"], row.get("content_sha256"))
     if len(data) < row["content_size"]:
         data = pa.decompress(data, row["content_size"], CODEC, asbytes=True)
     return dict(json.loads(data))

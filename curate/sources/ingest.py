@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 VERSION = 3
 
-SHARD_TEXT = 64 << 20
-"""Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""
+SHARD_BYTES = 8 << 20
+"""Bytes of a planned shard's rows: what tables bring with them (texts, pages, records) is held a shard at a time."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class TableSource:
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
+    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`, and of them
+    at most as many as the recipe wants rows.
 
     `identity` tells of each file, in the order of `list_files`.
     """
@@ -130,7 +131,7 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     rows, files = None, list[list[str]]()
     if isinstance(kind, ArchiveSource):
         identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
-        files = list(_cut(identities, lambda path: os.stat(path).st_size, kind.shard_bytes))
+        files = list(_cut(identities, lambda path: os.stat(path).st_size, kind.shard_bytes, recipe.shard_samples))
         names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
     else:
         names, rows = _write_plan(kind, source, recipe.shard_samples, pool)
@@ -230,7 +231,7 @@ def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> 
     same: Counter[str] = Counter()
     companions = kind.companion_files(source)
     total = 0
-    for chunk in _cut(kind.plan_rows(source), _characters, SHARD_TEXT, shard_rows):
+    for chunk in _cut(kind.plan_rows(source), _row_bytes, SHARD_BYTES, shard_rows):
         base = fingerprint([chunk, companions(chunk)])
         names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
         same[base] += 1
@@ -240,8 +241,8 @@ def _write_plan(kind: TableSource, source: Any, shard_rows: int, pool: Pool) -> 
     return names, total
 
 
-def _characters(row: Row) -> int:
-    return len(row.get("text") or "") + len(row.get("meta") or "")
+def _row_bytes(row: Row) -> int:
+    return sum(len(value.encode("utf-8", "surrogatepass")) for value in row.values() if isinstance(value, str))
 
 
 def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:
