@@ -1,4 +1,4 @@
-"""Commit files whole or not at all, and in a folder that a run holds its own alone.
+"""Commit files whole or not at all.
 
 A run takes a folder over (`take_over`) by removing what its predecessors had in the making. A worker that outlives
 its run writes on for seconds, without the lock; but what it makes lies in its own run's folder until it is renamed to
@@ -63,7 +63,7 @@ def take_over(folder: Path) -> Iterator[None]:
 
 
 def held_folders() -> dict[Path, Path]:
-    """What this process holds, for `join`."""
+    """Name the folders that this process holds, for `join`."""
     return dict(_held)
 
 

@@ -1,4 +1,4 @@
-"""Verify a run's folder - dataset, pools, decisions - and take out what is damaged, for the next run to make anew."""
+"""Verify a run's folder (dataset, pools, decisions), and take out what is damaged; the next run makes it anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECIDED = ("stages", "decisions")
 
 @dataclass
 class Verified:
-    """What was looked at in a run's folder, and what is damaged: of each pool, and sentences on all else."""
+    """A run's folder as it was found: how much was looked at, and what is damaged, of each pool and of all else."""
 
     samples: int = 0
     shards: int = 0

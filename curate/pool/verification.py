@@ -22,7 +22,7 @@ PLACE = ("tar", "offset", "nbytes", "sha256")
 
 @dataclass(frozen=True)
 class Damage:
-    """What is damaged, in a sentence; what of the pool it belongs to, and of which shard, if it is one's."""
+    """Damage of a file or of a sample's bytes: a sentence, what of the pool it is in, and the shard if it has one."""
 
     said: str
     of: Literal["plan", "rows", "columns", "counts"]

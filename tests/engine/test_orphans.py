@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Workplace
+from conftest import Workplace, kill_group
 from engine.test_kinds import OWN
 
 from curate.commit import TakenOverError, commit_text, held_folders, join, take_over
@@ -201,6 +202,51 @@ def test_orphan_of_a_retry_leaves_the_rows_of_the_next_run_alone(haunted: Haunte
     said = haunted.orphan_ends()
     assert haunted.everything() == before and haunted.place.leftovers() == []
     assert "another run has taken this folder over" in said
+
+
+SLOW_OP = '''
+import time
+import pyarrow as pa
+from curate.ops import op
+
+@op(reads="text", writes={"size": pa.int32()}, version=1)
+def slow(texts):
+    """Takes its time."""
+    time.sleep(0.4)
+    return {"size": [len(text) for text in texts]}
+'''
+
+
+@SLOW
+def test_workers_of_a_killed_driver_write_into_the_folder_of_their_own_run_alone(place: Workplace) -> None:
+    """Ray's workers live on for seconds; the next run begins at once, with another rule, and ends before or after."""
+    place.images(12)
+    place.write_module("own_ops", SLOW_OP)
+
+    def recipe(longest: int) -> Path:
+        steps = [{"op": "own_ops:slow", "keep": {"size": {"max": longest}}}, {"op": "image_size"}]
+        return place.recipe(steps=steps, shard_samples=1)
+
+    expected = place.run(recipe(1000))
+    assert expected.code == 0, expected.stderr
+    published = place.published()
+    shutil.rmtree(place.out)
+    process = place.start("run", recipe(8), "--workers", "2")
+    until = time.monotonic() + 120
+    while not list(place.out.glob("pool-*/columns/slow-*/*.parquet")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.01)
+    (own,) = place.out.glob(".run-*")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert place.run(recipe(1000)).code == 0
+    before = {path: path.stat().st_mtime_ns for path in place.out.rglob("*")}
+    time.sleep(5)
+    kill_group(process)
+    process.communicate()
+    assert not own.exists() and place.leftovers() == []
+    assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
+    assert place.published() == published and place.curate("verify", place.out).code == 0
 
 
 def test_folder_that_another_has_taken_over_is_committed_to_no_more(tmp_path: Path) -> None:

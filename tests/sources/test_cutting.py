@@ -59,9 +59,10 @@ def test_what_is_kept_of_a_row_and_its_url_count_as_its_text_does(place: Workpla
 def test_files_of_pages_are_cut_by_shard_samples(place: Workplace) -> None:
     for number in range(7):
         (place.src / f"{number}.pdf").write_bytes(pdf(line(f"page {number}", 50, 700)))
-    source, steps = {"type": "pdf", "path": str(place.src)}, [{"op": "pdf_page"}]
+    source, steps = {"type": "pdf", "path": str(place.src)}, [{"op": "pdf_page"}, {"op": "render_page"}]
     recipe = place.recipe(kind="ocr", source=source, steps=steps, shard_samples=3)
-    assert place.curate("run", recipe, "--dry-run", "--json").json["shards"] == 3
+    planned = place.curate("run", recipe, "--dry-run", "--json")
+    assert planned.code == 0 and planned.json["shards"] == 3, planned.stderr
 
 
 def test_pool_that_was_cut_into_larger_shards_is_gone_on_from(
