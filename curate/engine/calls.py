@@ -21,6 +21,7 @@ from curate.extras import MissingExtraError
 from curate.image.files import Decoded, decode
 from curate.lacks import MachineError, is_lack
 from curate.ops.spec import Columns, Failed
+from curate.pool.damage import DamagedError
 from curate.recipe.steps import Resolved
 
 DEATHS = 2
@@ -72,7 +73,7 @@ class DirectCalls:
         with alarm(self.limit(step)):
             try:
                 return check_answers(step.spec, size, function(*arguments))
-            except (StepError, MissingExtraError, MachineError):
+            except (StepError, MissingExtraError, MachineError, DamagedError):
                 raise
             except SystemExit as err:
                 raise CallFailedError(_died(step.label, f"it called for an exit: {err!r}")) from None

@@ -101,7 +101,7 @@ class Chunk:
         row = self._rows[number]
         if row["tar"] is None:
             return str(row["text"]).encode()
-        return self._blobs.read(row["tar"], row["offset"], row["nbytes"])
+        return self._blobs.read(row["tar"], row["offset"], row["nbytes"], row["sha256"])
 
     def digest_inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
         """A digest of the values, made by earlier steps, that an op reads of each of these rows; it reads them next."""

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from curate import strict_json
 from curate.document.segments import is_image
 from curate.image.files import IMAGE_SUFFIXES, header
+from curate.pool.payloads import Read
 from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardReader
 
 Row = Mapping[str, Any]
 """A kept row: `uid`, `origin`, `text`, `meta` (JSON), the place of its bytes, and the content of its kind."""
-
-Read = Callable[[str, int, int], bytes]
-"""Brings the bytes at (tar, offset, nbytes) of the pool."""
 
 CONTENT: Mapping[Kind, tuple[str, ...]] = {
     "caption": (),
@@ -45,7 +43,7 @@ def sample_parts(kind: Kind, row: Row, values: dict[str, Any], read: Read) -> di
     text = row["text"].encode()
     if kind == "text":
         return {"txt": text, "json": _sample_json(fields | {"sha256": hashlib.sha256(text).hexdigest()})}
-    image = read(row["tar"], row["offset"], row["nbytes"])
+    image = read(row["tar"], row["offset"], row["nbytes"], row["sha256"])
     fields |= {"sha256": row["sha256"], "format": row["ext"]}
     if kind == "ocr":
         fields |= _page_json(image, row.get("words"), fields["meta"])
@@ -74,7 +72,7 @@ def _interleaved_parts(row: Row, fields: dict[str, Any], read: Read) -> dict[str
         blob = next(found, None) or {"error": "not_fetched"}
         if blob["error"] is None:
             part = f"{len(pictures)}.{blob['ext']}"
-            pictures[part] = read(blob["tar"], blob["offset"], blob["nbytes"])
+            pictures[part] = read(blob["tar"], blob["offset"], blob["nbytes"], blob["sha256"])
             place = {"part": part, "width": blob["width"], "height": blob["height"], "sha256": blob["sha256"]}
         else:
             place = {"error": blob["error"]}

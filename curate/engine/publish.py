@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curate.commit import commit_file, commit_text, dump_json
 from curate.engine import formats
+from curate.pool.damage import DamagedError
 from curate.pool.layout import Pool, shard_name
 from curate.pool.payloads import Blobs
 from curate.pool.tables import read_table, write_table
@@ -28,6 +29,9 @@ from curate.shards import DatasetInfo, ShardInfo, ShardWriter, save_dataset
 
 KEPT = ("uid", "origin", "meta", "tar", "ext", "offset", "nbytes", "sha256")
 """What a kept row carries from the pool, besides its content and the columns that the recipe publishes."""
+
+CONTENT_PLACE = ("content", "content_at", "content_bytes", "content_sha256")
+"""Columns of a kept row that say where its content lies, relative to the pool, and what it is."""
 
 MEMORY_LIMIT = "256MB"
 
@@ -47,12 +51,15 @@ class ContentWriter:
     """The file of what kept rows consist of: JSON objects, packed if that is smaller; committed where `with` ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._stack = path, ExitStack()
+        self._path = path
         self._packed: list[int] = []
+        self._digests: list[str] = []
         self._sizes: list[int] = []
 
     def __enter__(self) -> ContentWriter:
-        self._file = self._stack.enter_context(open(self._stack.enter_context(commit_file(self._path)), "wb"))
+        with ExitStack() as stack:
+            self._file = stack.enter_context(open(stack.enter_context(commit_file(self._path)), "wb"))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -63,6 +70,7 @@ class ContentWriter:
         data = json.dumps(row, ensure_ascii=False).encode()
         packed = data if len(data) < SHORT else min(pa.compress(data, CODEC, asbytes=True), data, key=len)
         self._sizes.append(len(data))
+        self._digests.append(hashlib.sha256(packed).hexdigest())
         self._packed.append(self._file.write(packed))
 
     def columns(self) -> dict[str, pa.Array]:
@@ -70,13 +78,15 @@ class ContentWriter:
         ends = np.cumsum(np.array([0, *self._packed], np.int64))
         # Relative to the pool, as a row's tar is: `out` may be moved between two runs.
         name = Path("..", self._path.parent.parent.name, self._path.parent.name, self._path.name).as_posix()
-        return {"content": pa.array([name] * len(self._sizes), pa.string()), "content_at": pa.array(ends[:-1]),
-                "content_bytes": pa.array(self._packed, pa.int64()),
-                "content_size": pa.array(self._sizes, pa.int64())}  # fmt: skip
+        place = (pa.array([name] * len(self._sizes), pa.string()), pa.array(ends[:-1]),
+                 pa.array(self._packed, pa.int64()), pa.array(self._digests, pa.string()))  # fmt: skip
+        sizes = {"content_size": pa.array(self._sizes, pa.int64())}
+        return dict(zip(CONTENT_PLACE, place, strict=True)) | sizes
 
 
 def _content(row: Mapping[str, Any], blobs: Blobs) -> dict[str, Any]:
-    data = blobs.read(row["content"], row["content_at"], row["content_bytes"])
+    # What an earlier version decided has no digest of it.
+    data = blobs.read(row["content"], row["content_at"], row["content_bytes"], row.get("content_sha256"))
     if len(data) < row["content_size"]:
         data = pa.decompress(data, row["content_size"], CODEC, asbytes=True)
     return dict(json.loads(data))
@@ -88,7 +98,8 @@ def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: 
     if done.exists():
         return int(json.loads(done.read_text())["shards"])
     number = 0
-    extensions = {ext for path in kept for ext in set(read_table(path, ["ext"])["ext"].to_pylist())}
+    # All of each is read, and compared with its checksums, which what sorts them does not do.
+    extensions = {ext for path in kept for ext in read_table(path)["ext"].unique().to_pylist()}
     one = extensions.pop() if len(extensions) == 1 else "jpg"
     for table in _cut(_sort_rows(kept, scratch), settings):
         name = table["ext"] if settings.image_name == "format" else pa.array([one] * table.num_rows, pa.string())
@@ -110,8 +121,12 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
     with ShardWriter(tar, kind=kind, columns=carried) as writer:
         for row in rows.to_pylist():
             values = {c: row[c] for c in columns}
-            row |= _content(row, blobs)
-            writer.add(row["uid"], formats.sample_parts(kind, row, values, blobs.read), values)
+            try:
+                row |= _content(row, blobs)
+                parts = formats.sample_parts(kind, row, values, blobs.read)
+            except DamagedError as err:
+                raise DamagedError(f"sample {row['uid']}: {err}") from None
+            writer.add(row["uid"], parts, values)
     blobs.close()
     info = vars(writer.info)
     commit_text(done, dump_json(info))

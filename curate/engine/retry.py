@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.commit import commit_text, dump_json
+from curate.commit import commit_text, dump_json, take_over
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
 from curate.engine.run import AT_WORK, RunError, RunProgress, Watch, locked
@@ -62,7 +62,7 @@ def retry(
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that could be tried."""
     recipe, wanted = resolved.recipe, wanted or Wanted()
     out = Path(recipe.out)
-    with locked(out), Workers(workers, out / AT_WORK) as crew:
+    with locked(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         _check(resolved, steps, wanted)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.commit import commit_text, dump_json, remove_leftovers
+from curate.commit import commit_text, dump_json, take_over
 from curate.engine import publish, tasks
 from curate.engine.remedies import remedy
 from curate.engine.repeats import mark_repeats
@@ -107,8 +107,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     recipe = resolved.recipe
     out = Path(recipe.out)
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with locked(out), Workers(workers, out / AT_WORK) as crew:
-        remove_leftovers(out)
+    with locked(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
         pool = pool_of(recipe)
         runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch)
         ingest = runner.ingest()

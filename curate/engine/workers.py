@@ -16,12 +16,13 @@ import sys
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from curate.commit import held_folders, join
 from curate.download import DownloadSettings, HostServer, share_hosts
 from curate.engine.calls import portable
 from curate.extras import require
@@ -95,7 +96,8 @@ class Workers:
             return
         if self.count:
             with _shared_hosts(downloads, self.count) as address:
-                yield from self._on_ray(name, functools.partial(_share_and_make, address, make_task), shards)
+                make = functools.partial(_join_and_make, address, held_folders(), make_task)
+                yield from self._on_ray(name, make, shards)
             return
         pin_threads()
         task = make_task()
@@ -180,8 +182,10 @@ def _shared_hosts(downloads: DownloadSettings | None, workers: int) -> Iterator[
         yield address
 
 
-def _share_and_make(address: str | None, make_task: Callable[[], Task]) -> Task:
+def _join_and_make(address: str | None, held: Mapping[Path, Path], make_task: Callable[[], Task]) -> Task:
+    """Make a worker's task there: it takes turns at hosts with the others, and commits for this run alone."""
     share_hosts(address)
+    join(held)
     return make_task()
 
 

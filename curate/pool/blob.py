@@ -62,10 +62,10 @@ class Blob:
     height: int | None
     error: str | None
     detail: str | None
-    reader: Callable[[str, int, int], bytes] | None = field(default=None, repr=False, compare=False)
+    reader: Callable[[str, int, int, str | None], bytes] | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> bytes:
-        """The bytes, where there is no `error`. Raises OSError when the pool's file is gone or shorter than it was."""
+        """The bytes, where there is no `error`. Raises OSError when the pool's file is gone, or not what it was."""
         assert self.tar is not None and self.offset is not None and self.nbytes is not None, f"absent: {self.error}"
         assert self.reader is not None, "made by an op, to be passed on"
-        return self.reader(self.tar, self.offset, self.nbytes)
+        return self.reader(self.tar, self.offset, self.nbytes, self.sha256)

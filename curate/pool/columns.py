@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_file
+from curate.pool.damage import names_damage
 
 BLOCK_BYTES = 4 << 20
 """Bytes of a block in memory, or the part that passes them: what a reader of one row has to read."""
@@ -39,13 +40,16 @@ class ColumnsWriter:
     """Writes a shard's columns in parts of any size, in the order of their rows; committed where the `with` ends."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path, self._schema, self._stack = path, schema, ExitStack()
+        self._path, self._schema = path, schema
         self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> ColumnsWriter:
-        temporary = self._stack.enter_context(commit_file(self._path))
-        self._writer = self._stack.enter_context(pq.ParquetWriter(temporary, self._schema, compression="zstd"))
-        self._stack.push(lambda kind, *_: None if kind else self._flush())  # within: a full disk leaves nothing behind
+        how = {"compression": "zstd", "write_page_checksum": True}
+        with ExitStack() as stack:
+            temporary = stack.enter_context(commit_file(self._path))
+            self._writer = stack.enter_context(pq.ParquetWriter(temporary, self._schema, **how))
+            stack.push(lambda kind, *_: None if kind else self._flush())  # within: a full disk leaves nothing behind
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -83,13 +87,16 @@ def merge_in_order(parts: Sequence[pa.Table]) -> pa.Table | None:
 class ColumnsFile:
     """Committed columns of a shard. Holds the numbers of its rows, and the block that was read last.
 
-    The file stays open, so that what is read is what was there, though it be written anew meanwhile.
+    The file stays open, so that what is read is what was there, though it be written anew meanwhile. Raises
+    DamagedError for a file that is not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path)  # not mapped: pages of a file that stays open would count as memory held
-        self.rows: npt.NDArray[np.int32] = self._file.read(["row"], use_threads=False)["row"].to_numpy()
+        with names_damage(path):
+            # Not mapped: pages of a file that stays open would count as memory held.
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self.rows: npt.NDArray[np.int32] = self._file.read(["row"], use_threads=False)["row"].to_numpy()
         self.schema: pa.Schema = self._file.schema_arrow
         self._held: tuple[int, pa.Table] | None = None
         self._columns: dict[str, Column] = {}
@@ -133,7 +140,9 @@ class ColumnsFile:
 
     def read(self, number: int, columns: Sequence[str] | None) -> pa.Table:
         """A block; all columns, or some."""
-        return self._file.read_row_group(number, list(columns) if columns is not None else None, use_threads=False)
+        wanted = list(columns) if columns is not None else None
+        with names_damage(self.path):
+            return self._file.read_row_group(number, wanted, use_threads=False)
 
 
 class Column:

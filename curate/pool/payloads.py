@@ -1,12 +1,18 @@
-"""Read bytes of a pool's tars where rows and columns say they lie."""
+"""Read bytes of a pool's tars where rows and columns say they lie, and compare them with their SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
+from curate.pool.damage import damaged
 from curate.pool.layout import Pool
+
+Read = Callable[[str, int, int, str | None], bytes]
+"""Brings the bytes at (tar, offset, nbytes) of the pool, which have this SHA-256 (hex)."""
 
 
 class Blobs:
@@ -16,10 +22,11 @@ class Blobs:
         self._pool, self._keep, self._open = pool, keep_open, OrderedDict[str, int]()
         self._last: tuple[tuple[str, int, int], bytes] | None = None
 
-    def read(self, tar: str, offset: int, nbytes: int) -> bytes:
+    def read(self, tar: str, offset: int, nbytes: int, sha256: str | None) -> bytes:
         """Read the payload's bytes; asked for again at once, as by the pages of one file, the very same object.
 
-        Raises OSError when the tar is gone or shorter than it was.
+        `sha256` is None where nothing is known of them yet. Raises DamagedError when they are not those that were taken
+        in, OSError when the tar is gone.
         """
         if self._last is not None and self._last[0] == (tar, offset, nbytes):
             return self._last[1]
@@ -31,7 +38,9 @@ class Blobs:
             self._open[tar] = os.open(self._pool.locate(tar), os.O_RDONLY)
         data = os.pread(self._open[tar], nbytes, offset)
         if len(data) != nbytes:
-            raise OSError(f"{self._pool.locate(tar)}: {nbytes} bytes at {offset} are not there; was the tar changed?")
+            raise damaged(self._pool.locate(tar), f"{nbytes} bytes at {offset} are not there")
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise damaged(self._pool.locate(tar), f"the {nbytes} bytes at {offset} are not those that were taken in")
         self._last = (tar, offset, nbytes), data
         return data
 

@@ -9,17 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.commit import commit_file
+from curate.pool.damage import names_damage
 
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Commit a Parquet file."""
     with commit_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of ours into memory (not through a dataset: one file, no discovery)."""
-    with pq.ParquetFile(path, memory_map=True) as file:
+    """Read a Parquet file of ours into memory (not through a dataset: one file, no discovery). Raises DamagedError."""
+    with names_damage(path), pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
         return file.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
 
@@ -29,10 +30,11 @@ GROUP = b"group"
 
 def is_group_file(path: Path) -> bool:
     """Whether a file of columns is a group op's."""
-    return GROUP in (pq.read_schema(path).metadata or {})
+    with names_damage(path):
+        return GROUP in (pq.read_schema(path).metadata or {})
 
 
 def count_rows(path: Path) -> int:
     """Count the rows of a Parquet file, from its footer."""
-    with pq.ParquetFile(path) as file:
+    with names_damage(path), pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)

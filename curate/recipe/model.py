@@ -155,7 +155,13 @@ class Recipe(Settings):
     seed: int = Field(0, ge=0, description="Everything random is keyed by this seed and the sample.")
     out: str = Field(description="The folder for all that the run makes; one recipe, one folder.")
     source: Source
-    shard_samples: int = Field(1000, ge=1, le=100_000, description="Rows of the source a pool shard.")
+    shard_samples: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="At most this many rows of the source a pool shard, and at most 8 MB of texts or one larger text. "
+        "Of `pdf`, at most this many files; a tar or a WARC is one shard, whatever it holds.",
+    )
     download: DownloadSettings = Field(default_factory=DownloadSettings)
     limits: RunLimits = RunLimits()
     steps: tuple[Step, ...] = ()

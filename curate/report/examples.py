@@ -51,7 +51,7 @@ TEXT_CHARACTERS = 600
 """Of a sample that is a text, more is shown."""
 
 _KEPT_CHARACTERS = frozenset("\u200c\u200d")  # joiners that Persian, Hindi and emoji need
-_PLACE = ("tar", "offset", "nbytes")
+_PLACE = ("tar", "offset", "nbytes", "sha256")
 _ROW = ("origin", "text", "ext", *_PLACE)
 _NO_PICTURE = ("html", "json", "pdf")
 
@@ -315,7 +315,7 @@ def _content(scan: _Scan, pick: _Pick, row: Row) -> Row:
 
 def _picture(row: Row, blobs: Blobs, side_px: int) -> tuple[str | None, str]:
     try:
-        return thumbnail(blobs.read(row["tar"], row["offset"], row["nbytes"]), side_px)
+        return thumbnail(blobs.read(*(row[name] for name in _PLACE)), side_px)
     except OSError:
         return None, "the tar is gone or was changed"
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.commit import commit_file
+from curate.commit import commit_file, withdraw_file
 from curate.sample import Kind
 from curate.shards.index import CHECK, SCHEMA, checksum, index_metadata, index_path, write_index
 from curate.shards.info import ShardError, ShardInfo
@@ -57,9 +57,10 @@ class ShardWriter:
         self._info: ShardInfo | None = None
 
     def __enter__(self) -> ShardWriter:
-        self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(commit_file(self.tar))
-        self._file = self._temporary.open("wb", buffering=BUFFER_BYTES)
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(commit_file(self.tar))
+            self._file = self._temporary.open("wb", buffering=BUFFER_BYTES)
+            self._stack = stack.pop_all()
         return self
 
     def __len__(self) -> int:
@@ -113,7 +114,7 @@ class ShardWriter:
         """Both files complete on disk before either is named; a stale index goes before its tar is replaced."""
         if self._digest is None:
             _flush_to_disk(self._temporary)
-            self.index.unlink(missing_ok=True)
+            withdraw_file(self.index)
             self._stack.close()
             return
         sha256 = self._digest.hexdigest()
@@ -122,7 +123,7 @@ class ShardWriter:
             write_index(temporary, metadata, list(self._rows), list(self._rows.values()), self._carried())
             _flush_to_disk(temporary)
             _flush_to_disk(self._temporary)
-            self.index.unlink(missing_ok=True)
+            withdraw_file(self.index)
             self._stack.close()
         self._info = ShardInfo(self.tar.name, self.index.name, len(self._rows), self.bytes, sha256)
 

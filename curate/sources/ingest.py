@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 VERSION = 4
 
-SHARD_TEXT = 64 << 20
-"""Characters of a planned shard: what tables bring with their rows (texts, pages) is held a shard at a time."""
+SHARD_BYTES = 8 << 20
+"""Bytes of a planned shard's rows: what tables bring with them (texts, pages, records) is held a shard at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class TableSource:
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`.
+    """A source of files that hold many samples each: a shard is consecutive files of up to `shard_bytes`, and of them
+    at most as many as the recipe wants rows.
 
     `identity` tells of each file, in the order of `list_files`; `remarks` what of the source is none of them.
     """
@@ -137,7 +138,7 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     rows, files, remarks = None, list[list[str]](), list[str]()
     if isinstance(kind, ArchiveSource):
         identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
-        files = list(_cut(identities, lambda path: (file_stat_if_any(path) or (0,))[0], kind.shard_bytes))
+        files = list(_cut(identities, _file_bytes, kind.shard_bytes, recipe.shard_samples))
         names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
         remarks = kind.remarks(source)
     else:
@@ -261,7 +262,8 @@ def _write_plan(
     same: Counter[str] = Counter()
     companions = kind.companion_files(source)
     total = 0
-    for chunk in _cut(_without_remarks(kind.plan_rows(source), remarks), _characters, SHARD_TEXT, shard_rows):
+    planned = _without_remarks(kind.plan_rows(source), remarks)
+    for chunk in _cut(planned, _row_bytes, SHARD_BYTES, shard_rows):
         base = fingerprint([chunk, companions(chunk)])
         names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
         same[base] += 1
@@ -279,8 +281,13 @@ def _without_remarks(planned: Iterator[Row | str], remarks: list[str]) -> Iterat
             yield row
 
 
-def _characters(row: Row) -> int:
-    return len(row.get("text") or "") + len(row.get("meta") or "")
+def _file_bytes(path: str) -> int:
+    found = file_stat_if_any(path)
+    return 0 if found is None else found[0]
+
+
+def _row_bytes(row: Row) -> int:
+    return sum(len(value.encode("utf-8", "surrogatepass")) for value in row.values() if isinstance(value, str))
 
 
 def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:

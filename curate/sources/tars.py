@@ -74,7 +74,7 @@ class _SampleParts:
             text, meta = self._caption()
         except UnreadableError as err:
             return fail_row(row, err.error, err.detail)
-        row = image_row(self.origin, text, meta, self.blobs.read(self.tar, image.offset, image.size))
+        row = image_row(self.origin, text, meta, self.blobs.read(self.tar, image.offset, image.size, None))
         del row["body"]
         return row | {"tar": self.tar, "offset": image.offset, "nbytes": image.size}
 
@@ -100,7 +100,7 @@ class _SampleParts:
 
     def _holds_image(self, name: str) -> bool:
         part = self.parts[name]
-        return holds_image(name, self.blobs.read(self.tar, part.offset, min(part.size, SNIFFED)))
+        return holds_image(name, self.blobs.read(self.tar, part.offset, min(part.size, SNIFFED), None))
 
     def _caption(self) -> tuple[str, str]:
         """The caption and the meta. Raises UnreadableError."""
@@ -119,4 +119,4 @@ class _SampleParts:
             raise UnreadableError("missing_caption", self.where)
         if part.size > MAX_TEXT_BYTES:
             raise UnreadableError("text_too_large", self.where)
-        return self.blobs.read(self.tar, part.offset, part.size)
+        return self.blobs.read(self.tar, part.offset, part.size, None)

@@ -203,15 +203,20 @@ def attach(
 app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
 
 
-@app.command(epilog=example("curate verify work/demo/dataset"))
-def verify(dataset: Annotated[Path, typer.Argument(help="A published dataset's folder.", metavar="DATASET")]) -> None:
-    """Check a dataset against its checksums.
+@app.command(epilog=example("curate verify work/demo/dataset", "curate verify work/demo --mend && curate run demo"))
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder, or a recipe's `out`.", metavar="FOLDER")],
+    mend: Annotated[bool, typer.Option("--mend", help="Of a recipe's `out`: take out what is damaged.")] = False,
+) -> None:
+    """Check a dataset, or all that a run made, against the checksums.
 
-    Every tar's size and SHA-256, and every member's header against the index.
+    Of a dataset, every tar's size and SHA-256, and every member's header against the index. Of a recipe's `out`, its
+    dataset, every file of rows and columns, and all bytes in its pools. With --mend the shards of the pool in which
+    something is damaged are taken out; the next run takes them in again, and publishes.
     """
     from pipelines.cli import show
 
-    show.verify(dataset)
+    show.verify(folder, mend)
 
 
 @app.command(

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from curate import strict_json
 from curate.document.segments import DOCUMENT
-from curate.engine import explain
+from curate.engine import explain, verification
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.plan import plan_run
@@ -32,6 +32,7 @@ from curate.recipe.steps import Condition, ResolvedRecipe
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
+from curate.shards.info import DATASET_FILE
 from curate.shipped import recipe_path, shipped_recipes
 
 out_console = Console(highlight=False)
@@ -263,8 +264,25 @@ def show_prepared(prepared: Any, out: Path, as_json: bool) -> None:
     out_console.print(f"laid down in       {out}", soft_wrap=True)
 
 
-def verify(dataset: Path) -> None:
-    """Check a dataset; raises ValueError when it is not what it says."""
+def verify(folder: Path, mended: bool) -> None:
+    """Check a dataset, or all of a run's folder; raises ValueError when it is not what it says."""
+    if (folder / DATASET_FILE).is_file() and not mended:
+        _verify_dataset(folder)
+        return
+    with progress_bars() as watch:
+        found = verification.verify_run(folder, watch)
+    if found.problems and not mended:
+        end = f"`curate verify {folder} --mend` takes out what is damaged, and the next run makes it anew"
+        raise ValueError("\n".join([*found.problems, end]))
+    if found.problems:
+        verification.mend(folder, found)
+        said = f"{len(found.problems):,} damaged and taken out; run the recipe again, which makes anew what is missing"
+    else:
+        said = f"{_shards(found.shards)} of pools, {found.samples:,} published samples: all as they should be"
+    out_console.print("\n".join([*found.problems, f"{folder}: {said}"]), soft_wrap=True, markup=False)
+
+
+def _verify_dataset(dataset: Path) -> None:
     info = load_dataset(dataset)
     problems = [p for s in info.shards for p in verify_shard(dataset, s)]
     if problems:

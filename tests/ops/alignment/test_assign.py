@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def test_image_that_is_absent_or_does_not_decode_has_no_similarity(tmp_path: Pat
     shelf = Shelf(tmp_path)
     (blob, gone) = shelf.blobs(picture(), "not_found")
     assert blob.nbytes is not None
-    cut = Blob(blob.tar, blob.offset, blob.nbytes // 2, "png", "x", 200, 200, None, None, blob.reader)
+    half = blob.nbytes // 2
+    digest = hashlib.sha256(blob.read()[:half]).hexdigest()
+    cut = Blob(blob.tar, blob.offset, half, "png", digest, 200, 200, None, None, blob.reader)
     found = scored(page("Some text.", "http://a/1", "http://a/2", "http://a/3"), [cut, gone, blob])
     assert [value is None for value in found["best_similarity"]] == [True, True, False]
     assert found["best_similarity"][2] == max(found["sentence_similarities"][2])
