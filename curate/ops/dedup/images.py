@@ -50,7 +50,7 @@ SIGNATURE = {
 DUPLICATE = {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_similarity": pa.float32()}
 
 
-@op(reads="image", writes=SIGNATURE, version=1)
+@op(reads="image", writes=SIGNATURE, version=2)
 def image_signature(images: list[Image.Image]) -> Columns:
     """Sides in pixels, digest of the decoded pixels (32 hex), and a 32 x 32 thumbnail, for `duplicate_images`."""
     return {
