@@ -19,18 +19,19 @@ SIDE = 96
 DETAIL_BYTES = SIDE * SIDE
 BLOCKS = 8
 """Places a side: one changed word is enough of what there is to see in a 64th of the picture."""
-NOISE = 4.0
-"""Mean square in grey levels by which codecs change what is blank."""
+NOISE = 36.0
+"""Mean square in grey levels of detail that is no print: what codecs leave on paper, the grain of a photograph."""
 MIN_GAIN = 0.6
 """Copies of half or twice the size have softer or crisper edges: to this share of the contrast, or its inverse."""
 MARGIN = 9
 """Squares of so many pixels reach beyond a cropped edge: nothing is compared there."""
-MAX_REST = 0.1
-"""Share of the detail that may differ: re-encoded and resized forms differ by .04 at most (.1 where aligning drifts),
-forms with other words by .35 and more, with one other number by .11 to .7."""
-MAX_REST_CROPPED = 0.3
-"""A cropped copy's pixels lie between the original's: forms differ by .08 to .3 then, photographs by .24 at most."""
-MAX_REST_SMALL = 0.45
+MAX_REST = 0.065
+"""Share of a block's detail that may differ: re-encoded and resized forms differ by .06 at most, photographs by .012;
+forms with other words by .2 and more, with another number or two by .08 to .6."""
+MAX_REST_CROPPED = 0.2
+"""A cropped copy's pixels lie between the original's: photographs differ by .03 then, drawings by .15, forms by .06 to
+.3."""
+MAX_REST_SMALL = 0.4
 """Pictures of less than twice as many pixels have no print to tell, and resizing them takes detail away."""
 
 

@@ -279,7 +279,7 @@ def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: P
             "pixel_width": pa.array(range(1, count + 1), pa.int32()),
             "pixel_height": pa.array(range(1, count + 1), pa.int32()),
             "pixel_digest": [uid(f"pixels {n}") for n in range(count)],
-            "thumbnail": pa.array(blank.column("thumbnail").to_pylist() * count, pa.binary()),
+            **{name: pa.array(blank.column(name).to_pylist() * count, pa.binary()) for name in ("thumbnail", "detail")},
         }
     )
     start = time.process_time()
