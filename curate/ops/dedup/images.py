@@ -48,7 +48,7 @@ SIGNATURE = {
     "pixel_height": pa.int32(),
     "pixel_digest": pa.string(),
     "thumbnail": pa.binary(),
-    "detail": pa.binary(),
+    "fine_thumbnail": pa.binary(),
 }
 DUPLICATE = {"duplicate_of": pa.string(), "duplicate_kind": pa.string(), "duplicate_similarity": pa.float32()}
 
@@ -64,7 +64,7 @@ def image_signature(images: list[Image.Image]) -> Columns:
         "pixel_height": [image.height for image in images],
         "pixel_digest": [_pixel_digest(image) for image in images],
         "thumbnail": [look.make_thumbnail(image) for image in images],
-        "detail": [_detail.make_detail(image) for image in images],
+        "fine_thumbnail": [_detail.make_detail(image) for image in images],
     }
 
 
@@ -154,11 +154,11 @@ def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int],
     )
     heads_by_shard = _groups.query_by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
     for path, heads in zip(inputs, heads_by_shard, strict=True):
-        shard = pq.read_table(path, columns=["pixel_width", "pixel_height", "thumbnail", "detail"])
+        shard = pq.read_table(path, columns=["pixel_width", "pixel_height", "thumbnail", "fine_thumbnail"])
         if len(shard):
             head = heads.column("head").to_numpy()
             rows.sides[head] = np.stack([shard.column(side).to_numpy() for side in shard.column_names[:2]], axis=1)
-            for name, array in (("thumbnail", rows.thumbnails), ("detail", rows.details)):
+            for name, array in (("thumbnail", rows.thumbnails), ("fine_thumbnail", rows.details)):
                 joined = b"".join(shard.column(name).to_pylist())
                 array[head] = np.frombuffer(joined, np.uint8).reshape(-1, array.shape[1])
     for start in range(0, count, BLOCK_ROWS):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from pictures import copy_of, drawing, encoded, judged, photograph, resized
 from PIL import Image, ImageDraw, ImageFont
-from test_images import copy_of, drawing, encoded, judged, photograph, resized
 
 WORDS = ["bolt", "nut", "washer", "hinge", "lamp", "cable", "valve", "pump", "filter", "gasket", "bearing", "motor"]
 
