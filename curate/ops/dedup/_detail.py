@@ -59,9 +59,10 @@ def split_details(
 
 def is_same_print(first: Details, second: Details, place: Array) -> npt.NDArray[np.bool_]:
     """Whether the details of n pairs agree everywhere, once `first` is laid on `second` at about `place` (n, 4)."""
-    place = refine(first.grey, second.grey, place, 2)
+    start, place = place, refine(first.grey, second.grey, place, 2)
+    cropped = np.minimum(measure_moved(start), measure_moved(place)) >= UNMOVED
     small = np.minimum(first.sides.min(1), second.sides.min(1)) < 2 * SIDE
-    allowed = np.where(measure_moved(place) < UNMOVED, MAX_REST, MAX_REST_CROPPED)
+    allowed = np.where(cropped, MAX_REST_CROPPED, MAX_REST)
     return np.asarray(_rest(first.grey, second.grey, place) <= np.where(small, MAX_REST_SMALL, allowed))
 
 
