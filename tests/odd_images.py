@@ -53,17 +53,32 @@ def exif(orientation: int) -> Image.Exif:
     return block
 
 
-def png(
-    width: int, height: int, bits: int = 8, colour: int = 0, rows: bytes = b"", more: tuple[bytes, bytes] | None = None
-) -> bytes:
-    """A PNG written by hand, so that its header can lie; `more` is a chunk before the pixels."""
+def chunk(name: bytes, body: bytes, crc: int | None = None) -> bytes:
+    """A chunk of a PNG."""
+    return (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) if crc is None else crc)
+    )
 
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
+def png(width: int, height: int, bits: int = 8, colour: int = 0, rows: bytes = b"", more: bytes = b"") -> bytes:
+    """A PNG written by hand, so that its header can lie; `more` are chunks before the pixels."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    middle = chunk(*more) if more else b""
-    return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def rescanned(jpeg: bytes, times: int) -> bytes:
+    """A JPEG whose last scan is there so many times more."""
+    last, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
+    return jpeg[:end] + jpeg[last:end] * times + jpeg[end:]
+
+
+def tiff(size: tuple[int, int], *tags: tuple[int, int], pixels: bytes = b"") -> bytes:
+    """A little-endian TIFF written by hand: grey of 8 bits in one strip, uncompressed, unless `tags` say otherwise."""
+    width, height = size
+    entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height, 279: len(pixels)} | dict(tags)
+    entries.setdefault(324 if 322 in entries else 273, 14 + 12 * (len(entries) + 1))
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items()))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + pixels
 
 
 def webp_canvas(width: int, height: int) -> bytes:
@@ -89,6 +104,11 @@ def late_orientation(jpeg: bytes, orientation: int) -> bytes:
     return with_segments(jpeg, far, (0xE2, bytes(65_000)), (0xE1, exif(orientation).tobytes()))
 
 
+def with_chunks(png: bytes, *chunks: bytes) -> bytes:
+    """A PNG with these chunks behind its header."""
+    return png[:33] + b"".join(chunks) + png[33:]
+
+
 PHOTO = saved(photo(160, 120), "JPEG", quality=90)
 FRAME = PHOTO.index(b"\xff\xc0")
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
@@ -102,6 +122,8 @@ RAMP = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
 RGB_16 = (b"\0" + struct.pack(">3H", 65535, 32768, 4369) * 4) * 4
 HALF_CLEAR = Image.merge("RGBA", (*photo().split(), Image.linear_gradient("L").resize((64, 48))))
 PALETTE = quarters().quantize(8)
+SPOT = Image.new("L", (64, 64), 0)
+SPOT.paste(255, (16, 16, 48, 40))
 
 ACCEPTED = {
     **{f"{kind}": saved(photo(), kind) for kind in KINDS},
@@ -128,6 +150,7 @@ ACCEPTED = {
     "JPEG, said to be arithmetic": PHOTO.replace(b"\xff\xc0", b"\xff\xc9", 1),
     "JPEG with a preview": saved(quarters(), "MPO", save_all=True, append_images=[photo(8, 8)]),
     "JPEG in two": PHOTO + PHOTO,
+    "JPEG of 30 scans": rescanned(saved(photo(), "JPEG", progressive=True), 20),
     "PNG, 16-bit grey": saved(Image.fromarray(RAMP), "PNG"),
     "PNG, 16-bit grey, one of them clear": saved(Image.fromarray(RAMP), "PNG", transparency=257),
     "PNG, 16-bit colour": png(4, 4, bits=16, colour=2, rows=RGB_16),
@@ -138,6 +161,15 @@ ACCEPTED = {
     "PNG, one colour clear": saved(quarters(), "PNG", transparency=RED),
     "PNG, half clear": saved(HALF_CLEAR, "PNG"),
     "PNG, grey, half clear": saved(HALF_CLEAR.convert("LA"), "PNG"),
+    "PNG, 2-bit grey, one of them clear": png(4, 1, bits=2, rows=b"\0\x1b", more=chunk(b"tRNS", b"\0\1")),
+    "PNG, 16-bit colour, one of them clear": png(
+        4, 4, bits=16, colour=2, rows=RGB_16, more=chunk(b"tRNS", struct.pack(">3H", 65535, 32768, 4369))
+    ),
+    "PNG, a white drawing on nothing": saved(Image.merge("LA", [Image.new("L", (64, 64), 255), SPOT]), "PNG"),
+    "PNG with a profile of 2 MB": with_chunks(
+        saved(photo(), "PNG"), chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(2_000_000)))
+    ),
+    "PNG with a note that is damaged": with_chunks(saved(photo(), "PNG"), chunk(b"tEXt", b"a\0bc", crc=0)),
     "PNG with bytes behind it": saved(photo(), "PNG") + b"junk" * 50,
     "TIFF, 16-bit grey": saved(Image.fromarray(RAMP), "TIFF"),
     "TIFF, wide grey in 16 bits": saved(Image.new("I", (8, 8), 40_000), "TIFF"),
@@ -192,10 +224,16 @@ REFUSED = {
     "JPEG, progressive, cut": (saved(photo(320, 240), "JPEG", progressive=True, quality=95)[:-300], "truncated_image"),
     "JPEG without its end marker": (PHOTO[:-2], "truncated_image"),
     "JPEG, turned, cut": (late_orientation(PHOTO, 6)[:-300], "truncated_image"),
-    "JPEG of 12 bits": (PHOTO[: FRAME + 4] + b"\x0c" + PHOTO[FRAME + 5 :], "decode_error"),
+    "JPEG of 12 bits": (PHOTO[: FRAME + 4] + b"\x0c" + PHOTO[FRAME + 5 :], "unsupported_format"),
     "JPEG, said to be lossless": (PHOTO.replace(b"\xff\xc0", b"\xff\xc3", 1), "decode_error"),
     "JPEG of no height": (PHOTO[: FRAME + 5] + b"\0\0" + PHOTO[FRAME + 7 :], "decode_error"),
     "JPEG with a short JFIF": (PHOTO[:2] + segments((0xE0, b"JFIF\0")) + PHOTO[20:], "decode_error"),
+    "JPEG of 120 scans and 36 megapixels": (
+        rescanned(saved(Image.new("L", (6000, 6000), 128), "JPEG", progressive=True, quality=30), 120),
+        "image_too_costly",
+    ),
+    "JPEG of 5,000 scans": (rescanned(saved(photo(), "JPEG", progressive=True), 5000), "image_too_costly"),
+    "TIFF, a tile too large": (tiff((10, 10), (322, 20_000), (323, 20_000), (325, 0)), "image_too_large"),
     "PNG of no width": (png(0, 1, rows=b"\0"), "decode_error"),
     "PNG, too large": (png(50_000, 50_000), "image_too_large"),
     "PNG, a side too long": (png(30_001, 1), "image_too_large"),

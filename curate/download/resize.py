@@ -1,4 +1,8 @@
-"""Resize images through img2dataset's resizer, guarding what it would get wrong."""
+"""Resize images through img2dataset's resizer, which is given the pixels that ops see.
+
+Its own decoder, OpenCV, drops turns, clips 16 bits, knows nothing of a transparent colour and takes what is cut: files
+are opened where all are, by `curate.image.files`, and refused by the same names.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ from typing import Any
 
 from curate.download.fetched import Fetched, sniff
 from curate.download.settings import ResizeSettings
+from curate.image.files import Decoded, ImageLimits, decode
 
-EXIF_ORIENTATION = 0x0112
+_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
 class ImageResizer:
@@ -40,16 +45,29 @@ class ImageResizer:
     def __call__(self, row: Fetched) -> Fetched:
         """Resize a row: new body, sizes and extension; or failed_to_resize with an error and no body."""
         assert row.body is not None
-        error, detail, upright = _prepare_bytes(row.body, row.ext, self._settings.max_pixels)
-        if error:
-            return _fail(row, error, detail)
-        body, width, height, original_width, original_height, problem = self._resize(io.BytesIO(upright))
+        found = decode(row.body, ImageLimits(max_pixels=self._settings.max_pixels))
+        if found.error is not None:
+            return _fail(row, found.error, found.detail)
+        stream = io.BytesIO(_as_pnm(found))
+        body, width, height, original_width, original_height, problem = self._resize(stream)
         if problem is not None:
             return _fail(row, "decode_error", str(problem))
+        assert found.image is not None
+        if (width, height) == found.image.size and self._may_stay(row.body, found):
+            body = row.body
         return replace(
             row, body=body, ext=sniff(body)[0], width=width, height=height,
             original_width=original_width, original_height=original_height,
         )  # fmt: skip
+
+    def _may_stay(self, body: bytes, found: Decoded) -> bool:
+        """Whether a file that was not resized is handed over as it came: any reader shows the same pixels.
+
+        Nothing is turned, clear, moving, or of a printer's colours.
+        """
+        wanted = self._settings.skip_reencode and found.format == _FORMATS[self._settings.format]
+        plain = found.orientation == 1 and found.frames == 1 and found.mode in ("1", "L", "RGB")
+        return wanted and plain and not (found.format == "PNG" and b"tRNS" in body)
 
 
 def _load_resizer() -> Any:
@@ -96,42 +114,9 @@ def _fail(row: Fetched, error: str, detail: str) -> Fetched:
     return replace(row, status="failed_to_resize", error=error, detail=detail[:500], body=None, ext=None)
 
 
-def _prepare_bytes(body: bytes, ext: str | None, max_pixels: int) -> tuple[str | None, str, bytes]:
-    """(error, detail, bytes to resize). A bomb or a cut file is refused from its header; a file that EXIF turns, or of
-    16 bits a channel, is decoded here, because OpenCV would drop the turn and clip the upper half of the range."""
-    from PIL import Image
-
-    if _is_cut(body, ext):
-        return "truncated_image", f"the {ext} has no end marker", b""
-    try:
-        with Image.open(io.BytesIO(body)) as image:
-            if image.width * image.height > max_pixels:
-                return "image_too_large", f"{image.width}x{image.height}; at most {max_pixels} pixels", b""
-            if image.getexif().get(EXIF_ORIENTATION, 1) == 1 and not image.mode.startswith("I"):
-                return None, "", body
-            return None, "", _decode_to_png(image)
-    except Image.DecompressionBombError as err:
-        return "image_too_large", str(err), b""
-    except Exception as err:  # noqa: BLE001 - a stranger's file makes the decoder raise whatever it likes
-        return "decode_error", f"{type(err).__name__}: {err}", b""
-
-
-def _is_cut(body: bytes, ext: str | None) -> bool:
-    if ext == "jpg":  # scan data never holds these markers, so the last end lies after the last start of a scan
-        return body.rfind(b"\xff\xd9") < body.rfind(b"\xff\xda")
-    return ext == "png" and b"IEND" not in body[-4096:]
-
-
-def _decode_to_png(image: Any) -> bytes:
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        values = np.asarray(upright).astype(np.int64).clip(0, 65535)
-        upright = Image.fromarray((values // 257).astype(np.uint8))
-    elif upright.mode not in ("L", "RGB", "RGBA"):
-        upright = upright.convert("RGB")
-    out = io.BytesIO()
-    upright.save(out, "png", compress_level=0)
-    return out.getvalue()
+def _as_pnm(found: Decoded) -> bytes:
+    """The pixels as a PNM, which costs nothing to write and to read: grey where the file was."""
+    assert found.image is not None
+    grey = found.mode in ("1", "L", "LA", "La") or found.mode.startswith("I")
+    image = found.image.getchannel(0) if grey else found.image
+    return f"{'P5' if grey else 'P6'} {image.width} {image.height} 255\n".encode() + image.tobytes()

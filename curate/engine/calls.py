@@ -6,7 +6,6 @@ sample on which an op crashes, hangs or takes all the memory costs itself alone,
 
 from __future__ import annotations
 
-import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -222,17 +221,17 @@ def _serve(line: Connection, timeout_s: float | None) -> None:
             try:
                 found: Any = direct.call(*said) if wanted == "call" else direct.decode(*said)
             except Exception as err:  # noqa: BLE001 - raised again by the one that asked
-                found = portable(err, StepError)
+                found = _portable(err)
             line.send(found)
 
 
-def portable(err: Exception, instead: type[Exception]) -> Exception:
-    """The error, or where its parts cannot be sent to another process another that says the same."""
-    try:
-        pickle.loads(pickle.dumps(err))  # our own a moment ago: nothing from outside is ever unpickled
-    except Exception:  # noqa: BLE001 - whatever its class does when it is made again
-        return instead(f"{type(err).__name__}: {err}")
-    return err
+def _portable(err: Exception) -> Exception:
+    """An error that says the same and is sure to reach another process: one of our own, of its words alone."""
+    if isinstance(err, CallFailedError):
+        return err
+    kinds = (StepError, MissingExtraError, MachineError, DamagedError, ValueError)
+    kind = next((kind for kind in kinds if isinstance(err, kind)), None)
+    return kind(str(err)) if kind else StepError(f"{type(err).__name__}: {err}")
 
 
 @contextmanager

@@ -57,6 +57,7 @@ REMEDIES = {
     "unsafe_name": "a name leads out of its folder; such samples are refused",
     "truncated_image": "the image file ends too early: download it again",
     "image_too_large": "the image is above the side or pixel limit that guards against bombs",
+    "image_too_costly": "the image asks to be gone over too many times, as bombs do: save it anew, or let it go",
     "unsupported_format": "an image format that is refused (JPEG 2000, HEIF, SVG, ...): convert it to PNG or JPEG",
     "decode_error": "the image file is damaged: download it again",
     "not_an_image": "the bytes are of no image format that is known",

@@ -1,4 +1,4 @@
-"""Retry what failed: the source's URLs, images of documents that a step fetched; any failures, by name, when asked."""
+"""Retry what failed: URLs of the source, images that a step fetched; and, by name, any other failures."""
 
 from __future__ import annotations
 

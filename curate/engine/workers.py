@@ -24,7 +24,6 @@ from typing import Any, Protocol
 
 from curate.commit import held_folders, join
 from curate.download import DownloadSettings, HostServer, share_hosts
-from curate.engine.calls import portable
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
 
@@ -45,7 +44,7 @@ class WorkerError(RuntimeError):
 
 
 class Task(Protocol):
-    """What a worker does with a shard's number; returns plain data.
+    """The work of a worker on a shard, by its number; returns plain data.
 
     It may have a `narrow`, which is called in its place for a shard of which a worker died, and a `close`.
     """
@@ -225,7 +224,12 @@ def _pack_error(err: Exception) -> bytes:
     import ray.cloudpickle
 
     trace = "in a worker:\n" + "".join(traceback.format_exception(err))
-    return bytes(ray.cloudpickle.dumps((portable(err, WorkerError), trace)))
+    try:
+        packed = bytes(ray.cloudpickle.dumps((err, trace)))
+        ray.cloudpickle.loads(packed)
+    except Exception:  # noqa: BLE001 - an exception whose parts cannot travel
+        packed = bytes(ray.cloudpickle.dumps((WorkerError(f"{type(err).__name__}: {err}"), trace)))
+    return packed
 
 
 def _close(task: Task) -> None:

@@ -26,7 +26,17 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from curate.image.structure import gif_frames, is_cut_short, tiff_pages, webp_size
+from curate.image.rgb import RGB, to_rgb
+from curate.image.structure import (
+    JpegFrame,
+    gif_frames,
+    is_cut_short,
+    jpeg_frame,
+    jpeg_scans,
+    tiff_pages,
+    webp_size,
+    without_notes,
+)
 
 _PLUGINS: Mapping[str, type[ImageFile.ImageFile]] = MappingProxyType(
     {
@@ -70,6 +80,7 @@ _HTML = re.compile(
     rb"<(!doctype\s+html|html|head|body|title|meta|script|style|div|iframe|p|br|h1|a)[\s>/]",
     re.IGNORECASE,
 )
+_UNKNOWN_SAMPLES = re.compile("unknown pixel mode|cannot handle [0-9]+-bit layers")
 _ORIENTATION_TAG = 0x0112
 _PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _TURNS: Mapping[int, Image.Transpose] = MappingProxyType(
@@ -91,10 +102,14 @@ Format = Literal["jpg", "png"]
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Limits by the header: a side or an area in pixels above these is refused. `max_frames` are counted at most."""
+    """Limits by the header: a side or an area in pixels above these is refused. `max_frames` are counted at most.
+
+    max_pixel_passes: pixels times how often a decoder goes over them: the scans of a JPEG, the frames before one.
+    """
 
     max_side_px: int = 30_000
     max_pixels: int = 89_478_485  # the area from which Pillow itself suspects a decompression bomb
+    max_pixel_passes: int = 16 * max_pixels  # encoders make 10 to 12 scans; a second or two of work
     max_frames: int = 10_000
 
 
@@ -129,10 +144,9 @@ class ImageError(ValueError):
         return f"{self.error}: {self.detail}"
 
 
-RGB = tuple[int, int, int]
-
 DEFAULT_LIMITS = ImageLimits()
-WHITE: RGB = (255, 255, 255)
+_LEAST_PASS_PX = 1 << 20
+"""A pass over a smaller picture counts as one over so many pixels: to begin one costs time, too."""
 
 
 def header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Decoded:
@@ -145,10 +159,12 @@ def header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Decoded:
 
 
 def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, frame: int = 0) -> Decoded:
-    """Decode one frame (or page of a TIFF) whole to 8-bit RGB, upright, on white where it is transparent.
+    """Decode one frame (or page of a TIFF) whole to 8-bit RGB, upright; what is transparent lies on white, and on black
+    where white would hide all that there is to see (a white drawing).
 
     Never raises for what is in `data`. Errors: empty_file, not_an_image, html_instead_of_image, unsupported_format,
-    image_too_large, truncated_image, missing_frame, decode_error. Colour profiles are left alone: values are as stored.
+    image_too_large, image_too_costly, truncated_image, missing_frame, decode_error. Colour profiles are left alone:
+    values are as stored.
     """
     found = Decoded()
     try:
@@ -168,10 +184,10 @@ def open_stored(
     if name == "WEBP":
         check_limits(webp_size(data) or (1, 1), limits)  # the plugin allocates the canvas when it opens the file
     try:
-        stored = _PLUGINS[name](io.BytesIO(data))
+        stored = _PLUGINS[name](io.BytesIO(without_notes(data) if name == "PNG" else data))
         frames = _count_frames(stored, data, limits.max_frames)
         if frame:
-            _turn_to(stored, frame, frames)
+            _turn_to(stored, frame, frames, limits)
         mode = stored.mode
         orientation = _orientation(stored)
         width, height = stored.size
@@ -180,14 +196,18 @@ def open_stored(
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise _explained(error, data, name) from error
     check_limits((width, height), limits)
+    if name == "JPEG":
+        check_scans(data, jpeg_frame(data), (width, height), limits)
+    elif isinstance(stored, TiffImagePlugin.TiffImageFile):
+        check_limits(_tile_size(stored), limits)  # its decoder fills a whole tile, however little of it is shown
     if orientation >= 5 and name != "TIFF":  # the TIFF plugin swaps by itself
         width, height = height, width
     return Decoded(None, None, "", name, mode, frames, width, height, orientation), stored
 
 
-def load_rgb(stored: ImageFile.ImageFile, data: bytes, found: Decoded, background: RGB = WHITE) -> Image.Image:
-    """Decode what `open_stored` opened to 8-bit RGB, upright, on `background`. Raises ImageError."""
-    return _loaded(stored, data, found, lambda image: upright(_to_rgb(image, background), found))
+def load_rgb(stored: ImageFile.ImageFile, data: bytes, found: Decoded, background: RGB | None = None) -> Image.Image:
+    """Decode what `open_stored` opened to 8-bit RGB, upright, on `background`, or as `decode`. Raises ImageError."""
+    return _loaded(stored, data, found, lambda image: upright(to_rgb(image, data, background), found))
 
 
 def load_stored(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> Image.Image:
@@ -249,9 +269,11 @@ def _named_text(data: bytes) -> ImageError:
     return ImageError("not_an_image", f"starts with {data[:16]!r}")
 
 
-def _turn_to(stored: ImageFile.ImageFile, frame: int, frames: int) -> None:
+def _turn_to(stored: ImageFile.ImageFile, frame: int, frames: int, limits: ImageLimits) -> None:
     if not 0 <= frame < frames:
         raise ImageError("missing_frame", f"frame {frame} of {frames}, counted from 0")
+    if not isinstance(stored, TiffImagePlugin.TiffImageFile):  # its pages stand alone, frames are drawn on those before
+        _check_passes(1 + frame, "frames", stored.size, limits)
     stored.seek(frame)
 
 
@@ -279,6 +301,34 @@ def check_limits(size: tuple[int, int], limits: ImageLimits) -> None:
     if max(size) > limits.max_side_px or width * height > limits.max_pixels:
         allowed = f"{limits.max_side_px} a side and {limits.max_pixels} in all are allowed"
         raise ImageError("image_too_large", f"{width} x {height} pixels; {allowed}")
+
+
+def check_scans(data: bytes, frame: JpegFrame | None, size: tuple[int, int], limits: ImageLimits) -> None:
+    """Raise ImageError for a JPEG of more scans than a picture of its (width, height) needs, before one is decoded.
+
+    `frame` is what `jpeg_frame` tells of it. Nothing is done for one that is scanned once; the bytes of others are
+    looked through, 0.4 ms a megabyte.
+    """
+    if frame is not None and frame.scanned_once:
+        return
+    try:
+        _check_passes(
+            data.count(b"\xff\xda"), "scans", size, limits
+        )  # others hold these two bytes, too: at most so many
+    except ImageError:
+        _check_passes(jpeg_scans(data), "scans", size, limits)
+
+
+def _check_passes(passes: int, of: str, size: tuple[int, int], limits: ImageLimits) -> None:
+    width, height = size
+    allowed = limits.max_pixel_passes // max(width * height, _LEAST_PASS_PX)
+    if passes > allowed:
+        raise ImageError("image_too_costly", f"{passes} {of} of {width} x {height} pixels; {allowed} are allowed")
+
+
+def _tile_size(stored: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
+    width, height = (stored.tag_v2.get(tag, 1) for tag in (322, 323))
+    return int(width), int(height)
 
 
 def _orientation(stored: ImageFile.ImageFile) -> int:
@@ -311,35 +361,13 @@ def _check_samples(stored: Image.Image) -> None:
             raise ImageError("unsupported_format", "32-bit samples have no agreed white")
 
 
-def _to_rgb(stored: Image.Image, background: RGB) -> Image.Image:
-    """8-bit RGB without alpha: what is transparent on `background`, 16 bits scaled to 8 (Pillow alone would clip)."""
-    if stored.mode.startswith("I"):
-        return _from_16_bits(stored, background)
-    if "transparency" in stored.info or stored.mode in ("LA", "PA", "RGBA", "RGBa"):
-        rgba = stored.convert("RGBA")
-        below = Image.new("RGB", rgba.size, background)
-        below.paste(rgba, mask=rgba.getchannel("A"))
-        return below
-    rgb = stored.convert("RGB")
-    rgb.info = {}
-    return rgb
-
-
-def _from_16_bits(stored: Image.Image, background: RGB) -> Image.Image:
-    grey_HW = np.asarray(stored)
-    scaled_HW = ((grey_HW.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)
-    rgb = Image.fromarray(scaled_HW).convert("RGB")
-    transparent = stored.info.get("transparency")
-    if isinstance(transparent, int):
-        rgb.paste(background, mask=Image.fromarray(grey_HW == transparent))
-    return rgb
-
-
 def _explained(error: Exception, data: bytes, name: str) -> ImageError:
     """Name what a decoder raised: cut short, a bomb, or broken in another way."""
     detail = re.sub(r" at 0x[0-9a-f]+", "", f"{type(error).__name__}: {error}")[:200]  # no addresses: same every run
     if isinstance(error, Image.DecompressionBombError):
         return ImageError("image_too_large", detail)
+    if _UNKNOWN_SAMPLES.search(detail):
+        return ImageError("unsupported_format", detail)
     if "truncated" in detail.lower() or isinstance(error, EOFError) or is_cut_short(data, name):
         return ImageError("truncated_image", detail)
     return ImageError("decode_error", detail)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from curate.image.files import DEFAULT_LIMITS, RGB, WHITE, check_limits, load_rgb, open_stored, upright
+from curate.image.files import DEFAULT_LIMITS, check_limits, check_scans, load_rgb, open_stored, upright
+from curate.image.rgb import RGB
 from curate.image.structure import JpegFrame, jpeg_frame
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,25 +23,26 @@ Pixels = npt.NDArray[np.uint8]
 _JPEG = b"\xff\xd8\xff"
 
 
-def scaled_image(data: bytes, least_px: float, background: RGB = WHITE) -> Image.Image:
-    """RGB image of the first frame, upright, on `background`; a JPEG's short side is at least `least_px`, if it was.
+def scaled_image(data: bytes, least_px: float, background: RGB | None = None) -> Image.Image:
+    """RGB image of the first frame, upright; a JPEG's short side is at least `least_px`, if it was.
 
-    Raises ImageError.
+    What is transparent lies on `background`, or where `files.decode` lays it. Raises ImageError.
     """
     found = _scaled(data, least_px, background)
     return found if isinstance(found, Image.Image) else Image.fromarray(found)
 
 
 def scaled_pixels(data: bytes, least_px: float) -> Pixels:
-    """pixels_HWC of what `scaled_image` gives, on white. Raises ImageError."""
-    found = _scaled(data, least_px, WHITE)
+    """pixels_HWC of what `scaled_image` gives. Raises ImageError."""
+    found = _scaled(data, least_px, None)
     return np.array(found) if isinstance(found, Image.Image) else found
 
 
-def _scaled(data: bytes, least_px: float, background: RGB) -> Image.Image | Pixels:
+def _scaled(data: bytes, least_px: float, background: RGB | None) -> Image.Image | Pixels:
     frame = jpeg_frame(data) if data.startswith(_JPEG) else None
     if frame is not None and frame.bare:  # opening it with Pillow would cost 70 microseconds and tell nothing
         check_limits((frame.width, frame.height), DEFAULT_LIMITS)
+        check_scans(data, frame, (frame.width, frame.height), DEFAULT_LIMITS)
         pixels_HWC = _turbo(data, frame, least_px)
         if pixels_HWC is not None:
             return pixels_HWC

@@ -4,24 +4,39 @@ No pixel is decoded here and every walk ends in time that is linear in the file,
 """
 
 import io
+import re
 import struct
+import zlib
 from dataclasses import dataclass
 
 from PIL import TiffImagePlugin
 
 _FRAMES = (0xC0, 0xC1, 0xC2)
+_PROGRESSIVE = 0xC2
 _SCAN = 0xDA
 _NEEDED = (0xC4, 0xDB, 0xDD, 0xFE)
 """Huffman and quantisation tables, the restart interval, and comments."""
 
 
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+"""A marker that ends a scan or has a body: none of stuffing, restarts, start of image."""
+_END = 0xD9
+
+_PNG_ASIDE = (b"tRNS", b"eXIf", b"acTL")
+_PNG_NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND", *_PNG_ASIDE, b"fcTL", b"fdAT")
+
+
 @dataclass(frozen=True)
 class JpegFrame:
-    """An ordinary JPEG's size as stored, in pixels; `bare` means that its header holds nothing else that may matter."""
+    """An ordinary JPEG's size as stored, in pixels; `bare` means that its header holds nothing else that may matter.
+
+    `scanned_once`: the first scan holds the whole picture, and a decoder reads no other.
+    """
 
     width: int
     height: int
     bare: bool
+    scanned_once: bool
 
 
 def jpeg_frame(data: bytes) -> JpegFrame | None:
@@ -30,17 +45,19 @@ def jpeg_frame(data: bytes) -> JpegFrame | None:
     None for others, and for odd structure. It is `bare` without APPn segments other than JFIF's, which may hold an
     orientation, a second picture, or damage for which Pillow refuses the file.
     """
-    at, bare, frame = 2, True, None
+    at, bare, frame, whole = 2, True, None, b""
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _SCAN:
-            return JpegFrame(*frame, bare) if frame else None
+            return JpegFrame(*frame, bare, data[at + 4 : at + 5] == whole) if frame else None
         if length < 2 or (marker in _FRAMES and frame):
             return None
         if marker in _FRAMES:
-            frame = _ordinary(data[at + 4 : at + 2 + length])
+            segment = data[at + 4 : at + 2 + length]
+            frame = _ordinary(segment)
             if frame is None:
                 return None
+            whole = segment[5:6] if marker != _PROGRESSIVE else b""
         elif 0xE0 <= marker <= 0xEF:
             bare &= marker == 0xE0 and length >= 16 and data.startswith(b"JFIF\0", at + 4)
         elif marker not in _NEEDED:
@@ -55,6 +72,46 @@ def _ordinary(segment: bytes) -> tuple[int, int] | None:
         return None
     height, width = struct.unpack_from(">HH", segment, 1)
     return width, height
+
+
+def jpeg_scans(data: bytes) -> int:
+    """Scans of a JPEG up to its end marker, found as a decoder finds them (T.81, B.1.1.2): past whatever is no marker.
+
+    A decoder goes over the picture once for each: a file of kilobytes can ask for that a thousand times.
+    """
+    scans, at = 0, 0
+    while found := _MARKER.search(data, at):
+        at, marker = found.end(), data[found.start(1)]
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return scans
+
+
+def without_notes(data: bytes) -> bytes:
+    """The chunks of a PNG that its picture, its turn and its frames are made of (PNG, third edition, section 5.6).
+
+    What stands beside (profiles, texts, dates) may be of any size, or damaged, and a decoder would give up for it. From
+    the first chunk that is none, all is left as it is.
+    """
+    kept, from_, at = [], 0, 8
+    while at + 12 <= len(data) and (name := data[at + 4 : at + 8]).isalpha():
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            break
+        if name not in _PNG_NEEDED or (name in _PNG_ASIDE and not _is_sound(data[at:end], data[25])):
+            kept.append(data[from_:at])
+            from_ = end
+        at = end
+    return b"".join((*kept, data[from_:])) if kept else data
+
+
+def _is_sound(chunk: bytes, colour_type: int) -> bool:
+    """Whether a chunk is what was written, and one transparent colour has the values that the colour type asks for."""
+    name, asked = chunk[4:8], {0: 2, 2: 6}.get(colour_type)
+    fits = name != b"tRNS" or asked in (None, len(chunk) - 12)
+    return fits and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
 def gif_frames(data: bytes, bound: int) -> int:

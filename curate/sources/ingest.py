@@ -35,8 +35,6 @@ from curate.sources.rows import Row, SourceError, check_name, fail_row, file_sta
 
 T = TypeVar("T")
 
-VERSION = 4
-
 SHARD_BYTES = 8 << 20
 """Bytes of a planned shard's rows: what tables bring with them (texts, pages, records) is held a shard at a time."""
 
@@ -48,13 +46,14 @@ class TableSource:
 
     A text among the planned rows is a remark: what of the source is no sample, or how it is read.
     `companion_files`, asked once a plan, names what else samples are made of that rows do not tell: files, by size and
-    time.
+    time. `version` is raised where the same source gives other rows.
     """
 
     identity: Callable[[Any], Any]
     plan_rows: Callable[[Any], Iterator[Row | str]]
     load_rows: Callable[[Any, list[Row], Downloader | None], Iterator[Row]]
     companion_files: Callable[[Any], Callable[[list[Row]], Any]] = lambda source: lambda rows: None
+    version: int = 3
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class ArchiveSource:
     read_rows: Callable[[Any, Path, Pool], Iterator[Row]]
     shard_bytes: int = 0
     remarks: Callable[[Any], list[str]] = lambda source: []
+    version: int = 3
 
 
 SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
@@ -77,9 +77,9 @@ SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
     "folder": TableSource(folder.identity, folder.plan_rows, folder.load_rows, folder.companion_files),
     "webdataset": ArchiveSource(tars.identity, tars.list_files, tars.read_rows),
     "html": TableSource(html.identity, html.plan_rows, html.load_rows, html.companion_files),
-    "pages": TableSource(pages.identity, pages.plan_rows, pages.load_rows),
-    "warc": ArchiveSource(warc.identity, warc.list_files, warc.read_rows),
-    "wat": TableSource(wat.identity, wat.plan_rows, urls.load_rows),
+    "pages": TableSource(pages.identity, pages.plan_rows, pages.load_rows, version=4),
+    "warc": ArchiveSource(warc.identity, warc.list_files, warc.read_rows, version=4),
+    "wat": TableSource(wat.identity, wat.plan_rows, urls.load_rows, version=4),
     "records": TableSource(records.identity, records.plan_rows, records.load_rows, records.companion_files),
     "images": TableSource(images.identity, images.plan_rows, images.load_rows, images.companion_files),
     "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20, pdf.remarks),
@@ -110,7 +110,8 @@ def pool_of(recipe: Recipe) -> Pool:
         if path is not None and Path(path).is_dir() and is_inside(Path(recipe.out), path):
             raise SourceError(f"out {recipe.out} lies in source.{name} {path}: what a run makes is no source of it")
     keep_bytes = recipe.download.identity()
-    parts = {"version": VERSION, "kind": recipe.kind, "source": named_by(source), "rows": recipe.shard_samples}
+    version = SOURCE_TYPES[source.type].version
+    parts = {"version": version, "kind": recipe.kind, "source": named_by(source), "rows": recipe.shard_samples}
     key = fingerprint(parts | ({"download": keep_bytes} if is_fetched(recipe) else {}))
     return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
 

@@ -38,7 +38,8 @@ class Augment(Settings):
     """Probability of losing all colour."""
     blur: Share = 0.0
     """Probability of a 3 x 3 box blur."""
-    background: Colour = (255, 255, 255)
-    """What shows through transparent pixels, and around what was turned or moved."""
+    background: Colour | None = None
+    """What shows through transparent pixels, and around what was turned or moved. None: white, and through the
+    transparent pixels of a white drawing black."""
     random_background: Share = 0.0
     """Probability of another background colour, any."""

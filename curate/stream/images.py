@@ -16,6 +16,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
 from curate.image.files import DEFAULT_LIMITS, ImageError
+from curate.image.rgb import RGB, WHITE
 from curate.image.scaled import scaled_image
 from curate.mix.content import image_name
 from curate.stream.augment import Augment
@@ -39,7 +40,7 @@ def keyed_rng(seed: int, uid: str, epoch: int, what: str = "") -> np.random.Gene
 
 
 def plain(data: bytes, size_px: int) -> Tensor:
-    """image_CHW uint8 of `data` as open_clip shows it to a model of `size_px`, on white. Raises ImageError."""
+    """image_CHW uint8 of `data` as open_clip shows it to a model of `size_px`. Raises ImageError."""
     return _to_tensor(_whole(scaled_image(data, LEAST * size_px), size_px))
 
 
@@ -48,16 +49,18 @@ def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator
 
     Raises ImageError.
     """
-    red, green, blue = augment.background
+    background = augment.background
     if rng.random() < augment.random_background:
         red, green, blue = rng.integers(0, 256, 3).tolist()
-    image = scaled_image(data, LEAST * size_px, (red, green, blue))
+        background = red, green, blue
+    image = scaled_image(data, LEAST * size_px, background)
+    around = background or WHITE
     if whole:
         side = min(max(image.size), 2 * size_px)
-        image = ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, (red, green, blue))
+        image = ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, around)
     image = _crop(image, size_px, augment.crop_min_area, rng) if augment.crop_min_area < 1 else _whole(image, size_px)
     if augment.rotate_degrees or augment.zoom or augment.stretch or augment.shift:
-        image = _moved(image, augment, rng, (red, green, blue))
+        image = _moved(image, augment, rng, around)
     if rng.random() < augment.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return _to_tensor(_recoloured(image, augment, rng))
@@ -92,7 +95,7 @@ def _recoloured(image: Image.Image, augment: Augment, rng: np.random.Generator) 
     return image.filter(ImageFilter.BoxBlur(1)) if rng.random() < augment.blur else image
 
 
-def _moved(image: Image.Image, augment: Augment, rng: np.random.Generator, colour: tuple[int, int, int]) -> Image.Image:
+def _moved(image: Image.Image, augment: Augment, rng: np.random.Generator, colour: RGB) -> Image.Image:
     """Turned, zoomed, stretched and shifted about the centre; `colour` around it."""
     turn, zoom, stretch, right, down = rng.uniform(-1, 1, 5).tolist()
     angle, side = math.radians(augment.rotate_degrees * turn), image.width

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile import JPEG, Site, endless, hang, picture
+from odd_images import ACCEPTED, REFUSED
 from PIL import Image
 
 from curate.download import Downloader, DownloadSettings, Fetched
 from curate.download.resize import ImageResizer
 from curate.download.settings import ResizeSettings
+from curate.image.files import ImageLimits, decode
 
 
 @pytest.fixture
@@ -83,8 +85,8 @@ def test_sixteen_bits_a_channel_keep_their_range(site: Site) -> None:
         (noisy("jpeg")[:-500], "truncated_image"),
         (noisy("png")[:-500], "truncated_image"),
         (picture(size=(2000, 1000), kind="png"), "image_too_large"),
-        (b"GIF89a" + bytes(50), "decode_error"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "decode_error"),
+        (b"GIF89a" + bytes(50), "truncated_image"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported_format"),
     ],
 )
 def test_image_that_cannot_be_resized_is_named_and_the_rest_go_on(site: Site, body: bytes, error: str) -> None:
@@ -93,6 +95,48 @@ def test_image_that_cannot_be_resized_is_named_and_the_rest_go_on(site: Site, bo
     bad, good = fetch(site.url("/bad"), site.url(), resize={"size_px": 16, "max_pixels": 1_000_000})
     assert (bad.status, bad.error, bad.body, bad.sha256) == ("failed_to_resize", error, None, None)
     assert (good.status, good.width, good.height) == ("success", 16, 16)
+
+
+RESIZER = ImageResizer(
+    ResizeSettings.model_validate({"mode": "no", "format": "png", "quality": 1, "max_pixels": ImageLimits().max_pixels})
+)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_resized_file_has_the_pixels_that_the_ops_see(name: str) -> None:
+    """Turned, transparent, deep, indexed, of a printer's colours, moving: the pixels that the ops see."""
+    row, seen = RESIZER(Fetched("k", "u", "success", body=ACCEPTED[name], ext="x")), decode(ACCEPTED[name])
+    assert row.status == "success" and seen.image is not None, (row.error, row.detail)
+    assert np.array_equal(np.asarray(opened(row).convert("RGB")), np.asarray(seen.image))
+    assert (row.width, row.height) == (row.original_width, row.original_height) == seen.image.size
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_ops_refuse_is_refused_by_a_resize_by_the_same_name_at_each_run(name: str) -> None:
+    data, error = REFUSED[name]
+    first, second = (RESIZER(Fetched("k", "u", "success", body=data, ext="x")) for _ in range(2))
+    assert (first.status, first.error, first.body) == ("failed_to_resize", error, None)
+    assert first == second and "0x" not in first.detail
+
+
+def test_file_that_needs_no_resize_stays_as_it_came_if_any_reader_shows_the_same() -> None:
+    wanted = {"size_px": 900, "mode": "keep_ratio", "only_if_bigger": True, "skip_reencode": True}
+
+    def stays(body: bytes, kind: str) -> bool:
+        resizer = ImageResizer(ResizeSettings.model_validate(wanted | {"format": kind, "quality": 9}))
+        return resizer(Fetched("k", "u", "success", body=body, ext=kind)).body == body
+
+    assert stays(noisy("jpeg"), "jpg") and stays(noisy("png"), "png") and stays(noisy("webp"), "webp")
+    assert not stays(noisy("png"), "jpg") and not stays(noisy("jpeg", size=(2000, 1000)), "jpg")
+    for name in ("JPEG turned 6", "JPEG, CMYK"):
+        assert not stays(ACCEPTED[name], "jpg")
+    for name in ("PNG, 2-bit grey, one of them clear", "PNG, half clear", "PNG, animated"):
+        assert not stays(ACCEPTED[name], "png")
+
+
+def test_grey_stays_grey() -> None:
+    row = RESIZER(Fetched("k", "u", "success", body=ACCEPTED["JPEG, grey"], ext="jpg"))
+    assert opened(row).mode == "L"
 
 
 def test_resizing_in_several_threads_leaves_the_streams_alone(site: Site, capfd: pytest.CaptureFixture[str]) -> None:

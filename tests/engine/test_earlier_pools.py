@@ -39,7 +39,7 @@ PAGES: list[dict[str, Any]] = [
     {"op": "duplicate_image_sets", "keep": {"image_set_duplicate_of": {"is": None}}},
 ]
 
-CHANGED = ("pii", "gopher_quality")
+CHANGED = ("pii", "gopher_quality", "html_document", "image_size")
 """Ops whose values were mended since: they, and what comes after them, are computed once more."""
 
 

@@ -23,7 +23,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("op", "knobs", "named"),
     [
         ("language", {}, "a49b8fc1b3f616a2"),
-        ("nsfw", {}, "55a0c320edef138b"),
+        ("nsfw", {}, "c3cd1ca44f729341"),
         ("obelics_text", {"flagged": "words.txt"}, "946cf9075054867e"),
         ("contamination", {"benchmarks": ["words.txt"]}, "9f615d3a3d47de27"),
     ],

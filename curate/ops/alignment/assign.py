@@ -36,7 +36,7 @@ Pixels = npt.NDArray[np.uint8]
 @op(
     reads=("document", "images"),
     writes={"sentence_similarities": pa.list_(pa.list_(pa.float64())), "best_similarity": pa.list_(pa.float64())},
-    version=1,
+    version=2,
     batch_size=16,
     parts={"sentence_similarities": "images", "best_similarity": "images"},
     needs=("open_clip",),

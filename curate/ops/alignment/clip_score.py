@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         "clip_image_embedding": pa.list_(pa.float16()),
         "clip_text_embedding": pa.list_(pa.float16()),
     },
-    version=1,
+    version=2,
     batch_size=64,
     needs=("open_clip",),
 )

@@ -93,6 +93,8 @@ WINDOWS = [
 ]
 """(side, left, top) of each view, in units of the side: the whole, the centre, the four corners."""
 VIEWS = len(WINDOWS)
+WHOLE: Array = np.array([1, 0, 1, 0], np.float32)
+"""The place of a picture on one of the same frame, see `align`."""
 
 
 def compute_descriptors(rows: Planes) -> Array:
@@ -202,21 +204,21 @@ class Differences:
 
 def measure_differences(first: Planes, second: Planes, place: Array) -> Differences:
     """Measure the differences of n pairs once `first` is laid on `second` at `place` (n, 4), see `align`."""
-    warped, inside = _warp(first.luma, place)
+    warped, inside = warp(first.luma, place)
     rest = (second.luma - warped) * inside
-    blue, inside_blue = _warp(first.colour[:, 0], place)
-    red, _ = _warp(first.colour[:, 1], place)
+    blue, inside_blue = warp(first.colour[:, 0], place)
+    red, _ = warp(first.colour[:, 1], place)
     rest_blue, rest_red = (second.colour[:, 0] - blue) * inside_blue, (second.colour[:, 1] - red) * inside_blue
     return Differences(
         _similarity(warped, second.luma, inside),
         _spread(rest, inside),
-        np.abs(_boxes(rest, 3)).max((1, 2)),
-        np.abs(_boxes(rest, 4)).max((1, 2)),
-        np.abs(_boxes(rest, 6)).max((1, 2)),
+        np.abs(boxes(rest, 3)).max((1, 2)),
+        np.abs(boxes(rest, 4)).max((1, 2)),
+        np.abs(boxes(rest, 6)).max((1, 2)),
         np.hypot(_spread(rest_blue, inside_blue), _spread(rest_red, inside_blue)),
-        np.hypot(_boxes(rest_blue, 3), _boxes(rest_red, 3)).max((1, 2)),
+        np.hypot(boxes(rest_blue, 3), boxes(rest_red, 3)).max((1, 2)),
         np.minimum(_content(warped, inside, first.luma), _content(second.luma, inside, second.luma)),
-        (np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1),
+        measure_moved(place),
         _shared(place),
     )
 
@@ -258,17 +260,18 @@ def align(first: Array, second: Array, start: Array) -> Array:
     middle) lies at scale * u + shift in the first.
     Inverse compositional (Baker and Matthews 2004, section 3.2), first blurred, then sharp.
     """
-    place = _refine(_blur(first), _blur(second), start, 5)
-    return _refine(first, second, place, 2)
+    place = refine(blur(first), blur(second), start, 5)
+    return refine(first, second, place, 2)
 
 
-def _refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
+def refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
+    """Refine the places (n, 4) of pictures (n, side, side) by so many rounds of `align`."""
     u = _axis(second.shape[1])
     across, down = _slopes(second)
     solver = np.linalg.inv(_normal(across, down, u))
     place = place.copy()
     for _ in range(rounds):
-        warped, inside = _warp(first, place)
+        warped, inside = warp(first, place)
         rest = (warped - second) * inside
         columns, rows = (across * rest).sum(1), (down * rest).sum(2)
         # Not `columns @ u`: its last bit would depend on how many pairs share the block.
@@ -313,6 +316,11 @@ def measure_stretch(place: Array, first: npt.NDArray[np.int32], second: npt.NDAr
     return (second[:, 0] / second[:, 1] / covered).astype(np.float32)
 
 
+def measure_moved(place: Array) -> Array:
+    """Measure how far (n,) an edge of one picture lies from the other's at `place`, as a share of the side."""
+    return np.asarray((np.abs(place[:, 0::2] - 1) / 2 + np.abs(place[:, 1::2])).max(1))
+
+
 def starting_places(view: npt.NDArray[np.int64], inverse: npt.NDArray[np.bool_]) -> Array:
     """(n, 4) placements that lay view number `view` of the first picture on the whole second, or, where
     `inverse`, the first's whole on that view of the second."""
@@ -329,8 +337,8 @@ def _axis(side: int) -> Array:
     return np.asarray((np.arange(side) + 0.5) / side - 0.5, np.float32)
 
 
-def _warp(pictures: Array, place: Array) -> tuple[Array, Array]:
-    """(n, side, side) resampled at `place`, and 1 where the sample lies inside the picture, else 0."""
+def warp(pictures: Array, place: Array) -> tuple[Array, Array]:
+    """Resample pictures (n, side, side) at `place`; beside them 1 where the sample lies inside the picture, else 0."""
     x, in_x = _weights(pictures.shape[2], place[:, 0], place[:, 1])
     y, in_y = _weights(pictures.shape[1], place[:, 2], place[:, 3])
     return np.asarray(y @ pictures @ x.transpose(0, 2, 1)), np.asarray(in_y[:, :, None] * in_x[:, None, :])
@@ -360,8 +368,8 @@ def _spread(rest: Array, inside: Array) -> Array:
     return np.asarray(np.sqrt((rest * rest).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)), np.float32)
 
 
-def _boxes(rest: Array, size: int) -> Array:
-    """Means over every `size` x `size` square."""
+def boxes(rest: Array, size: int) -> Array:
+    """Take means over every `size` x `size` square."""
     side = rest.shape[1]
     start = np.arange(side - size + 1)[:, None]
     column = np.arange(side)
@@ -369,7 +377,8 @@ def _boxes(rest: Array, size: int) -> Array:
     return np.asarray(band @ rest @ band.T)
 
 
-def _blur(pictures: Array) -> Array:
+def blur(pictures: Array) -> Array:
+    """Smooth pictures (n, side, side) by the weights 1, 2, 1 each way."""
     wide = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), "edge")
     wide = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) * np.float32(0.25)
     return ((wide[:, :, :-2] + 2 * wide[:, :, 1:-1] + wide[:, :, 2:]) * np.float32(0.25)).astype(np.float32)

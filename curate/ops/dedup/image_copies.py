@@ -35,7 +35,7 @@ _QUARTERS = 4
 @op(
     reads="images",
     writes={"image_hashes": pa.list_(pa.int64())},
-    version=1,
+    version=2,
     batch_size=16,
     parts={"image_hashes": "images"},
     needs=("scipy",),

@@ -111,7 +111,7 @@ def _shares(look: PageLook) -> dict[str, Any]:
     }
 
 
-@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=1, batch_size=16, needs=("pypdfium2",))
+@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=2, batch_size=16, needs=("pypdfium2",))
 def render_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],

@@ -27,7 +27,7 @@ _SIZES = {
 @op(
     reads=("image_bytes",),
     writes=_SIZES,
-    version=1,
+    version=2,
 )
 def image_size(
     files: Sequence[bytes], *, max_side_px: int = _LIMITS.max_side_px, max_pixels: int = _LIMITS.max_pixels
@@ -59,7 +59,7 @@ def _sizes(found: Decoded) -> Failed | dict[str, int | float]:
         "frames": pa.int32(),
         "orientation": pa.int8(),
     },
-    version=1,
+    version=2,
 )
 def image_ok(images: Sequence[Decoded]) -> Columns:
     """Decode the whole file: whether that succeeds, and if not the error's name; format and mode as stored, frames,
@@ -88,7 +88,7 @@ def image_ok(images: Sequence[Decoded]) -> Columns:
         "max_side": pa.int32(),
         "aspect": pa.float32(),
     },
-    version=1,
+    version=2,
     batch_size=1024,
 )
 def image_file(blobs: Sequence[Blob]) -> Columns:
@@ -122,7 +122,7 @@ def _file(blob: Blob) -> Failed | dict[str, Any]:
     return dict(zip(_FILE, (True, None, _ALIKE.get(ext, ext), short, long, long / short), strict=True))
 
 
-@op(reads="image", writes={"colour_levels": pa.int32()}, version=1, batch_size=16)
+@op(reads="image", writes={"colour_levels": pa.int32()}, version=2, batch_size=16)
 def colour_levels(images: Sequence[Image]) -> Columns:
     """By how many levels, 0 to 255, the brightest and the darkest pixel differ, in the channel where they do most.
 

@@ -37,7 +37,7 @@ writes each side as two bytes, a number (08) or a name (12), here one without le
 Score = Callable[["Picture"], float]
 
 
-@op(reads="image", writes={"face_score": pa.float32()}, version=1, needs=("onnxruntime",))
+@op(reads="image", writes={"face_score": pa.float32()}, version=2, needs=("onnxruntime",))
 class faces:  # noqa: N801 - ops are named as recipes name them
     """Score faces: how sure the detector is, 0 to 1, of the surest one; above .5 there is one, by its authors' advice.
 

@@ -30,7 +30,7 @@ _MEAN_BGR = np.array([104, 117, 123], np.float32)
 Score = Callable[["Picture"], float]
 
 
-@op(reads="image", writes={"nsfw": pa.float32()}, version=1, needs=("onnxruntime",))
+@op(reads="image", writes={"nsfw": pa.float32()}, version=2, needs=("onnxruntime",))
 class nsfw:  # noqa: N801 - ops are named as recipes name them
     """Probability, 0 to 1, that the image is not safe for work, by Yahoo's open_nsfw (2016): it knows nudity alone.
 
