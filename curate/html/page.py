@@ -10,6 +10,7 @@ from curate.document.segments import Segment, image_segment, text_segment
 from curate.extras import require
 from curate.html.blocks import FoundBlocks, HtmlPiece
 from curate.html.guard import HtmlLimits, PageError, clean_html
+from curate.html.places import TAGS
 from curate.html.select import select_main_pieces
 from curate.html.walk import Walker
 
@@ -27,8 +28,10 @@ _DEFAULT_LIMITS = HtmlLimits()
 class HtmlPage:
     """The result of `parse`. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
-    `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
-    the inline `<svg>`, which are no files.
+    `images_left_out` counts images whose tag names no file: a link that leads nowhere (out of the folder, no address),
+    or a stand-in alone; `images_not_shown` hidden ones and those as small as a counter; `images_beside` those in what
+    is not the page's own text. A second tag for one picture is none. `drawings` are inline `<svg>`, which are no files,
+    `formulas` those read as TeX or in a line.
     """
 
     title: str | None
@@ -39,7 +42,10 @@ class HtmlPage:
     all_words: int
     images: int
     images_left_out: int
+    images_not_shown: int
+    images_beside: int
     drawings: int
+    formulas: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class WalkedPage:
     encoding: str
     drawings: int
     found: FoundBlocks
+    image_tags: int
 
 
 def parse(
@@ -67,6 +74,7 @@ def parse(
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
+    images, outcomes = sum(1 for piece in kept if piece.url), found.images
     return HtmlPage(
         title=page.title,
         language=page.language,
@@ -74,9 +82,12 @@ def parse(
         segments=_segments(kept),
         words=words,
         all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
-        images=sum(1 for piece in kept if piece.url),
-        images_left_out=found.images_left_out,
+        images=images,
+        images_left_out=outcomes["no_file"],
+        images_not_shown=outcomes["not_shown"],
+        images_beside=page.image_tags - outcomes.total() + outcomes["kept"] - images,
         drawings=page.drawings,
+        formulas=found.formulas,
     )
 
 
@@ -96,7 +107,8 @@ def walk_page(
     found = Walker(url, base, limits).walk(body)
     if found.words_unscripted > _UNSCRIPTED * sum(piece.words - piece.link_words for piece in found.pieces):
         found = Walker(url, base, limits, scripted=False).walk(body)
-    return WalkedPage(_title(tree), _language(tree), encoding, drawings, found)
+    image_tags = sum(len(tree.tags(tag)) for tag in TAGS)
+    return WalkedPage(_title(tree), _language(tree), encoding, drawings, found, image_tags)
 
 
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
