@@ -48,7 +48,7 @@ _MAX_CANDIDATES = 64
 _BLUR_PX = 100
 """What is said to be narrower shows until the picture comes."""
 
-_DATA, _OTHER, _SMALL, OWN, _FALLBACK, _LATE_LINK, _STATED = range(7)
+_DATA, _OTHER, _SMALL, OWN, _FALLBACK, LATE, _STATED = range(7)
 
 
 class Candidate(NamedTuple):
@@ -108,7 +108,7 @@ def _srcset(_name: str, value: str, img: Attributes) -> Iterator[Candidate]:
 
 def _late_set(name: str, value: str, img: Attributes) -> Iterator[Candidate]:
     for each in _srcset(name, value, img):
-        yield each._replace(rank=_LATE_LINK) if each.rank == _SMALL else each
+        yield each._replace(rank=LATE) if each.rank == _SMALL else each
 
 
 def _late(name: str, value: str, img: Attributes) -> Iterator[Candidate]:
@@ -121,7 +121,7 @@ def _late(name: str, value: str, img: Attributes) -> Iterator[Candidate]:
         yield Candidate(_DATA, 1.0, filled)
     elif speaks and is_link(filled) and (_IMAGE_FILE.search(filled) or not _OTHER_FILE.search(filled)):
         large = 2.0 if name == "zoomfile" or _SOUNDS_LARGE.search(name) else 1.0
-        yield Candidate(_STATED if width else _LATE_LINK, width or large, filled)
+        yield Candidate(_STATED if width else LATE, width or large, filled)
 
 
 def _often_late(name: str, value: str, img: Attributes) -> Iterator[Candidate]:

@@ -34,7 +34,7 @@ SHORT_ASIDE = 15
 """Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
 
 _SPOKEN = word_set("class id role itemprop")
-HIDES = word_set("style hidden aria-hidden")
+HIDES = word_set("style hidden aria-hidden placeholder fallback")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -113,6 +113,8 @@ def is_hidden(attributes: Attributes) -> bool:
         return True
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return not _STREAMED.match(attributes.get("id") or "")
+    if any(name in attributes and not attributes[name] for name in ("placeholder", "fallback")):
+        return True  # AMP's, until the element it stands in has loaded, or where it cannot
     return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
 
 

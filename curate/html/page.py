@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from curate.document.segments import Segment, image_segment, text_segment
@@ -114,16 +115,18 @@ def walk_page(
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
     """Lines of one list or table, with nothing between them, are one block."""
     segments: list[Segment] = []
-    last: HtmlPiece | None = None
-    for piece in pieces:
-        if piece.url:
-            segments.append(image_segment(piece.url, piece.alt, piece.caption))
-        elif last is not None and piece.group >= 0 and (last.group, last.block) == (piece.group, piece.block):
-            segments[-1]["text"] += "\n" + piece.text
+    for _, group in groupby(enumerate(pieces), lambda each: _block_of(*each)):
+        first, *more = (piece for _, piece in group)
+        if first.url:
+            segments.append(image_segment(first.url, first.alt, first.caption))
         else:
-            segments.append(text_segment(piece.text, piece.block))
-        last = piece
+            segments.append(text_segment("\n".join(piece.text for piece in (first, *more)), first.block))
     return segments
+
+
+def _block_of(at: int, piece: HtmlPiece) -> tuple[int, str]:
+    """What pieces side by side share when they are one block: their list or table; else they are each their own."""
+    return (piece.group, piece.block) if piece.group >= 0 and not piece.url else (-1 - at, "")
 
 
 def _base(tree: LexborHTMLParser) -> str | None:

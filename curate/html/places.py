@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from curate.html import images, names
 from curate.html.blocks import HtmlPiece
-from curate.html.candidates import OWN, Candidate, named_files
+from curate.html.candidates import LATE, OWN, Candidate, named_files
 from curate.html.names import word_set
 from curate.html.nodes import element_after, element_before, noscript_around
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
 TAGS = word_set("img amp-img amp-anim mip-img")
-"""Elements that are an image: HTML's own, AMP's and MIP's."""
+"""Elements that are an image: HTML's own, AMP's and MIP's, which may hold what stands in for it."""
 
 _MAX_SOURCES = 16
 _PREVIEW = re.compile(r"(?:^|[\s_-])(?:placeholder|lqip|blur(?!-up)|progressiveMedia-thumbnail)(?:$|[\s_-])")
@@ -49,13 +49,15 @@ class ImagePlaces:
     def add(self, node: LexborNode, attributes: names.Attributes, fallback: bool, new: HtmlPiece) -> HtmlPiece | None:
         """Find the place of an image: `new`, filled, where it is its own; None where it is another's or is none."""
         named = named_files(attributes, _sources(node), fallback)
+        if node.tag != "img":  # of AMP's, `src` is the file that its script loads
+            named = [each._replace(rank=LATE) if each.rank == OWN else each for each in named]
         best, url = self._best(named)
         place = _Place(node, fallback, "kept" if url else "no_file", best)
-        if node.tag == "img" and (names.is_hidden(attributes) or images.is_tiny(attributes)):
+        if _is_not_shown(node, attributes, named):
             place.outcome, url = "not_shown", None
         elif best is not None and best.rank <= OWN and _is_preview(node, attributes):
             place.outcome, url = "again", None
-        other = self._same_link(named, fallback) or self._beside(node, fallback)
+        other = self._same_link(named, fallback) or self._beside(node, fallback, named)
         alt = " ".join((attributes.get("alt") or "").split()) or None
         if other is not None and (other.piece is None or place.outcome != "not_shown"):
             return self._merge(other, place, url, alt, new)
@@ -87,14 +89,16 @@ class ImagePlaces:
                 return self.fallbacks[link]
         return None
 
-    def _beside(self, node: LexborNode, fallback: bool) -> _Place | None:
+    def _beside(self, node: LexborNode, fallback: bool, named: Sequence[Candidate]) -> _Place | None:
         """The image right before, where one of both stands in `<noscript>` and neither has its other yet."""
         last = self.last
         if last is None or last.paired or last.fallback == fallback:
             return None
         first = noscript_around(last.node) if last.fallback else last.node
         second = noscript_around(node) if fallback else node
-        return last if first is not None and second is not None and _are_neighbours(first, second) else None
+        if first is None or second is None or not _are_neighbours(first, second):
+            return None
+        return None if fallback and _is_named_after(second, named) else last
 
     def _is_empty_frame(self, place: _Place, attributes: names.Attributes) -> bool:
         """Whether a tag that names no file is what a script fills, over a preview of the same size right before it."""
@@ -146,8 +150,28 @@ def _is_preview(node: LexborNode, attributes: names.Attributes) -> bool:
     return after is not None and after.tag in ("img", "picture") and after.attributes.get("class") != classes
 
 
+def _is_not_shown(node: LexborNode, attributes: names.Attributes, named: Sequence[Candidate]) -> bool:
+    """Whether a tag hides its image; what a script loads late may be hidden until then."""
+    if node.tag != "img":  # AMP writes the ratio of the sides
+        return "placeholder" in attributes
+    if images.is_tiny(attributes):
+        return True
+    is_late = bool(named) and named[0].rank > OWN and all(each.rank != OWN for each in named)
+    return names.is_hidden(attributes) and not (is_late and "aria-hidden" not in attributes)
+
+
+def _is_named_after(noscript: LexborNode, named: Sequence[Candidate]) -> bool:
+    """Whether the image behind a `<noscript>` names the same file: it is then that one's."""
+    after = element_after(noscript)
+    if after is None or after.tag != "img":
+        return False
+    return not {each.link for each in named}.isdisjoint(each.link for each in named_files(after.attributes))
+
+
 def _are_neighbours(first: LexborNode, second: LexborNode) -> bool:
-    """Whether two nodes stand side by side, each with what holds it alone."""
+    """Whether two nodes stand side by side, each with what holds it alone; or the second first in AMP's image."""
+    if second.parent is not None and second.parent.mem_id == first.mem_id:
+        return element_before(second) is None
     firsts = [first.mem_id, *_wrappers(first)]
     for holder in (second, second.parent):
         before = element_before(holder)

@@ -28,7 +28,7 @@ _HOLDERS = word_set(
 _LINES = word_set("p h1 h2 h3 h4 h5 h6 pre dt dd tr hr caption thead tbody tfoot listing figcaption")
 _BLOCKS = _HOLDERS | _LINES
 _ATOMS = places.TAGS | {"br", "x-math"}
-"""Elements without an inside of their own."""
+"""Elements that are no text and hold none of the page's."""
 
 _NEVER_NOISE = word_set("main article html table tr tbody")
 _HEADINGS = word_set("h1 h2 h3 h4 h5 h6")
@@ -129,8 +129,7 @@ class Walker:
     def _enter(self, node: LexborNode, tag: str) -> _Context | None:
         """The context inside of an element; None where it is left out, or has no inside."""
         if tag in _ATOMS:
-            self._add_atom(node, tag)
-            return None
+            return self._add_atom(node, tag)
         if tag in names.SKIPPED or (self.forms and node.mem_id in self.forms):
             self._leave_out(node)
             return None
@@ -155,13 +154,15 @@ class Walker:
             return self.now._replace(unscripted=True)
         return self._caption() if named.caption and self.now.cells is None else self.now
 
-    def _add_atom(self, node: LexborNode, tag: str) -> None:
+    def _add_atom(self, node: LexborNode, tag: str) -> _Context | None:
         if tag == "br":
             self.text.part("\n" if self.now.kind == "code" else BREAK)
         elif tag == "x-math":
             self._add_formula(node.text())
         else:
             self._image(node)
+            return self.now if tag != "img" else None
+        return None
 
     def _link(self, node: LexborNode, target: str) -> _Context | None:
         """Links in code, to the page's own footnotes, and of a heading to itself are no ways out of the text."""
@@ -363,9 +364,14 @@ class Walker:
     def _add_row(self, cells: list[str], linked: int, anchors: int, tag: str) -> None:
         """A table's row, the images in it before or behind; where every cell has an image, cell by cell."""
         pieces, pictures = self.found.pieces, self.pictures
-        said = [line for line in map(one_line, cells) if line]
+        lines = [one_line(cell) if cell else "" for cell in cells]
+        said = [line for line in lines if line]
         words = count_words(" | ".join(said))
-        if pictures and (len(said) > 1 or len(cells) == 1) and all(PICTURE in cell for cell in cells if one_line(cell)):
+        if (
+            pictures
+            and (len(said) > 1 or len(cells) == 1)
+            and all(PICTURE in cell for cell, line in zip(cells, lines, strict=True) if line)
+        ):
             for cell in cells:
                 for at, line in enumerate(map(one_line, cell.split(PICTURE))):
                     pieces += [pictures.pop(0)] if at and pictures else []
@@ -376,7 +382,7 @@ class Walker:
             if pictures and not one_line("".join(cells).partition(PICTURE)[0]):
                 pieces += pictures
                 pictures.clear()
-            self._add(" | ".join(map(one_line, cells)).strip(), "table", words, linked, anchors, tag)
+            self._add(" | ".join(lines).strip(), "table", words, linked, anchors, tag)
         pieces += pictures
         pictures.clear()
 

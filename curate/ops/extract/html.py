@@ -20,12 +20,15 @@ _WRITES = {
     "text_words": pa.int32(),
     "images_in_page": pa.int32(),
     "images_left_out": pa.int32(),
+    "images_not_shown": pa.int32(),
+    "images_beside": pa.int32(),
     "drawings_left_out": pa.int32(),
+    "formulas_in_page": pa.int32(),
     "boilerplate_share": pa.float32(),
 }
 
 
-@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=2, needs=("selectolax",))
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=3, needs=("selectolax",))
 def html_document(
     pages: Sequence[bytes],
     origins: Sequence[str],
@@ -38,9 +41,11 @@ def html_document(
     """A page's main part as a document: its text and images in reading order, its title, what it says of its language.
 
     Links are made absolute by the page's origin: a URL, or a path in the source's folder. `boilerplate_share` is the
-    share of the page's words that were left out (menus, footers, consent, lists of links); `images_left_out` counts
-    images whose link leads nowhere, `drawings_left_out` inline SVG. A row fails as empty_page, not_html,
-    page_too_large, too_many_tags, too_many_attributes.
+    share of the page's words that were left out (menus, footers, consent, lists of links). Of the page's images,
+    `images_left_out` counts those whose tag names no file (a link that leads nowhere, a stand-in alone),
+    `images_not_shown` hidden ones, counters and spacers, `images_beside` those in what was left out;
+    `drawings_left_out` counts inline SVG, `formulas_in_page` MathML, TeX in scripts and images of formulas, which
+    become text. A row fails as empty_page, not_html, page_too_large, too_many_tags, too_many_attributes.
     """
     limits = HtmlLimits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
     rows = [_row(*each, limits) for each in zip(pages, origins, metas, strict=True)]
@@ -61,6 +66,9 @@ def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: HtmlLimits) 
         "text_words": page.words,
         "images_in_page": page.images,
         "images_left_out": page.images_left_out,
+        "images_not_shown": page.images_not_shown,
+        "images_beside": page.images_beside,
         "drawings_left_out": page.drawings,
+        "formulas_in_page": page.formulas,
         "boilerplate_share": 1 - page.words / max(page.all_words, 1),
     }
