@@ -1,4 +1,4 @@
-r"""Read formulas as text: the TeX that a page gives of them, else its alternative text, else their tokens in a line.
+r"""Read formulas as text: as the TeX that a page gives, else its alternative text, else their tokens in a line.
 
 TeX stands between `$` (`$$` where the formula has a line of its own), as in Markdown; what is no TeX stands as it is.
 Everything takes time linear in the characters.

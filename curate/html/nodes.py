@@ -69,6 +69,11 @@ def noscript_around(node: LexborNode) -> LexborNode | None:
     return found
 
 
+def is_site_header(header: LexborNode) -> bool:
+    """Whether a `<header>` has no heading of its own: the name of a site is a link to it."""
+    return all(heading.css_first("a[href], x-a[href]") for heading in header.css("h1, h2, h3, h4"))
+
+
 def is_data_table(table: LexborNode) -> bool:
     """Whether a table holds data, and not the layout of a page."""
     if (table.attributes.get("role") or "").lower() in ("presentation", "none"):

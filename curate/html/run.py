@@ -16,6 +16,7 @@ class TextRun:
         self.links: list[str] = []
         """What is linked, with a space wherever words between two links part them."""
         self.anchors = 0
+        """How many links lead away from the text."""
         self.ends_linked = False
 
     def add(self, text: str, linked: bool) -> None:
@@ -34,11 +35,11 @@ class TextRun:
         if self.links:
             self.links.append(" ")
 
-    def open_link(self) -> None:
+    def open_link(self, leads_away: bool) -> None:
         """Begin a link; buttons side by side are parted by their style alone."""
         if self.ends_linked:
             self.part(" ")
-        self.anchors += 1
+        self.anchors += leads_away
 
     def take(self) -> tuple[str, int, int]:
         """Take all of it: the text, its linked words, and how many links there are."""

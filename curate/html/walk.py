@@ -13,7 +13,7 @@ from curate.html.figures import Figure
 from curate.html.formulas import image_formula, is_formula_alone, is_written_after, written_formula
 from curate.html.guard import HtmlLimits
 from curate.html.names import word_set
-from curate.html.nodes import find_form_parts, is_data_table, is_in_code
+from curate.html.nodes import find_form_parts, is_data_table, is_in_code, is_site_header
 from curate.html.run import BREAK, CELL, PICTURE, TextRun, one_line, plain_lines, row_cells
 
 if TYPE_CHECKING:
@@ -165,9 +165,10 @@ class Walker:
         return None
 
     def _link(self, node: LexborNode, target: str) -> _Context | None:
-        """Links in code, to the page's own footnotes, and of a heading to itself are no ways out of the text."""
+        """Links in code and of a heading to itself have no linked words; those to footnotes have no place to go."""
         if self.now.kind == "code" or is_in_code(node):
             return self.now
+        leads_away = True
         if target[0] == "#":
             text = node.text().strip()
             if text in _ANCHOR_MARKS:
@@ -175,9 +176,8 @@ class Walker:
             if self.now.kind == "heading":
                 self.text.anchors += 1
                 return self.now
-            if _FOOTNOTE.fullmatch(text):
-                return self.now
-        self.text.open_link()
+            leads_away = not _FOOTNOTE.fullmatch(text)
+        self.text.open_link(leads_away)
         self.linked = True
         return self.now
 
@@ -234,7 +234,7 @@ class Walker:
             self._flush()
         if now.cells is not None and tag == "tr":
             now.cells.begin_row()
-        if tag == "header" and not now.in_main and self._is_site_header(node):
+        if tag == "header" and not now.in_main and is_site_header(node):
             self._leave_out(node)
             return None
         if named.caption or (named.title and now.figure is not None):
@@ -265,10 +265,6 @@ class Walker:
         self.text.part(CELL * cells.begin_cell(attributes) if cells is not None and tag in _CELLS else " ")
         if cells is not None and tag in _ROW_GROUPS:
             cells.begin_rows()
-
-    def _is_site_header(self, node: LexborNode) -> bool:
-        """One without a heading of its own: the name of a site is a link to it."""
-        return all(heading.css_first("a[href], x-a[href]") for heading in node.css("h1, h2, h3, h4"))
 
     def _open_container(self, tag: str, named: names.NamedAs) -> dict[str, Any]:
         now, containers = self.now, self.found.containers
