@@ -1,4 +1,5 @@
-"""A pool that an earlier version made is the pool of this one: nothing is computed again, and the same bytes come out.
+"""A pool that an earlier version made is the pool of this one: what ops still say is not computed again, and the same
+bytes come out.
 
 `tests/pools/` holds what commit 3d114be made of two small sources, with all that it wrote below `out`: before the
 modules stood in rooms, and before there were rules on parts.
@@ -39,6 +40,15 @@ PAGES: list[dict[str, Any]] = [
     {"op": "duplicate_image_sets", "keep": {"image_set_duplicate_of": {"is": None}}},
 ]
 
+RAISED: dict[str, set[str]] = {
+    "pairs": set(),
+    "pages": {
+        "html_document", "image_url_counts", "repeated_paragraphs", "image_counts", "image_copies",
+        "duplicate_image_sets",
+    },
+}  # fmt: skip
+"""Steps whose op has had a new version since (`html_document` 3 counts images by name), and those that read it."""
+
 
 def recipe(place: Workplace, name: str) -> Path:
     if name == "pairs":
@@ -58,10 +68,14 @@ def test_pool_of_an_earlier_version_is_gone_on_from(place: Workplace, name: str)
     before = place.published()
     run = place.run(recipe(place, name))
     assert run.code == 0, run.stderr
-    assert {step: line["computed"] for step, line in run.steps.items() if line["computed"]} == {}
-    assert place.published() == before
+    assert {step for step, line in run.steps.items() if line["computed"]} == RAISED[name]
+    published = place.published()
+    described = {"dataset.json"} if RAISED[name] else set()  # it names the columns by the versions of their ops
+    assert {each: published[each] for each in published.keys() - described} == {
+        each: before[each] for each in before.keys() - described
+    }
     for decided in ("stages", "decisions", "dataset"):
         shutil.rmtree(place.out / decided)
     run = place.run(recipe(place, name))
     assert {step: line["computed"] for step, line in run.steps.items() if line["computed"]} == {}
-    assert place.published() == before, "decided and published anew, from the columns that were there"
+    assert place.published() == published, "decided and published anew, from the columns that were there"

@@ -42,6 +42,12 @@ def test_lazy_images_side_by_side_with_their_noscript_are_one_image_each(pair: s
     assert (found.images_left_out, found.images_not_shown, found.images_beside) == (0, 0, 0)
 
 
+def test_noscript_that_holds_more_than_its_neighbour_s_picture_gives_them_all() -> None:
+    assert images("<img data-src=a.jpg><noscript><img src=a.jpg><img src=b.jpg></noscript>") == ["a.jpg", "b.jpg"]
+    again = "<noscript><img src=a.jpg></noscript><img data-src=a.jpg><p>And on the pier once more.</p><img src=a.jpg>"
+    assert images(again) == ["a.jpg", "a.jpg"]
+
+
 @pytest.mark.parametrize(
     ("tag", "wanted"),
     [
