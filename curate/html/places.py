@@ -1,4 +1,4 @@
-"""Find the places of a page's images: one each, though a lazy `<img>` and its `<noscript>` name the same picture."""
+"""Find the places of a page's images: one each, though a lazy `<img>` and its `<noscript>` name one picture."""
 
 from __future__ import annotations
 
