@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from curate.document.segments import Block
@@ -48,6 +49,8 @@ class HtmlPiece:
     caption: str | None = None
     aside: int = 0
     """What `names` says of it that is beside the text."""
+    stays: bool = False
+    """It says the same again with reason: a definition's text, a cell's."""
 
 
 @dataclass
@@ -59,4 +62,7 @@ class FoundBlocks:
     words_left_out: int = 0
     words_unscripted: int = 0
     """Words in `<noscript>`: for a reader without scripts."""
-    images_left_out: int = 0
+    formulas: int = 0
+    images: Counter[str] = field(default_factory=Counter)
+    """What became of the images seen: `kept` those that are pieces, `no_file` whose tag names no file or a stand-in
+    alone, `not_shown` what is hidden or as small as a counter, `again` a second tag for the same place, `formula`."""

@@ -2,17 +2,19 @@
 
 HTML's own rules are quadratic where a page wants them to be: an end tag searches all open elements, unclosed `<b>` are
 opened again in every later paragraph (29 kB of them take 1.6 GB), each attribute is compared with all before it. So
-scripts, styles and comments go; a tag with too many attributes ends the page; where there are many formatting
-elements, they get a name without such rules (`<x-b>`); and in a page of many tags each one is matched with its own, to
-a bounded depth.
+scripts, styles and comments go, and formulas become their text (`<x-math>`); a tag with too many attributes ends the
+page; where there are many formatting elements, they get a name without such rules (`<x-b>`); and in a page of many tags
+each one is matched with its own, to a bounded depth.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from html import escape
 
 from curate.html.decode import DecodedPage, decode
+from curate.html.formulas import read_formula
 from curate.html.names import word_set
 
 
@@ -46,7 +48,7 @@ _OTHERS = (
     b"ID3",
 )
 _RAW = word_set("script style iframe noframes noembed xmp plaintext textarea")
-_LEFT_OUT = _RAW | word_set("template svg math")
+_LEFT_OUT = _RAW | word_set("template svg math m:math mml:math")
 _SPACE = " \\t\\n\\f\\r"
 _ENDS = rf"(?=[{_SPACE}/>])"
 _FIRST = "".join(sorted({name[0] for name in _LEFT_OUT}))  # other tags are passed over in a third of the time
@@ -112,8 +114,16 @@ def _drop_scripts(text: str) -> tuple[str, int]:
             at = _find_end(name, text, at)
             if at == found.end():
                 endless.add(name)
+            elif formula := _formula(name, text, found, at):
+                kept.append(f"<x-math{' script' * (name == 'script')}>{escape(formula, quote=False)}</x-math>")
     kept.append(text[at:])
     return "".join(kept), drawings
+
+
+def _formula(name: str, text: str, opening: re.Match[str], end: int) -> str:
+    if name.endswith("math") or (name == "script" and "math/" in opening[2]):
+        return read_formula(text[opening.start() : end])
+    return ""
 
 
 def _find_end(name: str, text: str, at: int) -> int:

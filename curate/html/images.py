@@ -1,19 +1,14 @@
-"""Resolve images: the file that an `<img>` names (lazy loading, `srcset`, `<picture>`) and its URL."""
+"""Judge and resolve links of images."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 from curate.html.names import Attributes
 
-LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-original-src", "data-hi-res-src", "data-url")
-LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
-_SETS = (*LAZY_SETS, "srcset")
-_CANDIDATE = re.compile(r"\s*([^\s,](?:[^\s]*[^\s,])?)(?:\s+([0-9.]{1,12})([wx])(?:\s+[0-9.]{1,12}h)?)?\s*(?:,+|$)")
 _PIXEL = re.compile(r"\s*([0-9]{1,5})\s*(?:px)?\s*", re.I)
 _QUIET = r"[\w./%,@=:&+~!-]"
 _PLAIN = re.compile(
@@ -22,37 +17,36 @@ _PLAIN = re.compile(
 """A link in which nothing has to be unquoted, taken out or resolved but for what comes before it."""
 
 _STAND_IN = re.compile(
-    r"(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader"
+    r"(?:blank|empty|spacer|placeholder|transparent|trans|pixel|1x1|clear|dot|lazy|lazyload|loading|loader|load|none"
     r"|grey|gray)"
     r"(?:[-_.]\d+)?\.(?:gif|png|svg|jpe?g|webp)$",
     re.I,
 )
-_MAX_CANDIDATES = 64
 _TINY_DATA_URL = 400
-"""A `data:` URL of fewer characters beside a lazy attribute is what shows until the picture comes."""
+"""A `data:` URL of fewer characters is what shows until the picture comes."""
+
+_NO_FILE = frozenset({"null", "undefined", "nan", "[object object]", "[object%20object]"})
+_NO_LINK = frozenset({"none", "nil", "false", "true", "void", "unknown", "(unknown)"})
+"""What scripts write where they have no link, the first ones also behind a folder."""
+
+_TEMPLATE = re.compile(r"\{[{%#]|[}%#]\}|<%|%>|[$#@]\{|%7B%7B|\[\[|\{[A-Za-z_][\w.]*\}", re.I)
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 
 
-def image_source(img: Attributes, sources: Sequence[Attributes] = ()) -> str | None:
-    """The link of the largest file that an `<img>` names, as written; `sources` are the `<source>` of its `<picture>`.
-
-    None where it names none. A lazy attribute counts before `src`, which then holds a stand-in.
+def is_link(link: str) -> bool:
+    """Whether a value can lead to an image: neither empty nor the page itself, a script's `null`, an unfilled template
+    or another scheme than HTTP's and `data:image`.
     """
-    sets = [each[name] for each in (img, *sources) for name in _SETS if name in each]
-    plain = _plain(img)
-    if not sets:
-        return plain
-    best = max((largest_candidate(each) for each in sets if each), default=(0.0, ""), key=lambda pair: pair[0])
-    if best[1] and (best[0] > 1 or not plain or is_stand_in(plain)):
-        return best[1]
-    return plain
-
-
-def _plain(img: Attributes) -> str | None:
-    lazy = next((link for name in LAZY if name in img and (link := (img[name] or "").strip())), None)
-    src = (img.get("src") or "").strip()
-    if lazy and (not src or not src.startswith("data:") or len(src) < _TINY_DATA_URL):
-        return lazy
-    return src or None
+    if link[:5].lower() == "data:":
+        return link[:11].lower() == "data:image/"
+    path, _, asked = link.partition("#")[0].partition("?")
+    name = path.rpartition("/")[2].lower()
+    if not (path.strip("./ ") or asked) or name in _NO_FILE or (name in _NO_LINK and "/" not in path):
+        return False
+    if ("{" in link or "%" in link or "[" in link) and _TEMPLATE.search(link[:4096]):
+        return False
+    scheme = _SCHEME.match(link) if link[:4] != "http" else None
+    return scheme is None or scheme[1].lower() in ("http", "https")
 
 
 def is_stand_in(link: str) -> bool:
@@ -60,27 +54,6 @@ def is_stand_in(link: str) -> bool:
     if link.startswith("data:"):
         return len(link) < _TINY_DATA_URL
     return bool(_STAND_IN.match(link.partition("?")[0][-200:].rpartition("/")[2]))
-
-
-def largest_candidate(srcset: str) -> tuple[float, str]:
-    """The widest or densest candidate of a `srcset`: its descriptor's number (1 where it has none) and its link."""
-    best, at = (0.0, ""), 0
-    for _ in range(_MAX_CANDIDATES):
-        found = _CANDIDATE.match(srcset, at)
-        if not found or found.end() == at:
-            break
-        at = found.end()
-        size = _number(found[2]) if found[2] else 1.0
-        if size > best[0]:
-            best = (size, found[1])
-    return best
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 def is_tiny(img: Attributes, side_px: int = 3) -> bool:
@@ -96,14 +69,19 @@ def resolve_link(link: str, page: str | None, base: str | None, max_data_url_cha
     links to scripts, mail, the page itself, and `data:` URLs above the limit or of anything but an image.
     """
     link = re.sub(r"[\t\n\r]", "", link).strip()
-    if not link:
+    if not is_link(link):
         return None
+    found = _resolved(link, page, base, max_data_url_chars)
+    return found if found is None or page is None or found != page.partition("#")[0] else None
+
+
+def _resolved(link: str, page: str | None, base: str | None, max_data_url_chars: int) -> str | None:
     if plain := _PLAIN.fullmatch(link):
         start = plain[1] or plain[2]
         before = _resolved_prefix(start, page, base)
         return before + link[len(start) :] if before is not None else None
     if link[:5].lower() == "data:":
-        return link if link[:11].lower() == "data:image/" and len(link) <= max_data_url_chars else None
+        return link if len(link) <= max_data_url_chars else None
     return _join_url(link, page, base)
 
 

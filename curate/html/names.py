@@ -18,7 +18,7 @@ def word_set(words: str) -> frozenset[str]:
 SKIPPED = word_set(
     "nav footer select option optgroup input textarea datalist dialog object embed canvas audio"
     " video map head title link meta base param source track col colgroup rt rp progress meter menuitem label legend"
-    " address frameset"
+    " address frameset amp-ad amp-embed amp-sidebar amp-consent amp-user-notification amp-social-share amp-sticky-ad"
 )
 """Elements that hold nothing a reader reads, or controls and navigation alone."""
 
@@ -34,7 +34,7 @@ SHORT_ASIDE = 15
 """Text may wait for a click, and what a page calls a teaser may be one; of fewer words, it is a label or a date."""
 
 _SPOKEN = word_set("class id role itemprop")
-HIDES = word_set("style hidden aria-hidden")
+HIDES = word_set("style hidden aria-hidden placeholder fallback")
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _STREAMED = re.compile(r"S:[0-9a-f]")  # React sends a part hidden, and puts it into its place later
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -96,6 +96,12 @@ _CAPTION = word_set(
     "caption wp-caption-text thumbcaption figcaption image-caption img-caption photo-caption"
     " picture-caption media-caption caption-text gallerytext legende bildunterschrift image-legend photo-legend"
 )
+_FORMULA = word_set(
+    "katex katex-display mwe-math-element MathJax MathJax_Display MathJax_SVG MathJax_SVG_Display MathJax_CHTML"
+    " MathJax_Preview MJXc-display mjx-chtml mjx-full-width"
+)
+"""What holds one formula, as math typesetters write it: often several times, for eyes and for readers aloud."""
+
 _MAIN_NAME = re.compile(
     r"article-?body|post-?(?:content|body)|entry-?content|story-?body|article-?content|mw-parser-output", re.I
 )
@@ -107,6 +113,8 @@ def is_hidden(attributes: Attributes) -> bool:
         return True
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return not _STREAMED.match(attributes.get("id") or "")
+    if any(name in attributes and not attributes[name] for name in ("placeholder", "fallback")):
+        return True  # AMP's, until the element it stands in has loaded, or where it cannot
     return "aria-hidden" in attributes and (attributes["aria-hidden"] or "").lower() == "true"
 
 
@@ -123,6 +131,7 @@ class NamedAs:
     main: bool = False
     figure: bool = False
     caption: bool = False
+    formula: bool = False
     title: bool = False
     """DocBook writes a figure's caption as `p.title`."""
 
@@ -162,6 +171,7 @@ def _classify(tag: str, classes: str, name: str, role: str) -> NamedAs:
         aside=aside,
         main=tag in _MAIN or role in _MAIN or any(_MAIN_NAME.fullmatch(word) for word in words),
         figure=tag == "figure" or not _FIGURE.isdisjoint(known),
+        formula=tag == "mjx-container" or not _FORMULA.isdisjoint(known),
         caption=tag == "figcaption" or not _CAPTION.isdisjoint(known),
         title=tag == "p" and "title" in known,
     )

@@ -36,11 +36,29 @@ def _controls(body: LexborNode) -> list[LexborNode]:
 
 
 def element_before(node: LexborNode | None) -> LexborNode | None:
-    """The element that stands right before a node, but for white space."""
+    """The element, or the text, that stands right before a node, but for white space."""
     node = node.prev if node is not None else None
     while node is not None and node.is_text_node and not (node.text_content or "").strip():
         node = node.prev
     return node
+
+
+def element_after(node: LexborNode | None) -> LexborNode | None:
+    """The element, or the text, that stands right after a node, but for white space."""
+    node = node.next if node is not None else None
+    while node is not None and node.is_text_node and not (node.text_content or "").strip():
+        node = node.next
+    return node
+
+
+_CODE = word_set("code kbd samp tt var x-code x-tt")
+
+
+def is_in_code(node: LexborNode) -> bool:
+    """Whether a node stands in inline code, or in one element of it."""
+    around = node.parent
+    upper = around.parent if around is not None else None
+    return any(each is not None and each.tag in _CODE for each in (around, upper))
 
 
 def noscript_around(node: LexborNode) -> LexborNode | None:
@@ -49,6 +67,11 @@ def noscript_around(node: LexborNode) -> LexborNode | None:
     while found is not None and found.tag != "noscript":
         found = found.parent
     return found
+
+
+def is_site_header(header: LexborNode) -> bool:
+    """Whether a `<header>` has no heading of its own: the name of a site is a link to it."""
+    return all(heading.css_first("a[href], x-a[href]") for heading in header.css("h1, h2, h3, h4"))
 
 
 def is_data_table(table: LexborNode) -> bool:

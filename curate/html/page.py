@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from curate.document.segments import Segment, image_segment, text_segment
@@ -11,6 +12,7 @@ from curate.extras import require
 from curate.html.blocks import FoundBlocks, HtmlPiece
 from curate.html.decode import Evidence
 from curate.html.guard import HtmlLimits, PageError, clean_html
+from curate.html.places import TAGS
 from curate.html.select import select_main_pieces
 from curate.html.walk import Walker
 
@@ -28,9 +30,11 @@ _DEFAULT_LIMITS = HtmlLimits()
 class HtmlPage:
     """The result of `parse`. `words` are those of the text kept, `all_words` those of the whole page, menus and all.
 
-    `images_left_out` counts images of the page whose link leads nowhere (out of the folder, no address), `drawings`
-    the inline `<svg>`, which are no files. `encoding` is WHATWG's name, `evidence` what spoke for it, `undecodable` the
-    places whose bytes are no character of it (`DecodedPage`).
+    `images_left_out` counts images whose tag names no file: a link that leads nowhere (out of the folder, no address),
+    or a stand-in alone; `images_not_shown` hidden ones and those as small as a counter; `images_beside` those in what
+    is not the page's own text. A second tag for one picture is none. `drawings` are inline `<svg>`, which are no files,
+    `formulas` those read as TeX or in a line. `encoding` is WHATWG's name, `evidence` what spoke for it, `undecodable`
+    the places whose bytes are no character of it (`DecodedPage`).
     """
 
     title: str | None
@@ -43,7 +47,10 @@ class HtmlPage:
     all_words: int
     images: int
     images_left_out: int
+    images_not_shown: int
+    images_beside: int
     drawings: int
+    formulas: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class WalkedPage:
     undecodable: int
     drawings: int
     found: FoundBlocks
+    image_tags: int
 
 
 def parse(
@@ -74,6 +82,7 @@ def parse(
     if not kept:
         raise PageError("empty_page", "neither text nor image in it")
     words = sum(piece.words for piece in kept)
+    images, outcomes = sum(1 for piece in kept if piece.url), found.images
     return HtmlPage(
         title=page.title,
         language=page.language,
@@ -83,9 +92,12 @@ def parse(
         segments=_segments(kept),
         words=words,
         all_words=found.words_left_out + sum(piece.words for piece in found.pieces),
-        images=sum(1 for piece in kept if piece.url),
-        images_left_out=found.images_left_out,
+        images=images,
+        images_left_out=outcomes["no_file"],
+        images_not_shown=outcomes["not_shown"],
+        images_beside=page.image_tags - outcomes.total() + outcomes["kept"] - images,
         drawings=page.drawings,
+        formulas=found.formulas,
     )
 
 
@@ -113,22 +125,25 @@ def walk_page(
         undecodable=decoded.undecodable,
         drawings=drawings,
         found=found,
+        image_tags=sum(len(tree.tags(tag)) for tag in TAGS),
     )
 
 
 def _segments(pieces: Sequence[HtmlPiece]) -> list[Segment]:
     """Lines of one list or table, with nothing between them, are one block."""
     segments: list[Segment] = []
-    last: HtmlPiece | None = None
-    for piece in pieces:
-        if piece.url:
-            segments.append(image_segment(piece.url, piece.alt, piece.caption))
-        elif last is not None and piece.group >= 0 and (last.group, last.block) == (piece.group, piece.block):
-            segments[-1]["text"] += "\n" + piece.text
+    for _, group in groupby(enumerate(pieces), lambda each: _block_of(*each)):
+        first, *more = (piece for _, piece in group)
+        if first.url:
+            segments.append(image_segment(first.url, first.alt, first.caption))
         else:
-            segments.append(text_segment(piece.text, piece.block))
-        last = piece
+            segments.append(text_segment("\n".join(piece.text for piece in (first, *more)), first.block))
     return segments
+
+
+def _block_of(at: int, piece: HtmlPiece) -> tuple[int, str]:
+    """What pieces side by side share when they are one block: their list or table; else they are each their own."""
+    return (piece.group, piece.block) if piece.group >= 0 and not piece.url else (-1 - at, "")
 
 
 def _base(tree: LexborHTMLParser) -> str | None:

@@ -7,6 +7,7 @@ there, containers that are mostly links go, and blocks that stand there again an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ _MAIN_SHARE = 0.5
 _LINKS_TO_PROSE = 1.5
 _IS_THE_TEXT = 2  # so many times the words of the rest
 _REPEATED = 3
+_ENDED = re.compile(r"[^\W\d_]['\"”’)»]?[.!?。！？]['\"”’)»]?$")
 
 
 def select_main_pieces(containers: Sequence[Container], pieces: Sequence[HtmlPiece], title: str) -> list[HtmlPiece]:
@@ -267,11 +269,12 @@ def _link_parts(containers: Sequence[Container], root: int) -> list[bool]:
 
 def _drop_repeats(pieces: Sequence[HtmlPiece]) -> list[HtmlPiece]:
     """Long blocks once; short lines that stand there three times or more, not at all (`Reply`, `Read more`)."""
-    counted = Counter(piece.text for piece in pieces if _may_repeat(piece))
+    repeatable = [_may_repeat(piece, before) for piece, before in zip(pieces, [None, *pieces], strict=False)]
+    counted = Counter(piece.text for piece, each in zip(pieces, repeatable, strict=True) if each)
     seen: set[str] = set()
     kept = []
-    for piece in pieces:
-        if _may_repeat(piece):
+    for piece, each in zip(pieces, repeatable, strict=True):
+        if each:
             short = piece.words <= _SHORT_WORDS
             if (short and counted[piece.text] >= _REPEATED) or (not short and piece.text in seen):
                 continue
@@ -280,8 +283,17 @@ def _drop_repeats(pieces: Sequence[HtmlPiece]) -> list[HtmlPiece]:
     return kept or list(pieces)
 
 
-def _may_repeat(piece: HtmlPiece) -> bool:
-    """Lists, tables, code and headings of sections say the same again with reason; headings that are links do not."""
-    if piece.url:
+def _may_repeat(piece: HtmlPiece, before: HtmlPiece | None) -> bool:
+    """Whether a text that stands there again is noise.
+
+    Lists, tables, code, definitions and headings of sections say the same again with reason, and so do short sentences
+    (`Yes.`) and what stands alone below a heading (`None`); links, and headings that are links, do not.
+    """
+    if piece.url or piece.block not in ("paragraph", "heading"):
         return False
-    return piece.block == "paragraph" or (piece.block == "heading" and piece.link_words == piece.words)
+    if piece.block == "heading":
+        return piece.link_words == piece.words or (piece.links > 0 and piece.words > _SHORT_WORDS)
+    if piece.links or piece.words > _SHORT_WORDS:
+        return bool(piece.links) or not piece.stays
+    is_answer = before is not None and before.block == "heading" and not before.url
+    return not (piece.stays or piece.tag in ("td", "th") or is_answer or _ENDED.search(piece.text))

@@ -1,4 +1,5 @@
-"""A pool that an earlier version made is the pool of this one: nothing is computed again, and the same bytes come out.
+"""A pool that an earlier version made is the pool of this one: what ops still say is not computed again, and the same
+bytes come out.
 
 `tests/pools/` holds what commit 3d114be made of two small sources, with all that it wrote below `out`: before the
 modules stood in rooms, and before there were rules on parts.

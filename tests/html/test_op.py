@@ -11,12 +11,14 @@ from curate.ops.spec import Failed
 
 
 def test_op_writes_a_document_and_its_plain_counts() -> None:
-    body = f"<html lang=en><title>Ferries</title><nav>Home</nav><h1>Oban</h1>{STORY}<img src=x.jpg><svg></svg>"
+    body = f"<html lang=en><title>Ferries</title><nav>Home</nav><h1>Oban</h1>{STORY}"
+    body += "<img src=x.jpg><img src='#'><img src=c.gif width=1><svg></svg><footer><img src=y.jpg></footer>"
     found = html_document([body.encode()], ["trips/oban.html"], [{"content_type": "text/html"}])
     row = {name: values[0] for name, values in found.items()}
     assert row["text"] == "Oban\n\n" + STORY[3:-4]
     assert (row["title"], row["html_language"], row["text_words"]) == ("Ferries", "en", 21)
-    assert (row["images_in_page"], row["images_left_out"], row["drawings_left_out"]) == (1, 0, 1)
+    assert (row["images_in_page"], row["images_left_out"], row["images_not_shown"], row["images_beside"]) == (1,) * 4
+    assert (row["drawings_left_out"], row["formulas_in_page"]) == (1, 0)
     assert row["document"][2]["url"] == "trips/x.jpg"
     assert row["boilerplate_share"] == pytest.approx(1 / 22)
 

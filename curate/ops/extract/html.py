@@ -24,7 +24,10 @@ _WRITES = {
     "text_words": pa.int32(),
     "images_in_page": pa.int32(),
     "images_left_out": pa.int32(),
+    "images_not_shown": pa.int32(),
+    "images_beside": pa.int32(),
     "drawings_left_out": pa.int32(),
+    "formulas_in_page": pa.int32(),
     "boilerplate_share": pa.float32(),
 }
 
@@ -42,12 +45,15 @@ def html_document(
     """A page's main part as a document: its text and images in reading order, its title, what it says of its language.
 
     Links are made absolute by the page's origin: a URL, or a path in the source's folder. `boilerplate_share` is the
-    share of the page's words that were left out (menus, footers, consent, lists of links); `images_left_out` counts
-    images whose link leads nowhere, `drawings_left_out` inline SVG. `html_encoding` is WHATWG's name of what the page
-    was read as, `html_encoding_evidence` what spoke for it: a byte order `mark`, the `header`, the page's `meta`, its
-    `bytes` (UTF-8 as they are), or `nothing`; `html_undecodable` counts places whose bytes are no character of it.
-    `html_truncated` is why the crawler cut the page off (WARC-Truncated), null of a whole one. A row fails as
-    empty_page, not_html, refused_encoding, page_too_large, too_many_tags, too_many_attributes.
+    share of the page's words that were left out (menus, footers, consent, lists of links). Of the page's images,
+    `images_left_out` counts those whose tag names no file (a link that leads nowhere, a stand-in alone),
+    `images_not_shown` hidden ones, counters and spacers, `images_beside` those in what was left out;
+    `drawings_left_out` counts inline SVG, `formulas_in_page` MathML, TeX in scripts and images of formulas, which
+    become text. `html_encoding` is WHATWG's name of what the page was read as, `html_encoding_evidence` what spoke for
+    it: a byte order `mark`, the `header`, the page's `meta`, its `bytes` (UTF-8 as they are), or `nothing`;
+    `html_undecodable` counts places whose bytes are no character of it. `html_truncated` is why the crawler cut the
+    page off (WARC-Truncated), null of a whole one. A row fails as empty_page, not_html, refused_encoding,
+    page_too_large, too_many_tags, too_many_attributes.
     """
     limits = HtmlLimits(max_bytes=max_bytes, max_tags=max_tags, max_data_url_chars=max_data_url_chars)
     rows = [_row(*each, limits) for each in zip(pages, origins, metas, strict=True)]
@@ -72,6 +78,9 @@ def _row(data: bytes, origin: str, meta: Mapping[str, Any], limits: HtmlLimits) 
         "text_words": page.words,
         "images_in_page": page.images,
         "images_left_out": page.images_left_out,
+        "images_not_shown": page.images_not_shown,
+        "images_beside": page.images_beside,
         "drawings_left_out": page.drawings,
+        "formulas_in_page": page.formulas,
         "boilerplate_share": 1 - page.words / max(page.all_words, 1),
     }
