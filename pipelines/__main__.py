@@ -14,6 +14,9 @@ def start() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A recipe names the user's own ops by module; last, so that nothing there hides a module of ours.
     sys.path.append(os.getcwd())
+    from curate.process import speak_utf8
+
+    speak_utf8()
     from pipelines.cli.main import main
 
     sys.exit(main())

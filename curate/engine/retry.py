@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from curate.commit import commit_text, dump_json
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
-from curate.engine.run import RunError, RunProgress, Watch, locked
+from curate.engine.run import RunError, RunProgress, Watch
 from curate.engine.stages import attempts, start_of
 from curate.engine.workers import run_tasks
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group_file
+from curate.process import hold
 from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources import ingest
 
@@ -38,7 +39,7 @@ class Retried:
 def retry(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Retried:
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that asks servers."""
     recipe = resolved.recipe
-    with locked(Path(recipe.out)):
+    with hold(Path(recipe.out)):
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         fetching = [n for n, step in enumerate(steps) if step.fetches]
