@@ -12,7 +12,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.settings import nearest_hint, unknown_message
+from curate.settings import nearest_hint, seen_from_here, unknown_message
 
 MAX_ROW_BYTES = 16 << 20
 BATCH_BYTES = 32 << 20
@@ -33,6 +33,14 @@ _GLOBBED = (*_SUFFIXES, *_COMPRESSED, ".tar", ".txt", ".md", ".warc", ".wat")
 
 class TableError(ValueError):
     """A table that cannot be used at all."""
+
+
+class MissingColumnError(TableError):
+    """A table without a wanted column: where, which, and those that it has."""
+
+    def __init__(self, where: Path | str, column: str, found: Iterable[str]) -> None:
+        self.where, self.column, self.found = where, column, sorted(found)
+        super().__init__(f"{where}: {unknown_message('column', column, self.found)}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def expand(pattern: str) -> list[Path]:
     if not paths:
         folder = Path(pattern).parent
         near = nearest_hint(Path(pattern).name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
-        raise TableError(f"{pattern}: no such file{near}")
+        raise TableError(f"{pattern}: no such file{near}{seen_from_here(pattern)}")
     return paths
 
 
@@ -265,4 +273,4 @@ def make_printable(text: str, most: int = 2000) -> str:
 def _require(columns: Sequence[str], found: Sequence[str], path: Path) -> None:
     for name in columns:
         if name not in found:
-            raise TableError(f"{path}: {unknown_message('column', name, found)}")
+            raise MissingColumnError(path, name, found)

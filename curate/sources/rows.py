@@ -16,7 +16,7 @@ from curate.pool.layout import ROWS
 from curate.readers import tables
 from curate.recipe.source import Table
 from curate.sample import uid_of
-from curate.settings import unknown_message
+from curate.settings import seen_from_here
 from curate.shards import Part, ShardWriter
 
 MAX_TEXT_BYTES = 16 << 20
@@ -88,7 +88,7 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
     for row in datasets.load_dataset(source.huggingface, split=source.split, streaming=True):
         missing = [c for c in columns if c not in row]
         if missing:
-            raise SourceError(f"{source.huggingface}: {unknown_message('column', missing[0], row)}")
+            raise tables.MissingColumnError(source.huggingface, missing[0], row)
         yield {c: row[c] for c in columns}
 
 
@@ -126,7 +126,7 @@ def file_stat_if_any(path: Path | str) -> tuple[int, int] | None:
 def walk_files(root: Path, suffixes: Sequence[str] | None = None) -> list[str]:
     """Walk the files below a folder: sorted relative paths; those with one of these suffixes, or all."""
     if not root.is_dir():
-        raise SourceError(f"source.path: {root}: no such folder")
+        raise SourceError(f"source.path: {root}: no such folder{seen_from_here(root)}")
     found = [Path(folder, name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names]
     return sorted(n for n in found if suffixes is None or n.rsplit(".", 1)[-1].lower() in suffixes)
 

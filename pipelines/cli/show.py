@@ -317,8 +317,9 @@ def _shards(number: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print JSON on stdout, in its own escapes where that takes no UTF-8."""
+    plain = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=plain))
 
 
 def _work_text(summary: engine_run.Summary) -> str:

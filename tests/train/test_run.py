@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def test_run_takes_the_texts_that_the_mixture_chooses(tmp_path: Path, capsys: py
     spec, made = home / "spec.yaml", home / "made.json"
     for number, entry in enumerate(["texts: [txt]", "texts: [meta.names]", "weight: 1", "system: [be brief]"]):
         spec.write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
-        assert curate(["mix", str(spec), "-o", str(made)]) == 0
+        with chdir(home):
+            assert curate(["mix", str(spec), "-o", str(made)]) == 0
         out = tmp_path / str(number)
         code = main([str(made), "--config", str(config), "--out", str(out), "--set", "optim.steps=2"])
         losses[number] = [line["loss"] for line in lines(out)] if code == 0 else [code]
