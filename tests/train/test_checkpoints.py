@@ -76,6 +76,23 @@ def test_checkpoint_that_cannot_be_read_is_named(
     assert main(arguments) == 0
 
 
+@pytest.mark.parametrize("cut", ["", "{", '{"step": 12, "ver', "[]", "\0\0\0"])
+def test_state_that_was_cut_is_named_with_what_to_do(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    arguments = two_steps(manifest, tmp_path)
+    assert main(arguments) == 0
+    (state,) = (tmp_path / "out" / "checkpoints").glob("*/state.json")
+    state.write_text(cut, encoding="utf-8")
+    capsys.readouterr()
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"{state}: cannot be read" in said and f"remove the folder {state.parent} to go on" in said
+    assert "Traceback" not in said
+    shutil.rmtree(state.parent)
+    assert main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [({"optim.lr": "0.5"}, "optim.lr: 0.002 -> 0.5"), ({"seed": "1"}, "seed: 0 -> 1")],
