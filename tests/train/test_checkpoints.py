@@ -163,7 +163,7 @@ def test_checkpoint_of_an_older_version_is_refused(
 def test_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--set", "optim.steps=20"]
     assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
-    weights_only = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
+    weights_only = ["--set", f"model.weights={tmp_path / 'one.safetensors'}", "--set", "optim.lr=0.0001"]
     assert main([*arguments, "--out", str(tmp_path / "two"), *weights_only]) == 0
     whole = settings(tmp_path / "whole", model={"clip": "../one.safetensors"})
     assert (
