@@ -165,7 +165,7 @@ def test_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) ->
     assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
     weights_only = ["--set", f"model.weights={tmp_path / 'one.safetensors'}", "--set", "optim.lr=0.0001"]
     assert main([*arguments, "--out", str(tmp_path / "two"), *weights_only]) == 0
-    whole = settings(tmp_path / "whole", model={"clip": "../one.safetensors"})
+    whole = settings(tmp_path / "whole", model={"clip": str(tmp_path / "one.safetensors")})
     assert (
         main([str(manifest), "--config", str(whole), "--set", "optim.lr=0.0001", "--out", str(tmp_path / "three")]) == 0
     )
