@@ -118,6 +118,20 @@ def withdraw_file(path: Path) -> None:
         gone.unlink()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file of ours. Raises ValueError where it was cut or changed since it was written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except ValueError as err:
+        raise ValueError(
+            f"{path}: cannot be read ({err}): it was written whole, and was cut or changed since; delete it and run the"
+            " same command again, which makes it anew"
+        ) from None
+    return found
+
+
 def remove_leftovers(folder: Path) -> int:
     """Delete the temporary files that killed processes left anywhere below `folder`; returns how many."""
     leftovers = list(folder.rglob(".*.tmp")) if folder.is_dir() else []

@@ -8,14 +8,16 @@ before validation, so they are checked like the file itself.
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 MAX_FILE_BYTES = 4 << 20
 MANY = 40
@@ -32,13 +34,33 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    short: ClassVar[Mapping[type, str]] = {}
+    """The key that is most likely meant where a bare value stands in place of keys and values, by the value's type."""
+
 
 S = TypeVar("S", bound=Settings)
+
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path in a settings file, or a pattern: seen from the current folder, as on the command line; `~` is home."""
+
+
+def expand_home(argument: str) -> str:
+    """An argument of a command line, `~` at the beginning of it or of its option's value being home.
+
+    A shell does that for `-o ~/x`, and does not for `--out=~/x` nor within quotes.
+    """
+    option, home, rest = re.fullmatch(r"(--[\w-]+=|-\w)?(~(?=/|$))?(.*)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"{option or ''}{os.path.expanduser(home or '')}{rest}"
+
+
+def seen_from_here(path: Path | str) -> str:
+    """Tell, of a relative path that leads nowhere, where that is; of an absolute one nothing is left to tell."""
+    return "" if os.path.isabs(path) else f" (seen from the current folder: {os.path.abspath(path)})"
 
 
 def load(path: Path | str, model: type[S], overrides: Sequence[str] = ()) -> S:
     """Read the YAML file `path` as `model`, after applying `a.b=value` overrides. Raises SettingsError."""
-    path = Path(path)
+    path = Path(path).expanduser()
     data, lines = read_yaml(path)
     for override in overrides:
         _apply(data, override)
@@ -50,8 +72,22 @@ def validate(data: Any, model: type[S], where: str, lines: Mapping[tuple[str | i
     try:
         return model.model_validate(data)
     except ValidationError as err:
-        faults = [_sentence(fault, data, model, lines or {}) for fault in err.errors(include_url=False)]
+        faults = [
+            _sentence(fault, data, model, lines or {}) for fault in _innermost(err.errors(include_url=False), data)
+        ]
         raise SettingsError("\n".join(f"{where}{line}" for line in dict.fromkeys(faults))) from None
+
+
+def _innermost(faults: Sequence[Any], data: Any) -> list[Any]:
+    """The faults without those of what holds them, and of the other forms that a value might have had."""
+    paths = [_path_in_file(fault, data) for fault in faults]
+    around = {path[:end] for path in paths for end in range(len(path))}
+    plain = {path for path, fault in zip(paths, faults, strict=True) if fault["type"] not in _WANTED}
+    return [
+        fault
+        for path, fault in zip(paths, faults, strict=True)
+        if path not in around and not (fault["type"] in _WANTED and path in plain)
+    ]
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
@@ -62,7 +98,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], i
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise SettingsError(f"{path}: no such file{nearest_hint(path.name, siblings)}") from None
+        raise SettingsError(f"{path}: no such file{nearest_hint(path.name, siblings)}{seen_from_here(path)}") from None
     except IsADirectoryError:
         raise SettingsError(f"{path}: is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as err:
@@ -176,7 +212,7 @@ def _position(here: list[Any], part: str, override: str) -> int:
 
 
 def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]) -> str:
-    at = _path_in_file(tuple(fault["loc"]), data)
+    at = _path_in_file(fault, data)
     line = next((lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in lines), None)
     where = f":{line}: " if line else ": "
     where += ".".join(map(str, at))
@@ -193,16 +229,72 @@ def _sentence(fault: Any, data: Any, model: type[BaseModel], lines: Mapping[tupl
     if kind == "union_tag_invalid":
         key, found = (fault["ctx"][name].strip("'") for name in ("discriminator", "tag"))
         return f"{where}.{key}: {unknown_message(key, found, _literals(fault))}"
-    hint = nearest_hint(str(found), _literals(fault)) if kind == "literal_error" else ""
+    if kind == "union_tag_not_found":
+        key = fault["ctx"]["discriminator"].strip("'")
+        tags = sorted(tag for m in _models_at(model, tuple(fault["loc"])) for tag in _tags(m))
+        return f"{where}.{key}: missing; this key is required (allowed: {', '.join(tags)})"
+    message = _WANTED.get(kind, message)
+    hint = nearest_hint(str(found), _literals(fault)) if kind == "literal_error" else _spelled_out(fault, at, model)
     return f"{where}: {message[0].lower() + message[1:]}, found {_kind(found)}{hint}"
 
 
-def _path_in_file(loc: tuple[str | int, ...], data: Any) -> tuple[str | int, ...]:
+_WANTED = {
+    "model_type": "expected keys and values",
+    "model_attributes_type": "expected keys and values",
+    "dict_type": "expected keys and values",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+}
+"""What pydantic says of Python's types, as it is said of a file's."""
+
+
+def _spelled_out(fault: Any, at: Sequence[str | int], model: type[BaseModel]) -> str:
+    """What to write instead, where a bare value stands for keys and values, or for a list."""
+    kind, found, loc = fault["type"], fault.get("input"), tuple(fault["loc"])
+    if kind not in _WANTED:
+        return ""
+    models = _models_at(model, loc)
+    short: Mapping[type, str] = next((m.short for m in models if getattr(m, "short", None)), {})
+    if _WANTED[kind] == "expected a list":
+        if isinstance(found, dict):
+            return "; begin each entry with `- `"
+        return f"; write [{_brief(found, short) if short else _yaml(found)}]"
+    if kind == "dict_type":
+        names = [name for name in (found if isinstance(found, list) else [found]) if isinstance(name, str)]
+        return f"; write {{{names[0]}: {{{next(iter(short.values()))}: ...}}}}" if names and short else ""
+    if short:
+        brief = _brief(found, short, largest=str(at[-1]).startswith("max_"))
+        named = any(at[-1] in _names_of(m) for m in models)
+        if brief != _yaml(found):
+            return f"; write {f'{{COLUMN: {brief}}}' if named else brief}"
+    tags = [tag for m in models for tag in _tags(m)] if len(models) > 1 else []
+    if tags and isinstance(found, str):
+        return f"; write {{type: {found}}}" if found in tags else f"; write {{type: ..., path: {_yaml(found)}}}"
+    return f"; write {{key: value}} (allowed: {', '.join(sorted({name for m in models for name in _names_of(m)}))})"
+
+
+def _brief(found: Any, short: Mapping[type, str], largest: bool = False) -> str:
+    """A bare value with the key that is most likely meant: {min: 64}; `> 64` and `"64"` are numbers too."""
+    number = re.fullmatch(r"\s*([<>]?)=?\s*(-?[\d.]+)\s*", found) if isinstance(found, str) else None
+    if number and float in short:
+        largest, found = largest or number[1] == "<", yaml.safe_load(number[2])
+    key = short.get(type(found))
+    return f"{{{'max' if key == 'min' and largest else key}: {_yaml(found)}}}" if key else _yaml(found)
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line, as one would write it in the file."""
+    return (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1 << 30).strip().removesuffix("\n...")
+    )
+
+
+def _path_in_file(fault: Any, data: Any) -> tuple[str | int, ...]:
     """The parts of pydantic's location that are keys of the file (union members' names are left out)."""
     out: list[str | int] = []
-    here = data
+    here, loc = data, fault["loc"]
     for number, part in enumerate(loc):
-        if isinstance(here, dict) and (part in here or number == len(loc) - 1):
+        if isinstance(here, dict) and (part in here or (number == len(loc) - 1 and fault["type"] == "missing")):
             here = here.get(part)
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             here = here[part]
@@ -214,14 +306,28 @@ def _path_in_file(loc: tuple[str | int, ...], data: Any) -> tuple[str | int, ...
 
 def _fields_at(model: Any, loc: tuple[str | int, ...]) -> list[str]:
     """The keys allowed where `loc` points, following fields, containers and union members by their names."""
+    return sorted({name for found in _models_at(model, loc) for name in _names_of(found)})
+
+
+def _models_at(model: Any, loc: tuple[str | int, ...]) -> list[Any]:
+    """The models that may stand where `loc` points."""
     here = model
     for part in loc:
+        arguments = typing.get_args(here)
+        if typing.get_origin(here) is dict or (arguments and isinstance(part, int)):
+            here = arguments[-1] if typing.get_origin(here) is dict else arguments[0]
+            continue
         models = _models_in(here)
         members = [m for m in models if isinstance(part, str) and part in (m.__name__, *_tags(m))]
-        fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        fields = [f.annotation for m in models for name, f in m.model_fields.items() if part in (name, f.alias)]
         # In a union the member is named first, and a field of another member may have that very name.
         here = members[0] if members and (len(models) > 1 or not fields) else fields[0] if fields else here
-    return sorted({f.alias or name for found in _models_in(here) for name, f in found.model_fields.items()})
+    return _models_in(here)
+
+
+def _names_of(model: type[BaseModel]) -> list[str]:
+    """A model's keys, as they are written."""
+    return [f.alias or name for name, f in model.model_fields.items()]
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:

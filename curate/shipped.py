@@ -33,7 +33,7 @@ def shipped_recipes() -> list[ShippedRecipe]:
 
 def recipe_path(given: Path | str, command: Command) -> Path:
     """The file that `given` means to a command: a path, or a name of ours. Raises SettingsError for no known name."""
-    path = Path(given)
+    path = Path(given).expanduser()
     if path.suffix or path.exists():
         return path
     ours = {recipe.name: recipe for recipe in shipped_recipes()}

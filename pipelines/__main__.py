@@ -16,6 +16,9 @@ def start() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A recipe names the user's own ops by module; last, so that nothing there hides a module of ours.
     sys.path.append(os.getcwd())
+    from curate.process import speak_utf8
+
+    speak_utf8()
     sys.exit(supervise(_main) if "--inline" in sys.argv[1:] else _main())
 
 

@@ -1,6 +1,7 @@
 """The trainer's command line: `python -m train`, alone or under torchrun; `curate train` calls the same.
 
-Results go to stdout as one JSON line, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+Results go to stdout as one JSON line, progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong use, 128 and a signal's
+number where one ended it (130 Ctrl-C, 143 SIGTERM).
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from curate import strict_json
 from curate.extras import MissingExtraError
+from curate.process import hold, speak_utf8, stop_on_signals
+from curate.settings import expand_home
 from curate.shipped import recipe_path
 
 if TYPE_CHECKING:
     from train.config import Config
+    from train.loop import Outcome
 
 # Before torch is imported: threads that wait for each other sleep. Spinning, they take tens of times as long where
 # another process wants the same cores.
@@ -38,7 +43,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command(epilog=EPILOG)
 def train(  # noqa: PLR0913 - each is an option
     manifest: Annotated[Path, typer.Argument(help="The mixture manifest (mixture.json).")],
-    config: Annotated[Path, typer.Option(help="What to train and how: a YAML file, or a name of ours.")],
+    config: Annotated[
+        Path,
+        typer.Option(help="What to train and how: a YAML file (paths in it are seen from here), or a name of ours."),
+    ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value over the file; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and metrics.")] = OUT,
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto goes on from the newest checkpoint.")] = "auto",
@@ -72,38 +80,50 @@ class After:
 
 
 def _train(manifest: Path, config: Config, out: Path, resume: str, after: After) -> None:
-    from train import evaluate, loop, ranks
-    from train.models import dual_encoder
+    from train import loop, ranks
 
     if config.objective.type != "contrastive" and (after.export or after.evaluate):
         raise ValueError("--export and --evaluate are for a dual encoder; others' weights are in their checkpoints")
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
         raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
-    with ranks.join_ranks(config.run.device) as place:
-        outcome = loop.run(config, manifest, out, place)
-    if not place.is_first:
-        return
-    summary = outcome.summary
+    with ExitStack() as held:
+        with ranks.join_ranks(config.run.device) as place:
+            if place.is_first:
+                held.enter_context(hold(out))
+                held.enter_context(hold(after.export, whole=True) if after.export else nullcontext())
+            outcome = loop.run(config, manifest, out, place)
+        if place.is_first:
+            told = strict_json.plain(outcome.summary | _after(outcome, after))
+            typer.echo(json.dumps(told, allow_nan=False))
+
+
+def _after(outcome: Outcome, after: After) -> dict[str, Any]:
+    """Do what is wanted after a training; what is to be told of it."""
+    from train import evaluate
+    from train.models import dual_encoder
+
+    told: dict[str, Any] = {}
     if after.export is not None:
         dual_encoder.export(outcome.clip, after.export, after.precision)
-        summary["export"] = str(after.export)
+        told["export"] = str(after.export)
     if after.evaluate is not None:
-        summary["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()
-    typer.echo(json.dumps(strict_json.plain(summary), allow_nan=False))
+        told["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()
+    return told
 
 
 def _run_guarded(work: Callable[[], None]) -> int:
     """Do the work; what went wrong becomes one sentence on stderr and an exit code."""
-    try:
-        work()
-    except KeyboardInterrupt:
-        return _print_error("interrupted; run the same command to go on from the newest checkpoint", 130)
-    except ValueError as err:
-        from curate.stream.stream import StreamError
+    with stop_on_signals() as stop:
+        try:
+            work()
+        except KeyboardInterrupt:
+            return stop.tell("interrupted; run the same command to go on from the newest checkpoint")
+        except ValueError as err:
+            from curate.stream.stream import StreamError
 
-        return _print_error(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
-    except (RuntimeError, OSError, MissingExtraError) as err:
-        return _print_error(f"error: {err}", 1)
+            return _print_error(f"error: {err}", 1 if isinstance(err, StreamError) else 2)
+        except (RuntimeError, OSError, MissingExtraError) as err:
+            return _print_error(f"error: {err}", 1)
     return 0
 
 
@@ -115,11 +135,12 @@ def _print_error(message: str, code: int) -> int:
 def main(argv: Sequence[str] | None = None, prog: str = "python -m train") -> int:
     """Run the command line; returns the exit code."""
     try:
-        app(list(sys.argv[1:] if argv is None else argv), prog_name=prog)
+        app([expand_home(word) for word in (sys.argv[1:] if argv is None else argv)], prog_name=prog)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
 if __name__ == "__main__":
+    speak_utf8()
     sys.exit(main())

@@ -101,10 +101,10 @@ def restore(
 
     `knows` tells whether the stream can go on from a state of its own.
     """
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    if state["version"] != VERSION:
+    state = _read_state(path)
+    if state.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: is of version {state['version']}, this trainer writes {VERSION}; choose another --out"
+            f"{path}: is of version {state.get('version')}, this trainer writes {VERSION}; choose another --out"
         )
     changed = differences(state["trained"], trained)
     if not can_resume(state["stream"]):
@@ -124,6 +124,19 @@ def restore(
         name, _, kind = key.rpartition("/")
         optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
     return TrainProgress(state["step"], state["stream"], state["served"])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError) as err:
+        raise CheckpointError(
+            f"{path / STATE}: cannot be read ({err}): it was cut or changed after it was written; remove the folder"
+            f" {path} to go on from the one before, or choose another --out"
+        ) from None
+    return found
 
 
 def _moments_of(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

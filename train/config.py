@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.sample import Kind
-from curate.settings import Settings, SettingsError, load, unknown_message
+from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
 
 Count = Annotated[int, Field(ge=1)]
@@ -39,10 +39,10 @@ class Data(Settings):
 class Model(Settings):
     """The dual encoder (of the caption and multimodal objectives, its image tower)."""
 
-    clip: str | dict[str, Any] = "ViT-B-32"
+    clip: PathText | dict[str, Any] = "ViT-B-32"
     """A model that open_clip names, a JSON file, the configuration itself (embed_dim, vision_cfg, text_cfg), or a
     .safetensors that `--export` wrote, which brings its tokenizer and weights along."""
-    weights: str | None = None
+    weights: PathText | None = None
     """Where to start from: a .safetensors file, or a `pretrained` tag of open_clip. Nothing: random weights."""
     tokenizer: str = "simple"
     """`simple` (CLIP's byte pairs), `simple:N` (cut to a vocabulary of N), or `words:FILE` (a JSON list of words)."""
@@ -181,7 +181,7 @@ class RunConfig(Settings):
     decode_threads: Count = 2
     prefetch: Count = 3
     """Batches decoded ahead."""
-    cache: str | None = None
+    cache: PathText | None = None
     """Folder on this host where tars that lie elsewhere are kept whole; without one they are read in ranges."""
     cache_gb: Annotated[float, Field(gt=0.0)] = 64.0
     """What that folder may take, in 10^9 bytes, shared by all processes of the host."""
@@ -214,20 +214,18 @@ class Config(Settings):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read the run that `path` describes, files it names read in, relative to it. Raises SettingsError."""
+    """Read the run that `path` describes, and the files it names. Raises SettingsError."""
     config = load(path, Config, overrides)
-    base, model = path.parent, config.model
+    model = config.model
     found: dict[str, Any] = {}
     if isinstance(model.clip, str) and model.clip.endswith(".json"):
-        found["clip"] = _read_json(base / model.clip)
+        found["clip"] = _read_json(Path(model.clip))
     for key in ("clip", "weights"):
         value = getattr(model, key)
-        if isinstance(value, str) and value.endswith(".safetensors"):
-            if not (base / value).is_file():
-                raise SettingsError(f"{path}: model.{key}: no such file: {base / value}")
-            found[key] = str(base / value)
+        if isinstance(value, str) and value.endswith(".safetensors") and not Path(value).is_file():
+            raise SettingsError(f"{path}: model.{key}: no such file: {value}{seen_from_here(value)}")
     if model.tokenizer.startswith("words:") and not model.tokenizer.startswith("words:["):
-        file = base / model.tokenizer.removeprefix("words:")
+        file = Path(model.tokenizer.removeprefix("words:")).expanduser()
         words = _read_json(file)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise SettingsError(f"{file}: expected a JSON list of words")
@@ -268,6 +266,6 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file") from None
+        raise SettingsError(f"{path}: no such file{seen_from_here(path)}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
         raise SettingsError(f"{path}: not readable as JSON: {err}") from None

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.commit import read_json
 from curate.engine.remedies import remedy
 from curate.pool.columns import ColumnsFile
 from curate.pool.layout import Pool
@@ -76,7 +77,7 @@ def read_summary(out: Path) -> dict[str, Any]:
     path = out / "funnel.json"
     if not path.exists():
         raise ValueError(f"{out}: no finished run here; give the `out` folder of a recipe that was run")
-    found = dict(json.loads(path.read_text()))
+    found = read_json(path)
     if not isinstance(found["pool"], dict):
         raise ValueError(f"{out}: its last run was made by an earlier version of curate; run the recipe again")
     return found

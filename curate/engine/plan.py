@@ -40,6 +40,7 @@ class RunPlan:
 
 def plan_run(resolved: ResolvedRecipe) -> RunPlan:
     """Read and plan the source, and look up what is committed; fetches and computes nothing. Raises SourceError."""
+    assign_fingerprints(resolved.steps, "")  # reads models' files: what is missing is said before the source is read
     pool = pool_of(resolved.recipe)
     planned = plan_source(resolved.recipe, pool)
     shards = range(planned.shards)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.commit import commit_file, commit_text, dump_json
+from curate.commit import commit_file, commit_text, dump_json, read_json
 from curate.engine import formats
 from curate.pool.damage import DamagedError
 from curate.pool.layout import Pool, shard_name
@@ -96,7 +96,7 @@ def plan_shards(kept: Sequence[Path], settings: Publish, folder: Path, scratch: 
     """Sort the kept rows and cut them into output shards; writes a plan a shard, returns how many."""
     done = folder / "plan.json"
     if done.exists():
-        return int(json.loads(done.read_text())["shards"])
+        return int(read_json(done)["shards"])
     number = 0
     # All of each is read, and compared with its checksums, which what sorts them does not do.
     extensions = {ext for path in kept for ext in read_table(path)["ext"].unique().to_pylist()}
@@ -114,7 +114,7 @@ def write_shard(pool: Pool, folder: Path, number: int, kind: Kind, columns: Sequ
     tar = folder / f"{shard_name(number)}.tar"
     done = folder / "plan" / f"{shard_name(number)}.json"
     if done.exists():
-        return dict(json.loads(done.read_text()))
+        return read_json(done)
     rows = read_table(_plan(folder, number))
     carried = pa.schema([rows.schema.field(c) for c in columns])
     blobs = Blobs(pool)

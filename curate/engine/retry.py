@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from curate.commit import commit_text, dump_json, take_over
 from curate.engine import tasks
 from curate.engine.reuse import reusable_columns
-from curate.engine.run import AT_WORK, RunError, RunProgress, Watch, locked
+from curate.engine.run import AT_WORK, RunError, RunProgress, Watch
 from curate.engine.stages import attempts, start_of
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.engine.workers import Workers
@@ -23,6 +23,7 @@ from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
 from curate.pool.tables import is_group_file
+from curate.process import hold
 from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.settings import unknown_message
 from curate.sources import ingest
@@ -62,7 +63,7 @@ def retry(
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that could be tried."""
     recipe, wanted = resolved.recipe, wanted or Wanted()
     out = Path(recipe.out)
-    with locked(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
+    with hold(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         _check(resolved, steps, wanted)

@@ -7,13 +7,10 @@ finished stage leaves a small file with its counts and cut, named by the fingerp
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curate.commit import commit_text, dump_json, take_over
+from curate.commit import commit_text, dump_json, read_json, take_over
 from curate.engine import publish, tasks
 from curate.engine.remedies import remedy
 from curate.engine.repeats import mark_repeats
@@ -32,6 +29,7 @@ from curate.engine.workers import Workers
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
+from curate.process import hold
 from curate.recipe.model import PART_CHOICES, RULES, Recipe
 from curate.recipe.source import named_by
 from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
@@ -103,11 +101,11 @@ AT_WORK = ".at-work"
 
 
 def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: None) -> Summary:
-    """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError or OSError."""
+    """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError, HeldError or OSError."""
     recipe = resolved.recipe
     out = Path(recipe.out)
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with locked(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
+    with hold(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
         pool = pool_of(recipe)
         runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch)
         ingest = runner.ingest()
@@ -124,18 +122,6 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
         _forget_decisions(out, key)
         return summary
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises RunError when another run has it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{out}: another run is at work in this folder; wait for it, or set another `out`") from None
-        yield
 
 
 @dataclass
@@ -159,7 +145,7 @@ class _Runner:
         """Commit every shard of the pool, then find rows whose uid came before."""
         done = self.pool.taken_in
         if done.exists():
-            return _reused(StepCount.from_json(json.loads(done.read_text())))
+            return _reused(StepCount.from_json(read_json(done)))
         blocks = tasks.cut(self.shards, self.workers.count)
         task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
@@ -195,11 +181,11 @@ class _Runner:
             done = Path(self.recipe.out) / "stages" / f"{steps[last].chain}.json"
             if not done.exists():
                 self._stage(steps, first, last, cuts, done)
-                found = json.loads(done.read_text())
+                found = read_json(done)
                 self.counts += [StepCount.from_json(c) for c in found["counts"]]
             else:
                 shutil.rmtree(done.with_suffix(""), ignore_errors=True)
-                found = json.loads(done.read_text())
+                found = read_json(done)
                 self.counts += [_reused(StepCount.from_json(c)) for c in found["counts"]]
             self._check_failures([])
             if found["cut"] is not None:
@@ -287,7 +273,7 @@ class _Runner:
             if recipe.publish.split is None and samples != parts[0][-1].kept:
                 raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
             commit_text(done, dump_json({"counts": [c.to_json() for c in parts[0]], "samples": samples}))
-        found = json.loads(done.read_text())
+        found = read_json(done)
         return key, [StepCount.from_json(c) for c in found["counts"]], found["samples"]
 
     def publish(self, key: str, named: str) -> tuple[DatasetInfo, bool]:
@@ -300,7 +286,7 @@ class _Runner:
         said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
         building = out / f"publish-{said}"
         there = any((folder / "dataset.json").exists() for folder in (target, building))
-        published_now = not (there and done.exists() and json.loads(done.read_text())["key"] == said)
+        published_now = not (there and done.exists() and read_json(done)["key"] == said)
         if published_now:
             self._build(key, named, building)
             commit_text(done, dump_json({"key": said}))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from curate.commit import read_json
 from curate.pool.layout import Pool
 from curate.recipe.model import Recipe
 from curate.recipe.steps import Resolved
@@ -21,7 +21,7 @@ def start_of(recipe: Recipe, pool: Pool) -> tuple[str, int]:
 def attempts(pool: Pool) -> int:
     """The number of times that `retry` has run on this pool."""
     path = pool.folder / "retries.json"
-    return int(json.loads(path.read_text())["attempts"]) if path.exists() else 0
+    return int(read_json(path)["attempts"]) if path.exists() else 0
 
 
 def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:

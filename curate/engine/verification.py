@@ -10,13 +10,14 @@ from pathlib import Path
 
 from curate.commit import commit_text, dump_json, take_over
 from curate.engine.publish import CONTENT_PLACE
-from curate.engine.run import RunProgress, Watch, locked
+from curate.engine.run import RunProgress, Watch
 from curate.engine.stages import attempts
 from curate.pool.damage import DamagedError
 from curate.pool.layout import Pool
 from curate.pool.payloads import Blobs
 from curate.pool.verification import Damage, damage_of, damage_of_bytes, read_through, shard_names, verify_plans
 from curate.pool.verification import verify_shard as verify_pool_shard
+from curate.process import hold
 from curate.shards import load_dataset, verify_shard
 from curate.shards.info import DATASET_FILE
 
@@ -77,7 +78,7 @@ def mend(out: Path, found: Verified) -> None:
     Killed in between, the next call goes on: what is decided from a shard goes before its columns, and they before its
     rows.
     """
-    with locked(out), take_over(out):
+    with hold(out), take_over(out):
         (out / "published.json").unlink(missing_ok=True)
         for folder in (*out.glob("publish-*"), *(out / made for made in DECIDED)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,8 @@ import functools
 import json
 import logging
 import os
+import re
+import socket
 import sys
 import time
 import traceback
@@ -26,6 +28,7 @@ from curate.commit import held_folders, join
 from curate.download import DownloadSettings, HostServer, share_hosts
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
+from curate.process import HUSHED, end_marked, starting, tell_watchman
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -137,7 +140,8 @@ class Workers:
                     raise err from WorkerError(trace)
                 yield json.loads(result)
         except ray.exceptions.RayError as err:
-            raise WorkerError(f"Ray could not go on: {err}") from err
+            reason = " ".join(str(err).split())[:500].rstrip(".")
+            raise WorkerError(f"Ray could not go on: {reason}. Run the same command to go on") from err
 
 
 def _read_deaths(at_work: Path, name: str) -> Counter[int]:
@@ -250,15 +254,51 @@ def _start(workers: int) -> Any:
     address = os.environ.get("RAY_ADDRESS")
     here: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     threads = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
-    ray.init(**here, log_to_driver=False, logging_level=logging.ERROR, runtime_env=threads)
+    if address:
+        _check_reachable(address)
+    try:
+        with starting():
+            ray.init(**here, log_to_driver=False, logging_level=logging.CRITICAL, runtime_env=threads)
+    except Exception as err:  # noqa: BLE001 - Ray says it in errors of many kinds, plain ones too
+        stop()
+        raise WorkerError(_why_not_started(err, address)) from None
     # Ray's news of dead workers would stand on stdout among our results, and no option turns them off.
     ray._private.worker.print_to_stdstream = lambda *news, **how: None
     return ray
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing listens: Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as err:
+        raise WorkerError(
+            f"RAY_ADDRESS={address}: no Ray can be reached there ({err}); start one (ray start --head), or unset"
+            " RAY_ADDRESS to have one started here"
+        ) from None
+
+
+def _why_not_started(err: Exception, address: str | None) -> str:
+    reason = " ".join(str(err).split())[:500].rstrip(".")
+    of_token = isinstance(err, OSError) and ".ray" in str(err.filename or "")
+    if of_token or re.search("[Tt]oken|uthenticat", reason):
+        return (
+            f"Ray could not authenticate: {reason}. Ray turns this on by itself, with a token in ~/.ray/auth_token:"
+            " make HOME a folder that can be written; set RAY_AUTH_MODE=token for a Ray at RAY_ADDRESS that asks for"
+            " one; or set RAY_AUTH_MODE=disabled"
+        )
+    what = f"Ray at RAY_ADDRESS={address} could not be joined" if address else "Ray could not be started"
+    return f"{what}: {reason}. Run again, with fewer --workers if the machine is short of memory, or with --inline"
+
+
 def stop() -> None:
-    """Stop the Ray that this process started, if it did."""
+    """Stop the Ray that this process started, if it did, and whatever of it is left."""
     if "ray" in sys.modules:
         import ray
 
+        tell_watchman(HUSHED)  # a Ray that broke down may take this process along
         ray.shutdown()
+        end_marked()

@@ -21,6 +21,7 @@ from curate.mix.spec import Entry, MixtureSpec, StageSpec
 from curate.mix.spread import tables, write
 from curate.mix.strata import Table
 from curate.mix.weights import Leaf, Shares, resolve_shares
+from curate.process import hold
 from curate.settings import validate
 from curate.shards import is_url
 
@@ -72,17 +73,18 @@ def compose(
 
     With `onto`, the mixture goes on from another: up to its position everything is as it was, from there the new
     weights hold and every source goes on where it stood. `skip_steps` are (first, last) steps to leave out.
-    Raises MixtureError, ShardError or SettingsError.
+    Raises MixtureError, ShardError, SettingsError or HeldError.
     """
     leaves = tuple(resolve_leaves(spec, home))
     stages = spec.stages or (WHOLE,)
     shares = tuple(resolve_shares(spec, leaves, stage.weights) for stage in stages)
     draft = _Draft(spec, out, leaves, stages, shares, onto)
     skips, position = (onto.mixture.manifest.skips, onto.position) if onto else ((), 0)
-    data = draft.data(skipped(skips, draft.batch, position, skip_steps))
-    mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
-    notes = tuple(_notes(leaves, shares, mixture))
-    save(mixture.manifest, out)
+    with hold(out, whole=True):
+        data = draft.data(skipped(skips, draft.batch, position, skip_steps))
+        mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
+        notes = tuple(_notes(leaves, shares, mixture))
+        save(mixture.manifest, out)
     return Built(mixture, leaves, shares, notes)
 
 
@@ -93,15 +95,16 @@ def skip(onto: Onto, out: Path, steps: Sequence[tuple[int, int]]) -> Built:
     sources = [s.model_copy(update={"path": there}) for s, there in zip(old.datasets, folders, strict=True)]
     skips = skipped(old.skips, old.batch, onto.position, steps)
     end = None if old.end is None else stream_position(onto.mixture.mixture_position(old.end - 1) + 1, skips)
-    data = old.model_dump(exclude={"seal"}) | {
-        "datasets": [source.model_dump() for source in sources],
-        "skips": skips,
-        "end": end,
-        "lengths": _beside(out, list(tables(old, path))),
-        "continued": onto.taken_over(),
-    }
-    mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
-    save(mixture.manifest, out)
+    with hold(out, whole=True):
+        data = old.model_dump(exclude={"seal"}) | {
+            "datasets": [source.model_dump() for source in sources],
+            "skips": skips,
+            "end": end,
+            "lengths": _beside(out, list(tables(old, path))),
+            "continued": onto.taken_over(),
+        }
+        mixture = Mixture(validate(data, Manifest, str(out)).sealed(), out)
+        save(mixture.manifest, out)
     return Built(mixture, (), (), ())
 
 

@@ -13,6 +13,7 @@ say what its kind should has length 0; a stream replaces it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ import pyarrow as pa
 from curate.commit import commit_file
 from curate.mix.content import PICTURE, Picture, Segment, sample_segments, segment_text, texts_under
 from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.process import hold
 from curate.sample import Kind
-from curate.shards import ShardReader, load_dataset
+from curate.shards import ShardInfo, ShardReader, load_dataset
 from curate.shards.info import dataset_file
 from curate.tokens.counter import Count, token_counter
 
@@ -37,17 +39,33 @@ def add_text_tokens(dataset: Path, tokenizer: str, texts: Sequence[str] = ()) ->
     """
     (count, mark), info, total = token_counter(tokenizer), load_dataset(dataset), 0
     folder = dataset_file(dataset).parent
-    for shard in info.shards:
-        with ShardReader(folder / shard.tar, folder / shard.index) as reader:
-            table = reader.table
-            wanted = _schema(info.kind, texts)
-            if reader.metadata.get(COUNTED_BY) != mark or not set(wanted.names) <= set(table.column_names):
-                rows = list(_count_rows(reader, info.kind, count, texts))
-                table = _with_columns(table, pa.Table.from_pylist(rows, wanted), mark)
-                with commit_file(folder / shard.index) as temporary:
-                    _write(table, temporary)
-            total += sum(table.column(TEXT_TOKENS).to_pylist())
+    with hold(folder):
+        for shard in info.shards:
+            total += _add_to_index(folder, shard, _Counting(info.kind, count, mark, texts))
     return {"samples": info.samples, TEXT_TOKENS: total}
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """What is counted of samples of a kind: tokens by `count`, whose mark is kept; and the keys of texts."""
+
+    kind: Kind
+    count: Count
+    mark: str
+    texts: Sequence[str]
+
+
+def _add_to_index(folder: Path, shard: ShardInfo, of: _Counting) -> int:
+    """Write the columns into a shard's index, unless it has them; returns its tokens."""
+    with ShardReader(folder / shard.tar, folder / shard.index) as reader:
+        table = reader.table
+        wanted = _schema(of.kind, of.texts)
+        if reader.metadata.get(COUNTED_BY) != of.mark or not set(wanted.names) <= set(table.column_names):
+            rows = list(_count_rows(reader, of.kind, of.count, of.texts))
+            table = _with_columns(table, pa.Table.from_pylist(rows, wanted), of.mark)
+            with commit_file(folder / shard.index) as temporary:
+                _write(table, temporary)
+    return sum(table.column(TEXT_TOKENS).to_pylist())
 
 
 def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:

@@ -12,6 +12,7 @@ from curate.mix.schedule import MixtureError
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
 from curate.mix.weights import Leaf, samples_taken
+from curate.settings import seen_from_here
 from curate.shards import DatasetInfo, UnreachableError, attach_cached, is_url, load_dataset
 from curate.shards.info import DATASET_FILE, dataset_file
 
@@ -63,7 +64,10 @@ def _walk_entries(
 
 def _check_usable(file: Path) -> DatasetInfo:
     if not file.exists() and file.name != DATASET_FILE:
-        raise MixtureError(f"{file}: no such folder; a dataset is given by the folder that `curate run` published")
+        raise MixtureError(
+            f"{file}: no such folder{seen_from_here(file)}; a dataset is given by the folder that `curate run`"
+            " published"
+        )
     if file.name != DATASET_FILE:
         raise MixtureError(f"{file}: a dataset is given by its folder, or by the {DATASET_FILE} in it")
     info = load_dataset(file)

@@ -1,19 +1,19 @@
 """Mixture specification, a YAML file written by hand: nested groups, weights, units, stages.
 
-`curate mix SPEC.yaml -o mixture.json` resolves it into a manifest. Paths are seen from the specification's folder.
+`curate mix SPEC.yaml -o mixture.json` resolves it into a manifest. Paths are seen from the current folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from curate.mix.manifest import Mode, Unit
 from curate.mix.order import OPEN_SHARDS
 from curate.mix.segments import Policy
-from curate.settings import Settings
+from curate.settings import PathText, Settings
 
 By = Literal["weight", "size"]
 Options = dict[str, float]
@@ -29,7 +29,9 @@ class Entry(Settings):
     `texts`, `templates` and `system` are chosen from at each access, by weight.
     """
 
-    path: str | None = None
+    short: ClassVar[Mapping[type, str]] = {str: "path"}
+
+    path: PathText | None = None
     name: str | None = Field(None, min_length=1)
     group: str | None = Field(None, min_length=1)
     sources: tuple[Entry, ...] = ()
@@ -81,13 +83,15 @@ class StageSpec(Settings):
     ramp from those of the stage before, resolution and sequence in whole multiples.
     """
 
+    short: ClassVar[Mapping[type, str]] = {str: "name"}
+
     name: str = Field(min_length=1)
     steps: int | None = Field(None, ge=1)
     ramp: int = Field(0, ge=0)
     weights: dict[str, float] = Field(default_factory=dict)
     resolution: PositiveInt | dict[str, PositiveInt] | None = None
     resolution_multiple: int = Field(1, ge=1)
-    sequence: int | dict[str, int] | None = None
+    sequence: PositiveInt | dict[str, PositiveInt] | None = None
     sequence_multiple: int = Field(1, ge=1)
     train: tuple[str, ...] | None = None
 
@@ -101,7 +105,7 @@ class StageSpec(Settings):
             given = [value for value in values if value is not None]
             if multiple > 1 and not (given and self.ramp):
                 raise ValueError(f"`{what}_multiple` is for a `{what}` that ramps: say `{what}` and `ramp` as well")
-            if any(value < 1 or value % multiple for value in given):
+            if any(value % multiple for value in given):
                 raise ValueError(f"`{what}` {max(given)} is no multiple of {multiple}")
         return self
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -62,6 +64,8 @@ def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
         parts.append(json.dumps(source.config.open_clip, sort_keys=True))
     if source.weights is not None:
         parts.append(file_digest(source.weights))
+    else:
+        _fetch_from_hub(model, pretrained)
     return " ".join(parts)
 
 
@@ -163,19 +167,39 @@ def _named(model: str, pretrained: str) -> _Source:
     return _Source(None, None)
 
 
+@functools.cache
+def _fetch_from_hub(model: str, pretrained: str) -> None:
+    """Have a model's weights and tokenizer in the hub's cache, loading no weights. Raises ModelError."""
+    import open_clip
+
+    with _from_there(model, pretrained):
+        if model.startswith("hf-hub:"):
+            open_clip.pretrained.download_pretrained_from_hf(model.removeprefix("hf-hub:"))
+        else:
+            open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, pretrained))
+        open_clip.get_tokenizer(model)
+
+
 def _from_hub(model: str, pretrained: str) -> tuple[Any, Tokens]:
     import open_clip
 
-    try:
+    with _from_there(model, pretrained):
         net = open_clip.create_model(model, pretrained=pretrained or None, require_pretrained=True, weights_only=True)
         tokenizer = open_clip.get_tokenizer(model)
+    return net, open_clip_tokens(tokenizer, net.context_length)
+
+
+@contextmanager
+def _from_there(model: str, pretrained: str) -> Iterator[None]:
+    """Say what could not be had from the hub, in one sentence."""
+    try:
+        yield
     except Exception as error:  # the hub's client raises its own, requests' and open_clip's errors
         said = shorten(str(error), 160, placeholder=" ...")
         raise ModelError(
             f"CLIP model {model} {pretrained}: cannot be had from the hub ({type(error).__name__}: {said});"
             " connect, set HF_ENDPOINT to a mirror, fill the cache (HF_HOME) beforehand, or give a local file"
         ) from error
-    return net, open_clip_tokens(tokenizer, net.context_length)
 
 
 def _from_files(config: ClipConfig, weights: Path, model: str) -> tuple[Any, Tokens]:

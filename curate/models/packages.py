@@ -142,7 +142,13 @@ def download(package: Package, folder: Path) -> Path:
     what = f"{package.package} {package.version} ({package.registry})"
     try:
         done = subprocess.run(
-            command, check=False, cwd=folder, capture_output=True, text=True, errors="replace", timeout=DOWNLOAD_SECONDS
+            command,
+            check=False,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DOWNLOAD_SECONDS,
         )
     except FileNotFoundError:
         raise PackageUnavailableError(f"{what}: {command[0]} is not installed; install it and run again") from None

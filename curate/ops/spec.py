@@ -9,16 +9,30 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
+from pydantic import Field
 
 from curate.document.segments import DOCUMENT
 from curate.page.words import WORDS
 from curate.pool.blob import BLOB
+from curate.settings import seen_from_here
 
 Columns = Mapping[str, Sequence[Any]]
 """Columns by name: a list, numpy or Arrow array each, one entry a row, None for null."""
+
+Count = Annotated[int, Field(ge=1)]
+"""A knob that counts something of which there is at least one."""
+
+Natural = Annotated[int, Field(ge=0)]
+"""A knob that counts something of which there may be none."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A knob that is a share or a probability."""
+
+Amount = Annotated[float, Field(ge=0)]
+"""A knob that is a measure, not negative."""
 
 Knobs = Mapping[str, Any]
 """Every knob of an op by its name, those that a recipe leaves out by their defaults."""
@@ -182,6 +196,9 @@ def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
     own = getattr(function, "identity", None)
     try:
         return str(own(knobs)) if own else ""
+    except OSError as err:
+        what = f"{err.filename}: {err.strerror}{seen_from_here(err.filename)}" if err.filename else str(err)
+        raise ValueError(f"op {name}: {what}") from err
     except ValueError as err:
         raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
 

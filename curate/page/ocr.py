@@ -168,7 +168,9 @@ def _command() -> str:
 
 
 def _command_output(command: Sequence[str]) -> str:
-    return subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", timeout=60).stdout
+    return subprocess.run(
+        command, check=False, capture_output=True, encoding="utf-8", errors="replace", timeout=60
+    ).stdout
 
 
 def _digest(language: str) -> str:

@@ -16,12 +16,13 @@ Every file appears whole or not at all. A row keeps its number in its shard for 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+
+from curate.commit import read_json
 
 ROWS = pa.schema(
     [
@@ -87,7 +88,7 @@ class Pool:
     @cached_property
     def shards(self) -> tuple[str, ...]:
         """The names of the plan's shards, in order. Raises OSError where nothing is planned yet."""
-        return tuple(json.loads(self.plan.read_text())["shards"])
+        return tuple(read_json(self.plan)["shards"])
 
     def planned(self, name: str) -> Path:
         """The planned rows of a shard, by its name."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curate.readers.rows import TableError
-from curate.settings import nearest_hint
+from curate.settings import nearest_hint, seen_from_here
 
 MAX_NAMES = 1_000_000
 USUAL = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".zst", ".bz2", ".tar", ".txt", ".md",
@@ -88,4 +88,4 @@ def _nothing(pattern: str) -> TableError:
         return TableError(f"{pattern}: a folder; name its files by a glob, {path / f'*{usual}'} for example")
     folder = path.parent
     near = nearest_hint(path.name, [p.name for p in folder.iterdir()]) if os.path.isdir(folder) else ""
-    return TableError(f"{pattern}: no such file{near}")
+    return TableError(f"{pattern}: no such file{near}{seen_from_here(pattern)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,14 @@ MARK = "\ufeff"
 
 class TableError(ValueError):
     """A table that cannot be used at all."""
+
+
+class MissingColumnError(TableError):
+    """A table without a wanted column: where, which, and those that it has."""
+
+    def __init__(self, where: object, column: str, found: Iterable[str]) -> None:
+        self.where, self.column, self.found = where, column, sorted(set(found))
+        super().__init__(f"{where}: {unknown_message('column', column, self.found)}")
 
 
 class PointerError(TableError):
@@ -73,6 +81,6 @@ def require_columns(columns: Sequence[str], found: Sequence[str], where: object)
     """Raise TableError for a column that a table lacks, or has twice."""
     for name in columns:
         if name not in found:
-            raise TableError(f"{where}: {unknown_message('column', name, sorted(set(found)))}")
+            raise MissingColumnError(where, name, found)
         if list(found).count(name) > 1:
             raise TableError(f"{where}: the column {name!r} stands twice; give each its own name")

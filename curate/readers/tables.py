@@ -24,6 +24,7 @@ from curate.readers.rows import (
     MARK,
     MAX_ROW_BYTES,
     BadRow,
+    MissingColumnError,
     PointerError,
     Row,
     TableError,
@@ -35,7 +36,7 @@ from curate.readers.rows import (
 from curate.readers.text_files import open_text, text_encoding, without_compression
 from curate.settings import unknown_message
 
-__all__ = ["BadRow", "Row", "TableError", "excerpt", "expand", "read", "read_objects", "remarks"]
+__all__ = ["BadRow", "MissingColumnError", "Row", "TableError", "excerpt", "expand", "read", "read_objects", "remarks"]
 
 BATCH_BYTES = 32 << 20
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")

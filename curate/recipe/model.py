@@ -7,7 +7,8 @@ against them, and its steps against the ops.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +24,7 @@ from curate.download import DownloadSettings
 from curate.ops.spec import PartKind
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
-from curate.settings import Settings, unknown_message
+from curate.settings import PathText, Settings, unknown_message
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -58,6 +59,7 @@ class Rule(Settings):
     """Conditions on one column; what breaks one is dropped by it. Null breaks all but `is: null` and `or_null`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    short: ClassVar[Mapping[type, str]] = {int: "min", float: "min", bool: "is", str: "is", list: "in"}
 
     min: float | None = Field(None, description="Keep values of at least this.")
     max: float | None = Field(None, description="Keep values of at most this.")
@@ -98,6 +100,7 @@ class Step(Settings):
     """An op with its knobs, and the rules on columns that are known after it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    short: ClassVar[Mapping[type, str]] = {str: "op"}
 
     op: str = Field(description="An op's name (`curate ops` lists them), or your own as package.module:function.")
     name: Name | None = Field(None, description="Prefix of this step's columns, when an op is used twice.")
@@ -153,7 +156,7 @@ class Recipe(Settings):
     license: str = Field("unknown", description="The licence of the data, for its card.")
     kind: Kind = Field("caption", description="The kind of sample; what it is made from must fit (see `source`).")
     seed: int = Field(0, ge=0, description="Everything random is keyed by this seed and the sample.")
-    out: str = Field(description="The folder for all that the run makes; one recipe, one folder.")
+    out: PathText = Field(description="The folder for all that the run makes; one recipe, one folder.")
     source: Source
     shard_samples: int = Field(
         1000,

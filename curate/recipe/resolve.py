@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,7 +155,7 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
             raise SettingsError(f"{at}.with.{knob}: {unknown_message(f'knob of {step.op}', knob, known)}")
         annotation = spec.knobs[knob].annotation
         try:
-            checked[knob] = TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value)
+            checked[knob] = _at_home(TypeAdapter(annotation, config=ConfigDict(strict=False)).validate_python(value))
         except ValidationError as err:
             message = err.errors(include_url=False)[0]["msg"]
             raise SettingsError(f"{at}.with.{knob}: {message}, found {value!r}") from None
@@ -162,6 +163,13 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     if missing:
         raise SettingsError(f"{at}.with.{missing[0]}: missing; {step.op} needs this knob")
     return checked
+
+
+def _at_home(value: Any) -> Any:
+    """A knob's value; `~/` of a path, or of several, is home."""
+    if isinstance(value, str) and value.startswith("~/"):
+        return os.path.expanduser(value)
+    return type(value)(map(_at_home, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from curate.sample import Kind
-from curate.settings import Settings
+from curate.settings import PathText, Settings
 
 
 class Quoted(Settings):
@@ -22,10 +22,10 @@ class Quoted(Settings):
 class Table(Quoted):
     """Rows with columns: files, or a Hugging Face dataset."""
 
-    path: str | None = Field(
+    path: PathText | None = Field(
         None, description="A file, a glob or `{000..010}`: csv, tsv, jsonl or parquet, gz, zst or bz2 as well."
     )
-    huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`, streamed.")
+    huggingface: PathText | None = Field(None, description="A dataset's name or folder for `datasets`, streamed.")
     split: str = Field("train", description="The split of the Hugging Face dataset.")
 
     @model_validator(mode="after")
@@ -46,8 +46,8 @@ class Folder(Quoted):
     """A folder of images, each with a sidecar `.txt` or `.json`, or with one table of captions."""
 
     type: Literal["folder"]
-    path: str = Field(description="The folder; images in it and below it are taken, whatever their names end in.")
-    captions: str | None = Field(None, description="A csv, tsv, jsonl or parquet table; without one, sidecar files.")
+    path: PathText = Field(description="The folder; images in it and below it are taken, whatever their names end in.")
+    captions: PathText | None = Field(None, description="A csv, tsv, jsonl or parquet table; else sidecar files.")
     image: str = Field("image", description="The table's column with the image's path in the folder.")
     text: str = Field("text", description="The table's column, or the sidecar JSON's key, that holds the caption.")
     keep: tuple[str, ...] = Field((), description="Further columns or JSON keys to keep as the sample's meta.")
@@ -57,7 +57,7 @@ class Tars(Settings):
     """Webdataset tars that any tool wrote; the pool points into them, nothing is copied."""
 
     type: Literal["webdataset"]
-    path: str = Field(description="A tar, a glob of tars, `{000..010}`, or several parted by `::`.")
+    path: PathText = Field(description="A tar, a glob of tars, `{000..010}`, or several parted by `::`.")
     image: str | None = Field(
         None, description="The part that holds the image, `left.jpg` or `jpg;png`; by default the one that is there."
     )
@@ -69,14 +69,14 @@ class HtmlFiles(Settings):
     """A folder of HTML files, as a site or a manual is laid down; links to images are paths in it."""
 
     type: Literal["html"]
-    path: str = Field(description="The folder; .html, .htm and .xhtml files below it, and others that hold a page.")
+    path: PathText = Field(description="The folder; .html, .htm and .xhtml files below it, others that hold a page.")
 
 
 class Pages(Quoted):
     """A table of web pages: by their URLs, which are fetched, or with their HTML in a column."""
 
     type: Literal["pages"]
-    path: str = Field(description="A file or a glob of csv, tsv, jsonl or parquet files.")
+    path: PathText = Field(description="A file or a glob of csv, tsv, jsonl or parquet files.")
     url: str = Field("url", description="The column with the page's URL.")
     html: str | None = Field(None, description="The column with the page's HTML; without one, pages are fetched.")
     keep: tuple[str, ...] = Field((), description="Further columns to keep as the page's meta, `date` for example.")
@@ -86,14 +86,14 @@ class Warc(Settings):
     """WARC files, as crawlers write them: every response that is a page."""
 
     type: Literal["warc"]
-    path: str = Field(description="A WARC file or a glob of them, compressed or not.")
+    path: PathText = Field(description="A WARC file or a glob of them, compressed or not.")
 
 
 class Wat(Settings):
     """WAT files of Common Crawl: the images that pages show with a text in its place, to be fetched."""
 
     type: Literal["wat"]
-    path: str = Field(description="A WAT file or a glob of them, compressed or not.")
+    path: PathText = Field(description="A WAT file or a glob of them, compressed or not.")
 
 
 class Records(Table):
@@ -101,7 +101,7 @@ class Records(Table):
 
     type: Literal["records"]
     columns: tuple[str, ...] = Field(min_length=1, description="The columns that make a record: images, texts, ...")
-    folder: str | None = Field(None, description="Where image paths lie, if the records name paths (LLaVA).")
+    folder: PathText | None = Field(None, description="Where image paths lie, if the records name paths (LLaVA).")
     keep: tuple[str, ...] = Field((), description="Columns to keep as the document's meta as well.")
 
 
@@ -109,8 +109,8 @@ class ImageRows(Settings):
     """Tables that hold their images, Parquet files or a Hugging Face dataset: pairs, documents, conversations."""
 
     type: Literal["images"]
-    path: str | None = Field(None, description="A Parquet file, a glob or `{000..010}`.")
-    huggingface: str | None = Field(None, description="A dataset's name or folder, opened by `datasets`.")
+    path: PathText | None = Field(None, description="A Parquet file, a glob or `{000..010}`.")
+    huggingface: PathText | None = Field(None, description="A dataset's name or folder, opened by `datasets`.")
     split: str = Field("train", description="The split of the Hugging Face dataset.")
     image: str = Field("image", description="The column of images: bytes, bytes with a path, or a list of these.")
     text: str = Field("text", description="Of pairs, the column of the caption; of a list of them, the first is it.")
@@ -128,7 +128,7 @@ class Pdf(Settings):
     """PDF files and images of pages (a TIFF may hold many): a sample a page."""
 
     type: Literal["pdf"]
-    path: str = Field(description="A folder, a file or a glob; PDF files and images of pages are taken.")
+    path: PathText = Field(description="A folder, a file or a glob; PDF files and images of pages are taken.")
 
 
 class Texts(Table):

@@ -6,7 +6,6 @@ Markdown with the front matter that dataset hubs read; it can take the place of 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from curate.recipe.model import Recipe
 from curate.recipe.steps import Resolved
 from curate.report.examples import RowSurvey, shown
 from curate.report.page import human_bytes, percent, rule_words
-from curate.report.readme import described, front
+from curate.report.readme import described, front, markdown
 from curate.sample import Kind
 from curate.shards import ShardReader
 
@@ -114,7 +113,7 @@ def _about(summary: Summary) -> Iterator[str]:
     rows, kept = summary.funnel[0].rows_in, summary.funnel[-1].kept
     split = f"cut from {kept:,} " if summary.recipe.publish.split else ""
     tars = f"{len(info.shards):,} tar{'' if len(info.shards) == 1 else 's'}"
-    yield f"# {_md(info.name)}\n"
+    yield f"# {markdown(info.name)}\n"
     yield (
         f"{info.samples:,} {_KINDS[info.kind].samples}, {split}kept of {rows:,} ({percent(kept, rows)}) by a "
         f"[recipe](#how-it-was-made). {tars}, {human_bytes(info.bytes)} ({info.bytes:,} bytes). "
@@ -158,7 +157,7 @@ def _steps(summary: Summary) -> Iterator[str]:
     rows = []
     for number, step in enumerate(summary.steps, 1):
         rules = "; ".join(_rules(step, summary))
-        knobs = ", ".join(f"{_md(k)} = {_md(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
+        knobs = ", ".join(f"{markdown(k)} = {markdown(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
         rows.append([str(number), f"`{_code(step.label)}`", knobs or "defaults", rules or "keeps all", f"`{step.key}`"])
     yield from _table(["", "step", "knobs", "kept are rows with", "key"], rows)
     order = "in one seeded shuffle" if summary.recipe.publish.shuffle else "in the source's order"
@@ -169,8 +168,8 @@ def _rules(step: Resolved, summary: Summary) -> Iterator[str]:
     """The rules of a step in words, those on parts first."""
     for kind, conditions in step.part_conditions.items():
         spared = f", {' and '.join(step.spare)} spared" if step.spare and kind == "paragraphs" else ""
-        yield from (f"of {kind} `{_code(c.column)}` {_md(rule_words(c, {}))}{spared}" for c in conditions)
-    yield from (f"`{_code(c.column)}` {_md(rule_words(c, summary.cuts))}" for c in step.conditions)
+        yield from (f"of {kind} `{_code(c.column)}` {markdown(rule_words(c, {}))}{spared}" for c in conditions)
+    yield from (f"`{_code(c.column)}` {markdown(rule_words(c, summary.cuts))}" for c in step.conditions)
 
 
 def _knob(name: str, value: Any) -> str:
@@ -184,7 +183,7 @@ def _funnel(summary: Summary) -> Iterator[str]:
     rows = []
     for count in summary.funnel:
         gone = f"{count.dropped.total():,}", f"{count.failed.total():,}"
-        rows.append([f"**{_md(count.step)}**", f"{count.rows_in:,}", f"{count.kept:,}", *gone])
+        rows.append([f"**{markdown(count.step)}**", f"{count.rows_in:,}", f"{count.kept:,}", *gone])
         rows += [[f"dropped by `{_code(rule)}`", "", "", f"{n:,}", ""] for rule, n in sorted(count.dropped.items())]
         rows += [[f"failed: `{_code(error)}`", "", "", "", f"{n:,}"] for error, n in sorted(count.failed.items())]
         for kind, part in count.parts.items():
@@ -244,7 +243,7 @@ def _column_words(column: str, steps: Sequence[Resolved]) -> tuple[str, str]:
         return "int32", "counted in the document as it is published"
     step, own = found
     kind: pa.DataType = step.types[own] if column in step.columns.values() else step.spec.writes[own]
-    return f"{kind}", f"by `{_code(step.label)}`"
+    return markdown(str(kind)), f"by `{_code(step.label)}`"
 
 
 def _loading(summary: Summary) -> Iterator[str]:
@@ -285,11 +284,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield "|" + " --- |" * len(head)
     yield from ("| " + " | ".join(row) + " |" for row in rows)
     yield ""
-
-
-def _md(text: str) -> str:
-    """Text inside Markdown, its marks as they are."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", shown(text, 200))
 
 
 def _code(text: str) -> str:

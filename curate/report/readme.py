@@ -6,12 +6,14 @@ have: documents differ in how many images they have, pictures in their format, w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from curate.engine.formats import is_picture, part_names
+from curate.report.examples import shown
 from curate.shards import DatasetInfo
 
 README = "README.md"
@@ -30,15 +32,22 @@ def described(folder: Path, info: DatasetInfo) -> dict[str, Any]:
 
 
 def front(fields: dict[str, Any]) -> str:
-    """The head of a card."""
-    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+    """The head of a card; a text in it is one line, and nothing in it ends the head."""
+    fields = {name: shown(value, 200) if isinstance(value, str) else value for name, value in fields.items()}
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=1 << 30)}---\n"
+
+
+def markdown(text: str) -> str:
+    """Text of anyone's inside Markdown: one line, its marks as they are, no HTML, no link."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", shown(text, 200))
+    return re.sub(r"(?i)(?<=[a-z])(:)(?=//)|(?<=\bwww)(\.)", lambda found: f"&#{ord(found[0])};", escaped)
 
 
 def plain(folder: Path, info: DatasetInfo, license_of: str = "unknown") -> str:
     """The README.md beside a dataset's tars: of what lies in them alone, so that the same dataset has the same."""
     fields = {"pretty_name": info.name, "license": license_of} | described(folder, info)
     return (
-        f"{front(fields)}\n# {info.name}\n\n"
+        f"{front(fields)}\n# {markdown(info.name)}\n\n"
         f"{info.samples:,} samples of kind `{info.kind}`: webdataset tars, an index beside each.\n\n"
         "```python\nimport datasets\n\n"
         'rows = datasets.load_dataset("the/path/of/this/folder", split="train", streaming=True)\n```\n'

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from curate.commit import commit_text, dump_json
+from curate.commit import commit_text, dump_json, read_json
 from curate.engine.run import Summary, decisions_folder
 from curate.pool.funnel import check_funnel
 from curate.report import card, page
@@ -13,7 +12,7 @@ from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
 from curate.sample import fingerprint
 
-VERSION = 6
+VERSION = 7
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 
@@ -27,7 +26,7 @@ def write(summary: Summary) -> list[Path]:
     paths = [out / "report.html", out / "data_card.md"]
     done, key = out / "reported.json", _key(summary)
     beside = summary.folder / README
-    if all(p.exists() for p in (done, beside, *paths)) and json.loads(done.read_text())["key"] == key:
+    if all(p.exists() for p in (done, beside, *paths)) and read_json(done)["key"] == key:
         return paths
     check_funnel(summary.funnel)
     side_px = PAGE_SIDE_PX if summary.recipe.kind == "ocr" else SIDE_PX

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from curate.process import hold
 from curate.sample import Kind
 from curate.shards import DatasetInfo, ShardError, ShardInfo, ShardReader, index_tar, load_dataset, save_dataset
 from curate.shards.index import index_path
@@ -26,9 +27,14 @@ def index(paths: Sequence[Path], kind: Kind = "caption", workers: int = 1) -> tu
     """Index a folder's tars, or those named; returns (folder, its dataset, tars indexed now).
 
     Shards listed before keep their place, new ones follow by name. Raises ShardError: nothing there, tars of several
-    folders, a listed tar that has changed, faults in a tar (the others are indexed all the same).
+    folders, a listed tar that has changed, faults in a tar (the others are indexed all the same). Raises HeldError.
     """
     folder, tars = _tars(paths)
+    with hold(folder):
+        return folder, *_index(folder, tars, kind, workers)
+
+
+def _index(folder: Path, tars: Sequence[Path], kind: Kind, workers: int) -> tuple[DatasetInfo, int]:
     listed = load_dataset(folder) if (folder / DATASET_FILE).is_file() else None
     committed = {shard.tar: shard for shard in listed.shards} if listed else {}
     for entry in committed.values():
@@ -57,7 +63,7 @@ def index(paths: Sequence[Path], kind: Kind = "caption", workers: int = 1) -> tu
     )
     if info != listed:
         save_dataset(info, folder)
-    return folder, info, len(waiting)
+    return info, len(waiting)
 
 
 def _tars(paths: Sequence[Path]) -> tuple[Path, list[Path]]:

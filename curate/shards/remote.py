@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
+from curate.process import hold
 from curate.shards.cache import ShardCache, locked
 from curate.shards.index import ShardReader, check_index
 from curate.shards.info import (
@@ -71,7 +72,8 @@ def attach(url: str, folder: Path) -> DatasetInfo:
     Its dataset.json comes last: a folder that has one has all. Raises ShardError (an index of another tar than
     dataset.json says included, and a kind of URL whose library is not installed) and UnreachableError.
     """
-    return _attach_into(url.rstrip("/"), folder, _read_small(f"{url.rstrip('/')}/{DATASET_FILE}"))
+    with hold(folder):
+        return _attach_into(url.rstrip("/"), folder, _read_small(f"{url.rstrip('/')}/{DATASET_FILE}"))
 
 
 def attach_cached(url: str, digest: str | None = None, fresh: bool = False) -> Path:

@@ -21,11 +21,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from curate.commit import commit_text
+from curate.commit import commit_text, read_json
 from curate.download import Downloader
 from curate.pool.funnel import StepCount
 from curate.pool.layout import PLAN, ROWS, Pool
 from curate.pool.tables import read_table, write_table
+from curate.readers import tables
 from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
 from curate.recipe.source import FETCHED, Pages, named_by
@@ -132,7 +133,7 @@ def make_downloader(recipe: Recipe) -> Downloader | None:
 def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     """Cut the source into shards, once; a plan that is committed is only read."""
     if pool.plan.exists():
-        data = json.loads(pool.plan.read_text())
+        data = read_json(pool.plan)
         told = tuple(data.get("remarks", ()))
         return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]), told)
     kind, source = SOURCE_TYPES[recipe.source.type], recipe.source
@@ -143,7 +144,10 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
         names = [fingerprint([[path, identities[path]] for path in group]) for group in files]
         remarks = kind.remarks(source)
     else:
-        names, rows = _write_plan(kind, source, recipe.shard_samples, pool, remarks)
+        try:
+            names, rows = _write_plan(kind, source, recipe.shard_samples, pool, remarks)
+        except tables.MissingColumnError as err:
+            raise SourceError(_missing_column(source, err)) from None
     if not names:
         found = "".join(f"; {remark}" for remark in remarks)
         raise SourceError(f"source {source.type!r}: empty: no row was found; look at source.path{found}")
@@ -289,6 +293,19 @@ def _file_bytes(path: str) -> int:
 
 def _row_bytes(row: Row) -> int:
     return sum(len(value.encode("utf-8", "surrogatepass")) for value in row.values() if isinstance(value, str))
+
+
+def _missing_column(source: Any, err: tables.MissingColumnError) -> str:
+    """What to do about a column that is not there: other words for one that nobody asked for than for a slip."""
+    keys = [name for name in type(source).model_fields if getattr(source, name) == err.column]
+    by_default = [name for name in keys if name not in source.model_fields_set]
+    if not by_default:
+        return str(err)
+    has = ", ".join(map(repr, err.found[:20])) or "none"
+    return (
+        f"{err.where}: has no column {err.column!r}, which is looked for where `source.{by_default[0]}` names none; say"
+        f" which it is (`{by_default[0]}: COLUMN`), of its columns {has}"
+    )
 
 
 def _cut(items: Iterable[T], size_of: Callable[[T], int], size: int, most: int | None = None) -> Iterator[list[T]]:

@@ -19,7 +19,7 @@ from curate.readers import tables
 from curate.readers.rows import MARK, row_of
 from curate.recipe.source import ImageRows, Table
 from curate.sample import uid_of
-from curate.settings import unknown_message
+from curate.settings import seen_from_here
 from curate.shards import ShardWriter
 
 MAX_TEXT_BYTES = 16 << 20
@@ -117,7 +117,7 @@ def table_rows(source: Table, columns: Sequence[str]) -> Iterator[tables.Row | t
     for number, row in enumerate(stream, 1):
         missing = [c for c in columns if c not in row]
         if missing:
-            raise SourceError(f"{source.huggingface}: {unknown_message('column', missing[0], row)}")
+            raise tables.MissingColumnError(source.huggingface, missing[0], row)
         yield row_of(row, columns, f"{source.huggingface}#{number}")
 
 
@@ -170,7 +170,7 @@ def walk_files(root: Path) -> list[str]:
 def _walk(root: Path) -> tuple[list[str], list[str], list[str]]:
     """The files below a folder, the links to folders, and the folders that may not be read."""
     if not root.is_dir():
-        raise SourceError(f"source.path: {root}: no such folder")
+        raise SourceError(f"source.path: {root}: no such folder{seen_from_here(root)}")
     files, linked, shut = list[str](), list[str](), list[str]()
 
     def skip(err: OSError) -> None:

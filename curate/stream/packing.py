@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
 
@@ -30,13 +31,17 @@ class PackingError(ValueError):
 
 @dataclass(frozen=True)
 class PackLimits:
-    """Limits of a pack: `tokens` in all, each image `visual_tokens` of them, at most `images`."""
+    """Limits of a pack: `tokens` in all, each image `visual_tokens` of them, at most `images`. Raises StreamError."""
 
     tokens: int = 4096
     images: int = 16
     visual_tokens: int = 144
     window: int = 4096
     """Positions that are packed together; a document meets only others of its window."""
+
+    def __post_init__(self) -> None:
+        for what, least in (("tokens", 1), ("images", 0), ("visual_tokens", 0), ("window", 1)):
+            check_count(f"PackLimits.{what}", getattr(self, what), least)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from threading import Lock
 
@@ -33,16 +34,32 @@ UNREADABLE = (LookupError, OSError, RecursionError, ValueError)
 UTF-8 or JSON are ValueErrors), a part or key that it lacks, a disk's error, JSON nested too deep."""
 
 
+PLAIN = (ValueError, LookupError, KeyError, IndexError)
+"""Of these, what a function says of a sample that lacks what it looks for; damage has errors of its own."""
+
+
 class StreamError(ValueError):
     """Data that cannot be streamed; the message says which source or shard, what and what to do."""
 
 
+def check_count(what: str, value: int, least: int = 1) -> None:
+    """Raise StreamError for a count that is too small, or none."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise StreamError(f"{what} is {value!r}; give a whole number of {least} or more")
+
+
 @dataclass(frozen=True)
 class Share:
-    """The part of each global batch that this process decodes."""
+    """The part of each global batch that this process decodes. Raises StreamError for a rank that is none of them."""
 
     rank: int = 0
     world: int = 1
+
+    def __post_init__(self) -> None:
+        check_count("Share.world", self.world)
+        check_count("Share.rank", self.rank, 0)
+        if self.rank >= self.world:
+            raise StreamError(f"Share.rank is {self.rank} of {self.world} ranks, which are counted from 0")
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ class Replaced:
     """An unreadable sample: the batch it was met in, where it lies, what was wrong, and what took its place.
 
     `tried`: 0 for one that was planned here, else the how manyeth that was drawn in its stead. `by` is the uid of the
-    sample that came, `by_row` its row.
+    sample that came, `by_row` its row. `unfit`: nothing is known to be wrong with it but that `prepare` refused it.
     """
 
     position: int
@@ -70,6 +87,7 @@ class Replaced:
     shard: str
     row: int
     error: str
+    unfit: bool
     tried: int
     by: str
     by_row: int
@@ -80,7 +98,8 @@ class ReadOptions:
     """Options of reading: decoding threads, batches decoded ahead, and the share of unreadable samples that is borne.
 
     Tars that lie elsewhere are kept whole in `cache`, at most `cache_bytes` of them on this host; without it they are
-    read in ranges. Of all sources together, `open_shards` tars are open at a time.
+    read in ranges. Of all sources together, `open_shards` tars are open at a time. Raises StreamError for less than
+    none.
     """
 
     threads: int = 2
@@ -89,6 +108,12 @@ class ReadOptions:
     cache: Path | None = None
     cache_bytes: int = 1 << 36
     open_shards: int = OPEN_SHARDS
+
+    def __post_init__(self) -> None:
+        for what, least in (("threads", 1), ("prefetch", 0), ("cache_bytes", 1), ("open_shards", 1)):
+            check_count(f"ReadOptions.{what}", getattr(self, what), least)
+        if not 0 <= self.max_unreadable <= 1:
+            raise StreamError(f"ReadOptions.max_unreadable is {self.max_unreadable}; it is a share, from 0 to 1")
 
 
 class ShardReaderCache:
@@ -132,6 +157,10 @@ class ShardReaderCache:
 
 
 Prepare = Callable[[DrawnSample], dict[str, Tensor]]
+"""Makes tensors of a sample; one that takes samples of some kinds alone may name them in `kinds`."""
+Fault = tuple[str, int, str, bool]
+"""Of an unreadable sample: its shard, its row, what was wrong, and whether it is `unfit` (see Replaced)."""
+
 Place = tuple[int, int, int]
 """Source, epoch and row: what stands at a position."""
 
@@ -278,7 +307,7 @@ class SampleReader:
         read = self._read_together(places)
         ready = []
         for number, (place, at, sample) in enumerate(zip(places, stages, read, strict=True)):
-            faults: list[tuple[str, int, str]] = []
+            faults: list[Fault] = []
             drawn, tensors = self._prepare_sample(place, sample, at, faults)
             if tensors is not None and stack is not None:
                 stack.put(first + number, drawn.uid, tensors)
@@ -308,22 +337,32 @@ class SampleReader:
         return out
 
     def _prepare_sample(
-        self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[tuple[str, int, str]]
+        self, place: Place, read: tuple[str, dict[str, bytes]] | None, stage: int, faults: list[Fault]
     ) -> tuple[DrawnSample, dict[str, Tensor] | None]:
         """The sample at `place`, or the first whole one of those drawn in its stead; what was broken joins `faults`."""
         source, epoch, _ = place
         dataset = self.datasets[source]
         for number in range(MAX_TRIES):
             at = self._replacement_row(place, number)
+            is_whole = False
             try:
                 uid, parts = read if read is not None and number == 0 else dataset.read(at)
                 drawn = DrawnSample(uid, dataset.name, epoch, parts, dataset.kind, stage)
+                is_whole = True
                 return drawn, self.prepare(drawn) if self.prepare else None
             except StreamError:
                 raise
             except UNREADABLE as err:
-                faults.append((dataset.shard_name(at), at, f"{type(err).__name__}: {err}"[:200]))
-        shard, at, error = faults[0]
+                faults.append(
+                    (dataset.shard_name(at), at, f"{type(err).__name__}: {err}"[:200], is_whole and type(err) in PLAIN)
+                )
+        shard, at, error, unfit = faults[0]
+        if unfit:
+            raise StreamError(
+                f"source {dataset.name!r}, of kind {dataset.kind}: row {at} in {shard} was read, and could not be"
+                f" prepared ({error}), nor could {MAX_TRIES - 1} others; give the stream a function that takes such"
+                " samples, or leave the source out of the mixture"
+            )
         raise StreamError(
             f"source {dataset.name!r}: row {at} in {shard} cannot be read ({error}), nor can {MAX_TRIES - 1} others"
             " drawn in its place; check the shards with `curate verify`, or publish them again"
@@ -338,3 +377,15 @@ class SampleReader:
         key = f"{self.seed}/{dataset.name}/{epoch}/{row}/{number}".encode()
         drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
         return (row + 1 + drawn % max(dataset.rows - 1, 1)) % dataset.rows
+
+
+def check_kinds(prepare: Prepare | None, datasets: Sequence[DatasetReader]) -> None:
+    """Raise StreamError where the function that prepares samples says that it does not take those of a source."""
+    kinds = getattr(prepare, "kinds", None)
+    for dataset in datasets:
+        if kinds is not None and dataset.kind not in kinds:
+            raise StreamError(
+                f"source {dataset.name!r} is of kind {dataset.kind}, and {type(prepare).__name__} takes samples of kind"
+                f" {' or '.join(kinds)}: leave it out of the mixture, or give another function (curate.stream.Sequences"
+                " takes every kind)"
+            )

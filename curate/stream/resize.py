@@ -9,6 +9,7 @@ normalised on the device, not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,16 +19,21 @@ from torch.nn import functional as F
 
 from curate.image.files import load_stored
 from curate.image.scaled import Pixels, scaled_pixels
+from curate.sample import Kind
 from curate.stream.images import LEAST, fitted, image_part
-from curate.stream.reading import DrawnSample
+from curate.stream.reading import DrawnSample, check_count
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Prepares a sample for a stream: {image: CHW uint8}, its short side fitted to `size_px`, its centre cut out."""
+    """Prepares an image for a stream: {image: CHW uint8}, its short side fitted to `size_px`, its centre cut out."""
 
     size_px: int
     exact: bool = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("caption", "ocr")
+
+    def __post_init__(self) -> None:
+        check_count("Fit.size_px", self.size_px)
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, which ImageError is."""

@@ -50,6 +50,8 @@ from curate.stream.reading import (
     ShardReaderCache,
     Share,
     StreamError,
+    check_count,
+    check_kinds,
 )
 from curate.stream.sample_lengths import Ints
 
@@ -120,6 +122,7 @@ class Stream(IterableDataset[Batch]):
         packing: Packing | None = None,
     ) -> None:
         self.share, self.reading = share or this_share(), reading or ReadOptions()
+        check_count("batch_size, the samples of a step over all ranks,", batch_size)
         if batch_size % self.share.world:
             raise StreamError(
                 f"a batch of {batch_size} cannot be shared by {self.share.world} ranks; choose a multiple"
@@ -283,6 +286,7 @@ class Stream(IterableDataset[Batch]):
             sources, readers = enumerate(self.mixture.manifest.datasets), ShardReaderCache(self.reading.open_shards)
             cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
             datasets = [DatasetReader(s.name, self.mixture.folder(n), cache, readers) for n, s in sources]
+            check_kinds(self.prepare, datasets)
             reader = SampleReader(datasets, self.mixture.manifest.seed, self.prepare)
             alone = self.prepare is None and not any(dataset.is_remote for dataset in datasets)
             pool = _start_threads(1 if alone else self.reading.threads)
@@ -321,11 +325,14 @@ class Stream(IterableDataset[Batch]):
         if self.unreadable.total() <= ALWAYS_BORNE + self.reading.max_unreadable * self._seen:
             return
         shard, count = self.unreadable.most_common(1)[0]
-        last = next((r.error for r in replaced if r.shard == shard), replaced[-1].error)
+        last = next((r for r in replaced if r.shard == shard), replaced[-1])
+        mend = "check that shard with `curate verify`"
+        if last.unfit:
+            mend = "it was read well: give the stream a function that can prepare such samples"
         raise StreamError(
             f"{self.unreadable.total()} of {self._seen} samples could not be read, more than data.max_unreadable"
-            f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last}); check that shard"
-            " with `curate verify`, or raise the limit"
+            f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last.error}); {mend}, or"
+            " raise the limit"
         )
 
 

@@ -10,22 +10,33 @@ from typing import Any
 
 import typer
 
+from curate.process import STOPPED, stop_on_signals
+
 INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 # Typer carries its own click, so the class is taken from where typer shows it.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def run_guarded(call: Callable[[], Any]) -> int:
     """Run a call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
+    with stop_on_signals() as stop:
+        code = _run(call)
+        if stop.number is not None or code == INTERRUPTED:
+            code = stop.tell(STOPPED)
+        if code and "curate.engine.workers" in sys.modules:  # what Ray left half done ends here, not in its own time
+            sys.modules["curate.engine.workers"].stop()
+        return code
+
+
+def _run(call: Callable[[], Any]) -> int:
     from curate.settings import SettingsError
 
     try:
         found = call()
-        if found == INTERRUPTED:  # typer turns Ctrl-C into this number
-            return _stopped()
         return found if isinstance(found, int) else 0
     except (typer.Abort, KeyboardInterrupt):
-        return _stopped()
+        return INTERRUPTED
     except USAGE_ERROR as err:
         err.show()
         return 2
@@ -41,11 +52,6 @@ def run_guarded(call: Callable[[], Any]) -> int:
         if isinstance(err, _mendable()):
             return _say(err, 1)
         raise
-
-
-def _stopped() -> int:
-    typer.echo("stopped; run the same command to go on", err=True)
-    return INTERRUPTED
 
 
 def _say(err: Exception, code: int) -> int:
@@ -70,5 +76,6 @@ def _mendable() -> tuple[type[Exception], ...]:
     from curate.engine.workers import WorkerError
     from curate.extras import MissingExtraError
     from curate.lacks import MachineError
+    from curate.process import HeldError
 
-    return (ValueError, OSError, MissingExtraError, MachineError, RunError, WorkerError, StepError)
+    return (ValueError, OSError, MissingExtraError, MachineError, HeldError, RunError, WorkerError, StepError)

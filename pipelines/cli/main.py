@@ -1,11 +1,13 @@
 """The command line: `curate`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. NO_COLOR is honoured.
+Exit codes: 0 done, 1 failed, 2 wrong use, 128 and a signal's number where one ended it (130 Ctrl-C, 143 SIGTERM).
+NO_COLOR is honoured.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -13,6 +15,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from curate.sample import Kind
+from curate.settings import expand_home
 from pipelines.cli.errors import run_guarded
 from pipelines.cli.mix import mix_app
 from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
@@ -37,7 +40,8 @@ def run(
 ) -> None:
     """Run a recipe: ingest, annotate, decide, publish.
 
-    What is committed is not done again, whatever was killed in between.
+    What is committed is not done again, whatever was killed in between. Paths in a recipe are seen from the current
+    folder, as on the command line; `~` is home.
     """
     from pipelines.cli import show
 
@@ -171,7 +175,8 @@ def index_(
         told[-1] |= add_text_tokens(folder, tokenizer, texts or ()) if tokenizer else {}
         if not as_json:
             tokens = f", {told[-1]['text_tokens']:,} text tokens by {tokenizer}" if tokenizer else ""
-            shards = f"{len(info.shards):,} shards ({new:,} indexed now)"
+            now = f"{new:,} indexed now" if new else "all of them were indexed already"
+            shards = f"{len(info.shards):,} shard{'' if len(info.shards) == 1 else 's'} ({now})"
             typer.echo(f"{folder}: {info.samples:,} samples in {shards}{tokens}")
     if as_json:
         show.print_json(told if len(told) > 1 else told[0])
@@ -361,4 +366,5 @@ def _root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return run_guarded(lambda: app(args=argv, prog_name="curate", standalone_mode=False))
+    words = [expand_home(word) for word in (sys.argv[1:] if argv is None else argv)]
+    return run_guarded(lambda: app(args=words, prog_name="curate", standalone_mode=False))

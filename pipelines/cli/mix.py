@@ -55,7 +55,8 @@ def write(  # noqa: PLR0913 - a command's options
     """Write a mixture of datasets and weights.
 
     The name `write` may be left out. A weight may be left out, it is then 1; weights of any scale are normalised and
-    shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages.
+    shown both ways. A specification (YAML) nests groups and says units, modes, caps and stages; paths in it are seen
+    from the current folder, as on the command line.
     """
     from pipelines.cli import show_mixture
     from pipelines.cli.show import print_json

@@ -344,8 +344,10 @@ def _shards(number: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on stdout; what no number of JSON's is, as null."""
-    print(json.dumps(strict_json.plain(value, 2 * strict_json.LEVELS), indent=2, ensure_ascii=False, allow_nan=False))
+    """Print strict JSON on stdout, in its own escapes where that takes no UTF-8; NaN as null."""
+    ascii_alone = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    said = strict_json.plain(value, 2 * strict_json.LEVELS)
+    print(json.dumps(said, indent=2, ensure_ascii=ascii_alone, allow_nan=False))
 
 
 def _print_remarks(remarks: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from curate import mix
-from curate.mix.spec import Entry
 from curate.settings import load as load_settings
 from curate.settings import unknown_message
 from curate.shipped import ShippedRecipe, shipped_recipes
@@ -52,14 +51,14 @@ def write(
     onto = _onto(going)
     ours = _shipped(arguments)
     if ours is not None:
-        spec = _from_here(load_settings(ours.path, mix.MixtureSpec, changes), ours.name.count("/") + 1)
+        spec = load_settings(ours.path, mix.MixtureSpec, changes)
         return mix.compose(_with_seed(spec, seed), Path(), out, onto, going.skip)
     specified = [a for a in arguments if a.endswith(SPECIFICATIONS)]
     if specified and len(arguments) > 1:
         raise mix.MixtureError(f"{specified[0]}: a specification names all its datasets; give it alone")
     if specified:
         spec = load_settings(specified[0], mix.MixtureSpec, changes)
-        return mix.compose(_with_seed(spec, seed), Path(specified[0]).parent, out, onto, going.skip)
+        return mix.compose(_with_seed(spec, seed), Path(), out, onto, going.skip)
     if changes:
         raise ValueError(f"--set {changes[0]}: there is no specification to change; give one, or other weights")
     if not arguments and onto is not None:
@@ -75,16 +74,6 @@ def _shipped(arguments: Sequence[str]) -> ShippedRecipe | None:
     if arguments[0] not in ours:
         raise mix.MixtureError(f"{arguments[0]}: no such folder, and {unknown_message('recipe', arguments[0], ours)}")
     return ours[arguments[0]]
-
-
-def _from_here(spec: mix.MixtureSpec, depth: int) -> mix.MixtureSpec:
-    """A specification of ours, its paths begun where the command is run: not beside the installed package."""
-
-    def moved(entry: Entry) -> Entry:
-        path = entry.path and entry.path.removeprefix("../" * depth)
-        return entry.model_copy(update={"path": path, "sources": tuple(map(moved, entry.sources))})
-
-    return spec.model_copy(update={"sources": tuple(map(moved, spec.sources))})
 
 
 def show(built: mix.Built, out: Path) -> None:

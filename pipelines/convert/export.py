@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from curate import strict_json
 from curate.document.interchange import RecordError, to_energon, to_llava, to_mmc4, to_obelics
 from curate.engine.formats import is_picture, part_names
+from curate.process import hold
 from curate.sample import Kind
 from curate.settings import unknown_message
 from curate.shards import DatasetInfo, ShardReader, load_dataset
@@ -112,12 +113,17 @@ def export(dataset: Path, out: Path, to: Format, prompt: str = PROMPT) -> Conver
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when all went well, and goes when not. Raises ConvertError."""
-    if out.exists():
-        raise ConvertError(f"{out}: is there already; name a folder that is not")
-    folder = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
-    folder.mkdir(parents=True)
+    """A folder that takes the name `out` when all went well, and goes when not. Raises ConvertError, HeldError."""
+    with hold(out, whole=True):
+        if out.exists():
+            raise ConvertError(f"{out}: is there already; name a folder that is not")
+        folder = out.with_name(f".{out.name}.tmp")
+        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+        folder.mkdir(parents=True)
+        yield from _whole(folder, out)
+
+
+def _whole(folder: Path, out: Path) -> Iterator[Path]:
     try:
         yield folder
         for path in folder.rglob("*"):

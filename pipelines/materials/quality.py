@@ -24,6 +24,7 @@ from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
 from curate.ops.quality.text import fold_to_line
+from curate.process import hold
 from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset
 from curate.shards.info import DATASET_FILE
@@ -60,7 +61,11 @@ def train(
     `positives` and `negatives`: files of texts (see curate.readers.texts), patterns or folders of such, or datasets of
     texts, pages or documents. Raises QualityError.
     """
-    training = training or Training()
+    with hold(out, whole=True):
+        return _train(positives, negatives, out, training or Training())
+
+
+def _train(positives: Sequence[str], negatives: Sequence[str], out: Path, training: Training) -> dict[str, Any]:
     if out.suffix not in (".bin", ".ftz"):
         raise QualityError(f"{out}: a fastText model's name ends in .bin, or in .ftz where it is to be compressed")
     with tempfile.TemporaryDirectory() as scratch:
@@ -118,7 +123,9 @@ def _fit(lines: Path, out: Path, compressed: bool, training: Training) -> None:
     }  # fmt: skip
     order = json.dumps([str(lines), str(out), compressed, options])
     environment = os.environ | {"MALLOC_PERTURB_": "255"}
-    done = subprocess.run([sys.executable, "-c", _FIT, order], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _FIT, order], env=environment, capture_output=True, encoding="utf-8", errors="replace"
+    )
     if done.returncode:
         raise QualityError(f"fastText cannot be trained: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")
 

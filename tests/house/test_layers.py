@@ -122,14 +122,14 @@ def test_only_the_workers_of_the_engine_import_ray() -> None:
 
 def test_the_stream_and_the_trainer_know_nothing_of_curation() -> None:
     rooms = {f"curate/{room}/" for room in ("shards", "tokens", "image", "mix")}
-    files = {f"curate/{file}.py" for file in ("sample", "settings", "commit", "extras", "strict_json")}
+    files = {f"curate/{name}.py" for name in ("sample", "settings", "commit", "extras", "process", "strict_json")}
     using = arrows()
     assert using["curate/stream/"] <= {*rooms, *files}
     assert using["train/"] <= {*rooms, *files, "curate/stream/", "curate/models/", "curate/shipped.py"}
 
 
 def test_shards_and_mixtures_stand_on_the_ground() -> None:
-    ground = {f"curate/{file}.py" for file in ("sample", "settings", "commit", "extras", "lfs")}
+    ground = {f"curate/{name}.py" for name in ("sample", "settings", "commit", "extras", "lfs", "process")}
     using = arrows()
     assert using["curate/shards/"] <= ground
     assert using["curate/mix/"] <= {*ground, "curate/shards/", "curate/tokens/"}

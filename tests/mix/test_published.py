@@ -284,9 +284,8 @@ def test_cauldron_groups_keep_their_shares_of_answer_tokens_throughout(
     place, rng = tmp_path / "work" / "cauldron", np.random.default_rng(8)
     lengths = {name: rng.geometric(1 / (5 + 7 * n), 400 + 50 * n) for n, name in enumerate(CAULDRON)}
     measured(place, lengths, 100, "answer_tokens")
-    (tmp_path / "recipes" / "mixtures").mkdir(parents=True)
     spec = load(ROOT / "recipes" / "mixtures" / "cauldron.yaml", mix.MixtureSpec)
-    mixture = mix.compose(spec, tmp_path / "recipes" / "mixtures", tmp_path / "mixture.json").mixture
+    mixture = mix.compose(spec, tmp_path, tmp_path / "mixture.json").mixture
     groups: Counter[str] = Counter()
     for source in mixture.manifest.datasets:
         groups[source.group or source.name] += source.share * 0.9998
@@ -321,13 +320,12 @@ def test_each_mixture_that_is_shipped_gives_what_its_header_says(tmp_path: Path,
     sizes["laion"] = 1100
     expected = EXPECTED[path.stem]
     spec = load(path, mix.MixtureSpec)
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    place = (tmp_path / "a" / "b" / entry_paths(spec.sources)[0]).resolve().parent
+    place = (tmp_path / entry_paths(spec.sources)[0]).parent
     if spec.unit == "samples":
         listed(place, {name: sizes.get(name, 100) for name in expected}, per_shard=100_000)
     else:
         measured(place, {name: np.arange(1, 101) for name in expected}, 100, spec.unit)
-    built = mix.compose(spec, tmp_path / "a" / "b", tmp_path / "mixture.json")
+    built = mix.compose(spec, tmp_path, tmp_path / "mixture.json")
     for source in built.mixture.manifest.datasets:
         assert source.share == pytest.approx(expected[source.name], abs=5e-5)
     assert mix.load(tmp_path / "mixture.json").manifest == built.mixture.manifest

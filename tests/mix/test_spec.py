@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from fractions import Fraction
 from pathlib import Path
 
@@ -199,7 +200,8 @@ def test_command_takes_a_specification_or_weights_lists_and_foretells(
         a_dataset(tmp_path / name, size)
     (tmp_path / "spec.yaml").write_text("batch: 5\nseed: 3\nsources: [{path: a, weight: 3}, {path: b, weight: 2}]")
     out = str(tmp_path / "m.json")
-    assert main(["mix", str(tmp_path / "spec.yaml"), "-o", out]) == 0
+    with chdir(tmp_path):
+        assert main(["mix", "spec.yaml", "-o", out]) == 0
     assert "60.0000%" in capsys.readouterr().out
     assert main(["mix", "at", out, "--step", "1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -228,7 +230,8 @@ def test_keys_of_a_specification_are_set_from_the_command_line(tmp_path: Path) -
     spec, out = tmp_path / "spec.yaml", tmp_path / "m.json"
     spec.write_text("batch: 5\nsources: [{path: a, name: x}, {group: g, sources: [{path: b}, {path: c}]}]")
     changes = ["batch=7", "sources.x.weight=3", "sources.g.weight=2", "sources.g.sources.1.weight=0"]
-    built = show_mixture.write([str(spec)], out, 9, show_mixture.ContinueFrom(), changes)
+    with chdir(tmp_path):
+        built = show_mixture.write([str(spec)], out, 9, show_mixture.ContinueFrom(), changes)
     assert (built.mixture.manifest.batch, built.mixture.manifest.seed) == (7, 9)
     assert [source.share for source in built.mixture.manifest.datasets] == pytest.approx([0.6, 0.4, 0])
     with pytest.raises(SettingsError, match="did you mean 'batch'"):

@@ -113,3 +113,16 @@ def test_command_prints_json_and_names_a_wrong_kind(folder: Path, capsys: pytest
     assert main(["index", str(folder / "00000.tar"), "--json", "--workers", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"dataset": str(folder), "new": 1, "samples": 10, "shards": 1}
     assert main(["index", str(folder), "--kind", "video"]) == 2
+
+
+def test_index_of_what_is_indexed_says_so_and_counts_no_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", str(folder), "--workers", "1"]) == 0
+    assert "30 samples in 3 shards (3 indexed now)" in capsys.readouterr().out
+    assert main(["index", str(folder), "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "30 samples in 3 shards (all of them were indexed already)" in said and "0 indexed" not in said
+    plain_tar(folder / "00003.tar", 30, 1)
+    assert main(["index", str(folder), "--workers", "1"]) == 0
+    assert "31 samples in 4 shards (1 indexed now)" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def test_ramps_and_skipped_steps_are_no_alarms(tmp_path: Path) -> None:
         "  - {name: two, ramp: 40, weights: {many: 1, few: 9}}\n"
     )
     made = home / "staged.json"
-    assert curate(["mix", str(home / "spec.yaml"), "--skip-steps", "10-12", "-o", str(made)]) == 0
+    with chdir(home):
+        assert curate(["mix", "spec.yaml", "--skip-steps", "10-12", "-o", str(made)]) == 0
     counted = ServedTally(mix.load(made))
     stream = Stream(made, 16, share=Share())
     for _ in range(120):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import pytest
@@ -97,7 +97,8 @@ def chosen(folder: Path, entry: str) -> tuple[Path, PreparePair]:
     """A mixture of `many` with those choices, and how the trainer reads it."""
     made = mixture(folder).parent / "chosen.json"
     (folder / "spec.yaml").write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
-    assert curate(["mix", str(folder / "spec.yaml"), "-o", str(made)]) == 0
+    with chdir(folder):
+        assert curate(["mix", "spec.yaml", "-o", str(made)]) == 0
     return made, pairs(made)
 
 

@@ -76,6 +76,23 @@ def test_checkpoint_that_cannot_be_read_is_named(
     assert main(arguments) == 0
 
 
+@pytest.mark.parametrize("cut", ["", "{", '{"step": 12, "ver', "[]", "\0\0\0"])
+def test_state_that_was_cut_is_named_with_what_to_do(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    arguments = two_steps(manifest, tmp_path)
+    assert main(arguments) == 0
+    (state,) = (tmp_path / "out" / "checkpoints").glob("*/state.json")
+    state.write_text(cut, encoding="utf-8")
+    capsys.readouterr()
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"{state}: cannot be read" in said and f"remove the folder {state.parent} to go on" in said
+    assert "Traceback" not in said
+    shutil.rmtree(state.parent)
+    assert main(arguments) == 0
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [({"optim.lr": "0.5"}, "optim.lr: 0.002 -> 0.5"), ({"seed": "1"}, "seed: 0 -> 1")],
@@ -146,9 +163,9 @@ def test_checkpoint_of_an_older_version_is_refused(
 def test_weights_of_one_run_can_start_another(manifest: Path, tmp_path: Path) -> None:
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--set", "optim.steps=20"]
     assert main([*arguments, "--out", str(tmp_path / "one"), "--export", str(tmp_path / "one.safetensors")]) == 0
-    weights_only = ["--set", "model.weights=one.safetensors", "--set", "optim.lr=0.0001"]
+    weights_only = ["--set", f"model.weights={tmp_path / 'one.safetensors'}", "--set", "optim.lr=0.0001"]
     assert main([*arguments, "--out", str(tmp_path / "two"), *weights_only]) == 0
-    whole = settings(tmp_path / "whole", model={"clip": "../one.safetensors"})
+    whole = settings(tmp_path / "whole", model={"clip": str(tmp_path / "one.safetensors")})
     assert (
         main([str(manifest), "--config", str(whole), "--set", "optim.lr=0.0001", "--out", str(tmp_path / "three")]) == 0
     )

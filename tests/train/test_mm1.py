@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def test_mm1s_recipe_trains_on_samples_of_every_kind_and_survives_a_kill(tmp_pat
     for kind in ("caption", "interleaved", "ocr", "text"):
         assert curate(["index", str(tmp_path / kind), "--tokenizer", "bytes", "--workers", "1"]) == 0
     (tmp_path / "spec.yaml").write_text(SPEC)
-    assert curate(["mix", str(tmp_path / "spec.yaml"), "-o", str(tmp_path / "mixture.json")]) == 0
+    with chdir(tmp_path):
+        assert curate(["mix", "spec.yaml", "-o", "mixture.json"]) == 0
     sets = [part for key, value in SMALLER.items() for part in ("--set", f"{key}={value}")]
     recipe = str(ROOT / "recipes" / "mm1-train.yaml")
     arguments = ["-m", "train", str(tmp_path / "mixture.json"), "--config", recipe, *sets]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,16 @@ def test_run_goes_on_with_a_mixture_that_continues_its_own(tmp_path: Path, capsy
         sources = f"[{{path: many, weight: {many}}}, {{path: few, weight: {few}}}]"
         (home / f"{name}.yaml").write_text(f"seed: 7\nbatch: 16\nsources: {sources}\n")
     old, later = home / "old.json", home / "new.json"
-    assert curate(["mix", str(home / "old.yaml"), "-o", str(old)]) == 0
+    with chdir(home):
+        assert curate(["mix", "old.yaml", "-o", str(old)]) == 0
     config, out = settings(tmp_path), tmp_path / "out"
     assert main([str(old), "--config", str(config), "--out", str(out), "--set", "run.keep=9"]) == 0
     first, *others = sorted((out / "checkpoints").iterdir())
     for folder in others:  # as if the run had been killed after its first checkpoint
         shutil.rmtree(folder)
     step = int(first.name)
-    assert curate(["mix", str(home / "new.yaml"), "--continue", f"{old}@{step}", "-o", str(later)]) == 0
+    with chdir(home):
+        assert curate(["mix", "new.yaml", "--continue", f"{old}@{step}", "-o", str(later)]) == 0
     capsys.readouterr()
     assert main([str(later), "--config", str(config), "--out", str(out)]) == 0
     assert f"going on after step {step}, from {out / 'checkpoints'}" in capsys.readouterr().err
@@ -107,7 +110,8 @@ def test_run_takes_the_texts_that_the_mixture_chooses(tmp_path: Path, capsys: py
     spec, made = home / "spec.yaml", home / "made.json"
     for number, entry in enumerate(["texts: [txt]", "texts: [meta.names]", "weight: 1", "system: [be brief]"]):
         spec.write_text(f"seed: 7\nsources: [{{path: many, {entry}}}]\n")
-        assert curate(["mix", str(spec), "-o", str(made)]) == 0
+        with chdir(home):
+            assert curate(["mix", str(spec), "-o", str(made)]) == 0
         out = tmp_path / str(number)
         code = main([str(made), "--config", str(config), "--out", str(out), "--set", "optim.steps=2"])
         losses[number] = [line["loss"] for line in lines(out)] if code == 0 else [code]

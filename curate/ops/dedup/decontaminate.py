@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Count, Knobs, Natural, op
 from curate.readers import tables, texts
 from curate.text.words import Numbers, plain_words, window_hashes
 
@@ -48,7 +48,7 @@ class contamination:  # noqa: N801 - ops are named as recipes name them
 
     def __init__(
         self, *, benchmarks: list[str], columns: list[str] | None = None, split: str = "\n\n",
-        run_words: int = 13, min_words: int = 8,
+        run_words: Count = 13, min_words: Natural = 8,
     ) -> None:  # fmt: skip
         if not 1 <= min_words <= run_words:
             raise ValueError(f"contamination: min_words {min_words} must be between 1 and run_words {run_words}")

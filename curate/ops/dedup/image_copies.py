@@ -18,7 +18,7 @@ from PIL import Image
 
 from curate.ops import _groups
 from curate.ops._segments import of_images
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Columns, Count, Natural, group_op, op
 from curate.pool.blob import Blob
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def image_copies(
     outputs: Sequence[Path],
     scratch: Path,
     *,
-    max_distance_bits: int = 5,
-    sample_images: int = 60_000,
+    max_distance_bits: Natural = 5,
+    sample_images: Count = 60_000,
 ) -> None:
     """Count images of other documents that look like each image of a document (null: absent), and the largest count.
 
@@ -141,7 +141,7 @@ def _count(db: DuckDBPyConnection, most: int) -> None:
     batch_size=256,
     parts={"looks_repeated": "images"},
 )
-def repeated_looks(hashes: Sequence[list[int | None]], *, within_bits: int = 5) -> Columns:
+def repeated_looks(hashes: Sequence[list[int | None]], *, within_bits: Natural = 5) -> Columns:
     """Tell images of a document that look like one before them that does not itself: hashes within so many bits of 64.
 
     Null of an image without a hash. Of images of one page that are alike MMC4 keeps the first: 5 bits, 10 for its core.

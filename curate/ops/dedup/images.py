@@ -23,7 +23,7 @@ from PIL import Image
 from curate.ops import _groups
 from curate.ops.dedup import _detail
 from curate.ops.dedup import _lookalike as look
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Amount, Columns, Share, group_op, op
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -80,8 +80,8 @@ def duplicate_images(
     outputs: Sequence[Path],
     scratch: Path,
     *,
-    min_similarity: float = 0.95,
-    max_difference_levels: float = 12.0,
+    min_similarity: Share = 0.95,
+    max_difference_levels: Amount = 12.0,
     mirrored: bool = False,
 ) -> None:
     """`duplicate_of`: uid of the kept representative, null where the row is kept; its kind and similarity.

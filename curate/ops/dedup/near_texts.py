@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.ops import _groups
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Columns, Count, Share, group_op, op
 from curate.text.words import Numbers, plain_words, window_hashes
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ NEAR = {"duplicate_of": pa.string(), "duplicate_similarity": pa.float32()}
 
 
 @op(reads="text", writes={"minhash": pa.binary(), "text_characters": pa.int64()}, version=2)
-def text_signature(texts: Sequence[str], *, shingle_words: int = 5, bands: int = 25, rows: int = 5) -> Columns:
+def text_signature(texts: Sequence[str], *, shingle_words: Count = 5, bands: Count = 25, rows: Count = 5) -> Columns:
     """MinHash of each text's runs of `shingle_words` plain words: bands x rows numbers of 32 bits; null without a word.
 
     A text of fewer words has one run. Of two texts, the share of numbers that agree estimates the Jaccard similarity
@@ -84,10 +84,10 @@ def near_duplicate_texts(  # noqa: PLR0913 - a knob a rule
     outputs: Sequence[Path],
     scratch: Path,
     *,
-    min_similarity: float = 0.75,
-    shingle_words: int = 5,
-    bands: int = 25,
-    rows: int = 5,
+    min_similarity: Share = 0.75,
+    shingle_words: Count = 5,
+    bands: Count = 25,
+    rows: Count = 5,
 ) -> None:
     """`duplicate_of`: uid of the kept text that this one nearly repeats, null where the row is kept; their similarity.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from curate.ops import _groups
-from curate.ops.spec import Columns, group_op, op
+from curate.ops.spec import Columns, Count, group_op, op
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -67,7 +67,7 @@ def repeated_lines(
     scratch: Path,
     *,
     unit: Unit = "line",
-    min_texts: int = 3,
+    min_texts: Count = 3,
     keep_first: bool = False,
 ) -> None:
     """Find the lines (or paragraphs) of a text that stand in `min_texts` texts or more, by their place in it, from 0.

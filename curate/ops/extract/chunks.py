@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Count, Knobs, Natural, op
 from curate.text import sentences
-from curate.tokens.counter import Count, token_counter
+from curate.tokens.counter import Count as CountTokens
+from curate.tokens.counter import token_counter
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _PIECE_CHARACTERS = 10_000
@@ -36,14 +37,15 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
     else has no chunk.
     """
 
-    def __init__(self, *, tokenizer: str = "simple", max_tokens: int = 2048, overlap_tokens: int = 0) -> None:
-        if not 0 <= overlap_tokens < max_tokens:
-            raise ValueError(f"chunks: overlap_tokens {overlap_tokens} must be less than max_tokens {max_tokens}")
+    def __init__(self, *, tokenizer: str = "simple", max_tokens: Count = 2048, overlap_tokens: Natural = 0) -> None:
+        _check_overlap(overlap_tokens, max_tokens)
         self._count, self._most, self._overlap = token_counter(tokenizer)[0], max_tokens, overlap_tokens
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
-        """Digest of the tokenizer's file, if it is one."""
+        """Digest of the tokenizer's file, if it is one; a tokenizer that is not known is refused."""
+        _check_overlap(knobs["overlap_tokens"], knobs["max_tokens"])
+        token_counter(knobs["tokenizer"])
         return file_digest(Path(knobs["tokenizer"])) if Path(knobs["tokenizer"]).is_file() else ""
 
     def __call__(self, texts: Sequence[str]) -> Columns:
@@ -96,7 +98,12 @@ class chunks:  # noqa: N801 - ops are named as recipes name them
                 yield from _split_word(text, word.start(), word.end(), self._count, self._most)
 
 
-def _split_word(text: str, begin: int, end: int, count: Count, most: int) -> Iterator[Span]:
+def _check_overlap(overlap: int, most: int) -> None:
+    if overlap >= most:
+        raise ValueError(f"chunks: overlap_tokens {overlap} must be less than max_tokens {most}")
+
+
+def _split_word(text: str, begin: int, end: int, count: CountTokens, most: int) -> Iterator[Span]:
     """A word as spans of at most `most` tokens; a single character stays whole whatever it counts."""
     tokens = count(text[begin:end].strip()) if end - begin <= _PIECE_CHARACTERS else most + 1
     if tokens <= most or end - begin == 1:

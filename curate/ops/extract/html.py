@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, text_of
 from curate.html import HtmlLimits, PageError, parse
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Count, Failed, Natural, op
 
 _LIMITS = HtmlLimits()
 _WRITES = {
@@ -38,9 +38,9 @@ def html_document(
     origins: Sequence[str],
     metas: Sequence[Mapping[str, Any]],
     *,
-    max_bytes: int = _LIMITS.max_bytes,
-    max_tags: int = _LIMITS.max_tags,
-    max_data_url_chars: int = _LIMITS.max_data_url_chars,
+    max_bytes: Count = _LIMITS.max_bytes,
+    max_tags: Count = _LIMITS.max_tags,
+    max_data_url_chars: Natural = _LIMITS.max_data_url_chars,
 ) -> Columns:
     """A page's main part as a document: its text and images in reading order, its title, what it says of its language.
 

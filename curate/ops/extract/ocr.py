@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from PIL.Image import Image
 
-from curate.ops.spec import Columns, Failed, Knobs, op
+from curate.ops.spec import Columns, Failed, Knobs, Natural, Share, op
 from curate.page import ocr as engines
 from curate.page.ocr import Engine, OcrError, OcrReading
 from curate.page.words import WORDS, word_recall, words_column
@@ -39,7 +39,7 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(
-        self, *, engine: Engine = "rapidocr", languages: tuple[str, ...] = _ENGLISH, min_confidence: float = 0.5
+        self, *, engine: Engine = "rapidocr", languages: tuple[str, ...] = _ENGLISH, min_confidence: Share = 0.5
     ) -> None:
         self._read = engines.load_engine(engine, languages, min_confidence)
 
@@ -65,11 +65,11 @@ class page_text:  # noqa: N801 - ops are named as recipes name them
     def __init__(
         self,
         *,
-        min_words: int = 1,
-        max_noise: float = 0.2,
+        min_words: Natural = 1,
+        max_noise: Share = 0.2,
         engine: Engine = "rapidocr",
         languages: tuple[str, ...] = _ENGLISH,
-        min_confidence: float = 0.5,
+        min_confidence: Share = 0.5,
     ) -> None:
         self._min_words, self._max_noise = min_words, max_noise
         self._read = engines.load_engine(engine, languages, min_confidence)

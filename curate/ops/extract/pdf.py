@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.image.files import Format, decode, encoded
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Count, Failed, Natural, op
 from curate.page.words import WORDS, text_noise, words_column
 from curate.pdf import PageLook, PdfError, PdfLimits, covered_share, find_ruled_lines, find_tables, is_pdf, shared_guard
 from curate.pool.blob import BLOB, Stored
@@ -47,8 +47,8 @@ def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
     *,
-    max_pages: int = _LIMITS.max_pages,
-    max_characters: int = _LIMITS.max_characters,
+    max_pages: Count = _LIMITS.max_pages,
+    max_characters: Count = _LIMITS.max_characters,
 ) -> Columns:
     """A page's text layer in the order of reading, its words with boxes, and what its layout is.
 
@@ -116,10 +116,10 @@ def render_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
     *,
-    long_side_px: int = 1400,
+    long_side_px: Count = 1400,
     format: Format = "jpg",
-    quality: int = 90,
-    max_pages: int = _LIMITS.max_pages,
+    quality: Natural = 90,
+    max_pages: Count = _LIMITS.max_pages,
 ) -> Columns:
     """A page as a picture, drawn on white with its longer side `long_side_px`; form fields with what was filled in.
 

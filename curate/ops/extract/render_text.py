@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curate.commit import file_sha256
 from curate.image.files import encoded
-from curate.ops.spec import Columns, Failed, Knobs, op
+from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, Share, op
 from curate.page.words import WORDS, words_column
 from curate.pool.blob import BLOB, Stored
 from curate.typeset.fonts import Fonts, TypesetError, can_shape
@@ -48,11 +48,11 @@ class render_text:  # noqa: N801 - ops are named as recipes name them
         self,
         *,
         fonts: tuple[str, ...] = (),
-        page_px: tuple[int, int] = (1000, 1400),
-        font_px: tuple[int, int] = (16, 34),
-        wear: float = 0.5,
-        vertical: float = 0.0,
-        seed: int = 0,
+        page_px: tuple[Count, Count] = (1000, 1400),
+        font_px: tuple[Count, Count] = (16, 34),
+        wear: Share = 0.5,
+        vertical: Share = 0.0,
+        seed: Natural = 0,
     ) -> None:
         self._fonts = Fonts([path.read_bytes() for path in _files(fonts)])
         if not 0 <= vertical <= 1:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.models.files import file_digest
-from curate.ops.spec import Columns, Knobs, op, spec_of
+from curate.ops.spec import Columns, Count, Knobs, Natural, op, spec_of
 from curate.text import sentences, stats
 from curate.text.words import words
 
@@ -86,7 +86,7 @@ def _gopher(text: str) -> tuple[float, ...]:
     },
     version=2,
 )
-def fineweb(texts: Sequence[str], *, short_line_characters: int = 30) -> Columns:
+def fineweb(texts: Sequence[str], *, short_line_characters: Natural = 30) -> Columns:
     """FineWeb's own measures (Penedo et al. 2024, section 3.6), with the thresholds that the paper gives.
 
     Share of lines that end a sentence (TERMINAL): at least .12. Share of lines of at most `short_line_characters`: at
@@ -126,7 +126,7 @@ def _fineweb(text: str, short: int) -> tuple[float, ...]:
     version=1,
 )
 def c4_lines(
-    texts: Sequence[str], *, ended: bool = True, min_words: int = 3, max_word_characters: int = 1000
+    texts: Sequence[str], *, ended: bool = True, min_words: Natural = 3, max_word_characters: Count = 1000
 ) -> Columns:
     """C4's cleaning (Raffel et al. 2020, section 2.2): writes the `text` that later steps read, without its bad lines.
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL.Image import Image
 
 from curate.image.files import Decoded, ImageLimits, header
-from curate.ops.spec import Columns, Failed, op
+from curate.ops.spec import Columns, Count, Failed, op
 from curate.pool.blob import Blob
 
 _LIMITS = ImageLimits()
@@ -30,7 +30,7 @@ _SIZES = {
     version=2,
 )
 def image_size(
-    files: Sequence[bytes], *, max_side_px: int = _LIMITS.max_side_px, max_pixels: int = _LIMITS.max_pixels
+    files: Sequence[bytes], *, max_side_px: Count = _LIMITS.max_side_px, max_pixels: Count = _LIMITS.max_pixels
 ) -> Columns:
     """Sides in pixels as seen upright, the long over the short side, and the area; reads the header, decodes nothing.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from curate.extras import require
 from curate.models.files import ModelError, file_digest
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Count, Knobs, Natural, op
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -36,14 +38,15 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(
-        self, *, model: str, context_tokens: int = 1024, overlap_tokens: int = 256, max_tokens: int = 4096,
+        self, *, model: str, context_tokens: Count = 1024, overlap_tokens: Natural = 256, max_tokens: Count = 4096,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:  # fmt: skip
         self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
-        """Digests of the model's files; of a hub's model, its name alone is known."""
+        """Digests of the model's files; of a hub's model its name alone is known, and that the hub has it."""
+        _check_windows(knobs["overlap_tokens"], knobs["context_tokens"])
         return _digest(knobs["model"])
 
     def __call__(self, texts: Sequence[str]) -> Columns:
@@ -56,8 +59,7 @@ class _Scorer:
     """A model, and the perplexity of one text under it."""
 
     def __init__(self, model: str, context: int, overlap: int, most: int, precision: str) -> None:
-        if not 0 <= overlap < context:
-            raise ValueError(f"perplexity: overlap_tokens {overlap} must be less than {context}")
+        _check_windows(overlap, context)
         self._net, self._tokenizer, self._device = _load(model, precision)
         self._context, self._overlap, self._most = context, overlap, most
 
@@ -85,10 +87,30 @@ class _Scorer:
         return total
 
 
+def _check_windows(overlap: int, context: int) -> None:
+    if overlap >= context:
+        raise ValueError(f"perplexity: overlap_tokens {overlap} must be less than context_tokens {context}")
+
+
 def _digest(model: str) -> str:
     path = Path(model)
+    if not path.exists():
+        _check_on_hub(model)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     return " ".join(f"{p.name}:{file_digest(p)}" for p in files if p.is_file())
+
+
+@functools.cache
+def _check_on_hub(model: str) -> None:
+    """Raise ModelError for a model that is no file, and that the hub, or its cache, has not."""
+    require("perplexity", "transformers")
+    import transformers
+
+    with _loading(model):
+        if model.endswith(".gguf"):
+            raise FileNotFoundError("no such file")
+        transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
+        transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
 
 
 def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
@@ -100,15 +122,24 @@ def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
     path = Path(model)
     options: dict[str, str]
     where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})
-    if path.suffix == ".gguf" and not path.is_file():
-        raise ModelError(f"language model: no file {model}")
-    showed = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()  # the library prints nothing
-    try:
+    with _loading(model):
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
         net = transformers.AutoModelForCausalLM.from_pretrained(
             where, trust_remote_code=False, dtype=getattr(torch, precision), use_safetensors=True, **options
         )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return net.to(device).eval(), tokenizer, device
+
+
+@contextmanager
+def _loading(model: str) -> Iterator[None]:
+    """Let the library print nothing, and say in one sentence what does not load."""
+    import transformers
+
+    showed = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
     except Exception as error:  # the hub's client, transformers, safetensors and gguf share no base of their errors
         raise ModelError(
             f"language model {model}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]});"
@@ -117,5 +148,3 @@ def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
     finally:
         if showed:
             transformers.utils.logging.enable_progress_bar()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return net.to(device).eval(), tokenizer, device

@@ -18,7 +18,7 @@ from curate.models.fasttext import (
 )
 from curate.models.files import file_digest
 from curate.ops import _groups
-from curate.ops.spec import Columns, Knobs, group_op, op
+from curate.ops.spec import Columns, Count, Knobs, group_op, op
 from curate.text.unspaced import UNSPACED, UNSPACED_WORD
 
 _SEEN_CHARACTERS = 10_000
@@ -186,7 +186,7 @@ class fasttext_quality:  # noqa: N801 - ops are named as recipes name them
     what has at least .018112, some tenth of it: as a rule `min`, or `top: 0.1` of one's own. `curate quality` trains.
     """
 
-    def __init__(self, *, model: str, label: str = "hq", max_characters: int = 100_000) -> None:
+    def __init__(self, *, model: str, label: str = "hq", max_characters: Count = 100_000) -> None:
         self._probability = load_fasttext_label(classifier_path(model), label)
         self._most = max_characters
 

@@ -16,7 +16,7 @@ from PIL import Image
 from curate.models.files import ModelError, file_digest
 from curate.models.onnx import load_onnx
 from curate.models.packages import model_file
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Count, Knobs, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -46,7 +46,7 @@ class faces:  # noqa: N801 - ops are named as recipes name them
     some 10 pixels there are not seen.
     """
 
-    def __init__(self, *, model: str = BUNDLED, long_side_px: int = 640) -> None:
+    def __init__(self, *, model: str = BUNDLED, long_side_px: Count = 640) -> None:
         self._score = _scorer(model, long_side_px)
 
     @staticmethod
