@@ -1,4 +1,4 @@
-"""Name the extra of the package that brings a module, in one sentence with the command where it is missing."""
+"""Name the extra that brings a module, in one sentence, where it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell what a machine lacks from what is wrong with a sample: disk, memory, a device, a module, a process.
+"""Tell what a machine lacks from what is wrong with a sample.
 
 What is a sample's fault fails that sample for ever; what is a machine's stops the work until it is mended.
 """

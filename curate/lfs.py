@@ -1,4 +1,4 @@
-"""Pointers of git-lfs: notes that stand in the place of files where a checkout was not pulled.
+"""Pointers of git-lfs, which stand in the place of files.
 
 Format: docs/spec.md of git-lfs. A pointer is smaller than 1,024 bytes and begins with its version.
 """

@@ -1,4 +1,4 @@
-"""This process among others: what it alone writes, signals that end it, processes that end with it."""
+"""This process among others: outputs held, signals, processes that end with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes that come with the package, found by name wherever it is installed: `demo`, `mm1`, `mixtures/mm1`."""
+"""Recipes that come with the package, by name wherever it is installed: `demo`, `pages`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON as its standard has it, of whatever values a stranger's table or file holds."""
+"""Strict JSON of whatever values a stranger's table or file holds."""
 
 from __future__ import annotations
 

@@ -34,8 +34,7 @@ def supervise(work: Callable[[], int]) -> int:
             return _work(work, orderly, told)
         os.close(orderly)
         status = _wait(child, told)
-        ended_itself = os.read(at_end, 1) != b""
-        os.close(at_end)
+        ended_itself = _said_so(at_end)
         how = _crash(status, ended_itself)
         if how is None:
             _end_as(status)
@@ -65,6 +64,17 @@ def _wait(child: int, told: set[signal.Signals]) -> int:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return status
+
+
+def _said_so(at_end: int) -> bool:
+    """Whether the child told that it came to its end; what it had started itself may hold the pipe still."""
+    os.set_blocking(at_end, False)
+    try:
+        return os.read(at_end, 1) != b""
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(at_end)
 
 
 def _next_signal(told: set[signal.Signals]) -> tuple[int, bool]:

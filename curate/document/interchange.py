@@ -281,7 +281,7 @@ def _join_sentences(sentences: Sequence[str]) -> list[Segment]:
 def _turn(turn: Any, number: int) -> tuple[str, str]:
     where = f"conversations.{number}"
     speaker = turn.get("from") if isinstance(turn, dict) else None
-    if speaker not in TURNS:
+    if not isinstance(speaker, str) or speaker not in TURNS:
         raise RecordError("bad_record", f"{where}.from: {speaker!r}, expected one of {', '.join(TURNS)}")
     return TURNS[speaker], _storable_text(turn.get("value"), f"{where}.value")
 
@@ -289,7 +289,7 @@ def _turn(turn: Any, number: int) -> tuple[str, str]:
 def _message(message: Any, number: int) -> tuple[str, str]:
     where = f"messages.{number}"
     role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else (None, None)
-    if role not in TURNS:
+    if not isinstance(role, str) or role not in TURNS:
         raise RecordError("bad_record", f"{where}.role: {role!r}, expected one of {', '.join(TURNS)}")
     if not isinstance(content, list):
         return TURNS[role], _storable_text(content, f"{where}.content")

@@ -1,1 +1,1 @@
-"""The engine: a recipe planned, run shard by shard, decided, published, tried again and explained."""
+"""The engine: a recipe planned, run by shards, decided, published, tried again, explained."""

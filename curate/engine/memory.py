@@ -39,8 +39,8 @@ class MemoryWatch:
     def is_taken(self) -> bool:
         """Whether nearly all memory is taken, and by the child. Raises MachineError where it would be without it."""
         try:
-            told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-            pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+            told = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+            pages = int(Path(f"/proc/{self._pid}/statm").read_text(encoding="utf-8").split()[1])
         except (OSError, IndexError):  # another system, or a child that has just ended
             return False
         total, left = (int(told[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
@@ -56,10 +56,10 @@ def _used_of_group(machine: int) -> tuple[int, int]:
     """The bytes that this container uses, and its limit; nothing of the machine's where it has none."""
     for limit, used, stat, reclaimable in _GROUPS:
         try:
-            most = int(Path(limit).read_text())
-            cache = dict(line.split() for line in Path(stat).read_text().splitlines())[reclaimable]
+            most = int(Path(limit).read_text(encoding="utf-8"))
+            cache = dict(line.split() for line in Path(stat).read_text(encoding="utf-8").splitlines())[reclaimable]
             if most < machine:
-                return int(Path(used).read_text()) - int(cache), most
+                return int(Path(used).read_text(encoding="utf-8")) - int(cache), most
         except (OSError, ValueError, KeyError):  # no such group, or one without a limit ("max")
             continue
     return 0, machine

@@ -107,7 +107,8 @@ class Workers:
         try:
             for shard in shards:
                 _check_deaths(name, shard, deaths[shard])
-                self.at_work.write_text(json.dumps({"name": name, "shard": shard, "deaths": deaths[shard] + 1}))
+                left = {"name": name, "shard": shard, "deaths": deaths[shard] + 1}
+                self.at_work.write_text(json.dumps(left), encoding="utf-8")
                 yield _do_patiently(task, shard, deaths[shard] > 0)
         finally:
             self.at_work.unlink(missing_ok=True)
@@ -147,7 +148,7 @@ class Workers:
 def _read_deaths(at_work: Path, name: str) -> Counter[int]:
     """How many processes that were at work here each shard was the end of."""
     try:
-        left = json.loads(at_work.read_text())
+        left = json.loads(at_work.read_text(encoding="utf-8"))
         return Counter({int(left["shard"]): int(left["deaths"])} if left["name"] == name else {})
     except (OSError, ValueError, KeyError, TypeError):  # none, or one that a death cut short
         return Counter()

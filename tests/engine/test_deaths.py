@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -179,19 +181,40 @@ def test_forgetting_tells_what_it_cannot_do(place: Workplace) -> None:
         assert said in told.stdout + told.stderr, (words, told)
 
 
-def test_file_that_could_not_be_read_is_taken_in_when_its_failure_is_forgotten(place: Workplace) -> None:
-    place.images(5)
-    linked, target = place.src / "00002.png", place.src / "elsewhere.data"
-    body = linked.read_bytes()
-    linked.unlink()
-    linked.symlink_to(target)
-    written = place.recipe(steps=[{"op": "image_size"}])
-    done = place.run(written)
-    assert done.steps["ingest"]["failed"] == {"missing_file": 1}
-    target.write_bytes(body)
-    told = place.curate("retry", written, "--inline", "--error", "missing_file", "--step", "ingest")
-    assert "1 failed rows tried again, 1 came" in told.stdout, told
-    assert place.run(written).steps["image_size"]["kept"] == 5
+class Gone(http.server.BaseHTTPRequestHandler):
+    """Serves one picture, once it is there."""
+
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.body else 404)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_failures_of_the_source_are_tried_again_by_name(place: Workplace) -> None:
+    handler = type("Handler", (Gone,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lines = [f"http://127.0.0.1:{server.server_port}/1.png,here", "ftp://x.org/2.png,elsewhere"]
+        (place.root / "urls.csv").write_text("url,text\n" + "\n".join(lines) + "\n")
+        source = {"type": "urls", "path": str(place.root / "urls.csv")}
+        more = {"download": {"allow_private": ["127.0.0.1"], "retries": 0}, "limits": {"failed": 1}}
+        written = place.recipe(source=source, steps=[{"op": "image_size"}], **more)
+        assert place.run(written).steps["ingest"]["failed"] == {"forbidden_scheme": 1, "http_404": 1}
+        handler.body = place.png()
+        for error, said in (
+            ("opt_out", "nothing failed by opt_out"),
+            ("http_404", "1 failed rows tried again, 1"),
+        ):
+            told = place.curate("retry", written, "--inline", "--error", error, "--step", "ingest")
+            assert said in told.stdout, told
+        assert place.run(written).steps["image_size"]["kept"] == 1
+        server.shutdown()
 
 
 @pytest.mark.slow

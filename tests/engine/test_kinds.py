@@ -27,7 +27,7 @@ def lines(pages, origins):
     """A line is a text, or an image where it begins with `!`."""
     documents, texts = [], []
     for page in pages:
-        said = [line for line in page.decode().splitlines() if not line.startswith("<")]
+        said = [line for line in page.decode("utf-8-sig").splitlines() if not line.startswith("<")]
         documents.append([image_segment(s[1:]) if s[0] == "!" else text_segment(s) for s in said])
         texts.append(" ".join(s for s in said if s[0] != "!"))
     return {"document": documents, "text": texts, "size": [len(t) for t in texts]}
@@ -335,7 +335,7 @@ def test_two_counts_of_a_page_s_words_need_names(own: Workplace) -> None:
 def test_a_step_without_what_it_reads_is_told_which_op_makes_it(own: Workplace) -> None:
     steps = [{"op": "html_document"}, {"op": "sentence_similarity"}]
     recipe = own.recipe(kind="interleaved", source=site(own), steps=steps)
-    errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images before it"])
+    errors(own.run(recipe), ["steps.1", "'images'", "put fetch_images", "before it"])
 
 
 def test_of_the_ops_that_make_what_a_step_lacks_only_those_that_make_all_of_it_are_named(own: Workplace) -> None:

@@ -45,7 +45,7 @@ def test_bare_value_where_a_condition_is_wanted_is_refused_with_what_to_write(
         ({"source": "urls.csv"}, "write {type: ..., path: urls.csv}"),
         ({"source": "folder"}, "write {type: folder}"),
         ({"publish": {"columns": "width"}}, "write [width]"),
-        ({"limits": 0.5}, "write {key: value} (allowed: failed)"),
+        ({"limits": 0.5}, "write {key: value} (allowed: failed, op_timeout_s)"),
     ],
 )
 def test_bare_value_where_keys_or_a_list_are_wanted_is_refused_with_what_to_write(
@@ -71,4 +71,4 @@ def test_mixtures_and_trainings_are_told_what_to_write_too(model: type[Settings]
 
 
 def test_source_without_a_type_is_told_the_types(place: Workplace) -> None:
-    errors(place.run(place.recipe(source={"path": "x"})), ["source.type: missing", "folder, html, pages"])
+    errors(place.run(place.recipe(source={"path": "x"})), ["source.type: missing", "folder, html, images, pages"])

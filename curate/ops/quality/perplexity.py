@@ -106,11 +106,15 @@ def _check_on_hub(model: str) -> None:
     require("perplexity", "transformers")
     import transformers
 
+    _check_file(model)
     with _loading(model):
-        if model.endswith(".gguf"):
-            raise FileNotFoundError("no such file")
         transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
         transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+
+
+def _check_file(model: str) -> None:
+    if model.endswith(".gguf") and not Path(model).is_file():
+        raise ModelError(f"language model: no file {model}; give the path of a .gguf file that is there")
 
 
 def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
@@ -119,6 +123,7 @@ def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
     import torch
     import transformers
 
+    _check_file(model)
     path = Path(model)
     options: dict[str, str]
     where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})

@@ -86,7 +86,7 @@ def test_a_model_that_is_not_there_is_refused_with_what_to_do(tmp_path: Path) ->
         perplexity(model=str(tmp_path / "none.gguf"))
     with pytest.raises(ModelError, match=r"does not load .*config\.json"):
         perplexity(model=str(tmp_path))
-    with pytest.raises(ValueError, match="overlap_tokens 9 must be less than 9"):
+    with pytest.raises(ValueError, match="overlap_tokens 9 must be less than context_tokens 9"):
         perplexity(model="x", context_tokens=9, overlap_tokens=9)
 
 
