@@ -88,9 +88,7 @@ def commit_file(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        if own is not None:
-            _make_folder(path.parent, own)
-        os.replace(temporary, path)
+        _put(temporary, path, own)
         _sync_folder(path.parent)
     except FileNotFoundError:
         if own is not None and not own.is_dir():
@@ -98,6 +96,20 @@ def commit_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, path: Path, own: Path | None) -> None:
+    """Rename a file to its place, and make the folder of it."""
+    while True:
+        try:
+            if own is not None:
+                _make_folder(path.parent, own)
+            os.replace(temporary, path)
+            return
+        except FileNotFoundError:
+            if own is None or not own.is_dir() or not temporary.exists():
+                raise
+            # Another worker's folder of that name took the place of this one's, which was empty still.
 
 
 def commit_text(path: Path, text: str) -> None:

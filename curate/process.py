@@ -22,6 +22,9 @@ from typing import Any, NoReturn
 PATIENCE_S = 7.0
 """What may be closed in order after a signal has this long; then the process ends all the same."""
 
+PASSING_S = 2.0
+"""A process that holds an output may be about to end: one that was just killed. It is given this long."""
+
 MARK = "CURATE_STARTED_BY"
 """A variable in the environment of processes that are to end with this one."""
 
@@ -56,7 +59,7 @@ def hold(out: Path, whole: bool = False) -> Iterator[None]:
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = _lock(path)
+        descriptor = _lock(path, time.monotonic() + PASSING_S)
     except BlockingIOError:
         what = "on this output" if whole else "in this folder"
         raise HeldError(f"{out}: another run is at work {what}; wait for it, or name another `out`") from None
@@ -68,14 +71,16 @@ def hold(out: Path, whole: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
         if made:
             with suppress(OSError):  # something was written
                 path.parent.rmdir()
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, until: float) -> int:
     """A descriptor with the lock of the file that has this name now: another may have removed what was opened."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -83,9 +88,12 @@ def _lock(path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
-        except BaseException:
+        except BaseException as err:
             os.close(descriptor)
-            raise
+            if not isinstance(err, BlockingIOError) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+            continue
         os.close(descriptor)
 
 

@@ -16,7 +16,7 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGSYS
 
 MAX_CRASHES = 20
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SENT_BY_KERNEL = 0x80
 
 
@@ -33,9 +33,9 @@ def supervise(work: Callable[[], int]) -> int:
         if child == 0:
             return _work(work, orderly, told)
         os.close(orderly)
-        status = _wait(child, told)
-        ended_itself = _said_so(at_end)
-        how = _crash(status, ended_itself)
+        status, was_told = _wait(child, told)
+        how = None if was_told else _crash(status, _said_so(at_end))
+        os.close(at_end)
         if how is None:
             _end_as(status)
         again = crash < MAX_CRASHES
@@ -55,15 +55,18 @@ def _work(work: Callable[[], int], orderly: int, told: set[signal.Signals]) -> i
         os.write(orderly, b".")
 
 
-def _wait(child: int, told: set[signal.Signals]) -> int:
-    """Pass signals on until the child ends; its status."""
+def _wait(child: int, told: set[signal.Signals]) -> tuple[int, bool]:
+    """Pass signals on until the child ends; its status, and whether it was told to stop."""
+    was_told = False
     while True:
         number, from_terminal = _next_signal(told)
-        if number != signal.SIGCHLD and not from_terminal:
-            os.kill(child, number)
+        if number != signal.SIGCHLD:
+            was_told = True
+            if not from_terminal:
+                os.kill(child, number)
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return status
+            return status, was_told
 
 
 def _said_so(at_end: int) -> bool:
@@ -73,8 +76,6 @@ def _said_so(at_end: int) -> bool:
         return os.read(at_end, 1) != b""
     except BlockingIOError:
         return False
-    finally:
-        os.close(at_end)
 
 
 def _next_signal(told: set[signal.Signals]) -> tuple[int, bool]:

@@ -264,7 +264,7 @@ def busy_worker(process: subprocess.Popen[str], seconds: float = 60) -> int:
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
         for pid, line in children(process.pid).items():
-            if line.startswith("ray::") and "Map" in line.partition("(")[0]:
+            if line.startswith("ray::_do"):
                 return pid
     raise AssertionError("no worker of ours was at work")
 

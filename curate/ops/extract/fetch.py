@@ -34,6 +34,7 @@ MAX_DOCUMENT_BYTES = 64 << 20
     batch_size=8,
     parts={"images": "images"},
     needs=("pycurl",),
+    timeout_s=0,  # every request has its own
 )
 class fetch_images:  # noqa: N801 - ops are named as recipes write them
     """The original bytes of each image of a document, one entry an image segment; a dead image is absent by name.

@@ -32,7 +32,7 @@ _WRITES = {
 }
 
 
-@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=3, needs=("selectolax",))
+@op(reads=("bytes", "origin", "meta"), writes=_WRITES, version=3, needs=("selectolax",), timeout_s=3600)
 def html_document(
     pages: Sequence[bytes],
     origins: Sequence[str],

@@ -29,7 +29,7 @@ _PAGE = {
 }
 
 
-@op(reads="image", writes=_READ, version=3, batch_size=8)
+@op(reads="image", writes=_READ, version=3, batch_size=8, timeout_s=3600)
 class ocr:  # noqa: N801 - ops are named as recipes name them
     """Read every page by an OCR engine, into columns of its own: to compare with a text layer, or to look at.
 
@@ -53,7 +53,7 @@ class ocr:  # noqa: N801 - ops are named as recipes name them
         return _columns([_read_page(self._read, image) for image in images], _READ)
 
 
-@op(reads=("image", "text", "words", "text_layer_noise"), writes=_PAGE, version=3, batch_size=8)
+@op(reads=("image", "text", "words", "text_layer_noise"), writes=_PAGE, version=3, batch_size=8, timeout_s=3600)
 class page_text:  # noqa: N801 - ops are named as recipes name them
     """The text of a page: its text layer where that is good, else what an OCR engine reads on its image.
 

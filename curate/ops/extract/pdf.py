@@ -42,7 +42,7 @@ _LAYER = {
 }
 
 
-@op(reads=("bytes", "meta"), writes=_LAYER, version=3, needs=("pypdfium2",))
+@op(reads=("bytes", "meta"), writes=_LAYER, version=3, needs=("pypdfium2",), timeout_s=3600)
 def pdf_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],
@@ -111,7 +111,7 @@ def _shares(look: PageLook) -> dict[str, Any]:
     }
 
 
-@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=2, batch_size=16, needs=("pypdfium2",))
+@op(reads=("bytes", "meta"), writes={"image": BLOB}, version=2, batch_size=16, needs=("pypdfium2",), timeout_s=3600)
 def render_page(
     files: Sequence[bytes],
     metas: Sequence[Meta],

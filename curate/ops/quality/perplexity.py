@@ -25,6 +25,7 @@ _CHARACTERS_A_TOKEN = 16
     version=1,
     batch_size=8,
     needs=("transformers",),
+    timeout_s=7200,
 )
 class perplexity:  # noqa: N801 - ops are named as recipes name them
     """exp of the mean negative log-likelihood a token, and how many tokens were scored; null for a text of one or none.
