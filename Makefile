@@ -17,7 +17,7 @@ test: $(INSTALLED)
 
 # Kills and lacks of every sort: docs/robustness.md is its table.
 robust: $(INSTALLED)
-	$(BIN)/python -m pytest -q tests/robust -m robust
+	$(BIN)/python -m pytest -q tests -m robust
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -x -m "not slow and not robust"

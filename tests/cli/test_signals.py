@@ -106,7 +106,13 @@ def test_signal_that_is_ignored_stays_so(place: Workplace) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [".lock", "pool-*/rows/*.parquet", "pool-*/columns/*/*.parquet"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *(pytest.param(at, marks=pytest.mark.robust) for at in (".lock", "pool-*/rows/*.parquet")),
+        "pool-*/columns/*/*.parquet",
+    ],
+)
 def test_sigterm_leaves_nothing_of_ray_behind(place: Workplace, moment: str) -> None:
     """While Ray starts, while rows are taken in, while an op computes."""
     process = started(place, "slow", "--workers", "2", waits_for=moment)
@@ -120,7 +126,7 @@ def test_sigterm_leaves_nothing_of_ray_behind(place: Workplace, moment: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["driver", "raylet"])
+@pytest.mark.parametrize("victim", ["driver", pytest.param("raylet", marks=pytest.mark.robust)])
 def test_what_dies_below_is_told_in_a_sentence_and_takes_ray_along(place: Workplace, victim: str) -> None:
     """The driver is killed, or Ray's raylet, upon which the driver may be ended by Ray itself."""
     process = started(place, "slow", "--workers", "2", waits_for="pool-*/columns/*/*.parquet")

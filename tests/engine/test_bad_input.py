@@ -280,7 +280,7 @@ STEPS = [{"op": "image_size"}, {"op": "text_basic", "keep": {"word_count": {"min
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
-@pytest.mark.parametrize("mebibytes", [1, 4, 6])
+@pytest.mark.parametrize("mebibytes", [*(pytest.param(n, marks=pytest.mark.robust) for n in (1, 6)), 4])
 def test_full_disk_stops_the_run_and_with_room_it_goes_on(place: Workplace, mebibytes: int) -> None:
     big_images(place, 30)
     disk = small_disk(place, mebibytes)

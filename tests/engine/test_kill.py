@@ -301,7 +301,7 @@ def wait_for(out: Path, pattern: str, process: subprocess.Popen[str], seconds: f
 
 def test_documents_and_their_images_survive_a_kill_at_any_change_of_disk(make_place: Any) -> None:
     with at_work(Killer(make_place("kill-documents"), "interleaved")) as killer:
-        for moment in moments(6):
+        for moment in moments(3):
             out = f"tick-{moment:.4f}"
             killer.kill_at_tick(out, 1 + int(moment * killer.ticks))
             assert killer.finish(out) == killer.expected

@@ -155,13 +155,15 @@ def haunted(place: Workplace) -> Iterator[Haunted]:
     found.close()
 
 
-SLOW = pytest.mark.slow
+ROBUST = pytest.mark.robust
 
 
 AT = [(".0.tar", "DIES_AFTER"), ("kept-", "DIES_AFTER"), ("/rows/", "DIES_BEFORE"), ("/publish-", "DIES_BEFORE")]
 
 
-@pytest.mark.parametrize(("at", "how"), [("columns/lines", "DIES_AFTER"), *(pytest.param(*c, marks=SLOW) for c in AT)])
+@pytest.mark.parametrize(
+    ("at", "how"), [("columns/lines", "DIES_AFTER"), *(pytest.param(*where, marks=ROBUST) for where in AT)]
+)
 def test_what_an_orphan_commits_after_the_next_run_is_not_there(haunted: Haunted, at: str, how: str) -> None:
     """The next run has another rule: the orphan's columns would lack rows that it needs, and it has other bytes."""
     haunted.dies("run", haunted.recipe(longest=12), at, how)
@@ -173,7 +175,7 @@ def test_what_an_orphan_commits_after_the_next_run_is_not_there(haunted: Haunted
     assert "another run has taken this folder over" in said
 
 
-@SLOW
+@ROBUST
 @pytest.mark.parametrize(
     ("at", "meets_at"),
     [("/rows/", "columns/lines"), (".0.tar", "kept-"), ("columns/fetch_images", "kept-"), ("columns/lines", "kept-")],
@@ -192,7 +194,7 @@ def test_what_an_orphan_commits_within_the_next_run_is_not_taken(haunted: Haunte
     assert "another run has taken this folder over" in said
 
 
-@SLOW
+@pytest.mark.slow
 def test_orphan_of_a_retry_leaves_the_rows_of_the_next_run_alone(haunted: Haunted) -> None:
     haunted.run(haunted.recipe(longest=100))
     haunted.handler.late = False  # type: ignore[attr-defined]
@@ -217,7 +219,7 @@ def slow(texts):
 '''
 
 
-@SLOW
+@ROBUST
 def test_workers_of_a_killed_driver_write_into_the_folder_of_their_own_run_alone(place: Workplace) -> None:
     """Ray's workers live on for seconds; the next run begins at once, with another rule, and ends before or after."""
     place.images(12)

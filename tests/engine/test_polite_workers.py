@@ -34,7 +34,7 @@ def test_per_host_holds_over_all_workers_of_a_run(place: Workplace) -> None:
     site.close()
 
 
-@pytest.mark.slow
+@pytest.mark.robust
 def test_per_host_holds_over_all_workers_that_fetch_images_of_pages(place: Workplace) -> None:
     site = Site()
     site.pages["/slow"] = slow

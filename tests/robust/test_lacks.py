@@ -1,15 +1,13 @@
-"""What takes all the memory, what fills the disk: one ends as a failed row, the other ends the run and fails none."""
+"""A sample that takes all the memory ends as a failed row; full disks are in tests/engine/test_bad_input.py."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Workplace
+from conftest import Workplace
 
 pytestmark = pytest.mark.robust
 
@@ -50,30 +48,3 @@ def test_sample_that_takes_all_the_memory_fails_alone(place: Workplace, table: l
     assert failed["error"] == "worker_died" and "having taken nearly all memory" in failed["detail"]
     assert done.json["samples"] == 19
     table.append({"victim": "memory", "command": "run", "deaths": 1, "outcome": failed["detail"]})
-
-
-@pytest.mark.skipif(not Path("/usr/bin/unshare").exists(), reason="mounting a small disk needs unshare")
-def test_full_disk_ends_the_run_in_a_sentence_and_the_run_goes_on_when_there_is_room(
-    place: Workplace, table: list[dict[str, Any]]
-) -> None:
-    """A disk of four megabytes of its own, mounted where only the command sees it."""
-    place.images(300)
-    recipe = place.recipe(steps=[{"op": "image_size"}], shard_samples=50)
-    place.out.mkdir()
-    run = f"{sys.executable} -m pipelines run {recipe} --inline --json"
-    script = f"mount -t tmpfs -o size={{size}} tmpfs {place.out} && cp -a {place.root}/kept/. {place.out}/ && {run}; "
-    script += f"code=$?; rm -rf {place.root}/kept && cp -a {place.out} {place.root}/kept; exit $code"
-    (place.root / "kept").mkdir()
-
-    def on_disk(size: str) -> subprocess.CompletedProcess[str]:
-        command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script.format(size=size)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-    full = on_disk("600k")
-    if "unshare failed" in full.stderr or "permission denied" in full.stderr.lower():
-        pytest.skip("mounting is not allowed here")
-    assert full.returncode == 1 and "make room and run again" in full.stderr, full.stderr
-    done = on_disk("200m")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["samples"] == 300
-    table.append({"victim": "disk", "command": "run", "deaths": 0, "outcome": "a sentence, then the whole dataset"})
