@@ -111,8 +111,8 @@ class Workers:
                 self.at_work.write_text(json.dumps(left), encoding="utf-8")
                 yield _do_patiently(task, shard, deaths[shard] > 0)
         finally:
-            self.at_work.unlink(missing_ok=True)
             _close(task)
+            self.at_work.unlink(missing_ok=True)
 
     def _on_ray(self, name: str, make_task: Callable[[], Task], shards: Sequence[int]) -> Iterator[Any]:
         """Each worker does a shard at a time: what is in hand when it dies is known."""

@@ -95,7 +95,10 @@ def test_texts_are_cut_to_the_budget_and_say_what_they_were_cut_from(made: Workp
     assert {said["language"] for said, _ in found} == {"de", "en", "es", "fr"}
 
 
-def test_three_go_through_a_mixture_and_the_stream_into_training_steps(made: Workplace) -> None:
+def test_three_go_through_a_mixture_and_the_stream_into_training_steps(
+    made: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.root)
     for name in ("pages", "ocr", "texts"):
         done = made.curate("index", made.root / name / "dataset", "--tokenizer", "bytes")
         assert done.code == 0, done.stderr
