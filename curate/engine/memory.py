@@ -48,7 +48,9 @@ class MemoryWatch:
         if used[0] <= self._threshold * used[1]:
             return False
         if used[0] - pages * os.sysconf("SC_PAGE_SIZE") > self._threshold * used[1]:
-            raise MachineError("nearly all memory is taken, by other processes")
+            raise MachineError(
+                "nearly all memory is taken, by other processes: free some, or give fewer --workers; then run again"
+            )
         return True
 
 

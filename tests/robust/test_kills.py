@@ -27,8 +27,8 @@ MOMENTS = 3
 VICTIMS = {
     "driver": "",
     "worker": "ray::",
-    "raylet": "/raylet ",
-    "gcs": "/gcs_server ",
+    "raylet": "/raylet\0",
+    "gcs": "/gcs_server\0",
     "agents": "agent",
     "everything": "",
 }
