@@ -185,10 +185,10 @@ class _Child:
         """Its answer. Raises EOFError where it died, else what was raised there."""
         try:
             self._line.send(wanted)
-            while not self._line.poll(POLL_SECONDS):
-                if self._watch.is_taken():
-                    self._took_memory = True
-                    self._process.kill()
+            while not self._took_memory and not self._line.poll(POLL_SECONDS):
+                self._took_memory = self._watch.is_taken()
+            if self._took_memory:  # and looked at no more: what it held is free only by and by
+                self._process.kill()
             answer = self._line.recv()
         except (BrokenPipeError, ConnectionResetError):
             raise EOFError from None
