@@ -145,9 +145,9 @@ def _document(source: ImageRows, row: Row, values: Mapping[str, Any]) -> Row:
     record |= {source.image: names}
     told = {name: _told(image) for name, image in zip(names, images, strict=True) if name and image}
     data = {name: image.data for name, image in zip(names, images, strict=True) if name and image and image.data}
-    digests = [hashlib.sha256(data[name]).hexdigest() if name in data else "" for name in told]
-    uid = uid_of("interleaved", "record", strict_json.dumps(record), *digests)
-    files = {name: (told[name]["ext"], data[name]) for name in told if told[name]["error"] is None}
+    digests = {name: hashlib.sha256(data[name]).hexdigest() if name in data else "" for name in told}
+    uid = uid_of("interleaved", "record", strict_json.dumps(record), *digests.values())
+    files = {name: (told[name]["ext"], data[name], digests[name]) for name in told if told[name]["error"] is None}
 
     def body(places: Mapping[str, Row]) -> bytes:
         of_images = {name: about | places.get(name, {}) for name, about in told.items()}

@@ -29,8 +29,8 @@ PLACE = ("tar", "ext", "offset", "nbytes", "sha256")
 
 Row = dict[str, Any]
 """A pool row in the making (`curate.pool.layout.ROWS`), and `body`: its bytes. A row with `shares` lies where the row
-before it lies: the pages of one file. One with `files`, images by name with their format, has them laid down before it;
-its body is what it makes of their places."""
+before it lies: the pages of one file. One with `files`, images by name with their format and digest, has them laid
+down before it; its body is what it makes of their places."""
 
 SUCCESS = {"status": "success", "error": None}
 
@@ -237,13 +237,13 @@ def store_bodies(found: Iterable[Row], tar: Path) -> list[Row]:
                     if callable(body):
                         names = (f"{uid}-{number}" for number in itertools.count())
                         body = body({n: _store(writer, tar, next(names), *file) for n, file in files.items()})
-                    place[uid] = _store(writer, tar, uid, row["ext"], body)
+                        row["sha256"] = hashlib.sha256(body).hexdigest()
+                    place[uid] = _store(writer, tar, uid, row["ext"], body, row["sha256"])
                 last = kept = kept | place[uid]
             rows.append(kept)
     return rows
 
 
-def _store(writer: ShardWriter, tar: Path, name: str, ext: str, data: bytes) -> Row:
+def _store(writer: ShardWriter, tar: Path, name: str, ext: str, data: bytes, sha256: str) -> Row:
     (part,) = writer.add(name, {ext: data})
-    digest = hashlib.sha256(data).hexdigest()
-    return {"tar": tar.name, "ext": ext, "offset": part.offset, "nbytes": part.size, "sha256": digest}
+    return {"tar": tar.name, "ext": ext, "offset": part.offset, "nbytes": part.size, "sha256": sha256}
