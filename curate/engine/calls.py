@@ -87,6 +87,10 @@ class DirectCalls:
         with alarm(DECODE_SECONDS):
             return decode(data)
 
+    def set_up(self, step: Resolved) -> None:
+        """Load what the step's op holds. Raises MachineError where it cannot be loaded, whatever the error."""
+        self._function(step)
+
     def limit(self, step: Resolved) -> float:
         """The seconds that a call of the step's op may take; 0 for no limit."""
         return step.spec.timeout_s if self.timeout_s is None else self.timeout_s
@@ -114,8 +118,11 @@ def _set_up(step: Resolved) -> Any:
     except (ValueError, StepError, MissingExtraError, MachineError):
         raise  # its own sentence: what is wrong with a knob or a file, and what to do
     except Exception as err:
-        why = f"what it needs cannot be loaded: {type(err).__name__}: {err}"
-        raise MachineError(f"step {step.label!r}: {why}. {_NO_FAULT}") from err
+        raise _not_loaded(step, f"{type(err).__name__}: {err}") from err
+
+
+def _not_loaded(step: Resolved, why: str) -> MachineError:
+    return MachineError(f"step {step.label!r}: what it needs cannot be loaded: {why}. {_NO_FAULT}")
 
 
 class SandboxedCalls:
@@ -129,12 +136,13 @@ class SandboxedCalls:
         """See `Calls`."""
         if step.fetches:
             return self._direct.call(step, arguments, size)
-        return list(self._ask(("call", step, arguments, size), step.label, self._direct.limit(step), size == 1))
+        found = self._ask(lambda c: c.call(step, arguments, size), step.label, self._direct.limit(step), size == 1)
+        return list(found)
 
     def decode(self, data: bytes) -> Decoded:
         """See `Calls`."""
         try:
-            found = self._ask(("decode", data), "decoding", DECODE_SECONDS, True)
+            found = self._ask(lambda child: child.ask("decode", data), "decoding", DECODE_SECONDS, True)
         except CallFailedError as failure:
             return Decoded(error=failure.answer.error, detail=failure.answer.detail)
         assert isinstance(found, Decoded)
@@ -146,7 +154,7 @@ class SandboxedCalls:
             self._child.end()
             self._child = None
 
-    def _ask(self, wanted: tuple[Any, ...], what: str, limit: float, alone: bool) -> Any:
+    def _ask(self, do: Callable[[_Child], Any], what: str, limit: float, alone: bool) -> Any:
         """What the child answers. Raises CallFailedError where it died, or, of one item, where `DEATHS` fresh ones did.
 
         What came before an item has no part in the death of a fresh child.
@@ -156,7 +164,7 @@ class SandboxedCalls:
             fresh = self._child is None
             child = self._child = self._child or _Child(self._direct.timeout_s)
             try:
-                return child.ask(wanted)
+                return do(child)
             except EOFError:
                 ended = child.why_it_died()
                 self._child = None
@@ -180,8 +188,19 @@ class _Child:
         theirs.close()
         self._watch = MemoryWatch(self._process.pid or 0)
         self._took_memory = False
+        self._set_up: set[str] = set()
 
-    def ask(self, wanted: tuple[Any, ...]) -> Any:
+    def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> Any:
+        """The op's answers. Raises EOFError where it died of them; MachineError where it died before it had loaded."""
+        if step.key not in self._set_up:
+            try:
+                self.ask("set_up", step)
+            except EOFError:
+                raise _not_loaded(step, f"the process died: {self.why_it_died()}") from None
+            self._set_up.add(step.key)
+        return self.ask("call", step, arguments, size)
+
+    def ask(self, *wanted: Any) -> Any:
         """Its answer. Raises EOFError where it died, else what was raised there."""
         try:
             self._line.send(wanted)
@@ -215,11 +234,12 @@ def _serve(line: Connection, timeout_s: float | None) -> None:
     """In the child: answer until nobody asks any more."""
     end_with_parent()
     direct = DirectCalls(timeout_s)
+    answers: dict[str, Callable[..., Any]] = {"set_up": direct.set_up, "call": direct.call, "decode": direct.decode}
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             wanted, *said = line.recv()
             try:
-                found: Any = direct.call(*said) if wanted == "call" else direct.decode(*said)
+                found = answers[wanted](*said)
             except Exception as err:  # noqa: BLE001 - raised again by the one that asked
                 found = _portable(err)
             line.send(found)

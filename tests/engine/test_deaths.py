@@ -65,6 +65,8 @@ def careless(texts, *, how: str = "signal"):
 class Held:
     def __init__(self, *, how: str = "device"):
         lacks(how)
+        if how == "signal" and not (HERE / "mended").exists():
+            ends(how)
     def __call__(self, texts):
         return {"length": [len(text) for text in texts]}
 
@@ -146,6 +148,16 @@ def test_model_that_cannot_be_loaded_fails_no_sample(place: Workplace, monkeypat
     assert stopped.code == 1 and "what it needs cannot be loaded: RuntimeError: CUDA out of memory" in stopped.stderr
     (place.root / "mended").touch()
     assert failures(place.run(written)) == {}
+
+
+@pytest.mark.slow
+def test_model_that_ends_the_process_that_loads_it_fails_no_sample(place: Workplace) -> None:
+    written = recipe(place, "signal", "own_ops:held", limits={"failed": 1})
+    stopped = place.command("run", written, "--inline", "--json")
+    assert stopped.code == 1 and "what it needs cannot be loaded" in stopped.stderr and "SIGSEGV" in stopped.stderr
+    assert "no sample was failed for it" in stopped.stderr and place.failed_rows() == []
+    (place.root / "mended").touch()
+    assert failures(place.command("run", written, "--inline", "--json")) == {}
 
 
 def test_words_of_a_sample_in_an_error_do_not_stop_the_run(place: Workplace) -> None:
