@@ -5,15 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from curate.document.segments import Segment, is_image
 from curate.image.files import decode
 from curate.ops.spec import Columns, Failed, spec_of
-from curate.pool.blob import Blob
+from curate.pool.blob import BLOB, Absent, Blob
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+
+BROUGHT = {
+    "images": pa.list_(BLOB),
+    "images_wanted": pa.int32(),
+    "images_found": pa.int32(),
+    "images_missing_share": pa.float32(),
+}
+"""The columns of an op that brings the images of documents."""
+
+
+def count_brought(images: Sequence[Sequence[object]]) -> Columns:
+    """The columns `BROUGHT` of documents' images, one entry an image segment; those that are `Absent` are missing."""
+    there = [sum(not isinstance(image, Absent) for image in row) for row in images]
+    return {
+        "images": images,
+        "images_wanted": [len(row) for row in images],
+        "images_found": there,
+        "images_missing_share": [1 - n / len(row) if row else 0.0 for n, row in zip(there, images, strict=True)],
+    }
 
 
 def of_images(images: Sequence[Sequence[Blob]], value: Callable[[Image], T]) -> list[list[T | None]]:

@@ -7,13 +7,12 @@ import binascii
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
-import pyarrow as pa
-
 from curate.document.segments import Segment, image_urls
 from curate.download import Downloader, DownloadSettings, sniff
 from curate.image.files import header
+from curate.ops._segments import BROUGHT, count_brought
 from curate.ops.spec import Columns, op
-from curate.pool.blob import BLOB, Absent, Stored
+from curate.pool.blob import Absent, Stored
 from curate.readers.files import UnreadableError, read_file
 
 MAX_IMAGES = 1024
@@ -24,12 +23,7 @@ MAX_DOCUMENT_BYTES = 64 << 20
 
 @op(
     reads="document",
-    writes={
-        "images": pa.list_(BLOB),
-        "images_wanted": pa.int32(),
-        "images_found": pa.int32(),
-        "images_missing_share": pa.float32(),
-    },
+    writes=BROUGHT,
     version=1,
     batch_size=8,
     parts={"images": "images"},
@@ -52,14 +46,7 @@ class fetch_images:  # noqa: N801 - ops are named as recipes write them
         """Fetch all images of these documents in one stream."""
         wanted = [image_urls(document) for document in documents]
         answers = self._get([url for urls in wanted for url in _unique(urls)])
-        found = [_place_answers(urls, answers) for urls in wanted]
-        there = [sum(isinstance(one, Stored) for one in row) for row in found]
-        return {
-            "images": found,
-            "images_wanted": [len(row) for row in found],
-            "images_found": there,
-            "images_missing_share": [1 - n / len(row) if row else 0.0 for n, row in zip(there, found, strict=True)],
-        }
+        return count_brought([_place_answers(urls, answers) for urls in wanted])
 
     def close(self) -> None:
         """Close the connections."""

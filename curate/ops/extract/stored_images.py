@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from curate.document.interchange import Record, RecordError, parse_record
 from curate.document.segments import Segment, image_urls
-from curate.ops._segments import columns_of
+from curate.ops._segments import BROUGHT, count_brought
 from curate.ops.spec import Columns, Failed, op
-from curate.pool.blob import BLOB, IMAGES, Absent, Blob
+from curate.pool.blob import IMAGES, Absent, Blob
 
 
 @op(
     reads=("document", "bytes"),
-    writes={
-        "images": pa.list_(BLOB),
-        "images_wanted": pa.int32(),
-        "images_found": pa.int32(),
-        "images_missing_share": pa.float32(),
-    },
+    writes=BROUGHT,
     version=1,
     parts={"images": "images"},
 )
@@ -32,19 +25,18 @@ def stored_images(documents: Sequence[Sequence[Segment]], records: Sequence[byte
     absent by name. The columns are those of `fetch_images`, which does the same for images that are URLs. Errors:
     not_json, bad_record.
     """
-    rows = [_row(document, data) for document, data in zip(documents, records, strict=True)]
-    return columns_of(rows, stored_images)
+    found = [_find(document, data) for document, data in zip(documents, records, strict=True)]
+    columns = count_brought([[] if isinstance(row, Failed) else row for row in found])
+    failed = {place: row for place, row in enumerate(found) if isinstance(row, Failed)}
+    return {name: [failed.get(place, value) for place, value in enumerate(column)] for name, column in columns.items()}
 
 
-def _row(document: Sequence[Segment], data: bytes) -> Failed | dict[str, Any]:
+def _find(document: Sequence[Segment], data: bytes) -> Failed | list[Blob | Absent]:
     try:
         stored = _stored(parse_record(data))
     except RecordError as err:
         return Failed(err.error, err.detail)
-    found = [_image(stored, url) for url in image_urls(document)]
-    there = sum(isinstance(image, Blob) for image in found)
-    missing = 1 - there / len(found) if found else 0.0
-    return {"images": found, "images_wanted": len(found), "images_found": there, "images_missing_share": missing}
+    return [_image(stored, url) for url in image_urls(document)]
 
 
 def _stored(record: Record) -> Mapping[str, Any]:
