@@ -159,7 +159,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, min_size=3, max_size=8), mended_at=st.integers(0, 8), fetched=st.booleans())
 @pytest.mark.slow
 def test_run_and_retry_give_the_bytes_of_a_run_from_nothing(

@@ -299,6 +299,7 @@ def wait_for(out: Path, pattern: str, process: subprocess.Popen[str], seconds: f
         time.sleep(0.01)
 
 
+@pytest.mark.robust
 def test_documents_and_their_images_survive_a_kill_at_any_change_of_disk(make_place: Any) -> None:
     with at_work(Killer(make_place("kill-documents"), "interleaved")) as killer:
         for moment in moments(3):

@@ -188,7 +188,7 @@ def test_interrupted_run_says_how_to_go_on_and_exits_with_130(manifest: Path, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixed", ["manifest", "kinds"])
+@pytest.mark.parametrize("mixed", [pytest.param("manifest", marks=pytest.mark.robust), "kinds"])
 def test_run_killed_at_any_moment_and_run_again_ends_in_the_same_bits(
     tmp_path: Path, mixed: str, request: pytest.FixtureRequest
 ) -> None:
