@@ -18,7 +18,7 @@ from curate.engine.calls import CallFailedError, Calls, DirectCalls, SandboxedCa
 from curate.engine.chunk import Chunk, Items, cut_batches
 from curate.engine.chunk_parts import ChunkParts, PartAt
 from curate.engine.reuse import ReusableColumns
-from curate.engine.rules import Cut
+from curate.engine.shares import ShareCuts
 from curate.engine.state import ShardState, committed_values, open_shard
 from curate.engine.store import PayloadStore
 from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, merge_in_order
@@ -30,7 +30,7 @@ from curate.recipe.steps import Resolved
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
 
-Cuts = Mapping[tuple[int, str], Cut]
+Cuts = Mapping[tuple[int, str], ShareCuts]
 """The cuts of shares that are known, by the step's number and the condition's name."""
 
 

@@ -19,7 +19,7 @@ from curate.download import Downloader
 from curate.engine import formats, publish
 from curate.engine.answers import StepError
 from curate.engine.apply_rules import PART_ENDS, PartEnds
-from curate.engine.rules import has_value, rank_words
+from curate.engine.candidates import write_candidates
 from curate.engine.state import RowEnd, ShardState, open_shard
 from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, decide_shard
 from curate.engine.workers import Task
@@ -28,7 +28,7 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
 from curate.recipe.model import Recipe
-from curate.recipe.steps import Condition, Resolved
+from curate.recipe.steps import Resolved
 from curate.sample import Kind, uid_of
 from curate.sources import ingest
 from curate.sources.rows import PLACE
@@ -108,10 +108,8 @@ class StageTask:
     def _do(self, shard: int, annotate: Callable[[int, ShardState], list[StepCount]]) -> list[dict[str, Any]]:
         state, _ = decide_shard(self.pool, shard, self.steps[: self.first], self.cuts)
         counts = annotate(shard, state)
-        share = next((c for c in self.steps[-1].conditions if c.is_global), None)
-        if share is not None:
-            state, _ = decide_shard(self.pool, shard, self.steps, self.cuts)
-            write_table(_candidates(state, share), self.folder / f"{shard_name(shard)}.parquet")
+        if self.steps[-1].shares:
+            write_candidates(self.pool, shard, self.steps, self.cuts, self.folder)
         return [c.to_json() for c in counts]
 
 
@@ -122,6 +120,15 @@ def make_stage(
     first, last = stage
     annotator = Annotator(pool, steps[first : last + 1], recipe.limits.op_timeout_s)
     return StageTask(pool, steps[: last + 1], first, cuts, folder, annotator)
+
+
+def make_count(pool: Pool, steps: Sequence[Resolved], last: int, cuts: Cuts) -> Task:
+    """The task that counts what the shares of a step drop of a shard, when their cuts are known."""
+
+    def task(shard: int) -> dict[str, Any]:
+        return decide_shard(pool, shard, steps[: last + 1], cuts)[1][-1].to_json()
+
+    return task
 
 
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:
@@ -178,13 +185,6 @@ def _part_ends(folder: Path, shard: int, steps: Sequence[Resolved]) -> Iterator[
         return
     with ColumnsWriter(folder / f"parts-{shard_name(shard)}.parquet", PART_ENDS) as parts:
         yield parts.add
-
-
-def _candidates(state: ShardState, share: Condition) -> pa.Table:
-    column = state.columns[share.column].take(range(len(state.alive)))
-    alive = pa.array(state.alive & has_value(column))
-    words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
-    return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
 
 
 def _ingest_count(state: ShardState) -> StepCount:
