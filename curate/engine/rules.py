@@ -85,8 +85,7 @@ def _fulfils(column: pa.ChunkedArray, kind: str, value: Any) -> Bools:
         return truth(pc.is_null(column)) if value is None else _is_one_of(column, [value])
     if kind in ("in", "not_in"):
         found = _is_one_of(column, [v for v in value if v is not None])
-        nulls = truth(pc.is_null(column))
-        return found | (nulls & (None in value)) if kind == "in" else ~found & ~nulls
+        return found | (truth(pc.is_null(column)) & (None in value)) if kind == "in" else ~found & has_value(column)
     return _is_beyond(column, kind, value)
 
 

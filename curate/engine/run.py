@@ -20,11 +20,13 @@ import pyarrow as pa
 
 from curate.commit import commit_text, dump_json, read_json, take_over
 from curate.engine import publish, tasks
+from curate.engine.answers import without_numbers
 from curate.engine.candidates import GroupsError, find_cuts
 from curate.engine.remedies import remedy
 from curate.engine.repeats import mark_repeats
 from curate.engine.shares import EVERYTHING, Cut, ShareCuts
 from curate.engine.stages import attempts, stages, start_of
+from curate.engine.state import OWN_COLUMNS
 from curate.engine.steps import Cuts
 from curate.engine.workers import Workers
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
@@ -361,9 +363,10 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
 def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
     if not made["uid"].cast(given["uid"].type).equals(given["uid"]):
         raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
-    nothing = pa.nulls(given.num_rows, pa.string())
     columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}
-    table = pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
+    failed = without_numbers(columns)
+    said = {at: pa.array([f and getattr(f, at) for f in failed], pa.string()) for at in OWN_COLUMNS}
+    table = pa.table({"row": given["row"], **columns, **said})
     return table.replace_schema_metadata({GROUP: b""})
 
 

@@ -53,6 +53,8 @@ def oracle(value: Any, kind: str, wanted: Any) -> bool:
     if kind == "is":
         return wanted is not None and bool(value == wanted)
     found = any(w is not None and value == w for w in wanted)
+    if isinstance(value, float) and math.isnan(value):
+        return False
     return found if kind == "in" else not found
 
 
