@@ -150,7 +150,7 @@ def _answers(calls: Calls, step: Resolved, items: Items[Item], missing: Sequence
 def _call(calls: Calls, step: Resolved, items: Items[Item], batch: Sequence[Item]) -> dict[Item, Answer]:
     """The op's answer for these. A failure costs only what causes it: it is narrowed to one item."""
     # Read outside of `try`: that the pool cannot be read is no row's fault.
-    arguments = [items.read(name, batch) for name in step.spec.reads]
+    arguments = [items.read(name, batch) for name in step.reads]
     try:
         return dict(zip(batch, calls.call(step, arguments, len(batch)), strict=True))
     except CallFailedError as failure:

@@ -41,6 +41,17 @@ WITH_IMAGE = ("caption", "ocr")
 
 
 @dataclass(frozen=True)
+class RowsColumn:
+    """A column of the pool's rows, taken as those of steps are."""
+
+    values: pa.ChunkedArray
+
+    def take(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> pa.ChunkedArray:
+        """Take the values of these rows, in their order."""
+        return self.values.take(pa.array(numbers, pa.int64()))
+
+
+@dataclass(frozen=True)
 class Holding:
     """A task that holds something which closes, connections for one; the engine closes it."""
 
@@ -133,27 +144,35 @@ def make_count(pool: Pool, steps: Sequence[Resolved], last: int, cuts: Cuts) -> 
 
 def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:
     """The task that writes a shard's admitted rows for a group op."""
-    after = steps[number].spec.after
-    before = next(s for s in reversed(steps[:number]) if s.function is after)
 
     def task(shard: int) -> int:
         state, _ = decide_shard(pool, shard, steps[:number], cuts)
-        # From its own file: a step between may have written content of the same name.
-        made = ColumnsFile(pool.columns(before.key, shard))
-        shown = {own: before.spec.writes[own] for own in before.columns}
-        schema = pa.schema([(c, state.rows.schema.field(c).type) for c in KEYS] + [*shown.items(), ("row", pa.int32())])
-        blocks = (_admitted(block, state, schema) for block in made.blocks(["row", *shown]))
+        columns = _group_inputs(pool, shard, steps, number, state)
+        rows = np.flatnonzero(state.alive)
+        schema = pa.schema([(name, values.take([]).type) for name, values in columns.items()] + [("row", pa.int32())])
+        blocks = (
+            pa.table({**{name: values.take(some) for name, values in columns.items()}, "row": some}, schema)
+            for some in (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+        )
         write_columns(blocks, schema, folder / f"in-{shard_name(shard)}.parquet")
-        return int(state.alive.sum())
+        return len(rows)
 
     return task
 
 
-def _admitted(block: pa.Table, state: ShardState, schema: pa.Schema) -> pa.Table:
-    """The rows of a block that are still there, with what a group op is told of every sample."""
-    block = block.filter(pa.array(state.alive[block["row"].to_numpy()]))
-    of_rows = state.rows.select(KEYS).take(block["row"])
-    return pa.table({c: (of_rows if c in KEYS else block)[c] for c in schema.names}, schema)
+def _group_inputs(
+    pool: Pool, shard: int, steps: Sequence[Resolved], number: int, state: ShardState
+) -> dict[str, ColumnValues]:
+    """What a group op is given of every row: KEYS, what its own row op made, what it reads, what its knobs name."""
+    step = steps[number]
+    found: dict[str, ColumnValues] = {name: RowsColumn(state.rows[name]) for name in KEYS}
+    if step.spec.after is not None:
+        # From its own file: a step between may have written content of the same name.
+        before = next(s for s in reversed(steps[:number]) if s.function is step.spec.after)
+        made = ColumnsFile(pool.columns(before.key, shard))
+        found |= {own: made.column(own) for own in before.columns}
+    named = {name: name for name in step.spec.reads} | step.spec.names(step.knobs)
+    return found | {shown: state.columns[column] for shown, column in named.items()}
 
 
 def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> Task:

@@ -68,6 +68,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
         if step.over is not None:
             _check_over(step.over, spec, known, at)
         _check_columns(columns, spec, known, at, step.over)
+        _check_chosen(spec, knobs, known, at)
         _check_text(recipe, step, {*columns.values()}, known, at)
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
@@ -213,7 +214,7 @@ def _check_columns(
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     of_parts = READABLE_OF[over] if over else ()
-    readable = {*READABLE, *of_parts, *types}
+    readable = {*types} if spec.is_group else {*READABLE, *of_parts, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
         found = ops_that_write(unreadable[0])
@@ -222,6 +223,25 @@ def _check_columns(
         hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", unreadable[0], readable)
         hint = f"write `over: {of[0]}`, where it is of each of a document's parts" if of and not over else hint
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
+
+
+def _check_chosen(spec: Spec, knobs: Mapping[str, Any], known: _Known, at: str) -> None:
+    """Whether each column that a knob names is there, and holds what the op needs."""
+    for knob, column in spec.names(knobs).items():
+        where, wanted = f"{at}.with.{knob}", spec.chosen[knob]
+        if column not in known.types:
+            makers = ops_that_write(column)
+            hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", column, known.types)
+            raise SettingsError(f"{where}: no earlier step writes {column!r}: {hint}")
+        if column in known.parts:
+            raise SettingsError(
+                f"{where}: column {column!r} has an entry for each of a document's parts; op {spec.name!r} needs"
+                f" {wanted.what}, one a row"
+            )
+        if not wanted.fits(known.types[column]):
+            raise SettingsError(
+                f"{where}: column {column!r} holds {known.types[column]}; op {spec.name!r} needs {wanted.what}"
+            )
 
 
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:

@@ -134,6 +134,11 @@ class Resolved:
         return spec_of(self.function)
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """What the op is given of each row, in its order: what it declares, then the columns that its knobs name."""
+        return (*self.spec.reads, *self.spec.names(self.knobs).values())
+
+    @property
     def fetches(self) -> bool:
         """Whether the op asks servers for bytes, which another attempt may bring."""
         return "download" in self.spec.knobs and self.spec.stores
@@ -189,7 +194,7 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
     for step in steps:
         reads = [
             [name, *written[name], *([parts] if parts and name in of_parts else [])]
-            for name in sorted(read_columns(step.spec, step.over))
+            for name in sorted(read_columns(step.reads, step.over))
             if name in written
         ]
         own = identity(step.function, step.knobs)
@@ -211,12 +216,12 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
     return found
 
 
-def read_columns(spec: Spec, over: PartKind | None = None) -> set[str]:
-    """The columns that an op's values depend on, where earlier steps write them."""
+def read_columns(reads: Sequence[str], over: PartKind | None = None) -> set[str]:
+    """The columns that an op's values depend on, by what it reads, where earlier steps write them."""
     if over is None:
-        return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
-    rows = {name for name in spec.reads if name not in READABLE_OF[over]}
-    return {"document", *(["images"] if READS_BYTES & set(spec.reads) else []), *rows}
+        return {"image" if name in ("decoded", "image_bytes") else name for name in reads}
+    rows = {name for name in reads if name not in READABLE_OF[over]}
+    return {"document", *(["images"] if READS_BYTES & set(reads) else []), *rows}
 
 
 def column_maker(steps: Sequence[Resolved], column: str) -> int | None:

@@ -95,7 +95,7 @@ def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
             "step": at.step.label,
             "op": at.step.spec.name,
             "over": at.step.over,
-            "reads": list(at.step.spec.reads) or ["all rows"],
+            "reads": list(at.step.reads) or ["all rows"],
             "rules": [_rule(field, condition) for field, condition in at.conditions()],
             "shards_there": at.shards_there,
         }
@@ -173,7 +173,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         {
             "op": s.name,
             "summary": s.summary,
-            "reads": list(s.reads),
+            "reads": [*s.reads, *(f"the column that `{knob}` names" for knob in s.chosen)],
             "writes": {c: type_words(t) for c, t in s.writes.items()},
             "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in GIVEN},
         }
