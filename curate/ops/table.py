@@ -18,6 +18,8 @@ OPS: Mapping[str, str] = {
     "language": "curate.ops.quality.text:language",
     "text_digest": "curate.ops.quality.text:text_digest",
     "text_copies": "curate.ops.quality.text:text_copies",
+    "caption_counts": "curate.ops.quality.wordnet:caption_counts",
+    "wordnet_words": "curate.ops.quality.wordnet:wordnet_words",
     "clip_score": "curate.ops.alignment.clip_score:clip_score",
     "image_signature": "curate.ops.dedup.images:image_signature",
     "duplicate_images": "curate.ops.dedup.images:duplicate_images",
