@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ def curated(place: Path, name: str, *further: str) -> set[str]:
     """The uids that a recipe of ours keeps of the pool, scored by the model that ships."""
     recipe = ROOT / "recipes" / f"{name}.yaml"
     source = f"{{type: folder, path: {place / 'images'}}}"
-    scored = name in ("datacomp-clip", "datacomp-laion")
+    scored = name not in ("datacomp-basic", "datacomp-text")
     tiny = [f"steps.clip_score.with.{knob}" for knob in ("model=tiny-clip", "pretrained=''")] if scored else []
     summary = run.run(load(recipe, [f"out={place / 'out'}", f"source={source}", *tiny, *further]), workers=0)
     assert 0 < summary.dataset.samples < summary.funnel[0].kept
@@ -69,7 +70,8 @@ def table(place: Path) -> Table:
     said = {"name": "all", "out": str(place / "out"), "source": {"type": "folder", "path": str(place / "images")}}
     recipe.write_text(json.dumps(said | {"steps": steps}))
     run.run(load(recipe), workers=0)
-    found = {name: _by_uid(place, name) for name in ("width", "height", "language", "clip_score")}
+    names = ("width", "height", "language", "clip_score", "clip_image_embedding")
+    found = {name: _by_uid(place, name) for name in names}
     uids = sorted(found["clip_score"])
     (pool,) = (place / "out").glob("pool-*")
     texts = {r["uid"]: r["text"] for p in sorted(pool.glob("rows/*")) for r in pq.read_table(p).to_pylist()}
@@ -118,3 +120,37 @@ def test_text_baseline_keeps_the_published_uids(place: Path, table: Table) -> No
     mask = (table["language"] == "en") & np.array([contains(text) for text in table["text"]])
     where = f"steps.wordnet_words.with.wordnet={folder}"
     assert curated(place, "datacomp-text", where) == set(table["uid"][mask])
+
+
+@pytest.fixture(scope="module")
+def near(place: Path, table: Table) -> np.ndarray[Any, Any]:
+    """Pairs whose nearest of some centroids is a target picture's, too, and whose caption is as the filter wants it."""
+    vectors = table["clip_image_embedding"].astype(np.float64)
+    centroids, target = vectors[:: len(vectors) // 16], vectors[3 :: len(vectors) // 6]
+    np.save(place / "centroids.npy", centroids.astype(np.float32))
+    np.save(place / "target.npy", target.astype(np.float32))
+    wanted = np.unique(np.argmax(target @ centroids.T, axis=1))
+    tokens = np.array([len(fasttext.tokenize(text)) for text in table["text"]])
+    characters = np.array([len(text) for text in table["text"]])
+    caption = (table["language"] == "en") & (tokens > 1) & (characters > 5)
+    found: np.ndarray[Any, Any] = caption & np.isin(np.argmax(vectors @ centroids.T, axis=1), wanted)
+    return found
+
+
+@pytest.fixture
+def clusters(place: Path) -> list[str]:
+    return [f"steps.target_clusters.with.{name}={place / name}.npy" for name in ("centroids", "target")]
+
+
+def test_image_baseline_keeps_the_published_uids(
+    place: Path, table: Table, near: np.ndarray[Any, Any], clusters: list[str]
+) -> None:
+    assert curated(place, "datacomp-image", *clusters) == set(table["uid"][near])
+
+
+def test_intersection_takes_its_share_of_the_whole_pool_as_published(
+    place: Path, table: Table, near: np.ndarray[Any, Any], clusters: list[str]
+) -> None:
+    best = table["clip_score"] >= published_threshold(table["clip_score"], 0.3)
+    wanted = set(table["uid"][near & best])
+    assert curated(place, "datacomp-image-clip", *clusters) == wanted != set(table["uid"][near])
