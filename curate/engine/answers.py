@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.ops.spec import Columns, Failed, Spec
@@ -15,6 +17,9 @@ from curate.recipe.steps import Resolved
 
 REUSE_KEY = b"kin"
 """In the metadata of a step's columns: the op and its knobs (`Resolved.reuse_key`)."""
+
+NOT_A_NUMBER = "not_a_number"
+"""The error of a row, or a part, for which an op gave NaN or infinity where a number is wanted."""
 
 Answer = Failed | dict[str, Any]
 Item = TypeVar("Item")
@@ -37,8 +42,34 @@ def check_answers(spec: Spec, size: int, columns: Columns) -> list[Answer]:
     for place in range(size):
         row = {name: values[place] for name, values in lists.items()}
         failure = next((v for v in row.values() if isinstance(v, Failed)), None)
-        answers.append(failure or row)
+        answers.append(failure or _no_number(spec, row) or row)
     return answers
+
+
+def _no_number(spec: Spec, row: Mapping[str, Any]) -> Failed | None:
+    """The failure of a row where a number is none: NaN, or too large for its column. No rule could judge it."""
+    for name, kind in spec.writes.items():
+        is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+        number = kind.value_type if is_list else kind
+        if row[name] is None or not pa.types.is_floating(number):
+            continue
+        values = row[name] if is_list else (row[name],)
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and bool(np.isfinite(values).all()):
+            continue
+        largest = float(np.finfo(number.to_pandas_dtype()).max)
+        if odd := [v for v in values if isinstance(v, (float, np.floating)) and not -largest <= v <= largest]:
+            return Failed(NOT_A_NUMBER, f"op {spec.name!r} gave {float(odd[0])} in {name!r}")
+    return None
+
+
+def without_numbers(columns: Mapping[str, pa.ChunkedArray]) -> list[Failed | None]:
+    """The failure of each row of a group op's columns in which a number is none."""
+    found: list[Failed | None] = [None] * len(next(iter(columns.values())))
+    for name, column in columns.items():
+        if pa.types.is_floating(column.type):
+            for row in pc.indices_nonzero(pc.invert(pc.is_finite(column))).to_pylist():
+                found[row] = Failed(NOT_A_NUMBER, f"{column[row].as_py()} in {name!r}")
+    return found
 
 
 def row_table(step: Resolved, rows: list[int], answers: Mapping[int, Answer], inputs: Mapping[int, bytes]) -> pa.Table:

@@ -105,7 +105,7 @@ class Chunk:
 
     def digest_inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
         """A digest of the values, made by earlier steps, that an op reads of each of these rows; it reads them next."""
-        names = sorted(name for name in read_columns(step.spec) if name in self.state.columns)
+        names = sorted(name for name in read_columns(step.reads) if name in self.state.columns)
         found = {name: self._plain(name, batch) for name in names}
         rows = zip(*(values for _, values in found.values()), strict=True)
         digests = {n: digest_of(row) for n, row in zip(batch, rows, strict=True)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from curate.engine.stages import start_of
-from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
+from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources.ingest import plan_source, pool_of
 
 
@@ -17,7 +17,7 @@ class PlannedStep:
     step: Resolved
     shards_there: int
 
-    def conditions(self) -> Iterator[tuple[str, Condition]]:
+    def conditions(self) -> Iterator[tuple[str, Decision]]:
         """Its rules, each with the field of the recipe that holds it."""
         for kind, conditions in self.step.part_conditions.items():
             yield from ((f"keep_{kind}", condition) for condition in conditions)

@@ -18,7 +18,7 @@ from curate.engine.calls import CallFailedError, Calls, DirectCalls, SandboxedCa
 from curate.engine.chunk import Chunk, Items, cut_batches
 from curate.engine.chunk_parts import ChunkParts, PartAt
 from curate.engine.reuse import ReusableColumns
-from curate.engine.rules import Cut
+from curate.engine.shares import ShareCuts
 from curate.engine.state import ShardState, committed_values, open_shard
 from curate.engine.store import PayloadStore
 from curate.pool.columns import ColumnsFile, IncrementalColumnsWriter, merge_in_order
@@ -30,7 +30,7 @@ from curate.recipe.steps import Resolved
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
 
-Cuts = Mapping[tuple[int, str], Cut]
+Cuts = Mapping[tuple[int, str], ShareCuts]
 """The cuts of shares that are known, by the step's number and the condition's name."""
 
 
@@ -150,7 +150,7 @@ def _answers(calls: Calls, step: Resolved, items: Items[Item], missing: Sequence
 def _call(calls: Calls, step: Resolved, items: Items[Item], batch: Sequence[Item]) -> dict[Item, Answer]:
     """The op's answer for these. A failure costs only what causes it: it is narrowed to one item."""
     # Read outside of `try`: that the pool cannot be read is no row's fault.
-    arguments = [items.read(name, batch) for name in step.spec.reads]
+    arguments = [items.read(name, batch) for name in step.reads]
     try:
         return dict(zip(batch, calls.call(step, arguments, len(batch)), strict=True))
     except CallFailedError as failure:

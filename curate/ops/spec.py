@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 from pydantic import Field
@@ -33,6 +33,35 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 Amount = Annotated[float, Field(ge=0)]
 """A knob that is a measure, not negative."""
+
+
+@dataclass(frozen=True)
+class ColumnOf:
+    """Mark a knob as the name of a column that an earlier step writes, and the op reads.
+
+    `what` it holds, in words; `fits` tells of a type whether it is such a column's.
+    """
+
+    what: str
+    fits: Callable[[pa.DataType], bool]
+
+
+def _is_embedding(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+EmbeddingColumn = Annotated[str, ColumnOf("an embedding, which is a list of floats", _is_embedding)]
+"""A knob that names a column of embeddings, whichever op wrote it."""
+
+NumberColumn = Annotated[str, ColumnOf("a number", _is_number)]
+"""A knob that names a column of numbers, a score for example."""
+
+TextColumn = Annotated[str, ColumnOf("a text", pa.types.is_string)]
+"""A knob that names a column of texts, a language for example."""
 
 Knobs = Mapping[str, Any]
 """Every knob of an op by its name, those that a recipe leaves out by their defaults."""
@@ -91,8 +120,10 @@ class Spec:
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
     `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
-    before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
-    change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads. A class may have a
+    before the source's own. `chosen`: the knobs that name further columns, which come after those in the order of the
+    knobs. `writes`: its columns and their Arrow types. `version`: raised when the op's values
+    change. `batch_size`: rows a call. `is_group`: it sees all rows at once. `after`: for a group op, a row op that is
+    its own: the engine puts it before, and its columns are read, too. A class may have a
     `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
     that hold a list with an entry for each image, or each paragraph, of the document. `timeout_s`: the seconds that a
     call on a batch may take, 0 for no limit; a recipe's `limits.op_timeout_s` goes before it.
@@ -109,11 +140,13 @@ class Spec:
     parts: Mapping[str, PartKind] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     timeout_s: float = 600.0
+    is_group: bool = False
+    chosen: Mapping[str, ColumnOf] = field(default_factory=dict)
 
-    @property
-    def is_group(self) -> bool:
-        """Whether the op sees all rows at once."""
-        return self.after is not None
+    def names(self, knobs: Knobs) -> dict[str, str]:
+        """The columns that the knobs name, by knob; one that names none is left out."""
+        said = {knob: knobs.get(knob, self.knobs[knob].default) for knob in self.chosen}
+        return {knob: column for knob, column in said.items() if column is not None}
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -147,17 +180,22 @@ def op(  # noqa: PLR0913 - keywords, each a field of Spec
 
 def group_op(
     *,
-    after: Callable[..., Any],
     writes: Mapping[str, pa.DataType],
     version: int,
+    after: Callable[..., Any] | None = None,
+    reads: Sequence[str] = (),
     parts: Mapping[str, PartKind] | None = None,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a group op: `f(inputs, outputs, scratch, *, knobs)` over one Parquet file a shard, out of core.
 
-    Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256` and the columns of `after`. The op
-    writes the output of the same number with `uid` and its own columns, the same rows in the same order.
+    Each input holds the admitted rows of a shard: `uid`, `nbytes`, `sha256`, the columns of `after`, those of `reads`,
+    and each that a knob names, called as the knob is. The op writes the output of the same number with `uid` and its
+    own columns, the same rows in the same order.
     """
-    return _declare(Spec("", (), dict(writes), version, 0, after, parts=dict(parts or {}), needs=spec_of(after).needs))
+    needs = (*needs, *(spec_of(after).needs if after else ()))
+    own_parts = dict(parts or {})
+    return _declare(Spec("", tuple(reads), dict(writes), version, 0, after, "", {}, own_parts, needs, is_group=True))
 
 
 def _declare(spec: Spec) -> Callable[[F], F]:
@@ -165,10 +203,24 @@ def _declare(spec: Spec) -> Callable[[F], F]:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
-        function.spec = replace(spec, name=function.__name__, summary=summary, knobs=knobs)  # type: ignore[attr-defined]
+        chosen = {n: kind for n, p in knobs.items() if (kind := _column_kind(p.annotation)) is not None}
+        if taken := [name for name in chosen if name in (*OWN, *TAKEN)]:
+            raise ValueError(f"{function.__name__}: a knob that names a column may not be called {taken[0]!r}")
+        function.spec = replace(  # type: ignore[attr-defined]
+            spec, name=function.__name__, summary=summary, knobs=knobs, chosen=chosen
+        )
         return function
 
     return declare
+
+
+def _column_kind(annotation: Any) -> ColumnOf | None:
+    """The mark of a knob that names a column, in `Annotated[...]` or `Annotated[...] | None`; None of another knob."""
+    for one in (annotation, *get_args(annotation)):
+        found = [mark for mark in getattr(one, "__metadata__", ()) if isinstance(mark, ColumnOf)]
+        if found:
+            return found[0]
+    return None
 
 
 def spec_of(function: Callable[..., Any]) -> Spec:

@@ -6,18 +6,19 @@ Markdown with the front matter that dataset hubs read; it can take the place of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from curate.engine.run import Summary
+from curate.engine.run import ShownCut, Summary
 from curate.recipe.model import Recipe
-from curate.recipe.steps import Resolved
+from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import RowSurvey, shown
-from curate.report.page import human_bytes, percent, rule_words
+from curate.report.page import human_bytes, percent
 from curate.report.readme import described, front, markdown
+from curate.report.words import decision_words, rule_words
 from curate.sample import Kind
 from curate.shards import ShardReader
 
@@ -168,8 +169,14 @@ def _rules(step: Resolved, summary: Summary) -> Iterator[str]:
     """The rules of a step in words, those on parts first."""
     for kind, conditions in step.part_conditions.items():
         spared = f", {' and '.join(step.spare)} spared" if step.spare and kind == "paragraphs" else ""
-        yield from (f"of {kind} `{_code(c.column)}` {markdown(rule_words(c, {}))}{spared}" for c in conditions)
-    yield from (f"`{_code(c.column)}` {markdown(rule_words(c, summary.cuts))}" for c in step.conditions)
+        yield from (f"of {kind} {_rule(c, {})}{spared}" for c in conditions)
+    yield from (_rule(c, summary.cuts) for c in step.conditions)
+
+
+def _rule(decision: Decision, cuts: Mapping[str, ShownCut]) -> str:
+    if isinstance(decision, Condition):
+        return f"`{_code(decision.column)}` {markdown(rule_words(decision, cuts))}"
+    return markdown(decision_words(decision, cuts))
 
 
 def _knob(name: str, value: Any) -> str:

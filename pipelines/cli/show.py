@@ -28,7 +28,7 @@ from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
 from curate.recipe.resolve import load as recipe_load
-from curate.recipe.steps import Condition, ResolvedRecipe
+from curate.recipe.steps import AnyOf, Condition, Decision, ResolvedRecipe
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
@@ -95,7 +95,7 @@ def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
             "step": at.step.label,
             "op": at.step.spec.name,
             "over": at.step.over,
-            "reads": list(at.step.spec.reads) or ["all rows"],
+            "reads": list(at.step.reads) or ["all rows"],
             "rules": [_rule(field, condition) for field, condition in at.conditions()],
             "shards_there": at.shards_there,
         }
@@ -117,9 +117,21 @@ def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
     out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
 
 
-def _rule(field: str, condition: Condition) -> str:
+def _rule(field: str, decision: Decision) -> str:
     of = {"keep": "", "keep_images": "images with ", "keep_paragraphs": "paragraphs with "}[field]
-    return f"{of}{condition.column} {condition.kind} {_plain(condition.value)}{' or null' if condition.or_null else ''}"
+    if isinstance(decision, AnyOf):
+        ways = (" and ".join(_rule("keep", c) for c in one) for one in decision.alternatives)
+        return f"{of}any of: {'; '.join(ways)}"
+    said = f"{decision.column} {decision.kind} {_plain(_value(decision))}"
+    by = f" by {decision.by}" if decision.by else ""
+    share = f" of the pool{by}" if decision.of_pool else by
+    strict = f", strict {decision.strict}" if decision.strict else ""
+    return f"{of}{said}{share}{strict}{' or null' if decision.or_null else ''}"
+
+
+def _value(condition: Condition) -> Any:
+    grouped = isinstance(condition.value, tuple) and condition.kind not in ("in", "not_in")
+    return ", ".join(f"{group}: {number:g}" for group, number in condition.value) if grouped else condition.value
 
 
 def show_status(out: Path, as_json: bool) -> None:
@@ -161,7 +173,7 @@ def show_ops(name: str | None, as_json: bool) -> None:
         {
             "op": s.name,
             "summary": s.summary,
-            "reads": list(s.reads),
+            "reads": [*s.reads, *(f"the column that `{knob}` names" for knob in s.chosen)],
             "writes": {c: type_words(t) for c, t in s.writes.items()},
             "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in GIVEN},
         }

@@ -179,6 +179,13 @@ MATERIALS = {
         "2b0ba8ce95bbd9007ab4ff34070f67c2d41ca5c0b155bf8a12776f2ebb9b1481",
         "GPL-3.0-or-later",
     ),
+    "wordnet-base": Package(
+        "debian",
+        "wordnet-base",
+        "1:3.0-37",
+        "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+        "WordNet licence (BSD-like), Princeton University 2006",
+    ),
     "gedit-common": Package(
         "debian",
         "gedit-common",
