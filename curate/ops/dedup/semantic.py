@@ -1,4 +1,4 @@
-"""Semantic duplicates: rows whose embeddings point the same way, found within clusters, by one of three named rules.
+"""Semantic duplicates: rows whose embeddings point the same way, found within clusters, by one of three rules.
 
 Abbas et al., "SemDeDup", 2023. Rows are compared with those of their cell alone: a cell is a cluster with all rows to
 which it is the nearest, or the second nearest, so that a pair across a border is found. Cells are gone through block

@@ -1,4 +1,4 @@
-"""Clusters of embeddings by k-means, and DataComp's image-based filter: clusters that lie nearest to a target set.
+"""Clusters of embeddings by k-means, and DataComp's image-based filter: clusters nearest to a target set.
 
 Both work on any column of embeddings that an earlier step wrote. Rows whose embedding is null, not finite or all zeros
 belong to no cluster.
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curate.models.files import file_digest
 from curate.ops._groups import BLOCK_ROWS
 from curate.ops._keys import read_keys
-from curate.ops._kmeans import Fit, fit_centroids, load_centroids
+from curate.ops._kmeans import KMeansFit, fit_centroids, load_centroids
 from curate.ops._vectors import Centroids, Floats, Vectors, cosines, dense_rows, spool_vectors
 from curate.ops.spec import Count, EmbeddingColumn, Knobs, Natural, Share, group_op
 
@@ -59,7 +59,7 @@ def clusters(  # noqa: PLR0913 - a knob a choice
     if given is not None:
         points = Centroids(vectors.units(given).astype(np.int32), spherical)
     else:
-        fit = Fit(clusters, rows_per_cluster, iterations, fit_share, spherical)
+        fit = KMeansFit(clusters, rows_per_cluster, iterations, fit_share, spherical)
         points = fit_centroids(vectors, read_keys(inputs, seed), fit)
     tables = (_assigned(vectors, points, rows) for rows in _row_blocks(vectors))
     _write(tables, CLUSTERS, inputs, outputs)
@@ -141,7 +141,7 @@ def target_clusters(  # noqa: PLR0913 - a knob a choice
         points = Centroids(vectors.units(given[0]).astype(np.int32), True)
     else:
         fitted = fit_centroids(
-            vectors, read_keys(inputs, seed), Fit(clusters, rows_per_cluster, iterations, fit_share, False)
+            vectors, read_keys(inputs, seed), KMeansFit(clusters, rows_per_cluster, iterations, fit_share, False)
         )
         points = Centroids(fitted.units, True)
     hits = np.zeros(len(points), np.int64)
