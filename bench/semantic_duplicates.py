@@ -8,10 +8,10 @@ Embeddings: bench/real_embeddings.py, 20,000 of drawings and of copies planted a
   and of the rows that the rule removes, looking at all pairs, those that it removes.
 - inertia: of `clusters` over that of faiss (`--faiss`: where `pip install --target FOLDER faiss-cpu` put it), both 20
   iterations from random rows, the same number of clusters, one thread.
-- time: processor seconds of both ops for 5,000, 10,000 and 20,000 rows, and for 40,000 and 80,000 whose further rows are
-  the real ones with noise; a process each, one thread.
-- skew: peak memory of both ops, and time, with the rows as they are, and with half of them in one cluster: copies of one
-  drawing with noise, all alike or none.
+- time: processor seconds of both ops for 5,000, 10,000 and 20,000 rows, and for 40,000 and 80,000 whose further rows
+  are the real ones with noise; a process each, one thread.
+- skew: peak memory of both ops, and time, with the rows as they are, and with half of them in one cluster: copies of
+  one drawing with noise, all alike or none.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def recall(table: Halves, home: Path) -> None:
     for eps in (0.01, 0.03, 0.05, 0.1):
         run_ops(folder, eps)
         found = pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("both-*.parquet"))])
-        cells = np.stack([found[name].to_numpy() for name in ("cluster", "second_cluster")], axis=1)
+        cells = np.stack(found["near_clusters"].to_numpy())
         answers = pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("answers-*.parquet"))])
         removed = ~answers["semantic_duplicate_of"].is_null().to_numpy()
         pairs, shared, greedy = brute_force(table, cells, eps, order)
@@ -143,7 +143,9 @@ def brute_force(
         rows += start
         rows, others = rows[others < rows], others[others < rows]
         pairs += len(rows)
-        shared += int((cells[rows][:, :, None] == cells[others][:, None, :]).any((1, 2)).sum())
+        for some in range(0, len(rows), 100_000):
+            a, b = cells[rows[some : some + 100_000]], cells[others[some : some + 100_000]]
+            shared += int((a[:, :, None] == b[:, None, :]).any((1, 2)).sum())
         for row in np.unique(rows):
             gone[row] = (~gone[others[rows == row]]).any()
     back = np.empty(len(x), bool)
