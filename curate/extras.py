@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, str] = {
     "idna": "download",
     "img2dataset": "download",
     "pycurl": "download",
+    "ahocorasick_rs": "curate",
     "datasets": "curate",
     "duckdb": "curate",
     "fasttext": "curate",

@@ -271,7 +271,8 @@ class _Runner:
         recipe = self.recipe
         start, _ = start_of(recipe, self.pool)
         choice = [steps[-1].chain if steps else start, recipe.publish.columns, recipe.seed, self.version()]
-        key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split])
+        repeat = [recipe.publish.repeat] if recipe.publish.repeat else []
+        key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split, *repeat])
         folder = decisions_folder(recipe, key)
         done = folder.with_suffix(".json")
         if not done.exists():
@@ -283,7 +284,7 @@ class _Runner:
                 samples += result["samples"]
                 self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
-            if recipe.publish.split is None and samples != parts[0][-1].kept:
+            if recipe.publish.split is None and not repeat and samples != parts[0][-1].kept:
                 raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
             commit_text(done, dump_json({"counts": [c.to_json() for c in parts[0]], "samples": samples}))
         found = read_json(done)
@@ -296,7 +297,7 @@ class _Runner:
         """
         recipe, out = self.recipe, Path(self.recipe.out)
         target, done = out / "dataset", out / "published.json"
-        said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
+        said = fingerprint([key, recipe.publish.said(), recipe.name])
         building = out / f"publish-{said}"
         there = any((folder / "dataset.json").exists() for folder in (target, building))
         published_now = not (there and done.exists() and read_json(done)["key"] == said)
@@ -332,7 +333,7 @@ def _forget_decisions(out: Path, key: str) -> None:
 def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
     said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": True, "limits": True})
-    said["source"] = named_by(resolved.recipe.source)
+    said |= {"source": named_by(resolved.recipe.source), "publish": resolved.recipe.publish.said()}
     # A recipe that says nothing of parts is named as it was before there were rules on them.
     for step in said["steps"]:
         for field_name in [name for name in PART_CHOICES if not step[name] or step[name] == {"any_of": []}]:

@@ -237,10 +237,31 @@ def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Ta
                 table = _with(table, "nbytes", pa.array(sizes, pa.int64()))
     for name, values in written.columns().items():
         table = table.append_column(name, values)
+    if recipe.publish.repeat is not None:
+        table = _repeated(recipe.kind, table, state.columns[recipe.publish.repeat].take(rows))
     if recipe.publish.shuffle:
         order = [publish.shuffle_key(recipe.seed, uid) for uid in table["uid"].to_pylist()]
         table = _with(table, "row", pa.array(order, pa.uint64()))
     return table.rename_columns({"row": "order"})
+
+
+def _repeated(kind: Kind, table: pa.Table, times: pa.ChunkedArray) -> pa.Table:
+    """Each row as often as it is said, the copies with uids of their own; the meta of each names the row it repeats."""
+    counts = np.asarray(times.cast(pa.int64()).fill_null(0).to_numpy(), np.int64)
+    if (counts < 1).any():
+        uid = table["uid"][int(np.flatnonzero(counts < 1)[0])]
+        raise StepError(f"publish.repeat: sample {uid} is kept, but to be written no time; let a rule drop such rows")
+    places = np.repeat(np.arange(len(counts)), counts)
+    copy = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = table.take(pa.array(places))
+    uids, metas = table["uid"].to_pylist(), table["meta"].to_pylist()
+    for at in np.flatnonzero(copy).tolist():
+        number, uid = int(copy[at]), uids[at]
+        said = json.loads(metas[at] or "{}") | {"copy": number, "copy_of": uid}
+        uids[at] = uid_of(kind, uid, "copy", str(number))
+        metas[at] = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    table = _with(table, "uid", pa.array(uids, table["uid"].type))
+    return _with(table, "meta", pa.array(metas, table["meta"].type))
 
 
 def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -20,7 +20,7 @@ PERTURBED = 10
 
 
 @dataclass(frozen=True)
-class Fit:
+class KMeansFit:
     """Settings of a fit: at most `clusters`, one for `rows_per_cluster` rows of the sample; `share` of rows by uid."""
 
     clusters: int
@@ -30,7 +30,7 @@ class Fit:
     spherical: bool
 
 
-def fit_centroids(vectors: Vectors, keys: Keys, fit: Fit) -> Centroids:
+def fit_centroids(vectors: Vectors, keys: Keys, fit: KMeansFit) -> Centroids:
     """Fit centroids to the rows drawn by their keys; none where there is no vector. `spherical`: of one length."""
     sampled = further_keys(keys, 0) < np.uint64(int(fit.share * 2**64)) if fit.share < 1 else None
     rows = vectors.valid if sampled is None else vectors.valid & sampled

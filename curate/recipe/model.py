@@ -225,11 +225,18 @@ class Publish(Settings):
     split: str | None = Field(
         None, description="A column with a list of texts, `chunks` for example: each becomes a sample of its own."
     )
+    repeat: str | None = Field(
+        None, description="A column with a whole number, `times_drawn` for example: each row is written that often."
+    )
     image_name: Literal["one", "format"] = Field(
         "one",
         description="`one`: all images have one extension, their format's, or jpg where formats are mixed (readers "
         "look at the bytes; `datasets` opens nothing else). `format`: each has its own format's.",
     )
+
+    def said(self) -> dict[str, Any]:
+        """The settings as plain data, for fingerprints; a recipe without `repeat` says nothing of it."""
+        return self.model_dump(mode="json", exclude={"repeat"} if self.repeat is None else None)
 
 
 class Recipe(Settings):
@@ -263,4 +270,6 @@ class Recipe(Settings):
             )
         if self.publish.split is not None and self.kind != "text":
             raise ValueError("publish.split: only texts can be split into several samples")
+        if self.publish.split is not None and self.publish.repeat is not None:
+            raise ValueError("publish.repeat: what is split cannot be repeated; do one in a recipe of its own")
         return self

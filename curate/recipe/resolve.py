@@ -257,6 +257,10 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     for column, ways in needed.items():
         if column not in types:
             raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")
+    repeat = recipe.publish.repeat
+    if repeat is not None and not pa.types.is_integer(types.get(repeat, pa.null())):
+        counts = [name for name, kind in types.items() if pa.types.is_integer(kind)]
+        raise SettingsError(f"{where}: publish.repeat: {unknown_message('column of whole numbers', repeat, counts)}")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]

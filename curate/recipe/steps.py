@@ -135,7 +135,7 @@ class Resolved:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the op is given of each row, in its order: what it declares, then the columns that its knobs name."""
+        """Names of what the op is given of each row: what it declares, then the columns that its knobs name."""
         return (*self.spec.reads, *self.spec.names(self.knobs).values())
 
     @property

@@ -1,7 +1,7 @@
-"""Semantic duplicates: rows whose embeddings point the same way, found within clusters, by one of three named rules.
+"""Semantic duplicates: rows whose embeddings point the same way, found within clusters, by one of three rules.
 
 Abbas et al., "SemDeDup", 2023. Rows are compared with those of their cell alone: a cell is a cluster with all rows to
-which it is the nearest, or the second nearest, so that a pair across a border is found. Cells are gone through block
+which it is one of the few nearest, so that a pair across a border is found. Cells are gone through block
 by block; edges are never kept, so a cell may hold half of all rows. What decides are whole numbers
 (`curate.ops._vectors`).
 """
@@ -33,7 +33,7 @@ SEMANTIC = {"semantic_duplicate_of": pa.string(), "semantic_similarity": pa.floa
 Rule = Literal["greedy", "components", "semdedup"]
 
 
-@group_op(reads=("cluster", "second_cluster", "cluster_similarity"), writes=SEMANTIC, version=1)
+@group_op(reads=("near_clusters", "cluster_similarity"), writes=SEMANTIC, version=1)
 def semantic_duplicates(  # noqa: PLR0913 - a knob a choice
     inputs: Sequence[Path],
     outputs: Sequence[Path],
@@ -51,8 +51,8 @@ def semantic_duplicates(  # noqa: PLR0913 - a knob a choice
     of rows that hang together by likenesses all but the first go, and name it, however unlike it they are. `semdedup`,
     as published: within each cluster, the farthest from its centroid first, a row goes if it is like any earlier one,
     removed or not, and names the first such; it has no `prefer` and sees no pair across a border. Clusters are those
-    of a step `clusters` before. Without an embedding a row is kept. Cost: rows x rows of a cell; memory: 40 bytes a
-    row, and blocks.
+    of a step `clusters` before: compared are rows that share one of their nearest few. Without an embedding a row is
+    kept. Cost: rows x rows of a cell; memory: 40 bytes a row, and blocks.
     """
     if rule == "semdedup" and prefer is not None:
         raise ValueError("semantic_duplicates: rule semdedup has an order of its own; leave `prefer` out")
@@ -69,7 +69,7 @@ def semantic_duplicates(  # noqa: PLR0913 - a knob a choice
 class _Rows:
     """All rows by their place in the order: `at` their vectors stand, which row each repeats, itself where it is kept.
 
-    `cells`: 1 where a row is in its nearest cell, 3 where it is in the second nearest as well, 0 without an embedding.
+    `cells`: a bit for each cell that a row is in, its nearest the first; 0 without an embedding.
     """
 
     at: Ints
@@ -78,8 +78,7 @@ class _Rows:
 
     @classmethod
     def read(cls, db: DuckDBPyConnection) -> _Rows:
-        cells = "(cluster IS NOT NULL)::INT + 2 * (second_cluster IS NOT NULL)::INT"
-        query = f"SELECT stands, {cells} FROM ranked ORDER BY place"
+        query = "SELECT stands, coalesce((1 << len(near_clusters)) - 1, 0)::UTINYINT FROM ranked ORDER BY place"
         count = _groups.query_one(db, "SELECT count(*) FROM ranked")
         found = cls(np.zeros(count, np.int64), np.arange(count), np.zeros(count, np.uint8))
         start = 0
@@ -97,7 +96,7 @@ def _list_members(db: DuckDBPyConnection, inputs: Sequence[Path], rule: Rule, pr
     `stands` is the row's number over all inputs: that of its vector.
     """
     prefer = "prefer" if preferred else "NULL"
-    columns = f"uid, cluster, second_cluster, cluster_similarity, {prefer} AS prefer"
+    columns = f"uid, near_clusters, cluster_similarity, {prefer} AS prefer"
     _groups.gather_inputs(db, "listed", inputs, columns)
     # DuckDB takes NaN for the largest number of all: a score that is none is preferred to nothing.
     order = "CASE WHEN isnan(prefer::DOUBLE) THEN NULL ELSE prefer END DESC NULLS LAST, uid"
@@ -106,11 +105,14 @@ def _list_members(db: DuckDBPyConnection, inputs: Sequence[Path], rule: Rule, pr
         " row_number() OVER (ORDER BY shard, row) - 1 AS stands, * FROM listed"
     )
     db.execute("DROP TABLE listed")
-    turn = "row_number() OVER (ORDER BY cluster_similarity, uid)" if rule == "semdedup" else "place"
-    db.execute(f"CREATE TABLE members AS SELECT cluster AS cell, {turn} AS turn, place, 1 AS bit FROM ranked")
-    if rule != "semdedup":
-        db.execute("INSERT INTO members SELECT second_cluster, place, place, 2 FROM ranked")
-    db.execute("DELETE FROM members WHERE cell IS NULL")
+    if rule == "semdedup":
+        found = (
+            "near_clusters[1] AS cell, row_number() OVER (ORDER BY cluster_similarity, uid) AS turn, place, 1 AS bit"
+        )
+    else:
+        number = "generate_subscripts(near_clusters, 1)"
+        found = f"unnest(near_clusters) AS cell, place AS turn, place, 1 << ({number} - 1) AS bit"
+    db.execute(f"CREATE TABLE members AS SELECT {found} FROM ranked WHERE near_clusters IS NOT NULL")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Clusters of embeddings by k-means, and DataComp's image-based filter: clusters that lie nearest to a target set.
+"""Clusters of embeddings by k-means, and DataComp's image-based filter: clusters nearest to a target set.
 
 Both work on any column of embeddings that an earlier step wrote. Rows whose embedding is null, not finite or all zeros
 belong to no cluster.
@@ -10,20 +10,23 @@ import glob
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from curate.models.files import file_digest
 from curate.ops._groups import BLOCK_ROWS
 from curate.ops._keys import read_keys
-from curate.ops._kmeans import Fit, fit_centroids, load_centroids
+from curate.ops._kmeans import KMeansFit, fit_centroids, load_centroids
 from curate.ops._vectors import Centroids, Floats, Vectors, cosines, dense_rows, spool_vectors
 from curate.ops.spec import Count, EmbeddingColumn, Knobs, Natural, Share, group_op
 
-CLUSTERS = {"cluster": pa.int32(), "cluster_similarity": pa.float32(), "second_cluster": pa.int32()}
+CLUSTERS = {"cluster": pa.int32(), "cluster_similarity": pa.float32(), "near_clusters": pa.list_(pa.int32())}
 TARGETS = {"cluster_targets": pa.int64()}
 
 
@@ -43,10 +46,11 @@ def clusters(  # noqa: PLR0913 - a knob a choice
     iterations: Count = 20,
     fit_share: Share = 1.0,
     spherical: bool = False,
+    nearest: Annotated[int, Field(ge=1, le=8)] = 4,
     centroids: str = "",
     seed: Natural = 0,
 ) -> None:
-    """Number of the nearest centroid by k-means, the cosine to it, and the second nearest; null without an embedding.
+    """Number of the nearest centroid by k-means, the cosine to it, and the `nearest` few; null without an embedding.
 
     At most `clusters`, and one for `rows_per_cluster` rows: DataComp (Gadre et al. 2023, appendix) takes 100,000 for
     12.8 million, 20 iterations, and at its larger scales fits to a `fit_share` of .3 or .03, here drawn by uid.
@@ -59,9 +63,9 @@ def clusters(  # noqa: PLR0913 - a knob a choice
     if given is not None:
         points = Centroids(vectors.units(given).astype(np.int32), spherical)
     else:
-        fit = Fit(clusters, rows_per_cluster, iterations, fit_share, spherical)
+        fit = KMeansFit(clusters, rows_per_cluster, iterations, fit_share, spherical)
         points = fit_centroids(vectors, read_keys(inputs, seed), fit)
-    tables = (_assigned(vectors, points, rows) for rows in _row_blocks(vectors))
+    tables = (_assigned(vectors, points, rows, min(nearest, len(points))) for rows in _row_blocks(vectors))
     _write(tables, CLUSTERS, inputs, outputs)
 
 
@@ -72,23 +76,24 @@ def _row_blocks(vectors: Vectors) -> Iterator[range]:
     return (range(at, min(at + BLOCK_ROWS, vectors.count)) for at in range(0, vectors.count, BLOCK_ROWS))
 
 
-def _assigned(vectors: Vectors, centroids: Centroids, rows: range) -> pa.Table:
+def _assigned(vectors: Vectors, centroids: Centroids, rows: range, nearest: int) -> pa.Table:
     """The columns of some rows."""
     there = vectors.valid[rows.start : rows.stop]
-    wanted = min(2, len(centroids))
-    best = np.zeros((len(rows), 2), np.int64)
-    similarity = np.zeros(len(rows), np.float64)
     mine = np.flatnonzero(there) + rows.start
+    best, cosine = np.zeros((0, nearest), np.int64), np.zeros(0)
     if len(mine):
         x = vectors.floats(mine)
-        best[there, :wanted] = centroids.nearest(vectors, x, wanted)
-        similarity[there] = cosines(vectors.units(x), centroids.units[best[there, 0]].astype(np.int64))
-    lacks = ~there
+        best = centroids.nearest(vectors, x, nearest)
+        cosine = cosines(vectors.units(x), centroids.units[best[:, 0]].astype(np.int64))
+    starts = np.concatenate([[0], np.cumsum(there)]) * nearest
+    near = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), pa.array(best.reshape(-1), pa.int32()))
+    label, similarity = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
+    label[there], similarity[there] = best[:, :1].reshape(-1), cosine
     return pa.table(
         {
-            "cluster": pa.array(best[:, 0], pa.int32(), mask=lacks),
-            "cluster_similarity": pa.array(similarity.astype(np.float32), pa.float32(), mask=lacks),
-            "second_cluster": pa.array(best[:, 1], pa.int32(), mask=lacks | (wanted < 2)),
+            "cluster": pa.array(label, pa.int32(), mask=~there),
+            "cluster_similarity": pa.array(similarity, pa.float32(), mask=~there),
+            "near_clusters": pc.if_else(pa.array(there), near, pa.scalar(None, near.type)),
         }
     )
 
@@ -141,7 +146,7 @@ def target_clusters(  # noqa: PLR0913 - a knob a choice
         points = Centroids(vectors.units(given[0]).astype(np.int32), True)
     else:
         fitted = fit_centroids(
-            vectors, read_keys(inputs, seed), Fit(clusters, rows_per_cluster, iterations, fit_share, False)
+            vectors, read_keys(inputs, seed), KMeansFit(clusters, rows_per_cluster, iterations, fit_share, False)
         )
         points = Centroids(fitted.units, True)
     hits = np.zeros(len(points), np.int64)

@@ -33,8 +33,8 @@ def pool(rows: int = 400, width: int = 16, skewed: bool = False) -> Array:
 def clustered(table: Array, folder: Path, rows_per_cluster: int = 60) -> dict[str, Any]:
     """The columns that the op reads."""
     column = {"column": embeddings(table)}
-    found = grouped(clusters, column, folder, rows_per_cluster=rows_per_cluster)
-    kinds = {"cluster": pa.int32(), "second_cluster": pa.int32(), "cluster_similarity": pa.float32()}
+    found = grouped(clusters, column, folder, rows_per_cluster=rows_per_cluster, nearest=2)
+    kinds = {"near_clusters": pa.list_(pa.int32()), "cluster_similarity": pa.float32()}
     return column | {name: pa.array(found[name], kind) for name, kind in kinds.items()}
 
 
@@ -45,8 +45,8 @@ def cosines(table: Array) -> Array:
 
 
 def reachable(columns: dict[str, Any]) -> Array:
-    """Pairs of rows that share one of their two nearest clusters."""
-    cells = np.stack([np.array(columns[c].to_pylist()) for c in ("cluster", "second_cluster")], axis=1)
+    """Pairs of rows that share one of their nearest clusters."""
+    cells = np.array(columns["near_clusters"].to_pylist())
     return np.array((cells[:, None, :, None] == cells[None, :, None, :]).any((2, 3)))
 
 
@@ -56,7 +56,8 @@ def by_the_letter(columns: dict[str, Any], table: Array, rule: str, order: list[
     np.fill_diagonal(alike, False)
     repeats: list[int | None] = [None] * len(table)
     if rule == "semdedup":
-        cluster, near = (columns[c].to_pylist() for c in ("cluster", "cluster_similarity"))
+        cluster = [row[0] for row in columns["near_clusters"].to_pylist()]
+        near = columns["cluster_similarity"].to_pylist()
         order = sorted(range(len(table)), key=lambda n: (near[n], uid(n)))
         for place, row in enumerate(order):
             before = [o for o in order[:place] if cluster[o] == cluster[row] and alike[row, o]]
@@ -107,8 +108,7 @@ def test_rules_differ_on_a_chain_of_likenesses(tmp_path: Path) -> None:
     columns = {
         "uid": names,
         "column": embeddings(np.stack([np.cos(angles), np.sin(angles)], 1)),
-        "cluster": pa.array([0] * 5, pa.int32()),
-        "second_cluster": pa.nulls(5, pa.int32()),
+        "near_clusters": pa.array([[0]] * 5, pa.list_(pa.int32())),
         "cluster_similarity": pa.array([0.1, 0.2, 0.3, 0.4, 0.5], pa.float32()),
     }
     found = {
@@ -132,8 +132,7 @@ def test_preferred_row_of_a_pair_is_kept_and_nan_is_preferred_to_nothing(tmp_pat
 def test_rows_without_an_embedding_are_kept(tmp_path: Path) -> None:
     columns = {
         "column": pa.array([None, None, [1.0, 0.0], [1.0, 0.0]], HALVES),
-        "cluster": pa.array([None, None, 0, 0], pa.int32()),
-        "second_cluster": pa.nulls(4, pa.int32()),
+        "near_clusters": pa.array([None, None, [0], [0]], pa.list_(pa.int32())),
         "cluster_similarity": pa.array([None, None, 1.0, 1.0], pa.float32()),
     }
     found = grouped(semantic_duplicates, columns, tmp_path)["semantic_duplicate_of"]

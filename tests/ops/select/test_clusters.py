@@ -67,13 +67,13 @@ def test_another_seed_gives_other_clusters(tmp_path: Path) -> None:
     assert one != two
 
 
-def test_second_cluster_is_the_next_nearest_and_similarity_a_cosine(tmp_path: Path) -> None:
+def test_near_clusters_are_the_nearest_in_their_order_and_similarity_a_cosine(tmp_path: Path) -> None:
     table, points = scattered(200), scattered(9, seed=5).astype(np.float32)
     np.save(tmp_path / "points.npy", points)
     found = grouped(clusters, {"column": embeddings(table)}, tmp_path, centroids=str(tmp_path / "points.npy"))
     wide = table.astype(np.float64)
     order = ((wide[:, None] - points[None].astype(np.float64)) ** 2).sum(2).argsort(1)
-    assert found["cluster"] == order[:, 0].tolist() and found["second_cluster"] == order[:, 1].tolist()
+    assert found["cluster"] == order[:, 0].tolist() and found["near_clusters"] == order[:, :4].tolist()
     own = points[order[:, 0]].astype(np.float64)
     cosine = (wide * own).sum(1) / np.linalg.norm(wide, axis=1) / np.linalg.norm(own, axis=1)
     assert found["cluster_similarity"] == pytest.approx(cosine.tolist(), abs=1e-6)
@@ -83,8 +83,8 @@ def test_rows_without_an_embedding_belong_to_no_cluster(tmp_path: Path) -> None:
     rows = [None, [0.0, 0.0], [np.nan, 1.0], [1.0, None], [np.inf, 0.0], [1.0, 0.5], [0.0, 1.0]]
     column = {"column": pa.array(rows, pa.list_(pa.float32()))}
     found = grouped(clusters, column, tmp_path, rows_per_cluster=1)
-    assert found["cluster"][:5] == found["second_cluster"][:5] == [None] * 5
-    assert sorted(found["cluster"][5:]) == [0, 1]
+    assert found["cluster"][:5] == found["near_clusters"][:5] == [None] * 5
+    assert sorted(found["cluster"][5:]) == [0, 1] and sorted(found["near_clusters"][5:]) == [[0, 1], [1, 0]]
     assert set(grouped(clusters, {"column": pa.nulls(3, HALVES)}, tmp_path / "none")["cluster"]) == {None}
     assert grouped(clusters, {"column": pa.nulls(0, HALVES)}, tmp_path / "empty")["cluster"] == []
 
