@@ -55,6 +55,8 @@ class Device:
                 "this process was to run a model on a GPU, and torch sees none: look at the driver (nvidia-smi), at"
                 " CUDA_VISIBLE_DEVICES and at which torch is installed, or run with `--gpus 0`"
             )
+        if self.kind == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # by itself it takes ten bits of each float32 for a convolution
         return torch.device(self.kind)
 
     def settle(self, precision: Precision) -> Settled:

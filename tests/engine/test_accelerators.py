@@ -25,7 +25,6 @@ OWN = """
 import json, os, signal, time, uuid
 from pathlib import Path
 import pyarrow as pa
-import torch
 from curate.models.devices import CPU, Device
 from curate.ops import op
 
@@ -70,6 +69,7 @@ class model:
             if "odd" in text:
                 raise ValueError("odd")
         if len(texts) > self.room:
+            import torch
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return {"length": [len(text) for text in texts][self.wrong :]}
 
@@ -119,8 +119,9 @@ FINE = [f"a fine text {n}" for n in range(40)]
 @pytest.mark.parametrize(("gpus", "fraction"), [(2, 0.5), (1, 0.25)])
 def test_workers_share_gpus_and_each_sees_its_own_alone(place: Workplace, gpus: int, fraction: float) -> None:
     """Four workers, two on each of two GPUs, or all on one."""
-    written = recipe(place, FINE, {"workers": 4})
-    done = place.command("run", written, "--json", "-w", "4", "--gpus", str(gpus), "--gpu-fraction", str(fraction))
+    written = recipe(place, FINE, steps=[{"op": "own_models:model", "with": {"workers": 4}}])
+    told = ["--json", "-w", "4", "--gpus", str(gpus), "--gpu-fraction", str(fraction)]
+    done = place.command("run", written, *told, timeout_s=300)
     assert failed(done) == {} and done.json["samples"] == 40
     of = {said["pid"]: said["visible"] for said in seen(place)}
     assert Counter(of.values()) == {str(gpu): 4 // gpus for gpu in range(gpus)}
@@ -131,8 +132,9 @@ def test_workers_share_gpus_and_each_sees_its_own_alone(place: Workplace, gpus: 
 def test_row_that_kills_a_worker_with_a_gpu_or_hangs_there_fails_alone(place: Workplace) -> None:
     texts = list(FINE)
     texts[7], texts[31], texts[32] = "kill 7", "hang 31", "unfit 32"
-    written = recipe(place, texts, limits={"op_timeout_s": 2})
-    done = place.command("run", written, "--json", "-w", "2", "--gpus", "2", "--gpu-fraction", "1")
+    written = recipe(place, texts, steps=[{"op": "own_models:model"}], limits={"op_timeout_s": 2})
+    told = ["--json", "-w", "2", "--gpus", "2", "--gpu-fraction", "1"]
+    done = place.command("run", written, *told, timeout_s=300)
     assert failed(done) == {"worker_died": 1, "op_timeout": 1, "key_error": 1} and done.json["samples"] == 37
     assert place.leftovers() == []
     workers = {said["pid"] for said in seen(place)}
