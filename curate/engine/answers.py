@@ -122,7 +122,7 @@ def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> di
     for name, kind in spec.writes.items():
         values = [answer[name] if isinstance(answer, dict) else None for answer in answers]
         try:
-            columns[name] = pa.array(values, kind)
+            columns[name] = _array(values, kind)
         except UnicodeEncodeError:
             return _columns(spec, [_readable(name, kind, answer) for answer in answers], own)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
@@ -132,6 +132,19 @@ def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> di
     details = [excerpt(f.detail) if f else None for f in failed]
     columns[detail] = pa.array(details, pa.string())
     return columns
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Values as a column. Embeddings are put end to end: value by value they cost more than a small model does."""
+    there = [v for v in values if v is not None]
+    plain = pa.types.is_list(kind) and pa.types.is_floating(kind.value_type) and there
+    if plain and all(isinstance(v, np.ndarray) and v.ndim == 1 and v.dtype == there[0].dtype for v in there):
+        ends = np.cumsum([0, *(0 if v is None else len(v) for v in values)], dtype=np.int32)
+        mask = pa.array([v is None for v in values]) if len(there) < len(values) else None
+        return pa.ListArray.from_arrays(
+            pa.array(ends), pa.array(np.concatenate(there)).cast(kind.value_type), type=kind, mask=mask
+        )
+    return pa.array(values, kind)
 
 
 def _readable(name: str, kind: pa.DataType, answer: Answer | None) -> Answer | None:

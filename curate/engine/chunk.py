@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -27,6 +27,9 @@ BATCH_BYTES = 128 << 20
 
 
 Digest = bytes
+
+PlaceOfImage = tuple[str, int, int, str | None]
+"""Where the bytes of an image lie, as `Blobs.read` takes it."""
 
 Item = TypeVar("Item")
 Seen = TypeVar("Seen", contravariant=True)
@@ -133,6 +136,15 @@ class Chunk:
         (blob,) = self._of_column("image", [number])
         return blob.read() if blob is not None and blob.error is None else b""
 
+    def places_of_images(self, numbers: Sequence[int]) -> dict[int, PlaceOfImage | None]:
+        """Where the image of each of these rows lies: what a step made, or what came; None where there is none."""
+        if "image" in self.state.columns:
+            _, found = self._plain("image", numbers)
+            said = [None if blob is None or blob["error"] is not None else blob for blob in found]
+        else:
+            said = [self._rows[n] for n in numbers]
+        return {n: _place(at) for n, at in zip(numbers, said, strict=True)}
+
     def uid(self, number: int) -> str:
         """The uid of a row."""
         return str(self._rows[number]["uid"])
@@ -160,10 +172,16 @@ class Chunk:
         return apply_rules(self.state, step, values, self.rows, {})
 
 
+def _place(said: Mapping[str, Any] | None) -> PlaceOfImage | None:
+    if said is None or said["tar"] is None:
+        return None
+    return said["tar"], said["offset"], said["nbytes"], said["sha256"]
+
+
 def cut_batches(
-    spec: Spec, items: Items[Item], missing: Sequence[Item]
+    spec: Spec, items: Items[Item], missing: Sequence[Item], rows: int
 ) -> Iterator[tuple[list[Item], dict[Item, Failed]]]:
-    """Batches for an op, and what fails before it because its image does not decode.
+    """Batches for an op, of `rows` at most, and what fails before it because its image does not decode.
 
     A batch is cut early when its images or files are large; values do not depend on it.
     """
@@ -180,7 +198,7 @@ def cut_batches(
         if "bytes" in spec.reads:
             size += items.nbytes(item, batch[-1] if batch else None)
         batch.append(item)
-        if len(batch) == spec.batch_size or pixels > PIXELS or size > BATCH_BYTES:
+        if len(batch) == rows or pixels > PIXELS or size > BATCH_BYTES:
             yield batch, failed
             batch, failed, pixels, size = [], {}, 0, 0
     yield batch, failed

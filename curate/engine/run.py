@@ -22,6 +22,7 @@ from curate.commit import commit_text, dump_json, read_json, take_over
 from curate.engine import publish, tasks
 from curate.engine.answers import without_numbers
 from curate.engine.candidates import GroupsError, find_cuts
+from curate.engine.placement import Placed, place
 from curate.engine.remedies import remedy
 from curate.engine.repeats import mark_repeats
 from curate.engine.shares import EVERYTHING, Cut, ShareCuts
@@ -111,10 +112,12 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError, HeldError or OSError."""
     recipe = resolved.recipe
     out = Path(recipe.out)
+    placed = place(resolved, workers)
+    resolved = placed.resolved
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with hold(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
+    with hold(out), take_over(out), Workers(workers, out / AT_WORK, recipe.resources.gpus) as crew:
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch)
+        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch, placed)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -138,6 +141,7 @@ class _Runner:
     planned: SourcePlan
     workers: Workers
     watch: Watch
+    placed: Placed
     counts: list[StepCount] = field(default_factory=list)
 
     @property
@@ -211,10 +215,12 @@ class _Runner:
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
-        task = functools.partial(tasks.make_stage, self.recipe, self.pool, steps, (first, last), cuts, folder)
+        share = self.placed.share(steps[first : last + 1])
+        given = tasks.StageSetting(folder, self.recipe.limits.op_timeout_s, share.cpus if share else 1)
+        task = functools.partial(tasks.make_stage, self.pool, steps, (first, last), cuts, given)
         asked = self.recipe.download if any(step.fetches for step in steps[first : last + 1]) else None
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, asked), 1):
+        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, asked, share), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge_counts(parts))]
             for c in parts[0]:
@@ -332,10 +338,11 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": True, "limits": True})
+    said = resolved.recipe.model_dump(mode="json", exclude={"out", "source", "limits", "resources"})
     said |= {"source": named_by(resolved.recipe.source), "publish": resolved.recipe.publish.said()}
     # A recipe that says nothing of parts is named as it was before there were rules on them.
     for step in said["steps"]:
+        del step["resources"]
         for field_name in [name for name in PART_CHOICES if not step[name] or step[name] == {"any_of": []}]:
             del step[field_name]
         for rules in (step[name] for name in RULES if name in step):

@@ -124,13 +124,23 @@ class StageTask:
         return [c.to_json() for c in counts]
 
 
+@dataclass(frozen=True)
+class StageSetting:
+    """What the task of a stage has besides its steps: the folder for a share's cut, the recipe's limit of a call, and
+    how many threads may read ahead of an accelerator."""
+
+    folder: Path
+    timeout_s: float | None
+    threads: int
+
+
 def make_stage(
-    recipe: Recipe, pool: Pool, steps: Sequence[Resolved], stage: tuple[int, int], cuts: Cuts, folder: Path
+    pool: Pool, steps: Sequence[Resolved], stage: tuple[int, int], cuts: Cuts, setting: StageSetting
 ) -> Task:
     """The task that annotates a shard with the steps of a stage, by the numbers of its first and last."""
     first, last = stage
-    annotator = Annotator(pool, steps[first : last + 1], recipe.limits.op_timeout_s)
-    return StageTask(pool, steps[: last + 1], first, cuts, folder, annotator)
+    annotator = Annotator(pool, steps[first : last + 1], setting.timeout_s, setting.threads)
+    return StageTask(pool, steps[: last + 1], first, cuts, setting.folder, annotator)
 
 
 def make_count(pool: Pool, steps: Sequence[Resolved], last: int, cuts: Cuts) -> Task:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.document.segments import DOCUMENT
+from curate.models.devices import CPU, Device, Precision
 from curate.page.words import WORDS
 from curate.pool.blob import BLOB
 from curate.settings import seen_from_here
@@ -101,8 +102,11 @@ TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext
          "order", "image_name", "content", "content_at", "content_bytes", "content_size")  # fmt: skip
 """What a row is read by and published from: no step's column takes the place of one."""
 
-GIVEN = ("download", "folder")
-"""Knobs that no recipe writes: an op that has them is given the recipe's download settings and its source's folder."""
+GIVEN = ("download", "folder", "device")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings, its source's folder, and
+the device that the driver chose for its model."""
+
+RunsOn = Literal["cpu", "accelerator"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,11 @@ class Spec:
     `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
     that hold a list with an entry for each image, or each paragraph, of the document. `timeout_s`: the seconds that a
     call on a batch may take, 0 for no limit; a recipe's `limits.op_timeout_s` goes before it.
+
+    `runs_on`: an op on an accelerator has the knob `device` (curate.models.devices.Device), which is a CPU where none
+    is to be had. `memory_gb`: what it takes of a device's memory (10^9 bytes), weights and work. `device_batch`: rows
+    of every call there; a short one is filled up with copies of its last row, so that all are of one shape, and all are
+    halved when memory runs out. None: calls of `batch_size` rows, and the op gives its passes a shape.
     """
 
     name: str
@@ -142,6 +151,9 @@ class Spec:
     timeout_s: float = 600.0
     is_group: bool = False
     chosen: Mapping[str, ColumnOf] = field(default_factory=dict)
+    runs_on: RunsOn = "cpu"
+    memory_gb: float = 2.0
+    device_batch: int | None = None
 
     def names(self, knobs: Knobs) -> dict[str, str]:
         """The columns that the knobs name, by knob; one that names none is left out."""
@@ -171,11 +183,19 @@ def op(  # noqa: PLR0913 - keywords, each a field of Spec
     parts: Mapping[str, PartKind] | None = None,
     needs: tuple[str, ...] = (),
     timeout_s: float = 600.0,
+    runs_on: RunsOn = "cpu",
+    memory_gb: float = 2.0,
+    device_batch: int | None = None,
 ) -> Callable[[F], F]:
-    """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch."""
+    """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch.
+
+    A class may split its call for accelerators: `prepare` makes of the arguments of one row what the device is to have
+    (in threads, ahead of it), `compute` makes columns of a list of that; its `__call__` is the two in turn.
+    """
     names = (reads,) if isinstance(reads, str) else tuple(reads)
     own_parts = dict(parts or {})
-    return _declare(Spec("", names, dict(writes), version, batch_size, None, "", {}, own_parts, needs, timeout_s))
+    spec = Spec("", names, dict(writes), version, batch_size, None, "", {}, own_parts, needs, timeout_s)
+    return _declare(replace(spec, runs_on=runs_on, memory_gb=memory_gb, device_batch=device_batch))
 
 
 def group_op(
@@ -203,6 +223,10 @@ def _declare(spec: Spec) -> Callable[[F], F]:
         signature = inspect.signature(function, eval_str=True)
         knobs = {n: p for n, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
         summary = (inspect.getdoc(function) or "").split("\n\n", 1)[0].replace("\n", " ")
+        if (spec.runs_on == "accelerator") != ("device" in knobs):
+            raise ValueError(
+                f"op {function.__name__!r}: `runs_on` an accelerator and a knob `device: Device` go together"
+            )
         chosen = {n: kind for n, p in knobs.items() if (kind := _column_kind(p.annotation)) is not None}
         if taken := [name for name in chosen if name in (*OWN, *TAKEN)]:
             raise ValueError(f"{function.__name__}: a knob that names a column may not be called {taken[0]!r}")
@@ -234,11 +258,13 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     """The identity of an op with its knobs, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
     full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    device = full.pop("device", CPU)
     said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
-    files = _files_of(function, spec.name, full)
+    files = f"{_settled(device, full)}{_files_of(function, spec.name, full)}"
     before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None
     writes = {name: str(kind) for name, kind in spec.writes.items()}
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
+    said |= {"device": device.kind} if device.kind != CPU.kind else {}
     mine = getattr(function, "__module__", "").startswith("curate.")
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
 
@@ -253,6 +279,12 @@ def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
         raise ValueError(f"op {name}: {what}") from err
     except ValueError as err:
         raise ValueError(f"op {name}: {str(err).removeprefix(f'op {name}: ')}") from err
+
+
+def _settled(device: Device, knobs: Knobs) -> str:
+    """What `precision: auto` means on the op's device; any other value is a knob like others."""
+    wanted: Precision | None = knobs.get("precision")
+    return f"{device.settle(wanted)} " if wanted == "auto" else ""
 
 
 def _knob_data(name: str, value: Any) -> Any:

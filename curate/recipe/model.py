@@ -22,6 +22,7 @@ from pydantic import (
 from curate.document.segments import Block
 from curate.download import DownloadSettings
 from curate.ops.spec import PartKind
+from curate.recipe.resources import Resources, StepResources
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
 from curate.settings import PathText, Settings, unknown_message
@@ -201,6 +202,7 @@ class Step(Settings):
         (), description="Blocks that `keep_paragraphs` leaves alone: heading, list, table, code, quote."
     )
     keep: Rules = Field(default_factory=Rules, description="Rules by column, on whole rows; they come last.")
+    resources: StepResources = Field(StepResources(), description="What the op's model runs on.")
 
 
 class RunLimits(Settings):
@@ -257,6 +259,7 @@ class Recipe(Settings):
     )
     download: DownloadSettings = Field(default_factory=DownloadSettings)
     limits: RunLimits = RunLimits()
+    resources: Resources = Field(Resources(), description="What models run on; it may be said of a step, too.")
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
 

@@ -17,6 +17,7 @@ from curate.extras import MissingExtraError, require
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
 from curate.ops.table import find_op, ops_that_write
 from curate.recipe.model import ELSE, Recipe, Rule, Rules, Step
+from curate.recipe.resources import StepResources
 from curate.recipe.source import folder_of
 from curate.recipe.steps import (
     READS_BYTES,
@@ -73,7 +74,8 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
-        resolved = Resolved(label, function, knobs, columns, (), step.over, {}, step.spare)
+        resources = _resources(recipe, step, spec, at)
+        resolved = Resolved(label, function, knobs, columns, (), step.over, {}, step.spare, resources=resources)
         known.learn(resolved)
         on_parts = _part_conditions(step, known, at)
         resolved = replace(resolved, part_conditions=on_parts)
@@ -183,8 +185,17 @@ def _at_home(value: Any) -> Any:
 
 def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     """The knobs that an op has from the recipe as a whole."""
-    given = {"download": recipe.download, "folder": folder_of(recipe.source)}
+    given = {"download": recipe.download, "folder": folder_of(recipe.source)}  # the device comes with the placement
     return {name: value for name, value in given.items() if name in spec.knobs}
+
+
+def _resources(recipe: Recipe, step: Step, spec: Spec, at: str) -> StepResources:
+    """What the recipe says of a step's resources: the step's own words before those for all."""
+    said = step.resources.model_fields_set
+    if said and spec.runs_on == "cpu":
+        raise SettingsError(f"{at}.resources: op {spec.name!r} runs on the processor alone; it has no such choices")
+    every = {name: getattr(recipe.resources, name) for name in StepResources.model_fields}
+    return StepResources(**every | {name: getattr(step.resources, name) for name in said})
 
 
 def _row_op_of(spec: Spec, knobs: Mapping[str, Any], known: _Known, at: str) -> Resolved:

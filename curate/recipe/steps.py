@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.models.devices import CPU, Device
 from curate.ops.spec import READABLE_OF, PartKind, Spec, identity, spec_of
 from curate.recipe.model import ELSE, Recipe
+from curate.recipe.resources import StepResources
 from curate.sample import fingerprint
 
 Groups = tuple[tuple[Any, float], ...]
@@ -105,6 +107,31 @@ Decision = Condition | AnyOf
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where a step's model runs, as the driver settled it.
+
+    `gpu_fraction` (None: by memory), `cpus` (None: shared out) are a worker's; `batch`: rows of every call on an
+    accelerator, None where the op gives its passes a shape.
+    """
+
+    device: Device = CPU
+    memory_gb: float = 0.0
+    gpu_fraction: float | None = None
+    cpus: int | None = None
+    batch: int | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the processor."""
+        return self.device.kind == CPU.kind
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What steps have in common that run in one worker."""
+        return (True,) if self.on_cpu else (self.device.kind, self.gpu_fraction, self.cpus)
+
+
+@dataclass(frozen=True)
 class Resolved:
     """A step that was checked: the op, the knobs it was given, its columns' names in the recipe, its conditions.
 
@@ -113,7 +140,8 @@ class Resolved:
     `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
     `chain` is the fingerprint of every decision up to and with this step. `reuse_key` is that of the op and its knobs
     alone, where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All
-    three are set by `assign_fingerprints`.
+    three are set by `assign_fingerprints`. `resources` are what the recipe says of the step, `placement` what the
+    driver makes of that.
     """
 
     label: str
@@ -127,6 +155,8 @@ class Resolved:
     key: str = ""
     chain: str = ""
     reuse_key: str | None = None
+    resources: StepResources = field(default_factory=StepResources)
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def spec(self) -> Spec:

@@ -18,7 +18,19 @@ from curate.sample import Kind
 from curate.settings import expand_home
 from pipelines.cli.errors import run_guarded
 from pipelines.cli.mix import mix_app
-from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
+from pipelines.cli.options import (
+    CPUS,
+    CpusOption,
+    GpuFractionOption,
+    GpusOption,
+    InlineOption,
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    WorkersOption,
+    example,
+    resources,
+)
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -30,11 +42,14 @@ app = typer.Typer(
 
 
 @app.command(epilog=example("curate run demo --set steps.clip_score.keep.clip_score.top=0.5"))
-def run(
+def run(  # noqa: PLR0913 - options of a command
     recipe: RecipeArgument,
     set_: SetOption = None,
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
+    gpus: GpusOption = None,
+    gpu_fraction: GpuFractionOption = None,
+    cpus: CpusOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the recipe and say what would run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,9 +60,9 @@ def run(
     """
     from pipelines.cli import show
 
-    checked = show.load(recipe, set_ or [])
+    checked = show.load(recipe, [*(set_ or []), *resources(gpus, gpu_fraction, cpus)])
     if dry_run:
-        show.show_plan(checked, as_json)
+        show.show_plan(checked, 0 if inline else workers, as_json)
         return
     show.run(checked, 0 if inline else workers, as_json)
 
@@ -55,11 +70,12 @@ def run(
 @app.command(
     epilog=example("curate retry urls.yaml && curate run urls.yaml", "curate retry mine.yaml --error worker_died")
 )
-def retry(
+def retry(  # noqa: PLR0913 - options of a command
     recipe: RecipeArgument,
     set_: SetOption = None,
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
+    gpus: GpusOption = None,
     error: Annotated[
         list[str] | None, typer.Option("--error", help="Forget failures by this name; may be repeated.", metavar="NAME")
     ] = None,
@@ -73,7 +89,9 @@ def retry(
     """
     from pipelines.cli import show
 
-    show.retry(show.load(recipe, set_ or []), 0 if inline else workers, error or [], step)
+    show.retry(
+        show.load(recipe, [*(set_ or []), *resources(gpus, None, None)]), 0 if inline else workers, error or [], step
+    )
 
 
 @app.command(epilog=example("curate status work/demo", "curate status work/demo --json | jq .funnel"))

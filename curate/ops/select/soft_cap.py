@@ -137,7 +137,8 @@ def _spool(inputs: Sequence[Path], scratch: Path, seed: int) -> _Drawn:
     scratch.mkdir(parents=True, exist_ok=True)
     count = sum(pq.read_metadata(path).num_rows for path in inputs)
     kinds = {"keys": np.uint64, "scores": np.float64, "times": np.int32, "weights": np.float64}
-    rows = _Drawn(**{name: map_zeros(scratch / name, kind, (count,)) for name, kind in kinds.items()})
+    keys, scores, times, weights = (map_zeros(scratch / name, kind, (count,)) for name, kind in kinds.items())
+    rows = _Drawn(keys, scores, times, weights)
     start = 0
     for path in inputs:
         table = pq.read_table(path, columns=["uid", "column"])
