@@ -1,4 +1,4 @@
-"""Bench CLIP scoring on an accelerator through `curate run`, beside the bare forward pass; and how far scores differ.
+"""Bench CLIP scoring on an accelerator through `curate run`, beside the bare forward pass.
 
     python bench/accelerator.py --home DIR                       on a machine with a GPU: under 6 minutes
     python bench/accelerator.py --home DIR --differences 10000   the largest differences of scores, on real pairs
@@ -96,7 +96,7 @@ def say(model: str, who: str, metric: str, value: Any, target: float | None = No
 
 
 def ask_child(asked: argparse.Namespace, way: str, model: str) -> dict[str, Any]:
-    """What a process of its own measured."""
+    """Measure in a process of its own."""
     numbers = ("pairs", "shard", "batch", "workers")
     words = [word for name in numbers for word in (f"--{name}", str(getattr(asked, name)))]
     command = [sys.executable, __file__, "--home", str(asked.home), *words, "--child", way, model]

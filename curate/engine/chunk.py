@@ -137,7 +137,7 @@ class Chunk:
         return blob.read() if blob is not None and blob.error is None else b""
 
     def places_of_images(self, numbers: Sequence[int]) -> dict[int, PlaceOfImage | None]:
-        """Where the image of each of these rows lies: what a step made, or what came; None where there is none."""
+        """Locate the image of each of these rows: what a step made, or what came; None where there is none."""
         if "image" in self.state.columns:
             _, found = self._plain("image", numbers)
             said = [None if blob is None or blob["error"] is not None else blob for blob in found]

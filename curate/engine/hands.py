@@ -1,4 +1,4 @@
-"""Hands of a run on Ray, each of which does a shard at a time: tasks on processors, actors with a share of a GPU.
+"""Hands of a run on Ray: tasks on processors, and actors with a share of a GPU. Each does a shard at a time.
 
 `ray` is handed in: `workers` alone imports it.
 """
@@ -22,8 +22,8 @@ class WorkerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Share:
-    """What each worker of a stage takes: a `fraction` of one of the `gpus`, and `cpus` for threads that read ahead."""
+class GpuShare:
+    """Share of a machine that each worker of a stage takes: a `fraction` of one of its `gpus`, `cpus` to read ahead."""
 
     gpus: int
     fraction: float
@@ -31,7 +31,7 @@ class Share:
 
     @property
     def workers(self) -> int:
-        """How many there are room for."""
+        """Count of those that there is room for."""
         return self.gpus * int(1 / self.fraction + 1e-6)
 
 
@@ -78,7 +78,7 @@ class Tasks:
 class Actors:
     """Hands on GPUs, as many as there are shards or room for: one that dies is replaced by a fresh one."""
 
-    def __init__(self, ray: Any, actor: type[Any], pickled: Any, share: Share, shards: int) -> None:
+    def __init__(self, ray: Any, actor: type[Any], pickled: Any, share: GpuShare, shards: int) -> None:
         self._ray, self._pickled = ray, pickled
         _check_room(ray, share)
         sizes = {"num_cpus": share.cpus, "num_gpus": share.fraction}
@@ -138,7 +138,7 @@ class Actors:
         self.starting[actor.stand.remote()] = actor
 
 
-def _check_room(ray: Any, share: Share) -> None:
+def _check_room(ray: Any, share: GpuShare) -> None:
     """Refuse a share that no machine of Ray's can give: Ray would wait for one for ever. Raises WorkerError."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(n.get("GPU", 0) >= share.fraction and n.get("CPU", 0) >= share.cpus for n in nodes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from curate.engine.hands import Share
+from curate.engine.hands import GpuShare
 from curate.engine.workers import find_machine
 from curate.models.devices import Device, Machine, Precision
 from curate.recipe.steps import Placement, Resolved, ResolvedRecipe
@@ -22,15 +22,15 @@ class Placed:
     machine: Machine
     gpus: int
 
-    def share(self, steps: Sequence[Resolved]) -> Share | None:
-        """What a worker of these steps, a stage, takes of the GPUs; None where they run on the processor."""
+    def share(self, steps: Sequence[Resolved]) -> GpuShare | None:
+        """Share of the GPUs for a worker of these steps, a stage; None where they run on the processor."""
         placement = steps[0].placement
         if placement.on_cpu:
             return None
         needed = sum(step.placement.memory_gb for step in steps)
         fitting = min(SHARING, int(self.machine.gpu_memory_gb / needed)) if self.machine.gpu_memory_gb else 1
         fraction = placement.gpu_fraction or 1 / max(1, fitting)
-        share = Share(max(1, self.gpus), fraction, placement.cpus or 1)
+        share = GpuShare(max(1, self.gpus), fraction, placement.cpus or 1)
         return share if placement.cpus else replace(share, cpus=max(1, self.machine.cpus // share.workers))
 
     def warnings(self) -> list[str]:

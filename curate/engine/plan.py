@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from curate.engine.hands import Share
+from curate.engine.hands import GpuShare
 from curate.engine.placement import place
 from curate.engine.stages import stages, start_of
 from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
@@ -18,7 +18,7 @@ class PlannedStep:
 
     step: Resolved
     shards_there: int
-    share: Share | None = None
+    share: GpuShare | None = None
 
     @property
     def runs_on(self) -> str:

@@ -1,4 +1,4 @@
-"""Read, decode and prepare the rows of coming chunks in threads, and compute them, while those before are written.
+"""Read, decode, prepare and compute the rows of coming chunks in threads, while those before are written.
 
 Nothing is decided here: a row that does not decode, or that an op fails on, is left to the ordinary way, which names
 what is wrong with it.
@@ -137,7 +137,7 @@ class ReadAhead:
 
 @dataclass
 class Ahead:
-    """What has been begun of a chunk."""
+    """Work that has been begun on a chunk."""
 
     reading: ReadAhead
     futures: Mapping[int, Future[Prepared]]

@@ -126,7 +126,7 @@ class StageTask:
 
 @dataclass(frozen=True)
 class StageSetting:
-    """What the task of a stage has besides its steps: the folder for a share's cut, the recipe's limit of a call, and
+    """Setting of a stage's task besides its steps: the folder for a share's cut, the recipe's limit of a call, and
     how many threads may read ahead of an accelerator."""
 
     folder: Path

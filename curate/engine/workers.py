@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from curate.commit import held_folders, join
 from curate.download import DownloadSettings, HostServer, share_hosts
-from curate.engine.hands import MAX_DEATHS, Actors, Share, Tasks, WorkerError, death_errors
+from curate.engine.hands import MAX_DEATHS, Actors, GpuShare, Tasks, WorkerError, death_errors
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
 from curate.models.devices import Machine, release_memory, this_machine
@@ -81,7 +81,7 @@ class Workers:
         make_task: Callable[[], Task],
         shards: Sequence[int],
         downloads: DownloadSettings | None = None,
-        share: Share | None = None,
+        share: GpuShare | None = None,
     ) -> Iterator[Any]:
         """Do every shard and yield each result as it comes, in no particular order.
 

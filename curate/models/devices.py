@@ -1,4 +1,4 @@
-"""Where models run: the kind of device and the precision, resolved once by the driver and handed on to every worker.
+"""Devices of models: kind and precision, settled once by the driver and handed on to every worker.
 
 What a machine has is looked at here alone. An op is told by its `device`, and asks nobody else.
 """

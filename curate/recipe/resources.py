@@ -1,4 +1,4 @@
-"""What model ops may take of a machine: the settings of a recipe, and of a step."""
+"""Settings of a recipe, and of a step, on what models may take of a machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curate.settings import Settings
 
 
 class StepResources(Settings):
-    """What a step with a model runs on; what a step does not say, the recipe's `resources` do, and then the op."""
+    """Device of a step with a model, and its share of it; unsaid, the recipe's `resources` hold, and then the op's."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU where there is one. cuda keeps the columns' names where the driver sees none."

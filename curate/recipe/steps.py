@@ -108,7 +108,7 @@ Decision = Condition | AnyOf
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a step's model runs, as the driver settled it.
+    """Place of a step's model, as the driver settled it.
 
     `gpu_fraction` (None: by memory), `cpus` (None: shared out) are a worker's; `batch`: rows of every call on an
     accelerator, None where the op gives its passes a shape.
@@ -127,7 +127,7 @@ class Placement:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """What steps have in common that run in one worker."""
+        """Traits that steps have in common which run in one worker."""
         return (True,) if self.on_cpu else (self.device.kind, self.gpu_fraction, self.cpus)
 
 

@@ -27,7 +27,7 @@ CPUS = os.cpu_count() or 1
 
 
 def resources(gpus: int | None, gpu_fraction: float | None, cpus: int | None) -> list[str]:
-    """What the command line says of resources, as overrides of the recipe's."""
+    """Overrides of a recipe's resources, as the command line says them."""
     said = {"gpus": gpus, "gpu_fraction": gpu_fraction, "cpus": cpus}
     return [f"resources.{name}={value}" for name, value in said.items() if value is not None]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Outcome, Workplace, errors
 
-from curate.engine.hands import Share
+from curate.engine.hands import GpuShare
 from curate.engine.placement import place as placed
 from curate.engine.stages import stages
 from curate.models import devices
@@ -212,7 +212,7 @@ def test_stages_are_cut_where_the_device_changes_and_not_on_a_machine_without(pl
 
 @pytest.mark.parametrize(("gpus", "fraction", "workers"), [(8, 1, 8), (4, 0.5, 8), (2, 0.25, 8), (3, 1 / 3, 9)])
 def test_as_many_workers_as_the_gpus_hold(gpus: int, fraction: float, workers: int) -> None:
-    assert Share(gpus, fraction, 1).workers == workers
+    assert GpuShare(gpus, fraction, 1).workers == workers
 
 
 def test_recipe_and_step_and_command_line_say_what_is_taken(place: Workplace) -> None:
