@@ -1,4 +1,4 @@
-"""Measure clusters and semantic duplicates on real embeddings: recall of pairs, inertia, time and memory, with skew.
+"""Measure clusters and semantic duplicates on real embeddings: recall, inertia, time, memory with skew.
 
     python bench/semantic_duplicates.py --home /tmp/bench-embeddings [--faiss FOLDER]
 
