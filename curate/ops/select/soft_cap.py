@@ -1,4 +1,4 @@
-"""Soft cap sampling: times that a training set should hold each row, drawn by any score without a few taking all."""
+"""Soft cap sampling: times that a training set should hold each row, drawn by any score, softly capped."""
 
 from __future__ import annotations
 
