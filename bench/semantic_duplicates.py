@@ -1,4 +1,4 @@
-"""Measure clusters and semantic duplicates on real embeddings: recall of pairs, inertia, time and memory, with skew.
+"""Measure clusters and semantic duplicates on real embeddings: recall, inertia, time, memory with skew.
 
     python bench/semantic_duplicates.py --home /tmp/bench-embeddings [--faiss FOLDER]
 
@@ -10,8 +10,8 @@ Embeddings: bench/real_embeddings.py, 20,000 of drawings and of copies planted a
   iterations from random rows, the same number of clusters, one thread.
 - time: processor seconds of both ops for 5,000, 10,000 and 20,000 rows, and for 40,000 and 80,000 whose further rows
   are the real ones with noise; a process each, one thread.
-- skew: peak memory of both ops, and time, with the rows as they are, and with half of them in one cluster: copies of
-  one drawing with noise, all alike or none.
+- skew: peak memory of both ops, and time, with the rows as they are, and with half of them in one cluster (k-means
+  would part them, so it is set): copies of one drawing with noise, all alike or none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import hashlib
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from real_embeddings import real_embeddings
 
 SHARD_ROWS = 1000
+HEAP = "half-in-one-cluster"
 HALVES = pa.list_(pa.float16())
 Halves = npt.NDArray[np.float16]
 
@@ -79,22 +80,31 @@ def run_ops(folder: Path, eps: float) -> dict[str, float]:
     from curate.ops.select.clusters import clusters
 
     inputs = sorted(folder.glob("in-*.parquet"))
-    found = {"before_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    found = {"before_mb": peak_mb()}
     steps = [folder / path.name.replace("in-", "clusters-") for path in inputs]
     start = time.process_time()
     clusters(inputs, steps, folder / "clusters")
     found |= {"clusters_s": time.process_time() - start}
-    found |= {"clusters_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    found |= {"clusters_mb": peak_mb()}
     both = [folder / path.name.replace("in-", "both-") for path in inputs]
     for one, two, three in zip(inputs, steps, both, strict=True):
-        pq.write_table(pa.table({**_columns(one), **_columns(two)}), three)
+        found_here = {**_columns(one), **_columns(two)}
+        if (folder / HEAP).exists():
+            near = [[0] if n % 2 == 0 else row for n, row in enumerate(found_here["near_clusters"].to_pylist())]
+            found_here["near_clusters"] = pa.array(near, pa.list_(pa.int32()))
+        pq.write_table(pa.table(found_here), three)
     start = time.process_time()
     answers = [folder / path.name.replace("in-", "answers-") for path in inputs]
     semantic_duplicates(both, answers, folder / "semantic", eps=eps)
     found |= {"semantic_s": time.process_time() - start}
-    found |= {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    found |= {"peak_mb": peak_mb()}
     gone = sum(len(t) - t.null_count for t in (pq.read_table(path)["semantic_duplicate_of"] for path in answers))
     return found | {"removed": gone}
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held; `ru_maxrss` would be the parent's, if that was larger."""
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
 
 
 def _columns(path: Path) -> dict[str, pa.ChunkedArray]:
@@ -218,7 +228,11 @@ def skew(table: Halves, home: Path) -> None:
                     scale=spread / np.sqrt(table.shape[1]), size=(rows // 2, table.shape[1])
                 )
                 rows_of[::2] = (heap / np.linalg.norm(heap, axis=1, keepdims=True)).astype(np.float16)
-            found = measured(rows_of, home / "skew", 0.03)
+            folder = home / f"skew-{HEAP if spread is not None else 'even'}"
+            folder.mkdir(parents=True, exist_ok=True)
+            if spread is not None:
+                (folder / HEAP).touch()
+            found = measured(rows_of, folder, 0.03)
             print(json.dumps({"skew": {"rows": rows, "rows_are": name} | found}), flush=True)
 
 

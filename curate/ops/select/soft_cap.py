@@ -1,4 +1,4 @@
-"""Soft cap sampling: how often a training set should hold each row, drawn by any score without letting one take all."""
+"""Soft cap sampling: times that a training set should hold each row, drawn by any score, softly capped."""
 
 from __future__ import annotations
 
@@ -136,9 +136,12 @@ def _earliest(rows: Ints, times: Doubles, wanted: int) -> tuple[Ints, Doubles]:
 def _spool(inputs: Sequence[Path], scratch: Path, seed: int) -> _Drawn:
     scratch.mkdir(parents=True, exist_ok=True)
     count = sum(pq.read_metadata(path).num_rows for path in inputs)
-    kinds = {"keys": np.uint64, "scores": np.float64, "times": np.int32, "weights": np.float64}
-    keys, scores, times, weights = (map_zeros(scratch / name, kind, (count,)) for name, kind in kinds.items())
-    rows = _Drawn(keys, scores, times, weights)
+    rows = _Drawn(
+        keys=map_zeros(scratch / "keys", np.uint64, (count,)),
+        scores=map_zeros(scratch / "scores", np.float64, (count,)),
+        times=map_zeros(scratch / "times", np.int32, (count,)),
+        weights=map_zeros(scratch / "weights", np.float64, (count,)),
+    )
     start = 0
     for path in inputs:
         table = pq.read_table(path, columns=["uid", "column"])
