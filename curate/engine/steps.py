@@ -30,6 +30,9 @@ from curate.recipe.steps import Resolved
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
 
+LIGHT_ROWS = 4096
+"""The same where ops read nothing but columns that their knobs name, numbers and vectors: a head's, for one."""
+
 Cuts = Mapping[tuple[int, str], ShareCuts]
 """The cuts of shares that are known, by the step's number and the condition's name."""
 
@@ -86,19 +89,29 @@ class Annotator:
             ]
             # Left first: the bytes that columns name are committed before the columns.
             stores = [stack.enter_context(PayloadStore(self._pool, step, shard)) for step in self._steps]
-            for start in range(0, state.rows.num_rows, CHUNK_ROWS):
-                stop = min(start + CHUNK_ROWS, state.rows.num_rows)
+            size = self._rows_at_once(state, done)
+            for start in range(0, state.rows.num_rows, size):
+                stop = min(start + size, state.rows.num_rows)
                 chunk = Chunk(state, blobs, range(start, stop), calls.decode)
                 for number, step in enumerate(self._steps):
                     missing = writers[number].missing(chunk.alive)
                     annotate = _annotate_rows if step.over is None else _annotate_parts
                     table, computed = annotate(calls, step, chunk, missing, reusable[number], stores[number])
-                    writers[number].add(start, start + CHUNK_ROWS, table)
+                    writers[number].add(start, stop, table)
                     count = chunk.apply_rules(step, done[number], table)
                     count.computed, count.reused = computed, count.rows_in - computed
                     counts[number].add(count)
         blobs.close()
         return counts
+
+    def _rows_at_once(self, state: ShardState, done: Sequence[ColumnsFile | None]) -> int:
+        """The rows of a chunk: many where what is left to compute opens no file and reads no text."""
+        alive = state.live(range(state.rows.num_rows))
+        for step, file in zip(self._steps, done, strict=True):
+            computes = file is None or bool((file.places(alive) < 0).any())
+            if computes and (step.spec.reads or step.over is not None):
+                return CHUNK_ROWS
+        return LIGHT_ROWS
 
 
 def _annotate_rows(

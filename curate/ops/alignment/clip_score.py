@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
+from curate.models.clip import BUNDLED_CLIP, Precision, clip_dims, clip_identity, clip_tower, load_clip
 from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Knobs, Tower, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +50,12 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
     def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
         return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
+
+    @staticmethod
+    def towers(knobs: Knobs) -> dict[str, Tower]:
+        """The tower of each column of embeddings."""
+        name, dims = clip_tower(knobs["model"], knobs["pretrained"]), clip_dims(knobs["model"], knobs["pretrained"])
+        return {f"clip_{side}_embedding": Tower(f"{name} {side}", dims) for side in ("image", "text")}
 
     def __call__(self, images: Sequence[Image], texts: Sequence[str]) -> Columns:
         """One score and two embeddings a pair."""
