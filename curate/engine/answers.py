@@ -38,28 +38,39 @@ def check_answers(spec: Spec, size: int, columns: Columns) -> list[Answer]:
         lists[name] = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
         if len(lists[name]) != size:
             raise StepError(f"op {spec.name!r}: {len(lists[name])} values in {name!r} for {size} rows")
+    odd = {name: _not_numbers(kind, lists[name]) for name, kind in spec.writes.items()}
     answers: list[Answer] = []
     for place in range(size):
         row = {name: values[place] for name, values in lists.items()}
         failure = next((v for v in row.values() if isinstance(v, Failed)), None)
-        answers.append(failure or _no_number(spec, row) or row)
+        none = next((name for name, rows in odd.items() if place in rows), None)
+        if failure is None and none is not None:
+            failure = Failed(NOT_A_NUMBER, f"op {spec.name!r} gave {odd[none][place]} in {none!r}")
+        answers.append(failure or row)
     return answers
 
 
-def _no_number(spec: Spec, row: Mapping[str, Any]) -> Failed | None:
-    """The failure of a row where a number is none: NaN, or too large for its column. No rule could judge it."""
-    for name, kind in spec.writes.items():
-        is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
-        number = kind.value_type if is_list else kind
-        if row[name] is None or not pa.types.is_floating(number):
-            continue
-        values = row[name] if is_list else (row[name],)
-        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and bool(np.isfinite(values).all()):
-            continue
-        largest = float(np.finfo(number.to_pandas_dtype()).max)
-        if odd := [v for v in values if isinstance(v, (float, np.floating)) and not -largest <= v <= largest]:
-            return Failed(NOT_A_NUMBER, f"op {spec.name!r} gave {float(odd[0])} in {name!r}")
-    return None
+def _not_numbers(kind: pa.DataType, values: Sequence[Any]) -> Mapping[int, float]:
+    """Of a column of numbers, or lists of them, the rows with NaN, or with what is too large for it."""
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    number = kind.value_type if is_list else kind
+    if not pa.types.is_floating(number):
+        return {}
+    largest = float(np.finfo(number.to_pandas_dtype()).max)
+    if is_list:
+        found = ((row, _odd_one(value, largest)) for row, value in enumerate(values))
+        return {row: one for row, one in found if one is not None}
+    numbers = np.array([value if isinstance(value, (float, np.floating)) else 0.0 for value in values])
+    return {row: float(numbers[row]) for row in np.flatnonzero(~(np.abs(numbers) <= largest)).tolist()}
+
+
+def _odd_one(value: Any, largest: float) -> float | None:
+    """The first of a list of numbers that is none."""
+    if value is None or isinstance(value, Failed):
+        return None
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and bool((np.abs(value) <= largest).all()):
+        return None
+    return next((float(v) for v in value if isinstance(v, (float, np.floating)) and not -largest <= v <= largest), None)
 
 
 def without_numbers(columns: Mapping[str, pa.ChunkedArray]) -> list[Failed | None]:

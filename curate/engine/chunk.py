@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from curate.engine.apply_rules import apply_rules
@@ -94,6 +95,8 @@ class Chunk:
 
     def _plain(self, name: str, batch: Sequence[int]) -> tuple[pa.DataType, list[Any]]:
         values = self.state.columns[name].take(batch)
+        if pa.types.is_list(values.type) and pa.types.is_floating(values.type.value_type):
+            return values.type, _vectors(values)
         return values.type, list(values.to_pylist())
 
     def _blob(self, value: dict[str, Any] | None) -> Blob | None:
@@ -207,8 +210,18 @@ def cut_batches(
 _as_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
+def _vectors(values: pa.ChunkedArray) -> list[np.ndarray[Any, Any] | None]:
+    """Lists of floats as arrays, one a row; null where there is none. A list with a null in it is none of numbers."""
+    lists = values.combine_chunks()
+    numbers, ends = lists.values.to_numpy(zero_copy_only=False), lists.offsets.to_numpy()
+    there = lists.is_valid().to_numpy(zero_copy_only=False)
+    spans = zip(there.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    return [numbers[start:stop] if here else None for here, start, stop in spans]
+
+
 def digest_of(values: Sequence[Any]) -> Digest:
     """16 bytes that name plain values."""
+    values = [hashlib.blake2b(v.tobytes()).hexdigest() if isinstance(v, np.ndarray) else v for v in values]
     return hashlib.blake2b(_as_json(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

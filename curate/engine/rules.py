@@ -53,7 +53,8 @@ def passes(
             kept[np.flatnonzero(with_value)[rows]] = name in cuts and cuts[name].keeps(words[:, rows])
     elif condition.by is not None:
         groups = read[condition.by].to_pylist()
-        numbers = np.array([condition.number_of(group) for group in groups], dtype=np.float64)
+        number_of = {group: condition.number_of(group) for group in set(groups)}
+        numbers = np.array([number_of[group] for group in groups], dtype=np.float64)
         for number in np.unique(numbers).tolist():
             rows = numbers == number
             kept[rows] = _fulfils(column.filter(pa.array(rows)), condition.kind, number)

@@ -33,6 +33,9 @@ from curate.recipe.steps import Resolved
 CHUNK_ROWS = 64
 """Rows whose decoded images may be shared by the ops of a stage."""
 
+LIGHT_ROWS = 4096
+"""The same where ops read nothing but columns that their knobs name, numbers and vectors: a head's, for one."""
+
 Cuts = Mapping[tuple[int, str], ShareCuts]
 """The cuts of shares that are known, by the step's number and the condition's name."""
 
@@ -60,7 +63,7 @@ class Annotator:
         self._pool, self._threads = pool, threads
         self._steps = [with_threads(step, threads) for step in steps]
         self._direct = DirectCalls(timeout_s)
-        self._chunk_rows = max(CHUNK_ROWS, *(step.placement.batch or 0 for step in steps))
+        self._chunk_rows = max((CHUNK_ROWS, *(step.placement.batch or 0 for step in steps)))
 
     def run(self, shard: int, state: ShardState) -> list[StepCount]:
         """Compute what is missing and commit it, and apply each step's rules; a share at the end waits for its cut.
@@ -86,7 +89,9 @@ class Annotator:
         blobs = Blobs(self._pool)
         with ExitStack() as stack:
             works = [self._open(step, shard, stack) for step in self._steps]
-            begun = ((chunk, _begin(reading, chunk, works)) for chunk in self._chunks(state, blobs, calls.decode))
+            begun = (
+                (chunk, _begin(reading, chunk, works)) for chunk in self._chunks(state, works, blobs, calls.decode)
+            )
             for chunk, ahead in begun_ahead(begun, CHUNKS_AHEAD if reading else 0):
                 for number, work in enumerate(works):
                     missing = work.writer.missing(chunk.alive)
@@ -95,7 +100,7 @@ class Annotator:
                         table, computed = _annotate_rows(calls, work, chunk, missing, ready)
                     else:
                         table, computed = _annotate_parts(calls, work, chunk, missing)
-                    work.writer.add(chunk.rows.start, chunk.rows.start + self._chunk_rows, table)
+                    work.writer.add(chunk.rows.start, chunk.rows.stop, table)
                     count = chunk.apply_rules(work.step, work.done, table)
                     count.computed, count.reused = computed, count.rows_in - computed
                     work.count.add(count)
@@ -110,10 +115,21 @@ class Annotator:
         store = stack.enter_context(PayloadStore(self._pool, step, shard))
         return _StepWork(step, done, ReusableColumns(self._pool, step, shard), writer, store, StepCount(step.label))
 
-    def _chunks(self, state: ShardState, blobs: Blobs, decode: Callable[[bytes], Decoded]) -> Iterator[Chunk]:
-        for start in range(0, state.rows.num_rows, self._chunk_rows):
-            rows = range(start, min(start + self._chunk_rows, state.rows.num_rows))
-            yield Chunk(state, blobs, rows, decode)
+    def _chunks(
+        self, state: ShardState, works: Sequence[_StepWork], blobs: Blobs, decode: Callable[[bytes], Decoded]
+    ) -> Iterator[Chunk]:
+        size = self._rows_at_once(state, works)
+        for start in range(0, state.rows.num_rows, size):
+            yield Chunk(state, blobs, range(start, min(start + size, state.rows.num_rows)), decode)
+
+    def _rows_at_once(self, state: ShardState, works: Sequence[_StepWork]) -> int:
+        """The rows of a chunk: many where what is left to compute opens no file and reads no text."""
+        alive = state.live(range(state.rows.num_rows))
+        for step, file in ((work.step, work.done) for work in works):
+            computes = file is None or bool((file.places(alive) < 0).any())
+            if computes and (step.spec.reads or step.over is not None):
+                return self._chunk_rows
+        return LIGHT_ROWS
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,28 @@ def clip_identity(model: str, pretrained: str) -> str:
     return " ".join(parts)
 
 
+def clip_dims(model: str, pretrained: str) -> int | None:
+    """The width of a dual encoder's embeddings; None where a hub would have to be asked."""
+    config = _clip_source(model, pretrained).config
+    if config is None:
+        require("a CLIP model", "open_clip")
+        import open_clip
+
+        named = open_clip.get_model_config(model)
+        return None if named is None else int(named["embed_dim"])
+    return int(config.model["embed_dim"])
+
+
+def clip_tower(model: str, pretrained: str) -> str:
+    """The name of a dual encoder, the same wherever it lies: `ViT-L-14/openai`, or the digest of its weights' file."""
+    source = _clip_source(model, pretrained)
+    if source.weights is not None:
+        return f"sha256:{file_digest(source.weights)}"
+    # OpenAI's weights always run with QuickGELU: open_clip has two names for one model.
+    plain = model.removesuffix("-quickgelu") if pretrained == "openai" else model
+    return f"{plain}/{pretrained}" if pretrained else plain
+
+
 def load_clip(model: str, pretrained: str, precision: Precision, device: Device = CPU) -> Clip:
     """Load a dual encoder for inference onto its device. Raises ModelError, or MachineError without such a device.
 

@@ -7,7 +7,8 @@ a model must be held: knobs are keyword-only, annotated and JSON-able, and enter
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -171,6 +172,28 @@ class Spec:
         return bool(self.stored)
 
 
+@dataclass(frozen=True)
+class Tower:
+    """The network that made vectors: its name, the same wherever it lies, and their width where it is known."""
+
+    name: str
+    dims: int | None
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What made a column that an op reads: the op, its knobs, and the name that it gives the column.
+
+    A class may have a static `towers(knobs)`, the Tower of each of its columns of vectors; and one that reads them a
+    static `fits(knobs, makers)`, which raises ValueError, before anything runs, where what made a column, by the knob
+    that names it, is not what the op is for.
+    """
+
+    function: Callable[..., Any]
+    knobs: Knobs
+    column: str
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -257,7 +280,7 @@ def spec_of(function: Callable[..., Any]) -> Spec:
 def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of an op with its knobs, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
-    full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    full = all_knobs(function, knobs)
     device = full.pop("device", CPU)
     said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = f"{_settled(device, full)}{_files_of(function, spec.name, full)}"
@@ -269,11 +292,30 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
 
 
+def check_fits(function: Callable[..., Any], knobs: Knobs, makers: Mapping[str, Maker]) -> None:
+    """Check that an op is for what made the columns that its knobs name (see `Maker`). Raises ValueError."""
+    if own := getattr(function, "fits", None):
+        with _named(spec_of(function).name):
+            own(all_knobs(function, knobs), makers)
+
+
+def all_knobs(function: Callable[..., Any], knobs: Knobs) -> dict[str, Any]:
+    """Every knob of an op, those that are not given by their defaults."""
+    return {name: knobs.get(name, p.default) for name, p in spec_of(function).knobs.items()}
+
+
 def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:
     """The digest of the files that an op reads. Raises ValueError, with the op's name, where one cannot be had."""
     own = getattr(function, "identity", None)
-    try:
+    with _named(name):
         return str(own(knobs)) if own else ""
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say an op's name of what its files are not."""
+    try:
+        yield
     except OSError as err:
         what = f"{err.filename}: {err.strerror}{seen_from_here(err.filename)}" if err.filename else str(err)
         raise ValueError(f"op {name}: {what}") from err

@@ -20,6 +20,7 @@ OPS: Mapping[str, str] = {
     "text_copies": "curate.ops.quality.text:text_copies",
     "caption_counts": "curate.ops.quality.wordnet:caption_counts",
     "wordnet_words": "curate.ops.quality.wordnet:wordnet_words",
+    "head_score": "curate.ops.alignment.head_score:head_score",
     "clip_score": "curate.ops.alignment.clip_score:clip_score",
     "clusters": "curate.ops.select.clusters:clusters",
     "target_clusters": "curate.ops.select.clusters:target_clusters",

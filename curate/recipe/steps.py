@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.models.devices import CPU, Device
-from curate.ops.spec import READABLE_OF, PartKind, Spec, identity, spec_of
+from curate.ops.spec import READABLE_OF, Maker, PartKind, Spec, all_knobs, check_fits, identity, spec_of
 from curate.recipe.model import ELSE, Recipe
 from curate.recipe.resources import StepResources
 from curate.sample import fingerprint
@@ -219,6 +219,7 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
     """
     found: list[Resolved] = []
     written: dict[str, tuple[str, str]] = {}
+    makers: dict[str, Maker] = {}
     of_parts: set[str] = set()
     chain, parts = start, ""
     for step in steps:
@@ -228,6 +229,8 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
             if name in written
         ]
         own = identity(step.function, step.knobs)
+        named = step.spec.names(step.knobs)
+        check_fits(step.function, step.knobs, {knob: makers[name] for knob, name in named.items() if name in makers})
         lifted = [step.over] if step.over else []
         key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else '', *lifted])}"
         again = [attempts] if attempts and step.fetches else []
@@ -238,6 +241,8 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
         reuse = fingerprint([own, [name for name, *_ in reads], *lifted]) if reads and not step.spec.is_group else None
         found.append(replace(step, key=key, chain=chain, reuse_key=reuse))
         written |= {shown: (key, name) for name, shown in step.columns.items()}
+        known = all_knobs(step.function, step.knobs)
+        makers |= {shown: Maker(step.function, known, name) for name, shown in step.columns.items()}
         of_parts |= {step.columns[name] for name in step.parts}
         if "document" in step.columns.values():
             of_parts, parts = {"document", "text", *of_parts}, ""

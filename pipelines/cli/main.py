@@ -17,6 +17,7 @@ import typer
 from curate.sample import Kind
 from curate.settings import expand_home
 from pipelines.cli.errors import run_guarded
+from pipelines.cli.head import head_app
 from pipelines.cli.mix import mix_app
 from pipelines.cli.options import (
     CPUS,
@@ -223,6 +224,7 @@ def attach(
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
 
 
+app.add_typer(head_app, name="head", help="Heads on kept embeddings, for the op `head_score`.")
 app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from curate.models.clip import BUNDLED_CLIP, clip_identity, load_clip
+from curate.models.clip import BUNDLED_CLIP, clip_dims, clip_identity, clip_tower, load_clip
 from curate.models.devices import CPU, Device, Precision
 from curate.ops.alignment._towers import PASS_IMAGES, Ids, ImageTower, Pixels, TextTower, normalise_rows
-from curate.ops.spec import Columns, Knobs, op
+from curate.ops.spec import Columns, Knobs, Tower, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,6 +59,12 @@ class clip_score:  # noqa: N801 - ops are named as recipes name them
     def identity(knobs: Knobs) -> str:
         """Digest of what changes the values beside the knobs: the model's files."""
         return clip_identity(knobs["model"], knobs["pretrained"])
+
+    @staticmethod
+    def towers(knobs: Knobs) -> dict[str, Tower]:
+        """The tower of each column of embeddings."""
+        name, dims = clip_tower(knobs["model"], knobs["pretrained"]), clip_dims(knobs["model"], knobs["pretrained"])
+        return {f"clip_{side}_embedding": Tower(f"{name} {side}", dims) for side in ("image", "text")}
 
     def __call__(self, images: Sequence[Image], texts: Sequence[str]) -> Columns:
         """One score and two embeddings a pair."""
