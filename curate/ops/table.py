@@ -27,6 +27,7 @@ OPS: Mapping[str, str] = {
     "c4_lines": "curate.ops.quality.gopher_c4_fineweb:c4_lines",
     "obelics_paragraph": "curate.ops.quality.gopher_c4_fineweb:obelics_paragraph",
     "obelics_text": "curate.ops.quality.gopher_c4_fineweb:obelics_text",
+    "flagged_words": "curate.ops.quality.flagged:flagged_words",
     "text_signature": "curate.ops.dedup.near_texts:text_signature",
     "near_duplicate_texts": "curate.ops.dedup.near_texts:near_duplicate_texts",
     "chunks": "curate.ops.extract.chunks:chunks",

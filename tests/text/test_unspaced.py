@@ -95,6 +95,11 @@ def test_clause_five_times_over_is_repetition_in_any_script(script: str) -> None
     assert stats.word_repetition(clause * 5) > 0.9
 
 
+def test_run_of_words_without_spaces_covers_its_own_characters_alone() -> None:
+    assert gopher("天地" * 5)["gopher_top_2_gram"] == 1
+    assert gopher("ab cd " * 5)["gopher_top_2_gram"] == pytest.approx(5 * 5 / 30)
+
+
 @pytest.mark.parametrize("script", PARAGRAPHS)
 def test_paragraph_with_two_words_changed_is_nearly_the_same_in_any_script(script: str) -> None:
     text, changes = PARAGRAPHS[script]
