@@ -134,7 +134,7 @@ def search(who: str, home: Path) -> tuple[Found, float]:
 
 
 def peer(who: str, home: Path) -> str:
-    """What a contender of the peers' environment prints."""
+    """Run a contender in the peers' environment; its output."""
     script = Path(__file__).with_name("near_texts_peers.py")
     threads = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
     words = [str(isolated(home, PACKAGES)), str(script), who, str(home)]

@@ -1,4 +1,4 @@
-"""Tell names of files that stand where a caption should: of cameras, phones, screenshots, editors, sites, digests."""
+"""Tell names of files from captions: of cameras, phones, screenshots, editors and sites, and digests."""
 
 from __future__ import annotations
 

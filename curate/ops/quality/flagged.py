@@ -22,7 +22,7 @@ _Entries = dict[str, list[tuple[str, ...]]]
     batch_size=256,
 )
 class flagged_words:  # noqa: N801 - ops are named as recipes name them
-    """How often entries of `lists` stand in a text, the share of its words that are theirs, and the first of them.
+    """Entries of `lists` that stand in a text: how many, the share of its words that are theirs, and the first.
 
     `lists`: a file a language (`en: words/en.txt`; `any` is for all texts), one entry a line: a word or several, found
     whole and in any case, signs aside; in scripts without spaces by the character or cluster. Reads the `language` of
