@@ -92,9 +92,10 @@ CONTENT: Mapping[str, pa.DataType] = {
     "document": DOCUMENT,
     "images": pa.list_(BLOB),
     "words": WORDS,
+    "title": pa.string(),
 }
 """Columns that are the sample's content, and what they hold: a later step's takes the place of an earlier one's, and of
-the source's. `words` are a page's, with their boxes."""
+the source's. `words` are a page's, with their boxes; a `title` is a document's."""
 
 OWN = ("row", "error", "detail", "inputs", "part_error", "part_detail")
 """Names in every file of columns, which no op may give one of its own."""

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from curate import settings
 from curate.extras import MissingExtraError, require
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
-from curate.ops.table import find_op, ops_that_write
+from curate.ops.table import OPS, find_op, ops_that_write
 from curate.recipe.model import ELSE, Recipe, Rule, Rules, Step
 from curate.recipe.resources import StepResources
 from curate.recipe.source import folder_of
@@ -125,13 +125,20 @@ def _check_over(over: PartKind, spec: Spec, known: _Known, at: str) -> None:
 
 
 def _check_text(recipe: Recipe, step: Step, writes: set[str], known: _Known, at: str) -> None:
-    """Whether a text that is written beside a document is published, and stays as it was written."""
+    """Whether a text that is written beside a document or a page's words is published, and stays as it was written."""
+    of_page, of_document = f"{step.op}_page", f"{step.op}_document"
+    if recipe.kind == "ocr" and "words" in {*known.types} - writes and of_page in OPS:
+        raise SettingsError(
+            f"{at}.op: op {step.op!r} writes a text, but a page is published with its words, which would stay as they"
+            f" are: write {of_page!r} instead"
+        )
     if "document" not in known.types:
         return
     if recipe.kind == "interleaved" and "text" in writes and "document" not in writes:
+        instead = f"; write {of_document!r} instead" if of_document in OPS else ""
         raise SettingsError(
             f"{at}.op: op {step.op!r} writes a text, but a document is published with its own paragraphs: nothing would"
-            " change; to measure that text, give this step a `name:` to prefix it"
+            f" change{instead}; to measure that text, give this step a `name:` to prefix it"
         )
     if known.rewritten is not None and (step.over == "paragraphs" or step.keep_paragraphs):
         raise SettingsError(
