@@ -93,9 +93,11 @@ class Spec:
     row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
     before the source's own. `writes`: its columns and their Arrow types. `version`: raised when the op's values
     change. `batch_size`: rows a call. `after`: for a group op, the row op whose columns it reads. A class may have a
-    `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
-    that hold a list with an entry for each image, or each paragraph, of the document. `timeout_s`: the seconds that a
-    call on a batch may take, 0 for no limit; a recipe's `limits.op_timeout_s` goes before it.
+    `close`, a static `identity(knobs)`: what names the files that it reads, by every knob; and a static `check(knobs,
+    before)`, which raises ValueError, in words that begin with a knob, where the steps before it (the name and knobs of
+    each one's op) do not suit it. `parts`: its columns that hold a list with an entry for each image, or each
+    paragraph, of the document. `timeout_s`: the seconds that a call on a batch may take, 0 for no limit; a recipe's
+    `limits.op_timeout_s` goes before it.
     """
 
     name: str
@@ -181,7 +183,7 @@ def spec_of(function: Callable[..., Any]) -> Spec:
 def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of an op with its knobs, as plain data: name, version, columns, every knob, its files' digest."""
     spec = spec_of(function)
-    full = {name: knobs.get(name, p.default) for name, p in spec.knobs.items()}
+    full = full_knobs(function, knobs)
     said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = _files_of(function, spec.name, full)
     before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None
@@ -189,6 +191,11 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     said |= {"version": spec.version, "writes": writes, "files": files, "after": before}
     mine = getattr(function, "__module__", "").startswith("curate.")
     return {"op": spec.name if mine else f"{function.__module__}:{spec.name}"} | said
+
+
+def full_knobs(function: Callable[..., Any], knobs: Knobs) -> dict[str, Any]:
+    """Every knob of an op, those that are left out by their defaults."""
+    return {name: knobs.get(name, p.default) for name, p in spec_of(function).knobs.items()}
 
 
 def _files_of(function: Callable[..., Any], name: str, knobs: Knobs) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,19 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate import settings
 from curate.extras import MissingExtraError, require
-from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
+from curate.ops.spec import (
+    CONTENT,
+    COUNTS,
+    GIVEN,
+    OWN,
+    READABLE,
+    READABLE_OF,
+    TAKEN,
+    PartKind,
+    Spec,
+    full_knobs,
+    spec_of,
+)
 from curate.ops.table import find_op, ops_that_write
 from curate.recipe.model import Recipe, Rule, Step
 from curate.recipe.source import folder_of
@@ -53,6 +65,7 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
             raise SettingsError(f"{at}.op: {err}") from None
         spec = spec_of(function)
         knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
+        _check_beside(function, knobs, found, at)
         if spec.after is not None and not any(r.function is spec.after for r in found):
             found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after)), known, at))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
@@ -163,6 +176,15 @@ def _checked_knobs(step: Step, spec: Spec, at: str) -> dict[str, Any]:
     if missing:
         raise SettingsError(f"{at}.with.{missing[0]}: missing; {step.op} needs this knob")
     return checked
+
+
+def _check_beside(function: Callable[..., Any], knobs: Mapping[str, Any], before: Sequence[Resolved], at: str) -> None:
+    """What an op has against the steps before it (see Spec)."""
+    if check := getattr(function, "check", None):
+        try:
+            check(full_knobs(function, knobs), [(r.spec.name, full_knobs(r.function, r.knobs)) for r in before])
+        except (ValueError, OSError) as err:
+            raise SettingsError(f"{at}.with.{err}") from None
 
 
 def _at_home(value: Any) -> Any:
