@@ -10,7 +10,7 @@ from PIL import Image
 from train_samples import CAPTION, TINY
 
 from curate.tokens.encoders import text_code
-from train.config import Caption, Config, Matching
+from train.config import Caption, Config, MatchingConfig
 from train.export import export
 from train.models.dual_encoder import build
 from train.objectives.matching import MatchingObjective
@@ -40,7 +40,7 @@ def captioner(path: Path, seed: int = 0) -> MultimodalObjective:
 def matcher(path: Path, seed: int = 0) -> MatchingObjective:
     """Write a matcher as `curate train --export` does."""
     config = Config.model_validate({**TINY, "objective": MATCHING})
-    assert isinstance(config.objective, Matching)
+    assert isinstance(config.objective, MatchingConfig)
     torch.manual_seed(seed)
     clip = build(config.model)
     objective = MatchingObjective(clip, config.objective)

@@ -103,7 +103,7 @@ def _square(value: int | None) -> int | None:
 Vectors = Annotated[Count | None, AfterValidator(_square)]
 
 
-class Matching(Settings):
+class MatchingConfig(Settings):
     """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
 
     Li et al. 2201.12086. Every part of the dual encoder is trained. With accumulation, over each part's pairs.
@@ -168,7 +168,7 @@ class Multimodal(Settings):
     language: Language = Language()
 
 
-Objective = Annotated[Contrastive | Matching | Caption | Multimodal, Field(discriminator="type")]
+Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
 
 
 class Optim(Settings):

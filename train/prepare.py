@@ -26,7 +26,7 @@ from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import text_code
-from train.config import Caption, Config, Contrastive, Data, Matching, Multimodal
+from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
@@ -116,7 +116,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
         found = _packs(config.objective, clip, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive | Matching):
+        if isinstance(config.objective, Contrastive | MatchingConfig):
             _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
@@ -132,9 +132,9 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 
 def _rows(
-    settings: Contrastive | Matching | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | Matching):
+    if isinstance(settings, Contrastive | MatchingConfig):
         chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
         if chooser.mixture.manifest.mode == "accumulate":
             raise mix.MixtureError(
@@ -143,7 +143,7 @@ def _rows(
             )
         of_pairs = (
             MatchingObjective(clip, settings)
-            if isinstance(settings, Matching)
+            if isinstance(settings, MatchingConfig)
             else ContrastiveObjective(clip, settings.max_logit_scale)
         )
         return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)

@@ -1,4 +1,4 @@
-"""The matching network: does a text say what a picture shows? A two-way head on a text encoder that sees the picture.
+"""The matching network: a two-way head on a text encoder that sees the picture.
 
 BLIP's image-grounded text encoder and its ITM head (Li et al. 2201.12086, 3.1 and 3.2), with a dual encoder beside it
 whose cosines (ITC) choose the hard pairs in training. BLIP's texts look at the picture's vectors by cross-attention;

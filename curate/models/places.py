@@ -1,4 +1,4 @@
-"""Where a model runs, and in which precision."""
+"""Choose the device and precision that a model runs in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place:
 
 
 def place_of(precision: Precision) -> Place:
-    """The GPU if there is one, and the precision that `auto` means there."""
+    """Take the GPU if there is one, and the precision that `auto` means there."""
     import torch
 
     dtype: torch.dtype = getattr(torch, clip_precision(precision))

@@ -17,7 +17,7 @@ NextScores = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample: from the likeliest tokens that hold `p` of the mass (Holtzman et al. 1904.09751).
+    """Settings of sampling from the likeliest tokens that hold `p` of the mass (Holtzman et al. 1904.09751).
 
     `min_tokens`, `max_tokens`: of a sequence with its begin mark and prompt, as BLIP and `transformers` count.
     `repetition_penalty`: divides the positive scores of tokens that stand in it already, and multiplies the negative

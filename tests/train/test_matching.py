@@ -18,7 +18,7 @@ from curate.models.image_tower import normalised
 from curate.models.matching import MATCHED
 from curate.stream.tokens import token_ids
 from train.__main__ import main
-from train.config import Config, Matching
+from train.config import Config, MatchingConfig
 from train.models.dual_encoder import DualEncoder, build
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.matching import MatchingObjective, draw_negatives
@@ -28,7 +28,7 @@ MATCHING = {"type": "matching", "visual_tokens": 4, "encoder": {"width": 32, "la
 
 def objective() -> tuple[MatchingObjective, DualEncoder]:
     config = Config.model_validate({**TINY, "objective": MATCHING})
-    assert isinstance(config.objective, Matching)
+    assert isinstance(config.objective, MatchingConfig)
     torch.manual_seed(0)
     clip = build(config.model)
     return MatchingObjective(clip, config.objective).eval(), clip

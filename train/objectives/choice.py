@@ -1,4 +1,4 @@
-"""The choice of objective: contrastive loss of pairs, their matching, or that of texts given the images before them.
+"""The choice of objective: contrastive loss of pairs, their matching, or the prediction of texts after images.
 
 An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
 what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,

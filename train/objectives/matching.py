@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from curate.models.exports import MatcherShape
 from curate.models.image_tower import normalised, patch_count_and_width
 from curate.models.matching import MATCHED, MatchingNetwork
-from train.config import Matching
+from train.config import MatchingConfig
 from train.models.dual_encoder import DualEncoder
 from train.objectives.contrastive import contrastive_loss
 from train.objectives.parts import Parts
@@ -43,7 +43,7 @@ class MatchingObjective(nn.Module):
 
     trained = frozenset({"image", "text", "connector", "encoder"})
 
-    def __init__(self, clip: DualEncoder, settings: Matching) -> None:
+    def __init__(self, clip: DualEncoder, settings: MatchingConfig) -> None:
         super().__init__()
         encoder = settings.encoder
         self.shape = MatcherShape(encoder.width, encoder.layers, encoder.heads, settings.visual_tokens)
