@@ -1,8 +1,8 @@
 """Bootstrap captions with our own trainer (BLIP's CapFilt), and measure what it does for a model trained on the result.
 
-    python bench/capfilt.py --home work/capfilt                         # a first look: a quarter of an hour of one core
-    python bench/capfilt.py --home work/capfilt-long --things 1200 --steps 1500 --fine-steps 1500 --seeds 5
-                                                                        # on a quiet machine: some hours of one core
+    python bench/capfilt.py --home work/capfilt         # a first look: some minutes of one core
+    python bench/capfilt.py --home work/capfilt-long --things 600 --steps 600 --fine-steps 1500 --width 16 --seeds 5
+                                                        # on a quiet machine: about three hours of one core
 
 Everything goes the real road, on drawings of the same things by several hands, rasterised at 32 pixels:
 
@@ -12,7 +12,7 @@ Everything goes the real road, on drawings of the same things by several hands, 
 
 1. A dual encoder is trained on the web as it is. 2. From its weights, a captioner and a filter are fine-tuned on the
 clean pairs, each by itself (objectives caption and matching). 3. A recipe captions the web's pictures and lets the
-filter judge both texts (ops caption, match_texts, kept_texts). 4. Dual encoders are trained from scratch, the same steps
+filter judge both texts (ops caption, match_texts, kept_texts). 4. Dual encoders are trained from scratch, as many steps
 each, with --seeds seeds, on the arms: `web` as it is, `F` web filtered, `C` web and captions, one of both drawn at each
 access, `CF` what the filter leaves of both (BLIP's table 1), and, as a ceiling, `true`: the web's pictures with their
 true names.
@@ -60,11 +60,7 @@ from train.ranks import join_ranks
 SIDE_PX = 32
 CLEAN = ("noto", "noto-v1")
 WEB = ("fluent-emoji-flat", "fxemoji", "emojione")
-CLIP = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": SIDE_PX, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32},
-    "text_cfg": {"context_length": 16, "width": 64, "heads": 4, "layers": 2},
-}
+TEXTS = {"context_length": 16, "width": 64, "heads": 4, "layers": 2}
 BLOCKS = {"width": 96, "layers": 3, "heads": 4}
 ARMS: Mapping[str, tuple[dict[str, Any], dict[str, float]]] = {
     "web": ({}, {"txt": 1.0}),
@@ -87,6 +83,12 @@ class Bench:
     fine_steps: int
     batch: int
     seeds: int
+    width: int
+
+    @property
+    def clip(self) -> dict[str, Any]:
+        vision = {"image_size": SIDE_PX, "layers": [1, 1, 1, 1], "width": self.width, "head_width": 32}
+        return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXTS}
 
     def dataset(self, name: str) -> Path:
         return self.home / "datasets" / name
@@ -111,12 +113,13 @@ def main() -> None:
     """Do all stages that are not done, and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--things", type=int, default=200)
+    parser.add_argument("--things", type=int, default=100)
     parser.add_argument("--noise", type=float, default=0.5)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--fine-steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--fine-steps", type=int, default=120)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=8, help="Of the image tower, a ResNet; tiny-clip has 16.")
     bench = Bench(**vars(parser.parse_args()))
     for name, pairs in (("web", web(bench)), ("clean", clean(bench)), ("held-out", unseen(bench))):
         lay_down(bench, name, pairs)
@@ -302,7 +305,7 @@ def train(bench: Bench, name: str, job: Job) -> None:
     config = Config.model_validate(
         {
             "data": {"batch_size": bench.batch, "augment": {"shift": 0.1, "zoom": 0.2, "rotate_degrees": 10}},
-            "model": {"clip": job.start} if job.start else {"clip": CLIP, "tokenizer": "simple:1024"},
+            "model": {"clip": job.start} if job.start else {"clip": bench.clip, "tokenizer": "simple:1024"},
             "objective": job.objective,
             "optim": {"steps": job.steps, "warmup": job.steps // 10, "lr": 2e-3},
             "run": {"device": "cpu", "cpu_threads": 1, "decode_threads": 1, "log_every": 50,
