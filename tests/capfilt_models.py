@@ -66,13 +66,13 @@ def blip(folder: Path, kind: str, seed: int = 0, spread: float = 8.0) -> Any:
         "eos_token_id": 2,
     }  # fmt: skip
     vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-              "image_size": 32, "patch_size": 8}  # fmt: skip
+              "image_size": 32, "patch_size": 8, "initializer_range": 0.02}  # fmt: skip
     torch.manual_seed(seed)
     config = transformers.BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=16)
     net = getattr(transformers, kind)(config).eval()
-    with torch.no_grad():  # its own initialisation is so small that all scores are nearly equal
-        for parameter in net.parameters():
-            parameter.mul_(spread)
+    with torch.no_grad():  # its own initialisation is so small that neither picture nor text makes a difference
+        for name, parameter in net.named_parameters():
+            parameter.mul_(40.0 if "patch_embedding" in name else 1.0 if name.startswith("vision") else spread)
     folder.mkdir(parents=True, exist_ok=True)
     net.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words))
