@@ -1,4 +1,4 @@
-"""Bootstrap captions with our own trainer (BLIP's CapFilt), and measure what it does for a model trained on the result.
+"""Bootstrap captions as BLIP's CapFilt does, with our own trainer, and measure what the result trains.
 
     python bench/capfilt.py --home work/capfilt         # a first look: some minutes of one core
     python bench/capfilt.py --home work/capfilt-long --things 600 --steps 600 --fine-steps 1500 --width 16 --seeds 5
@@ -74,7 +74,7 @@ ARMS: Mapping[str, tuple[dict[str, Any], dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the files are, and how much is done."""
+    """The places of files, and the amount of work."""
 
     home: Path
     things: int
@@ -246,7 +246,7 @@ def bootstrap(bench: Bench) -> list[dict[str, Any]]:
 
 
 def published(folder: Path) -> list[dict[str, Any]]:
-    """What the JSON of each sample says, its text as `text`."""
+    """Read the JSON of each sample, its text as `text`."""
     from curate.stream.stream import DatasetReader
 
     reader = DatasetReader("web", folder)
