@@ -78,11 +78,23 @@ class Device:
         found: TorchDtype = getattr(torch, settled)
         return found
 
+    def place(self, precision: Precision) -> Place:
+        """The two together. Raises MachineError as they do."""
+        return Place(self.torch(), self.dtype(precision))
+
     def send(self, values: Tensor) -> Tensor:
         """Bring values over: to an accelerator through pinned memory, without waiting for it."""
         if self.kind == "cpu":
             return values
         return values.pin_memory().to(self.kind, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network lies and in what it computes, as torch says it."""
+
+    device: TorchDevice
+    dtype: TorchDtype
 
 
 CPU = Device()

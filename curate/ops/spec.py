@@ -186,8 +186,8 @@ class Maker:
     """What made a column that an op reads: the op, its knobs, and the name that it gives the column.
 
     A class may have a static `towers(knobs)`, the Tower of each of its columns of vectors; and one that reads them a
-    static `fits(knobs, makers)`, which raises ValueError, before anything runs, where what made a column, by the knob
-    that names it, is not what the op is for.
+    static `fits(knobs, makers)`, which raises ValueError, before anything runs, where what made a column, by its name
+    in `reads` or by the knob that names it, is not what the op is for.
     """
 
     function: Callable[..., Any]
@@ -294,7 +294,7 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
 
 
 def check_fits(function: Callable[..., Any], knobs: Knobs, makers: Mapping[str, Maker]) -> None:
-    """Check that an op is for what made the columns that its knobs name (see `Maker`). Raises ValueError."""
+    """Check that an op is for what made the columns that it reads (see `Maker`). Raises ValueError."""
     if own := getattr(function, "fits", None):
         with _named(spec_of(function).name):
             own(all_knobs(function, knobs), makers)

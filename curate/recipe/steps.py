@@ -229,7 +229,7 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
             if name in written
         ]
         own = identity(step.function, step.knobs)
-        named = step.spec.names(step.knobs)
+        named = {name: name for name in step.spec.reads} | step.spec.names(step.knobs)
         check_fits(step.function, step.knobs, {knob: makers[name] for knob, name in named.items() if name in makers})
         lifted = [step.over] if step.over else []
         key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else '', *lifted])}"

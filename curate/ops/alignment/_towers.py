@@ -10,6 +10,7 @@ import numpy as np
 
 from curate.models.clip import Clip
 from curate.models.devices import DeviceKind
+from curate.models.pixels import not_too_long
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,10 +23,6 @@ its last bits, may hang on the batch's shape. A row's values then depend on that
 
 _LENGTHS = (8, 12, 16, 24, 32, 48)
 """Token counts that texts are padded to before the whole context, for towers in which no token sees a later one."""
-
-_LONGEST_ASPECT = 16
-"""Wider pictures are cropped to this about their centre before they are resized: open_clip resizes the short side and
-then crops, so that a picture of 1 x 30,000 pixels would grow to 224 x 6,720,000 on its way."""
 
 
 Features = np.ndarray[Any, np.dtype[np.float32]]
@@ -73,7 +70,7 @@ class ImageTower:
 
     def pixels(self, image: Image) -> Pixels:
         """The image as the tower's transform has it before it is normalised."""
-        return np.asarray(self._shape_up(_not_too_long(image)))
+        return np.asarray(self._shape_up(not_too_long(image)))
 
     def normalise(self, pixels: Pixels) -> Tensor:
         """Normalise pixels as ToTensor and Normalize do, value for value, in the model's precision, on its device."""
@@ -83,15 +80,6 @@ class ImageTower:
         images_BCHW = bytes_BHWC.permute(0, 3, 1, 2).contiguous().float().div_(255)
         images_BCHW.sub_(self._mean).div_(self._std)
         return images_BCHW.to(self._clip.dtype)
-
-
-def _not_too_long(image: Image) -> Image:
-    width, height = image.size
-    if max(width, height) <= _LONGEST_ASPECT * min(width, height):
-        return image
-    keep = _LONGEST_ASPECT * min(width, height)
-    left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
-    return image.crop((left, top, min(width, left + keep), min(height, top + keep)))
 
 
 class TextTower:
