@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.models.blip import blip_folder, blip_identity, is_blip
 from curate.models.clip import Clip, clip_identity, load_clip
-from curate.models.devices import Device, Place, Precision
+from curate.models.devices import CPU, Device, Place, Precision
 from curate.models.dual_encoder import ClipConfig, exported_config, new_network
 from curate.models.exports import CaptionerShape, captioner_shape, load_weights
 from curate.models.files import ModelError, file_digest
@@ -57,7 +57,7 @@ def captioner_identity(model: str, pretrained: str) -> str:
     return clip_identity(model, pretrained)
 
 
-def load_captioner(model: str, pretrained: str, precision: Precision, device: Device) -> Captioner:
+def load_captioner(model: str, pretrained: str, precision: Precision, device: Device = CPU) -> Captioner:
     """Load a captioner for inference onto its device. Raises ModelError, or MachineError without such a device.
 
     `model`: a `.safetensors` that `curate train --export` wrote of the objective caption or multimodal; a folder of

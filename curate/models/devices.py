@@ -91,7 +91,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a network lies and in what it computes, as torch says it."""
+    """A device and a precision, as torch says them."""
 
     device: TorchDevice
     dtype: TorchDtype

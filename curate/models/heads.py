@@ -33,7 +33,7 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class HeadCard:
-    """What a file says of its head beside the weights.
+    """The words of a file about its head, beside the weights.
 
     `tower`: whose vectors it was made on (`clip_towers`). `activation` stands between its layers, `output` after the
     last. `trained_on` and `licence` are for people.

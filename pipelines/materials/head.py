@@ -1,4 +1,4 @@
-"""Train a head on the embeddings that a run has kept: logistic or ridge regression on rows that somebody labelled.
+"""Train a head on the embeddings that a run kept: logistic or ridge regression on labelled rows.
 
 Both are fitted in double precision by L-BFGS (Liu and Nocedal 1989), with sums over the rows in one order, so that the
 same labels give the same file; a fifth of the rows is held out by a digest of the uid, so that it is known what the
@@ -174,7 +174,7 @@ def fit(vectors: Floats, labels: Floats, training: HeadTraining) -> tuple[Floats
 
 
 def judge(scores: Floats, labels: Floats, kind: Kind) -> dict[str, Any]:
-    """What the scores of held-out rows are worth: of 0 and 1 the ROC AUC, and the precision of the best tenth, ..."""
+    """Judge the scores of held-out rows: of 0 and 1 the ROC AUC, and the precision of the best tenth, ..."""
     if kind == "ridge":
         spread = float(np.square(labels - labels.mean()).sum())
         return {"rows": len(labels), "r2": 1 - float(np.square(labels - scores).sum()) / spread if spread else None}
