@@ -170,7 +170,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Maker:
-    """What made a column that an op reads: the op, its knobs, and the name that it gives the column.
+    """The maker of a column that an op reads: the op, its knobs, and the name that it gives the column.
 
     A class may have a static `towers(knobs)`, the Tower of each of its columns of vectors; and one that reads them a
     static `fits(knobs, makers)`, which raises ValueError, before anything runs, where what made a column, by the knob
