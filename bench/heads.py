@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.engine import run
-from curate.models.heads import Head, HeadCard, save_head
+from curate.models.heads import EmbeddingHead, HeadCard, save_head
 from curate.ops.alignment.head_score import head_score
 from curate.ops.spec import Columns, Count, op
 from curate.recipe.resolve import load
@@ -54,7 +54,7 @@ def alone(folder: Path, rows: int, dims: int) -> dict[str, float]:
     found = {}
     for name, widths in (("linear", (dims, 1)), ("network", (dims, 256, 1))):
         layers = tuple((chance.normal(size=(n, m)), np.zeros(n)) for m, n in pairwise(widths))
-        save_head(folder / name, Head(layers, HeadCard(activation="relu")))
+        save_head(folder / name, EmbeddingHead(layers, HeadCard(activation="relu")))
         op_ = head_score(head=str(folder / name))
         found[name] = rows / seconds(lambda op_=op_: [op_(vectors[n : n + BATCH]) for n in range(0, rows, BATCH)])  # type: ignore[misc]
     weight = chance.normal(size=dims)

@@ -28,7 +28,7 @@ def keeps(
     uids: pa.ChunkedArray | None = None,
     cuts: Mapping[str, ShareCuts] | None = None,
 ) -> Bools:
-    """Tell which rows, or parts, a rule keeps. A share needs `uids` and the cuts of shares by their names."""
+    """Evaluate a rule on each row, or part. A share needs `uids` and the cuts of shares by their names."""
     if isinstance(decision, Condition):
         return passes(read, decision, uids, (cuts or {}).get(decision.name))
     alternatives = [[keeps(c, read, uids, cuts) for c in one] for one in decision.alternatives]
@@ -73,7 +73,7 @@ def _groups(condition: Condition, read: Read, rows: Bools) -> Mapping[str, npt.N
 
 
 def deciding_values(decision: Decision, read: Read, rows: Bools) -> list[Any]:
-    """The words for rows that a rule drops: the value, or by column the values, that decided."""
+    """Collect, of the rows that a rule drops, the value that decided, or the values by column."""
     if len(decision.columns) == 1:
         (name,) = decision.columns
         return list(read[name].filter(pa.array(rows)).to_pylist())

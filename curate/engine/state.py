@@ -140,8 +140,9 @@ def value_names(step: Resolved) -> Iterator[str]:
 
 def as_json(value: Any) -> str:
     """A value as a decision shows it; an op's column holds the value itself."""
+    shown: Any
     if isinstance(value, dict):
-        shown: Any = {name: excerpt(one) if isinstance(one, str) else one for name, one in value.items()}
+        shown = {name: excerpt(one) if isinstance(one, str) else one for name, one in value.items()}
     else:
         shown = excerpt(value) if isinstance(value, str) else value
     return json.dumps(shown, ensure_ascii=False, default=str)

@@ -33,7 +33,7 @@ _ROWS = 256
 
 @dataclass(frozen=True)
 class HeadCard:
-    """The words of a file about its head, beside the weights.
+    """The description of a head, which its file holds beside the weights.
 
     `tower`: whose vectors it was made on (`clip_towers`). `activation` stands between its layers, `output` after the
     last. `trained_on` and `licence` are for people.
@@ -47,7 +47,7 @@ class HeadCard:
 
 
 @dataclass(frozen=True)
-class Head:
+class EmbeddingHead:
     """Layers (weight, out x in, and bias) in double precision, and their card."""
 
     layers: tuple[tuple[Floats, Floats], ...]
@@ -80,7 +80,7 @@ class Head:
             return 1 / (1 + np.exp(-scores)) if self.card.output == "sigmoid" else scores
 
 
-def load_head(path: Path, activation: Activation | None = None) -> Head:
+def load_head(path: Path, activation: Activation | None = None) -> EmbeddingHead:
     """Read a head. `activation`: of a file that says none and has several layers. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
@@ -101,10 +101,10 @@ def load_head(path: Path, activation: Activation | None = None) -> Head:
         )
     if said == "none":
         layers = [_composed(layers)]
-    return Head(tuple(layers), HeadCard(**{**asdict(card), "activation": said}))
+    return EmbeddingHead(tuple(layers), HeadCard(**{**asdict(card), "activation": said}))
 
 
-def save_head(path: Path, head: Head) -> None:
+def save_head(path: Path, head: EmbeddingHead) -> None:
     """Write a head's file."""
     from safetensors.numpy import save_file
 

@@ -1,4 +1,4 @@
-"""Train a head on the embeddings that a run kept: logistic or ridge regression on labelled rows.
+"""Train a head on the embeddings that a run has kept: logistic or ridge regression on labelled rows.
 
 Both are fitted in double precision by L-BFGS (Liu and Nocedal 1989), with sums over the rows in one order, so that the
 same labels give the same file; a fifth of the rows is held out by a digest of the uid, so that it is known what the
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from curate.commit import commit_file
 from curate.engine.stages import start_of
-from curate.models.heads import Head, HeadCard, save_head
+from curate.models.heads import EmbeddingHead, HeadCard, save_head
 from curate.ops.spec import all_knobs
 from curate.pool.columns import ColumnsFile
 from curate.pool.layout import Pool
@@ -44,17 +44,17 @@ class HeadTrainingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRows:
     """Rows with an embedding and a label: uids, unit vectors N x D, labels N."""
 
     uids: list[str]
     vectors: Floats
     labels: Floats
 
-    def only(self, rows: npt.NDArray[np.bool_]) -> Labelled:
+    def only(self, rows: npt.NDArray[np.bool_]) -> LabelledRows:
         """Some of them."""
         uids = [uid for uid, here in zip(self.uids, rows.tolist(), strict=True) if here]
-        return Labelled(uids, self.vectors[rows], self.labels[rows])
+        return LabelledRows(uids, self.vectors[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def train(resolved: ResolvedRecipe, labels: Path, out: Path, training: HeadTrain
     weight, bias = fit(seen.vectors, seen.labels, training)
     trained_on = f"{resolved.recipe.name}: {len(seen.uids)} labelled rows"
     output: Literal["sigmoid", "identity"] = "sigmoid" if training.kind == "logistic" else "identity"
-    head = Head(((weight[None], np.array([bias])),), HeadCard(tower.name, "none", output, training.licence, trained_on))
+    head = EmbeddingHead(
+        ((weight[None], np.array([bias])),), HeadCard(tower.name, "none", output, training.licence, trained_on)
+    )
     with commit_file(out) as temporary:
         save_head(temporary, head)
     unseen = rows.only(held_out)
@@ -124,7 +126,7 @@ def _read_labels(path: Path, kind: Kind) -> dict[str, float]:
     return found
 
 
-def _gather(pool: Pool, step: Resolved, own: str, labels: Mapping[str, float]) -> Labelled:
+def _gather(pool: Pool, step: Resolved, own: str, labels: Mapping[str, float]) -> LabelledRows:
     """The labelled rows that have an embedding, in the order of their uids; a shard at a time."""
     found: dict[str, Floats] = {}
     for shard in range(len(pool.shards)):
@@ -139,7 +141,7 @@ def _gather(pool: Pool, step: Resolved, own: str, labels: Mapping[str, float]) -
                 found[uids[row]] = np.asarray(vector.values.to_numpy(zero_copy_only=False), np.float64)
     order = sorted(found)
     vectors = np.array([found[uid] / max(math.sqrt(float(np.square(found[uid]).sum())), 1e-12) for uid in order])
-    return Labelled(order, vectors, np.array([labels[uid] for uid in order]))
+    return LabelledRows(order, vectors, np.array([labels[uid] for uid in order]))
 
 
 def _is_held_out(uid: str) -> bool:
@@ -174,7 +176,7 @@ def fit(vectors: Floats, labels: Floats, training: HeadTraining) -> tuple[Floats
 
 
 def judge(scores: Floats, labels: Floats, kind: Kind) -> dict[str, Any]:
-    """Judge the scores of held-out rows: of 0 and 1 the ROC AUC, and the precision of the best tenth, ..."""
+    """Judge scores by labels of rows that were held out: of 0 and 1 by ROC AUC, and the precision of the best tenth."""
     if kind == "ridge":
         spread = float(np.square(labels - labels.mean()).sum())
         return {"rows": len(labels), "r2": 1 - float(np.square(labels - scores).sum()) / spread if spread else None}
