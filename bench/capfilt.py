@@ -13,8 +13,8 @@ Everything goes the real road, on drawings of the same things by several hands, 
 1. A dual encoder is trained on the web as it is. 2. From its weights, a captioner and a filter are fine-tuned on the
 clean pairs, each by itself (objectives caption and matching). 3. A recipe captions the web's pictures and lets the
 filter judge both texts (ops caption, match_texts, kept_texts). 4. Dual encoders are trained from scratch, as many steps
-each, with --seeds seeds, on the arms: `web` as it is, `F` web filtered by the head's verdict, `F half` the half of the
-web that the head holds likeliest, `C` web and captions, one of both drawn at each access, `CF` what the filter leaves of
+each, with --seeds seeds, on the arms: `web` as it is, `F` web filtered by the head's verdict, `F half` the half of it
+that the head holds likeliest, `C` web and captions, one of both drawn at each access, `CF` what the filter leaves of
 both (BLIP's table 1), and, as a ceiling, `true`: the web's pictures with their true names.
 
 Printed as JSON lines: the filter's precision and recall on the planted swaps, and the noise among its best, as many as
