@@ -13,14 +13,15 @@ Everything goes the real road, on drawings of the same things by several hands, 
 1. A dual encoder is trained on the web as it is. 2. From its weights, a captioner and a filter are fine-tuned on the
 clean pairs, each by itself (objectives caption and matching). 3. A recipe captions the web's pictures and lets the
 filter judge both texts (ops caption, match_texts, kept_texts). 4. Dual encoders are trained from scratch, as many steps
-each, with --seeds seeds, on the arms: `web` as it is, `F` web filtered, `C` web and captions, one of both drawn at each
-access, `CF` what the filter leaves of both (BLIP's table 1), and, as a ceiling, `true`: the web's pictures with their
-true names.
+each, with --seeds seeds, on the arms: `web` as it is, `F` web filtered by the head's verdict, `F half` the half of it
+that the head holds likeliest, `C` web and captions, one of both drawn at each access, `CF` what the filter leaves of
+both (BLIP's table 1), and, as a ceiling, `true`: the web's pictures with their true names.
 
-Printed as JSON lines: the filter's precision and recall on the planted swaps; how many captions say the thing's own
-name, before and after the filter; then, by arm, AUC of true over swapped captions and recall@10 both ways on the
-held-out drawings, mean and standard deviation over seeds. Processor seconds, since a
-machine that others share too makes wall-clock time say nothing. Stages that are done are not done again.
+Printed as JSON lines: the filter's precision and recall on the planted swaps, and the noise among its best, as many as
+are unswapped (`noise_of_best`); how many captions say the thing's own name, before and after the filter; then, by arm,
+AUC of true over swapped captions and recall@10 both ways on the held-out drawings, mean and standard deviation over
+seeds. Processor seconds, since a machine that others share too makes wall-clock time say nothing. Stages that are done
+are not done again.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ BLOCKS = {"width": 96, "layers": 3, "heads": 4}
 ARMS: Mapping[str, tuple[dict[str, Any], dict[str, float]]] = {
     "web": ({}, {"txt": 1.0}),
     "F": ({"text_matched": {"is": True}}, {"txt": 1.0}),
+    "F half": ({"text_match": {"top": 0.5}}, {"txt": 1.0}),
     "C": ({}, {"txt": 0.5, "caption": 0.5}),
     "CF": ({"texts_kept": {"min": 1}}, {"texts": 1.0}),
     "true": ({}, {"meta.true": 1.0}),
@@ -273,6 +275,7 @@ def judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "recall": ratio((dropped & swapped).sum(), swapped.sum()),
             "noise_left": ratio((~dropped & swapped).sum(), (~dropped).sum()),
             "auc": auc(web_match[~swapped], web_match[swapped]),
+            "noise_of_best": ratio(swapped[np.argsort(-web_match)[: (~swapped).sum()]].sum(), (~swapped).sum()),
         },
         "captions": {
             "own_name": ratio(said.sum(), len(rows)),
