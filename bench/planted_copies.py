@@ -63,7 +63,9 @@ def _grey(image: Image.Image, draw: random.Random) -> Image.Image:
 
 def _border(image: Image.Image, draw: random.Random) -> Image.Image:
     sides = draw.choice(["all", "all", "all", "ltrb", "lr", "tb", "l", "t", "r", "b"])
-    widths = {side: round(draw.uniform(0.02, 0.15) * (image.width if side in "lr" else image.height)) for side in "ltrb"}
+    widths = {
+        side: round(draw.uniform(0.02, 0.15) * (image.width if side in "lr" else image.height)) for side in "ltrb"
+    }
     if sides == "all":
         even = round(draw.uniform(0.02, 0.15) * min(image.size))
         sides, widths = "ltrb", dict.fromkeys("ltrb", even)

@@ -28,6 +28,9 @@ MAX_SCALE = 1.35
 MAX_SHIFT = 0.16
 MIN_CONTENT = 0.5
 """A shared part with less of a picture's contrast misses what there is to see: a line along a blank page's edge."""
+AGREEING_LEVELS = 14.0
+MIN_AGREEING = 0.7
+"""Share of the squares of 3 thumbnail pixels that differ by less: a copy whose mark is looked past has more."""
 MIN_SHARED = 0.76
 """Less than this share of a side in common is another cut-out, not a lightly cropped copy."""
 MAX_STRETCH = 1.08
@@ -36,6 +39,9 @@ NOISE = 0.5
 """Grey levels by which rounding alone makes two thumbnails of one picture differ."""
 GREY_LEVELS = 3.0
 """What codecs leave of colour in a grey picture."""
+GREYS = ((0.0, 0.0), (-0.118, -0.213), (0.476, 0.229), (-0.344, -0.714))
+"""Weights of blue and red difference in grey levels made otherwise than as luma: as luma, by BT.709, as the mean of the
+three, as green alone."""
 UNMOVED = 0.008
 """Edges nearer than this share of the side have not been cropped."""
 
@@ -65,6 +71,31 @@ class Planes:
     def is_grey(self) -> npt.NDArray[np.bool_]:
         """Whether each row has no colour, (n,)."""
         return np.asarray(np.abs(self.colour - 128).max((1, 2, 3)) <= GREY_LEVELS)
+
+    def greyed_like(self, others: Planes) -> Array:
+        """How each row's colour was made grey, (n, 2) weights of blue and red difference; 0 of rows that were not.
+
+        Of the usual ways (`GREYS`) the one that comes nearest to the other row, which is without colour.
+        """
+        was_greyed = others.is_grey() & ~self.is_grey()
+        if not was_greyed.any():
+            return np.zeros((len(was_greyed), 2), np.float32)
+        colour = (self.colour - 128).repeat(2, axis=2).repeat(2, axis=3)
+        rest = self.luma - others.luma
+        apart = [((rest + blue * colour[:, 0] + red * colour[:, 1]) ** 2).sum((1, 2)) for blue, red in GREYS]
+        best = np.array(GREYS, np.float32)[np.argmin(apart, axis=0)]
+        return np.where(was_greyed[:, None], best, np.float32(0))
+
+    def weigh(self, weights: Array) -> Planes:
+        """The same rows, their luma made grey by the `weights` (n, 2) of `greyed_like`."""
+        return Planes(weigh(self.luma, self.colour, weights), self.colour) if weights.any() else self
+
+
+def weigh(luma: Array, colour: Array, weights: Array) -> Array:
+    """Grey levels (n, side, side) of luma and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE) by `Planes.greyed_like`."""
+    times = luma.shape[1] // COLOUR_SIDE
+    shares = weights[:, :, None, None] * (colour - 128)
+    return np.asarray(luma + shares.sum(1).repeat(times, axis=1).repeat(times, axis=2))
 
 
 def split_planes(thumbnails: npt.NDArray[np.uint8]) -> Planes:
@@ -109,6 +140,7 @@ MIRRORED_VIEWS = [0] + [
     for column in range(places)
 ]
 """The view that each becomes once the picture is turned left to right."""
+MIRROR_SIGNS: Array = np.array([-1 if u % 2 else 1 for _, u in WAVES], np.float32)
 WHOLE: Array = np.array([1, 0, 1, 0], np.float32)
 """The place of a picture on one of the same frame, see `align`."""
 
@@ -125,23 +157,30 @@ def compute_descriptors(luma: Array) -> Array:
 
 def mirror_views(views: Array) -> Array:
     """The descriptors (n, VIEWS, DIMENSIONS) that the pictures have when turned left to right."""
-    return views[:, MIRRORED_VIEWS] * np.array([-1 if u % 2 else 1 for _, u in WAVES], np.float32)
+    return views[:, MIRRORED_VIEWS] * MIRROR_SIGNS
 
 
-def closest_views(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def closest_views(
+    first: Array, second: Array, mirror: npt.NDArray[np.bool_]
+) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starting_places`.
 
-    The least over the views of the first against the whole of the second, and the other way round (`inverse`).
+    The least over the views of the first against the whole of the second, and the other way round (`inverse`); the
+    first is turned left to right where `mirror`.
     """
-    there, back = _distances(first, second[:, 0]), _distances(second, first[:, 0])
+    turned = np.where(mirror[:, None], MIRROR_SIGNS, np.float32(1))
+    there, back = _distances(first, second[:, 0] * turned), _distances(second, first[:, 0] * turned)
     inverse = back.min(1) < there.min(1)
-    both = np.where(inverse[:, None], back, there)
-    return both.min(1), both.argmin(1), inverse
+    view = there.argmin(1)
+    view = np.where(inverse, back.argmin(1), np.where(mirror, np.array(MIRRORED_VIEWS)[view], view))
+    return np.sqrt(np.minimum(there.min(1), back.min(1))), view, inverse
 
 
 def _distances(views: Array, whole: Array) -> Array:
-    rest = views - whole[:, None, :]
-    return np.asarray(np.sqrt((rest * rest).sum(2)))
+    """(n, VIEWS) squared distances."""
+    cross = np.einsum("nvd,nd->nv", views, whole)
+    own = np.einsum("nvd,nvd->nv", views, views)
+    return np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0)
 
 
 def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64]:
@@ -195,7 +234,7 @@ class Differences:
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
     `content` is how much of either's own contrast lies in the shared part, the lesser of the two.
-    `greyed`: one of them has no colour, the other has.
+    `greyed`: one of them has no colour, the other has. `agreeing`: share of the squares of 3 that hardly differ.
     `moved` is how far an edge of one lies from the other's, as a share of the side; `shared` the least share of a
     side of either that the other shows too.
     """
@@ -211,6 +250,7 @@ class Differences:
     moved: Array
     shared: Array
     greyed: npt.NDArray[np.bool_]
+    agreeing: Array
 
 
 def measure_differences(first: Planes, second: Planes, place: Array) -> Differences:
@@ -232,7 +272,15 @@ def measure_differences(first: Planes, second: Planes, place: Array) -> Differen
         measure_moved(place),
         _shared(place),
         first.is_grey() != second.is_grey(),
+        _agreeing(rest, inside),
     )
+
+
+def _agreeing(rest: Array, inside: Array) -> Array:
+    """Share (n,) of the squares of 3 pixels in the shared part that differ by less than AGREEING_LEVELS."""
+    shown = boxes(inside, 3) > 0.99
+    near = shown & (np.abs(boxes(rest, 3)) <= AGREEING_LEVELS)
+    return np.asarray(near.sum((1, 2)) / np.maximum(shown.sum((1, 2)), 1), np.float32)
 
 
 def _content(part: Array, inside: Array, whole: Array) -> Array:
@@ -277,8 +325,11 @@ def align(first: Array, second: Array, start: Array) -> Array:
     return refine(first, second, place, 2)
 
 
-def refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
-    """Refine the places (n, 4) of pictures (n, side, side) by so many rounds of `align`."""
+def refine(first: Array, second: Array, place: Array, rounds: int, *, clipped: bool = False) -> Array:
+    """Refine the places (n, 4) of pictures (n, side, side) by so many rounds of `align`.
+
+    `clipped`: what differs most pulls no more than what differs a little (Huber 1964), so that a mark pulls nothing.
+    """
     u = _axis(second.shape[1])
     across, down = _slopes(second)
     solver = np.linalg.inv(_normal(across, down, u))
@@ -286,6 +337,9 @@ def refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
     for _ in range(rounds):
         warped, inside = warp(first, place)
         rest = (warped - second) * inside
+        if clipped:
+            most = np.maximum(6, np.float32(2.5) * np.median(np.abs(rest).reshape(len(rest), -1), axis=1))
+            rest = np.clip(rest, -most[:, None, None], most[:, None, None])
         columns, rows = (across * rest).sum(1), (down * rest).sum(2)
         # Not `columns @ u`: its last bit would depend on how many pairs share the block.
         force = np.stack([part.sum(1) for part in (columns * u, columns, rows * u, rows)], axis=1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from curate.ops import _groups
-from curate.ops.dedup import _detail
+from curate.ops.dedup import _detail, _votes
 from curate.ops.dedup import _lookalike as look
 from curate.ops.dedup._frames import BLOCK_ROWS, Frames
 
@@ -30,7 +31,6 @@ BUCKET_ENTRIES = 96
 """Pictures that share a hash are all compared, up to this many: see `_bucket_pairs`."""
 OVERFULL_ENTRIES = 16
 EXTEND_ROUNDS = 4
-
 
 
 def find_near(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits, mirrored: bool) -> None:
@@ -62,10 +62,12 @@ def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool) -
     db.execute("CREATE OR REPLACE TABLE keyed (key UBIGINT, head BIGINT, whole BOOLEAN)")
     for start in range(0, len(frames), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(frames))
-        for view, (whole, points) in enumerate(_keyed_views(frames, slice(start, stop), mirror)):
-            heads = np.arange(start, stop)[: len(points)]
-            keys = look.bucket_keys(points, table, CELL)
-            _groups.insert(db, "keyed", key=keys, head=heads, whole=np.full(len(heads), whole))
+        parts = [
+            (look.bucket_keys(points, table, CELL), np.arange(start, start + len(points)), np.full(len(points), whole))
+            for whole, points in _keyed_views(frames, slice(start, stop), mirror)
+        ]
+        keys, numbers, wholes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        _groups.insert(db, "keyed", key=keys, head=numbers, whole=wholes)
     for a, b in _bucket_pairs(db):
         other = frames.heads[a] != frames.heads[b]
         a, b = a[other], b[other]
@@ -89,9 +91,7 @@ def _keyed_views(frames: Frames, block: slice, mirror: bool) -> Iterator[tuple[b
 def _closest(
     frames: Frames, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], mirror: npt.NDArray[np.bool_]
 ) -> tuple[look.Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    first = frames.descriptors[a]
-    first[mirror] = look.mirror_views(first[mirror])
-    return look.closest_views(first, frames.descriptors[b])
+    return look.closest_views(frames.descriptors[a], frames.descriptors[b], mirror)
 
 
 def _bucket_pairs(
@@ -130,17 +130,12 @@ def _decide(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits) ->
     """Adds to `alike` those of the `fresh` pairs that show one picture.
 
     They are laid on each other where they fit best, and else whole on whole: where there is little but print, the best
-    fit may be a line too high.
+    fit may be a line too high. What is left over may still be one picture but for a mark (`_votes.py`).
     """
     for batch in _groups.query_blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
         a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()
         pairs = _Pairs(frames, a, b, batch.column("mirror").to_numpy(zero_copy_only=False))
-        place = pairs.best_places()
-        same, similarity = pairs.judge(place, limits)
-        moved = look.measure_moved(place) >= look.UNMOVED
-        whole, of_whole = pairs.judge(np.tile(look.WHOLE, (len(a), 1)), limits, ~same & moved)
-        similarity = np.where(same, similarity, of_whole)
-        same |= whole
+        same, similarity = pairs.judge(limits)
         heads = np.sort(np.stack([frames.heads[a[same]], frames.heads[b[same]]]), axis=0)
         _groups.insert(db, "alike", a=heads[0], b=heads[1], similarity=similarity[same])
 
@@ -157,35 +152,81 @@ class _Pairs:
     def take(self, where: npt.NDArray[np.int64]) -> _Pairs:
         return _Pairs(self.frames, self.a[where], self.b[where], self.mirror[where])
 
+    @cached_property
     def planes(self) -> tuple[look.Planes, look.Planes]:
+        first, second = self.coloured_planes()
+        one, two = first.greyed_like(second), second.greyed_like(first)
+        return first.weigh(one), second.weigh(two)
+
+    def coloured_planes(self) -> tuple[look.Planes, look.Planes]:
         first, second = (look.split_planes(self.frames.thumbnails[row]) for row in (self.a, self.b))
         return first.mirror(self.mirror), second
 
+    def judge(self, limits: look.MatchLimits) -> tuple[npt.NDArray[np.bool_], look.Array]:
+        """Whether each pair is one picture, and the similarity, (n,) each."""
+        place, whole = self.best_places(), np.tile(look.WHOLE, (len(self.a), 1))
+        left, of_whole = self.measure(place), self.measure(whole)
+        same = self.agree(place, self.fits(place, left) & look.is_same_picture(left, limits))
+        moved = look.measure_moved(place) >= look.UNMOVED
+        asked = ~same & moved & self.fits(whole, of_whole) & look.is_same_picture(of_whole, limits)
+        same_whole = self.agree(whole, asked)
+        unmoved = of_whole.agreeing >= left.agreeing
+        likelier = np.where(unmoved[:, None], whole, place)
+        agreeing = np.where(unmoved, of_whole.agreeing, left.agreeing)
+        fits = np.where(unmoved, self.fits(whole, of_whole), self.fits(place, left))
+        marked = self.vote(likelier, ~same & ~same_whole & fits & (agreeing >= look.MIN_AGREEING), left.greyed)
+        similarity = np.select([same, same_whole], [left.similarity, of_whole.similarity], agreeing)
+        return same | same_whole | marked, similarity
+
     def best_places(self) -> look.Array:
         _, view, inverse = _closest(self.frames, self.a, self.b, self.mirror)
-        first, second = self.planes()
+        first, second = self.planes
         return look.align(first.luma, second.luma, look.starting_places(view, inverse))
 
-    def judge(
-        self, place: look.Array, limits: look.MatchLimits, asked: npt.NDArray[np.bool_] | None = None
-    ) -> tuple[npt.NDArray[np.bool_], look.Array]:
-        """Whether each pair, of those `asked` for, is one picture at its place, and the similarity, (n,) each."""
-        left = look.measure_differences(*self.planes(), place)
-        stretch = look.measure_stretch(place, self.frames.sides[self.a], self.frames.sides[self.b])
-        same = look.is_same_picture(left, limits) & (np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH))
-        candidates = np.flatnonzero(same if asked is None else same & asked)
-        same[:] = False
-        for start in range(0, len(candidates), BLOCK_DETAILS):
-            block = candidates[start : start + BLOCK_DETAILS]
-            same[block] = self.take(block).agree(place[block])
-        return same, left.similarity
+    def measure(self, place: look.Array) -> look.Differences:
+        return look.measure_differences(*self.planes, place)
 
-    def agree(self, place: look.Array) -> npt.NDArray[np.bool_]:
-        """Whether the details of each pair agree at its place."""
+    def fits(self, place: look.Array, left: look.Differences) -> npt.NDArray[np.bool_]:
+        """Whether each pair shows nearly all of each other at its place, unstretched."""
+        stretch = look.measure_stretch(place, self.frames.sides[self.a], self.frames.sides[self.b])
+        unstretched = np.abs(np.log(stretch)) <= np.log(look.MAX_STRETCH)
+        return np.asarray(unstretched & (left.shared >= look.MIN_SHARED))
+
+    def agree(self, place: look.Array, asked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether the details of each pair that is `asked` for agree at its place."""
+        found = np.zeros(len(self.a), bool)
+        for block in _blocks(asked):
+            first, second = self.take(block).details()
+            found[block] = _detail.is_same_print(first, second, place[block])
+        return found
+
+    def vote(
+        self, place: look.Array, asked: npt.NDArray[np.bool_], greyed: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each pair that is `asked` for is one picture but for a mark."""
+        small = np.minimum(self.frames.sides[self.a].min(1), self.frames.sides[self.b].min(1)) < _votes.LEAST_SIDE
+        found = np.zeros(len(self.a), bool)
+        for block in _blocks(asked & ~small):
+            pairs = self.take(block)
+            planes, details = pairs.coloured_planes(), pairs.details()
+            weights = planes[0].greyed_like(planes[1]), planes[1].greyed_like(planes[0])
+            sights = [
+                _votes.Sight(look.weigh(detail.grey, plane.colour, weight), plane.colour)
+                for detail, plane, weight in zip(details, planes, weights, strict=True)
+            ]
+            found[block] = _votes.is_marked_copy(*sights, place[block], greyed[block])
+        return found
+
+    def details(self) -> tuple[_detail.Details, _detail.Details]:
         frames, straight = self.frames, np.zeros(len(self.a), bool)
         first = _detail.split_details(frames.details[self.a], frames.sides[self.a], self.mirror)
-        second = _detail.split_details(frames.details[self.b], frames.sides[self.b], straight)
-        return _detail.is_same_print(first, second, place)
+        return first, _detail.split_details(frames.details[self.b], frames.sides[self.b], straight)
+
+
+def _blocks(asked: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+    candidates = np.flatnonzero(asked)
+    for start in range(0, len(candidates), BLOCK_DETAILS):
+        yield candidates[start : start + BLOCK_DETAILS]
 
 
 def _extend(db: DuckDBPyConnection, mirrored: bool) -> None:
