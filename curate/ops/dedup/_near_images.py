@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -33,8 +33,31 @@ OVERFULL_ENTRIES = 16
 EXTEND_ROUNDS = 4
 
 
+Wanted = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+"""Which pairs of pictures (n,), (n,) are to be compared, (n,)."""
+
+
 def find_near(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits, mirrored: bool) -> None:
     """Fill table `assigned` (head, kept, similarity): the pictures that are copies of a kept one."""
+    _make_tables(db, frames)
+    _propose_all(db, frames, mirrored, np.not_equal)
+    for _ in range(EXTEND_ROUNDS):
+        if not _decide_fresh(db, frames, limits):
+            return
+        _groups.assign_kept(db, frames.pictures, EDGES, BLOCK_CANDIDATES)
+        _extend(db, mirrored)
+
+
+def find_between(
+    db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits, mirrored: bool, named: npt.NDArray[np.bool_]
+) -> None:
+    """Fill table `alike` (a, b, similarity): pairs of pictures a < b that are copies, just one of which is `named`."""
+    _make_tables(db, frames)
+    _propose_all(db, frames, mirrored, lambda a, b: named[a] != named[b])
+    _decide_fresh(db, frames, limits)
+
+
+def _make_tables(db: DuckDBPyConnection, frames: Frames) -> None:
     db.execute("CREATE TABLE framed (frame BIGINT, head BIGINT)")
     for start in range(0, len(frames), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(frames))
@@ -43,21 +66,26 @@ def find_near(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits, 
     db.execute("CREATE TABLE tried (a BIGINT, b BIGINT, mirror BOOLEAN)")
     db.execute("CREATE TABLE alike (a BIGINT, b BIGINT, similarity FLOAT)")
     db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
+
+
+def _propose_all(db: DuckDBPyConnection, frames: Frames, mirrored: bool, wanted: Wanted) -> None:
     for mirror in (False, True) if mirrored else (False,):
         for table in range(TABLES):
-            _propose(db, frames, table, mirror)
-    for _ in range(EXTEND_ROUNDS):
-        fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
-        db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
-        if not _groups.query_one(db, "SELECT count(*) FROM fresh"):
-            return
-        _decide(db, frames, limits)
-        db.execute("INSERT INTO tried FROM fresh")
-        _groups.assign_kept(db, frames.pictures, EDGES, BLOCK_CANDIDATES)
-        _extend(db, mirrored)
+            _propose(db, frames, table, mirror, wanted)
 
 
-def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool) -> None:
+def _decide_fresh(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits) -> bool:
+    """Decides what was proposed and not tried; whether there was any."""
+    fresh = "SELECT DISTINCT a, b, mirror FROM proposed ANTI JOIN tried USING (a, b, mirror)"
+    db.execute(f"CREATE OR REPLACE TABLE fresh AS {fresh}")
+    if not _groups.query_one(db, "SELECT count(*) FROM fresh"):
+        return False
+    _decide(db, frames, limits)
+    db.execute("INSERT INTO tried FROM fresh")
+    return True
+
+
+def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool, wanted: Wanted) -> None:
     """Adds to `proposed` the pairs a < b that share a bucket of this table and whose descriptors are near."""
     db.execute("CREATE OR REPLACE TABLE keyed (key UBIGINT, head BIGINT, whole BOOLEAN)")
     for start in range(0, len(frames), BLOCK_ROWS):
@@ -69,7 +97,7 @@ def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool) -
         keys, numbers, wholes = (np.concatenate(part) for part in zip(*parts, strict=True))
         _groups.insert(db, "keyed", key=keys, head=numbers, whole=wholes)
     for a, b in _bucket_pairs(db):
-        other = frames.heads[a] != frames.heads[b]
+        other = wanted(frames.heads[a], frames.heads[b])
         a, b = a[other], b[other]
         far, _, _ = _closest(frames, a, b, np.full(len(a), mirror))
         near = far <= NEAR_DISTANCE

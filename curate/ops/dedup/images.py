@@ -28,6 +28,8 @@ from curate.ops.spec import Amount, Columns, Share, group_op, op
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+MAX_DIFFERENCE_LEVELS = 12.0
+
 SIGNATURE = {
     "pixel_width": pa.int32(),
     "pixel_height": pa.int32(),
@@ -68,28 +70,28 @@ def _pixel_digest(image: Image.Image) -> str:
     return hasher.hexdigest()
 
 
-@group_op(after=image_signature, writes=DUPLICATE, version=2)
+@group_op(after=image_signature, writes=DUPLICATE, version=3)
 def duplicate_images(
     inputs: Sequence[Path],
     outputs: Sequence[Path],
     scratch: Path,
     *,
     min_similarity: Share = 0.95,
-    max_difference_levels: Amount = 12.0,
+    max_difference_levels: Amount = MAX_DIFFERENCE_LEVELS,
     mirrored: bool = True,
 ) -> None:
     """`duplicate_of`: uid of the kept representative, null where the row is kept; its kind and similarity.
 
     Kept is the picture with most pixels, then most bytes, then the smallest uid. A representative is itself kept,
     and every row was compared with the one it names: never a chain of likenesses. `exact` means equal pixels,
-    `near` re-encoded, resized or cropped to no less than about 90 % of each side, and, where `mirrored`, turned
-    left to right. `min_similarity`: least correlation of the aligned thumbnails. `max_difference_levels`: largest
+    `near` re-encoded, resized, grey, bordered, marked with a logo and a line of text, cropped to no less than about
+    80 % of each side and, where `mirrored`, turned left to right. `min_similarity`: least correlation of the aligned thumbnails. `max_difference_levels`: largest
     mean difference, of 256 grey levels, of a fifth of a side squared once aligned. Sheets of one form with other words
     on them are no duplicates: the print must be the same, too (`_detail.py`). Cost: linear in the rows, see
-    `_bucket_pairs`. Memory: one byte a row, and blocks.
+    `_near_images.py`. Memory: one byte a row, and blocks.
     """
     with _groups.database(scratch) as db:
-        sizes = _rank(db, inputs)
+        sizes = rank_pictures(db, inputs)
         frames = spool_frames(db, inputs, sizes, scratch)
         find_near(db, frames, look.MatchLimits(min_similarity, max_difference_levels), mirrored)
         _write(db, inputs, outputs)
@@ -98,9 +100,9 @@ def duplicate_images(
 # Order and exact duplicates.
 
 
-def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> list[int]:
-    """Tables `pictures` (head, uid): distinct pictures numbered in the kept order; `ranked` (shard, row, uid, head,
-    inner_frame): the number of what is inside its borders, see `_frames.py`.
+def rank_pictures(db: DuckDBPyConnection, inputs: Sequence[Path]) -> list[int]:
+    """Make tables `pictures` (head, uid): distinct pictures numbered in the kept order; `ranked` (shard, row, uid,
+    head, inner_frame): the number of what is inside its borders, see `_frames.py`.
 
     Returns the rows of each shard.
     """
