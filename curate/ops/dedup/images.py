@@ -85,8 +85,9 @@ def duplicate_images(
     Kept is the picture with most pixels, then most bytes, then the smallest uid. A representative is itself kept,
     and every row was compared with the one it names: never a chain of likenesses. `exact` means equal pixels,
     `near` re-encoded, resized, grey, bordered, marked with a logo and a line of text, cropped to no less than about
-    80 % of each side and, where `mirrored`, turned left to right. `min_similarity`: least correlation of the aligned thumbnails. `max_difference_levels`: largest
-    mean difference, of 256 grey levels, of a fifth of a side squared once aligned. Sheets of one form with other words
+    80 % of each side and, where `mirrored`, turned left to right. `min_similarity`: least correlation of the aligned
+    thumbnails. `max_difference_levels`: largest mean difference, of 256 grey levels, of a fifth of a side squared once
+    aligned. Sheets of one form with other words
     on them are no duplicates: the print must be the same, too (`_detail.py`). Cost: linear in the rows, see
     `_near_images.py`. Memory: one byte a row, and blocks.
     """
