@@ -35,6 +35,8 @@ OPS: Mapping[str, str] = {
     "rank_captions": "curate.ops.alignment.rank:rank_captions",
     "image_signature": "curate.ops.dedup.images:image_signature",
     "duplicate_images": "curate.ops.dedup.images:duplicate_images",
+    "leaked_images": "curate.ops.dedup.leaked_images:leaked_images",
+    "copy_descriptor": "curate.ops.dedup.copy_descriptor:copy_descriptor",
     "gopher_quality": "curate.ops.quality.gopher_c4_fineweb:gopher_quality",
     "gopher_repetition": "curate.ops.quality.repetition:gopher_repetition",
     "fineweb": "curate.ops.quality.gopher_c4_fineweb:fineweb",
