@@ -101,8 +101,8 @@ OWN = ("row", "error", "detail", "inputs", "part_error", "part_detail")
 """Names in every file of columns, which no op may give one of its own."""
 
 TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext", "offset", "nbytes", "sha256",
-         "order", "image_name", "content", "content_at", "content_bytes", "content_size")  # fmt: skip
-"""What a row is read by and published from: no step's column takes the place of one."""
+         "order", "image_name", "content", "content_at", "content_bytes", "content_size", "any_of")  # fmt: skip
+"""What a row is read by and published from, and a word of rules: no step's column takes the place of one."""
 
 GIVEN = ("download", "folder", "device")
 """Knobs that no recipe writes: an op that has them is given the recipe's download settings, its source's folder, and
