@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, str] = {
     "onnxruntime": "curate",
     "ray": "curate",
     "scipy": "curate",
+    "zxingcpp": "curate",
     "fastwarc": "docs",
     "pypdfium2": "docs",
     "rapidocr": "docs",

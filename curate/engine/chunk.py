@@ -53,7 +53,8 @@ class Chunk:
         slice_ = state.rows.slice(rows.start, len(rows)).to_pylist()
         self._rows = dict(zip(rows, slice_, strict=True))
         self._decoded: dict[tuple[str | None, int | None], Decoded] = {}
-        self._pixels = 0
+        self._pixels = self._refused_pixels = 0
+        self._refused: set[tuple[str | None, int | None]] = set()
         self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
 
     @property
@@ -121,10 +122,19 @@ class Chunk:
         if place in self._decoded:
             return self._decoded[place]
         found = self._decode(read())
-        if self._pixels + found.width * found.height <= PIXELS:
+        pixels = found.width * found.height
+        if self._pixels + pixels <= PIXELS:
             self._decoded[place] = found
-            self._pixels += found.width * found.height
+            self._pixels += pixels
+        elif place not in self._refused:
+            self._refused.add(place)
+            self._refused_pixels += pixels
         return found
+
+    def rows_that_fit(self) -> int:
+        """How many rows like these have images that are all held, at least one."""
+        pixels = self._pixels + self._refused_pixels
+        return max(1, PIXELS * len(self.rows) // max(1, pixels))
 
     def _image_bytes(self, number: int) -> Any:
         """The file of the row's image: what a step made of it, or what came; none where that step has none."""
@@ -157,6 +167,7 @@ class Chunk:
         values = {own: _values(own, old, fresh) for own in value_names(step)}
         if "image" in step.columns.values():
             self._decoded, self._pixels = {}, 0
+            self._refused, self._refused_pixels = set(), 0
         return apply_rules(self.state, step, values, self.rows, {})
 
 

@@ -28,7 +28,8 @@ from curate.pool.payloads import Blobs
 from curate.recipe.steps import Resolved
 
 CHUNK_ROWS = 64
-"""Rows whose decoded images may be shared by the ops of a stage."""
+"""Rows whose decoded images may be shared by the ops of a stage: fewer where images are so large that not all would be
+held, and each op would decode anew what is not."""
 
 Cuts = Mapping[tuple[int, str], Cut]
 """The cuts of shares that are known, by the step's number and the condition's name."""
@@ -86,17 +87,19 @@ class Annotator:
             ]
             # Left first: the bytes that columns name are committed before the columns.
             stores = [stack.enter_context(PayloadStore(self._pool, step, shard)) for step in self._steps]
-            for start in range(0, state.rows.num_rows, CHUNK_ROWS):
-                stop = min(start + CHUNK_ROWS, state.rows.num_rows)
+            start, size = 0, CHUNK_ROWS
+            while start < state.rows.num_rows:
+                stop = min(start + size, state.rows.num_rows)
                 chunk = Chunk(state, blobs, range(start, stop), calls.decode)
                 for number, step in enumerate(self._steps):
                     missing = writers[number].missing(chunk.alive)
                     annotate = _annotate_rows if step.over is None else _annotate_parts
                     table, computed = annotate(calls, step, chunk, missing, reusable[number], stores[number])
-                    writers[number].add(start, start + CHUNK_ROWS, table)
+                    writers[number].add(start, stop, table)
                     count = chunk.apply_rules(step, done[number], table)
                     count.computed, count.reused = computed, count.rows_in - computed
                     counts[number].add(count)
+                start, size = stop, min(CHUNK_ROWS, chunk.rows_that_fit())
         blobs.close()
         return counts
 
