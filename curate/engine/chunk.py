@@ -70,6 +70,8 @@ class Chunk:
             return [self.decoded(n) for n in batch]
         if name == "image_bytes":
             return [self._image_bytes(n) for n in batch]
+        if name == "blob":
+            return [self._image_blob(n) for n in batch]
         if name in self.state.columns:
             return self._of_column(name, batch)
         if name == "bytes":
@@ -132,7 +134,7 @@ class Chunk:
         return found
 
     def rows_that_fit(self) -> int:
-        """How many rows like these have images that are all held, at least one."""
+        """The number of rows like these whose images are all held, at least one."""
         pixels = self._pixels + self._refused_pixels
         return max(1, PIXELS * len(self.rows) // max(1, pixels))
 
@@ -142,6 +144,15 @@ class Chunk:
             return self.original(number)
         (blob,) = self._of_column("image", [number])
         return blob.read() if blob is not None and blob.error is None else b""
+
+    def _image_blob(self, number: int) -> Blob:
+        """The place of the row's image; absent where the step that makes it has none."""
+        if "image" in self.state.columns:
+            (blob,) = self._of_column("image", [number])
+            return blob or Blob(**dict.fromkeys(BLOB.names) | {"error": "no_image"})
+        row = self._rows[number]
+        place = {name: row[name] for name in ("tar", "offset", "nbytes", "ext", "sha256")}
+        return Blob(**dict.fromkeys(BLOB.names) | place, reader=self._blobs.read)
 
     def uid(self, number: int) -> str:
         """The uid of a row."""

@@ -52,6 +52,8 @@ OPS: Mapping[str, str] = {
     "image_copies": "curate.ops.dedup.image_copies:image_copies",
     "nsfw": "curate.ops.safety.nsfw:nsfw",
     "faces": "curate.ops.safety.faces:faces",
+    "blur_faces": "curate.ops.safety.blur_faces:blur_faces",
+    "blur_document_faces": "curate.ops.safety.blur_faces:blur_document_faces",
     "url_words": "curate.ops.quality.documents:url_words",
     "repeated_urls": "curate.ops.quality.documents:repeated_urls",
     "repeated_bytes": "curate.ops.quality.documents:repeated_bytes",

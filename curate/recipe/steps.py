@@ -146,7 +146,7 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
 def read_columns(spec: Spec, over: PartKind | None = None) -> set[str]:
     """The columns that an op's values depend on, where earlier steps write them."""
     if over is None:
-        return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
+        return {"image" if name in READS_BYTES else name for name in spec.reads}
     rows = {name for name in spec.reads if name not in READABLE_OF[over]}
     return {"document", *(["images"] if READS_BYTES & set(spec.reads) else []), *rows}
 

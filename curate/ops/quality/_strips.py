@@ -1,10 +1,12 @@
-"""Rows and columns of a picture, taken as they are at equal distances: what cheap ops look at in place of all pixels.
+"""Rows and columns of a picture at equal distances: what cheap ops look at in place of all pixels.
 
 Nothing is averaged, so what is of one colour stays so, and an edge keeps its height. The cost hangs on the sides of a
 picture and not on its area.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -34,3 +36,11 @@ def differences(first: Levels, second: Levels) -> Levels:
     """By how many levels they differ, in bytes throughout."""
     found: Levels = np.maximum(first, second) - np.minimum(first, second)
     return found
+
+
+def entropy_bits(grey: Image.Image, bits: int = 8) -> float:
+    """Entropy of the upper bits of an image's grey levels."""
+    levels, width = grey.histogram(), 1 << (8 - bits)
+    counts = levels if width == 1 else [sum(levels[at : at + width]) for at in range(0, 256, width)]
+    total = sum(counts)
+    return abs(math.log2(total) - sum(count * math.log2(count) for count in counts if count) / total)

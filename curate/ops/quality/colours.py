@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from PIL.Image import Image
 
-from curate.ops.quality._strips import take_sample
+from curate.ops.quality._strips import entropy_bits, take_sample
 from curate.ops.spec import Columns, op
 
 _SIDE = 96
@@ -41,11 +40,3 @@ def _measure(image: Image) -> tuple[float, float, float]:
         float(np.bincount(packed).max() / packed.size),
         float(chroma.sum(dtype=np.int64) / chroma.size),
     )
-
-
-def entropy_bits(grey: Image, bits: int = 8) -> float:
-    """Entropy of the upper bits of an image's grey levels."""
-    levels, width = grey.histogram(), 1 << (8 - bits)
-    counts = levels if width == 1 else [sum(levels[at : at + width]) for at in range(0, 256, width)]
-    total = sum(counts)
-    return abs(math.log2(total) - sum(count * math.log2(count) for count in counts if count) / total)

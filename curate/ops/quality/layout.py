@@ -1,4 +1,4 @@
-"""How a picture is laid out: screenshots and collages, by long lines that are exactly straight, and borders."""
+"""The layout of a picture: screenshots and collages, by long lines that are exactly straight, and borders."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pyarrow as pa
 from PIL.Image import Image
 
 from curate.ops.quality._borders import BORDERS, measure_borders
-from curate.ops.quality._strips import STRIPS, Levels, differences, take_strips
-from curate.ops.quality.colours import entropy_bits
+from curate.ops.quality._strips import STRIPS, Levels, differences, entropy_bits, take_strips
 from curate.ops.spec import Columns, Natural, op
 
 _JUMP, _SEAM_JUMP = 12, 8
@@ -37,7 +36,7 @@ _LAYOUT = {"screenshot_score": pa.float32(), "seam_share": pa.float32(), **BORDE
 
 @op(reads="image", writes=_LAYOUT, version=1)
 def layout(images: Sequence[Image], *, max_border_range_levels: Natural = 24) -> Columns:
-    """How much a picture looks like a screenshot, and like a collage, 0 to 1; its borders; what a JPEG lacks.
+    """Likeness to a screenshot, and to a collage, 0 to 1; the borders; what a JPEG lacks.
 
     `screenshot_score`: a logistic regression on lines that run exactly along rows and columns, on edges that are hard,
     and on the levels that there are; above .5 a screenshot is more likely than a photograph or a drawing, if there are
