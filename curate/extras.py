@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, str] = {
     "onnxruntime": "curate",
     "ray": "curate",
     "scipy": "curate",
+    "zxingcpp": "curate",
     "fastwarc": "docs",
     "pypdfium2": "docs",
     "rapidocr": "docs",

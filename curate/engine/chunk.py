@@ -57,7 +57,8 @@ class Chunk:
         slice_ = state.rows.slice(rows.start, len(rows)).to_pylist()
         self._rows = dict(zip(rows, slice_, strict=True))
         self._decoded: dict[tuple[str | None, int | None], Decoded] = {}
-        self._pixels = 0
+        self._pixels = self._refused_pixels = 0
+        self._refused: set[tuple[str | None, int | None]] = set()
         self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
 
     @property
@@ -73,6 +74,8 @@ class Chunk:
             return [self.decoded(n) for n in batch]
         if name == "image_bytes":
             return [self._image_bytes(n) for n in batch]
+        if name == "blob":
+            return [self._image_blob(n) for n in batch]
         if name in self.state.columns:
             return self._of_column(name, batch)
         if name == "bytes":
@@ -127,10 +130,19 @@ class Chunk:
         if place in self._decoded:
             return self._decoded[place]
         found = self._decode(read())
-        if self._pixels + found.width * found.height <= PIXELS:
+        pixels = found.width * found.height
+        if self._pixels + pixels <= PIXELS:
             self._decoded[place] = found
-            self._pixels += found.width * found.height
+            self._pixels += pixels
+        elif place not in self._refused:
+            self._refused.add(place)
+            self._refused_pixels += pixels
         return found
+
+    def rows_that_fit(self) -> int:
+        """The number of rows like these whose images are all held, at least one."""
+        pixels = self._pixels + self._refused_pixels
+        return max(1, PIXELS * len(self.rows) // max(1, pixels))
 
     def _image_bytes(self, number: int) -> Any:
         """The file of the row's image: what a step made of it, or what came; none where that step has none."""
@@ -147,6 +159,15 @@ class Chunk:
         else:
             said = [self._rows[n] for n in numbers]
         return {n: _place(at) for n, at in zip(numbers, said, strict=True)}
+
+    def _image_blob(self, number: int) -> Blob:
+        """The place of the row's image; absent where the step that makes it has none."""
+        if "image" in self.state.columns:
+            (blob,) = self._of_column("image", [number])
+            return blob or Blob(**dict.fromkeys(BLOB.names) | {"error": "no_image"})
+        row = self._rows[number]
+        place = {name: row[name] for name in ("tar", "offset", "nbytes", "ext", "sha256")}
+        return Blob(**dict.fromkeys(BLOB.names) | place, reader=self._blobs.read)
 
     def uid(self, number: int) -> str:
         """The uid of a row."""
@@ -172,6 +193,7 @@ class Chunk:
         values = {own: _values(own, old, fresh) for own in value_names(step)}
         if "image" in step.columns.values():
             self._decoded, self._pixels = {}, 0
+            self._refused, self._refused_pixels = set(), 0
         return apply_rules(self.state, step, values, self.rows, {})
 
 

@@ -31,7 +31,8 @@ from curate.pool.payloads import Blobs
 from curate.recipe.steps import Resolved
 
 CHUNK_ROWS = 64
-"""Rows whose decoded images may be shared by the ops of a stage."""
+"""Rows whose decoded images may be shared by the ops of a stage: fewer where images are so large that not all would be
+held, and each op would decode anew what is not."""
 
 LIGHT_ROWS = 4096
 """The same where ops read nothing but columns that their knobs name, numbers and vectors: a head's, for one."""
@@ -118,9 +119,13 @@ class Annotator:
     def _chunks(
         self, state: ShardState, works: Sequence[_StepWork], blobs: Blobs, decode: Callable[[bytes], Decoded]
     ) -> Iterator[Chunk]:
-        size = self._rows_at_once(state, works)
-        for start in range(0, state.rows.num_rows, size):
-            yield Chunk(state, blobs, range(start, min(start + size, state.rows.num_rows)), decode)
+        most = self._rows_at_once(state, works)
+        start, size = 0, most
+        while start < state.rows.num_rows:
+            chunk = Chunk(state, blobs, range(start, min(start + size, state.rows.num_rows)), decode)
+            yield chunk
+            # A device's calls keep their size: its images are decoded ahead, and not held.
+            start, size = chunk.rows.stop, min(most, chunk.rows_that_fit()) if most == CHUNK_ROWS else most
 
     def _rows_at_once(self, state: ShardState, works: Sequence[_StepWork]) -> int:
         """The rows of a chunk: many where what is left to compute opens no file and reads no text."""

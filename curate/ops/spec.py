@@ -72,7 +72,7 @@ PartKind = Literal["images", "paragraphs"]
 PART_KINDS: tuple[PartKind, ...] = ("images", "paragraphs")
 """The parts of a document: its image segments, its text segments."""
 
-READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image")
+READABLE = ("uid", "text", "meta", "origin", "bytes", "image_bytes", "decoded", "image", "blob")
 """What every op can read: see `Spec.reads`."""
 
 READABLE_OF: Mapping[PartKind, tuple[str, ...]] = {
@@ -125,11 +125,11 @@ class Spec:
 
     `reads`: its positional arguments: `uid`, `text`, `origin`, `meta` (a dict), `bytes` (of the source's file),
     `image` (decoded, RGB; a row that does not decode fails before the op), `decoded` (curate.image.files.Decoded: every
-    row), `image_bytes` (undecoded), or a column that an earlier step writes; one called `text` or `image` stands
-    before the source's own. `chosen`: the knobs that name further columns, which come after those in the order of the
-    knobs. `writes`: its columns and their Arrow types. `version`: raised when the op's values
-    change. `batch_size`: rows a call. `is_group`: it sees all rows at once. `after`: for a group op, a row op that is
-    its own: the engine puts it before, and its columns are read, too. A class may have a
+    row), `image_bytes` (undecoded), `blob` (where the image's file lies, to be passed on), or a column that an earlier
+    step writes; one called `text` or `image` stands before the source's own. `chosen`: the knobs that name further
+    columns, which come after those in the order of the knobs. `writes`: its columns and their Arrow types. `version`:
+    raised when the op's values change. `batch_size`: rows a call. `is_group`: it sees all rows at once. `after`: for a
+    group op, a row op that is its own: the engine puts it before, and its columns are read, too. A class may have a
     `close`, and a static `identity(knobs)`: what names the files that it reads, by every knob. `parts`: its columns
     that hold a list with an entry for each image, or each paragraph, of the document. `timeout_s`: the seconds that a
     call on a batch may take, 0 for no limit; a recipe's `limits.op_timeout_s` goes before it.

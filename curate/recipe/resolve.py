@@ -289,7 +289,9 @@ def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str
     for name in names:
         if name not in types:
             raise SettingsError(f"{at}: {unknown_message('column', name, types)}")
-        kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
+        kind = types[name]
+        while pa.types.is_list(kind):
+            kind = kind.value_type
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
             raise SettingsError(
                 f"{at}: column {name!r} holds {types[name]}, only plain values and lists of them can be published"

@@ -254,7 +254,7 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
 def read_columns(reads: Sequence[str], over: PartKind | None = None) -> set[str]:
     """The columns that an op's values depend on, by what it reads, where earlier steps write them."""
     if over is None:
-        return {"image" if name in ("decoded", "image_bytes") else name for name in reads}
+        return {"image" if name in READS_BYTES else name for name in reads}
     rows = {name for name in reads if name not in READABLE_OF[over]}
     return {"document", *(["images"] if READS_BYTES & set(reads) else []), *rows}
 
