@@ -23,6 +23,7 @@ OPS: Mapping[str, str] = {
     "text_digest": "curate.ops.quality.text:text_digest",
     "text_copies": "curate.ops.quality.text:text_copies",
     "clip_score": "curate.ops.alignment.clip_score:clip_score",
+    "text_masked_clip_score": "curate.ops.alignment.text_masked:text_masked_clip_score",
     "image_signature": "curate.ops.dedup.images:image_signature",
     "duplicate_images": "curate.ops.dedup.images:duplicate_images",
     "gopher_quality": "curate.ops.quality.gopher_c4_fineweb:gopher_quality",
