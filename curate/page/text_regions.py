@@ -26,7 +26,7 @@ _RING_PX = 6
 
 
 def detector_identity() -> str:
-    """What names the detector: its package, which brings the model, and the runtime."""
+    """Identity of the detector: its package, which brings the model, and the runtime."""
     require("a text detector", "rapidocr")
     return f"rapidocr {version('rapidocr')}, onnxruntime {version('onnxruntime')}"
 
