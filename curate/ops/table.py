@@ -26,6 +26,7 @@ OPS: Mapping[str, str] = {
     "wordnet_words": "curate.ops.quality.wordnet:wordnet_words",
     "head_score": "curate.ops.alignment.head_score:head_score",
     "clip_score": "curate.ops.alignment.clip_score:clip_score",
+    "text_masked_clip_score": "curate.ops.alignment.text_masked:text_masked_clip_score",
     "clusters": "curate.ops.select.clusters:clusters",
     "target_clusters": "curate.ops.select.clusters:target_clusters",
     "soft_cap": "curate.ops.select.soft_cap:soft_cap",

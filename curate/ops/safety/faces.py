@@ -1,4 +1,4 @@
-"""Detect faces: the highest score in a sample's image, or in each of a document's images, and where each face is.
+"""Detect faces: the highest score in an image, and a box for each of them.
 
 They are neither cut out nor told apart: what is kept lets a corpus be made with fewer faces, or with blurred ones.
 """

@@ -92,7 +92,9 @@ def test_a_run_publishes_blurred_faces_with_their_boxes_and_leaves_the_pool_alon
         path.write_bytes(data)
         path.with_suffix(".txt").write_text(f"picture {name}")
     steps = [{"op": "faces"}, {"op": "blur_faces"}]
-    done = place.run(place.recipe(steps=steps, publish={"columns": ["face_boxes", "faces_blurred"]}))
+    done = place.run(
+        place.recipe(steps=steps, publish={"image_name": "format", "columns": ["face_boxes", "faces_blurred"]})
+    )
     assert done.code == 0, done.stderr
     published: dict[str, dict[str, bytes]] = {}
     for tar in sorted((place.out / "dataset").glob("*.tar")):
