@@ -179,6 +179,8 @@ def _pairs_of(keys: Hashes) -> Iterator[Pairs]:
     for number in range(slices):
         here = np.flatnonzero(keys % np.uint32(slices) == number) if slices > 1 else np.arange(len(keys))
         keyed = keys[here].astype(np.uint64) << np.uint64(32) | here.astype(np.uint64)
+        if not len(keyed):
+            continue
         keyed.sort()
         same = keyed[1:] >> np.uint64(32) == keyed[:-1] >> np.uint64(32)
         keyed = keyed[np.append(same, False) | np.insert(same, 0, False)]

@@ -176,6 +176,14 @@ def test_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None
     assert sum(of is not None for of, _ in whole.values()) == 40
 
 
+def test_answer_does_not_depend_on_how_much_is_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = signed({f"{n}/{copy}": " ".join(edited(article(n), copy, copy)) for n in range(20) for copy in range(3)})
+    whole = verdicts([table], tmp_path / "whole")
+    for name, value in (("RANGE_TEXTS", 7), ("SLICE_TEXTS", 9), ("BLOCK_PAIRS", 5)):
+        monkeypatch.setattr(near_texts, name, value)
+    assert verdicts([table], tmp_path / "pieces") == whole
+
+
 def test_second_run_over_what_a_killed_one_left_gives_the_same_bytes(tmp_path: Path) -> None:
     shard = signed({f"{n}": " ".join(article(n % 7)) for n in range(20)})
     verdicts([shard], tmp_path)
