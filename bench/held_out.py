@@ -1,0 +1,134 @@
+"""Write held-out sets of drawings with their names, and leave out what a pool already shows.
+
+- stamps: Debian's tuxpaint-stamps-default, photographs cut out and drawings, one careful sentence each.
+- emoji: Twemoji's drawings with their English names, skin tones left aside.
+
+One picture a caption. What looks like a picture of the pool, as it stands or mirrored, is a leak and is left out.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import resvg_py
+from PIL import Image, ImageOps
+
+from curate.image.files import decode
+from curate.models.packages import Package
+from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
+from curate.sample import uid_of
+from curate.shards import DatasetInfo, ShardWriter, save_dataset
+from pipelines.materials.drawings import has_tone, twemoji
+from pipelines.materials.packages import MATERIALS, fetch
+
+MATERIALS["tuxpaint-stamps"] = Package(
+    "debian",
+    "tuxpaint-stamps-default",
+    "2022.06.04-1",
+    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    "GPL-2.0-or-later and others, file by file",
+)
+
+SIDE_PX = 96
+ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and what it shows."""
+
+    uid: str
+    image: Image.Image
+    caption: str
+
+
+def stamps() -> Iterator[Pair]:
+    """One stamp a caption, in the order of their paths, without the full stop at a caption's end."""
+    seen = set()
+    for text in sorted(fetch("tuxpaint-stamps").rglob("*.txt")):
+        caption = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip().rstrip(".")
+        picture = next((p for s in (".png", ".svg") if (p := text.with_suffix(s)).is_file()), None)
+        if caption and picture and caption.casefold() not in seen and (image := _drawn(picture)) is not None:
+            seen.add(caption.casefold())
+            yield Pair(uid_of("caption", "stamps", text.stem, caption), image, caption)
+
+
+def emoji() -> Iterator[Pair]:
+    """Twemoji's drawing of each thing, with its bare English name."""
+    seen = set()
+    for drawing in twemoji(fetch("twemoji"), fetch("emoji-names")):
+        caption = re.sub(r"[:,]", "", drawing.names["en"])
+        if not has_tone(drawing.code) and caption not in seen:
+            seen.add(caption)
+            image = decode(drawing.file.read_bytes()).image
+            assert image is not None, drawing.file
+            yield Pair(uid_of("caption", "twemoji", drawing.code, caption), image, caption)
+
+
+SETS = {"stamps": stamps, "emoji": emoji}
+
+
+def _drawn(path: Path) -> Image.Image | None:
+    """A file's picture; None for vectors that say no size, which cannot be drawn."""
+    data = path.read_bytes()
+    if path.suffix == ".svg":
+        try:
+            data = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), width=SIDE_PX, skip_system_fonts=True))
+        except ValueError:
+            return None
+    return decode(data).image
+
+
+def write_pairs(folder: Path, pairs: Iterable[Pair]) -> DatasetInfo:
+    """Write a dataset of one shard: the pictures as PNG, at most SIDE_PX a side, and their captions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ShardWriter(folder / "00000.tar") as writer:
+        for pair in pairs:
+            image = pair.image.copy()
+            image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
+            image.save(body := io.BytesIO(), "PNG")
+            writer.add(pair.uid, {"png": body.getvalue(), "txt": pair.caption.encode()})
+    shard = writer.info
+    info = DatasetInfo(
+        name=folder.name, kind="caption", samples=shard.samples, bytes=shard.bytes, recipe="held out", shards=(shard,)
+    )
+    save_dataset(info, folder)
+    return info
+
+
+def leaks(pool: Sequence[Path], pairs: Sequence[Pair]) -> set[str]:
+    """The uids of pairs whose picture, or its mirror image, the pool shows, as `duplicate_images` judges.
+
+    `pool` are files of signatures as `signatures` wrote them.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        asked = Path(home) / "asked.parquet"
+        signatures(asked, ((pair.uid, pair.image) for pair in pairs))
+        mirrored = Path(home) / "mirrored.parquet"
+        signatures(mirrored, ((f"{pair.uid}-m", ImageOps.mirror(pair.image)) for pair in pairs))
+        inputs = [*pool, asked, mirrored]
+        outputs = [Path(home) / f"{n}.out.parquet" for n in range(len(inputs))]
+        duplicate_images(inputs, outputs, Path(home) / "scratch")
+        found = [pq.read_table(path).to_pylist() for path in outputs]
+    group = {row["uid"]: row["duplicate_of"] or row["uid"] for table in found for row in table}
+    shown = {group[row["uid"]] for table in found[: len(pool)] for row in table}
+    return {pair.uid for pair in pairs if group[pair.uid] in shown or group[f"{pair.uid}-m"] in shown}
+
+
+def signatures(path: Path, pictures: Iterable[tuple[str, Image.Image]]) -> None:
+    """Write the table that `duplicate_images` reads: uid, nbytes and the signature's columns."""
+    columns: Mapping[str, list[object]] = {name: [] for name in ("uid", "nbytes", *SIGNATURE)}
+    for uid, image in pictures:
+        columns["uid"].append(uid)
+        columns["nbytes"].append(image.width * image.height)
+        for name, values in image_signature([image]).items():
+            columns[name].append(values[0])
+    schema = pa.schema([("uid", pa.string()), ("nbytes", pa.int64()), *SIGNATURE.items()])
+    pq.write_table(pa.table(dict(columns), schema), path)
