@@ -17,27 +17,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import resvg_py
 from PIL import Image, ImageOps
 
 from curate.image.files import decode
-from curate.models.packages import Package
 from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
 from pipelines.materials.drawings import has_tone, twemoji
-from pipelines.materials.packages import MATERIALS, fetch
-
-MATERIALS["tuxpaint-stamps"] = Package(
-    "debian",
-    "tuxpaint-stamps-default",
-    "2022.06.04-1",
-    "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
-    "GPL-2.0-or-later and others, file by file",
-)
+from pipelines.materials.packages import fetch
+from pipelines.materials.stamps import stamps
 
 SIDE_PX = 96
-ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,10 @@ class Pair:
     caption: str
 
 
-def stamps() -> Iterator[Pair]:
-    """One stamp a caption, in the order of their paths, without the full stop at a caption's end."""
-    seen = set()
-    for text in sorted(fetch("tuxpaint-stamps").rglob("*.txt")):
-        caption = text.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip().rstrip(".")
-        picture = next((p for s in (".png", ".svg") if (p := text.with_suffix(s)).is_file()), None)
-        if caption and picture and caption.casefold() not in seen and (image := _drawn(picture)) is not None:
-            seen.add(caption.casefold())
-            yield Pair(uid_of("caption", "stamps", text.stem, caption), image, caption)
+def drawn_stamps() -> Iterator[Pair]:
+    """Tux Paint's stamps."""
+    for stamp in stamps(fetch("tuxpaint-stamps"), SIDE_PX):
+        yield Pair(uid_of("caption", "stamps", stamp.name, stamp.caption), stamp.image, stamp.caption)
 
 
 def emoji() -> Iterator[Pair]:
@@ -72,18 +57,7 @@ def emoji() -> Iterator[Pair]:
             yield Pair(uid_of("caption", "twemoji", drawing.code, caption), image, caption)
 
 
-SETS = {"stamps": stamps, "emoji": emoji}
-
-
-def _drawn(path: Path) -> Image.Image | None:
-    """A file's picture; None for vectors that say no size, which cannot be drawn."""
-    data = path.read_bytes()
-    if path.suffix == ".svg":
-        try:
-            data = bytes(resvg_py.svg_to_bytes(svg_string=data.decode(), width=SIDE_PX, skip_system_fonts=True))
-        except ValueError:
-            return None
-    return decode(data).image
+SETS = {"stamps": drawn_stamps, "emoji": emoji}
 
 
 def write_pairs(folder: Path, pairs: Iterable[Pair]) -> DatasetInfo:

@@ -1,7 +1,7 @@
-"""Rows of the table of quality: what fault, which op, by which rule, on which labelled pool; and how they are scored.
+"""Call ops on labelled pools and score what their rules drop: recall, precision, ROC AUC.
 
-A pool holds clean items and faulty ones, told by `fault`; a row's op is called as the engine calls it and its rule is
-written as a recipe writes it. A row of an op that is not in the table of ops yet is passed over and named.
+A pool holds clean items and faulty ones, told by `fault`. An op is called as the engine calls it, and its rule is
+written as a recipe writes it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from curate.sample import uid_of
 from pipelines.materials.drawings import roc_auc
 
 CLEAN = ""
+Keep = Mapping[str, Mapping[str, Any]]
 SHARD_ROWS = 1000
 
 
@@ -41,30 +42,8 @@ class Item:
 
     @property
     def uid(self) -> str:
+        """32 hex digits, by name and fault."""
         return uid_of("caption", self.name, self.fault)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: the op that is for a fault, and the rule that should drop what has it.
-
-    `keep`: one rule on one column. `among`: of the pool's faults, those that count (default: `fault` alone).
-    """
-
-    pool: str
-    fault: str
-    op: str
-    keep: Mapping[str, Mapping[str, Any]]
-    knobs: Mapping[str, Any] = field(default_factory=dict)
-    min_recall: float = 0.0
-    min_precision: float = 0.0
-    min_auc: float = 0.0
-
-    @property
-    def rule(self) -> str:
-        ((column, condition),) = self.keep.items()
-        ((kind, value),) = condition.items()
-        return f"{column} {kind} {value}"
 
 
 @dataclass(frozen=True)
@@ -79,21 +58,22 @@ class Scored:
     auc: float | None = None
 
     def cells(self) -> str:
+        """Faulty and clean items, recall, precision and AUC as cells of a Markdown table."""
         shown = ["-" if v is None else f"{v:.3f}" for v in (self.recall, self.precision, self.auc)]
         return f"{self.faulty:,} / {self.clean:,} | " + " | ".join(shown)
 
 
-def score(row: Row, items: Sequence[Item]) -> Scored:
-    """Score a row op by the items that are clean or have the row's fault."""
-    asked = [item for item in items if item.fault in (CLEAN, row.fault)]
-    ((column, condition),) = row.keep.items()
+def score(op: str, keep: Keep, fault: str, items: Sequence[Item], knobs: Mapping[str, Any]) -> Scored:
+    """Score a row op, by one rule on one column, on the items that are clean or have the fault."""
+    asked = [item for item in items if item.fault in (CLEAN, fault)]
+    ((column, condition),) = keep.items()
     ((kind, value),) = condition.items()
-    values = computed(row.op, asked, row.knobs)[column]
-    faulty = np.array([item.fault != CLEAN for item in asked])
-    dropped = ~kept(values, kind, value)
+    values = computed(op, asked, knobs)[column]
+    faulty = np.array([item.fault != CLEAN for item in asked], bool)
     worth = np.array([worth_of(v, kind, value) for v in values])
-    return Scored(row.op, int(faulty.sum()), int((~faulty).sum()), *ratios(faulty, dropped),
-                  roc_auc(worth[~faulty], worth[faulty]) if kind not in ("in", "not_in") else None)  # fmt: skip
+    auc = None if kind in ("in", "not_in") else roc_auc(worth[~faulty], worth[faulty])
+    shares = ratios(faulty, ~kept(values, kind, value))
+    return Scored(op, int(faulty.sum()), int((~faulty).sum()), *shares, auc)
 
 
 def ratios(faulty: np.ndarray[Any, Any], dropped: np.ndarray[Any, Any]) -> tuple[float, float | None]:
@@ -149,12 +129,14 @@ def read(item: Item, name: str) -> Any:
 
 
 def picture(item: Item) -> Image.Image:
+    """The item's picture, which decodes."""
     image = decode(item.image_bytes).image
     assert image is not None, item
     return image
 
 
 def png(image: Image.Image) -> bytes:
+    """The picture's PNG."""
     image.save(out := io.BytesIO(), "PNG")
     return out.getvalue()
 

@@ -6,6 +6,7 @@ Every function takes its randomness as an argument: the same draw makes the same
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 Draw = np.random.Generator
 Picture = Image.Image
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 def _cropped(share: float) -> Callable[[Picture, Draw], Picture]:
@@ -77,6 +80,11 @@ def copy_of(image: Picture, kind: str, draw: Draw) -> bytes:
     return _file(changed, "JPEG" if draw.random() < 0.5 else "WEBP", int(draw.integers(40, 91)))
 
 
+def stored(image: Picture) -> bytes:
+    """The picture as a JPEG of quality 90, without a fault."""
+    return _file(image, "JPEG", 90)
+
+
 def _file(image: Picture, format: str, quality: int) -> bytes:
     image.save(out := io.BytesIO(), format, quality=quality)
     return out.getvalue()
@@ -85,18 +93,14 @@ def _file(image: Picture, format: str, quality: int) -> bytes:
 def blurred(image: Picture, draw: Draw) -> bytes:
     """Out of focus: a Gaussian of 1.5 to 3 % of the short side."""
     radius = max(1.5, float(draw.uniform(0.015, 0.03)) * min(image.size))
-    return _file(image.filter(ImageFilter.GaussianBlur(radius)), "JPEG", 90)
+    return stored(image.filter(ImageFilter.GaussianBlur(radius)))
 
 
 def blank(image: Picture, draw: Draw) -> bytes:
     """One colour, with what JPEG and a sensor leave on it: up to two levels of noise."""
     flat = np.full((image.height, image.width, 3), draw.integers(0, 256, 3), np.int16)
     flat += draw.integers(-1, 2, flat.shape, np.int16) if draw.random() < 0.5 else 0
-    return _file(Image.fromarray(flat.clip(0, 255).astype(np.uint8)), "JPEG", 90)
-
-
-def framed(image: Picture, draw: Draw) -> bytes:
-    return _file(bordered(image, draw), "JPEG", 90)
+    return stored(Image.fromarray(flat.clip(0, 255).astype(np.uint8)))
 
 
 def truncated(image: Picture, draw: Draw) -> bytes:
@@ -109,7 +113,8 @@ def written_over(image: Picture, text: str) -> Picture:
     """The picture with `text` written large across it, wrapped, on a band of white."""
     out = image.resize((max(160, image.width), round(image.height * max(160, image.width) / image.width)))
     size = max(12, out.width // 14)
-    font, lines, line = ImageFont.load_default(size), [], ""
+    font, line = ImageFont.load_default(size), ""
+    lines: list[str] = []
     for word in text.split():
         if line and font.getlength(f"{line} {word}") > out.width * 0.9:
             lines, line = [*lines, line], word
@@ -128,8 +133,8 @@ def written_over(image: Picture, text: str) -> Picture:
 PICTURE_FAULTS: Mapping[str, Callable[[Picture, Draw], bytes]] = {
     "blurred": blurred,
     "blank": blank,
-    "bordered": framed,
-    "grey": lambda image, draw: _file(_grey(image, draw), "JPEG", 90),
+    "bordered": lambda image, draw: stored(bordered(image, draw)),
+    "grey": lambda image, draw: stored(_grey(image, draw)),
     "truncated": truncated,
 }
 """What makes a picture of no use, by itself."""
@@ -142,9 +147,28 @@ def edited(text: str, share: float, others: Sequence[str], draw: Draw) -> str:
     for place in draw.choice(len(words), max(1, round(share * len(words))), replace=False):
         way = draw.random()
         words[place] = (
-            strange[int(draw.integers(len(strange)))] if way < 0.7 else "" if way < 0.85 else f"{words[place]} {words[place]}"
+            strange[int(draw.integers(len(strange)))]
+            if way < 0.7
+            else ""
+            if way < 0.85
+            else f"{words[place]} {words[place]}"
         )
     return " ".join(word for word in words if word)
+
+
+def rearranged(text: str, draw: Draw) -> str:
+    """The text's sentences in another order."""
+    sentences = _SENTENCE.split(text)
+    return " ".join(sentences[place] for place in draw.permutation(len(sentences)))
+
+
+def with_refrain(text: str, draw: Draw, times: int = 6) -> str:
+    """The text with its longest sentence said `times` more, between the others."""
+    sentences = _SENTENCE.split(text)
+    refrain = max(sentences, key=len)
+    for place in sorted(draw.integers(0, len(sentences) + 1, times), reverse=True):
+        sentences.insert(int(place), refrain)
+    return " ".join(sentences)
 
 
 def swapped(captions: Sequence[str], draw: Draw) -> list[str]:
@@ -153,5 +177,5 @@ def swapped(captions: Sequence[str], draw: Draw) -> list[str]:
     turned = {int(a): captions[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
     for place, caption in list(turned.items()):
         if caption == captions[place]:
-            turned[place] = next(c for c in captions[place + 1 :] + captions[:place] if c != captions[place])
+            turned[place] = next(c for c in captions if c != captions[place])
     return [turned[place] for place in range(len(captions))]

@@ -1,0 +1,80 @@
+"""Which op is for which fault, by which rule, and how good it must at least be.
+
+A row of an op that the table of ops does not hold is passed over and named: it comes alive with the op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.ops.table import OPS
+from pipelines.faults.table import Keep
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: on a pool, an op and its rule for a fault; `floor`: the least recall, precision and AUC."""
+
+    pool: str
+    fault: str
+    op: str
+    keep: Keep
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    floor: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is such an op."""
+        return self.op in OPS
+
+    @property
+    def rule(self) -> str:
+        """The rule as a recipe says it."""
+        ((column, condition),) = self.keep.items()
+        ((kind, value),) = condition.items()
+        return f"{column} {kind} {value}"
+
+
+ROWS: tuple[Row, ...] = (
+    Row("pictures", "truncated", "image_ok", {"image_ok": {"is": True}}, floor=(1.0, 1.0, 1.0)),
+    Row("pictures", "blank", "colour_levels", {"colour_levels": {"min": 16}}, floor=(1.0, 1.0, 1.0)),
+    Row("pairs", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}, floor=(0.85, 0.85, 0.95)),
+    Row("pairs, unknown things", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}),
+    Row("pairs", "caption printed on it", "clip_score", {"clip_score": {"top": 0.5}}),
+    Row("pairs", "file name as caption", "text_basic", {"boilerplate": {"is": False}}, floor=(0.95, 0.99, 0.95)),
+    Row("languages, long", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.98, 0.98, 0.0)),
+    Row("languages, short", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.9, 0.9, 0.0)),
+    Row("languages, names", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.8, 0.8, 0.0)),
+    Row("languages, mixed", "mixed languages", "language", {"language_probability": {"min": 0.8}}),
+    Row("leaks", "leaked word for word", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
+    Row("leaks", "leaked in capitals", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
+    Row("leaks", "leaked, 5 % of words edited", "contamination", {"contaminated_runs": {"max": 0}},
+        floor=(0.7, 0.9, 0.8)),
+    Row("repetition", "a sentence repeated", "gopher_repetition", {"gopher_repeated_10_grams": {"max": 0.1}},
+        floor=(0.85, 0.9, 0.95)),
+    *(Row(f"personal data: {kind}", f"has {kind}", "pii", {f"pii_{kind}": {"max": 0}}, floor=(0.95, 0.95, 0.95))
+      for kind in ("email", "ip", "phone", "card", "iban", "ssn", "key")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CopiesRow:
+    """A line of the table for a group op that removes copies; `floor`: the least recall and precision over all kinds,
+    `least`: the least recall of any kind."""
+
+    pool: str
+    op: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    floor: tuple[float, float] = (0.0, 0.0)
+    least: float = 0.0
+
+
+COPIES_ROWS: tuple[CopiesRow, ...] = (
+    CopiesRow("copies of photographs", "duplicate_images"),
+    CopiesRow("copies of cut-outs", "duplicate_images"),
+    CopiesRow("copies of drawings", "duplicate_images"),
+    CopiesRow("copies of screenshots", "duplicate_images"),
+    CopiesRow("copies of texts", "near_duplicate_texts"),
+)
