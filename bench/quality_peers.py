@@ -14,7 +14,6 @@ from PIL import Image
 
 from pipelines.faults.table import CLEAN, Item, Removed, Scored, best_removal, picture, ratios
 
-
 SSCD_PX = 288
 
 

@@ -9,6 +9,7 @@ import functools
 import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def photographs(size: int, packages: Sequence[str] = ("backgrounds", "wallpapers
 
 def drawings(size: int) -> list[tuple[str, Image.Image]]:
     """Twemoji's drawings without skin tones and flags, one a picture."""
-    return [(d.code, Image.open(d.file).convert("RGBA")) for d in _plain_drawings()[::3][:size]]
+    return [(d.code, Image.open(d.file).convert("RGBA")) for d in _plain_drawings()[:size]]
 
 
 def cut_outs(size: int) -> list[tuple[str, Image.Image]]:
@@ -93,6 +94,26 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.mode != "RGBA":
         return image.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+
+
+def distinct(pictures: Iterable[tuple[str, Image.Image]], size: int) -> list[tuple[str, Image.Image]]:
+    """The first `size` pictures of which no two look alike, straight or mirrored: grey, 16 pixels a side, their
+    correlation is below .8. What is natural in a collection cannot be counted against who finds it."""
+    found: list[tuple[str, Image.Image]] = []
+    seen = np.zeros((0, 256))
+    for name, image in pictures:
+        grey = np.asarray(_on_white(image).convert("L").resize((16, 16), Image.Resampling.BOX), np.float64)
+        both = np.stack([_standardised(grey), _standardised(grey[:, ::-1])])
+        if len(found) < size and np.ptp(grey) > 8 and (both @ seen.T).max(initial=0.0) < 0.8:
+            found.append((name, image))
+            seen = np.concatenate([seen, both[:1]])
+    return found
+
+
+def _standardised(grey: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = (grey - grey.mean()).ravel()
+    values /= max(1e-9, float(np.linalg.norm(values)))
+    return values
 
 
 def copies_of(pictures: Iterable[tuple[str, Image.Image]], seed: int = 7) -> Pool:
@@ -155,7 +176,7 @@ def _english(size: int, least_words: int) -> list[str]:
         *(r["text"] for r in sections(name, fetch(name))),
         *(r["text"] for r in sayings("fortunes", fetch("fortunes")) if r),
     ]
-    long = [text for text in both if len(text.split()) >= least_words]
+    long = list(_distinct_texts(text for text in both if len(text.split()) >= least_words))
     return random.Random(7).sample(long, min(size, len(long)))
 
 
@@ -237,6 +258,19 @@ def near_copies(size: int, least_words: int = 30) -> Pool:
     return pool
 
 
+def _distinct_texts(texts: Iterable[str]) -> Iterator[str]:
+    """The texts that do not repeat one before them: of their runs of three words less than a third stand in it."""
+    seen: dict[str, list[int]] = {}
+    for number, text in enumerate(texts):
+        words = re.findall(r"\w+", text.lower())
+        runs = {" ".join(words[at : at + 3]) for at in range(len(words) - 2)}
+        shared = Counter(other for run in runs for other in seen.get(run, ()))
+        if runs and max(shared.values(), default=0) < len(runs) / 3:
+            yield text
+            for run in runs:
+                seen.setdefault(run, []).append(number)
+
+
 def _edited(share: float, texts: Sequence[str], text: str, draw: np.random.Generator) -> str:
     return plant.edited(text, share, texts, draw)
 
@@ -287,11 +321,11 @@ def personal(kind: str) -> Pool:
 
 
 COPIES_POOLS: Mapping[str, Callable[[int], Pool]] = {
-    "copies of photographs": lambda size: copies_of(photographs(size)),
-    "copies of cut-outs": lambda size: copies_of(cut_outs(size)),
-    "copies of drawings": lambda size: copies_of(drawings(size)),
-    "copies of screenshots": lambda size: copies_of(screenshots(size)),
-    "copies of texts": near_copies,
+    "copies of photographs": lambda size: copies_of(distinct(photographs(2 * size), size)),
+    "copies of cut-outs": lambda size: copies_of(distinct(cut_outs(2 * size), size)),
+    "copies of drawings": lambda size: copies_of(distinct(drawings(2 * size), size)),
+    "copies of screenshots": lambda size: copies_of(distinct(screenshots(2 * size), size)),
+    "copies of texts": lambda size: near_copies(10 * size),
 }
 
 
