@@ -1,4 +1,4 @@
-"""Prove a recipe: train one model on its raw pool and on what it keeps, and ask which tells more of unseen pictures.
+"""Prove a recipe: train one model on its raw pool and on what it keeps, and measure both on unseen pictures.
 
     python bench/proof.py --home work/proof            (make proof)
     python bench/proof.py --home work/mine --recipe mine.yaml --held-out work/unseen/dataset
@@ -63,7 +63,7 @@ SIDE_PX = 64
 
 @dataclass(frozen=True)
 class Proof:
-    """Where the proof's files are, the recipe that is asked, and what is trained."""
+    """A proof: its folder, the recipe that is asked, what is trained, and what it is measured on."""
 
     home: Path
     recipe: Recipe

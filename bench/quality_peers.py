@@ -162,7 +162,7 @@ def datatrove_repetition(items: Sequence[Item]) -> Scored:
 
 
 def datatrove_pii(items: Sequence[Item]) -> Scored:
-    """What its formatter changes holds personal data in its eyes: e-mail and public IPv4 addresses."""
+    """Its formatter, which knows e-mail and public IPv4 addresses: what it changes is found."""
     each = need("datatrove.pipeline.formatters").PIIFormatter()
     return decided("datatrove", items, [each.format(item.text) != item.text for item in items])
 

@@ -49,7 +49,7 @@ def photographs(size: int, packages: Sequence[str] = ("backgrounds", "wallpapers
             opened.draft("RGB", (1600, 900))
             whole = opened.convert("RGB").resize((1600, 900), Image.Resampling.BOX, reducing_gap=2.0)
         tiles = [
-            (f"{path.name}#{x},{y}", whole.crop((x, y, x + 400, y + 300)))
+            (f"{path.parent}/{path.name}#{x},{y}", whole.crop((x, y, x + 400, y + 300)))
             for x in range(0, 1600, 400)
             for y in range(0, 900, 300)
         ]
@@ -78,7 +78,7 @@ def screenshots(size: int) -> list[tuple[str, Image.Image]]:
         with Image.open(path) as opened:
             if min(opened.size) >= 200 and max(opened.size) <= 800:
                 image = opened.convert("RGB")
-                found.setdefault(image.tobytes(), (path.name, image))
+                found.setdefault(image.tobytes(), (str(path), image))
         if len(found) == size:
             break
     return list(found.values())

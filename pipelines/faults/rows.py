@@ -1,4 +1,4 @@
-"""Which op is for which fault, by which rule, and how good it must at least be.
+"""The rows of the table of quality: an op for a fault, its rule, and how good it must at least be.
 
 A row of an op that the table of ops does not hold is passed over and named: it comes alive with the op.
 """
@@ -14,7 +14,7 @@ from pipelines.faults.table import Keep
 
 
 @dataclass(frozen=True)
-class Row:
+class FilterRow:
     """A line of the table: on a pool, an op and its rule for a fault; `floor`: the least recall, precision and AUC."""
 
     pool: str
@@ -37,24 +37,24 @@ class Row:
         return f"{column} {kind} {value}"
 
 
-ROWS: tuple[Row, ...] = (
-    Row("pictures", "truncated", "image_ok", {"image_ok": {"is": True}}, floor=(1.0, 1.0, 1.0)),
-    Row("pictures", "blank", "colour_levels", {"colour_levels": {"min": 16}}, floor=(1.0, 1.0, 1.0)),
-    Row("pairs", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}, floor=(0.85, 0.85, 0.95)),
-    Row("pairs, unknown things", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}),
-    Row("pairs", "caption printed on it", "clip_score", {"clip_score": {"top": 0.5}}),
-    Row("pairs", "file name as caption", "text_basic", {"boilerplate": {"is": False}}, floor=(0.95, 0.99, 0.95)),
-    Row("languages, long", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.9, 0.98, 0.0)),
-    Row("languages, short", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.9, 0.9, 0.0)),
-    Row("languages, names", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.7, 0.8, 0.0)),
-    Row("languages, mixed", "mixed languages", "language", {"language_probability": {"min": 0.8}}),
-    Row("leaks", "leaked word for word", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
-    Row("leaks", "leaked in capitals", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
-    Row("leaks", "leaked, 5 % of words edited", "contamination", {"contaminated_runs": {"max": 0}},
+ROWS: tuple[FilterRow, ...] = (
+    FilterRow("pictures", "truncated", "image_ok", {"image_ok": {"is": True}}, floor=(1.0, 1.0, 1.0)),
+    FilterRow("pictures", "blank", "colour_levels", {"colour_levels": {"min": 16}}, floor=(1.0, 1.0, 1.0)),
+    FilterRow("pairs", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}, floor=(0.85, 0.85, 0.95)),
+    FilterRow("pairs, unknown things", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}),
+    FilterRow("pairs", "caption printed on it", "clip_score", {"clip_score": {"top": 0.5}}),
+    FilterRow("pairs", "file name as caption", "text_basic", {"boilerplate": {"is": False}}, floor=(0.95, 0.99, 0.95)),
+    FilterRow("languages, long", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.9, 0.98, 0.0)),
+    FilterRow("languages, short", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.9, 0.9, 0.0)),
+    FilterRow("languages, names", "other language", "language", {"language": {"in": ["en"]}}, floor=(0.7, 0.8, 0.0)),
+    FilterRow("languages, mixed", "mixed languages", "language", {"language_probability": {"min": 0.8}}),
+    FilterRow("leaks", "leaked word for word", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
+    FilterRow("leaks", "leaked in capitals", "contamination", {"contaminated_runs": {"max": 0}}, floor=(0.98, 0.98, 0.98)),
+    FilterRow("leaks", "leaked, 5 % of words edited", "contamination", {"contaminated_runs": {"max": 0}},
         floor=(0.7, 0.9, 0.8)),
-    Row("repetition", "a sentence repeated", "gopher_repetition", {"gopher_repeated_10_grams": {"max": 0.1}},
+    FilterRow("repetition", "a sentence repeated", "gopher_repetition", {"gopher_repeated_10_grams": {"max": 0.1}},
         floor=(0.85, 0.9, 0.95)),
-    *(Row(f"personal data: {kind}", f"has {kind}", "pii", {f"pii_{kind}": {"max": 0}}, floor=(0.95, 0.95, 0.95))
+    *(FilterRow(f"personal data: {kind}", f"has {kind}", "pii", {f"pii_{kind}": {"max": 0}}, floor=(0.95, 0.95, 0.95))
       for kind in ("email", "ip", "phone", "card", "iban", "ssn", "key")),
 )  # fmt: skip
 
@@ -72,9 +72,9 @@ class CopiesRow:
 
 
 COPIES_ROWS: tuple[CopiesRow, ...] = (
-    CopiesRow("copies of photographs", "duplicate_images"),
-    CopiesRow("copies of cut-outs", "duplicate_images"),
-    CopiesRow("copies of drawings", "duplicate_images"),
-    CopiesRow("copies of screenshots", "duplicate_images"),
-    CopiesRow("copies of texts", "near_duplicate_texts"),
+    CopiesRow("copies of photographs", "duplicate_images", floor=(0.35, 0.95)),
+    CopiesRow("copies of cut-outs", "duplicate_images", floor=(0.35, 0.95)),
+    CopiesRow("copies of drawings", "duplicate_images", floor=(0.35, 0.95)),
+    CopiesRow("copies of screenshots", "duplicate_images", floor=(0.25, 0.95)),
+    CopiesRow("copies of texts", "near_duplicate_texts", floor=(0.4, 0.9)),
 )

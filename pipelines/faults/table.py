@@ -48,7 +48,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scored:
-    """What came of a row, or of a peer on the same pool: shares in [0, 1]; None where the figure says nothing."""
+    """The score of a row, or of a peer on the same pool: shares in [0, 1]; None where the figure says nothing."""
 
     who: str
     faulty: int
@@ -83,7 +83,7 @@ def ratios(faulty: np.ndarray[Any, Any], dropped: np.ndarray[Any, Any]) -> tuple
 
 
 def kept(values: Sequence[Any], kind: str, value: Any) -> np.ndarray[Any, Any]:
-    """Which rows a rule of one condition keeps; what has no value, or failed, breaks it."""
+    """Rows that a rule of one condition keeps; what has no value, or failed, breaks it."""
     tests: Mapping[str, Callable[[Any], bool]] = {
         "min": lambda v: v >= value, "max": lambda v: v <= value, "is": lambda v: v == value,
         "in": lambda v: v in value, "not_in": lambda v: v not in value,
@@ -120,7 +120,7 @@ def computed(op: str, items: Sequence[Item], knobs: Mapping[str, Any]) -> dict[s
 
 
 def read(item: Item, name: str) -> Any:
-    """What an op reads of an item: text, image_bytes, decoded, image or uid."""
+    """The part of an item that an op reads: text, image_bytes, decoded, image or uid."""
     if name == "image":
         return picture(item)
     if name == "decoded":
@@ -146,7 +146,7 @@ Removed = Mapping[str, str]
 
 
 def removed_by(op: str, items: Sequence[Item], knobs: Mapping[str, Any]) -> dict[str, str]:
-    """What a group op of duplicates removes, with the row op before it, over shards of SHARD_ROWS."""
+    """Remove copies by a group op, with the row op before it, over shards of SHARD_ROWS."""
     function = find_op(op)
     after = spec_of(function).after
     assert after is not None, op
@@ -175,6 +175,7 @@ def score_copies(who: str, items: Sequence[Item], removed: Removed) -> dict[str,
     """By kind of copy, and of `all`: recall (the copy, or what it copies, was removed as the same thing) and precision
     (of all that was removed, what is the same thing as what it was removed for)."""
     by_uid = {item.uid: item for item in items}
+    assert len(by_uid) == len(items), "two items have one name and fault"
     right = [uid for uid, of in removed.items() if by_uid[uid].of == by_uid[of].of]
     reached = {by_uid[uid].of for uid in right}
     copies = [item for item in items if item.fault != CLEAN]

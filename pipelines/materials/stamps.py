@@ -1,4 +1,4 @@
-"""Tux Paint's stamps: photographs cut out and drawings, one careful sentence each (Debian, GPL-2: for tests alone)."""
+"""Read Tux Paint's stamps: photographs cut out and drawings, one sentence each (GPL-2: for tests alone)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from curate.models.packages import PackageUnavailableError
 from pipelines.faults import plant, pools
-from pipelines.faults.rows import COPIES_ROWS, ROWS, Row
+from pipelines.faults.rows import COPIES_ROWS, ROWS, FilterRow
 from pipelines.faults.table import CLEAN, Item, removed_by, score, score_copies
 
 SIZE = 40
@@ -88,4 +88,4 @@ def test_each_row_has_a_rule_that_a_recipe_can_say() -> None:
 
     for row in ROWS:
         Step.model_validate({"op": row.op, "with": dict(row.knobs), "keep": {c: dict(r) for c, r in row.keep.items()}})
-    assert isinstance(ROWS[0], Row)
+    assert isinstance(ROWS[0], FilterRow)
