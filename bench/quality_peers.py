@@ -161,9 +161,9 @@ def datatrove_repetition(items: Sequence[Item]) -> Scored:
     return decided("datatrove", items, [each.filter(data.Document(text=i.text, id=i.name)) is not True for i in items])
 
 
-def datatrove_pii(items: Sequence[Item]) -> Scored:
+def datatrove_pii(kind: str, items: Sequence[Item]) -> Scored:
     """Its formatter, which knows e-mail and public IPv4 addresses: what it changes is found."""
-    each = need("datatrove.pipeline.formatters").PIIFormatter()
+    each = need("datatrove.pipeline.formatters").PIIFormatter(remove_emails=kind == "email", remove_ips=kind == "ip")
     return decided("datatrove", items, [each.format(item.text) != item.text for item in items])
 
 
@@ -179,6 +179,6 @@ class RowPeer:
 
 ROW_PEERS = (
     RowPeer("datatrove", "a sentence repeated", "GopherRepetitionFilter, all thresholds", datatrove_repetition),
-    RowPeer("datatrove", "has email", "PIIFormatter", datatrove_pii),
-    RowPeer("datatrove", "has ip", "PIIFormatter", datatrove_pii),
+    RowPeer("datatrove", "has email", "PIIFormatter", partial(datatrove_pii, "email")),
+    RowPeer("datatrove", "has ip", "PIIFormatter", partial(datatrove_pii, "ip")),
 )
