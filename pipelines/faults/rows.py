@@ -40,6 +40,9 @@ class FilterRow:
 ROWS: tuple[FilterRow, ...] = (
     FilterRow("pictures", "truncated", "image_ok", {"image_ok": {"is": True}}, floor=(1.0, 1.0, 1.0)),
     FilterRow("pictures", "blank", "colour_levels", {"colour_levels": {"min": 16}}, floor=(1.0, 1.0, 1.0)),
+    FilterRow("pictures", "blurred", "sharpness", {"edge_acuity": {"top": 0.5}}),
+    FilterRow("pictures", "grey", "colours", {"chroma_levels": {"top": 0.5}}),
+    FilterRow("pairs", "caption printed on it", "text_masked_clip_score", {"masked_clip_score": {"top": 0.5}}),
     FilterRow("pairs", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}, floor=(0.85, 0.85, 0.95)),
     FilterRow("pairs, unknown things", "swapped caption", "clip_score", {"clip_score": {"top": 0.5}}),
     FilterRow("pairs", "caption printed on it", "clip_score", {"clip_score": {"top": 0.5}}),
