@@ -19,7 +19,7 @@ test: $(INSTALLED)
 robust: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests -m robust
 
-# How good each filter is, beside peers: docs/filters-quality.md.
+# How good each filter is, beside peers: docs/filters/quality.md.
 quality: $(INSTALLED)
 	$(BIN)/python bench/quality.py
 
