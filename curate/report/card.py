@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curate.engine.run import ShownCut, Summary
+from curate.ops.spec import GIVEN
 from curate.recipe.model import Recipe
 from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import RowSurvey, shown
@@ -158,8 +159,8 @@ def _steps(summary: Summary) -> Iterator[str]:
     rows = []
     for number, step in enumerate(summary.steps, 1):
         rules = "; ".join(_rules(step, summary))
-        knobs = ", ".join(f"{markdown(k)} = {markdown(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
-        rows.append([str(number), f"`{_code(step.label)}`", knobs or "defaults", rules or "keeps all", f"`{step.key}`"])
+        knobs = ", ".join(_knobs(step)) or "defaults"
+        rows.append([str(number), f"`{_code(step.label)}`", knobs, rules or "keeps all", f"`{step.key}`"])
     yield from _table(["", "step", "knobs", "kept are rows with", "key"], rows)
     order = "in one seeded shuffle" if summary.recipe.publish.shuffle else "in the source's order"
     yield f"The kept rows were published {order}.\n"
@@ -179,7 +180,16 @@ def _rule(decision: Decision, cuts: Mapping[str, ShownCut]) -> str:
     return markdown(decision_words(decision, cuts))
 
 
-def _knob(name: str, value: Any) -> str:
+def _knobs(step: Resolved) -> Iterator[str]:
+    """The knobs that the recipe wrote, and what a model ran on."""
+    said = {name: value for name, value in step.knobs.items() if name not in GIVEN}
+    yield from (f"{markdown(name)} = {markdown(_knob(value))}" for name, value in sorted(said.items()))
+    device = step.placement.device
+    if device.precision is not None:
+        yield f"on {device.kind} in {device.precision}"
+
+
+def _knob(value: Any) -> str:
     """A knob's value; of a path only the file's name, for a card tells nothing of the machine that made it."""
     return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) else str(value)
 
