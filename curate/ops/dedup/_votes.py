@@ -61,7 +61,7 @@ AWAY_FROM_MARKS = _marks()
 
 @dataclass(frozen=True)
 class Sight:
-    """What votes look at of n pictures: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
+    """Sight of n pictures that vote: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
 
     grey: Array
     colour: Array
