@@ -92,7 +92,7 @@ class Planes:
 
 
 def weigh(luma: Array, colour: Array, weights: Array) -> Array:
-    """Compute grey levels (n, side, side) of luma and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE) by `Planes.greyed_like`."""
+    """Compute grey levels (n, side, side) of luma and colour at COLOUR_SIDE, see `Planes.greyed_like`."""
     times = luma.shape[1] // COLOUR_SIDE
     shares = weights[:, :, None, None] * (colour - 128)
     return np.asarray(luma + shares.sum(1).repeat(times, axis=1).repeat(times, axis=2))
@@ -180,7 +180,7 @@ def _distances(views: Array, whole: Array) -> Array:
     """(n, VIEWS) squared distances."""
     cross = np.einsum("nvd,nd->nv", views, whole)
     own = np.einsum("nvd,nvd->nv", views, views)
-    return np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0)
+    return np.asarray(np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0), np.float32)
 
 
 def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64]:
