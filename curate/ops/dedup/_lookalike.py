@@ -69,11 +69,11 @@ class Planes:
         )
 
     def is_grey(self) -> npt.NDArray[np.bool_]:
-        """Whether each row has no colour, (n,)."""
+        """Tell whether each row has no colour, (n,)."""
         return np.asarray(np.abs(self.colour - 128).max((1, 2, 3)) <= GREY_LEVELS)
 
     def greyed_like(self, others: Planes) -> Array:
-        """How each row's colour was made grey, (n, 2) weights of blue and red difference; 0 of rows that were not.
+        """Find how each row's colour was made grey, (n, 2) weights of blue and red difference; 0 of rows that were not.
 
         Of the usual ways (`GREYS`) the one that comes nearest to the other row, which is without colour.
         """
@@ -87,12 +87,12 @@ class Planes:
         return np.where(was_greyed[:, None], best, np.float32(0))
 
     def weigh(self, weights: Array) -> Planes:
-        """The same rows, their luma made grey by the `weights` (n, 2) of `greyed_like`."""
+        """Make the luma of the same rows grey by the `weights` (n, 2) of `greyed_like`."""
         return Planes(weigh(self.luma, self.colour, weights), self.colour) if weights.any() else self
 
 
 def weigh(luma: Array, colour: Array, weights: Array) -> Array:
-    """Grey levels (n, side, side) of luma and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE) by `Planes.greyed_like`."""
+    """Compute grey levels (n, side, side) of luma and colour at COLOUR_SIDE, see `Planes.greyed_like`."""
     times = luma.shape[1] // COLOUR_SIDE
     shares = weights[:, :, None, None] * (colour - 128)
     return np.asarray(luma + shares.sum(1).repeat(times, axis=1).repeat(times, axis=2))
@@ -180,7 +180,7 @@ def _distances(views: Array, whole: Array) -> Array:
     """(n, VIEWS) squared distances."""
     cross = np.einsum("nvd,nd->nv", views, whole)
     own = np.einsum("nvd,nvd->nv", views, views)
-    return np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0)
+    return np.asarray(np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0), np.float32)
 
 
 def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64]:

@@ -238,11 +238,11 @@ class _Pairs:
             pairs = self.take(block)
             planes, details = pairs.coloured_planes(), pairs.details()
             weights = planes[0].greyed_like(planes[1]), planes[1].greyed_like(planes[0])
-            sights = [
+            first, second = (
                 _votes.Sight(look.weigh(detail.grey, plane.colour, weight), plane.colour)
                 for detail, plane, weight in zip(details, planes, weights, strict=True)
-            ]
-            found[block] = _votes.is_marked_copy(*sights, place[block], greyed[block])
+            )
+            found[block] = _votes.is_marked_copy(first, second, place[block], greyed[block])
         return found
 
     def details(self) -> tuple[_detail.Details, _detail.Details]:

@@ -61,7 +61,7 @@ AWAY_FROM_MARKS = _marks()
 
 @dataclass(frozen=True)
 class Sight:
-    """What votes look at of n pictures: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
+    """Sight of n pictures that vote: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
 
     grey: Array
     colour: Array
@@ -104,11 +104,11 @@ class _Votes:
 
     @property
     def agrees(self) -> npt.NDArray[np.bool_]:
-        return self.apart <= np.maximum(LEVEL_ERROR, TEXTURE_ERROR * (self.one + self.two))
+        return np.asarray(self.apart <= np.maximum(LEVEL_ERROR, TEXTURE_ERROR * (self.one + self.two)))
 
     @property
     def textured(self) -> npt.NDArray[np.bool_]:
-        return self.one + self.two > TEXTURE
+        return np.asarray(self.one + self.two > TEXTURE)
 
     def explain(self, agrees: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Whether what agrees shows something, and explains it."""
@@ -128,7 +128,8 @@ class _Votes:
     def on_paper(self, agrees: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Whether much of what agrees is blank, of one level."""
         blank = agrees & ~self.textured
-        level = np.ma.median(np.ma.array(self.mean, mask=~blank).reshape(len(blank), -1), axis=1).filled(0)
+        masked = np.ma.array(self.mean, mask=~blank).reshape(len(blank), -1)
+        level = np.ma.median(masked, axis=1).filled(0)  # type: ignore[no-untyped-call]
         even = agrees & (np.abs(self.mean - level[:, None, None]) <= PAPER_LEVELS)
         return np.asarray(even.sum((1, 2)) >= PAPER * agrees.sum((1, 2)))
 
@@ -148,7 +149,7 @@ def _colour_apart(first: Array, second: Array, place: Array) -> Array:
         warped, inside = look.warp(first[:, plane], place)
         rest = ((warped - second[:, plane]) * inside).repeat(3, axis=1).repeat(3, axis=2)
         rests.append(rest.reshape(-1, BLOCKS, 4, BLOCKS, 4).mean((2, 4)))
-    return np.hypot(*rests)
+    return np.asarray(np.hypot(*rests))
 
 
 def _sum_blocks(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Decontamination of images: copies of an evaluation set's pictures, found in the pool whatever the web did to them."""
+"""Decontamination of images: copies of an evaluation set's pictures, whatever was done to them."""
 
 from __future__ import annotations
 
