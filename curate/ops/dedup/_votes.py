@@ -39,6 +39,8 @@ PAPER, PAPER_LEVELS = 0.4, 8.0
 """Share of what agrees that is of one level, within so many grey levels: a page, a drawing."""
 MAX_REPRINTED = 1
 """Blocks of a page with print in both that is not the same print: other words on one form differ in more."""
+MARK_ERROR = 900.0
+"""Mean square by which some block of a page must differ: without a mark it is other print that differs a little."""
 MAX_OVERPRINT = 0.3
 """Blocks that disagree and show something in both pictures, to those textured ones that agree."""
 
@@ -87,7 +89,8 @@ def is_marked_copy(first: Sight, second: Sight, place: Array, greyed: npt.NDArra
     against = (voting & ~agrees).astype(np.float32)
     stray = np.einsum("nyx,myx->nm", against, AWAY_FROM_MARKS).min(1)
     enough = agrees.sum((1, 2)) >= MIN_AGREEING * voting.sum((1, 2))
-    same_print = (reprinted <= MAX_REPRINTED) | ~votes.on_paper(agrees)
+    marked = (against * votes.apart).max((1, 2)) >= MARK_ERROR
+    same_print = (reprinted <= MAX_REPRINTED) & marked | ~votes.on_paper(agrees)
     return np.asarray(
         same_print & enough & (stray <= MAX_STRAY) & votes.explain(agrees) & votes.overprint_little(agrees, voting)
     )
