@@ -79,6 +79,8 @@ OPS: Mapping[str, str] = {
     "repeated_urls": "curate.ops.quality.documents:repeated_urls",
     "repeated_bytes": "curate.ops.quality.documents:repeated_bytes",
     "repeated_looks": "curate.ops.dedup.image_copies:repeated_looks",
+    "image_address": "curate.ops.dedup.placeholders:image_address",
+    "image_addresses": "curate.ops.dedup.placeholders:image_addresses",
     "sentence_similarity": "curate.ops.alignment.assign:sentence_similarity",
     "assign_images": "curate.ops.alignment.assign:assign_images",
     "page_opt_out": "curate.ops.safety.opt_out:page_opt_out",
