@@ -81,6 +81,7 @@ OPS: Mapping[str, str] = {
     "repeated_looks": "curate.ops.dedup.image_copies:repeated_looks",
     "image_address": "curate.ops.dedup.placeholders:image_address",
     "image_addresses": "curate.ops.dedup.placeholders:image_addresses",
+    "near_evaluation": "curate.ops.dedup.near_evaluation:near_evaluation",
     "sentence_similarity": "curate.ops.alignment.assign:sentence_similarity",
     "assign_images": "curate.ops.alignment.assign:assign_images",
     "page_opt_out": "curate.ops.safety.opt_out:page_opt_out",
