@@ -1,4 +1,4 @@
-"""Measure near images on the nine kinds of copies that the web makes, by kind: curate, and pHash at its best distance.
+"""Measure near images on nine kinds of copies: curate, and pHash at its best distance.
 
     python bench/near_images.py --only "wallpaper tiles"
 

@@ -42,7 +42,7 @@ def _load_script(what: str, path: Path) -> Network:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch would rather have another format; SSCD is published in this one
-            model = torch.jit.load(str(path), map_location="cpu").eval()
+            model = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except Exception as error:  # torch raises RuntimeError or what its archive reader has
         raise ModelError(f"{what}: {path} is not a TorchScript network: {str(error)[:200]}") from error
 

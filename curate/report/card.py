@@ -48,6 +48,10 @@ _GUARDS: dict[Kind, tuple[tuple[str, str], ...]] = {
 """What a recipe of a kind leaves undone without this op."""
 
 
+_LEAKS = {"contamination": ("benchmarks", "texts"), "leaked_images": ("evaluation", "images")}
+"""Ops that look for leaks: the knob that names the evaluation sets, and what is compared."""
+
+
 class _Words(NamedTuple):
     """How the card speaks of a kind of sample."""
 
@@ -84,6 +88,7 @@ def render(summary: Summary, seen: RowSurvey) -> str:
         *_source(summary, seen),
         *_steps(summary),
         *_funnel(summary),
+        *_leaks(summary),
         *_sample(summary),
         *_loading(summary),
         *_limits(summary),
@@ -213,6 +218,23 @@ def _funnel(summary: Summary) -> Iterator[str]:
     lost = [sum(getattr(c, what).total() for c in summary.funnel) for what in ("dropped", "failed")]
     rows.append(["**the run**", *(f"{n:,}" for n in (*total, *lost))])
     yield from _table(["step", "in", "kept", "dropped", "failed"], rows)
+
+
+def _leaks(summary: Summary) -> Iterator[str]:
+    """What was compared with evaluation sets, texts and images together, and what was dropped for it."""
+    yield "## Leaks of evaluation sets\n"
+    rows = []
+    counts = {count.step: count for count in summary.funnel}
+    for step in summary.steps:
+        if (thing := _LEAKS.get(step.spec.name)) is not None:
+            knob, what = thing
+            sets = ", ".join(f"`{_code(PurePath(name).name)}`" for name in step.knobs[knob])
+            count = counts[step.label]
+            rows.append([what, sets, f"{count.rows_in:,}", f"{count.dropped.total():,}"])
+    if rows:
+        yield from _table(["compared", "with", "rows", "dropped as leaks"], rows)
+    else:
+        yield "Neither texts nor images were compared with an evaluation set: either may hold some of one.\n"
 
 
 def _image_name(summary: Summary) -> str:

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from curate.image.files import ImageError, header
 from curate.image.scaled import scaled_image
+from curate.ops.dedup.leaked_images import read_picture
 from curate.ops.spec import CONTENT
 from curate.pool.columns import ColumnsFile
 from curate.pool.funnel import StepCount
@@ -39,6 +40,8 @@ SCAN_ROWS = 50_000
 """Rows whose values are drawn; a larger run is sampled by shards."""
 
 EXAMPLES = 8
+LEAKS = 1000
+"""Of the rows dropped as leaks of an evaluation set, so many: whoever decontaminates looks at each."""
 SIDE_PX = 96
 PAGE_SIDE_PX = 240
 """Of a page, whose layout is to be seen."""
@@ -189,10 +192,11 @@ def _pick(scan: _Scan, shard: int, table: pa.Table) -> None:
     rank = np.frombuffer(bytes.fromhex("".join(table["uid"].to_pylist())), dtype=">u8")[1::2]
     for number, name in enumerate(coded.dictionary.to_pylist()):
         rows = np.flatnonzero(code == number)
-        best = rows[np.argsort(rank[rows], kind="stable")[:EXAMPLES]].tolist()
         group = Group(*name.split("\0"))
+        most = LEAKS if _is_leak(group) else EXAMPLES
+        best = rows[np.argsort(rank[rows], kind="stable")[:most]].tolist()
         fresh = [_Pick(int(rank[row]), shard, row) for row in best]
-        scan.picks[group] = sorted([*scan.picks.get(group, []), *fresh])[:EXAMPLES]
+        scan.picks[group] = sorted([*scan.picks.get(group, []), *fresh])[:most]
 
 
 def _look(scan: _Scan, shard: int, table: pa.Table) -> None:
@@ -250,6 +254,8 @@ def _examples(scan: _Scan, decisions: Path) -> dict[Group, list[Example]]:
     blobs = Blobs(scan.pool)
     twins = _twins(scan, decisions, {r["value"] for ones in found.values() for _, r in ones if is_uid(r["value"])})
     pictures = {uid: _picture(row, blobs, scan.side_px)[0] for uid, row in twins.items()}
+    leaks = [r["value"] for group, ones in found.items() if _is_leak(group) for _, r in ones]
+    pictures |= {name: _evaluation_picture(name, scan.side_px) for name in leaks if isinstance(name, str)}
     told = {group: [_example(scan, group, *one, pictures, blobs) for one in sorted(ones, key=lambda one: one[0])]
             for group, ones in found.items()}  # fmt: skip
     blobs.close()
@@ -291,9 +297,18 @@ def _example(
         notes=" · ".join(shown(n, 60) for n in notes),
         origin=shown(row["origin"] or "", 100),
         thumbnail=picture,
-        twin=twins.get(value) if is_uid(value) and value != row["uid"] else None,
+        twin=twins.get(value) if isinstance(value, str) and value != row["uid"] else None,
         missing=shown(missing, 60),
     )
+
+
+def _is_leak(group: Group) -> bool:
+    return group.rule.split(".")[0] == "leaked_from"
+
+
+def _evaluation_picture(name: str, side_px: int) -> str | None:
+    data = read_picture(name)
+    return thumbnail(data, side_px)[0] if data else None
 
 
 def _content(scan: _Scan, pick: _Pick, row: Row) -> Row:

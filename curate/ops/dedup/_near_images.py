@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BLOCK_PAIRS = 1024
-BLOCK_DETAILS = 128
+BLOCK_DETAILS = 32
 BLOCK_CANDIDATES = 65536
 EDGES = "SELECT b, a, max(similarity) AS s FROM alike GROUP BY ALL ORDER BY b, s DESC, a"
 TABLES = 8
@@ -27,6 +27,8 @@ CELL = 60.0
 """Side of a hash's cells: copies lie some 2 (re-encoded) to 12 apart (cropped), two drawings at random some 70."""
 NEAR_DISTANCE = 18.0
 """Pairs whose descriptors lie farther apart are not looked at: 99.9 % of cropped emoji lie nearer."""
+NEAR_OF_CONTRAST, NEAR_FLOOR = 1.0, 3.0
+"""And not farther than this share of the lesser contrast and so many levels: pale pictures all lie near each other."""
 BUCKET_ENTRIES = 96
 """Pictures that share a hash are all compared, up to this many: see `_bucket_pairs`."""
 OVERFULL_ENTRIES = 16
@@ -99,8 +101,8 @@ def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool, w
     for a, b in _bucket_pairs(db):
         other = wanted(frames.heads[a], frames.heads[b])
         a, b = a[other], b[other]
-        far, _, _ = _closest(frames, a, b, np.full(len(a), mirror))
-        near = far <= NEAR_DISTANCE
+        blocks = [slice(start, start + BLOCK_PAIRS) for start in range(0, len(a), BLOCK_PAIRS)]
+        near = np.concatenate([np.zeros(0, bool), *(_is_near(frames, a[block], b[block], mirror) for block in blocks)])
         _groups.insert(db, "proposed", a=a[near], b=b[near], mirror=np.full(int(near.sum()), mirror))
 
 
@@ -114,6 +116,12 @@ def _keyed_views(frames: Frames, block: slice, mirror: bool) -> Iterator[tuple[b
     windowed = max(0, min(len(views), frames.pictures - block.start))
     for view in range(1, look.VIEWS):
         yield False, others[:windowed, view]
+
+
+def _is_near(frames: Frames, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], mirror: bool) -> npt.NDArray[np.bool_]:
+    far, _, _ = _closest(frames, a, b, np.full(len(a), mirror))
+    contrast = np.minimum(*(np.linalg.norm(frames.descriptors[row, 0, 1:], axis=1) for row in (a, b)))
+    return np.asarray(far <= np.minimum(NEAR_DISTANCE, NEAR_OF_CONTRAST * contrast + NEAR_FLOOR))
 
 
 def _closest(
@@ -163,8 +171,9 @@ def _decide(db: DuckDBPyConnection, frames: Frames, limits: look.MatchLimits) ->
     for batch in _groups.query_blocks(db, "SELECT a, b, mirror FROM fresh ORDER BY a, b, mirror", BLOCK_PAIRS):
         a, b = batch.column("a").to_numpy(), batch.column("b").to_numpy()
         pairs = _Pairs(frames, a, b, batch.column("mirror").to_numpy(zero_copy_only=False))
+        pairs = pairs.take(np.flatnonzero(pairs.resemble()))
         same, similarity = pairs.judge(limits)
-        heads = np.sort(np.stack([frames.heads[a[same]], frames.heads[b[same]]]), axis=0)
+        heads = np.sort(np.stack([frames.heads[pairs.a[same]], frames.heads[pairs.b[same]]]), axis=0)
         _groups.insert(db, "alike", a=heads[0], b=heads[1], similarity=similarity[same])
 
 
@@ -190,6 +199,17 @@ class _Pairs:
         first, second = (look.split_planes(self.frames.thumbnails[row]) for row in (self.a, self.b))
         return first.mirror(self.mirror), second
 
+    def resemble(self) -> npt.NDArray[np.bool_]:
+        """Whether each pair is worth a closer look, at a tenth of its cost: four of five strangers are not."""
+        first, second = (look.halve_luma(self.frames.thumbnails[row]) for row in (self.a, self.b))
+        first = np.where(self.mirror[:, None, None], first[:, :, ::-1], first)
+        return look.resemble(first, second, self.starts)
+
+    @cached_property
+    def starts(self) -> look.Array:
+        _, view, inverse = _closest(self.frames, self.a, self.b, self.mirror)
+        return look.starting_places(view, inverse)
+
     def judge(self, limits: look.MatchLimits) -> tuple[npt.NDArray[np.bool_], look.Array]:
         """Whether each pair is one picture, and the similarity, (n,) each."""
         place, whole = self.best_places(), np.tile(look.WHOLE, (len(self.a), 1))
@@ -207,9 +227,8 @@ class _Pairs:
         return same | same_whole | marked, similarity
 
     def best_places(self) -> look.Array:
-        _, view, inverse = _closest(self.frames, self.a, self.b, self.mirror)
         first, second = self.planes
-        return look.align(first.luma, second.luma, look.starting_places(view, inverse))
+        return look.align(first.luma, second.luma, self.starts)
 
     def measure(self, place: look.Array) -> look.Differences:
         return look.measure_differences(*self.planes, place)
@@ -238,11 +257,11 @@ class _Pairs:
             pairs = self.take(block)
             planes, details = pairs.coloured_planes(), pairs.details()
             weights = planes[0].greyed_like(planes[1]), planes[1].greyed_like(planes[0])
-            sights = [
+            first, second = (
                 _votes.Sight(look.weigh(detail.grey, plane.colour, weight), plane.colour)
                 for detail, plane, weight in zip(details, planes, weights, strict=True)
-            ]
-            found[block] = _votes.is_marked_copy(*sights, place[block], greyed[block])
+            )
+            found[block] = _votes.is_marked_copy(first, second, place[block], greyed[block])
         return found
 
     def details(self) -> tuple[_detail.Details, _detail.Details]:

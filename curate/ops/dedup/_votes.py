@@ -39,6 +39,8 @@ PAPER, PAPER_LEVELS = 0.4, 8.0
 """Share of what agrees that is of one level, within so many grey levels: a page, a drawing."""
 MAX_REPRINTED = 1
 """Blocks of a page with print in both that is not the same print: other words on one form differ in more."""
+MARK_ERROR = 900.0
+"""Mean square by which some block of a page must differ: without a mark it is other print that differs a little."""
 MAX_OVERPRINT = 0.3
 """Blocks that disagree and show something in both pictures, to those textured ones that agree."""
 
@@ -61,7 +63,7 @@ AWAY_FROM_MARKS = _marks()
 
 @dataclass(frozen=True)
 class Sight:
-    """What votes look at of n pictures: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
+    """Sight of n pictures that vote: grey levels (n, SIDE, SIDE) and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE)."""
 
     grey: Array
     colour: Array
@@ -87,7 +89,8 @@ def is_marked_copy(first: Sight, second: Sight, place: Array, greyed: npt.NDArra
     against = (voting & ~agrees).astype(np.float32)
     stray = np.einsum("nyx,myx->nm", against, AWAY_FROM_MARKS).min(1)
     enough = agrees.sum((1, 2)) >= MIN_AGREEING * voting.sum((1, 2))
-    same_print = (reprinted <= MAX_REPRINTED) | ~votes.on_paper(agrees)
+    marked = (against * votes.apart).max((1, 2)) >= MARK_ERROR
+    same_print = (reprinted <= MAX_REPRINTED) & marked | ~votes.on_paper(agrees)
     return np.asarray(
         same_print & enough & (stray <= MAX_STRAY) & votes.explain(agrees) & votes.overprint_little(agrees, voting)
     )
@@ -104,11 +107,11 @@ class _Votes:
 
     @property
     def agrees(self) -> npt.NDArray[np.bool_]:
-        return self.apart <= np.maximum(LEVEL_ERROR, TEXTURE_ERROR * (self.one + self.two))
+        return np.asarray(self.apart <= np.maximum(LEVEL_ERROR, TEXTURE_ERROR * (self.one + self.two)))
 
     @property
     def textured(self) -> npt.NDArray[np.bool_]:
-        return self.one + self.two > TEXTURE
+        return np.asarray(self.one + self.two > TEXTURE)
 
     def explain(self, agrees: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Whether what agrees shows something, and explains it."""
@@ -128,7 +131,8 @@ class _Votes:
     def on_paper(self, agrees: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Whether much of what agrees is blank, of one level."""
         blank = agrees & ~self.textured
-        level = np.ma.median(np.ma.array(self.mean, mask=~blank).reshape(len(blank), -1), axis=1).filled(0)
+        masked = np.ma.array(self.mean, mask=~blank).reshape(len(blank), -1)
+        level = np.ma.median(masked, axis=1).filled(0)  # type: ignore[no-untyped-call]
         even = agrees & (np.abs(self.mean - level[:, None, None]) <= PAPER_LEVELS)
         return np.asarray(even.sum((1, 2)) >= PAPER * agrees.sum((1, 2)))
 
@@ -148,7 +152,7 @@ def _colour_apart(first: Array, second: Array, place: Array) -> Array:
         warped, inside = look.warp(first[:, plane], place)
         rest = ((warped - second[:, plane]) * inside).repeat(3, axis=1).repeat(3, axis=2)
         rests.append(rest.reshape(-1, BLOCKS, 4, BLOCKS, 4).mean((2, 4)))
-    return np.hypot(*rests)
+    return np.asarray(np.hypot(*rests))
 
 
 def _sum_blocks(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Decontamination of images: copies of an evaluation set's pictures, found in the pool whatever the web did to them."""
+"""Decontamination of images: copies of an evaluation set's pictures, whatever was done to them."""
 
 from __future__ import annotations
 
@@ -136,6 +136,22 @@ def _pictures(evaluation: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                         yield f"{path}/{member.name}", file.read()
         except tarfile.TarError as err:
             raise ValueError(f"leaked_images: evaluation set {path} is not a whole tar: {err}") from err
+
+
+def read_picture(name: str) -> bytes | None:
+    """The file of an evaluation picture that `leaked_from` names; None where it is gone."""
+    path = Path(name)
+    if path.is_file():
+        return path.read_bytes()
+    tar = next((parent for parent in path.parents if parent.suffix.lower() == ".tar" and parent.is_file()), None)
+    if tar is None:
+        return None
+    try:
+        with tarfile.open(tar) as opened:
+            file = opened.extractfile(str(path.relative_to(tar)))
+            return file.read(MAX_BYTES) if file else None
+    except (tarfile.TarError, KeyError, OSError):
+        return None
 
 
 def _files(evaluation: Sequence[str]) -> list[Path]:
