@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,26 @@ _UNDECODED = 128
 """The level that libjpeg gives to every channel of what is missing."""
 
 
-def measure_borders(rows: Image, columns: Image, most: int) -> tuple[int, int, int, int, float, float]:
-    """The columns `BORDERS` of a picture of which these strips are (see `_strips`)."""
+def measure_borders(
+    strips: tuple[Image, Image], grey: Sequence[Levels], most: int
+) -> tuple[int, int, int, int, float, float]:
+    """The columns `BORDERS` of a picture of which these strips, and the grey levels of each, are (see `_strips`)."""
+    rows, columns = strips
     width, height = rows.width, columns.width
-    across, down = _extremes(rows), _extremes(columns)
-    left, right = _depth(*across, most), _depth(*_turned(across), most)
-    top, bottom = _depth(*down, most), _depth(*_turned(down), most)
+    left, right = _depths(rows, grey[0], most)
+    top, bottom = _depths(columns, grey[1], most)
     inside = max(0, width - left - right) * max(0, height - top - bottom)
-    missing = _missing(*_turned(down)) if bottom else 0
+    missing = _missing(*_turned(_extremes(columns))) if bottom else 0
     return left, top, right, bottom, 1 - inside / (width * height), missing / height
+
+
+def _depths(strips: Image, grey: Levels, most: int) -> tuple[int, int]:
+    """The border at either end of strips; none where grey levels, which differ by less than a channel, tell so."""
+    ends = (grey[:, 0].tolist(), grey[:, -1].tolist())
+    if all(max(end) - min(end) > most + 1 for end in ends):
+        return 0, 0
+    extremes = _extremes(strips)
+    return _depth(*extremes, most), _depth(*_turned(extremes), most)
 
 
 def _extremes(strips: Image) -> tuple[Levels, Levels]:

@@ -6,16 +6,22 @@ picture and not on its area.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image
 
 Levels = npt.NDArray[np.uint8]
 
 STRIPS = 32
 """Rows, and columns, that are taken at most."""
+
+_PIECE_PX = 1 << 20
+"""Of a picture that Pillow keeps in several blocks so many pixels are copied at a time."""
+_CHANNELS = 4
+"""Pillow keeps an RGB pixel in 4 bytes, of which the last tells nothing."""
 
 
 def take_strips(image: Image.Image) -> tuple[Image.Image, Image.Image]:
@@ -32,15 +38,25 @@ def take_sample(image: Image.Image, side_px: int) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST)
 
 
+def pieces(image: Image.Image) -> Iterator[Levels]:
+    """All pixels of an RGB picture from the top, in pieces of whole rows: (h, W, 4), the last channel unused.
+
+    One piece, read where Pillow keeps it, if that is one block (up to 4 megapixels); else copies, one at a time.
+    """
+    try:
+        yield _view(image)
+    except ValueError:  # in several blocks
+        rows = max(1, _PIECE_PX // image.width)
+        for top in range(0, image.height, rows):
+            yield _view(image.crop((0, top, image.width, min(image.height, top + rows))))
+
+
+def _view(image: Image.Image) -> Levels:
+    flat = np.frombuffer(pa.array(image).flatten().buffers()[1], np.uint8)
+    return flat.reshape(image.height, image.width, _CHANNELS)
+
+
 def differences(first: Levels, second: Levels) -> Levels:
     """By how many levels they differ, in bytes throughout."""
     found: Levels = np.maximum(first, second) - np.minimum(first, second)
     return found
-
-
-def entropy_bits(grey: Image.Image, bits: int = 8) -> float:
-    """Entropy of the upper bits of an image's grey levels."""
-    levels, width = grey.histogram(), 1 << (8 - bits)
-    counts = levels if width == 1 else [sum(levels[at : at + width]) for at in range(0, 256, width)]
-    total = sum(counts)
-    return abs(math.log2(total) - sum(count * math.log2(count) for count in counts if count) / total)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL.Image import Image
 
 from curate.image.files import Decoded, ImageLimits, header
+from curate.ops.quality._strips import pieces
 from curate.ops.spec import Columns, Count, Failed, op
 from curate.pool.blob import Blob
 
@@ -127,4 +129,11 @@ def colour_levels(images: Sequence[Image]) -> Columns:
 
     0 of one colour. Flamingo (Alayrac et al. 2022, appendix A.3) drops images of a single colour.
     """
-    return {"colour_levels": [max(high - low for low, high in image.getextrema()) for image in images]}  # type: ignore[misc]
+    return {"colour_levels": [_colour_levels(image) for image in images]}
+
+
+def _colour_levels(image: Image) -> int:
+    ranges = [(rows.min(axis=0), rows.max(axis=0)) for rows in (p.reshape(len(p), -1) for p in pieces(image))]
+    low, high = np.minimum.reduce([low for low, _ in ranges]), np.maximum.reduce([high for _, high in ranges])
+    channels = high.reshape(-1, 4).max(axis=0) - low.reshape(-1, 4).min(axis=0)
+    return int(channels[:3].max())

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL.Image import Image
+from PIL import Image
 
 from curate.ops.quality._borders import BORDERS, measure_borders
-from curate.ops.quality._strips import STRIPS, Levels, differences, entropy_bits, take_strips
+from curate.ops.quality._strips import Levels, differences, take_strips
 from curate.ops.spec import Columns, Natural, op
 
 _JUMP, _SEAM_JUMP = 12, 8
 """Levels by which neighbours differ where a line runs between them; of a seam, which may part like from like, fewer."""
 _SOFT, _HARD = 3, 24
 """What differs by no more is of one colour but for JPEG; what differs by more is a hard edge."""
+
+_BITS, _OF_ROWS = 3, 4
+"""The entropy is of the levels without the lowest bits, of one in so many of the rows that are taken."""
 
 _MARGIN = 0.08
 """Of a side: a line so near to the edge is a frame's and no seam."""
@@ -29,13 +34,11 @@ _WEIGHTS = (6.6, 1.3, -15.6, 13.62, 62.49, 2.16, 5.4, -0.88)
 """Of what `measure_lines` gives, and of the entropy of the levels in bits, of 32: fitted to screenshots of a manual,
 photographs (framed, letterboxed and in collages, too) and drawings, the last two weighing as much as the first."""
 
-Shares = npt.NDArray[np.float64]
-
 _LAYOUT = {"screenshot_score": pa.float32(), "seam_share": pa.float32(), **BORDERS}
 
 
-@op(reads="image", writes=_LAYOUT, version=1)
-def layout(images: Sequence[Image], *, max_border_range_levels: Natural = 24) -> Columns:
+@op(reads="image", writes=_LAYOUT, version=2)
+def layout(images: Sequence[Image.Image], *, max_border_range_levels: Natural = 24) -> Columns:
     """Likeness to a screenshot, and to a collage, 0 to 1; the borders; what a JPEG lacks.
 
     `screenshot_score`: a logistic regression on lines that run exactly along rows and columns, on edges that are hard,
@@ -51,15 +54,19 @@ def layout(images: Sequence[Image], *, max_border_range_levels: Natural = 24) ->
     return {name: [row[place] for row in rows] for place, name in enumerate(_LAYOUT)}
 
 
-def _measure(image: Image, most: int) -> list[float]:
+def _measure(image: Image.Image, most: int) -> list[float]:
     strips = take_strips(image)
-    grey = [strip.convert("L") for strip in strips]
-    steps = [differences(levels[:, 1:], levels[:, :-1]) for levels in map(np.asarray, grey)]
-    left, top, right, bottom, *shares = measure_borders(*strips, most)
+    grey = [np.asarray(strip.convert("L")) for strip in strips]
+    steps = [differences(levels[:, 1:], levels[:, :-1]) for levels in grey]
+    left, top, right, bottom, *shares = measure_borders(strips, grey, most)
     seams = [_seam(step, *ends) for step, ends in zip(steps, ((left, right), (top, bottom)), strict=True)]
-    numbers = [*measure_lines(*steps), entropy_bits(grey[0], 5)]
+    numbers = [*measure_lines(*steps), _entropy_bits(grey[0])]
     score = 1 / (1 + math.exp(-(sum(map(float.__mul__, _WEIGHTS, numbers)) + _OFFSET)))
     return [score, max(seams), left, top, right, bottom, *shares]
+
+
+def _entropy_bits(levels: Levels) -> float:
+    return abs(float(Image.fromarray(levels[::_OF_ROWS] >> _BITS).entropy()))
 
 
 def measure_lines(*steps: Levels) -> list[float]:
@@ -69,15 +76,15 @@ def measure_lines(*steps: Levels) -> list[float]:
     spread of such shares; the share of hard edges; that of soft steps among all steps; the share of pixels like their
     neighbour.
     """
-    lines = [np.sort(_jumps(step > _JUMP)) / len(step) for step in steps]
+    lines = [_Lines(_jumps(step > _JUMP), len(step)) for step in steps]
     flat, hard = (sum(np.count_nonzero(of(step)) for step in steps) for of in (_is_flat, _is_hard))
     total = max(1, sum(step.size for step in steps))
     soft = total - flat - hard
     return [
-        max(float(line[-1]) for line in lines),
-        min(float(line[-min(4, len(line))]) for line in lines),
-        sum(float(line[len(line) // 2]) for line in lines),
-        sum(_spread(line) for line in lines),
+        max(line.longest(1) for line in lines),
+        min(line.longest(4) for line in lines),
+        sum(line.median for line in lines),
+        sum(line.spread for line in lines),
         hard / total,
         soft / (soft + hard + 1e-3 * total),
         flat / total,
@@ -92,18 +99,38 @@ def _is_hard(step: Levels) -> npt.NDArray[np.bool_]:
     return step > _HARD
 
 
-def _spread(shares: Shares) -> float:
-    """Their standard deviation."""
-    counts = np.round(shares * STRIPS)  # whole numbers, whose sums are exact in any order
-    mean = float(counts.sum()) / len(counts)
-    return math.sqrt(max(0.0, float(counts @ counts) / len(counts) - mean * mean)) / STRIPS
+class _Lines:
+    """The shares of strips that jump at the places along them, in order: of `strips` strips `jumps` do at each."""
+
+    def __init__(self, jumps: Levels, strips: int) -> None:
+        self._counts, self._strips = np.bincount(jumps, minlength=strips + 1).tolist(), strips
+        self._ends, self._places = list(itertools.accumulate(self._counts)), len(jumps)
+
+    def _at(self, place: int) -> float:
+        return bisect.bisect_right(self._ends, place) / self._strips
+
+    def longest(self, rank: int) -> float:
+        """The longest, the second longest, and so on; the shortest where there are not so many."""
+        return self._at(max(0, self._places - rank))
+
+    @property
+    def median(self) -> float:
+        """The share in the middle."""
+        return self._at(self._places // 2)
+
+    @property
+    def spread(self) -> float:
+        """Their standard deviation."""
+        total = sum(jumps * places for jumps, places in enumerate(self._counts))
+        squares = sum(jumps * jumps * places for jumps, places in enumerate(self._counts))
+        return math.sqrt(self._places * squares - total * total) / (self._places * self._strips)
 
 
-def _jumps(found: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def _jumps(found: npt.NDArray[np.bool_]) -> Levels:
     """How many strips jump at each place of (S, L); one of none where there is no place."""
     if not found.shape[1]:
         return np.zeros(1, np.uint8)
-    counts: npt.NDArray[np.uint8] = np.add.reduce(found.view(np.uint8), axis=0, dtype=np.uint8)
+    counts: Levels = np.add.reduce(found.view(np.uint8), axis=0, dtype=np.uint8)
     return counts
 
 

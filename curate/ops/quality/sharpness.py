@@ -38,60 +38,59 @@ def sharpness(images: Sequence[Image], *, short_side_px: Count = 256) -> Columns
 
 def _measure(image: Image, short_side_px: int) -> tuple[float, float | None]:
     bands = _bands(image, max(1, round(min(image.size) / short_side_px)))
-    acuities = [acuity for of in (bands, [band.T for band in bands]) if (acuity := _acuity(of)) is not None]
+    acuities = [acuity for axis in (1, 2) if (acuity := _acuity(bands, axis)) is not None]
     return _variance(bands), min(acuities, default=None)
 
 
-def _bands(image: Image, factor: int) -> list[Levels]:
-    """The grey levels of bands across the picture, made smaller by `factor`; of a small picture the whole."""
+def _bands(image: Image, factor: int) -> Levels:
+    """(B, h, w) grey levels of bands across the picture, made smaller by `factor`; of a small picture the whole."""
     width, height = image.size
     tall = (_FAR + 2 + int(height * _SHARE / _BANDS) // factor) * factor
     if tall * _BANDS >= height:
-        return [np.asarray(image.reduce(factor).convert("L"))]
+        return np.asarray(image.reduce(factor).convert("L"))[None]
     tops = [int((place + 0.5) * height / _BANDS - tall / 2) for place in range(_BANDS)]
-    return [np.asarray(image.reduce(factor, (0, y, width, y + tall)).convert("L")) for y in tops]
+    return np.stack([np.asarray(image.reduce(factor, (0, y, width, y + tall)).convert("L")) for y in tops])
 
 
-def _variance(bands: Sequence[Levels]) -> float:
+def _variance(bands: Levels) -> float:
     """Of the Laplacian with four neighbours; 0 of a picture too small to have any.
 
     The sums are of whole numbers below 2**53, which doubles hold: their order leaves no trace.
     """
-    laplacian = np.concatenate([_laplacian(band).ravel() for band in bands]).astype(np.float64)
-    if not len(laplacian):
+    if min(bands.shape[1:]) < 3:
         return 0.0
+    wide = bands.astype(np.int16)
+    across, along = wide[:, 1:-1], wide[:, :, 1:-1]
+    sides = across[:, :, :-2] + across[:, :, 2:] + along[:, :-2] + along[:, 2:]
+    laplacian = (4 * across[:, :, 1:-1] - sides).ravel().astype(np.float64)
     mean = float(laplacian.sum()) / len(laplacian)
     return max(0.0, float(laplacian @ laplacian) / len(laplacian) - mean * mean)
 
 
-def _laplacian(band: Levels) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
-    if min(band.shape) < 3:
-        return np.zeros((0, 0), np.int16)
-    wide = band.astype(np.int16)
-    return 4 * wide[1:-1, 1:-1] - wide[:-2, 1:-1] - wide[2:, 1:-1] - wide[1:-1, :-2] - wide[1:-1, 2:]
-
-
-def _acuity(bands: Sequence[Levels]) -> float | None:
-    """The rise of the strongest edges over a pixel, as a share of that over seven, along the second axis."""
-    if bands[0].shape[1] <= _FAR:
+def _acuity(bands: Levels, axis: int) -> float | None:
+    """The rise of the strongest edges over a pixel, as a share of that over seven, along an axis."""
+    if bands.shape[axis] <= _FAR:
         return None
-    middle = _FAR // 2
-    height = _strongest([differences(band[:, _FAR:], band[:, :-_FAR]) for band in bands])
+    height = _strongest(_rises(bands, axis, 0, _FAR))
     if height < _LEAST_LEVELS:
         return None
-    step = _strongest(
-        [differences(band[:, middle + 1 : middle + 1 - _FAR], band[:, middle : -_FAR + middle]) for band in bands]
-    )
-    return min(1.0, step / height)
+    return min(1.0, _strongest(_rises(bands, axis, _FAR // 2, _FAR // 2 + 1)) / height)
 
 
-def _strongest(rises: Sequence[Levels]) -> int:
+def _rises(bands: Levels, axis: int, first: int, last: int) -> Levels:
+    """By how much two pixels differ, of each eight along an axis."""
+    count = bands.shape[axis] - _FAR
+    ends = ((slice(None),) * axis + (slice(place, place + count),) for place in (first, last))
+    return differences(*(bands[end] for end in ends))
+
+
+def _strongest(rises: Levels) -> int:
     """The smallest rise that at most a share 1 - `_WEAKER` of all pass."""
-    allowed = int((1 - _WEAKER) * sum(rise.size for rise in rises))
-    low, high = 0, 255
+    allowed = int((1 - _WEAKER) * rises.size)
+    low, high = 0, int(rises.max(initial=0))
     while low < high:
         middle = (low + high) // 2
-        if sum(np.count_nonzero(rise > middle) for rise in rises) <= allowed:
+        if np.count_nonzero(rises > middle) <= allowed:
             high = middle
         else:
             low = middle + 1

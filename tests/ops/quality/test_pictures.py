@@ -168,6 +168,13 @@ def test_colour_levels_are_those_of_the_channel_that_differs_most() -> None:
     assert one(colour_levels, image) == {"colour_levels": 80}
 
 
+def test_colour_levels_see_one_pixel_of_a_picture_of_many_blocks() -> None:
+    image = Image.new("RGB", (3000, 3000), (90, 100, 110))  # 36 MB: Pillow keeps it in pieces of 16
+    image.putpixel((2999, 2999), (90, 100, 151))
+    image.putpixel((5, 0), (90, 97, 110))
+    assert one(colour_levels, image) == {"colour_levels": 41}
+
+
 def test_a_photograph_may_be_saved_again_and_is_measured_nearly_alike() -> None:
     image = photograph(8, 800, 600)
     image.save(file := io.BytesIO(), "JPEG", quality=95)
