@@ -3,7 +3,9 @@
 import hashlib
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +27,14 @@ from curate.text.unspaced import UNSPACED, UNSPACED_WORD
 _SEEN_CHARACTERS = 10_000
 """Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
+_CHARACTERS = 3
+"""Of scripts without spaces so many characters tell as much as a word: a dozen of Chinese may be Japanese, too."""
+
 _SURE = 0.5
 """Of a run of words a language is believed only with a probability above this."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNSPACED_TOKEN = re.compile(UNSPACED_WORD)
 _TOKEN = re.compile(rf"{UNSPACED_WORD}|[^\s{UNSPACED}]+")
 
 PHRASES: tuple[str, ...] = (
@@ -194,7 +200,7 @@ class _Labels:
 class language_share:  # noqa: N801 - ops are named as recipes name them
     """Share of a text, by characters, that is in its `language`, of an earlier step; null without one.
 
-    Looked at are runs of `run_words` words and more, in scripts without spaces of as many characters, and of these runs
+    Looked at are runs of about `run_words` words, three characters a word in scripts without spaces, and of these runs
     those that the model is sure of by more than half; 1 of a text with none. What `language` calls English with a
     probability of .9 may be half in another language: here it has some .5.
     """
@@ -221,9 +227,10 @@ class language_share:  # noqa: N801 - ops are named as recipes name them
 
     def _runs(self, line: str) -> Iterator[str]:
         """The line in runs of about as many words each."""
-        starts = [token.start() for token in _TOKEN.finditer(line)]
-        count = max(1, len(starts) // self._run_words)
-        cuts = [starts[len(starts) * number // count] for number in range(1, count)]
+        tokens = list(_TOKEN.finditer(line))
+        ends = list(accumulate(1 if _UNSPACED_TOKEN.match(token.group()) else _CHARACTERS for token in tokens)) or [0]
+        count = max(1, ends[-1] // (_CHARACTERS * self._run_words))
+        cuts = [tokens[bisect_left(ends, ends[-1] * number // count)].start() for number in range(1, count)]
         return (line[start:end] for start, end in zip([0, *cuts], [*cuts, len(line)], strict=True))
 
 
