@@ -5,6 +5,7 @@ What the pools are made of comes from registries by version and hash; `size` bou
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,21 +35,22 @@ def photographs(size: int, packages: Sequence[str] = ("backgrounds", "wallpapers
     ]
     found: list[list[tuple[str, Image.Image]]] = []
     for path in files:
-        with Image.open(path) as opened:
-            if opened.width < opened.height or "screenshot" in path.name:
-                continue
-            opened.draft("RGB", (1600, 900))
-            whole = opened.convert("RGB").resize((1600, 900), Image.Resampling.BOX, reducing_gap=2.0)
-        tiles = [
-            (f"{path.parent}/{path.name}#{x},{y}", whole.crop((x, y, x + 400, y + 300)))
-            for x in range(0, 1600, 400)
-            for y in range(0, 900, 300)
-        ]
-        found.append([(name, tile) for name, tile in tiles if np.asarray(tile.convert("L")).std() > 8])
-        if sum(map(len, found)) >= 4 * size:
-            break
+        if sum(map(len, found)) < 4 * size:
+            found.append(_tiles(path))
     in_turn = [tile for place in range(12) for tiles in found for tile in tiles[place : place + 1]]
     return in_turn[:size]
+
+
+@functools.cache
+def _tiles(path: Path) -> list[tuple[str, Image.Image]]:
+    with Image.open(path) as opened:
+        if opened.width < opened.height or "screenshot" in path.name:
+            return []
+        opened.draft("RGB", (1600, 900))
+        whole = opened.convert("RGB").resize((1600, 900), Image.Resampling.BOX, reducing_gap=2.0)
+    places = [(x, y) for x in range(0, 1600, 400) for y in range(0, 900, 300)]
+    tiles = [(f"{path.parent}/{path.name}#{x},{y}", whole.crop((x, y, x + 400, y + 300))) for x, y in places]
+    return [(name, tile) for name, tile in tiles if np.asarray(tile.convert("L")).std() > 8]
 
 
 def drawings(size: int) -> list[tuple[str, Image.Image]]:

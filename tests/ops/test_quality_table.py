@@ -14,12 +14,12 @@ from pipelines.faults import plant, pools, texts
 from pipelines.faults.rows import COPIES_ROWS, ROWS, FilterRow
 from pipelines.faults.table import CLEAN, Item, Pool, removed_by, score, score_copies
 
-SIZE = 40
+SIZE, PICTURES = 40, 24
 
 
 def made(name: str, home: Path) -> tuple[Pool, dict[str, Any]]:
     try:
-        return pools.pool(name, SIZE, home)
+        return pools.pool(name, PICTURES if name.startswith(WITH_PICTURES) else SIZE, home)
     except PackageUnavailableError as err:
         pytest.skip(str(err))
 
@@ -44,7 +44,7 @@ def test_no_filter_of_rows_falls_below_its_floor(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("row", COPIES_ROWS, ids=lambda row: row.pool)
 def test_no_finder_of_copies_falls_below_its_floor(row: Any) -> None:
     try:
-        items = pools.COPIES_POOLS[row.pool](SIZE)
+        items = pools.COPIES_POOLS[row.pool](PICTURES)
     except PackageUnavailableError as err:
         pytest.skip(str(err))
     told = score_copies(row.op, items, removed_by(row.op, items, row.knobs))
