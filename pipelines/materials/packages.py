@@ -200,6 +200,13 @@ MATERIALS = {
         "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
         "GPL-2.0-or-later and others, file by file",
     ),
+    "scikit-image": Package(
+        "pypi",
+        "scikit-image",
+        "0.26.0",
+        "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+        "BSD-3-Clause; its lfw_subset: pieces of Labeled Faces in the Wild (2007)",
+    ),
     "wallpapers": Package(
         "debian",
         "plasma-workspace-wallpapers",

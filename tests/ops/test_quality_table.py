@@ -10,21 +10,21 @@ import pytest
 from PIL import Image
 
 from curate.models.packages import PackageUnavailableError
-from pipelines.faults import plant, pools
+from pipelines.faults import plant, pools, texts
 from pipelines.faults.rows import COPIES_ROWS, ROWS, FilterRow
-from pipelines.faults.table import CLEAN, Item, removed_by, score, score_copies
+from pipelines.faults.table import CLEAN, Item, Pool, removed_by, score, score_copies
 
-SIZE = 40
+SIZE, PICTURES = 40, 24
 
 
-def made(name: str, home: Path) -> tuple[pools.Pool, dict[str, Any]]:
+def made(name: str, home: Path) -> tuple[Pool, dict[str, Any]]:
     try:
-        return pools.pool(name, SIZE, home)
+        return pools.pool(name, PICTURES if name.startswith(WITH_PICTURES) else SIZE, home)
     except PackageUnavailableError as err:
         pytest.skip(str(err))
 
 
-WITH_PICTURES = ("pictures", "pairs")
+WITH_PICTURES = ("pictures", "pairs", "layouts", "faces", "leaked pictures")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name.startswith(WITH_PICTURES) else name
     for name in dict.fromkeys(row.pool for row in ROWS)
@@ -44,7 +44,7 @@ def test_no_filter_of_rows_falls_below_its_floor(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("row", COPIES_ROWS, ids=lambda row: row.pool)
 def test_no_finder_of_copies_falls_below_its_floor(row: Any) -> None:
     try:
-        items = pools.COPIES_POOLS[row.pool](SIZE)
+        items = pools.COPIES_POOLS[row.pool](PICTURES)
     except PackageUnavailableError as err:
         pytest.skip(str(err))
     told = score_copies(row.op, items, removed_by(row.op, items, row.knobs))
@@ -78,7 +78,7 @@ def test_every_kind_of_copy_is_planted_and_is_another_file() -> None:
 
 def test_edits_touch_the_share_of_words_that_is_said() -> None:
     words = [f"w{n}" for n in range(200)]
-    for share in pools.EDITS:
+    for share in texts.EDITS:
         changed = plant.edited(" ".join(words), share, ["other"], np.random.default_rng(1)).split()
         assert len([word for word in words if changed.count(word) != 1]) == round(200 * share)
 

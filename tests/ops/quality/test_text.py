@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from curate.models.files import ModelError
-from curate.ops.quality.text import language, text_basic
+from curate.ops.quality.text import language, language_share, text_basic
 from curate.ops.spec import identity, spec_of
 
 
@@ -137,6 +137,26 @@ def test_capitals_and_line_breaks_do_not_change_the_language() -> None:
         ["EIN KLEINER BRAUNER HUND\nLÄUFT ÜBER EINE GRÜNE WIESE", "a dog\r\nin the\x00 garden\u2028today"]
     )
     assert columns["language"] == ["de", "en"]
+
+
+_ENGLISH = "a small brown dog runs across a green meadow and barks at the birds that fly away"
+_GERMAN = "ein kleiner brauner Hund läuft über eine grüne Wiese und bellt die Vögel an, die fliegen"
+_CHINESE = "一只棕色的小狗在绿色的草地上跑来跑去"
+
+
+def test_share_of_a_texts_language_tells_texts_that_are_half_in_another() -> None:
+    texts = [_ENGLISH * 2, f"{_ENGLISH} {_GERMAN}", f"{_ENGLISH} {_CHINESE * 4}", _CHINESE * 4, "a red apple", "12 34"]
+    shares = language_share()(texts, ["en", "en", "zh", "zh", "en", "en"])["language_share"]
+    assert [shares[0], *shares[3:]] == [1.0, 1.0, 1.0, 1.0]
+    assert shares[1] == pytest.approx(0.5, abs=0.15) and 0.3 < shares[2] < 0.7
+    assert language_share()(["", "!"], [None, None]) == {"language_share": [None, None]}
+
+
+def test_share_of_a_texts_language_does_not_hang_on_its_neighbours_and_stands_anything() -> None:
+    texts = ["word " * 100_000, "\0\ud800", "x" * 1_000_000, f"{_GERMAN}\n{_ENGLISH}", ""]
+    op = language_share()
+    together = op(texts, ["en"] * len(texts))["language_share"]
+    assert [op([text], ["en"])["language_share"][0] for text in texts] == together
 
 
 @pytest.mark.parametrize("text", ["", "   ", "12345 67", "!?", "\0\0", "\U0001f34e\U0001f34e", "\ud800"])
