@@ -39,7 +39,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from curate.models.packages import Package, PackageUnavailableError
-from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
+from curate.ops.dedup._signature import SIGNATURE, image_signature
+from curate.ops.dedup.images import duplicate_images
 from pipelines.demo.copies import lay_on_white
 from pipelines.materials.packages import MATERIALS, fetch
 

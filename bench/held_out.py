@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from curate.image.files import decode
-from curate.ops.dedup.images import SIGNATURE, duplicate_images, image_signature
+from curate.ops.dedup._signature import SIGNATURE, image_signature
+from curate.ops.dedup.images import duplicate_images
 from curate.sample import uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
 from pipelines.materials.drawings import has_tone, twemoji

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFilter
 
 from curate.image.files import decode
-from curate.ops.dedup.images import DUPLICATE, SIGNATURE, duplicate_images, image_signature
+from curate.ops.dedup._signature import SIGNATURE, image_signature
+from curate.ops.dedup.images import DUPLICATE, duplicate_images
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ OPS: Mapping[str, str] = {
     "match_texts": "curate.ops.alignment.match:match_texts",
     "kept_texts": "curate.ops.alignment.match:kept_texts",
     "rank_captions": "curate.ops.alignment.rank:rank_captions",
-    "image_signature": "curate.ops.dedup.images:image_signature",
+    "image_signature": "curate.ops.dedup._signature:image_signature",
     "duplicate_images": "curate.ops.dedup.images:duplicate_images",
     "leaked_images": "curate.ops.dedup.leaked_images:leaked_images",
     "copy_descriptor": "curate.ops.dedup.copy_descriptor:copy_descriptor",

@@ -12,12 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from curate.ops import _groups
 from curate.ops._segments import of_images
+from curate.ops.dedup._phash import perceptual_hash
 from curate.ops.spec import Columns, Count, Natural, group_op, op
 from curate.pool.blob import Blob
 
@@ -28,7 +27,6 @@ HASH_BITS = 64
 MAX_DISTANCE = 11
 """Hashes this near share a quarter but for two bits; beyond it the tables of quarters would hold most of all pairs."""
 
-_SIDE, _LOW = 32, 8
 _QUARTERS = 4
 
 
@@ -48,16 +46,6 @@ def image_hashes(images: Sequence[list[Blob]]) -> Columns:
     or does not decode has none.
     """
     return {"image_hashes": of_images(images, perceptual_hash)}
-
-
-def perceptual_hash(image: Image.Image) -> int:
-    """See `image_hashes`; the first coefficient is the highest bit, of a signed number."""
-    from scipy.fft import dct
-
-    grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), np.float64)
-    low = dct(dct(grey, axis=0), axis=1)[:_LOW, :_LOW]
-    bits = np.packbits(low > np.median(low))
-    return int.from_bytes(bits.tobytes(), "big", signed=True)
 
 
 @group_op(

@@ -18,7 +18,7 @@ from curate.ops import _groups
 from curate.ops.dedup import _lookalike as look
 from curate.ops.dedup._frames import spool_frames
 from curate.ops.dedup._near_images import find_between
-from curate.ops.dedup.images import MAX_DIFFERENCE_LEVELS, SIGNATURE, image_signature, rank_pictures
+from curate.ops.dedup._signature import MAX_DIFFERENCE_LEVELS, SIGNATURE, image_signature, rank_pictures
 from curate.ops.spec import Knobs, Share, group_op
 
 if TYPE_CHECKING:

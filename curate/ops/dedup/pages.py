@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
 from curate.document.segments import Segment, image_urls, is_image
 from curate.ops import _groups
 from curate.ops._segments import columns_of, out_of_step
+from curate.ops.dedup._addresses import page_host, page_url
 from curate.ops.spec import Columns, group_op, op
 from curate.pool.blob import Blob
 
@@ -36,25 +36,6 @@ def _key(*parts: str) -> bytes:
         data = part.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.digest()
-
-
-def page_url(origin: str, meta: Mapping[str, Any]) -> str:
-    """The page's URL without its fragment, scheme and host in small letters: `meta.url`, else the origin."""
-    said = meta.get("url")
-    url = said if isinstance(said, str) and said else origin
-    try:
-        parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path, parts.query, ""))
-    except ValueError:
-        return url
-
-
-def page_host(url: str) -> str:
-    """The host of a URL, without port and user; empty for a path."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def page_date_s(meta: Mapping[str, Any]) -> int | None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from PIL import Image
 
 from curate.ops import _groups
-from curate.ops.dedup.image_copies import perceptual_hash
-from curate.ops.dedup.pages import page_host, page_url
+from curate.ops.dedup._addresses import page_host, page_url
+from curate.ops.dedup._phash import perceptual_hash
 from curate.ops.spec import Columns, group_op, op
 
 ADDRESSES = {name: pa.int64() for name in ("bytes_urls", "bytes_hosts", "look_urls", "look_hosts")}
@@ -24,7 +24,7 @@ ADDRESSES = {name: pa.int64() for name in ("bytes_urls", "bytes_hosts", "look_ur
     needs=("scipy",),
 )
 def image_address(images: Sequence[Image.Image], origins: Sequence[str], metas: Sequence[Mapping[str, Any]]) -> Columns:
-    """Where an image came from and what it looks like: URL, host (null of a path), and perceptual hash (64 bits).
+    """Address and look of an image: URL, host (null of a path), and perceptual hash (64 bits).
 
     The URL is `meta.url`, else the origin, without its fragment. The hash is that of `image_hashes`.
     """
@@ -38,7 +38,7 @@ def image_address(images: Sequence[Image.Image], origins: Sequence[str], metas: 
 
 @group_op(after=image_address, writes=ADDRESSES, version=1)
 def image_addresses(inputs: Sequence[Path], outputs: Sequence[Path], scratch: Path) -> None:
-    """How many distinct URLs and hosts show an image: its very bytes, and an image of the same perceptual hash.
+    """Count the distinct URLs and hosts that show an image: its very bytes, and an image of the same perceptual hash.
 
     A placeholder stands under many (`look_hosts: {max: 10}`), a picture under few. Rows without a host add none. Of
     blank images the hash says little: they count as one look. Out of core, linear in the rows.

@@ -14,12 +14,13 @@ from PIL import Image
 
 from curate.image.files import decode
 from curate.ops.dedup import image_copies as ops
+from curate.ops.dedup._phash import perceptual_hash
 
 
 def hashed(body: bytes) -> int:
     image = decode(body).image
     assert image is not None
-    return ops.perceptual_hash(image)
+    return perceptual_hash(image)
 
 
 def soft(seed: int, side: int = 256) -> Image.Image:

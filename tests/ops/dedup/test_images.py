@@ -11,7 +11,7 @@ from pictures import Verdict, copy_of, cropped, drawing, encoded, judged, photog
 from PIL import Image, ImageDraw
 
 from curate.ops.dedup import _lookalike as look
-from curate.ops.dedup.images import SIGNATURE, image_signature
+from curate.ops.dedup._signature import SIGNATURE, image_signature
 
 
 @pytest.mark.parametrize("make", [drawing, photograph])
