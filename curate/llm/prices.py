@@ -1,0 +1,65 @@
+"""What tokens of a model cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from curate.extras import require
+from curate.llm.settings import Endpoint
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class NanoPrice:
+    """Billionths of a dollar for a token, in and out: exact fractions."""
+
+    input: Fraction
+    output: Fraction
+
+    def of(self, input_tokens: int, output_tokens: int) -> int:
+        """The price of so many tokens in billionths of a dollar, rounded up."""
+        return math.ceil(self.input * input_tokens + self.output * output_tokens)
+
+
+FREE = NanoPrice(Fraction(0), Fraction(0))
+"""The price of what has none, and of what is not known where no money is bounded."""
+
+
+def find_price(endpoint: Endpoint) -> NanoPrice:
+    """The price that the recipe says, else that of the bundled table (genai-prices), else FREE.
+
+    Raises ValueError where money is bounded and the price is not known.
+    """
+    if endpoint.price is not None:
+        return NanoPrice(*(_nano(dollars) for dollars in (endpoint.price.input, endpoint.price.output)))
+    found = _listed(endpoint)
+    if found is None and endpoint.budget.usd is not None:
+        raise ValueError(
+            f"llm.budget.usd: the price of model {endpoint.model!r} at {endpoint.url} is not known; write"
+            " price: {input: ..., output: ...} in dollars for a million tokens (0 where it costs nothing), or bound"
+            " `requests` or `tokens` instead"
+        )
+    return found or FREE
+
+
+def _listed(endpoint: Endpoint) -> NanoPrice | None:
+    require("prices of chat models", "genai_prices")
+    import genai_prices
+
+    def dollars(input_tokens: int, output_tokens: int) -> Fraction:
+        usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        found = genai_prices.calc_price(usage, endpoint.model, provider_api_url=endpoint.url)
+        return Fraction(found.total_price) * _MILLION
+
+    try:
+        # Some models cost more in a long prompt; a thousand tokens are in the first step of every one.
+        return NanoPrice(dollars(1000, 0), dollars(0, 1000))
+    except LookupError:
+        return None
+
+
+def _nano(dollars_per_million: float) -> Fraction:
+    return Fraction(str(dollars_per_million)) * 1000
