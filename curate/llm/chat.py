@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 
@@ -55,7 +55,7 @@ class ChatRequest:
         said = [base_url, model, messages, dict(self.parameters), self.schema, self.draw]
         return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
 
-    def body(self, model: str, max_tokens_as: str) -> dict[str, Any]:
+    def _body(self, model: str, max_tokens_as: str) -> dict[str, Any]:
         """The request as the endpoint takes it."""
         body: dict[str, Any] = {"model": model, "messages": [_message(m) for m in self.messages]}
         body |= {max_tokens_as: self.max_tokens, **self.parameters}
@@ -64,17 +64,31 @@ class ChatRequest:
             body["response_format"] = {"type": "json_schema", "json_schema": wanted}
         return body
 
+    def prepare(self, key: bytes, model: str, max_tokens_as: str) -> Prepared:
+        """The request with its pictures encoded: worth doing once, and only where no answer is kept."""
+        body = json.dumps(self._body(model, max_tokens_as)).encode()
+        return Prepared(key, self.max_tokens, self._text_bytes, self._pictures, body)
+
     @property
-    def text_bytes(self) -> int:
+    def _text_bytes(self) -> int:
         """The bytes of all its texts as UTF-8: no tokenizer in use makes more tokens of them."""
         texts = [part for m in self.messages for part in m.parts if isinstance(part, str)]
         schema = json.dumps(self.schema) if self.schema is not None else ""
         return sum(len(text.encode("utf-8", "replace")) for text in texts) + len(schema)
 
     @property
-    def pictures(self) -> int:
-        """The number of its pictures."""
+    def _pictures(self) -> int:
         return sum(isinstance(part, Picture) for m in self.messages for part in m.parts)
+
+
+class Prepared(NamedTuple):
+    """A request ready to be sent: its key, its bounds, and its body as JSON."""
+
+    key: bytes
+    max_tokens: int
+    text_bytes: int
+    pictures: int
+    body: bytes
 
 
 @dataclass(frozen=True)

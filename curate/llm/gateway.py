@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import random
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
-from curate.extras import require
-from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.chat import Answer, Failure, Prepared
 from curate.llm.ledger import Ledger
-from curate.llm.outcomes import Again, Answered, EndpointError, Ends, Failed, Outcome, TooFast, judge
+from curate.llm.outcomes import Again, Answered, EndpointError, Ends, Failed, Outcome, TooFast
 from curate.llm.pace import Pace, Turn
-from curate.llm.prices import NanoPrice
+from curate.llm.prices import PicoPrice
 from curate.llm.settings import Endpoint
 from curate.llm.store import NOTHING, Hold, Kept, Settled, Sum
-
-if TYPE_CHECKING:
-    import aiohttp
-
-MOST_BYTES = 16 << 20
-"""The longest reply that is read."""
-
-UNREACHED = "connection_failed"
-"""A request that never reached the endpoint: no request's own fault, and counted by nobody."""
+from curate.llm.transport import UNREACHED, Transport
 
 REFUSED_AT_FIRST = 20
 """So many requests that are refused before any is answered are the recipe's fault, not theirs."""
@@ -44,60 +30,55 @@ class Gateway:
     request from then on, and nothing more is sent.
     """
 
-    def __init__(self, endpoint: Endpoint, ledger: Ledger, price: NanoPrice) -> None:
-        require("a chat model", "aiohttp")
+    def __init__(self, endpoint: Endpoint, ledger: Ledger, price: PicoPrice) -> None:
         self._endpoint, self._ledger, self._price = endpoint, ledger, price
-        self._key = key_of(endpoint)
+        self._transport = Transport(endpoint)
         self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency)
         self._loop = asyncio.get_running_loop()
-        self._asked: dict[tuple[bytes, int], asyncio.Task[Answer | Failure]] = {}
+        self._asked: dict[tuple[bytes, int], asyncio.Future[Answer | Failure]] = {}
         self._numbers = itertools.count(secrets.randbits(62))
         self._end: Exception | None = None
         self._answered_at: float | None = None
         self._silent_since: float | None = None
         self._refused = 0
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Gateway:
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the pace bounds them
-            timeout=aiohttp.ClientTimeout(total=self._endpoint.timeout_s),
-            headers={"Content-Type": "application/json"}
-            | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
-            trust_env=True,
-        )
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for task in self._asked.values():
-            task.cancel()
-        await asyncio.gather(*self._asked.values(), return_exceptions=True)
-        assert self._session is not None
-        await self._session.close()
+        await self._transport.close()
         self._ledger.close()
 
-    async def ask(self, request: ChatRequest) -> Answer | Failure:
-        """The answer, or the request's own fault. Raises EndpointError, BudgetError, StoreError: they end the run."""
-        key = request.key(self._endpoint.url, self._endpoint.model)
-        if (known := self._ledger.find(key, request.max_tokens)) is not None:
-            return known
-        if self._end is not None:
-            raise self._end
-        name = (key, request.max_tokens)
-        task = self._asked.get(name)
-        if task is None:
-            task = self._asked[name] = self._loop.create_task(self._answer(key, request))
-            task.add_done_callback(lambda _: self._asked.pop(name, None))
-        return await asyncio.shield(task)
+    def find(self, key: bytes, max_tokens: int) -> Answer | None:
+        """The answer that was paid for already, if there is one. Raises StoreError."""
+        return self._ledger.find(key, max_tokens)
 
-    async def _answer(self, key: bytes, request: ChatRequest) -> Answer | Failure:
+    async def ask(self, request: Prepared) -> Answer | Failure:
+        """Ask for an answer that is not kept: the answer, or the request's own fault.
+
+        Raises EndpointError, BudgetError, StoreError: they end the run.
+        """
+        name = (request.key, request.max_tokens)
+        if (asked := self._asked.get(name)) is not None:
+            return await asyncio.shield(asked)
+        told = self._asked[name] = self._loop.create_future()
+        try:
+            found = await self._answer(request)
+        except BaseException as err:
+            told.set_exception(err)
+            told.exception()  # it is told here; others may or may not wait for it
+            raise
+        else:
+            told.set_result(found)
+        finally:
+            del self._asked[name]
+        return found
+
+    async def _answer(self, request: Prepared) -> Answer | Failure:
         """Try until it is answered, fails by its own fault, or nothing can be answered."""
-        body = json.dumps(request.body(self._endpoint.model, self._endpoint.max_tokens_as)).encode()
         faults, failures, since = 0, 0, self._loop.time()
         while True:
-            outcome = await self._try(key, request, body)
+            outcome = await self._try(request)
             if isinstance(outcome, Answered):
                 return outcome.answer
             if isinstance(outcome, Failed):
@@ -109,64 +90,46 @@ class Gateway:
                 failures, since = failures + 1, self._loop.time()
                 await asyncio.sleep(_backoff(failures) if outcome.wait_s is None else outcome.wait_s)
 
-    async def _try(self, key: bytes, request: ChatRequest, body: bytes) -> Outcome:
+    async def _try(self, request: Prepared) -> Outcome:
         """Send the request once, in its turn, and account for it."""
         turn = await self._pace.turn(self._expected_tokens(request))
-        settled = None
+        tokens = None
         try:
             if self._end is not None:
                 raise self._end
             hold = Hold(next(self._numbers), self._most(request))
             await self._ledger.hold(hold)
-            settled = Settled(hold, hold.most, in_doubt=True)  # unless we learn more
-            try:
-                outcome = await self._post(body)
-                settled = self._settled(hold, outcome)
-                if isinstance(outcome, Answered):
-                    outcome = self._with_cost(outcome, settled.cost)
-                    settled = settled._replace(kept=Kept(key, outcome.answer, request.max_tokens))
-            finally:
-                is_kept = self._ledger.settle(settled)
-            await is_kept
+            outcome, settled = await self._send(request, hold)
+            await settled
             self._learn(outcome, turn)
+            tokens = outcome.usage.sum if isinstance(outcome, Answered) and outcome.usage else None
             return outcome
         except Exception as err:
             self._end = self._end or err  # before the next one has its turn
             raise
         finally:
-            known = settled is not None and not settled.in_doubt
-            self._pace.done(turn, settled.cost.tokens if settled is not None and known else None)
+            self._pace.done(turn, tokens)
 
-    async def _post(self, body: bytes) -> Outcome:
-        import aiohttp
-
-        assert self._session is not None
-        url, sent = f"{self._endpoint.url}/chat/completions", self._loop.time()
+    async def _send(self, request: Prepared, hold: Hold) -> tuple[Outcome, asyncio.Future[None]]:
+        """What came of it, and when that is kept. Whatever comes, what was held for it is settled."""
+        settled, sent = Settled(hold, hold.most, in_doubt=True), self._loop.time()  # in doubt unless we learn more
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as reply:
-                said = self._without_key(await _read(reply))
-        except TimeoutError:
-            return Again(Failure("timeout", f"no answer within {self._endpoint.timeout_s:g} s"), in_doubt=True)
-        except aiohttp.ClientConnectorError as err:
-            return Again(Failure(UNREACHED, f"{self._endpoint.url}: {err}"))
-        except (aiohttp.ClientError, OSError) as err:
-            failure = Failure("connection_broken", f"{self._endpoint.url}: {err or type(err).__name__}")
-            return Again(failure, in_doubt=True)
-        outcome = judge(self._endpoint, reply.status, {name.lower(): v for name, v in reply.headers.items()}, said)
-        if isinstance(outcome, Answered):
-            seconds = round(self._loop.time() - sent, 3)
-            outcome = replace(outcome, answer=replace(outcome.answer, seconds=seconds))
-        return outcome
+            outcome = await self._transport.post(request.body)
+            settled = self._settled(hold, outcome)
+            if isinstance(outcome, Answered):
+                answer = outcome.paid(settled.cost.nano_usd, self._loop.time() - sent)
+                settled = settled._replace(kept=Kept(request.key, answer, request.max_tokens))
+                outcome = Answered(answer, outcome.usage)
+            return outcome, self._ledger.settle(settled)
+        except BaseException:
+            self._ledger.settle(settled)
+            raise
 
-    def _without_key(self, said: bytes) -> bytes:
-        """A reply in which no key stands: some endpoints, and models, say it again."""
-        return said.replace(self._key.encode(), f"[{self._endpoint.key}]".encode()) if self._key else said
-
-    def _most(self, request: ChatRequest) -> Sum:
+    def _most(self, request: Prepared) -> Sum:
         tokens = request.text_bytes + request.pictures * self._endpoint.picture_tokens
         return Sum(1, tokens + request.max_tokens, self._price.of(tokens, request.max_tokens))
 
-    def _expected_tokens(self, request: ChatRequest) -> int:
+    def _expected_tokens(self, request: Prepared) -> int:
         """Tokens for the pace: a text's are about a third of its bytes; corrected when the endpoint has said them."""
         return request.text_bytes // 3 + request.pictures * self._endpoint.picture_tokens + request.max_tokens
 
@@ -182,9 +145,6 @@ class Gateway:
         if isinstance(outcome, Answered):
             return Settled(hold, hold.most, unsaid=True)
         return Settled(hold, Sum(1, 0, 0))
-
-    def _with_cost(self, outcome: Answered, cost: Sum) -> Answered:
-        return replace(outcome, answer=replace(outcome.answer, nano_usd=cost.nano_usd))
 
     def _learn(self, outcome: Outcome, turn: Turn) -> None:
         """Remember how the endpoint does. Raises EndpointError where there is no use in asking it any more."""
@@ -235,33 +195,6 @@ class Gateway:
                 f"{self._endpoint.url} refused the first {self._refused} requests, the last as {failure.error}"
                 f" ({failure.detail}): correct what the recipe asks for"
             )
-
-
-def key_of(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The endpoint's key from the environment. Raises EndpointError where there is none."""
-    if endpoint.key is None:
-        return None
-    key = environment.get(endpoint.key, "").strip()
-    if not key:
-        raise EndpointError(
-            f"no key for {endpoint.url}: set the environment variable {endpoint.key}, name another as `key`, or write"
-            " key: null where the endpoint wants none"
-        )
-    if not key.isascii() or not key.isprintable():
-        raise EndpointError(f"the key in {endpoint.key} is none: only printable ASCII fits in an HTTP header")
-    return key
-
-
-async def _read(reply: Any) -> bytes:
-    """A reply's body. Raises aiohttp.ClientError where it is cut or longer than any answer."""
-    import aiohttp
-
-    said = bytearray()
-    async for piece in reply.content.iter_chunked(1 << 16):
-        said += piece
-        if len(said) > MOST_BYTES:
-            raise aiohttp.ClientPayloadError(f"a reply of more than {MOST_BYTES} bytes")
-    return bytes(said)
 
 
 def _backoff(tries: int) -> float:

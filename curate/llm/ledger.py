@@ -7,7 +7,7 @@ import asyncio
 from curate.lacks import MachineError
 from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError
 
-MOMENT_S = 0.002
+MOMENT_S = 0.005
 """How long a change may wait for others to be written with: a commit costs ten times as much as a row."""
 
 

@@ -39,6 +39,11 @@ class Usage(NamedTuple):
     input: int
     output: int
 
+    @property
+    def sum(self) -> int:
+        """Both together."""
+        return self.input + self.output
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -46,6 +51,11 @@ class Answered:
 
     answer: Answer
     usage: Usage | None
+
+    def paid(self, nano_usd: int, seconds: float) -> Answer:
+        """The answer with what it cost."""
+        a = self.answer
+        return Answer(a.text, a.finish, a.model, a.input_tokens, a.output_tokens, nano_usd, round(seconds, 3))
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ Outcome = Answered | Failed | Again | TooFast | Ends
 
 
 def judge(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """The meaning of a reply; `headers` by their names in lower case."""
+    """The meaning of a reply; `headers` are found by their names in any case."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):

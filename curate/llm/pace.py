@@ -88,6 +88,10 @@ class Pace:
 
     async def turn(self, tokens: int) -> Turn:
         """Wait until a request of about so many tokens may be sent."""
+        if not self._waiting and self.on_their_way < int(self.at_once):
+            now = self._loop.time()
+            if self._wait(tokens, now) <= 0:
+                return self._take(tokens, now)
         granted: asyncio.Future[Turn] = self._loop.create_future()
         self._waiting.append((tokens, granted))
         self._serve()

@@ -9,32 +9,30 @@ from fractions import Fraction
 from curate.extras import require
 from curate.llm.settings import Endpoint
 
-_MILLION = 1_000_000
-
 
 @dataclass(frozen=True)
-class NanoPrice:
-    """Billionths of a dollar for a token, in and out: exact fractions."""
+class PicoPrice:
+    """Trillionths of a dollar for a token, in and out; a table's dollars for a million tokens, times a million."""
 
-    input: Fraction
-    output: Fraction
+    input: int
+    output: int
 
     def of(self, input_tokens: int, output_tokens: int) -> int:
         """The price of so many tokens in billionths of a dollar, rounded up."""
-        return math.ceil(self.input * input_tokens + self.output * output_tokens)
+        return -(-(self.input * input_tokens + self.output * output_tokens) // 1000)
 
 
-FREE = NanoPrice(Fraction(0), Fraction(0))
+FREE = PicoPrice(0, 0)
 """The price of what has none, and of what is not known where no money is bounded."""
 
 
-def find_price(endpoint: Endpoint) -> NanoPrice:
+def find_price(endpoint: Endpoint) -> PicoPrice:
     """The price that the recipe says, else that of the bundled table (genai-prices), else FREE.
 
     Raises ValueError where money is bounded and the price is not known.
     """
     if endpoint.price is not None:
-        return NanoPrice(*(_nano(dollars) for dollars in (endpoint.price.input, endpoint.price.output)))
+        return PicoPrice(*(_pico(Fraction(str(dollars))) for dollars in (endpoint.price.input, endpoint.price.output)))
     found = _listed(endpoint)
     if found is None and endpoint.budget.usd is not None:
         raise ValueError(
@@ -45,21 +43,21 @@ def find_price(endpoint: Endpoint) -> NanoPrice:
     return found or FREE
 
 
-def _listed(endpoint: Endpoint) -> NanoPrice | None:
+def _listed(endpoint: Endpoint) -> PicoPrice | None:
     require("prices of chat models", "genai_prices")
     import genai_prices
 
-    def dollars(input_tokens: int, output_tokens: int) -> Fraction:
+    def pico(input_tokens: int, output_tokens: int) -> int:
         usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         found = genai_prices.calc_price(usage, endpoint.model, provider_api_url=endpoint.url)
-        return Fraction(found.total_price) * _MILLION
+        return _pico(Fraction(found.total_price) * 1000)
 
     try:
         # Some models cost more in a long prompt; a thousand tokens are in the first step of every one.
-        return NanoPrice(dollars(1000, 0), dollars(0, 1000))
+        return PicoPrice(pico(1000, 0), pico(0, 1000))
     except LookupError:
         return None
 
 
-def _nano(dollars_per_million: float) -> Fraction:
-    return Fraction(str(dollars_per_million)) * 1000
+def _pico(dollars_per_million: Fraction) -> int:
+    return math.ceil(dollars_per_million * 10**6)

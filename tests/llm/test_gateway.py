@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_server import ChatServer, Reply, completion, error, serving
 
+from curate.lacks import MachineError
 from curate.llm.chat import Answer, ChatRequest, Failure, Message, Picture
-from curate.llm.gateway import Gateway
-from curate.llm.ledger import BudgetError, Ledger
+from curate.llm.ledger import BudgetError
 from curate.llm.outcomes import EndpointError
 from curate.llm.prices import find_price
+from curate.llm.service import GatewayService
 from curate.llm.settings import Endpoint
-from curate.llm.store import Account, AnswerStore, Limits
+from curate.llm.store import Account, AnswerStore
 
 KEY = "sk-MARKED-0123456789"
 Asked = list[Answer | Failure | Exception]
@@ -37,12 +38,14 @@ def ask(server: ChatServer, folder: Path, requests: Sequence[ChatRequest], **set
     usual = {"url": server.url, "model": "small", "key": "SMALL_KEY", "timeout_s": 5, "concurrency": 8}
     endpoint = Endpoint.model_validate(usual | settings)
 
-    async def all_of_them() -> list[Any]:
-        ledger = Ledger(AnswerStore(folder), "run", Limits.of(endpoint.budget))
-        async with Gateway(endpoint, ledger, find_price(endpoint)) as gateway:
-            return await asyncio.gather(*(gateway.ask(one) for one in requests), return_exceptions=True)
+    def ask_one(asked: ChatRequest) -> Answer | Failure | Exception:
+        try:
+            return service.ask([asked])[0]
+        except MachineError as err:
+            return err
 
-    return asyncio.run(all_of_them())
+    with GatewayService(endpoint, folder, "run") as service, ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(ask_one, requests))
 
 
 def account(folder: Path) -> Account:
@@ -122,7 +125,7 @@ def test_more_tokens_send_again_only_what_was_cut_by_length(tmp_path: Path) -> N
         (Reply(200, error("upstream is gone") | {"choices": []}), "server_error"),
         (Reply(body=b'{"choices": [{"mess'), "malformed_answer"),
         (Reply(body=completion("x"), cut=40), "connection_broken"),
-        (Reply(body=completion("x"), after_s=2.5), "timeout"),
+        (Reply(body=completion("x"), after_s=1.2), "timeout"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -131,7 +134,7 @@ def test_a_request_that_fails_costs_itself_alone_and_is_not_kept(tmp_path: Path,
         return reply if body["messages"][0]["content"] == "bad" else "well"
 
     requests = [request("bad"), *(request(f"{n}") for n in range(6))]
-    knobs = {"tries": 2, "timeout_s": 2}
+    knobs = {"tries": 2, "timeout_s": 0.8}
     with serving(script) as server:
         bad, *others = ask(server, tmp_path, requests, **knobs)
         assert isinstance(bad, Failure) and bad.error == name

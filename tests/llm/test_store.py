@@ -19,23 +19,17 @@ from curate.llm.chat import Answer
 from curate.llm.store import FILE, AnswerStore, Hold, Kept, Limits, Settled, StoreError, Sum
 
 ASKING = """
-import asyncio, json, sys
+import json, sys
 from pathlib import Path
 from curate.llm.chat import ChatRequest, Message
-from curate.llm.gateway import Gateway
-from curate.llm.ledger import Ledger
-from curate.llm.prices import find_price
+from curate.llm.service import GatewayService
 from curate.llm.settings import Endpoint
-from curate.llm.store import AnswerStore, Limits
 
-async def main(url, folder, budget):
-    endpoint = Endpoint(url=url, model="small", key=None, concurrency=8, price={"input": 1, "output": 2}, budget=budget)
-    ledger = Ledger(AnswerStore(Path(folder)), "run", Limits.of(endpoint.budget))
-    async with Gateway(endpoint, ledger, find_price(endpoint)) as gateway:
-        asked = [gateway.ask(ChatRequest((Message("user", (f"text {n}",)),), 30)) for n in range(200)]
-        return [answer.text for answer in await asyncio.gather(*asked)]
-
-print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))))
+url, folder, budget = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+endpoint = Endpoint(url=url, model="small", key=None, concurrency=8, price={"input": 1, "output": 2}, budget=budget)
+with GatewayService(endpoint, folder, "run") as service:
+    asked = [ChatRequest((Message("user", (f"text {n}",)),), 30) for n in range(200)]
+    print(json.dumps([answer.text for answer in service.ask(asked)]))
 """
 
 
