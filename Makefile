@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast short check clean robust
+.PHONY: demo test fast short check clean robust quality proof
 demo: $(INSTALLED)
 	$(BIN)/curate demo
 
@@ -18,6 +18,14 @@ test: $(INSTALLED)
 # Kills and lacks of every sort: docs/robustness.md is its table.
 robust: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests -m robust
+
+# How good each filter is, beside peers: docs/filters/quality.md.
+quality: $(INSTALLED)
+	$(BIN)/python bench/quality.py
+
+# One model on a raw pool and on what the recipe keeps of it, five seeds; each finished run is kept in work/proof.
+proof: $(INSTALLED)
+	$(BIN)/python bench/proof.py --home work/proof
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -q -x -m "not slow and not robust"

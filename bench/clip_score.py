@@ -1,14 +1,19 @@
 """Bench CLIP ViT-B/32 scoring on the processor, beside open_clip, data-juicer and the bare forward pass.
 
-    python bench/clip_score.py --home /tmp/bench-clip-score
+    python bench/clip_score.py --home /tmp/bench-clip-score [--pictures photographs] [--only curate open_clip bare]
 
-Random weights: only speed is measured. Every contender has its own process and the same number of threads, holds its
-model, and scores the same JPEG files and captions from their bytes; they take turns, and the medians of --runs count.
+Random weights: only speed is measured, and how far bf16 takes a score. Every contender has its own process and the same
+number of threads, holds its model, and scores the same JPEG files and captions from their bytes, soft noise or cuts of
+photographs and drawings (GNOME's backgrounds) at 480 x 360 and at 1440 x 1080 in turn; they take turns, and the medians
+of --runs count. On a busy machine only the processor's time tells (`cpu_ms_per_pair`).
 
-- curate: images.decode and the op clip_score, as the engine calls them.
+- curate: images.decode and the op clip_score, as the engine calls them, in bf16.
 - open_clip: its model in fp32, its transform and tokenizer in a DataLoader with as many workers as threads.
+- open_clip-bf16: the same with the model in bf16.
 - data-juicer: its image_text_similarity_filter, in an environment of its own that this script makes below --home.
 - bare: open_clip's model in bf16 on tensors that lie ready, texts padded only to the longest of the batch.
+
+`error`: the largest and the mean difference of a score to open_clip's in fp32, of curate and of open_clip-bf16.
 """
 
 from __future__ import annotations
@@ -31,8 +36,9 @@ from peers import isolated
 
 PEER = ("py-data-juicer==1.6.1", "torch==2.8.0", "torchvision==0.23.0", "transformers==4.57.1")  # as it pins them
 BATCH = 64
-PAIRS = {"curate": 128, "open_clip": 64, "data-juicer": 64, "bare": 128}
-TARGETS = {"open_clip": 4.0, "data-juicer": 4.0, "bare": 0.85}
+PAIRS = 64
+CONTENDERS = ("curate", "open_clip", "open_clip-bf16", "data-juicer", "bare")
+TARGETS = {"open_clip": 4.0, "data-juicer": 4.0, "bare": 0.9}
 WORDS = (
     "a",
     "the",
@@ -59,53 +65,69 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "curate-bench-clip-score")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", nargs="*", choices=list(PAIRS), default=list(PAIRS))
-    parser.add_argument("--worker", choices=list(PAIRS), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--pictures", choices=["noise", "photographs"], default="noise")
+    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        work(given.worker, given.home, given.threads)
+        work(given.worker, given.home, given.pictures, given.threads)
         return
     given.home.mkdir(parents=True, exist_ok=True)
-    draw(given.home)
-    workers = {who: start(who, given.home, given.threads) for who in given.only}
+    draw(given.home, given.pictures)
+    workers = {who: start(who, given) for who in given.only}
     times: dict[str, list[tuple[float, float]]] = {who: [] for who in given.only}
+    scores: dict[str, list[float]] = {}
     for turn in range(given.runs + 1):
         for who, worker in workers.items():
-            seconds = ask(worker)
+            *seconds, scores[who] = ask(worker)
             if turn:  # the first one warms up
-                times[who].append(seconds)
+                times[who].append((seconds[0], seconds[1]))
     for worker in workers.values():
         worker.communicate()
     report(times, given)
+    report_errors(scores, given)
 
 
 def report(times: dict[str, list[tuple[float, float]]], given: argparse.Namespace) -> None:
     """One line a contender, then the ratios to it."""
-    rates = {who: PAIRS[who] / statistics.median(clock for clock, _ in runs) for who, runs in times.items()}
-    cpu_ms = {who: 1000 * statistics.median(cpu for _, cpu in runs) / PAIRS[who] for who, runs in times.items()}
+    rates = {who: PAIRS / statistics.median(clock for clock, _ in runs) for who, runs in times.items()}
+    cpu_ms = {who: 1000 * statistics.median(cpu for _, cpu in runs) / PAIRS for who, runs in times.items()}
     for who in times:
-        say(who, "pairs_per_s", rates[who], "1/s", given.runs)
-        say(who, "cpu_ms_per_pair", cpu_ms[who], "ms", given.runs)
-    for who in times:
-        if "curate" in times and who != "curate":
-            say(f"{who}/curate", "cpu_ms_per_pair", cpu_ms[who] / cpu_ms["curate"], "ratio", given.runs)
+        say(who, "pairs_per_s", rates[who], "1/s", given)
+        say(who, "cpu_ms_per_pair", cpu_ms[who], "ms", given)
     for who in times:
         if "curate" in times and who != "curate":
-            say(f"curate/{who}", "pairs_per_s", rates["curate"] / rates[who], "ratio", given.runs)
+            say(f"{who}/curate", "cpu_ms_per_pair", cpu_ms[who] / cpu_ms["curate"], "ratio", given)
+    for who in times:
+        if "curate" in times and who != "curate":
+            say(f"curate/{who}", "pairs_per_s", rates["curate"] / rates[who], "ratio", given)
 
 
-def say(who: str, metric: str, value: float, unit: str, runs: int) -> None:
+def report_errors(scores: dict[str, list[float]], given: argparse.Namespace) -> None:
+    """Differences of the contenders' scores in bf16 from those in fp32."""
+    for who in ("curate", "open_clip-bf16"):
+        if who in scores and "open_clip" in scores:
+            apart = [abs(a - b) for a, b in zip(scores[who], scores["open_clip"], strict=True)]
+            say(who, "largest_error", max(apart), "cosine", given)
+            say(who, "mean_error", statistics.mean(apart), "cosine", given)
+
+
+def say(who: str, metric: str, value: float, unit: str, given: argparse.Namespace) -> None:
     """One JSON line."""
-    line = {"bench": "clip_score", "who": who, "metric": metric, "value": round(value, 3), "unit": unit, "n": runs}
-    if unit == "ratio" and who.partition("/")[2] in TARGETS:
-        line["target"] = TARGETS[who.partition("/")[2]]
+    line = {"bench": "clip_score", "pictures": given.pictures, "who": who, "metric": metric}
+    line |= {"value": round(value, 5), "unit": unit, "n": given.runs}
+    one, _, other = who.partition("/")
+    if unit == "ratio" and (target := TARGETS.get(other if one == "curate" else one)):
+        line["target"] = target
     print(json.dumps(line), flush=True)
 
 
-def start(who: str, home: Path, threads: int) -> subprocess.Popen[str]:
+def start(who: str, given: argparse.Namespace) -> subprocess.Popen[str]:
     """A contender's process, its model loaded."""
+    home, threads = given.home, given.threads
     python = isolated(home, PEER) if who == "data-juicer" else Path(sys.executable)
     words = [str(python), __file__, "--worker", who, "--home", str(home), "--threads", str(threads)]
+    words += ["--pictures", given.pictures]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert worker.stdout is not None
@@ -115,28 +137,28 @@ def start(who: str, home: Path, threads: int) -> subprocess.Popen[str]:
     raise SystemExit(f"{who} did not start")
 
 
-def ask(worker: subprocess.Popen[str]) -> tuple[float, float]:
-    """Let a contender score its pairs once; seconds by the clock and of the processor."""
+def ask(worker: subprocess.Popen[str]) -> tuple[float, float, list[float]]:
+    """Let a contender score its pairs once; seconds by the clock and of the processor, and the scores if it tells."""
     assert worker.stdin is not None and worker.stdout is not None
     worker.stdin.write("go\n")
     worker.stdin.flush()
     for line in worker.stdout:
         if line.startswith("seconds "):
-            clock, cpu = line.split()[1:]
-            return float(clock), float(cpu)
+            clock, cpu, scores = line.split(maxsplit=3)[1:]
+            return float(clock), float(cpu), json.loads(scores)
     raise SystemExit("a contender died")
 
 
-def work(who: str, home: Path, threads: int) -> None:
+def work(who: str, home: Path, pictures: str, threads: int) -> None:
     """A contender: load, then score its pairs whenever a line comes in."""
     import torch
 
     torch.set_num_threads(threads)
-    files = sorted((home / "images").iterdir())[: PAIRS[who]]
-    texts = json.loads((home / "captions.json").read_text())[: PAIRS[who]]
+    files = sorted((home / pictures).iterdir())
+    texts = json.loads((home / "captions.json").read_text())
     makers: dict[str, Callable[[Path, int], Score]] = {
-        "curate": with_curate, "open_clip": with_open_clip, "data-juicer": with_data_juicer,
-        "bare": with_bare,
+        "curate": with_curate, "open_clip": with_open_clip, "open_clip-bf16": with_open_clip_bf16,
+        "data-juicer": with_data_juicer, "bare": with_bare,
     }  # fmt: skip
     bodies = [path.read_bytes() for path in files]
     score = makers[who](home, threads)
@@ -146,11 +168,8 @@ def work(who: str, home: Path, threads: int) -> None:
         if who == "bare":
             prepared = prepared or score(bodies, texts)  # tensors that lie ready: made once, outside the clock
         begin, cpu = time.perf_counter(), cpu_s()
-        if who == "bare":
-            prepared["run"]()
-        else:
-            score(bodies, texts)
-        print("seconds", time.perf_counter() - begin, cpu_s() - cpu, flush=True)
+        found = prepared["run"]() if who == "bare" else score(bodies, texts)
+        print("seconds", time.perf_counter() - begin, cpu_s() - cpu, json.dumps(found), flush=True)
 
 
 def cpu_s() -> float:
@@ -162,27 +181,38 @@ def cpu_s() -> float:
 def with_curate(home: Path, threads: int) -> Score:
     """Decode and score batch by batch, as the engine does."""
     from curate.image.files import decode
+    from curate.models.devices import Device
     from curate.ops.alignment.clip_score import clip_score
 
-    op = clip_score(model="ViT-B-32", pretrained=str(home / "ViT-B-32.safetensors"))
+    weights = str(home / "ViT-B-32.safetensors")
+    op = clip_score(model="ViT-B-32", pretrained=weights, precision="bfloat16", device=Device(threads=threads))
 
-    def score(bodies: list[bytes], texts: list[str]) -> None:
+    def score(bodies: list[bytes], texts: list[str]) -> list[float]:
+        found: list[float] = []
         for at in range(0, len(texts), BATCH):
             images = [decode(body).image for body in bodies[at : at + BATCH]]
-            op([image for image in images if image is not None], texts[at : at + BATCH])
+            good = [image for image in images if image is not None]
+            found += op(good, texts[at : at + BATCH])["clip_score"]
+        return found
 
     return score
 
 
-def with_open_clip(home: Path, threads: int) -> Score:
-    """The loop of open_clip's own examples: DataLoader, fp32, no_grad."""
+def with_open_clip_bf16(home: Path, threads: int) -> Score:
+    """The same loop with the model in bf16."""
+    return with_open_clip(home, threads, "bfloat16")
+
+
+def with_open_clip(home: Path, threads: int, precision: str = "float32") -> Score:
+    """The loop of open_clip's own examples: DataLoader, no_grad."""
     import open_clip
     import torch
     from PIL import Image
 
     net, _, transform = open_clip.create_model_and_transforms("ViT-B-32", str(home / "ViT-B-32.safetensors"))
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
-    net.eval()
+    dtype = getattr(torch, precision)
+    net = net.to(dtype).eval()
 
     class Pairs(torch.utils.data.Dataset[Any]):
         def __init__(self, bodies: list[bytes], texts: list[str]) -> None:
@@ -194,12 +224,14 @@ def with_open_clip(home: Path, threads: int) -> Score:
         def __getitem__(self, row: int) -> Any:
             return transform(Image.open(io.BytesIO(self.bodies[row]))), tokenizer(self.texts[row])[0]
 
-    def score(bodies: list[bytes], texts: list[str]) -> None:
+    def score(bodies: list[bytes], texts: list[str]) -> list[float]:
         loader = torch.utils.data.DataLoader(Pairs(bodies, texts), BATCH, num_workers=threads)
+        found: list[float] = []
         with torch.no_grad():
             for images, ids in loader:
-                image_ND, text_ND, _ = net(images, ids)
-                (image_ND * text_ND).sum(1).tolist()
+                image_ND, text_ND, _ = net(images.to(dtype), ids)
+                found += (image_ND * text_ND).sum(1).tolist()
+        return found
 
     return score
 
@@ -240,11 +272,14 @@ def with_data_juicer(home: Path, threads: int) -> Score:
     from data_juicer.utils.mm_utils import SpecialTokens
 
     op = ImageTextSimilarityFilter(hf_clip=str(hugging_face_model(home)))
-    paths = sorted(str(path) for path in (home / "images").iterdir())
+    scratch = tempfile.TemporaryDirectory()
 
     def score(bodies: list[bytes], texts: list[str]) -> None:
-        for path, text in zip(paths, texts, strict=False):
-            row = {"text": f"{SpecialTokens.image} {text} {SpecialTokens.eoc}", "images": [path], Fields.stats: {}}
+        for number, (body, text) in enumerate(zip(bodies, texts, strict=True)):
+            path = Path(scratch.name) / f"{number}.jpg"  # it opens files by their paths
+            if not path.exists():
+                path.write_bytes(body)
+            row = {"text": f"{SpecialTokens.image} {text} {SpecialTokens.eoc}", "images": [str(path)], Fields.stats: {}}
             op.compute_stats_single(row)
 
     return score
@@ -263,8 +298,31 @@ def hugging_face_model(home: Path) -> Path:
     return folder
 
 
-def draw(home: Path) -> None:
-    """Weights, JPEG files of 480 x 360 pixels, captions of some ten words, and CLIP's vocabulary as plain files."""
+def draw_photographs(folder: Path) -> None:
+    """Cuts of GNOME's backgrounds: small ones of 480 x 360 pixels, and every other at three times that."""
+    import duplicates  # its materials, beside this script
+    import numpy as np
+    from PIL import Image
+
+    from pipelines.materials.packages import fetch
+
+    assert duplicates
+    found = sorted(p for p in fetch("backgrounds").rglob("*.webp"))
+    chance = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(PAIRS):
+        if number % 4 == 0:
+            image = Image.open(found[number // 4 % len(found)]).convert("RGB")
+        width, height = (480, 360) if number % 2 else (1440, 1080)
+        left, top = (int(chance.integers(0, max(1, a - b))) for a, b in zip(image.size, (width, height), strict=True))
+        cut = image.crop((left, top, left + width, top + height))
+        cut.save(folder / f"{number:04d}.jpg", quality=90)
+
+
+def draw(home: Path, pictures: str) -> None:
+    """Weights, JPEG files, captions of some ten words, and CLIP's vocabulary as plain files."""
+    if pictures == "photographs" and not (home / pictures).exists():
+        draw_photographs(home / pictures)
     if (home / "captions.json").exists():
         return
     import numpy as np
@@ -274,10 +332,10 @@ def draw(home: Path) -> None:
     from safetensors.torch import save_file
 
     noise = np.random.default_rng(0)
-    (home / "images").mkdir(exist_ok=True)
-    for number in range(max(PAIRS.values())):
+    (home / "noise").mkdir(exist_ok=True)
+    for number in range(PAIRS):
         coarse = Image.fromarray(noise.integers(0, 256, (36, 48, 3), dtype=np.uint8))
-        coarse.resize((480, 360), Image.Resampling.BICUBIC).save(home / "images" / f"{number:04d}.jpg", quality=90)
+        coarse.resize((480, 360), Image.Resampling.BICUBIC).save(home / "noise" / f"{number:04d}.jpg", quality=90)
     torch.manual_seed(0)
     save_file(open_clip.create_model("ViT-B-32").state_dict(), home / "ViT-B-32.safetensors")
     tokenizer = open_clip.SimpleTokenizer()
@@ -286,7 +344,7 @@ def draw(home: Path) -> None:
     (home / "vocab.json").write_text(json.dumps(vocabulary))
     merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
     (home / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
-    lengths = np.clip(noise.lognormal(2.2, 0.5, max(PAIRS.values())), 2, 40).astype(int)
+    lengths = np.clip(noise.lognormal(2.2, 0.5, PAIRS), 2, 40).astype(int)
     captions = [" ".join(noise.choice(WORDS, length)) for length in lengths]
     (home / "captions.json").write_text(json.dumps(captions))
 

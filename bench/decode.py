@@ -21,10 +21,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from curate.models.image_tower import normalised
 from curate.stream.images import LEAST
 from curate.stream.resize import exact, fast
 from curate.stream.tokens import token_ids
-from train.models.dual_encoder import load_export, normalised
+from train.models.dual_encoder import load_export
 
 CAPTIONS = [
     f"a {kind} of {what}"

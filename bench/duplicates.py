@@ -52,20 +52,6 @@ MATERIALS.update(
             "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
             "MIT (package), Apache-2.0 (graphics)",
         ),
-        "wallpapers": Package(
-            "debian",
-            "plasma-workspace-wallpapers",
-            "4:5.27.5-2",
-            "32cd18b71c8c938a18b3b351f217c02ac590e323caa3cf322fbb875ce8892f8b",
-            "CC-BY-SA-4.0 and others",
-        ),
-        "backgrounds": Package(
-            "debian",
-            "gnome-backgrounds",
-            "43.1-1",
-            "a670dea21572652127d6e55f9cdb3a226d0037854fdbfd037003c7d00ee0dc4e",
-            "CC-BY-SA-3.0",
-        ),
     }
 )
 

@@ -259,7 +259,9 @@ def _spelled_out(fault: Any, at: Sequence[str | int], model: type[BaseModel]) ->
         if isinstance(found, dict):
             return "; begin each entry with `- `"
         return f"; write [{_brief(found, short) if short else _yaml(found)}]"
-    if kind == "dict_type":
+    held = [model for m in models for model in _models_in(_extras(m))]
+    if kind == "dict_type" or held:
+        short = short or next((getattr(m, "short", {}) for m in held), {})
         names = [name for name in (found if isinstance(found, list) else [found]) if isinstance(name, str)]
         return f"; write {{{names[0]}: {{{next(iter(short.values()))}: ...}}}}" if names and short else ""
     if short:
@@ -320,9 +322,17 @@ def _models_at(model: Any, loc: tuple[str | int, ...]) -> list[Any]:
         models = _models_in(here)
         members = [m for m in models if isinstance(part, str) and part in (m.__name__, *_tags(m))]
         fields = [f.annotation for m in models for name, f in m.model_fields.items() if part in (name, f.alias)]
+        fields += [_extras(m) for m in models if _extras(m) is not None and not fields]
         # In a union the member is named first, and a field of another member may have that very name.
         here = members[0] if members and (len(models) > 1 or not fields) else fields[0] if fields else here
     return _models_in(here)
+
+
+def _extras(model: type[BaseModel]) -> Any:
+    """What stands under a key that is no field of a model, where it takes such keys; else None."""
+    if model.model_config.get("extra") != "allow":
+        return None
+    return typing.get_args(typing.get_type_hints(model)["__pydantic_extra__"])[-1]
 
 
 def _names_of(model: type[BaseModel]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from curate.image.files import decode
 from curate.ops.dedup.images import DUPLICATE, SIGNATURE, duplicate_images, image_signature
@@ -86,6 +86,33 @@ def drawing(seed: int, side: int = 160) -> Image.Image:
         shape = draw.choice([pen.ellipse, pen.rectangle])
         shape((x - w // 2, y - h // 2, x + w // 2, y + h // 2), fill=tuple(draw.randint(0, 255) for _ in range(3)))
     return image
+
+
+def face(side: int = 512) -> Image.Image:
+    """A face from the front, drawn with a dozen shapes."""
+    image = Image.new("RGB", (side, side), (90, 110, 130))
+    draw = ImageDraw.Draw(image)
+
+    def oval(x: float, y: float, width: float, height: float, colour: tuple[int, int, int]) -> None:
+        draw.ellipse([(x - width) * side, (y - height) * side, (x + width) * side, (y + height) * side], fill=colour)
+
+    oval(0.5, 0.47, 0.27, 0.36, (50, 35, 28))
+    draw.rectangle([0.42 * side, 0.75 * side, 0.58 * side, 0.95 * side], fill=(200, 152, 126))
+    oval(0.5, 0.52, 0.22, 0.30, (214, 168, 140))
+    oval(0.5, 0.56, 0.17, 0.24, (224, 180, 152))
+    for x in (0.41, 0.59):
+        oval(x, 0.455, 0.07, 0.045, (180, 130, 105))
+        oval(x, 0.46, 0.045, 0.022, (245, 240, 235))
+        oval(x, 0.46, 0.018, 0.02, (40, 30, 25))
+        brow = [(x - 0.06) * side, 0.41 * side, (x + 0.06) * side, 0.405 * side]
+        draw.line(brow, fill=(60, 40, 30), width=side // 40)
+    draw.polygon(
+        [(0.5 * side, 0.47 * side), (0.47 * side, 0.6 * side), (0.53 * side, 0.6 * side)], fill=(190, 140, 115)
+    )
+    oval(0.5, 0.60, 0.035, 0.018, (170, 118, 95))
+    oval(0.5, 0.685, 0.075, 0.022, (165, 75, 75))
+    draw.line([0.43 * side, 0.685 * side, 0.57 * side, 0.685 * side], fill=(90, 30, 35), width=side // 120)
+    return image.filter(ImageFilter.GaussianBlur(side / 150))
 
 
 def photograph(seed: int, width: int = 240, height: int = 160) -> Image.Image:

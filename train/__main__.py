@@ -56,7 +56,7 @@ def train(  # noqa: PLR0913 - each is an option
         Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the exported weights.")
     ] = "fp32",
 ) -> None:
-    """Train on a mixture: a dual encoder (contrastive), or a language model that sees (caption, multimodal).
+    """Train on a mixture: a dual encoder (contrastive), a matcher, or a language model that sees (caption, multimodal).
 
     Goes on where it stopped.
     """
@@ -72,7 +72,7 @@ def _read(config: Path, overrides: Sequence[str]) -> Config:
 
 @dataclass(frozen=True)
 class After:
-    """Actions after training a dual encoder."""
+    """Actions after a training."""
 
     evaluate: Path | None
     export: Path | None
@@ -82,8 +82,8 @@ class After:
 def _train(manifest: Path, config: Config, out: Path, resume: str, after: After) -> None:
     from train import loop, ranks
 
-    if config.objective.type != "contrastive" and (after.export or after.evaluate):
-        raise ValueError("--export and --evaluate are for a dual encoder; others' weights are in their checkpoints")
+    if config.objective.type not in ("contrastive", "matching") and after.evaluate:
+        raise ValueError("--evaluate measures a dual encoder, of the objectives contrastive and matching; leave it out")
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
         raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
     with ExitStack() as held:
@@ -93,21 +93,21 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
                 held.enter_context(hold(after.export, whole=True) if after.export else nullcontext())
             outcome = loop.run(config, manifest, out, place)
         if place.is_first:
-            told = strict_json.plain(outcome.summary | _after(outcome, after))
+            told = strict_json.plain(outcome.summary | _after(outcome, config, after))
             typer.echo(json.dumps(told, allow_nan=False))
 
 
-def _after(outcome: Outcome, after: After) -> dict[str, Any]:
+def _after(outcome: Outcome, config: Config, after: After) -> dict[str, Any]:
     """Do what is wanted after a training; what is to be told of it."""
-    from train import evaluate
-    from train.models import dual_encoder
+    from train.evaluate import evaluate
+    from train.export import export
 
     told: dict[str, Any] = {}
     if after.export is not None:
-        dual_encoder.export(outcome.clip, after.export, after.precision)
+        export(outcome.clip, outcome.objective, config, after.export, after.precision)
         told["export"] = str(after.export)
     if after.evaluate is not None:
-        told["evaluate"] = evaluate.evaluate(outcome.clip, after.evaluate).plain()
+        told["evaluate"] = evaluate(outcome.clip, after.evaluate).plain()
     return told
 
 

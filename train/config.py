@@ -74,19 +74,24 @@ class Contrastive(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
-class Language(Settings):
-    """The small causal language model: RMSNorm, rotary positions, SwiGLU."""
+class Transformer(Settings):
+    """Blocks of the small language model: RMSNorm, rotary positions, SwiGLU."""
 
-    tokenizer: Literal["bytes", "simple"] = "bytes"
     width: Count = 256
     layers: Count = 4
     heads: Count = 4
 
     @model_validator(mode="after")
-    def _whole_heads(self) -> Language:
+    def _whole_heads(self) -> Transformer:
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads})")
         return self
+
+
+class Language(Transformer):
+    """The small causal language model."""
+
+    tokenizer: Literal["bytes", "simple"] = "bytes"
 
 
 def _square(value: int | None) -> int | None:
@@ -96,6 +101,20 @@ def _square(value: int | None) -> int | None:
 
 
 Vectors = Annotated[Count | None, AfterValidator(_square)]
+
+
+class MatchingConfig(Settings):
+    """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
+
+    Li et al. 2201.12086. Every part of the dual encoder is trained. With accumulation, over each part's pairs.
+    """
+
+    type: Literal["matching"]
+    connector: Literal["mlp"] = "mlp"
+    visual_tokens: Vectors = None
+    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    encoder: Transformer = Transformer()
+    max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
 class Caption(Settings):
@@ -149,7 +168,7 @@ class Multimodal(Settings):
     language: Language = Language()
 
 
-Objective = Annotated[Contrastive | Caption | Multimodal, Field(discriminator="type")]
+Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
 
 
 class Optim(Settings):
@@ -197,9 +216,7 @@ class Config(Settings):
 
     data: Data = Data()
     model: Model = Model()
-    objective: Annotated[Contrastive | Caption | Multimodal, Field(discriminator="type")] = Contrastive(
-        type="contrastive"
-    )
+    objective: Objective = Contrastive(type="contrastive")
     optim: Optim = Optim()
     run: RunConfig = RunConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.mix.content import own_text
+from curate.models.image_tower import normalised
 from curate.stream import images
 from curate.stream.reading import UNREADABLE
 from curate.stream.stream import DatasetReader
 from curate.stream.tokens import token_ids
-from train.models.dual_encoder import DualEncoder, normalised
+from train.models.dual_encoder import DualEncoder
 
 BATCH = 64
 KS = (1, 5, 10)

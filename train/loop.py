@@ -45,9 +45,10 @@ class TrainError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run: its dual encoder, and the summary that is printed."""
+    """The outcome of a run: its dual encoder, the objective that holds all weights, the summary that is printed."""
 
     clip: DualEncoder
+    objective: Objective
     summary: dict[str, Any]
 
 
@@ -68,7 +69,7 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), options, prepared.packing)
     try:
         trainer = Trainer(config, ranks, out, objective, stream, prepared.stages)
-        return Outcome(clip, trainer.train())
+        return Outcome(clip, objective, trainer.train())
     finally:
         stream.close()
 

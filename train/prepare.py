@@ -26,10 +26,11 @@ from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import text_code
-from train.config import Caption, Config, Contrastive, Data, Multimodal
+from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
 
 
@@ -115,8 +116,8 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
         found = _packs(config.objective, clip, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive):
-            _refuse_unpaired(mixture)
+        if isinstance(config.objective, Contrastive | MatchingConfig):
+            _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
             raise mix.MixtureError(
@@ -131,17 +132,21 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 
 def _rows(
-    settings: Contrastive | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive):
-        chooser.refuse_choices("system", "of which the contrastive objective has no use")
+    if isinstance(settings, Contrastive | MatchingConfig):
+        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
         if chooser.mixture.manifest.mode == "accumulate":
             raise mix.MixtureError(
-                "the mixture's mode is accumulate, which weighs the losses of sources; the contrastive objective has"
-                " one loss of all pairs of a batch: use mode interleave or homogeneous"
+                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
             )
-        objective = ContrastiveObjective(clip, settings.max_logit_scale)
-        return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+        of_pairs = (
+            MatchingObjective(clip, settings)
+            if isinstance(settings, MatchingConfig)
+            else ContrastiveObjective(clip, settings.max_logit_scale)
+        )
+        return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
     code = text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
@@ -178,12 +183,12 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
                 raise mix.MixtureError(where + unknown_message("source or group", name, sorted(names - {""})))
 
 
-def _refuse_unpaired(mixture: mix.Mixture) -> None:
+def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
     for number, source in enumerate(mixture.manifest.datasets):
         kind = load_dataset(mixture.folder(number)).kind
         if kind in ("interleaved", "text"):
             raise mix.MixtureError(
-                f"the mixture's source {source.name!r} is of kind {kind}, and the contrastive objective takes pairs of"
+                f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
             )
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.ops.spec import Columns, Failed, Spec
@@ -15,6 +17,9 @@ from curate.recipe.steps import Resolved
 
 REUSE_KEY = b"kin"
 """In the metadata of a step's columns: the op and its knobs (`Resolved.reuse_key`)."""
+
+NOT_A_NUMBER = "not_a_number"
+"""The error of a row, or a part, for which an op gave NaN or infinity where a number is wanted."""
 
 Answer = Failed | dict[str, Any]
 Item = TypeVar("Item")
@@ -33,12 +38,49 @@ def check_answers(spec: Spec, size: int, columns: Columns) -> list[Answer]:
         lists[name] = values.to_pylist() if isinstance(values, (pa.Array, pa.ChunkedArray)) else list(values)
         if len(lists[name]) != size:
             raise StepError(f"op {spec.name!r}: {len(lists[name])} values in {name!r} for {size} rows")
+    odd = {name: _not_numbers(kind, lists[name]) for name, kind in spec.writes.items()}
     answers: list[Answer] = []
     for place in range(size):
         row = {name: values[place] for name, values in lists.items()}
         failure = next((v for v in row.values() if isinstance(v, Failed)), None)
+        none = next((name for name, rows in odd.items() if place in rows), None)
+        if failure is None and none is not None:
+            failure = Failed(NOT_A_NUMBER, f"op {spec.name!r} gave {odd[none][place]} in {none!r}")
         answers.append(failure or row)
     return answers
+
+
+def _not_numbers(kind: pa.DataType, values: Sequence[Any]) -> Mapping[int, float]:
+    """Of a column of numbers, or lists of them, the rows with NaN, or with what is too large for it."""
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    number = kind.value_type if is_list else kind
+    if not pa.types.is_floating(number):
+        return {}
+    largest = float(np.finfo(number.to_pandas_dtype()).max)
+    if is_list:
+        found = ((row, _odd_one(value, largest)) for row, value in enumerate(values))
+        return {row: one for row, one in found if one is not None}
+    numbers = np.array([value if isinstance(value, (float, np.floating)) else 0.0 for value in values])
+    return {row: float(numbers[row]) for row in np.flatnonzero(~(np.abs(numbers) <= largest)).tolist()}
+
+
+def _odd_one(value: Any, largest: float) -> float | None:
+    """The first of a list of numbers that is none."""
+    if value is None or isinstance(value, Failed):
+        return None
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and bool((np.abs(value) <= largest).all()):
+        return None
+    return next((float(v) for v in value if isinstance(v, (float, np.floating)) and not -largest <= v <= largest), None)
+
+
+def without_numbers(columns: Mapping[str, pa.ChunkedArray]) -> list[Failed | None]:
+    """The failure of each row of a group op's columns in which a number is none."""
+    found: list[Failed | None] = [None] * len(next(iter(columns.values())))
+    for name, column in columns.items():
+        if pa.types.is_floating(column.type):
+            for row in pc.indices_nonzero(pc.invert(pc.is_finite(column))).to_pylist():
+                found[row] = Failed(NOT_A_NUMBER, f"{column[row].as_py()} in {name!r}")
+    return found
 
 
 def row_table(step: Resolved, rows: list[int], answers: Mapping[int, Answer], inputs: Mapping[int, bytes]) -> pa.Table:
@@ -91,7 +133,7 @@ def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> di
     for name, kind in spec.writes.items():
         values = [answer[name] if isinstance(answer, dict) else None for answer in answers]
         try:
-            columns[name] = pa.array(values, kind)
+            columns[name] = _array(values, kind)
         except UnicodeEncodeError:
             return _columns(spec, [_readable(name, kind, answer) for answer in answers], own)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as err:
@@ -101,6 +143,19 @@ def _columns(spec: Spec, answers: list[Answer | None], own: Sequence[str]) -> di
     details = [excerpt(f.detail) if f else None for f in failed]
     columns[detail] = pa.array(details, pa.string())
     return columns
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Values as a column. Embeddings are put end to end: value by value they cost more than a small model does."""
+    there = [v for v in values if v is not None]
+    plain = pa.types.is_list(kind) and pa.types.is_floating(kind.value_type) and there
+    if plain and all(isinstance(v, np.ndarray) and v.ndim == 1 and v.dtype == there[0].dtype for v in there):
+        ends = np.cumsum([0, *(0 if v is None else len(v) for v in values)], dtype=np.int32)
+        mask = pa.array([v is None for v in values]) if len(there) < len(values) else None
+        return pa.ListArray.from_arrays(
+            pa.array(ends), pa.array(np.concatenate(there)).cast(kind.value_type), type=kind, mask=mask
+        )
+    return pa.array(values, kind)
 
 
 def _readable(name: str, kind: pa.DataType, answer: Answer | None) -> Answer | None:

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.engine.parts import BLOCK, lengths_of
-from curate.engine.rules import Bools, Cut, passes, truth
+from curate.engine.rules import Read, deciding_values, keeps, truth
+from curate.engine.shares import Bools, ShareCuts
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS, ShardState, as_json
 from curate.ops.spec import PART_KINDS, PartKind
 from curate.pool.columns import ColumnValues, Ints
 from curate.pool.funnel import PartCount, StepCount
 from curate.readers.tables import excerpt
-from curate.recipe.steps import Resolved
+from curate.recipe.steps import Decision, Resolved
 
 PartEnds = Callable[[pa.Table], None]
 """Takes the parts that a step ended, as rows of PART_ENDS."""
@@ -39,7 +40,7 @@ def apply_rules(
     step: Resolved,
     values: Mapping[str, ColumnValues],
     rows: range,
-    cuts: Mapping[str, Cut],
+    cuts: Mapping[str, ShareCuts],
     part_ends: PartEnds | None = None,
 ) -> StepCount:
     """Take a step's values for these rows, and end what failed or breaks a rule: parts of documents first, then rows.
@@ -56,15 +57,14 @@ def apply_rules(
         live = state.live(rows)
         for start in range(0, len(live), BLOCK):
             _apply_part_rules(state, step, values, live[start : start + BLOCK], count, part_ends)
-    for condition in step.conditions:
-        if condition.is_global and condition.name not in cuts:
+    for decision in step.conditions:
+        if any(share.name not in cuts for share in decision.shares):
             continue
         live = state.live(rows)
-        column = state.columns[condition.column].take(live)
-        uids = state.rows["uid"].take(pa.array(live))
-        broken = ~passes(column, condition, uids, cuts.get(condition.name))
-        if dropped := state.drop(step.label, live[broken], condition.name, column.filter(pa.array(broken))):
-            count.dropped[condition.name] = dropped
+        read = {name: state.columns[name].take(live) for name in decision.columns}
+        broken = ~keeps(decision, read, state.rows["uid"].take(pa.array(live)), cuts)
+        if dropped := state.drop(step.label, live[broken], decision.name, deciding_values(decision, read, broken)):
+            count.dropped[decision.name] = dropped
     count.kept = len(state.live(rows))
     return count
 
@@ -82,7 +82,8 @@ def _apply_part_rules(
         conditions = step.part_conditions.get(kind, ())
         if step.over != kind and not conditions:
             continue
-        lists = {c.column: state.columns[c.column].take(rows).combine_chunks() for c in conditions}
+        decide = dict.fromkeys(name for c in conditions for name in c.columns)
+        lists = {name: state.columns[name].take(rows).combine_chunks() for name in decide}
         if step.over == kind:
             lists |= {name: values[name].take(rows).combine_chunks() for name in OWN_OF_PARTS}
         lengths = lengths_of(next(iter(lists.values())))
@@ -91,11 +92,13 @@ def _apply_part_rules(
             ended.fail(*(lists[name].flatten().to_pylist() for name in OWN_OF_PARTS))
         spared = _spared(state, step, kind, rows)
         for condition in conditions:
-            flat = lists[condition.column].flatten()
-            assert len(flat) == sum(lengths), f"{step.label}: {condition.column} is out of step with its document"
-            broken = ~passes(pa.chunked_array([flat]), condition)
-            untouched = spared & truth(pc.is_null(pa.chunked_array([flat]))) if kind == "images" else spared
-            ended.drop(broken & ~untouched, condition.name, flat)
+            read = {name: pa.chunked_array([lists[name].flatten()]) for name in condition.columns}
+            odd = [name for name, flat in read.items() if len(flat) != sum(lengths)]
+            assert not odd, f"{step.label}: {odd[0]} is out of step with its document"
+            untouched = spared
+            if kind == "images":
+                untouched = spared & np.logical_and.reduce([truth(pc.is_null(flat)) for flat in read.values()])
+            ended.drop(~keeps(condition, read) & ~untouched, condition, read)
         counted = PartCount(sum(lengths), ended.left(), ended.dropped, ended.failed)
         count.parts.setdefault(kind, PartCount()).add(counted)
         if counted.kept < counted.parts_in:
@@ -143,14 +146,15 @@ class _PartsEnded:
                 self.gone[at] = True
                 self.failed[error] += 1
 
-    def drop(self, broken: Bools, rule: str, flat: pa.Array) -> None:
+    def drop(self, broken: Bools, rule: Decision, read: Read) -> None:
         """End those that break a rule and are still there."""
-        numbers = np.flatnonzero(broken & ~self.gone)
-        for at, value in zip(numbers.tolist(), flat.take(pa.array(numbers)).to_pylist(), strict=True):
-            self.ends[at] = "dropped", rule, as_json(value)
-        self.gone[numbers] = True
-        if len(numbers):
-            self.dropped[rule] += len(numbers)
+        ending = broken & ~self.gone
+        numbers = np.flatnonzero(ending).tolist()
+        for at, value in zip(numbers, deciding_values(rule, read, ending), strict=True):
+            self.ends[at] = "dropped", rule.name, as_json(value)
+        self.gone |= ending
+        if numbers:
+            self.dropped[rule.name] += len(numbers)
 
     def left(self) -> int:
         """The number of parts that are left."""

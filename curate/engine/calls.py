@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from threading import Lock
+from traceback import clear_frames
 from typing import Any, Protocol
 
 from curate.engine.answers import Answer, StepError, check_answers, snake_case
@@ -19,6 +21,7 @@ from curate.engine.memory import MemoryWatch, end_with_parent
 from curate.extras import MissingExtraError
 from curate.image.files import Decoded, decode
 from curate.lacks import MachineError, is_lack
+from curate.models.devices import is_out_of_device_memory, release_memory
 from curate.ops.spec import Columns, Failed
 from curate.pool.damage import DamagedError
 from curate.recipe.steps import Resolved
@@ -64,23 +67,21 @@ class DirectCalls:
 
     def __init__(self, timeout_s: float | None = None) -> None:
         self.timeout_s = timeout_s
-        self._ready: dict[str, Callable[..., Columns]] = {}
+        self._ready: dict[str, Any] = {}
+        self._rows: dict[str, int] = {}
+        self._at_device = Lock()
 
     def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
         """See `Calls`."""
-        function = self._function(step)
-        with alarm(self.limit(step)):
-            try:
-                return check_answers(step.spec, size, function(*arguments))
-            except (StepError, MissingExtraError, MachineError, DamagedError):
-                raise
-            except SystemExit as err:
-                raise CallFailedError(_died(step.label, f"it called for an exit: {err!r}")) from None
-            except Exception as err:
-                if is_lack(err):
-                    raise MachineError(f"step {step.label!r}: {type(err).__name__}: {err}. {_NO_FAULT}") from err
-                error = snake_case(type(err).__name__)
-                raise CallFailedError(Failed(error, f"{step.spec.name}: {err}")) from None
+        function = self.op(step)
+        with alarm(self.limit(step)), _named_errors(step):
+            return self._in_pieces(step, function, arguments, size)
+
+    def compute(self, step: Resolved, prepared: Sequence[Any]) -> list[Answer]:
+        """The op's answers to what its `prepare` made. No alarm is set: whoever waits for them sets one."""
+        function = self.op(step).compute
+        with _named_errors(step):
+            return self._in_pieces(step, function, [prepared], len(prepared))
 
     def decode(self, data: bytes) -> Decoded:
         """See `Calls`."""
@@ -89,19 +90,21 @@ class DirectCalls:
 
     def set_up(self, step: Resolved) -> None:
         """Load what the step's op holds. Raises MachineError where it cannot be loaded, whatever the error."""
-        self._function(step)
+        self.op(step)
 
     def limit(self, step: Resolved) -> float:
         """The seconds that a call of the step's op may take; 0 for no limit."""
         return step.spec.timeout_s if self.timeout_s is None else self.timeout_s
 
     def close(self) -> None:
-        """Close the ops that hold something open."""
-        for function in self._ready.values():
+        """Close the ops that hold something open, and let go of all."""
+        while self._ready:
+            _, function = self._ready.popitem()
             if close := getattr(function, "close", None):
                 close()
 
-    def _function(self, step: Resolved) -> Callable[..., Columns]:
+    def op(self, step: Resolved) -> Any:
+        """The step's op, loaded at the first call, as a function of its arguments. Raises MachineError as `set_up`."""
         key = step.key
         if key not in self._ready:
             if isinstance(step.function, type):
@@ -109,6 +112,51 @@ class DirectCalls:
             else:
                 self._ready[key] = lambda *batch: step.function(*batch, **step.knobs)
         return self._ready[key]
+
+    def _in_pieces(
+        self, step: Resolved, function: Callable[..., Columns], arguments: Sequence[Sequence[Any]], size: int
+    ) -> list[Answer]:
+        """The answers, checked. On an accelerator the rows of a call are halved when its memory runs out, from then on.
+
+        Of an op with a `batch` every call is of that many rows, the last one's copies filling up a short one: a row's
+        values then do not hang on how many share its call.
+        """
+        if step.placement.on_cpu:
+            return check_answers(step.spec, size, function(*arguments))
+        answers: list[Answer] = []
+        with self._at_device:
+            while len(answers) < size:
+                rows = self._rows.get(step.key, step.placement.batch or size)
+                pieces = [list(values[len(answers) : len(answers) + rows]) for values in arguments]
+                count = min(rows, size - len(answers))
+                filled = rows if step.placement.batch else count
+                given = [piece + piece[-1:] * (filled - count) for piece in pieces]
+                try:
+                    answers += check_answers(step.spec, filled, function(*given))[:count]
+                    continue
+                except Exception as err:
+                    if filled == 1 or not is_out_of_device_memory(err):
+                        raise
+                    clear_frames(err.__traceback__)  # they hold what the device is to be rid of
+                self._rows[step.key] = filled // 2
+                release_memory()
+        return answers
+
+
+@contextmanager
+def _named_errors(step: Resolved) -> Iterator[None]:
+    """Tell what an op raises: CallFailedError for what its batch may be to blame for, else what stops the run."""
+    try:
+        yield
+    except (StepError, MissingExtraError, MachineError, DamagedError):
+        raise
+    except SystemExit as err:
+        raise CallFailedError(_died(step.label, f"it called for an exit: {err!r}")) from None
+    except Exception as err:
+        if is_lack(err):
+            raise MachineError(f"step {step.label!r}: {type(err).__name__}: {err}. {_NO_FAULT}") from err
+        error = snake_case(type(err).__name__)
+        raise CallFailedError(Failed(error, f"{step.spec.name}: {err}")) from None
 
 
 def _set_up(step: Resolved) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from curate.engine.apply_rules import apply_rules
@@ -27,6 +28,9 @@ BATCH_BYTES = 128 << 20
 
 
 Digest = bytes
+
+PlaceOfImage = tuple[str, int, int, str | None]
+"""Where the bytes of an image lie, as `Blobs.read` takes it."""
 
 Item = TypeVar("Item")
 Seen = TypeVar("Seen", contravariant=True)
@@ -53,7 +57,8 @@ class Chunk:
         slice_ = state.rows.slice(rows.start, len(rows)).to_pylist()
         self._rows = dict(zip(rows, slice_, strict=True))
         self._decoded: dict[tuple[str | None, int | None], Decoded] = {}
-        self._pixels = 0
+        self._pixels = self._refused_pixels = 0
+        self._refused: set[tuple[str | None, int | None]] = set()
         self._ahead: dict[str, tuple[pa.DataType, dict[int, Any]]] = {}
 
     @property
@@ -69,6 +74,8 @@ class Chunk:
             return [self.decoded(n) for n in batch]
         if name == "image_bytes":
             return [self._image_bytes(n) for n in batch]
+        if name == "blob":
+            return [self._image_blob(n) for n in batch]
         if name in self.state.columns:
             return self._of_column(name, batch)
         if name == "bytes":
@@ -91,6 +98,8 @@ class Chunk:
 
     def _plain(self, name: str, batch: Sequence[int]) -> tuple[pa.DataType, list[Any]]:
         values = self.state.columns[name].take(batch)
+        if pa.types.is_list(values.type) and pa.types.is_floating(values.type.value_type):
+            return values.type, _vectors(values)
         return values.type, list(values.to_pylist())
 
     def _blob(self, value: dict[str, Any] | None) -> Blob | None:
@@ -105,7 +114,7 @@ class Chunk:
 
     def digest_inputs(self, step: Resolved, batch: Sequence[int]) -> dict[int, Digest]:
         """A digest of the values, made by earlier steps, that an op reads of each of these rows; it reads them next."""
-        names = sorted(name for name in read_columns(step.spec) if name in self.state.columns)
+        names = sorted(name for name in read_columns(step.reads) if name in self.state.columns)
         found = {name: self._plain(name, batch) for name in names}
         rows = zip(*(values for _, values in found.values()), strict=True)
         digests = {n: digest_of(row) for n, row in zip(batch, rows, strict=True)}
@@ -121,10 +130,19 @@ class Chunk:
         if place in self._decoded:
             return self._decoded[place]
         found = self._decode(read())
-        if self._pixels + found.width * found.height <= PIXELS:
+        pixels = found.width * found.height
+        if self._pixels + pixels <= PIXELS:
             self._decoded[place] = found
-            self._pixels += found.width * found.height
+            self._pixels += pixels
+        elif place not in self._refused:
+            self._refused.add(place)
+            self._refused_pixels += pixels
         return found
+
+    def rows_that_fit(self) -> int:
+        """The number of rows like these whose images are all held, at least one."""
+        pixels = self._pixels + self._refused_pixels
+        return max(1, PIXELS * len(self.rows) // max(1, pixels))
 
     def _image_bytes(self, number: int) -> Any:
         """The file of the row's image: what a step made of it, or what came; none where that step has none."""
@@ -132,6 +150,24 @@ class Chunk:
             return self.original(number)
         (blob,) = self._of_column("image", [number])
         return blob.read() if blob is not None and blob.error is None else b""
+
+    def places_of_images(self, numbers: Sequence[int]) -> dict[int, PlaceOfImage | None]:
+        """Locate the image of each of these rows: what a step made, or what came; None where there is none."""
+        if "image" in self.state.columns:
+            _, found = self._plain("image", numbers)
+            said = [None if blob is None or blob["error"] is not None else blob for blob in found]
+        else:
+            said = [self._rows[n] for n in numbers]
+        return {n: _place(at) for n, at in zip(numbers, said, strict=True)}
+
+    def _image_blob(self, number: int) -> Blob:
+        """The place of the row's image; absent where the step that makes it has none."""
+        if "image" in self.state.columns:
+            (blob,) = self._of_column("image", [number])
+            return blob or Blob(**dict.fromkeys(BLOB.names) | {"error": "no_image"})
+        row = self._rows[number]
+        place = {name: row[name] for name in ("tar", "offset", "nbytes", "ext", "sha256")}
+        return Blob(**dict.fromkeys(BLOB.names) | place, reader=self._blobs.read)
 
     def uid(self, number: int) -> str:
         """The uid of a row."""
@@ -157,13 +193,20 @@ class Chunk:
         values = {own: _values(own, old, fresh) for own in value_names(step)}
         if "image" in step.columns.values():
             self._decoded, self._pixels = {}, 0
+            self._refused, self._refused_pixels = set(), 0
         return apply_rules(self.state, step, values, self.rows, {})
 
 
+def _place(said: Mapping[str, Any] | None) -> PlaceOfImage | None:
+    if said is None or said["tar"] is None:
+        return None
+    return said["tar"], said["offset"], said["nbytes"], said["sha256"]
+
+
 def cut_batches(
-    spec: Spec, items: Items[Item], missing: Sequence[Item]
+    spec: Spec, items: Items[Item], missing: Sequence[Item], rows: int
 ) -> Iterator[tuple[list[Item], dict[Item, Failed]]]:
-    """Batches for an op, and what fails before it because its image does not decode.
+    """Batches for an op, of `rows` at most, and what fails before it because its image does not decode.
 
     A batch is cut early when its images or files are large; values do not depend on it.
     """
@@ -180,7 +223,7 @@ def cut_batches(
         if "bytes" in spec.reads:
             size += items.nbytes(item, batch[-1] if batch else None)
         batch.append(item)
-        if len(batch) == spec.batch_size or pixels > PIXELS or size > BATCH_BYTES:
+        if len(batch) == rows or pixels > PIXELS or size > BATCH_BYTES:
             yield batch, failed
             batch, failed, pixels, size = [], {}, 0, 0
     yield batch, failed
@@ -189,8 +232,18 @@ def cut_batches(
 _as_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
+def _vectors(values: pa.ChunkedArray) -> list[np.ndarray[Any, Any] | None]:
+    """Lists of floats as arrays, one a row; null where there is none. A list with a null in it is none of numbers."""
+    lists = values.combine_chunks()
+    numbers, ends = lists.values.to_numpy(zero_copy_only=False), lists.offsets.to_numpy()
+    there = lists.is_valid().to_numpy(zero_copy_only=False)
+    spans = zip(there.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+    return [numbers[start:stop] if here else None for here, start, stop in spans]
+
+
 def digest_of(values: Sequence[Any]) -> Digest:
     """16 bytes that name plain values."""
+    values = [hashlib.blake2b(v.tobytes()).hexdigest() if isinstance(v, np.ndarray) else v for v in values]
     return hashlib.blake2b(_as_json(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

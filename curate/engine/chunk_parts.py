@@ -28,7 +28,7 @@ class ChunkParts:
 
     def __init__(self, chunk: Chunk, step: Resolved, rows: Sequence[int]) -> None:
         assert step.over is not None
-        self._chunk, self._reads = chunk, step.spec.reads
+        self._chunk, self._reads = chunk, step.reads
         self._own = READABLE_OF[step.over]
         wanted = "image" if step.over == "images" else "text"
         self._segments: dict[int, list[Segment]] = {

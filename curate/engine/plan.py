@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from curate.engine.stages import start_of
-from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
+from curate.engine.hands import GpuShare
+from curate.engine.placement import place
+from curate.engine.stages import stages, start_of
+from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sources.ingest import plan_source, pool_of
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step as it would run: of how many shards its columns are there."""
+    """A step as it would run: of how many shards its columns are there; what it takes of GPUs, if it runs on them."""
 
     step: Resolved
     shards_there: int
+    share: GpuShare | None = None
 
-    def conditions(self) -> Iterator[tuple[str, Condition]]:
+    @property
+    def runs_on(self) -> str:
+        """The device in words: `cpu`, or with the precision and each worker's share of a GPU."""
+        device = self.step.placement.device
+        precision = f", {device.precision}" if device.precision else ""
+        if self.share is None:
+            return f"cpu{precision}"
+        share = self.share
+        each = f"{share.fraction:g} of a GPU and {share.cpus} thread{'s' * (share.cpus > 1)} each"
+        return f"{device.kind}{precision}: up to {share.workers} worker{'s' * (share.workers > 1)}, {each}"
+
+    def conditions(self) -> Iterator[tuple[str, Decision]]:
         """Its rules, each with the field of the recipe that holds it."""
         for kind, conditions in self.step.part_conditions.items():
             yield from ((f"keep_{kind}", condition) for condition in conditions)
@@ -36,15 +50,25 @@ class RunPlan:
     shards_ingested: int
     steps: tuple[PlannedStep, ...]
     remarks: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
-def plan_run(resolved: ResolvedRecipe) -> RunPlan:
-    """Read and plan the source, and look up what is committed; fetches and computes nothing. Raises SourceError."""
+def plan_run(resolved: ResolvedRecipe, workers: int) -> RunPlan:
+    """Read and plan the source, and look up what is committed; fetches and computes nothing. Raises SourceError.
+
+    `workers` as for `run`: where they are joined on a cluster, its GPUs are those that count. `warnings`: models that
+    will run on the processor though there is a GPU.
+    """
+    placed = place(resolved, workers)
+    resolved = placed.resolved
     assign_fingerprints(resolved.steps, "")  # reads models' files: what is missing is said before the source is read
     pool = pool_of(resolved.recipe)
     planned = plan_source(resolved.recipe, pool)
     shards = range(planned.shards)
     steps = assign_fingerprints(resolved.steps, *start_of(resolved.recipe, pool))
-    there = (PlannedStep(s, sum(pool.columns(s.key, shard).exists() for shard in shards)) for s in steps)
+    shares = [placed.share(steps[a : b + 1]) for a, b in stages(steps) for _ in range(a, b + 1)]
+    there = (sum(pool.columns(s.key, shard).exists() for shard in shards) for s in steps)
+    planned_steps = tuple(PlannedStep(s, n, shares[at]) for at, (s, n) in enumerate(zip(steps, there, strict=True)))
     ingested = sum(pool.rows(shard).exists() for shard in shards)
-    return RunPlan(planned.rows, planned.shards, ingested, tuple(there), planned.remarks)
+    warnings = tuple(placed.warnings())
+    return RunPlan(planned.rows, planned.shards, ingested, planned_steps, planned.remarks, warnings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 REMEDIES = {
     "worker_died": "the sample ends every process that is given it: mend the op and `curate retry --error worker_died`",
+    "not_a_number": "the op, or the model that it runs, gave NaN or infinity: look at the sample, mend the op, and"
+    " `curate retry --error not_a_number`",
     "op_timeout": "the op hangs: mend it, or raise limits.op_timeout_s, and `curate retry --error op_timeout`",
     "timeout": "raise download.timeout_s or lower download.concurrency, and run `curate retry`",
     "connect_timeout": "raise download.connect_timeout_s, and run `curate retry`",

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from curate.commit import commit_text, dump_json, take_over
 from curate.engine import tasks
+from curate.engine.placement import place
 from curate.engine.reuse import reusable_columns
 from curate.engine.run import AT_WORK, RunError, RunProgress, Watch
 from curate.engine.stages import attempts, start_of
@@ -63,7 +64,8 @@ def retry(
     """Try a run's failures again, finished or not. Raises RunError where there is nothing that could be tried."""
     recipe, wanted = resolved.recipe, wanted or Wanted()
     out = Path(recipe.out)
-    with hold(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
+    resolved = place(resolved, workers).resolved
+    with hold(out), take_over(out), Workers(workers, out / AT_WORK, recipe.resources.gpus) as crew:
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         _check(resolved, steps, wanted)

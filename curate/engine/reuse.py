@@ -25,6 +25,11 @@ class ReusableColumns:
         self._opened: list[ColumnsFile] = []
         self._further = reusable_columns(pool, step, shard)
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there are any."""
+        return any(True for _ in self._files())
+
     def find(self, inputs: Mapping[int, bytes]) -> pa.Table | None:
         """Those of these rows of which the op has read the same; None where there is none."""
         left = sorted(inputs)

@@ -10,29 +10,33 @@ from __future__ import annotations
 import functools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from curate.commit import commit_text, dump_json, read_json, take_over
 from curate.engine import publish, tasks
+from curate.engine.answers import without_numbers
+from curate.engine.candidates import GroupsError, find_cuts
+from curate.engine.placement import Placed, place
 from curate.engine.remedies import remedy
 from curate.engine.repeats import mark_repeats
-from curate.engine.rules import Cut, Words, share_cut, value_of_key
+from curate.engine.shares import EVERYTHING, Cut, ShareCuts
 from curate.engine.stages import attempts, stages, start_of
+from curate.engine.state import OWN_COLUMNS
 from curate.engine.steps import Cuts
 from curate.engine.workers import Workers
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.process import hold
-from curate.recipe.model import PART_CHOICES, RULES, Recipe
+from curate.recipe.model import PART_CHOICES, RULE_CHOICES, RULES, Recipe
 from curate.recipe.source import named_by
-from curate.recipe.steps import Condition, Resolved, ResolvedRecipe, assign_fingerprints
+from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
 from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
@@ -53,6 +57,10 @@ class RunProgress:
     failed: int = 0
 
 
+ShownCut = float | None | Mapping[str, float | None]
+"""The value of a share's cut, None where it keeps nothing; of a share within groups, by the group's name."""
+
+
 @dataclass
 class Summary:
     """Summary of a run: the funnel (ingest first), the dataset, and its folders."""
@@ -64,7 +72,7 @@ class Summary:
     dataset: DatasetInfo
     key: str
     published_now: bool
-    cuts: dict[str, float | None] = field(default_factory=dict)
+    cuts: dict[str, ShownCut] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
@@ -104,10 +112,12 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     """Do all of the recipe that is not done yet. Raises RunError, SourceError, WorkerError, HeldError or OSError."""
     recipe = resolved.recipe
     out = Path(recipe.out)
+    placed = place(resolved, workers)
+    resolved = placed.resolved
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with hold(out), take_over(out), Workers(workers, out / AT_WORK) as crew:
+    with hold(out), take_over(out), Workers(workers, out / AT_WORK, recipe.resources.gpus) as crew:
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch)
+        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch, placed)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -116,7 +126,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         info, published_now = runner.publish(key, named)
         if info.samples != samples:
             raise RunError(f"{out}: {samples} samples to publish, {info.samples} published; delete {out}/dataset")
-        values = {name: cut.value for (_, name), cut in cuts.items()}
+        values = {name: _shown_cut(steps[at], name, by_group) for (at, name), by_group in cuts.items()}
         funnel = [ingest, *counts]
         summary = Summary(recipe, pool, steps, funnel, info, key, published_now, values, runner.planned.remarks)
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
@@ -131,6 +141,7 @@ class _Runner:
     planned: SourcePlan
     workers: Workers
     watch: Watch
+    placed: Placed
     counts: list[StepCount] = field(default_factory=list)
 
     @property
@@ -172,14 +183,14 @@ class _Runner:
 
     def annotate(
         self, ingest: StepCount, steps: Sequence[Resolved]
-    ) -> tuple[list[StepCount], dict[tuple[int, str], Cut]]:
+    ) -> tuple[list[StepCount], dict[tuple[int, str], ShareCuts]]:
         """Every stage in turn; the counts a step, and the cuts of all shares."""
         self.counts = [ingest]
         self._check_failures([])
-        cuts: dict[tuple[int, str], Cut] = {}
+        cuts: dict[tuple[int, str], ShareCuts] = {}
         for first, last in stages(steps):
             done = Path(self.recipe.out) / "stages" / f"{steps[last].chain}.json"
-            if not done.exists():
+            if not done.exists() or "cuts" not in read_json(done):  # not there, or of an earlier version
                 self._stage(steps, first, last, cuts, done)
                 found = read_json(done)
                 self.counts += [StepCount.from_json(c) for c in found["counts"]]
@@ -188,10 +199,10 @@ class _Runner:
                 found = read_json(done)
                 self.counts += [_reused(StepCount.from_json(c)) for c in found["counts"]]
             self._check_failures([])
-            if found["cut"] is not None:
-                name = next(c.name for c in steps[last].conditions if c.is_global)
-                words = found["cut"]["words"]
-                cuts[last, name] = Cut(tuple(words) if words else None, found["cut"]["value"])
+            for name, groups in found["cuts"].items():
+                cuts[last, name] = {
+                    group: Cut(tuple(words) if words else None, value) for group, (words, value) in groups.items()
+                }
         return self.counts[1:], cuts
 
     def _check_failures(self, now: Sequence[StepCount]) -> None:
@@ -204,10 +215,12 @@ class _Runner:
     def _stage(self, steps: Sequence[Resolved], first: int, last: int, cuts: Cuts, done: Path) -> None:
         grouped = steps[first].spec.is_group and self._group(steps, first, cuts)
         folder = done.with_suffix("")
-        task = functools.partial(tasks.make_stage, self.recipe, self.pool, steps, (first, last), cuts, folder)
+        share = self.placed.share(steps[first : last + 1])
+        given = tasks.StageSetting(folder, self.recipe.limits.op_timeout_s, share.cpus if share else 1)
+        task = functools.partial(tasks.make_stage, self.pool, steps, (first, last), cuts, given)
         asked = self.recipe.download if any(step.fetches for step in steps[first : last + 1]) else None
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, asked), 1):
+        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, asked, share), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge_counts(parts))]
             for c in parts[0]:
@@ -216,25 +229,31 @@ class _Runner:
         counts = parts[0]
         if grouped:
             counts[0].computed, counts[0].reused = counts[0].rows_in, 0
-        condition = next((c for c in steps[last].conditions if c.is_global), None)
-        cut = self._cut(folder, condition, counts[-1]) if condition else None
-        data = {"words": cut.words, "value": cut.value} if cut else None
+        found = self._shares(steps, last, cuts, folder, counts[-1]) if steps[last].shares else {}
+        data = {
+            name: {group: (cut.words, cut.value) for group, cut in groups.items()} for name, groups in found.items()
+        }
         check_funnel(counts)
-        commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cut": data}))
+        commit_text(done, dump_json({"counts": [c.to_json() for c in counts], "cuts": data}))
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _cut(self, folder: Path, condition: Condition, count: StepCount) -> Cut:
-        def chunks() -> Iterator[Words]:
-            for shard in self.shards:
-                table = read_table(folder / f"{shard_name(shard)}.parquet")
-                yield np.stack([table[c].to_numpy() for c in ("key", "high", "low")])
-
-        cut, _ = share_cut(chunks, condition.value, lambda key: value_of_key(key, condition.kind, condition.type))
-        kept = sum(int(cut.keeps(words).sum()) for words in chunks())
-        if count.kept > kept:
-            count.dropped[condition.name] = count.kept - kept
-        count.kept = kept
-        return cut
+    def _shares(
+        self, steps: Sequence[Resolved], last: int, cuts: Cuts, folder: Path, count: StepCount
+    ) -> dict[str, ShareCuts]:
+        """The cuts of a step's shares; what they drop is added to the step's count."""
+        try:
+            found: dict[str, ShareCuts] = {
+                c.name: find_cuts(c, n, folder, self.shards) for n, c in enumerate(steps[last].shares)
+            }
+        except GroupsError as err:
+            raise RunError(f"step {steps[last].label!r}: {err}") from None
+        known = {**cuts, **{(last, name): groups for name, groups in found.items()}}
+        task = functools.partial(tasks.make_count, self.pool, steps, last, known)
+        decided = StepCount(count.step)
+        for result in self.workers.run(f"count {folder.name}", task, self.shards):
+            decided.add(StepCount.from_json(result))
+        count.dropped, count.kept = decided.dropped, decided.kept
+        return found
 
     def _group(self, steps: Sequence[Resolved], number: int, cuts: Cuts) -> bool:
         """Run a group op unless its columns are there; whether it ran."""
@@ -258,7 +277,8 @@ class _Runner:
         recipe = self.recipe
         start, _ = start_of(recipe, self.pool)
         choice = [steps[-1].chain if steps else start, recipe.publish.columns, recipe.seed, self.version()]
-        key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split])
+        repeat = [recipe.publish.repeat] if recipe.publish.repeat else []
+        key = fingerprint([*choice, recipe.publish.shuffle, recipe.publish.split, *repeat])
         folder = decisions_folder(recipe, key)
         done = folder.with_suffix(".json")
         if not done.exists():
@@ -270,7 +290,7 @@ class _Runner:
                 samples += result["samples"]
                 self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
-            if recipe.publish.split is None and samples != parts[0][-1].kept:
+            if recipe.publish.split is None and not repeat and samples != parts[0][-1].kept:
                 raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
             commit_text(done, dump_json({"counts": [c.to_json() for c in parts[0]], "samples": samples}))
         found = read_json(done)
@@ -283,7 +303,7 @@ class _Runner:
         """
         recipe, out = self.recipe, Path(self.recipe.out)
         target, done = out / "dataset", out / "published.json"
-        said = fingerprint([key, recipe.publish.model_dump(mode="json"), recipe.name])
+        said = fingerprint([key, recipe.publish.said(), recipe.name])
         building = out / f"publish-{said}"
         there = any((folder / "dataset.json").exists() for folder in (target, building))
         published_now = not (there and done.exists() and read_json(done)["key"] == said)
@@ -318,15 +338,20 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = resolved.recipe.model_dump(mode="json", exclude={"out": True, "source": True, "limits": True})
-    said["source"] = named_by(resolved.recipe.source)
+    said = resolved.recipe.model_dump(mode="json", exclude={"out", "source", "limits", "resources"})
+    said |= {"source": named_by(resolved.recipe.source), "publish": resolved.recipe.publish.said()}
     # A recipe that says nothing of parts is named as it was before there were rules on them.
     for step in said["steps"]:
-        for field_name in [name for name in PART_CHOICES if not step[name]]:
+        del step["resources"]
+        for field_name in [name for name in PART_CHOICES if not step[name] or step[name] == {"any_of": []}]:
             del step[field_name]
-        for rule in (rule for name in RULES if name in step for rule in step[name].values()):
-            if not rule["or_null"]:
-                del rule["or_null"]
+        for rules in (step[name] for name in RULES if name in step):
+            sets = [{name: rule for name, rule in rules.items() if name != "any_of"}, *rules["any_of"]]
+            for rule, (name, unsaid) in product((r for one in sets for r in one.values()), RULE_CHOICES.items()):
+                if rule[name] == unsaid:
+                    del rule[name]
+            if not rules["any_of"]:
+                del rules["any_of"]
     return fingerprint([said, [s.key for s in assign_fingerprints(resolved.steps, "")]])
 
 
@@ -346,10 +371,18 @@ def too_many_failures(count: StepCount, rows: int, limit: float) -> RunError:
 def _group_columns(step: Resolved, given: pa.Table, made: pa.Table) -> pa.Table:
     if not made["uid"].cast(given["uid"].type).equals(given["uid"]):
         raise RunError(f"op {step.spec.name!r}: its output must hold the input's rows in the same order")
-    nothing = pa.nulls(given.num_rows, pa.string())
     columns = {name: made[name].cast(kind) for name, kind in step.spec.writes.items()}
-    table = pa.table({"row": given["row"], **columns, "error": nothing, "detail": nothing})
+    failed = without_numbers(columns)
+    said = {at: pa.array([f and getattr(f, at) for f in failed], pa.string()) for at in OWN_COLUMNS}
+    table = pa.table({"row": given["row"], **columns, **said})
     return table.replace_schema_metadata({GROUP: b""})
+
+
+def _shown_cut(step: Resolved, name: str, by_group: ShareCuts) -> ShownCut:
+    share = next(share for share in step.shares if share.name == name)
+    if share.by is None:
+        return by_group[EVERYTHING].value
+    return {group: cut.value for group, cut in sorted(by_group.items())}
 
 
 def _reused(count: StepCount) -> StepCount:

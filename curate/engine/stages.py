@@ -30,8 +30,9 @@ def stages(steps: Sequence[Resolved]) -> list[tuple[int, int]]:
     first = 0
     for number, step in enumerate(steps):
         follower_is_group = number + 1 < len(steps) and steps[number + 1].spec.is_group
-        ends = step.spec.is_group or follower_is_group or any(c.is_global for c in step.conditions)
+        ends = step.spec.is_group or follower_is_group or bool(step.shares)
         ends |= step.spec.stores  # what it stores is read by others when it is committed
+        ends |= number + 1 < len(steps) and steps[number + 1].placement.group != step.placement.group
         # The same op over the same columns again: it finds what it made the first time when that is committed.
         ends |= number + 1 < len(steps) and steps[number + 1].key in {s.key for s in steps[first : number + 1]}
         if ends or number + 1 == len(steps):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.engine.parts import CountColumn, DocumentColumn, ExtremeColumn, Masks, PartColumn, PartsLeft, TextColumn
-from curate.engine.rules import Bools
+from curate.engine.shares import Bools
 from curate.ops.spec import COUNTS, PART_KINDS, PartKind
 from curate.pool.columns import ColumnsFile, ColumnValues, Ints
 from curate.pool.layout import Pool
@@ -66,9 +66,9 @@ class ShardState:
                 counted[error] += 1
         return counted
 
-    def drop(self, step: str, rows: Ints, rule: str, values: pa.ChunkedArray) -> int:
-        """End these rows by a rule, whose values they have; how many they are."""
-        for row, value in zip(rows.tolist(), values.to_pylist(), strict=True):
+    def drop(self, step: str, rows: Ints, rule: str, values: Sequence[Any]) -> int:
+        """End these rows by a rule, with the value, or the values by column, that decided; how many they are."""
+        for row, value in zip(rows.tolist(), values, strict=True):
             self._end(row, RowEnd("dropped", step, rule, as_json(value)))
         return len(rows)
 
@@ -120,7 +120,7 @@ def open_shard(pool: Pool, shard: int) -> ShardState:
             "ingest",
             repeated[state.alive[repeated]],
             "unique_uid",
-            rows["uid"].take(pa.array(repeated[state.alive[repeated]])),
+            rows["uid"].take(pa.array(repeated[state.alive[repeated]])).to_pylist(),
         )
     return state
 
@@ -140,5 +140,9 @@ def value_names(step: Resolved) -> Iterator[str]:
 
 def as_json(value: Any) -> str:
     """A value as a decision shows it; an op's column holds the value itself."""
-    shown = excerpt(value) if isinstance(value, str) else value
+    shown: Any
+    if isinstance(value, dict):
+        shown = {name: excerpt(one) if isinstance(one, str) else one for name, one in value.items()}
+    else:
+        shown = excerpt(value) if isinstance(value, str) else value
     return json.dumps(shown, ensure_ascii=False, default=str)

@@ -19,7 +19,7 @@ from curate.download import Downloader
 from curate.engine import formats, publish
 from curate.engine.answers import StepError
 from curate.engine.apply_rules import PART_ENDS, PartEnds
-from curate.engine.rules import has_value, rank_words
+from curate.engine.candidates import write_candidates
 from curate.engine.state import RowEnd, ShardState, open_shard
 from curate.engine.steps import CHUNK_ROWS, Annotator, Cuts, decide_shard
 from curate.engine.workers import Task
@@ -28,7 +28,7 @@ from curate.pool.funnel import StepCount
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import write_table
 from curate.recipe.model import Recipe
-from curate.recipe.steps import Condition, Resolved
+from curate.recipe.steps import Resolved
 from curate.sample import Kind, uid_of
 from curate.sources import ingest
 from curate.sources.rows import PLACE
@@ -38,6 +38,17 @@ KEYS = ("uid", "nbytes", "sha256")
 
 WITH_IMAGE = ("caption", "ocr")
 """The kinds of sample that are one image and its text."""
+
+
+@dataclass(frozen=True)
+class RowsColumn:
+    """A column of the pool's rows, taken as those of steps are."""
+
+    values: pa.ChunkedArray
+
+    def take(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> pa.ChunkedArray:
+        """Take the values of these rows, in their order."""
+        return self.values.take(pa.array(numbers, pa.int64()))
 
 
 @dataclass(frozen=True)
@@ -108,45 +119,70 @@ class StageTask:
     def _do(self, shard: int, annotate: Callable[[int, ShardState], list[StepCount]]) -> list[dict[str, Any]]:
         state, _ = decide_shard(self.pool, shard, self.steps[: self.first], self.cuts)
         counts = annotate(shard, state)
-        share = next((c for c in self.steps[-1].conditions if c.is_global), None)
-        if share is not None:
-            state, _ = decide_shard(self.pool, shard, self.steps, self.cuts)
-            write_table(_candidates(state, share), self.folder / f"{shard_name(shard)}.parquet")
+        if self.steps[-1].shares:
+            write_candidates(self.pool, shard, self.steps, self.cuts, self.folder)
         return [c.to_json() for c in counts]
 
 
+@dataclass(frozen=True)
+class StageSetting:
+    """Setting of a stage's task besides its steps: the folder for a share's cut, the recipe's limit of a call, and
+    how many threads may read ahead of an accelerator."""
+
+    folder: Path
+    timeout_s: float | None
+    threads: int
+
+
 def make_stage(
-    recipe: Recipe, pool: Pool, steps: Sequence[Resolved], stage: tuple[int, int], cuts: Cuts, folder: Path
+    pool: Pool, steps: Sequence[Resolved], stage: tuple[int, int], cuts: Cuts, setting: StageSetting
 ) -> Task:
     """The task that annotates a shard with the steps of a stage, by the numbers of its first and last."""
     first, last = stage
-    annotator = Annotator(pool, steps[first : last + 1], recipe.limits.op_timeout_s)
-    return StageTask(pool, steps[: last + 1], first, cuts, folder, annotator)
+    annotator = Annotator(pool, steps[first : last + 1], setting.timeout_s, setting.threads)
+    return StageTask(pool, steps[: last + 1], first, cuts, setting.folder, annotator)
 
 
-def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:
-    """The task that writes a shard's admitted rows for a group op."""
-    after = steps[number].spec.after
-    before = next(s for s in reversed(steps[:number]) if s.function is after)
+def make_count(pool: Pool, steps: Sequence[Resolved], last: int, cuts: Cuts) -> Task:
+    """The task that counts what the shares of a step drop of a shard, when their cuts are known."""
 
-    def task(shard: int) -> int:
-        state, _ = decide_shard(pool, shard, steps[:number], cuts)
-        # From its own file: a step between may have written content of the same name.
-        made = ColumnsFile(pool.columns(before.key, shard))
-        shown = {own: before.spec.writes[own] for own in before.columns}
-        schema = pa.schema([(c, state.rows.schema.field(c).type) for c in KEYS] + [*shown.items(), ("row", pa.int32())])
-        blocks = (_admitted(block, state, schema) for block in made.blocks(["row", *shown]))
-        write_columns(blocks, schema, folder / f"in-{shard_name(shard)}.parquet")
-        return int(state.alive.sum())
+    def task(shard: int) -> dict[str, Any]:
+        return decide_shard(pool, shard, steps[: last + 1], cuts)[1][-1].to_json()
 
     return task
 
 
-def _admitted(block: pa.Table, state: ShardState, schema: pa.Schema) -> pa.Table:
-    """The rows of a block that are still there, with what a group op is told of every sample."""
-    block = block.filter(pa.array(state.alive[block["row"].to_numpy()]))
-    of_rows = state.rows.select(KEYS).take(block["row"])
-    return pa.table({c: (of_rows if c in KEYS else block)[c] for c in schema.names}, schema)
+def make_gather(pool: Pool, steps: Sequence[Resolved], number: int, cuts: Cuts, folder: Path) -> Task:
+    """The task that writes a shard's admitted rows for a group op."""
+
+    def task(shard: int) -> int:
+        state, _ = decide_shard(pool, shard, steps[:number], cuts)
+        columns = _group_inputs(pool, shard, steps, number, state)
+        rows = np.flatnonzero(state.alive)
+        schema = pa.schema([(name, values.take([]).type) for name, values in columns.items()] + [("row", pa.int32())])
+        blocks = (
+            pa.table({**{name: values.take(some) for name, values in columns.items()}, "row": some}, schema)
+            for some in (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+        )
+        write_columns(blocks, schema, folder / f"in-{shard_name(shard)}.parquet")
+        return len(rows)
+
+    return task
+
+
+def _group_inputs(
+    pool: Pool, shard: int, steps: Sequence[Resolved], number: int, state: ShardState
+) -> dict[str, ColumnValues]:
+    """What a group op is given of every row: KEYS, what its own row op made, what it reads, what its knobs name."""
+    step = steps[number]
+    found: dict[str, ColumnValues] = {name: RowsColumn(state.rows[name]) for name in KEYS}
+    if step.spec.after is not None:
+        # From its own file: a step between may have written content of the same name.
+        before = next(s for s in reversed(steps[:number]) if s.function is step.spec.after)
+        made = ColumnsFile(pool.columns(before.key, shard))
+        found |= {own: made.column(own) for own in before.columns}
+    named = {name: name for name in step.spec.reads} | step.spec.names(step.knobs)
+    return found | {shown: state.columns[column] for shown, column in named.items()}
 
 
 def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cuts, folder: Path) -> Task:
@@ -180,13 +216,6 @@ def _part_ends(folder: Path, shard: int, steps: Sequence[Resolved]) -> Iterator[
         yield parts.add
 
 
-def _candidates(state: ShardState, share: Condition) -> pa.Table:
-    column = state.columns[share.column].take(range(len(state.alive)))
-    alive = pa.array(state.alive & has_value(column))
-    words = rank_words(column.filter(alive), state.rows["uid"].filter(alive), share.kind)
-    return pa.table({name: pa.array(words[n]) for n, name in enumerate(("key", "high", "low"))})
-
-
 def _ingest_count(state: ShardState) -> StepCount:
     ends = [end for end in state.ends if end is not None]
     dropped, failed = (Counter(e.rule for e in ends if e.outcome == o) for o in ("dropped", "failed"))
@@ -218,10 +247,31 @@ def _kept(recipe: Recipe, state: ShardState, shard: int, content: Path) -> pa.Ta
                 table = _with(table, "nbytes", pa.array(sizes, pa.int64()))
     for name, values in written.columns().items():
         table = table.append_column(name, values)
+    if recipe.publish.repeat is not None:
+        table = _repeated(recipe.kind, table, state.columns[recipe.publish.repeat].take(rows))
     if recipe.publish.shuffle:
         order = [publish.shuffle_key(recipe.seed, uid) for uid in table["uid"].to_pylist()]
         table = _with(table, "row", pa.array(order, pa.uint64()))
     return table.rename_columns({"row": "order"})
+
+
+def _repeated(kind: Kind, table: pa.Table, times: pa.ChunkedArray) -> pa.Table:
+    """Each row as often as it is said, the copies with uids of their own; the meta of each names the row it repeats."""
+    counts = np.asarray(times.cast(pa.int64()).fill_null(0).to_numpy(), np.int64)
+    if (counts < 1).any():
+        uid = table["uid"][int(np.flatnonzero(counts < 1)[0])]
+        raise StepError(f"publish.repeat: sample {uid} is kept, but to be written no time; let a rule drop such rows")
+    places = np.repeat(np.arange(len(counts)), counts)
+    copy = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = table.take(pa.array(places))
+    uids, metas = table["uid"].to_pylist(), table["meta"].to_pylist()
+    for at in np.flatnonzero(copy).tolist():
+        number, uid = int(copy[at]), uids[at]
+        said = json.loads(metas[at] or "{}") | {"copy": number, "copy_of": uid}
+        uids[at] = uid_of(kind, uid, "copy", str(number))
+        metas[at] = json.dumps(said, ensure_ascii=False, sort_keys=True)
+    table = _with(table, "uid", pa.array(uids, table["uid"].type))
+    return _with(table, "meta", pa.array(metas, table["meta"].type))
 
 
 def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

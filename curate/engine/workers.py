@@ -1,9 +1,10 @@
 """Run a task a shard, in this process or on Ray; the only file that imports ray.
 
-Ray moves shard numbers and small counts, never samples: payloads go through storage. A shard whose worker died is done
-again, which is safe since output is committed whole or not at all; with care for what it was that the worker died of
-(`Task.narrow`). A shard that met what this machine lacks is tried again, too, and then ends the run: no sample is
-failed for it.
+Ray moves shard numbers and small counts, never samples: payloads go through storage. What runs on the processor alone
+runs in Ray's tasks; what holds a model on an accelerator in actors, each with its share of one GPU, for a stage long.
+A shard whose worker died is done again, which is safe since output is committed whole or not at all; with care for
+what it was that the worker died of (`Task.narrow`). A shard that met what this machine lacks is tried again, too, and
+then ends the run: no sample is failed for it.
 """
 
 from __future__ import annotations
@@ -20,30 +21,22 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from curate.commit import held_folders, join
 from curate.download import DownloadSettings, HostServer, share_hosts
+from curate.engine.hands import MAX_DEATHS, Actors, GpuShare, Tasks, WorkerError, death_errors
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
+from curate.models.devices import Machine, release_memory, this_machine
 from curate.process import HUSHED, end_marked, starting, tell_watchman
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-MAX_DEATHS = 5
-"""The death of how many workers a shard may be before the run ends; from the first on it is narrowed."""
-
-STOP_SECONDS = 5.0
-"""How long what is in hand may take to end when a run is given up."""
-
 PAUSES_S = (1.0, 3.0)
 """Pauses before a shard that met a lack of the machine is tried again."""
-
-
-class WorkerError(RuntimeError):
-    """A worker stopped with an error that is not about one sample."""
 
 
 class Task(Protocol):
@@ -61,23 +54,25 @@ class Workers:
     """Workers of a run: `count` on Ray, or with 0 this process, for a debugger. Leaving it ends what they have in hand.
 
     `at_work`: a file that says which shard this process is at, so that one that ended it is known when the command is
-    given again.
+    given again. `gpus`: how many a Ray that is started here may use; None for all.
     """
 
     count: int
     at_work: Path
+    gpus: int | None = None
     _in_hand: dict[Any, int] = field(default_factory=dict)
+    _hands: Tasks | Actors | None = None
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._in_hand:
-            import ray
+        self._let_go()
 
-            for task in self._in_hand:
-                ray.cancel(task)
-            ray.wait(list(self._in_hand), num_returns=len(self._in_hand), timeout=STOP_SECONDS)
+    def _let_go(self) -> None:
+        if self._hands is not None:
+            self._hands.close(list(self._in_hand))
+            self._hands = None
             self._in_hand.clear()
 
     def run(
@@ -86,20 +81,29 @@ class Workers:
         make_task: Callable[[], Task],
         shards: Sequence[int],
         downloads: DownloadSettings | None = None,
+        share: GpuShare | None = None,
     ) -> Iterator[Any]:
         """Do every shard and yield each result as it comes, in no particular order.
 
         `name` is that of this part of the run. `make_task` is called once a worker, where it may load models or open
         connections; it must pickle. A task that has a `close` is closed when nothing is left for it here; a Ray worker
         ends with its process. Every worker has one thread, so that floats do not depend on how many workers there are.
-        Tasks that fetch from servers name their `downloads`: then all workers together treat a host as one would.
+        Tasks that fetch from servers name their `downloads`: then all workers together treat a host as one would. Those
+        that hold models on GPUs name each worker's `share`.
         """
         if not shards:
             return
         if self.count:
-            with _shared_hosts(downloads, self.count) as address:
+            ray = _start(self.count, self.gpus)
+            with _shared_hosts(downloads, ray) as address:
                 make = functools.partial(_join_and_make, address, held_folders(), make_task)
-                yield from self._on_ray(name, make, shards)
+                pickled = ray.put(ray.cloudpickle.dumps(make))
+                if share is None:
+                    self._hands = Tasks(ray, _do, pickled, self.count)
+                else:
+                    self._hands = Actors(ray, _Actor, pickled, share, len(shards))
+                yield from self._on_ray(ray, self._hands, name, shards)
+                self._let_go()
             return
         pin_threads()
         task = make_task()
@@ -114,28 +118,28 @@ class Workers:
             _close(task)
             self.at_work.unlink(missing_ok=True)
 
-    def _on_ray(self, name: str, make_task: Callable[[], Task], shards: Sequence[int]) -> Iterator[Any]:
+    def _on_ray(self, ray: Any, hands: Tasks | Actors, name: str, shards: Sequence[int]) -> Iterator[Any]:
         """Each worker does a shard at a time: what is in hand when it dies is known."""
-        ray = _start(self.count)
-        pickled = ray.put(ray.cloudpickle.dumps(make_task))
-        # Tasks, not actors: Ray keeps its worker processes from stage to stage, and each keeps what it made.
-        do = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_do)
         left, deaths = deque(shards), Counter[int]()
-        died = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
         try:
             while left or self._in_hand:
-                while left and len(self._in_hand) < self.count:
+                while left and hands.are_free:
                     shard = left.popleft()
-                    self._in_hand[do.remote(pickled, shard, deaths[shard] > 0)] = shard
-                (ready,), _ = ray.wait(list(self._in_hand), num_returns=1)
+                    self._in_hand[hands.begin(shard, deaths[shard] > 0)] = shard
+                (ready,), _ = ray.wait([*self._in_hand, *hands.starting], num_returns=1)
+                if ready in hands.starting:
+                    hands.take_in(ready, name)
+                    continue
                 shard = self._in_hand.pop(ready)
                 try:
                     result, error = ray.get(ready)
-                except died:
+                except death_errors(ray):
+                    hands.end(ready, died=True)
                     deaths[shard] += 1
                     _check_deaths(name, shard, deaths[shard])
                     left.append(shard)  # last, so that what is well is done first
                     continue
+                hands.end(ready, died=False)
                 if error is not None:
                     err, trace = ray.cloudpickle.loads(error)
                     raise err from WorkerError(trace)
@@ -143,6 +147,43 @@ class Workers:
         except ray.exceptions.RayError as err:
             reason = " ".join(str(err).split())[:500].rstrip(".")
             raise WorkerError(f"Ray could not go on: {reason}. Run the same command to go on") from err
+
+
+def find_machine(workers: int, gpus: int | None) -> Machine:
+    """The machine that a run's models will see: this one, or one with GPUs of the Ray that is joined.
+
+    Raises WorkerError. Of a Ray that is joined, `gpus` and `cpus` are those of all its machines.
+    """
+    here = this_machine()
+    if not workers or not os.environ.get("RAY_ADDRESS"):
+        return replace(here, cpus=workers or here.cpus)
+    ray = _start(workers, gpus)
+    there = ray.cluster_resources()
+    count, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+    if not count:
+        return Machine(cpus=cpus)
+    look = ray.remote(num_cpus=0, num_gpus=0.01, max_retries=0)(this_machine)
+    found: Machine = ray.get(look.remote(), timeout=120)
+    return replace(found, gpus=count, cpus=cpus, unseen=0)
+
+
+class _Actor:
+    """A worker with a share of a GPU: Ray lets it see that one alone (CUDA_VISIBLE_DEVICES)."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled  # nothing is loaded yet: what goes wrong then is told as a shard's result is
+
+    def stand(self) -> None:
+        """Answer once there is room for it."""
+
+    def do(self, shard: int, narrowed: bool) -> tuple[str, bytes | None]:
+        """Do a shard."""
+        return _do(self._pickled, shard, narrowed)
+
+    def close(self) -> None:
+        """Let go of the model, so that the next stage finds the memory."""
+        _forget_made()
+        release_memory()
 
 
 def _read_deaths(at_work: Path, name: str) -> Counter[int]:
@@ -176,12 +217,12 @@ def _do_patiently(task: Task, shard: int, narrowed: bool) -> Any:
 
 
 @contextmanager
-def _shared_hosts(downloads: DownloadSettings | None, workers: int) -> Iterator[str | None]:
+def _shared_hosts(downloads: DownloadSettings | None, ray: Any) -> Iterator[str | None]:
     """The address at which workers take turns at hosts, if they are to fetch; on other machines they reach this one."""
     if downloads is None:
         yield None
         return
-    ip = _start(workers).util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
+    ip = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
     with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
         yield address
 
@@ -217,11 +258,15 @@ def _task_of(pickled: bytes) -> Task:
         import ray.cloudpickle
 
         pin_threads()
-        while _made:
-            _close(_made.popitem()[1])
+        _forget_made()
         # Our own driver pickled this a moment ago: nothing from outside is ever unpickled.
         _made[pickled] = ray.cloudpickle.loads(pickled)()
     return _made[pickled]
+
+
+def _forget_made() -> None:
+    while _made:
+        _close(_made.popitem()[1])
 
 
 def _pack_error(err: Exception) -> bytes:
@@ -244,8 +289,8 @@ def _close(task: Task) -> None:
         close()
 
 
-def _start(workers: int) -> Any:
-    """Ray, started here with so many processors, or joined where RAY_ADDRESS says."""
+def _start(workers: int, gpus: int | None) -> Any:
+    """Ray, started here with so many processors and GPUs, or joined where RAY_ADDRESS says."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require("a run on several workers (without --inline)", "ray")
     import ray
@@ -253,7 +298,8 @@ def _start(workers: int) -> Any:
     if ray.is_initialized():
         return ray
     address = os.environ.get("RAY_ADDRESS")
-    here: dict[str, Any] = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+    own = {"num_cpus": workers, "num_gpus": gpus, "include_dashboard": False}
+    here: dict[str, Any] = {"address": address} if address else own
     threads = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
     if address:
         _check_reachable(address)

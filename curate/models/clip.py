@@ -1,19 +1,19 @@
-"""Dual encoders held by ops: found, loaded once an actor, on which device and in which precision they run."""
+"""Dual encoders held by ops: found, and loaded once a worker onto its device."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from curate.extras import require
+from curate.models.devices import CPU, Device, Precision
 from curate.models.dual_encoder import CONFIG_FILE, ClipConfig, exported_config, load_network, parsed_config
 from curate.models.files import ModelError, file_digest
 from curate.settings import unknown_message
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 BUNDLED_CLIP = "tiny-clip"
 """A dual encoder of a few megabytes that ships with the package: it knows drawings of everyday things, nothing else."""
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 BUNDLED_CLIP_FILE = Path(__file__).parents[1] / "weights" / "tiny-clip.safetensors"
 _WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -44,7 +42,7 @@ class Clip:
     tokens: Tokens
     context_length: int
     prepare: Mapping[str, Any]
-    device: torch.device
+    device: Device
     dtype: torch.dtype
 
 
@@ -56,10 +54,10 @@ class _Source:
     weights: Path | None
 
 
-def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
-    """Digests of the local files of a dual encoder, and the precision it will run in: what changes its values."""
+def clip_identity(model: str, pretrained: str) -> str:
+    """Digests of the local files of a dual encoder: what changes its values beside device and precision."""
     source = _clip_source(model, pretrained)
-    parts = [clip_precision(precision)]
+    parts = []
     if source.config is not None:
         parts.append(json.dumps(source.config.open_clip, sort_keys=True))
     if source.weights is not None:
@@ -69,47 +67,45 @@ def clip_identity(model: str, pretrained: str, precision: Precision) -> str:
     return " ".join(parts)
 
 
-def load_clip(model: str, pretrained: str, precision: Precision) -> Clip:
-    """Load a dual encoder for inference, on the GPU if there is one. Raises ModelError.
+def clip_dims(model: str, pretrained: str) -> int | None:
+    """The width of a dual encoder's embeddings; None where a hub would have to be asked."""
+    config = _clip_source(model, pretrained).config
+    if config is None:
+        require("a CLIP model", "open_clip")
+        import open_clip
+
+        named = open_clip.get_model_config(model)
+        return None if named is None else int(named["embed_dim"])
+    return int(config.model["embed_dim"])
+
+
+def clip_tower(model: str, pretrained: str) -> str:
+    """The name of a dual encoder, the same wherever it lies: `ViT-L-14/openai`, or the digest of its weights' file."""
+    source = _clip_source(model, pretrained)
+    if source.weights is not None:
+        return f"sha256:{file_digest(source.weights)}"
+    # OpenAI's weights always run with QuickGELU: open_clip has two names for one model.
+    plain = model.removesuffix("-quickgelu") if pretrained == "openai" else model
+    return f"{plain}/{pretrained}" if pretrained else plain
+
+
+def load_clip(model: str, pretrained: str, precision: Precision, device: Device = CPU) -> Clip:
+    """Load a dual encoder for inference onto its device. Raises ModelError, or MachineError without such a device.
 
     `model`: BUNDLED_CLIP; the name of an open_clip model, with a tag or a checkpoint file as `pretrained`; a
     configuration (`.json`) with a checkpoint file; a folder with `open_clip_config.json` and weights; a `.safetensors`
     file whose metadata holds `open_clip_config`; or `hf-hub:owner/name`.
     """
-    import torch
-
+    where, dtype = device.torch(), device.dtype(precision)
     source = _clip_source(model, pretrained)
     if source.config is None or source.weights is None:
         net, tokens = _from_hub(model, pretrained)
     else:
         net, tokens = _from_files(source.config, source.weights, model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype: torch.dtype = getattr(torch, clip_precision(precision))
     # The weights keep requires_grad, though nothing is trained: without it torch multiplies the masked attention's
     # transposed input position by position, each with a fresh copy of the weights: 3 times as long a text.
-    net = net.to(device=device, dtype=dtype).eval()
+    net = net.to(device=where, dtype=dtype).eval()
     return Clip(net, tokens, net.context_length, dict(net.visual.preprocess_cfg), device, dtype)
-
-
-def clip_precision(precision: Precision) -> str:
-    """`auto` as bfloat16 where the GPU or the processor computes in it natively, else as float32."""
-    import torch
-
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    usable = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # true of any AVX-512, which may only emulate it, slowly
-    return "bfloat16" if usable and _processor_has_bfloat16() else "float32"
-
-
-def _processor_has_bfloat16() -> bool:
-    """By the names that Linux gives the instructions on x86 (avx512_bf16, amx_bf16) and on Arm (bf16)."""
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", described) is not None
 
 
 def _clip_source(model: str, pretrained: str) -> _Source:

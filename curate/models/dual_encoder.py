@@ -7,6 +7,7 @@ Nothing is unpickled: weights come from safetensors, or from torch files read wi
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -80,23 +81,42 @@ def check_model_config(model: object, where: str) -> None:
         )
 
 
-def exported_config(path: Path) -> ClipConfig:
-    """The configuration that a `.safetensors` file carries, as `train --export` writes them. Raises ModelError."""
+def metadata_of(path: Path) -> dict[str, str]:
+    """The metadata of a `.safetensors` file. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise ModelError(f"no file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            return dict(file.metadata() or {})
     except SafetensorError as error:
         raise ModelError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def exported_config(path: Path) -> ClipConfig:
+    """The configuration that a `.safetensors` file carries, as `train --export` writes them. Raises ModelError."""
+    metadata = metadata_of(path)
     if "open_clip_config" not in metadata:
         raise ModelError(
             f"{path} has no open_clip_config in its metadata; give the model's name or configuration, and this file as"
             " its weights"
         )
     return parsed_config(metadata["open_clip_config"], str(path), metadata.get("tokenizer"))
+
+
+def new_network(config: ClipConfig) -> nn.Module:
+    """The network with random weights, from torch's seed. Raises ModelError."""
+    require("a dual encoder", "open_clip")
+    from open_clip import model as towers
+
+    plain = copy.deepcopy(dict(config.model))
+    custom = plain.pop("custom_text", False) or "hf_model_name" in plain["text_cfg"]
+    try:
+        net: nn.Module = (towers.CustomTextCLIP if custom else towers.CLIP)(**plain)
+    except TypeError as err:
+        raise ModelError(f"model.clip: open_clip does not accept this configuration: {err}") from err
+    return net
 
 
 def load_network(config: ClipConfig, weights: Path) -> nn.Module:

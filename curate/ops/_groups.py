@@ -30,6 +30,7 @@ def database(scratch: Path) -> Iterator[DuckDBPyConnection]:
         left.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as db:
         db.execute(f"SET memory_limit = '{MEMORY_LIMIT}'; SET threads = 2; SET preserve_insertion_order = false")
+        db.execute("PRAGMA disable_checkpoint_on_shutdown")  # nobody opens it again
         db.execute("SET temp_directory = ?", [str(scratch / "spill")])
         yield db
 

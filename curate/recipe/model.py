@@ -22,6 +22,7 @@ from pydantic import (
 from curate.document.segments import Block
 from curate.download import DownloadSettings
 from curate.ops.spec import PartKind
+from curate.recipe.resources import Resources, StepResources
 from curate.recipe.source import KINDS, Source
 from curate.sample import Kind
 from curate.settings import PathText, Settings, unknown_message
@@ -54,6 +55,30 @@ Size = Annotated[int, Field(ge=1), BeforeValidator(parse_bytes), WithJsonSchema(
 
 Scalar = bool | int | float | str | None
 
+ELSE = "else"
+"""The group of every row whose value of the rule's `by` column is not named, or that has none."""
+
+
+def _names_every_row(value: Any) -> Any:
+    if isinstance(value, dict) and ELSE not in value:
+        raise ValueError("give `else:` as well, the number for rows of any other value, and of none")
+    return value
+
+
+def _schema(number: Mapping[str, Any]) -> WithJsonSchema:
+    groups = {"type": "object", "required": [ELSE], "additionalProperties": number}
+    return WithJsonSchema({"anyOf": [number, groups, {"type": "null"}]})
+
+
+_Part = Annotated[float, Field(gt=0, le=1)]
+_WHOLE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+
+Bound = Annotated[float | dict[Any, float] | None, BeforeValidator(_names_every_row), _schema({"type": "number"})]
+"""A number, or one a group: `{en: 0.28, else: 0.26}`."""
+
+Share = Annotated[_Part | dict[Any, _Part] | None, BeforeValidator(_names_every_row), _schema(_WHOLE)]
+"""A share, or one a group."""
+
 
 class Rule(Settings):
     """Conditions on one column; what breaks one is dropped by it. Null breaks all but `is: null` and `or_null`."""
@@ -61,13 +86,28 @@ class Rule(Settings):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     short: ClassVar[Mapping[type, str]] = {int: "min", float: "min", bool: "is", str: "is", list: "in"}
 
-    min: float | None = Field(None, description="Keep values of at least this.")
-    max: float | None = Field(None, description="Keep values of at most this.")
+    min: Bound = Field(None, description="Keep values of at least this.")
+    max: Bound = Field(None, description="Keep values of at most this.")
     in_: tuple[Scalar, ...] | None = Field(None, alias="in", description="Keep values that are in this list.")
     not_in: tuple[Scalar, ...] | None = Field(None, description="Keep values that are not in this list.")
     is_: Scalar = Field(None, alias="is", description="Keep this value; `is: null` keeps rows without a value.")
-    top: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows that come here, the largest.")
-    bottom: float | None = Field(None, gt=0, le=1, description="Keep this share of the rows, the smallest.")
+    top: Share = Field(None, description="Keep this share of the rows that come here, the largest.")
+    bottom: Share = Field(None, description="Keep this share of the rows, the smallest.")
+    by: str | None = Field(
+        None,
+        description="A column of groups: min, max, top and bottom may then say a number a group, as in "
+        "{en: 0.28, else: 0.26}, and a share is taken within each group.",
+    )
+    of: Literal["arriving", "pool"] = Field(
+        "arriving",
+        description="What `top` or `bottom` is a share of: the rows that come here, or all rows of the pool that have "
+        "a value, whatever rules drop of them.",
+    )
+    strict: Literal["datacomp"] | None = Field(
+        None,
+        description="`datacomp`: cut a `top` share as DataComp's published code does: at the value of rank "
+        "int(rows x share) + 1, with all that equal it.",
+    )
     or_null: bool = Field(False, description="Keep what has no value, too: what could not be judged.")
 
     def conditions(self) -> list[tuple[str, Any]]:
@@ -86,6 +126,50 @@ class Rule(Settings):
         if self.top is not None and self.bottom is not None:
             raise ValueError("one rule keeps either the top or the bottom share; write two steps for both")
         return self
+
+    @model_validator(mode="after")
+    def _groups_and_shares_fit(self) -> Rule:
+        grouped = [name for name, value in self.conditions() if isinstance(value, dict)]
+        shares = self.top is not None or self.bottom is not None
+        if grouped and self.by is None:
+            raise ValueError(f"`{grouped[0]}` says a number a group; name the column of the groups: `by: COLUMN`")
+        if self.by is not None and not grouped and not shares:
+            raise ValueError("`by` needs a number a group, as in min: {en: 0.28, else: 0.26}, or a share of each group")
+        if self.of == "pool" and not shares:
+            raise ValueError("`of: pool` says what `top` or `bottom` is a share of; there is none here")
+        if self.strict is not None and self.top is None:
+            raise ValueError("`strict: datacomp` says how a `top` share is cut; there is none here")
+        return self
+
+
+RULE_CHOICES: Mapping[str, Any] = {"or_null": False, "by": None, "of": "arriving", "strict": None}
+"""The fields of a rule, with their defaults, that came after the first recipes; one who says nothing of them names it
+as before."""
+
+
+class Rules(Settings):
+    """Rules by column, all of which must hold; `any_of` holds when all rules of any of its entries do."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Rule]
+
+    any_of: tuple[dict[str, Rule], ...] = Field(
+        (), description="Sets of rules by column, of which one is enough: [{a: {min: 1}}, {b: {is: x}, c: {max: 2}}]."
+    )
+
+    @property
+    def columns(self) -> Mapping[str, Rule]:
+        """The rules that must hold, by column."""
+        return self.__pydantic_extra__ or {}
+
+    @model_validator(mode="after")
+    def _has_a_choice(self) -> Rules:
+        if len(self.any_of) == 1 or not all(self.any_of):
+            raise ValueError("`any_of` is a list of two or more sets of rules: [{a: {min: 1}}, {b: {is: x}}]")
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.columns or self.any_of)
 
 
 PART_CHOICES = ("over", "keep_images", "keep_paragraphs", "spare")
@@ -108,16 +192,17 @@ class Step(Settings):
     over: PartKind | None = Field(
         None, description="Run the op on each image, or each paragraph, of the document; its columns are then lists."
     )
-    keep_images: dict[str, Rule] = Field(
-        default_factory=dict, description="Rules on images of a document: one that breaks one leaves the document."
+    keep_images: Rules = Field(
+        default_factory=Rules, description="Rules on images of a document: one that breaks one leaves the document."
     )
-    keep_paragraphs: dict[str, Rule] = Field(
-        default_factory=dict, description="Rules on paragraphs of a document: one that breaks one leaves the document."
+    keep_paragraphs: Rules = Field(
+        default_factory=Rules, description="Rules on paragraphs of a document: one that breaks one leaves the document."
     )
     spare: tuple[Block, ...] = Field(
         (), description="Blocks that `keep_paragraphs` leaves alone: heading, list, table, code, quote."
     )
-    keep: dict[str, Rule] = Field(default_factory=dict, description="Rules by column, on whole rows; they come last.")
+    keep: Rules = Field(default_factory=Rules, description="Rules by column, on whole rows; they come last.")
+    resources: StepResources = Field(StepResources(), description="What the op's model runs on.")
 
 
 class RunLimits(Settings):
@@ -142,11 +227,18 @@ class Publish(Settings):
     split: str | None = Field(
         None, description="A column with a list of texts, `chunks` for example: each becomes a sample of its own."
     )
+    repeat: str | None = Field(
+        None, description="A column with a whole number, `times_drawn` for example: each row is written that often."
+    )
     image_name: Literal["one", "format"] = Field(
         "one",
         description="`one`: all images have one extension, their format's, or jpg where formats are mixed (readers "
         "look at the bytes; `datasets` opens nothing else). `format`: each has its own format's.",
     )
+
+    def said(self) -> dict[str, Any]:
+        """The settings as plain data, for fingerprints; a recipe without `repeat` says nothing of it."""
+        return self.model_dump(mode="json", exclude={"repeat"} if self.repeat is None else None)
 
 
 class Recipe(Settings):
@@ -167,6 +259,7 @@ class Recipe(Settings):
     )
     download: DownloadSettings = Field(default_factory=DownloadSettings)
     limits: RunLimits = RunLimits()
+    resources: Resources = Field(Resources(), description="What models run on; it may be said of a step, too.")
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
 
@@ -180,4 +273,6 @@ class Recipe(Settings):
             )
         if self.publish.split is not None and self.kind != "text":
             raise ValueError("publish.split: only texts can be split into several samples")
+        if self.publish.split is not None and self.publish.repeat is not None:
+            raise ValueError("publish.repeat: what is split cannot be repeated; do one in a recipe of its own")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,20 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from curate import settings
 from curate.extras import MissingExtraError, require
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
-from curate.ops.table import find_op, ops_that_write
-from curate.recipe.model import Recipe, Rule, Step
+from curate.ops.table import OPS, find_op, ops_that_write
+from curate.recipe.model import ELSE, Recipe, Rule, Rules, Step
+from curate.recipe.resources import StepResources
 from curate.recipe.source import folder_of
-from curate.recipe.steps import READS_BYTES, Condition, Resolved, ResolvedRecipe, is_numeric
+from curate.recipe.steps import (
+    READS_BYTES,
+    AnyOf,
+    Condition,
+    Decision,
+    Resolved,
+    ResolvedRecipe,
+    column_maker,
+    is_numeric,
+)
 from curate.settings import SettingsError, unknown_message
 
 
@@ -59,18 +69,19 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
         if step.over is not None:
             _check_over(step.over, spec, known, at)
         _check_columns(columns, spec, known, at, step.over)
+        _check_chosen(spec, knobs, known, at)
         _check_text(recipe, step, {*columns.values()}, known, at)
         label = step.name or spec.name
         if label in ("ingest", *(r.label for r in found)):
             raise SettingsError(f"{at}: a step is called {label!r} already; give this one another `name:`")
-        resolved = Resolved(label, function, knobs, columns, (), step.over, {}, step.spare)
+        resources = _resources(recipe, step, spec, at)
+        resolved = Resolved(label, function, knobs, columns, (), step.over, {}, step.spare, resources=resources)
         known.learn(resolved)
         on_parts = _part_conditions(step, known, at)
-        conditions = _conditions(step.keep, known.types, f"{at}.keep")
-        shares = {c.name for r in found for c in r.conditions if c.is_global}
-        if again := [c for c in conditions if c.name in shares]:
-            raise SettingsError(f"{at}.keep.{again[0].name}: an earlier step takes this share already; one is enough")
-        found.append(replace(resolved, conditions=conditions, part_conditions=on_parts))
+        resolved = replace(resolved, part_conditions=on_parts)
+        resolved = replace(resolved, conditions=_conditions(step.keep, known.types, f"{at}.keep"))
+        _check_shares(resolved, found, f"{at}.keep")
+        found.append(resolved)
     _check_publish(recipe, known.types, where)
     return ResolvedRecipe(recipe, tuple(found))
 
@@ -114,13 +125,20 @@ def _check_over(over: PartKind, spec: Spec, known: _Known, at: str) -> None:
 
 
 def _check_text(recipe: Recipe, step: Step, writes: set[str], known: _Known, at: str) -> None:
-    """Whether a text that is written beside a document is published, and stays as it was written."""
+    """Whether a text that is written beside a document or a page's words is published, and stays as it was written."""
+    of_page, of_document = f"{step.op}_page", f"{step.op}_document"
+    if recipe.kind == "ocr" and "words" in {*known.types} - writes and of_page in OPS:
+        raise SettingsError(
+            f"{at}.op: op {step.op!r} writes a text, but a page is published with its words, which would stay as they"
+            f" are: write {of_page!r} instead"
+        )
     if "document" not in known.types:
         return
     if recipe.kind == "interleaved" and "text" in writes and "document" not in writes:
+        instead = f"; write {of_document!r} instead" if of_document in OPS else ""
         raise SettingsError(
             f"{at}.op: op {step.op!r} writes a text, but a document is published with its own paragraphs: nothing would"
-            " change; to measure that text, give this step a `name:` to prefix it"
+            f" change{instead}; to measure that text, give this step a `name:` to prefix it"
         )
     if known.rewritten is not None and (step.over == "paragraphs" or step.keep_paragraphs):
         raise SettingsError(
@@ -129,17 +147,17 @@ def _check_text(recipe: Recipe, step: Step, writes: set[str], known: _Known, at:
         )
 
 
-def _part_conditions(step: Step, known: _Known, at: str) -> dict[PartKind, tuple[Condition, ...]]:
+def _part_conditions(step: Step, known: _Known, at: str) -> dict[PartKind, tuple[Decision, ...]]:
     """The rules on parts, each on a column that is in step with such parts."""
     if step.spare and not step.keep_paragraphs:
         raise SettingsError(f"{at}.spare: there is no `keep_paragraphs` here that would touch them")
-    found: dict[PartKind, tuple[Condition, ...]] = {}
+    found: dict[PartKind, tuple[Decision, ...]] = {}
     for kind, rules in (("images", step.keep_images), ("paragraphs", step.keep_paragraphs)):
         if not rules:
             continue
         types = {name: value for name, (of, value) in known.parts.items() if of == kind}
         conditions = _conditions(rules, types, f"{at}.keep_{kind}")
-        if shares := [c for c in conditions if c.is_global]:
+        if shares := [share for c in conditions for share in c.shares]:
             raise SettingsError(
                 f"{at}.keep_{kind}.{shares[0].name}: a share is taken of rows; of parts write min or max"
             )
@@ -174,8 +192,17 @@ def _at_home(value: Any) -> Any:
 
 def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     """The knobs that an op has from the recipe as a whole."""
-    given = {"download": recipe.download, "folder": folder_of(recipe.source)}
+    given = {"download": recipe.download, "folder": folder_of(recipe.source)}  # the device comes with the placement
     return {name: value for name, value in given.items() if name in spec.knobs}
+
+
+def _resources(recipe: Recipe, step: Step, spec: Spec, at: str) -> StepResources:
+    """What the recipe says of a step's resources: the step's own words before those for all."""
+    said = step.resources.model_fields_set
+    if said and spec.runs_on == "cpu":
+        raise SettingsError(f"{at}.resources: op {spec.name!r} runs on the processor alone; it has no such choices")
+    every = {name: getattr(recipe.resources, name) for name in StepResources.model_fields}
+    return StepResources(**every | {name: getattr(step.resources, name) for name in said})
 
 
 def _row_op_of(spec: Spec, knobs: Mapping[str, Any], known: _Known, at: str) -> Resolved:
@@ -205,7 +232,7 @@ def _check_columns(
     if twice:
         raise SettingsError(f"{at}: column {twice[0]!r} is written twice; give this step a `name:` to prefix its own")
     of_parts = READABLE_OF[over] if over else ()
-    readable = {*READABLE, *of_parts, *types}
+    readable = {*types} if spec.is_group else {*READABLE, *of_parts, *types}
     unreadable = [c for c in spec.reads if c not in readable]
     if unreadable:
         found = ops_that_write(unreadable[0])
@@ -214,6 +241,25 @@ def _check_columns(
         hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", unreadable[0], readable)
         hint = f"write `over: {of[0]}`, where it is of each of a document's parts" if of and not over else hint
         raise SettingsError(f"{at}: op {spec.name!r} reads {unreadable[0]!r}, which no earlier step writes: {hint}")
+
+
+def _check_chosen(spec: Spec, knobs: Mapping[str, Any], known: _Known, at: str) -> None:
+    """Whether each column that a knob names is there, and holds what the op needs."""
+    for knob, column in spec.names(knobs).items():
+        where, wanted = f"{at}.with.{knob}", spec.chosen[knob]
+        if column not in known.types:
+            makers = ops_that_write(column)
+            hint = f"put {' or '.join(makers)} before it" if makers else unknown_message("column", column, known.types)
+            raise SettingsError(f"{where}: no earlier step writes {column!r}: {hint}")
+        if column in known.parts:
+            raise SettingsError(
+                f"{where}: column {column!r} has an entry for each of a document's parts; op {spec.name!r} needs"
+                f" {wanted.what}, one a row"
+            )
+        if not wanted.fits(known.types[column]):
+            raise SettingsError(
+                f"{where}: column {column!r} holds {known.types[column]}; op {spec.name!r} needs {wanted.what}"
+            )
 
 
 def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str) -> None:
@@ -229,6 +275,10 @@ def _check_publish(recipe: Recipe, types: Mapping[str, pa.DataType], where: str)
     for column, ways in needed.items():
         if column not in types:
             raise SettingsError(f"{where}: kind: {recipe.kind} publishes {column!r}, which no step writes ({ways})")
+    repeat = recipe.publish.repeat
+    if repeat is not None and not pa.types.is_integer(types.get(repeat, pa.null())):
+        counts = [name for name, kind in types.items() if pa.types.is_integer(kind)]
+        raise SettingsError(f"{where}: publish.repeat: {unknown_message('column of whole numbers', repeat, counts)}")
     split = recipe.publish.split
     if split is not None and types.get(split) != pa.list_(pa.string()):
         lists = [name for name, kind in types.items() if kind == pa.list_(pa.string())]
@@ -239,26 +289,83 @@ def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str
     for name in names:
         if name not in types:
             raise SettingsError(f"{at}: {unknown_message('column', name, types)}")
-        kind = types[name].value_type if pa.types.is_list(types[name]) else types[name]
+        kind = types[name]
+        while pa.types.is_list(kind):
+            kind = kind.value_type
         if pa.types.is_nested(kind) or pa.types.is_binary(kind):
             raise SettingsError(
                 f"{at}: column {name!r} holds {types[name]}, only plain values and lists of them can be published"
             )
 
 
-def _conditions(rules: Mapping[str, Rule], types: Mapping[str, pa.DataType], at: str) -> tuple[Condition, ...]:
-    found: list[Condition] = []
-    for column, rule in rules.items():
-        if column not in types:
-            raise SettingsError(f"{at}.{column}: {unknown_message('column', column, types)}")
-        for kind, value in rule.conditions():
-            _check_condition(types[column], kind, value, f"{at}.{column}.{kind}")
-            found.append(Condition(column, kind, value, rule.or_null, types[column]))
-    whole = [c for c in found if c.is_global]
-    if len(whole) > 1:
-        raise SettingsError(f"{at}: one `top` or `bottom` a step, found {len(whole)}; write a step for each")
+def _conditions(rules: Rules, types: Mapping[str, pa.DataType], at: str) -> tuple[Decision, ...]:
+    found: list[Decision] = [c for column, rule in rules.columns.items() for c in _of_rule(column, rule, types, at)]
+    if rules.any_of:
+        found.append(
+            AnyOf(
+                tuple(
+                    tuple(c for column, rule in one.items() for c in _of_rule(column, rule, types, f"{at}.any_of.{n}"))
+                    for n, one in enumerate(rules.any_of)
+                )
+            )
+        )
     # A share is taken of what the step's other rules leave, so it comes last whatever the order in the file.
     return tuple(sorted(found, key=lambda c: c.is_global))
+
+
+def _of_rule(column: str, rule: Rule, types: Mapping[str, pa.DataType], at: str) -> Iterator[Condition]:
+    at = f"{at}.{column}"
+    if column not in types:
+        raise SettingsError(f"{at}: {unknown_message('column', column, types)}")
+    if rule.by is not None:
+        _check_by(rule.by, types, f"{at}.by")
+    for kind, value in rule.conditions():
+        numbers = tuple(value.items()) if isinstance(value, dict) else value
+        _check_condition(types[column], kind, () if isinstance(value, dict) else value, f"{at}.{kind}")
+        if isinstance(value, dict):
+            _check_groups(value, types[str(rule.by)], f"{at}.{kind}")
+        share = kind in ("top", "bottom")
+        by = rule.by if share or isinstance(value, dict) else None
+        of_pool, strict = share and rule.of == "pool", rule.strict if kind == "top" else None
+        yield Condition(column, kind, numbers, rule.or_null, by, of_pool, strict, types[column])
+
+
+def _check_by(by: str, types: Mapping[str, pa.DataType], at: str) -> None:
+    if by not in types:
+        raise SettingsError(f"{at}: {unknown_message('column', by, types)}")
+    kind = types[by]
+    if not (pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)):
+        raise SettingsError(f"{at}: the column holds {kind}; groups are named by texts, whole numbers or booleans")
+
+
+def _check_groups(numbers: Mapping[Any, float], by: pa.DataType, at: str) -> None:
+    """Whether each group that is named is a value that the column of groups may have."""
+    for group in numbers:
+        if group != ELSE and (group is None or not _fits(group, by, is_numeric(by))):
+            quoted = f"; if it is a text, quote it: '{_PLAIN[group]}'" if group in (True, False) else ""
+            raise SettingsError(f"{at}: `by` names a column that holds {by}, found {group!r}{quoted}")
+
+
+_PLAIN = {True: "yes", False: "no"}
+"""The texts that YAML takes for truth values: `no` is Norwegian, too."""
+
+
+def _check_shares(step: Resolved, before: Sequence[Resolved], at: str) -> None:
+    """Whether a step's shares are new, and those of the pool are of columns that every row has."""
+    taken = {share.name for other in before for share in other.shares}
+    for share in step.shares:
+        if share.name in taken:
+            raise SettingsError(f"{at}.{share.name}: an earlier step takes this share already; one is enough")
+        taken.add(share.name)
+        for column in share.columns if share.of_pool else ():
+            made = column_maker([*before, step], column)
+            if made is None:
+                raise SettingsError(f"{at}.{column}: counted anew at every step; `of: pool` needs a column of an op")
+            if drops := [other.label for other in before[:made] if other.conditions or other.part_conditions]:
+                raise SettingsError(
+                    f"{at}.{share.column}.of: a share of the pool needs {column!r} of every row, and step {drops[0]!r}"
+                    f" drops rows before it is computed: put the step that computes it before, or write `of: arriving`"
+                )
 
 
 def _check_condition(column: pa.DataType, kind: str, value: Any, at: str) -> None:

@@ -8,37 +8,127 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.ops.spec import READABLE_OF, PartKind, Spec, identity, spec_of
-from curate.recipe.model import Recipe
+from curate.models.devices import CPU, Device
+from curate.ops.spec import READABLE_OF, Maker, PartKind, Spec, all_knobs, check_fits, identity, spec_of
+from curate.recipe.model import ELSE, Recipe
+from curate.recipe.resources import StepResources
 from curate.sample import fingerprint
+
+Groups = tuple[tuple[Any, float], ...]
+"""A number a group: pairs of a value of the `by` column and its number; `ELSE` stands for all other values."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition of one rule: a row, or a part, is kept when `column` fulfils it. Its name is `column.kind`.
+    """One condition of one rule: a row, or a part, is kept when `column` fulfils it.
 
-    `or_null`: what has no value is kept too. `type`: that of a value.
+    `or_null`: what has no value is kept too. `by`: the column of groups, where `value` may be `Groups`. `of_pool`: a
+    share is of all rows of the pool that have a value. `strict`: whose quirks a share has. `type`: that of a value.
     """
 
     column: str
     kind: str
     value: Any
     or_null: bool = False
+    by: str | None = None
+    of_pool: bool = False
+    strict: str | None = None
     type: pa.DataType | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
-        """The condition's name in the funnel."""
-        return f"{self.column}.{self.kind}"
+        """The condition's name in the funnel: `column.kind`, and what it is by, of, and as whose code."""
+        of = "_of_pool" * self.of_pool
+        by = f"_by_{self.by}" if self.by else ""
+        return f"{self.column}.{self.kind}{of}{by}{f'_as_{self.strict}' if self.strict else ''}"
 
     @property
     def is_global(self) -> bool:
         """Whether it needs all rows at once."""
         return self.kind in ("top", "bottom")
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values decide."""
+        return (self.column, self.by) if self.by else (self.column,)
+
+    @property
+    def shares(self) -> tuple[Condition, ...]:
+        """Itself, where it needs all rows at once."""
+        return (self,) if self.is_global else ()
+
+    def number_of(self, group: Any) -> Any:
+        """The number that holds for a group, by its value of the `by` column."""
+        if not isinstance(self.value, tuple) or self.kind in ("in", "not_in"):
+            return self.value
+        numbers = {(type(value), value): number for value, number in self.value}
+        return numbers.get((type(group), group), numbers[str, ELSE])
+
     def to_json(self) -> list[Any]:
         """The deciding values, as plain data."""
-        return [self.column, self.kind, self.value, *([True] if self.or_null else [])]
+        said = [self.column, self.kind, self.value, *([True] if self.or_null else [])]
+        further = {"by": self.by, "of_pool": self.of_pool, "strict": self.strict}
+        return [*said, *([further] if any(further.values()) else [])]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """A row, or a part, is kept when all conditions of any of these hold."""
+
+    alternatives: tuple[tuple[Condition, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """The rule's name in the funnel: `any_of(clip_score.min, language.is+language_probability.min)`."""
+        return f"any_of({', '.join('+'.join(c.name for c in one) for one in self.alternatives)})"
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it needs all rows at once."""
+        return bool(self.shares)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values decide."""
+        return tuple(dict.fromkeys(name for one in self.alternatives for c in one for name in c.columns))
+
+    @property
+    def shares(self) -> tuple[Condition, ...]:
+        """Those of its conditions that need all rows at once."""
+        return tuple(c for one in self.alternatives for c in one if c.is_global)
+
+    def to_json(self) -> list[Any]:
+        """The deciding values, as plain data."""
+        return ["any_of", *([c.to_json() for c in one] for one in self.alternatives)]
+
+
+Decision = Condition | AnyOf
+"""What drops a row or a part by one name."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Place of a step's model, as the driver settled it.
+
+    `gpu_fraction` (None: by memory), `cpus` (None: shared out) are a worker's; `batch`: rows of every call on an
+    accelerator, None where the op gives its passes a shape.
+    """
+
+    device: Device = CPU
+    memory_gb: float = 0.0
+    gpu_fraction: float | None = None
+    cpus: int | None = None
+    batch: int | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it runs on the processor."""
+        return self.device.kind == CPU.kind
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Traits that steps have in common which run in one worker."""
+        return (True,) if self.on_cpu else (self.device.kind, self.gpu_fraction, self.cpus)
 
 
 @dataclass(frozen=True)
@@ -50,25 +140,33 @@ class Resolved:
     `key` names the folder of its columns: the op's name and the fingerprint of all that could change them.
     `chain` is the fingerprint of every decision up to and with this step. `reuse_key` is that of the op and its knobs
     alone, where it reads columns: of the same values it makes the same, whichever steps they came from; else None. All
-    three are set by `assign_fingerprints`.
+    three are set by `assign_fingerprints`. `resources` are what the recipe says of the step, `placement` what the
+    driver makes of that.
     """
 
     label: str
     function: Callable[..., Any]
     knobs: Mapping[str, Any]
     columns: Mapping[str, str]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Decision, ...]
     over: PartKind | None = None
-    part_conditions: Mapping[PartKind, tuple[Condition, ...]] = field(default_factory=dict)
+    part_conditions: Mapping[PartKind, tuple[Decision, ...]] = field(default_factory=dict)
     spare: tuple[str, ...] = ()
     key: str = ""
     chain: str = ""
     reuse_key: str | None = None
+    resources: StepResources = field(default_factory=StepResources)
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def spec(self) -> Spec:
         """The op's declaration."""
         return spec_of(self.function)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of what the op is given of each row: what it declares, then the columns that its knobs name."""
+        return (*self.spec.reads, *self.spec.names(self.knobs).values())
 
     @property
     def fetches(self) -> bool:
@@ -84,6 +182,11 @@ class Resolved:
     def types(self) -> Mapping[str, pa.DataType]:
         """The types of its own columns as they are kept."""
         return {name: pa.list_(kind) if self.over else kind for name, kind in self.spec.writes.items()}
+
+    @property
+    def shares(self) -> list[Condition]:
+        """Its conditions that need all rows at once; all of them see the same rows."""
+        return [share for decision in self.conditions for share in decision.shares]
 
     @property
     def decides_parts(self) -> bool:
@@ -116,15 +219,18 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
     """
     found: list[Resolved] = []
     written: dict[str, tuple[str, str]] = {}
+    makers: dict[str, Maker] = {}
     of_parts: set[str] = set()
     chain, parts = start, ""
     for step in steps:
         reads = [
             [name, *written[name], *([parts] if parts and name in of_parts else [])]
-            for name in sorted(read_columns(step.spec, step.over))
+            for name in sorted(read_columns(step.reads, step.over))
             if name in written
         ]
         own = identity(step.function, step.knobs)
+        named = {name: name for name in step.spec.reads} | step.spec.names(step.knobs)
+        check_fits(step.function, step.knobs, {knob: makers[name] for knob, name in named.items() if name in makers})
         lifted = [step.over] if step.over else []
         key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else '', *lifted])}"
         again = [attempts] if attempts and step.fetches else []
@@ -135,6 +241,8 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
         reuse = fingerprint([own, [name for name, *_ in reads], *lifted]) if reads and not step.spec.is_group else None
         found.append(replace(step, key=key, chain=chain, reuse_key=reuse))
         written |= {shown: (key, name) for name, shown in step.columns.items()}
+        known = all_knobs(step.function, step.knobs)
+        makers |= {shown: Maker(step.function, known, name) for name, shown in step.columns.items()}
         of_parts |= {step.columns[name] for name in step.parts}
         if "document" in step.columns.values():
             of_parts, parts = {"document", "text", *of_parts}, ""
@@ -143,12 +251,18 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
     return found
 
 
-def read_columns(spec: Spec, over: PartKind | None = None) -> set[str]:
-    """The columns that an op's values depend on, where earlier steps write them."""
+def read_columns(reads: Sequence[str], over: PartKind | None = None) -> set[str]:
+    """The columns that an op's values depend on, by what it reads, where earlier steps write them."""
     if over is None:
-        return {"image" if name in ("decoded", "image_bytes") else name for name in spec.reads}
-    rows = {name for name in spec.reads if name not in READABLE_OF[over]}
-    return {"document", *(["images"] if READS_BYTES & set(spec.reads) else []), *rows}
+        return {"image" if name in READS_BYTES else name for name in reads}
+    rows = {name for name in reads if name not in READABLE_OF[over]}
+    return {"document", *(["images"] if READS_BYTES & set(reads) else []), *rows}
+
+
+def column_maker(steps: Sequence[Resolved], column: str) -> int | None:
+    """The number of the step that writes a column of values; None where the engine counts it."""
+    made = [n for n, step in enumerate(steps) if column in step.columns.values() or column in step.extremes]
+    return made[0] if made else None
 
 
 READS_BYTES = frozenset(("image", "decoded", "image_bytes", "blob"))

@@ -6,18 +6,20 @@ Markdown with the front matter that dataset hubs read; it can take the place of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from curate.engine.run import Summary
+from curate.engine.run import ShownCut, Summary
+from curate.ops.spec import GIVEN
 from curate.recipe.model import Recipe
-from curate.recipe.steps import Resolved
+from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import RowSurvey, shown
-from curate.report.page import human_bytes, percent, rule_words
+from curate.report.page import human_bytes, percent
 from curate.report.readme import described, front, markdown
+from curate.report.words import decision_words, rule_words
 from curate.sample import Kind
 from curate.shards import ShardReader
 
@@ -157,8 +159,8 @@ def _steps(summary: Summary) -> Iterator[str]:
     rows = []
     for number, step in enumerate(summary.steps, 1):
         rules = "; ".join(_rules(step, summary))
-        knobs = ", ".join(f"{markdown(k)} = {markdown(_knob(k, v))}" for k, v in sorted(step.knobs.items()))
-        rows.append([str(number), f"`{_code(step.label)}`", knobs or "defaults", rules or "keeps all", f"`{step.key}`"])
+        knobs = ", ".join(_knobs(step)) or "defaults"
+        rows.append([str(number), f"`{_code(step.label)}`", knobs, rules or "keeps all", f"`{step.key}`"])
     yield from _table(["", "step", "knobs", "kept are rows with", "key"], rows)
     order = "in one seeded shuffle" if summary.recipe.publish.shuffle else "in the source's order"
     yield f"The kept rows were published {order}.\n"
@@ -168,11 +170,26 @@ def _rules(step: Resolved, summary: Summary) -> Iterator[str]:
     """The rules of a step in words, those on parts first."""
     for kind, conditions in step.part_conditions.items():
         spared = f", {' and '.join(step.spare)} spared" if step.spare and kind == "paragraphs" else ""
-        yield from (f"of {kind} `{_code(c.column)}` {markdown(rule_words(c, {}))}{spared}" for c in conditions)
-    yield from (f"`{_code(c.column)}` {markdown(rule_words(c, summary.cuts))}" for c in step.conditions)
+        yield from (f"of {kind} {_rule(c, {})}{spared}" for c in conditions)
+    yield from (_rule(c, summary.cuts) for c in step.conditions)
 
 
-def _knob(name: str, value: Any) -> str:
+def _rule(decision: Decision, cuts: Mapping[str, ShownCut]) -> str:
+    if isinstance(decision, Condition):
+        return f"`{_code(decision.column)}` {markdown(rule_words(decision, cuts))}"
+    return markdown(decision_words(decision, cuts))
+
+
+def _knobs(step: Resolved) -> Iterator[str]:
+    """The knobs that the recipe wrote, and what a model ran on."""
+    said = {name: value for name, value in step.knobs.items() if name not in GIVEN}
+    yield from (f"{markdown(name)} = {markdown(_knob(value))}" for name, value in sorted(said.items()))
+    device = step.placement.device
+    if device.precision is not None:
+        yield f"on {device.kind} in {device.precision}"
+
+
+def _knob(value: Any) -> str:
     """A knob's value; of a path only the file's name, for a card tells nothing of the machine that made it."""
     return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) else str(value)
 

@@ -201,8 +201,8 @@ def _look(scan: _Scan, shard: int, table: pa.Table) -> None:
     order = {s.label: n for n, s in enumerate(scan.steps)} | {"ingest": -1, None: len(scan.steps)}
     last = np.array([order[label] for label in step.tolist()], dtype=np.int64)
     for number, at in enumerate(scan.steps):
-        for column in dict.fromkeys(c.column for c in at.conditions):
-            names = [c.name for c in at.conditions if c.column == column]
+        for column in dict.fromkeys(name for c in at.conditions for name in c.columns):
+            names = [c.name for c in at.conditions if column in c.columns]
             ended = (outcome == "dropped") & (step == at.label) & np.isin(rule.astype(str), names)
             taken = last >= number
             found = _column(scan, shard, column, table.num_rows)

@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.engine.remedies import remedy
-from curate.engine.run import Summary
+from curate.engine.run import ShownCut, Summary
 from curate.pool.funnel import PartCount, StepCount
-from curate.recipe.steps import Condition, Resolved
+from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import KEPT, Group, RowSurvey, is_uid, plain, shown
 from curate.report.parts import PartEnd
 from curate.report.values import ShownValues
+from curate.report.words import decision_words, rule_words
 
 WIDTH, HEIGHT = 360, 120
 """A histogram's drawing area, in its own units."""
@@ -132,26 +133,10 @@ def human_bytes(size: int) -> str:
     return f"{size:,} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
 
 
-def rule_words(condition: Condition, cuts: Mapping[str, float | None]) -> str:
-    """A condition as a reader says it; a share comes with the value of its cut."""
-    value = condition.value
-    if condition.kind in ("in", "not_in"):
-        listed = ", ".join(shown(plain(v), 40) for v in value)
-        return f"one of {listed}" if condition.kind == "in" else f"none of {listed}"
-    if condition.is_global:
-        which, side = ("largest", "from") if condition.kind == "top" else ("smallest", "to")
-        cut = cuts.get(condition.name)
-        where = "" if cut is None else f" ({side} {plain(float(cut))})"
-        return f"among the {which} {100 * value:g} %{where}"
-    sides = {"min": "at least ", "max": "at most ", "is": ""}
-    said = sides[condition.kind] + ("absent" if value is None else shown(plain(value), 60))
-    return f"{said}, or none" if condition.or_null else said
-
-
 def _step(number: int, count: StepCount, summary: Summary, seen: RowSurvey) -> dict[str, Any]:
     step = next((s for s in summary.steps if s.label == count.step), None)
     conditions = step.conditions if step else ()
-    words = {c.name: f"{c.column} {rule_words(c, summary.cuts)}" for c in conditions}
+    words = {c.name: decision_words(c, summary.cuts) for c in conditions}
     words["unique_uid"] = "a uid that no earlier row of the source has"
     gone = [(Group("dropped", count.step, rule), n) for rule, n in _sorted(count.dropped)]
     gone += [(Group("failed", count.step, error), n) for error, n in _sorted(count.failed)]
@@ -170,7 +155,7 @@ def _step(number: int, count: StepCount, summary: Summary, seen: RowSurvey) -> d
         "ends": ends,
         "parts": [_parts(step, kind, parts, seen) for kind, parts in count.parts.items() if step],
         "idle": [w for c in conditions if not count.dropped.get(c.name) for w in [words[c.name]]],
-        "charts": [chart for c in dict.fromkeys(c.column for c in conditions)
+        "charts": [chart for c in dict.fromkeys(name for c in conditions for name in c.columns)
                    if (chart := _chart(seen.values.get((count.step, c)), conditions, summary.cuts))],
     }  # fmt: skip
 
@@ -178,7 +163,7 @@ def _step(number: int, count: StepCount, summary: Summary, seen: RowSurvey) -> d
 def _parts(step: Resolved, kind: str, count: PartCount, seen: RowSurvey) -> dict[str, Any]:
     """What became of the images, or the paragraphs, of the documents that came to a step."""
     conditions = next((c for of, c in step.part_conditions.items() if of == kind), ())
-    words = {c.name: f"{c.column} {rule_words(c, {})}" for c in conditions}
+    words = {c.name: decision_words(c, {}) for c in conditions}
     ends = []
     for outcome, counter in (("dropped", count.dropped), ("failed", count.failed)):
         for rule, n in _sorted(counter):
@@ -205,7 +190,7 @@ def _parts(step: Resolved, kind: str, count: PartCount, seen: RowSurvey) -> dict
         "failed": count.failed.total(),
         "ends": ends,
         "idle": [words[c.name] for c in conditions if not count.dropped.get(c.name)],
-        "charts": [chart for c in dict.fromkeys(c.column for c in conditions)
+        "charts": [chart for c in dict.fromkeys(name for c in conditions for name in c.columns)
                    if (chart := _chart(seen.parts.values.get((step.label, kind, c)), conditions, {}))],  # type: ignore[arg-type]
     }  # fmt: skip
 
@@ -243,32 +228,34 @@ def _segments(count: StepCount, whole: int) -> list[BarSegment]:
     return found
 
 
-def _chart(
-    values: ShownValues | None, conditions: Sequence[Condition], cuts: Mapping[str, float | None]
-) -> Chart | None:
+def _chart(values: ShownValues | None, conditions: Sequence[Decision], cuts: Mapping[str, ShownCut]) -> Chart | None:
     if values is None:
         return None
-    mine = [c for c in conditions if c.column == values.column]
+    mine = [c for c in conditions if values.column in c.columns]
     return _categories(values, mine, cuts) if values.numbers is None else histogram(values, mine, cuts)
 
 
-def histogram(values: ShownValues, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
-    """The bars of a numeric column and the lines of its `conditions`; None where no row has a finite value."""
+def histogram(values: ShownValues, conditions: Sequence[Decision], cuts: Mapping[str, ShownCut]) -> Chart | None:
+    """The bars of a numeric column and the lines of its `conditions`; None where no row has a finite value.
+
+    A rule by groups, or on several columns, has no line of its own: which rows broke it is told by their ends.
+    """
     assert values.numbers is not None
     finite = np.isfinite(values.numbers)
     numbers = values.numbers[finite]
     if not len(numbers):
         return None
     whole = bool((numbers == np.round(numbers)).all())
-    limits = _limits(conditions, cuts, whole)
+    lined = [c for c in conditions if isinstance(c, Condition) and c.by is None]
+    limits = _limits(lined, cuts, whole)
     edges = _edges(numbers, [at for at, _ in limits], whole)
-    broken = values.ended[finite] | _breaks(numbers, conditions, cuts)
+    broken = values.ended[finite] | _breaks(numbers, lined, cuts)
     inside = np.clip(numbers, edges[0], edges[-1])
     fine, bad = (np.histogram(inside[pick], edges)[0].tolist() for pick in (~broken, broken))
     counts = list(zip(fine, bad, strict=True))
     tallest = max(map(sum, counts))
     column, low, high = shown(values.column, 60), float(numbers.min()), float(numbers.max())
-    words = _and(conditions, cuts)
+    words = _and(values.column, conditions, cuts)
     label = f"Histogram of {column}: {len(numbers):,} {values.of} from {plain(low)} to {plain(high)}"
     return Chart(
         column=column,
@@ -285,11 +272,11 @@ def histogram(values: ShownValues, conditions: Sequence[Condition], cuts: Mappin
     )
 
 
-def _limits(conditions: Sequence[Condition], cuts: Mapping[str, float | None], whole: bool) -> list[tuple[float, str]]:
+def _limits(conditions: Sequence[Condition], cuts: Mapping[str, ShownCut], whole: bool) -> list[tuple[float, str]]:
     """Where lines stand, and what they say; of whole numbers a line stands between the two that it parts."""
     found = []
     for condition in conditions:
-        value = cuts.get(condition.name) if condition.is_global else condition.value
+        value: Any = cuts.get(condition.name) if condition.is_global else condition.value
         if condition.kind in ("min", "max", "top", "bottom") and value is not None:
             between = 0.5 if whole else 0.0
             at = float(value) - between if condition.kind in ("min", "top") else float(value) + between
@@ -298,7 +285,7 @@ def _limits(conditions: Sequence[Condition], cuts: Mapping[str, float | None], w
 
 
 def _breaks(
-    numbers: npt.NDArray[np.float64], conditions: Sequence[Condition], cuts: Mapping[str, float | None]
+    numbers: npt.NDArray[np.float64], conditions: Sequence[Condition], cuts: Mapping[str, ShownCut]
 ) -> npt.NDArray[np.bool_]:
     """Rows outside the rules by their value, whichever rule ended them; ties at a cut are told by their ends."""
     found = np.zeros(len(numbers), dtype=bool)
@@ -351,8 +338,14 @@ def _tick(extreme: float, edge: float, whole: bool, sign: str) -> str:
     return sign + plain(float(np.round(edge)) if whole else float(edge))
 
 
-def _and(conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> str:
-    return " and ".join(rule_words(c, cuts) for c in conditions)
+def _and(column: str, conditions: Sequence[Decision], cuts: Mapping[str, ShownCut]) -> str:
+    """The rules that look at a column, its name left out where nothing else is spoken of."""
+
+    def said(rule: Decision) -> str:
+        own = isinstance(rule, Condition) and rule.column == column
+        return rule_words(rule, cuts) if own else decision_words(rule, cuts)  # type: ignore[arg-type]
+
+    return " and ".join(map(said, conditions))
 
 
 def _count(number: int) -> str:
@@ -369,7 +362,7 @@ def _bar(number: int, edges: npt.NDArray[np.float64], counts: tuple[int, int], t
     return Bar(left, round(max(right - left - 0.8, 0.6), 2), kept, broken, title)
 
 
-def _categories(values: ShownValues, conditions: Sequence[Condition], cuts: Mapping[str, float | None]) -> Chart | None:
+def _categories(values: ShownValues, conditions: Sequence[Decision], cuts: Mapping[str, ShownCut]) -> Chart | None:
     """The commonest texts; no chart of uids, or where nearly every row has a text of its own."""
     counts: Counter[str] = Counter(t for t in values.texts if t is not None)
     if not counts or is_uid(min(counts)) or len(counts) > max(CATEGORIES, len(values.texts) // 20):
@@ -381,4 +374,6 @@ def _categories(values: ShownValues, conditions: Sequence[Condition], cuts: Mapp
     more = len(counts) - len(common)
     said = f"and {more:,} more values" if more else ""
     nulls = _count(values.texts.count(None))
-    return Chart(shown(values.column, 60), _and(conditions, cuts), "", [], [], ("", ""), said, rows, nulls)
+    return Chart(
+        shown(values.column, 60), _and(values.column, conditions, cuts), "", [], [], ("", ""), said, rows, nulls
+    )

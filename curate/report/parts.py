@@ -87,7 +87,7 @@ def _values(
     last = np.array([order[label] for label in ended_at], dtype=np.int64)
     for number, step in enumerate(steps):
         for kind, conditions in step.part_conditions.items():
-            for column in dict.fromkeys(c.column for c in conditions):
+            for column in dict.fromkeys(name for c in conditions for name in c.columns):
                 made, own = next((s, own) for s in steps for own, name in s.columns.items() if name == column)
                 rows = np.flatnonzero(last >= number)
                 lists = ColumnsFile(pool.columns(made.key, shard)).column(own).take(rows).combine_chunks()

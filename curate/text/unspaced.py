@@ -51,12 +51,18 @@ UNSPACED_WORD: Final = (
 """One word of them; what is in `UNSPACED` and in no such word parts words."""
 
 _ANY = re.compile(f"[{UNSPACED}]")
+_CLUSTERED = re.compile(f"[{_LEADING}{_LETTERS}{_FOLLOWING}{_TIBETAN}]")
 _EACH = re.compile(rf"{UNSPACED_WORD}|[{_PARTING}]")
 
 
 def has_unspaced(text: str) -> bool:
     """Whether a text has a character of `UNSPACED`."""
     return not text.isascii() and _ANY.search(text) is not None
+
+
+def has_clusters(text: str) -> bool:
+    """Whether a text has a character of those scripts whose words are clusters: neither Han nor kana."""
+    return not text.isascii() and _CLUSTERED.search(text) is not None
 
 
 def space_out(text: str) -> str:

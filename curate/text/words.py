@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from curate.text.unspaced import space_out
+from curate.text.unspaced import HAN_AND_KANA, space_out
 
 Numbers = npt.NDArray[np.uint64]
 
@@ -67,6 +68,23 @@ _remembered_plain = functools.lru_cache(maxsize=_REMEMBERED_TEXTS)(_plain)
 def _split(text: str, kind: int) -> list[str]:
     """The tokens of a text: with its signs (0), or words alone (1)."""
     return _patterns()[kind].findall(space_out(text))
+
+
+def plain_word_roles(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """(characters,) of each code point: 0 it parts plain words, 1 it belongs to one, 2 it is one (Han and kana)."""
+    roles: npt.NDArray[np.uint8] = _roles()[codes]
+    return roles
+
+
+@functools.cache
+def _roles() -> npt.NDArray[np.uint8]:
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    roles = np.zeros(len(every), np.uint8)
+    for found in _patterns()[1].finditer(every):
+        roles[found.start() : found.end()] = 1
+    for found in re.finditer(f"[{HAN_AND_KANA}]+", every):
+        roles[found.start() : found.end()] *= 2
+    return roles
 
 
 @functools.cache

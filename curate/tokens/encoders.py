@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -21,14 +21,16 @@ SIMPLE_IDS = 49_406
 """CLIP's byte pairs, its marks of begin and end left out."""
 
 Encode = Callable[[str], list[int]]
+Decode = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
 class TextCode:
-    """The spelling of a language model: `begin` and `end` are none of a text's ids."""
+    """The spelling of a language model: `begin` and `end` are none of a text's ids, nor may they be decoded."""
 
     name: str
     encode: Encode
+    decode: Decode
     begin: int
     end: int
     vocab_size: int
@@ -38,7 +40,7 @@ def text_code(name: Literal["bytes", "simple"]) -> TextCode:
     """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
-    return TextCode(name, encode, ids, ids + 1, ids + 2)
+    return TextCode(name, encode, {"bytes": _of_bytes, "simple": _of_simple}[name], ids, ids + 1, ids + 2)
 
 
 def counting(tokenizer: str) -> str:
@@ -59,6 +61,14 @@ def encoder(tokenizer: str) -> Encode | None:
 
 def _bytes(text: str) -> list[int]:
     return list(text.encode("utf-8", "replace"))
+
+
+def _of_bytes(ids: Sequence[int]) -> str:
+    return bytes(ids).decode("utf-8", "replace")
+
+
+def _of_simple(ids: Sequence[int]) -> str:
+    return str(byte_pairs().decode(list(ids)))
 
 
 def _simple(text: str) -> list[int]:

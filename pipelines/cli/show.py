@@ -21,6 +21,7 @@ from curate.document.segments import DOCUMENT
 from curate.engine import explain, verification
 from curate.engine import retry as retrying
 from curate.engine import run as engine_run
+from curate.engine.placement import place
 from curate.engine.plan import plan_run
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find_op
@@ -28,7 +29,7 @@ from curate.pool.blob import BLOB
 from curate.pool.funnel import StepCount
 from curate.recipe import source
 from curate.recipe.resolve import load as recipe_load
-from curate.recipe.steps import Condition, ResolvedRecipe
+from curate.recipe.steps import AnyOf, Condition, Decision, ResolvedRecipe
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
@@ -46,6 +47,7 @@ def load(path: Path, overrides: Sequence[str]) -> ResolvedRecipe:
 
 def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_run.Summary:
     """Run a recipe with a progress bar a step, then show the funnel and say where everything lies."""
+    _print_warnings(place(checked, workers).warnings())
     with progress_bars() as watch:
         summary = engine_run.run(checked, workers, watch)
     pages = write_report(summary)
@@ -87,15 +89,16 @@ def retry(checked: ResolvedRecipe, workers: int, errors: Sequence[str] = (), ste
         out_console.print(f"nothing to try again: {none}")
 
 
-def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
-    """Show what a run would do: the source in shards, each step with its rules, and what is there already."""
-    planned = plan_run(checked)
+def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
+    """Show what a run would do: the source in shards, each step with device and rules, and what is there already."""
+    planned = plan_run(checked, workers)
     lines: list[dict[str, Any]] = [
         {
             "step": at.step.label,
             "op": at.step.spec.name,
             "over": at.step.over,
-            "reads": list(at.step.spec.reads) or ["all rows"],
+            "reads": list(at.step.reads) or ["all rows"],
+            "runs_on": at.runs_on,
             "rules": [_rule(field, condition) for field, condition in at.conditions()],
             "shards_there": at.shards_there,
         }
@@ -103,23 +106,41 @@ def show_plan(checked: ResolvedRecipe, as_json: bool) -> None:
     ]
     if as_json:
         said = {"rows": planned.rows, "shards": planned.shards, "shards_ingested": planned.shards_ingested}
-        print_json(said | {"remarks": list(planned.remarks), "steps": lines})
+        print_json(said | {"remarks": list(planned.remarks), "warnings": list(planned.warnings), "steps": lines})
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
     out_console.print(f"source: {rows} in {_shards(planned.shards)}, {planned.shards_ingested} of them ingested")
     _print_remarks(planned.remarks)
-    table = Table("step", "reads", "keeps", "columns there")
+    table = Table("step", "reads", "runs on", "keeps", "columns there")
     for line in lines:
         there_now = f"{line['shards_there']} of {_shards(planned.shards)}"
         reads = ", ".join(line["reads"]) + (f" of {line['over']}" if line["over"] else "")
-        table.add_row(line["step"], reads, "\n".join(line["rules"]) or "(all)", there_now)
+        table.add_row(line["step"], reads, line["runs_on"], "\n".join(line["rules"]) or "(all)", there_now)
     out_console.print(table)
+    _print_warnings(planned.warnings)
     out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
 
 
-def _rule(field: str, condition: Condition) -> str:
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        err_console.print(f"WARNING: {warning}", style="bold red", soft_wrap=True)
+
+
+def _rule(field: str, decision: Decision) -> str:
     of = {"keep": "", "keep_images": "images with ", "keep_paragraphs": "paragraphs with "}[field]
-    return f"{of}{condition.column} {condition.kind} {_plain(condition.value)}{' or null' if condition.or_null else ''}"
+    if isinstance(decision, AnyOf):
+        ways = (" and ".join(_rule("keep", c) for c in one) for one in decision.alternatives)
+        return f"{of}any of: {'; '.join(ways)}"
+    said = f"{decision.column} {decision.kind} {_plain(_value(decision))}"
+    by = f" by {decision.by}" if decision.by else ""
+    share = f" of the pool{by}" if decision.of_pool else by
+    strict = f", strict {decision.strict}" if decision.strict else ""
+    return f"{of}{said}{share}{strict}{' or null' if decision.or_null else ''}"
+
+
+def _value(condition: Condition) -> Any:
+    grouped = isinstance(condition.value, tuple) and condition.kind not in ("in", "not_in")
+    return ", ".join(f"{group}: {number:g}" for group, number in condition.value) if grouped else condition.value
 
 
 def show_status(out: Path, as_json: bool) -> None:
@@ -161,9 +182,10 @@ def show_ops(name: str | None, as_json: bool) -> None:
         {
             "op": s.name,
             "summary": s.summary,
-            "reads": list(s.reads),
+            "reads": [*s.reads, *(f"the column that `{knob}` names" for knob in s.chosen)],
             "writes": {c: type_words(t) for c, t in s.writes.items()},
             "knobs": {k: _default(p) for k, p in s.knobs.items() if k not in GIVEN},
+            "runs_on": s.runs_on,
         }
         for s in specs
     ]

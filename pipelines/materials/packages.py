@@ -179,12 +179,40 @@ MATERIALS = {
         "2b0ba8ce95bbd9007ab4ff34070f67c2d41ca5c0b155bf8a12776f2ebb9b1481",
         "GPL-3.0-or-later",
     ),
+    "wordnet-base": Package(
+        "debian",
+        "wordnet-base",
+        "1:3.0-37",
+        "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+        "WordNet licence (BSD-like), Princeton University 2006",
+    ),
     "gedit-common": Package(
         "debian",
         "gedit-common",
         "44.2-1",
         "3d9446b4ddcc7db0df41d9ee7f71b60a1d29ad688b6acbe04fe6fbea3461d5ef",
         "GPL-2.0-or-later",
+    ),
+    "tuxpaint-stamps": Package(
+        "debian",
+        "tuxpaint-stamps-default",
+        "2022.06.04-1",
+        "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+        "GPL-2.0-or-later and others, file by file",
+    ),
+    "wallpapers": Package(
+        "debian",
+        "plasma-workspace-wallpapers",
+        "4:5.27.5-2",
+        "32cd18b71c8c938a18b3b351f217c02ac590e323caa3cf322fbb875ce8892f8b",
+        "CC-BY-SA-4.0 and others",
+    ),
+    "backgrounds": Package(
+        "debian",
+        "gnome-backgrounds",
+        "43.1-1",
+        "a670dea21572652127d6e55f9cdb3a226d0037854fdbfd037003c7d00ee0dc4e",
+        "CC-BY-SA-3.0",
     ),
 }
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curate.engine import rules
-from curate.engine.rules import passes, rank_words, share_cut, value_of_key
+from curate.engine.rules import has_value, passes
+from curate.engine.shares import EVERYTHING, Cut, Ranked, Words, rank_words, share_cuts
 from curate.pool.funnel import ConservationError, StepCount, check_funnel, merge_counts
 from curate.recipe.steps import Condition
 from curate.sample import uid_of
@@ -53,6 +53,8 @@ def oracle(value: Any, kind: str, wanted: Any) -> bool:
     if kind == "is":
         return wanted is not None and bool(value == wanted)
     found = any(w is not None and value == w for w in wanted)
+    if isinstance(value, float) and math.isnan(value):
+        return False
     return found if kind == "in" else not found
 
 
@@ -72,8 +74,18 @@ def test_a_condition_keeps_exactly_what_a_reader_expects(data: st.DataObject) ->
     if rule in ("in", "not_in"):
         wanted = tuple(data.draw(st.lists(st.none() | one, max_size=3)))
     column = chunked(values, kind, data.draw(st.integers(0, 12)))
-    found = passes(column, Condition("c", rule, wanted), uids(len(values)))
+    found = passes({"c": column}, Condition("c", rule, wanted))
     assert found.tolist() == [oracle(v, rule, wanted) for v in column.to_pylist()], (kind, values, rule, wanted)
+
+
+def whole(words: Words) -> Ranked:
+    """Rows that are all of one group."""
+    return Ranked(words, np.zeros(words.shape[1], np.int64))
+
+
+def cut_of(share: Condition, pieces: Sequence[Words]) -> Cut:
+    """The cut of a share that is taken of all rows."""
+    return share_cuts(share, [EVERYTHING], lambda: map(whole, pieces))[EVERYTHING]
 
 
 def ranked(values: Sequence[Any], names: Sequence[str], kind: str) -> list[int]:
@@ -96,14 +108,14 @@ def test_a_share_keeps_exactly_its_ceiling_with_ties_by_uid(column: str, kind: s
     values = data.draw(st.lists(st.none() | element | st.sampled_from(few), max_size=40))
     array = chunked(values, arrow, 7)
     values, names = array.to_pylist(), uids(len(values)).to_pylist()
-    with_value = rules.has_value(array)
+    with_value = has_value(array)
     words = rank_words(array.filter(with_value), uids(len(values)).filter(with_value), kind)
     pieces = [words[:, n : n + 5] for n in range(0, words.shape[1], 5)]
-    cut, count = share_cut(lambda: iter(pieces), share, lambda key: value_of_key(key, kind, arrow))
+    condition = Condition("c", kind, share, type=arrow)
+    cut = cut_of(condition, pieces)
     best = ranked(values, names, kind)
     wanted = math.ceil(round(share * 10**6) * len(best) / 10**6) if share != 1 / 3 else math.ceil(len(best) / 3)
-    assert count == len(best)
-    kept = passes(array, Condition("c", kind, share), uids(len(values)), cut)
+    kept = passes({"c": array}, condition, uids(len(values)), {EVERYTHING: cut})
     assert np.flatnonzero(kept).tolist() == sorted(best[:wanted])
     if best and column not in ("int64", "uint64"):
         assert cut.value == values[best[wanted - 1]]
@@ -117,7 +129,7 @@ def test_a_share_of_many_rows_with_few_values_is_exact(kind: str) -> None:
     names = pa.chunked_array([pa.array([f"{a:016x}{b:016x}" for a, b in halves.T.tolist()])])
     words = rank_words(pa.chunked_array([values]), names, kind)
     pieces = np.array_split(words, 13, axis=1)
-    cut, _ = share_cut(lambda: iter(pieces), 0.3, lambda key: value_of_key(key, kind, pa.float64()))
+    cut = cut_of(Condition("c", kind, 0.3, type=pa.float64()), pieces)
     kept = np.concatenate([cut.keeps(p) for p in pieces])
     order = np.lexsort((halves[1], halves[0], -values if kind == "top" else values))
     assert kept.sum() == 90_000 and set(np.flatnonzero(kept)) == set(order[:90_000].tolist())
@@ -127,18 +139,17 @@ def test_a_share_reads_its_input_in_pieces_and_a_few_times() -> None:
     words = rank_words(pa.chunked_array([np.arange(200_000) / 7]), uids(200_000), "top")
     reads = 0
 
-    def chunks() -> Iterable[rules.Words]:
+    def chunks() -> Iterable[Ranked]:
         nonlocal reads
         reads += 1
-        yield from np.array_split(words, 50, axis=1)
+        yield from (whole(piece) for piece in np.array_split(words, 50, axis=1))
 
-    share_cut(chunks, 0.5, lambda key: value_of_key(key, "top", pa.float64()))
+    share_cuts(Condition("c", "top", 0.5, type=pa.float64()), [EVERYTHING], chunks)
     assert reads <= 14
 
 
 def test_a_share_of_no_rows_keeps_none() -> None:
-    cut, count = share_cut(lambda: iter(()), 0.5, lambda key: 0.0)
-    assert (cut.words, count) == (None, 0)
+    assert cut_of(Condition("c", "top", 0.5, type=pa.float64()), []).words is None
 
 
 COUNTS = st.builds(

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import Workplace, errors
+from PIL import Image
 
 OWN = '''
 from pathlib import Path
@@ -109,6 +110,17 @@ def test_an_image_is_decoded_once_for_all_ops_of_a_stage(own: Workplace) -> None
     steps = [step("first"), {"op": "image_ok"}, step("second", keep={"same": {"is": True}})]
     found = own.run(own.recipe(steps=steps))
     assert found.steps["second"]["kept"] == 25
+
+
+@pytest.mark.slow
+def test_large_images_that_are_not_all_held_are_decoded_once_from_the_second_chunk_on(place: Workplace) -> None:
+    place.write_module("own_ops", OWN)
+    for number in range(128):
+        Image.new("L", (1500, 1000), number).save(place.src / f"{number:05d}.png")
+        (place.src / f"{number:05d}.txt").write_text(f"number {number}")
+    steps = [step("first"), step("second", keep={"same": {"is": True}})]
+    found = place.run(place.recipe(steps=steps, shard_samples=128))
+    assert found.steps["second"]["kept"] == (64 << 20) // (1500 * 1000) + 64
 
 
 def test_a_loosened_threshold_computes_only_the_newly_admitted_rows(own: Workplace) -> None:

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HOUSES = ("curate", "train", "pipelines", "bench")
 SOURCES = sorted(p for top in HOUSES for p in (ROOT / top).rglob("*.py"))
-SUITE = ("extract", "quality", "alignment", "dedup", "safety", "synth")
+SUITE = ("extract", "quality", "alignment", "dedup", "safety", "select", "synth")
 """Folders of `curate/ops`: one room, whose folders do not know each other."""
 
 

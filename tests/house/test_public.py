@@ -22,8 +22,8 @@ PUBLIC = {
     "curate.stream": """Batch CutRule DrawnSample Fit PackLimits PackedBatch Packing PackingError Prepare Prompts
         ReadOptions Replaced SampleLengths Sequences ServedTally Share Sizes Stages Stream StreamError TextChooser
         TextCode attention_mask text_code""",
-    "curate.ops": """BLOB DOCUMENT Absent Blob Columns Failed Segment Stored group_op image_segment is_image op
-        text_segment""",
+    "curate.ops": """BLOB DOCUMENT Absent Blob Columns EmbeddingColumn Failed NumberColumn Segment Stored TextColumn
+        group_op image_segment is_image op text_segment""",
     "curate.mix": None,
     "curate.shards": None,
 }

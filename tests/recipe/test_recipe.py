@@ -76,11 +76,6 @@ def test_a_wrong_recipe_is_refused_before_anything_runs(
     assert not place.out.exists()
 
 
-def test_two_shares_in_one_step_are_refused(place: Workplace) -> None:
-    path = place.recipe(steps=[{"op": "image_size", "keep": {"width": {"top": 0.5}, "height": {"top": 0.5}}}])
-    errors(place.run(path), ["one `top` or `bottom` a step"])
-
-
 def test_a_fault_of_a_step_is_told_with_its_line(place: Workplace) -> None:
     path = place.root / "r.yaml"
     path.write_text("name: x\nout: o\nsource: {type: folder, path: p}\nsteps:\n  - op: image_sise\n")
@@ -90,7 +85,7 @@ def test_a_fault_of_a_step_is_told_with_its_line(place: Workplace) -> None:
 def test_set_changes_a_rule_by_the_name_of_its_op(place: Workplace) -> None:
     path = place.recipe(steps=[{"op": "text_basic"}, {"op": "image_size", "keep": {"width": {"min": 3}}}])
     found = load(path, ["steps.image_size.keep.width.min=64", "seed=9"]).recipe
-    assert found.steps[1].keep["width"].min == 64 and found.seed == 9
+    assert found.steps[1].keep.columns["width"].min == 64 and found.seed == 9
 
 
 def test_set_is_checked_like_the_file(place: Workplace) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
-import numpy as np
 import pytest
 
 from curate.html.blocks import count_words
-from curate.ops.dedup.near_texts import text_signature
 from curate.ops.quality.gopher_c4_fineweb import gopher_quality
 from curate.ops.quality.repetition import gopher_repetition
 from curate.ops.quality.text import text_basic
 from curate.page.words import word_recall
 from curate.text import stats
+from curate.text.word_runs import distinct_runs
 from curate.text.words import plain_words, words
 
 PARAGRAPHS = {
@@ -52,9 +52,10 @@ def gopher(text: str) -> dict[str, float]:
 
 
 def similarity(first: str, second: str) -> float:
-    """The Jaccard similarity of the runs of five words, as the signatures estimate it."""
-    signatures = [np.frombuffer(found, "<u4") for found in text_signature([first, second], bands=100)["minhash"]]
-    return float((signatures[0] == signatures[1]).mean())
+    """The Jaccard similarity of the runs of five words, as near copies are told by it."""
+    runs, places = distinct_runs([first, second], 5)
+    sets = [set(runs[start:end].tolist()) for start, end in itertools.pairwise(places)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,11 @@ def test_clause_five_times_over_is_repetition_in_any_script(script: str) -> None
     found = gopher(clause * 5)
     assert 0.7 < found["gopher_repeated_5_grams"] <= 0.85
     assert stats.word_repetition(clause * 5) > 0.9
+
+
+def test_run_of_words_without_spaces_covers_its_own_characters_alone() -> None:
+    assert gopher("天地" * 5)["gopher_top_2_gram"] == 1
+    assert gopher("ab cd " * 5)["gopher_top_2_gram"] == pytest.approx(5 * 5 / 30)
 
 
 @pytest.mark.parametrize("script", PARAGRAPHS)

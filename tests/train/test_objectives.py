@@ -13,14 +13,15 @@ from torch import nn
 from train_samples import TINY
 
 from curate.models.files import ModelError
+from curate.models.image_tower import patch_count_and_width
+from curate.models.language import LanguageModel, rotary_angles, rotate
 from curate.stream.tokens import token_ids
 from curate.tokens.byte_pairs import byte_pairs
 from curate.tokens.clip import described_tokens
 from curate.tokens.encoders import text_code
 from train import optim
 from train.config import Caption, Config, Optim
-from train.models.dual_encoder import build, patch_count_and_width
-from train.models.language import LanguageModel, rotary_angles, rotate
+from train.models.dual_encoder import build
 from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective

@@ -129,7 +129,7 @@ def test_run_takes_the_texts_that_the_mixture_chooses(tmp_path: Path, capsys: py
         (["--set", "model.tokenizer=simpel"], 2, "did you mean 'simple'"),
         (["--set", "model.weights=gone.safetensors"], 2, "no such file"),
         (["--colour", "red"], 2, "No such option"),
-        (["--set", "objective.type=caption", "--export", "x.safetensors"], 2, "for a dual encoder"),
+        (["--set", "objective.type=caption", "--evaluate", "many"], 2, "measures a dual encoder"),
     ],
 )
 def test_wrong_use_is_refused_with_code_2_and_the_place(

@@ -17,12 +17,13 @@ from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, se
 
 from curate import mix
 from curate.models.files import ModelError
+from curate.models.image_tower import at_resolution, patch_count_and_width
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Share, Stream
 from train import prepare
 from train.__main__ import main
 from train.config import Config
-from train.models.dual_encoder import at_resolution, build, patch_count_and_width
+from train.models.dual_encoder import build
 from train.objectives.multimodal import MultimodalObjective
 
 RISING = """batch: 16

@@ -1,1 +1,1 @@
-"""Models, whole: the dual encoder and the language model."""
+"""Models as they are trained: the dual encoder that a configuration describes."""

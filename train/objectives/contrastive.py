@@ -11,7 +11,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from curate.models.files import ModelError
-from train.models.dual_encoder import DualEncoder, at_resolution, normalised
+from curate.models.image_tower import at_resolution, normalised
+from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
 from train.ranks import gather
 

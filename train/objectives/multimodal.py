@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.models.connectors.mlp import Mlp
 from curate.models.files import ModelError
+from curate.models.image_tower import normalised, patch_count_and_width, patches
+from curate.models.language import LanguageModel
 from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
-from train.connectors.mlp import Mlp
-from train.models.dual_encoder import DualEncoder, normalised, patch_count_and_width, patches
-from train.models.language import LanguageModel
+from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
 
 

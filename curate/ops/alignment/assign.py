@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from curate.document.segments import DOCUMENT, Segment, is_image
 from curate.image.files import decode
-from curate.models.clip import BUNDLED_CLIP, Precision, clip_identity, load_clip
+from curate.models.clip import BUNDLED_CLIP, clip_identity, load_clip
+from curate.models.devices import CPU, Device, Precision
 from curate.ops._segments import columns_of, out_of_step
 from curate.ops.alignment._towers import ImageTower, TextTower, normalise_rows
 from curate.ops.spec import Columns, Failed, Knobs, op
@@ -40,6 +41,8 @@ Pixels = npt.NDArray[np.uint8]
     batch_size=16,
     parts={"sentence_similarities": "images", "best_similarity": "images"},
     needs=("open_clip",),
+    runs_on="accelerator",
+    memory_gb=4.0,
 )
 class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
     """Cosine of each image of a document with each of its sentences, and the largest, by a dual encoder.
@@ -49,17 +52,22 @@ class sentence_similarity:  # noqa: N801 - ops are named as recipes name them
     images_out_of_step, and document_too_large beyond MAX_PAIRS of images and sentences.
     """
 
-    def __init__(self, *, model: str = BUNDLED_CLIP, pretrained: str = "", precision: Precision = "auto") -> None:
-        import torch
-
-        clip = load_clip(model, pretrained, precision)
+    def __init__(
+        self,
+        *,
+        model: str = BUNDLED_CLIP,
+        pretrained: str = "",
+        precision: Precision = "auto",
+        device: Device = CPU,
+    ) -> None:
+        clip = load_clip(model, pretrained, precision, device)
         self._images, self._texts = ImageTower(clip), TextTower(clip)
-        self._threads = ThreadPoolExecutor(torch.get_num_threads())
+        self._threads = ThreadPoolExecutor(device.threads)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
-        """Digest of what changes the values beside the knobs: the model's files and the precision that `auto` means."""
-        return clip_identity(knobs["model"], knobs["pretrained"], knobs["precision"])
+        """Digest of what changes the values beside the knobs: the model's files."""
+        return clip_identity(knobs["model"], knobs["pretrained"])
 
     def __call__(self, documents: Sequence[list[Segment]], images: Sequence[list[Blob]]) -> Columns:
         """One list a document, an entry an image."""

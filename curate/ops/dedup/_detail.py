@@ -31,6 +31,8 @@ forms with other words by .2 and more, with another number or two by .08 to .6."
 MAX_REST_CROPPED = 0.2
 """A cropped copy's pixels lie between the original's: photographs differ by .03 then, drawings by .15, forms by .06 to
 .3."""
+BOTH_PRINTED = 0.1
+"""Least share of one picture's detail to the other's where both have print: a line on blank paper has less."""
 MAX_REST_SMALL = 0.4
 """Pictures of less than twice as many pixels have no print to tell, and resizing them takes detail away."""
 
@@ -67,7 +69,14 @@ def is_same_print(first: Details, second: Details, place: Array) -> npt.NDArray[
 
 
 def _rest(first: Array, second: Array, place: Array) -> Array:
-    """The largest share (n,) of the detail of a block that is one picture's alone, contrast being set right."""
+    return np.asarray(measure_rest(first, second, place)[0].max((1, 2)))
+
+
+def measure_rest(first: Array, second: Array, place: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Measure the share of the detail of each block that is one picture's alone, and whether both have print there.
+
+    (n, BLOCKS, BLOCKS) each, contrast being set right.
+    """
     warped, inside = warp(first, place)
     edge = MARGIN // 2
     within = np.pad(boxes(inside, MARGIN) > 0.999, ((0, 0), (edge, edge), (edge, edge)))
@@ -75,7 +84,8 @@ def _rest(first: Array, second: Array, place: Array) -> Array:
     own, both, theirs = _by_block(one * one), _by_block(one * other), _by_block(other * other)
     gain = np.clip(both / np.maximum(own, 1e-6), MIN_GAIN, 1 / MIN_GAIN)
     left, all_ = theirs - 2 * gain * both + gain * gain * own, theirs + gain * gain * own
-    return np.asarray((left / (all_ + NOISE * (SIDE // BLOCKS) ** 2)).max((1, 2)), np.float32)
+    rest = np.asarray(left / (all_ + NOISE * (SIDE // BLOCKS) ** 2), np.float32)
+    return rest, np.minimum(own, theirs) > BOTH_PRINTED * np.maximum(own, theirs)
 
 
 def _fine(pictures: Array) -> Array:

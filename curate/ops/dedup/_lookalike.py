@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,21 +20,28 @@ Array = npt.NDArray[np.float32]
 SIDE = 32
 COLOUR_SIDE = SIDE // 2
 THUMBNAIL_BYTES = SIDE * SIDE + 2 * COLOUR_SIDE * COLOUR_SIDE
-WINDOW = 0.93
-"""Side of the windows looked at for the other picture's whole: with five places a crop to 90 % is near one."""
-COLOUR_WEIGHT = 2.0
-"""Copying disturbs colour half as much as luma (measured on emoji and photographs), so it weighs twice."""
-MAX_SCALE = 1.22
-"""Two copies may both be cropped to 90 % of a side, at different ends."""
-MAX_SHIFT = 0.12
+WINDOW_GRIDS = ((0.93, 3), (0.865, 4), (0.8, 5))
+"""Sides of the windows looked at for the other picture's whole, and how many places each way: any crop to 80 % of both
+sides or more lies within 3 % of one."""
+MAX_SCALE = 1.35
+"""Two copies may both be cropped, at different ends."""
+MAX_SHIFT = 0.16
 MIN_CONTENT = 0.5
 """A shared part with less of a picture's contrast misses what there is to see: a line along a blank page's edge."""
-MIN_SHARED = 0.86
+AGREEING_LEVELS = 14.0
+MIN_AGREEING = 0.7
+"""Share of the squares of 3 thumbnail pixels that differ by less: a copy whose mark is looked past has more."""
+MIN_SHARED = 0.76
 """Less than this share of a side in common is another cut-out, not a lightly cropped copy."""
 MAX_STRETCH = 1.08
 """Sides are rounded to pixels, and a picture of little texture is aligned to a few per cent only."""
 NOISE = 0.5
 """Grey levels by which rounding alone makes two thumbnails of one picture differ."""
+GREY_LEVELS = 3.0
+"""What codecs leave of colour in a grey picture."""
+GREYS = ((0.0, 0.0), (-0.118, -0.213), (0.476, 0.229), (-0.344, -0.714))
+"""Weights of blue and red difference in grey levels made otherwise than as luma: as luma, by BT.709, as the mean of the
+three, as green alone."""
 UNMOVED = 0.008
 """Edges nearer than this share of the side have not been cropped."""
 
@@ -60,6 +68,35 @@ class Planes:
             np.where(where[:, None, None, None], self.colour[:, :, :, ::-1], self.colour),
         )
 
+    def is_grey(self) -> npt.NDArray[np.bool_]:
+        """Whether each row has no colour, (n,)."""
+        return np.asarray(np.abs(self.colour - 128).max((1, 2, 3)) <= GREY_LEVELS)
+
+    def greyed_like(self, others: Planes) -> Array:
+        """How each row's colour was made grey, (n, 2) weights of blue and red difference; 0 of rows that were not.
+
+        Of the usual ways (`GREYS`) the one that comes nearest to the other row, which is without colour.
+        """
+        was_greyed = others.is_grey() & ~self.is_grey()
+        if not was_greyed.any():
+            return np.zeros((len(was_greyed), 2), np.float32)
+        colour = (self.colour - 128).repeat(2, axis=2).repeat(2, axis=3)
+        rest = self.luma - others.luma
+        apart = [((rest + blue * colour[:, 0] + red * colour[:, 1]) ** 2).sum((1, 2)) for blue, red in GREYS]
+        best = np.array(GREYS, np.float32)[np.argmin(apart, axis=0)]
+        return np.where(was_greyed[:, None], best, np.float32(0))
+
+    def weigh(self, weights: Array) -> Planes:
+        """The same rows, their luma made grey by the `weights` (n, 2) of `greyed_like`."""
+        return Planes(weigh(self.luma, self.colour, weights), self.colour) if weights.any() else self
+
+
+def weigh(luma: Array, colour: Array, weights: Array) -> Array:
+    """Grey levels (n, side, side) of luma and colour (n, 2, COLOUR_SIDE, COLOUR_SIDE) by `Planes.greyed_like`."""
+    times = luma.shape[1] // COLOUR_SIDE
+    shares = weights[:, :, None, None] * (colour - 128)
+    return np.asarray(luma + shares.sum(1).repeat(times, axis=1).repeat(times, axis=2))
+
 
 def split_planes(thumbnails: npt.NDArray[np.uint8]) -> Planes:
     """(n, THUMBNAIL_BYTES) uint8 to planes."""
@@ -71,6 +108,7 @@ def split_planes(thumbnails: npt.NDArray[np.uint8]) -> Planes:
 # Proposing: low cosine coefficients of the whole and of five windows.
 
 
+@cache
 def _cosines(side: int, start: float, length: float, count: int) -> npt.NDArray[np.float64]:
     """(count, side): cosine basis over the window, averaged over each pixel, in units of root mean square."""
     fine = 16
@@ -82,57 +120,67 @@ def _cosines(side: int, start: float, length: float, count: int) -> npt.NDArray[
     return np.asarray(waves.reshape(count, side, fine).sum(2))
 
 
-LUMA_WAVES = [(v, u) for v in range(5) for u in range(5) if u + v <= 4]
-COLOUR_WAVES = [(0, 0), (0, 1), (1, 0), (1, 1)]
-DIMENSIONS = len(LUMA_WAVES) + 2 * len(COLOUR_WAVES)
-SLACK = 1.0 - WINDOW
+WAVES = [(v, u) for v in range(5) for u in range(5) if u + v <= 4]
+DIMENSIONS = len(WAVES)
 WINDOWS = [
     (1.0, 0.0, 0.0),
-    (WINDOW, SLACK / 2, SLACK / 2),
-    *((WINDOW, left, top) for left in (0.0, SLACK) for top in (0.0, SLACK)),
+    *(
+        (side, (1 - side) * column / (places - 1), (1 - side) * row / (places - 1))
+        for side, places in WINDOW_GRIDS
+        for row in range(places)
+        for column in range(places)
+    ),
 ]
-"""(side, left, top) of each view, in units of the side: the whole, the centre, the four corners."""
+"""(side, left, top) of each view, in units of the side: the whole, then the windows."""
 VIEWS = len(WINDOWS)
+MIRRORED_VIEWS = [0] + [
+    first + row * places + places - 1 - column
+    for first, places in ((1, 3), (10, 4), (26, 5))
+    for row in range(places)
+    for column in range(places)
+]
+"""The view that each becomes once the picture is turned left to right."""
+MIRROR_SIGNS: Array = np.array([-1 if u % 2 else 1 for _, u in WAVES], np.float32)
 WHOLE: Array = np.array([1, 0, 1, 0], np.float32)
 """The place of a picture on one of the same frame, see `align`."""
 
 
-def compute_descriptors(rows: Planes) -> Array:
+def compute_descriptors(luma: Array) -> Array:
     """Compute (n, VIEWS, DIMENSIONS): low cosine coefficients in grey levels, of the whole (0) and of each window."""
-    return np.stack([_describe(rows, *window) for window in WINDOWS], axis=1).astype(np.float32)
-
-
-def _describe(rows: Planes, length: float, left: float, top: float) -> npt.NDArray[np.float64]:
-    y, x = _cosines(SIDE, top, length, 5), _cosines(SIDE, left, length, 5)
-    luma = y @ rows.luma.astype(np.float64) @ x.T
-    parts = [luma[:, v, u] for v, u in LUMA_WAVES]
-    y, x = _cosines(COLOUR_SIDE, top, length, 2), _cosines(COLOUR_SIDE, left, length, 2)
-    colour = COLOUR_WEIGHT * (y @ rows.colour.astype(np.float64) @ x.T)
-    parts += [colour[:, plane, v, u] for plane in range(2) for v, u in COLOUR_WAVES]
-    return np.stack(parts, axis=1)
+    found = np.empty((len(luma), VIEWS, DIMENSIONS), np.float32)
+    wide = luma.astype(np.float64)
+    for view, (length, left, top) in enumerate(WINDOWS):
+        waves = _cosines(SIDE, top, length, 5) @ wide @ _cosines(SIDE, left, length, 5).T
+        found[:, view] = np.stack([waves[:, v, u] for v, u in WAVES], axis=1)
+    return found
 
 
 def mirror_views(views: Array) -> Array:
     """The descriptors (n, VIEWS, DIMENSIONS) that the pictures have when turned left to right."""
-    signs = [-1 if u % 2 else 1 for _, u in [*LUMA_WAVES, *COLOUR_WAVES, *COLOUR_WAVES]]
-    order = [0, 1, 4, 5, 2, 3]  # left windows become right ones
-    return views[:, order] * np.array(signs, np.float32)
+    return views[:, MIRRORED_VIEWS] * MIRROR_SIGNS
 
 
-def closest_views(first: Array, second: Array) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def closest_views(
+    first: Array, second: Array, mirror: npt.NDArray[np.bool_]
+) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Distance of n pairs of descriptors (n, VIEWS, DIMENSIONS), and where it was found, for `starting_places`.
 
-    The least over the views of the first against the whole of the second, and the other way round (`inverse`).
+    The least over the views of the first against the whole of the second, and the other way round (`inverse`); the
+    first is turned left to right where `mirror`.
     """
-    there, back = _distances(first, second[:, 0]), _distances(second, first[:, 0])
+    turned = np.where(mirror[:, None], MIRROR_SIGNS, np.float32(1))
+    there, back = _distances(first, second[:, 0] * turned), _distances(second, first[:, 0] * turned)
     inverse = back.min(1) < there.min(1)
-    both = np.where(inverse[:, None], back, there)
-    return both.min(1), both.argmin(1), inverse
+    view = there.argmin(1)
+    view = np.where(inverse, back.argmin(1), np.where(mirror, np.array(MIRRORED_VIEWS)[view], view))
+    return np.sqrt(np.minimum(there.min(1), back.min(1))), view, inverse
 
 
 def _distances(views: Array, whole: Array) -> Array:
-    rest = views - whole[:, None, :]
-    return np.asarray(np.sqrt((rest * rest).sum(2)))
+    """(n, VIEWS) squared distances."""
+    cross = np.einsum("nvd,nd->nv", views, whole)
+    own = np.einsum("nvd,nvd->nv", views, views)
+    return np.maximum(own - 2 * cross + np.einsum("nd,nd->n", whole, whole)[:, None], 0)
 
 
 def bucket_keys(points: Array, table: int, cell: float) -> npt.NDArray[np.uint64]:
@@ -186,6 +234,7 @@ class Differences:
     `spread` is the root mean square of the luma left over, `fine`, `middle`, `wide` its largest mean over a square
     of 3, 4 and 6 thumbnail pixels; `colour_spread` and `colour` the same for colour (squares of 3 of its pixels).
     `content` is how much of either's own contrast lies in the shared part, the lesser of the two.
+    `greyed`: one of them has no colour, the other has. `agreeing`: share of the squares of 3 that hardly differ.
     `moved` is how far an edge of one lies from the other's, as a share of the side; `shared` the least share of a
     side of either that the other shows too.
     """
@@ -200,6 +249,8 @@ class Differences:
     content: Array
     moved: Array
     shared: Array
+    greyed: npt.NDArray[np.bool_]
+    agreeing: Array
 
 
 def measure_differences(first: Planes, second: Planes, place: Array) -> Differences:
@@ -220,7 +271,16 @@ def measure_differences(first: Planes, second: Planes, place: Array) -> Differen
         np.minimum(_content(warped, inside, first.luma), _content(second.luma, inside, second.luma)),
         measure_moved(place),
         _shared(place),
+        first.is_grey() != second.is_grey(),
+        _agreeing(rest, inside),
     )
+
+
+def _agreeing(rest: Array, inside: Array) -> Array:
+    """Share (n,) of the squares of 3 pixels in the shared part that differ by less than AGREEING_LEVELS."""
+    shown = boxes(inside, 3) > 0.99
+    near = shown & (np.abs(boxes(rest, 3)) <= AGREEING_LEVELS)
+    return np.asarray(near.sum((1, 2)) / np.maximum(shown.sum((1, 2)), 1), np.float32)
 
 
 def _content(part: Array, inside: Array, whole: Array) -> Array:
@@ -247,8 +307,9 @@ def is_same_picture(left: Differences, limits: MatchLimits) -> npt.NDArray[np.bo
     """
     level = limits.levels
     fine = np.where(left.moved < UNMOVED, 1.3, 2.0) * level
-    near = (left.wide <= level) & (left.fine <= fine) & (left.colour <= level)
-    even = (left.middle <= 2.8 * (left.spread + NOISE)) & (left.colour <= 2.2 * (left.colour_spread + NOISE))
+    near = (left.wide <= level) & (left.fine <= fine) & ((left.colour <= level) | left.greyed)
+    even = left.middle <= 2.8 * (left.spread + NOISE)
+    even &= (left.colour <= 2.2 * (left.colour_spread + NOISE)) | left.greyed
     whole = (left.shared >= MIN_SHARED) & (left.content >= MIN_CONTENT)
     return (left.similarity >= limits.similarity) & whole & near & even
 
@@ -264,8 +325,11 @@ def align(first: Array, second: Array, start: Array) -> Array:
     return refine(first, second, place, 2)
 
 
-def refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
-    """Refine the places (n, 4) of pictures (n, side, side) by so many rounds of `align`."""
+def refine(first: Array, second: Array, place: Array, rounds: int, *, clipped: bool = False) -> Array:
+    """Refine the places (n, 4) of pictures (n, side, side) by so many rounds of `align`.
+
+    `clipped`: what differs most pulls no more than what differs a little (Huber 1964), so that a mark pulls nothing.
+    """
     u = _axis(second.shape[1])
     across, down = _slopes(second)
     solver = np.linalg.inv(_normal(across, down, u))
@@ -273,6 +337,9 @@ def refine(first: Array, second: Array, place: Array, rounds: int) -> Array:
     for _ in range(rounds):
         warped, inside = warp(first, place)
         rest = (warped - second) * inside
+        if clipped:
+            most = np.maximum(6, np.float32(2.5) * np.median(np.abs(rest).reshape(len(rest), -1), axis=1))
+            rest = np.clip(rest, -most[:, None, None], most[:, None, None])
         columns, rows = (across * rest).sum(1), (down * rest).sum(2)
         # Not `columns @ u`: its last bit would depend on how many pairs share the block.
         force = np.stack([part.sum(1) for part in (columns * u, columns, rows * u, rows)], axis=1)

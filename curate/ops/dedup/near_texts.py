@@ -1,15 +1,14 @@
-"""Text near-deduplication: a MinHash signature a row, then a group op that names the kept text.
+"""Text near-deduplication: keys and a sketch a row, then a group op that names the kept text.
 
-Broder 1997 for the signature, Indyk and Motwani 1998 for the banding. A pair is proposed by a band that agrees and
-decided by the whole signatures; a chain of likenesses never removes anything. Out of core: tables and joins are
-DuckDB's, the signatures are a memory-mapped file in the scratch folder.
+A pair is proposed by a key that both have and decided by how many runs of words they share; a chain of likenesses
+never removes anything. Out of core: tables are DuckDB's, arrays are memory-mapped files in the scratch folder, and
+pairs lie in files, a file a range of texts.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,93 +18,80 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.ops import _groups
+from curate.ops.dedup._sketches import SKETCH_NUMBERS, Hashes, Places, Sketches, band_keys
 from curate.ops.spec import Columns, Count, Share, group_op, op
-from curate.text.words import Numbers, plain_words, window_hashes
+from curate.text.word_runs import distinct_runs
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-Signatures = npt.NDArray[np.uint32]
+Pairs = npt.NDArray[np.uint64]
+"""Two texts each, by their places in the kept order: the later in the upper 32 bits, the earlier in the lower."""
+_EARLIER = np.uint64(0xFFFFFFFF)
 
 BUCKET_HEADS = 16
-"""In a bucket, each text is compared with the first so many: cost stays linear where a million texts share a band."""
-BLOCK_PAIRS = 16_384
-EXTEND_ROUNDS = 4
-_BLOCK_SHINGLES = 512
+"""Each text is compared with the first so many that have its key: cost stays linear where a million texts have one."""
+RANGE_TEXTS = 1 << 16
+BLOCK_PAIRS = 4096
+SLICE_TEXTS = 1 << 24
 
+SIGNATURE = {
+    "text_digest": pa.binary(),
+    "text_keys": pa.binary(),
+    "text_sketch": pa.binary(),
+    "text_characters": pa.int64(),
+}
 NEAR = {"duplicate_of": pa.string(), "duplicate_similarity": pa.float32()}
 
 
-@op(reads="text", writes={"minhash": pa.binary(), "text_characters": pa.int64()}, version=2)
-def text_signature(texts: Sequence[str], *, shingle_words: Count = 5, bands: Count = 25, rows: Count = 5) -> Columns:
-    """MinHash of each text's runs of `shingle_words` plain words: bands x rows numbers of 32 bits; null without a word.
+@op(reads="text", writes=SIGNATURE, version=3, batch_size=256)
+def text_signature(texts: Sequence[str], *, shingle_words: Count = 2, bands: Count = 24, rows: Count = 4) -> Columns:
+    """Of the set of each text's runs of `shingle_words` plain words: a digest, `bands` keys and a sketch.
 
-    A text of fewer words has one run. Of two texts, the share of numbers that agree estimates the Jaccard similarity
-    of their sets of runs, with a standard error of at most .045 for 125 numbers.
+    For `near_duplicate_texts`: up to 1.2 kB a row. Null without a word; a text of fewer words has one run. A key is
+    made of `rows` MinHashes; the sketch is the set's smallest hashes, the whole set where it has up to 256.
     """
+    import xxhash
+
+    hashes, places = distinct_runs(texts, shingle_words)
+    keys = band_keys(hashes, places, bands, rows)
+    sets = [hashes[start:end] for start, end in zip(places[:-1].tolist(), places[1:].tolist(), strict=True)]
     return {
-        "minhash": [_signature(text, shingle_words, bands * rows) for text in texts],
+        "text_digest": [xxhash.xxh3_128_digest(each.tobytes()) if len(each) else None for each in sets],
+        "text_keys": [key.tobytes() if len(each) else None for key, each in zip(keys, sets, strict=True)],
+        "text_sketch": [each[:SKETCH_NUMBERS].tobytes() if len(each) else None for each in sets],
         "text_characters": [len(text) for text in texts],
     }
 
 
-def _signature(text: str, shingle_words: int, count: int) -> bytes | None:
-    numbers = plain_words(text).numbers
-    if not len(numbers):
-        return None
-    shingles = window_hashes(numbers, min(shingle_words, len(numbers)))
-    multipliers, shifts = _permutations(count)
-    least = np.full(count, np.iinfo(np.uint64).max, np.uint64)
-    for start in range(0, len(shingles), _BLOCK_SHINGLES):
-        block = _mix_bits(shingles[start : start + _BLOCK_SHINGLES])
-        np.minimum(least, (multipliers * block + shifts).min(1), out=least)
-    return (least >> np.uint64(32)).astype("<u4").tobytes()
-
-
-@functools.cache
-def _permutations(count: int) -> tuple[Numbers, Numbers]:
-    """(count, 1) odd multipliers and (count, 1) shifts, the same on every machine."""
-    drawn = (
-        np.frombuffer(hashlib.shake_256(b"minhash").digest(count * 16), "<u8").astype(np.uint64).reshape(2, count, 1)
-    )
-    return drawn[0] | np.uint64(1), drawn[1]
-
-
-def _mix_bits(numbers: Numbers) -> Numbers:
-    """Numbers of runs well mixed, as a product with a constant leaves their low bits poor (splitmix64's finaliser)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
-
-
-@group_op(after=text_signature, writes=NEAR, version=1)
+@group_op(after=text_signature, writes=NEAR, version=2)
 def near_duplicate_texts(  # noqa: PLR0913 - a knob a rule
     inputs: Sequence[Path],
     outputs: Sequence[Path],
     scratch: Path,
     *,
-    min_similarity: Share = 0.75,
-    shingle_words: Count = 5,
-    bands: Count = 25,
-    rows: Count = 5,
+    min_similarity: Share = 0.62,
+    shingle_words: Count = 2,
+    bands: Count = 24,
+    rows: Count = 4,
 ) -> None:
     """`duplicate_of`: uid of the kept text that this one nearly repeats, null where the row is kept; their similarity.
 
     Kept is the longest text, then the smallest uid; every row was compared with the kept one it names. Similarity is
-    the estimate from the signatures. Of pairs with similarity s, 1 - (1 - s^rows)^bands are compared by one band at
-    least: .997 of those at .75, as it stands. Memory: one byte a row, and blocks; cost linear, see BUCKET_HEADS.
+    that of their sets of runs of `shingle_words` words (Jaccard): exact up to 256 runs, else estimated. Where m of n
+    words were replaced it is at least (n - 1 - 2m) / (n - 1 + 2m): .66 where a tenth was. Of pairs with similarity s,
+    1 - (1 - s^rows)^bands share a key and are compared: .995 of those at .66, as it stands. Not compared are two texts
+    that share no key but those of more than BUCKET_HEADS texts that come before both. Memory: 16 bytes a row, and
+    blocks; cost linear.
     """
-    del shingle_words  # the signature's; a recipe says it here, as the engine makes the signatures by itself
+    del shingle_words, rows  # the signature's; a recipe says them here, as the engine makes the signatures by itself
+    if not inputs:
+        return
     with _groups.database(scratch) as db:
         _rank(db, inputs)
-        signatures = _spool(db, inputs, bands * rows, scratch)
-        for name in ("proposed", "tried"):
-            db.execute(f"CREATE TABLE {name} (a BIGINT, b BIGINT)")
-        db.execute("CREATE TABLE alike (a BIGINT, b BIGINT, similarity FLOAT)")
-        db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
-        for band in range(bands):
-            _propose(db, signatures[:, band * rows : (band + 1) * rows])
-        _assign_kept(db, signatures, min_similarity)
+        texts = _spool(db, inputs, bands, scratch)
+        pairs = _propose(texts, scratch)
+        _assign_kept(db, texts.sketches, pairs, min_similarity)
         query = (
             "SELECT r.uid, nullif(coalesce(k.uid, t.uid), r.uid) AS duplicate_of,"
             " CASE WHEN k.uid IS NOT NULL THEN similarity WHEN t.uid <> r.uid THEN 1 END AS duplicate_similarity"
@@ -116,12 +102,11 @@ def near_duplicate_texts(  # noqa: PLR0913 - a knob a rule
 
 
 def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> None:
-    """Tables `distinct_texts` (head, uid): signatures numbered in the kept order; `ranked` (shard, row, uid, head)."""
-    db.execute("CREATE TABLE listed (shard BIGINT, row BIGINT, uid VARCHAR, digest VARCHAR, characters BIGINT)")
-    for shard, path in enumerate(inputs):
-        columns = "?, file_row_number, uid, md5(minhash), text_characters"
-        found = f"SELECT {columns} FROM read_parquet(?, file_row_number = true)"
-        db.execute(f"INSERT INTO listed {found}", [shard, str(path)])
+    """Tables `distinct_texts` (head, uid): distinct texts numbered in the kept order; `ranked` (shard, row, uid, head).
+
+    Texts are one where their digests are.
+    """
+    _groups.gather_inputs(db, "listed", inputs, "uid, text_digest AS digest, text_characters AS characters")
     db.execute(
         "CREATE TABLE distinct_texts AS SELECT uid, digest,"
         " row_number() OVER (ORDER BY characters DESC, uid) - 1 AS head"
@@ -133,59 +118,129 @@ def _rank(db: DuckDBPyConnection, inputs: Sequence[Path]) -> None:
     db.execute("DROP TABLE listed")
 
 
-def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], width: int, scratch: Path) -> Signatures:
-    """(distinct texts, width) the signatures in the kept order."""
+@dataclass(frozen=True)
+class _Texts:
+    """The distinct texts in the kept order: memory-mapped, so that only the pages in use are held."""
+
+    keys: Hashes
+    """(bands, texts)"""
+    sketches: Sketches
+
+
+def _spool(db: DuckDBPyConnection, inputs: Sequence[Path], bands: int, scratch: Path) -> _Texts:
     count = _groups.query_one(db, "SELECT count(*) FROM distinct_texts")
-    signatures = _groups.map_zeros(scratch / "signatures", np.uint32, (count, width))
-    sizes = [pq.read_metadata(path).num_rows for path in inputs]
-    heads_by_shard = _groups.query_by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", sizes)
-    for path, heads in zip(inputs, heads_by_shard, strict=True):
-        found = pq.read_table(path, columns=["minhash"])["minhash"].drop_null()
-        if len(found):
-            joined = b"".join(found.to_pylist())
-            signatures[heads["head"].drop_null().to_numpy()] = np.frombuffer(joined, "<u4").reshape(-1, width)
-    return signatures
+    keys = _groups.map_zeros(scratch / "keys", np.uint32, (bands, count))
+    begins = _groups.map_zeros(scratch / "begins", np.int64, (count,))
+    sizes = _groups.map_zeros(scratch / "sizes", np.int32, (count,))
+    lengths = [pq.read_metadata(path).num_rows for path in inputs]
+    heads_by_shard = _groups.query_by_shard(db, "SELECT head FROM ranked ORDER BY shard, row", lengths)
+    written = 0
+    with (scratch / "sketches").open("wb") as sketches:
+        for path, answer in zip(inputs, heads_by_shard, strict=True):
+            found = pq.read_table(path, columns=["text_keys", "text_sketch"]).combine_chunks()
+            heads = answer["head"].drop_null().to_numpy()
+            numbers, sizes_here = _numbers_of(found["text_sketch"])
+            keys[:, heads] = _numbers_of(found["text_keys"])[0].reshape(-1, bands).T
+            begins[heads] = written + np.cumsum(sizes_here) - sizes_here
+            sizes[heads] = sizes_here
+            sketches.write(numbers.tobytes())
+            written += len(numbers)
+    hashes = np.memmap(scratch / "sketches", np.uint32, "r") if written else np.zeros(0, np.uint32)
+    return _Texts(keys, Sketches(hashes, begins, sizes))
 
 
-def _propose(db: DuckDBPyConnection, band: Signatures) -> None:
-    """Adds to `proposed` pairs a < b of texts whose numbers of this band agree: each with the bucket's first ones."""
-    db.execute("CREATE OR REPLACE TABLE keyed (key UBIGINT, head BIGINT)")
-    for start in range(0, len(band), _groups.BLOCK_ROWS):
-        numbers = band[start : start + _groups.BLOCK_ROWS].astype(np.uint64)
-        keys = window_hashes(numbers.ravel(), numbers.shape[1])[:: numbers.shape[1]]
-        _groups.insert(db, "keyed", key=keys, head=np.arange(start, start + len(numbers)))
-    db.execute(
-        "INSERT INTO proposed WITH placed AS (SELECT key, head,"
-        " row_number() OVER (PARTITION BY key ORDER BY head) AS place FROM keyed"
-        " QUALIFY count(*) OVER (PARTITION BY key) > 1)"
-        " SELECT l.head, r.head FROM placed AS l JOIN placed AS r ON l.key = r.key AND l.place < r.place"
-        f" WHERE l.place <= {BUCKET_HEADS}"
-    )
+def _numbers_of(column: pa.ChunkedArray) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    """The numbers of 32 bits in a column of bytes, nulls left out, and how many each row has."""
+    values = column.drop_null().to_pylist()
+    return np.frombuffer(b"".join(values), "<u4"), np.array([len(each) // 4 for each in values], np.int32)
 
 
-def _assign_kept(db: DuckDBPyConnection, signatures: Signatures, min_similarity: float) -> None:
-    """Fills `assigned`; where a kept text is like a copy, that copy's representative is looked at too, and again."""
-    for _ in range(EXTEND_ROUNDS):
-        db.execute("CREATE OR REPLACE TABLE fresh AS SELECT DISTINCT a, b FROM proposed ANTI JOIN tried USING (a, b)")
-        if not _groups.query_one(db, "SELECT count(*) FROM fresh"):
-            return
-        _decide(db, signatures, min_similarity)
-        db.execute("INSERT INTO tried FROM fresh")
-        _groups.assign_kept(
-            db, len(signatures), "SELECT b, a, similarity FROM alike ORDER BY b, similarity DESC, a", BLOCK_PAIRS
-        )
-        db.execute(
-            "INSERT INTO proposed"
-            " WITH beside AS (SELECT a AS copy, b AS other FROM alike UNION ALL SELECT b, a FROM alike)"
-            " SELECT DISTINCT least(other, kept), greatest(other, kept) FROM beside JOIN assigned ON copy = head"
-            " WHERE other <> kept AND other NOT IN (SELECT head FROM assigned)"
-        )
+def _propose(texts: _Texts, scratch: Path) -> list[Path]:
+    """Files of pairs to compare, the n-th of those whose later text is of the n-th RANGE_TEXTS."""
+    count = texts.keys.shape[1]
+    files = [scratch / f"pairs.{number}" for number in range(-(-count // RANGE_TEXTS))]
+    for path in files:
+        path.write_bytes(b"")
+    for keys in texts.keys:
+        for pairs in _pairs_of(keys):
+            pairs.sort()
+            limits = np.arange(len(files) + 1, dtype=np.uint64) * np.uint64(RANGE_TEXTS) << np.uint64(32)
+            bounds = np.searchsorted(pairs, limits)
+            for path, start, end in zip(files, bounds[:-1], bounds[1:], strict=True):
+                if start < end:
+                    with path.open("ab") as file:
+                        file.write(pairs[start:end].tobytes())
+    return files
 
 
-def _decide(db: DuckDBPyConnection, signatures: Signatures, min_similarity: float) -> None:
-    """Adds to `alike` those of the `fresh` pairs whose signatures agree in `min_similarity` of their numbers."""
-    for batch in _groups.query_blocks(db, "SELECT a, b FROM fresh ORDER BY a, b", BLOCK_PAIRS):
-        a, b = (column.to_numpy() for column in batch.columns)
-        similarity = (signatures[a] == signatures[b]).mean(1, dtype=np.float64)
-        near = similarity >= min_similarity
-        _groups.insert(db, "alike", a=a[near], b=b[near], similarity=similarity[near].astype(np.float32))
+def _pairs_of(keys: Hashes) -> Iterator[Pairs]:
+    """Pairs of texts whose keys of a band agree, for a slice of keys after the other."""
+    slices = -(-len(keys) // SLICE_TEXTS)
+    for number in range(slices):
+        here = np.flatnonzero(keys % np.uint32(slices) == number) if slices > 1 else np.arange(len(keys))
+        keyed = keys[here].astype(np.uint64) << np.uint64(32) | here.astype(np.uint64)
+        if not len(keyed):
+            continue
+        keyed.sort()
+        same = keyed[1:] >> np.uint64(32) == keyed[:-1] >> np.uint64(32)
+        keyed = keyed[np.append(same, False) | np.insert(same, 0, False)]
+        yield from _bucket_pairs(keyed)
+
+
+def _bucket_pairs(keyed: Pairs) -> Iterator[Pairs]:
+    """Of (key, text) in order: each text with the first BUCKET_HEADS of those that have its key."""
+    starts = np.flatnonzero(np.diff(keyed >> np.uint64(32), prepend=~np.uint64(0)))
+    sizes = np.diff(starts, append=len(keyed))
+    first = np.repeat(starts, sizes)
+    places = np.arange(len(keyed)) - first
+    texts = keyed & _EARLIER
+    for place in range(BUCKET_HEADS):
+        later = np.flatnonzero(places > place)
+        yield (texts[later] << np.uint64(32)) | texts[first[later] + place]
+
+
+def _assign_kept(db: DuckDBPyConnection, sketches: Sketches, files: Sequence[Path], min_similarity: float) -> None:
+    """Table `assigned` (head, kept, similarity): in the kept order, what is like an earlier kept text is its copy."""
+    db.execute("CREATE TABLE assigned (head BIGINT, kept BIGINT, similarity FLOAT)")
+    kept = np.arange(len(sketches.sizes))
+    for path in files:
+        pairs = np.unique(np.fromfile(path, np.uint64))
+        found: dict[int, tuple[int, float]] = {}
+        for later, alike in _alike(sketches, pairs, min_similarity):
+            if likest := _likest(sketches, later, alike, kept, min_similarity):
+                kept[later], found[later] = likest[0], likest
+        if found:
+            heads, similarities = zip(*found.values(), strict=True)
+            columns = {"kept": np.array(heads), "similarity": np.array(similarities, np.float32)}
+            _groups.insert(db, "assigned", head=np.array(list(found)), **columns)
+
+
+def _alike(sketches: Sketches, pairs: Pairs, min_similarity: float) -> Iterator[tuple[int, list[tuple[float, int]]]]:
+    """Each later text with the earlier ones that are like it, (-similarity, which), the likest first."""
+    current, found = -1, list[tuple[float, int]]()
+    for start in range(0, len(pairs), BLOCK_PAIRS):
+        block = pairs[start : start + BLOCK_PAIRS]
+        later, earlier = (block >> np.uint64(32)).astype(np.int64), (block & _EARLIER).astype(np.int64)
+        similarities = sketches.similarities(later, earlier)
+        near = similarities >= min_similarity
+        for text, other, similarity in zip(*(x[near].tolist() for x in (later, earlier, similarities)), strict=True):
+            if text != current and found:
+                yield current, sorted(found)
+                found = []
+            current = text
+            found.append((-similarity, other))
+    if found:
+        yield current, sorted(found)
+
+
+def _likest(
+    sketches: Sketches, text: int, alike: Sequence[tuple[float, int]], kept: Places, min_similarity: float
+) -> tuple[int, float] | None:
+    """The likest kept text and how like it is; where all that are alike are copies, of the texts they are copies of."""
+    for similarity, other in alike:
+        if kept[other] == other:
+            return other, -similarity
+    others = np.unique(kept[[other for _, other in alike]])
+    similarities = sketches.similarities(np.full(len(others), text), others)
+    likest = int(similarities.argmax())
+    return (int(others[likest]), float(similarities[likest])) if similarities[likest] >= min_similarity else None

@@ -6,12 +6,14 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from curate.extras import require
+from curate.models.devices import CPU, Device, Settled
 from curate.models.files import ModelError, file_digest
 from curate.ops.spec import Columns, Count, Knobs, Natural, op
 
@@ -26,6 +28,8 @@ _CHARACTERS_A_TOKEN = 16
     batch_size=8,
     needs=("transformers",),
     timeout_s=7200,
+    runs_on="accelerator",
+    memory_gb=8.0,
 )
 class perplexity:  # noqa: N801 - ops are named as recipes name them
     """exp of the mean negative log-likelihood a token, and how many tokens were scored; null for a text of one or none.
@@ -40,9 +44,11 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
 
     def __init__(
         self, *, model: str, context_tokens: Count = 1024, overlap_tokens: Natural = 256, max_tokens: Count = 4096,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Settled = "float32", device: Device = CPU,
     ) -> None:  # fmt: skip
-        self._scorer = _Scorer(model, context_tokens, overlap_tokens, max_tokens, precision)
+        _check_windows(overlap_tokens, context_tokens)
+        net, tokenizer = _load(model, precision, device)
+        self._scorer = _Scorer(net, tokenizer, device, context_tokens, overlap_tokens, max_tokens)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
@@ -56,18 +62,21 @@ class perplexity:  # noqa: N801 - ops are named as recipes name them
         return {"perplexity": [value for value, _ in rows], "perplexity_tokens": [count for _, count in rows]}
 
 
+@dataclass(frozen=True)
 class _Scorer:
     """A model, and the perplexity of one text under it."""
 
-    def __init__(self, model: str, context: int, overlap: int, most: int, precision: str) -> None:
-        _check_windows(overlap, context)
-        self._net, self._tokenizer, self._device = _load(model, precision)
-        self._context, self._overlap, self._most = context, overlap, most
+    net: Any
+    tokenizer: Any
+    device: Device
+    context: int
+    overlap: int
+    most: int
 
     def of(self, text: str) -> tuple[float | None, int]:
         """Its perplexity, and how many tokens were scored."""
-        readable = text[: self._most * _CHARACTERS_A_TOKEN].encode("utf-8", "replace").decode()
-        ids = self._tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"][: self._most]
+        readable = text[: self.most * _CHARACTERS_A_TOKEN].encode("utf-8", "replace").decode()
+        ids = self.tokenizer(readable, add_special_tokens=False, verbose=False)["input_ids"][: self.most]
         if len(ids) < 2:
             return None, 0
         return math.exp(min(self._loss(ids) / (len(ids) - 1), 80.0)), len(ids) - 1
@@ -78,11 +87,11 @@ class _Scorer:
 
         total, scored = 0.0, 1
         while scored < len(ids):
-            begin = max(0, scored - max(1, self._overlap))
-            end = min(begin + self._context, len(ids))
-            window = torch.tensor([ids[begin:end]], device=self._device)
+            begin = max(0, scored - max(1, self.overlap))
+            end = min(begin + self.context, len(ids))
+            window = self.device.send(torch.tensor([ids[begin:end]]))
             with torch.inference_mode():
-                logits = self._net(input_ids=window, use_cache=False).logits[0, scored - begin - 1 : -1].float()
+                logits = self.net(input_ids=window, use_cache=False).logits[0, scored - begin - 1 : -1].float()
                 losses = torch.nn.functional.cross_entropy(logits, window[0, scored - begin :], reduction="sum")
             total, scored = total + float(losses), end
         return total
@@ -118,23 +127,22 @@ def _check_file(model: str) -> None:
         raise ModelError(f"language model: no file {model}; give the path of a .gguf file that is there")
 
 
-def _load(model: str, precision: str) -> tuple[Any, Any, Any]:
-    """Network, tokenizer and device. Raises ModelError."""
+def _load(model: str, precision: Settled, device: Device) -> tuple[Any, Any]:
+    """Network, on its device, and tokenizer. Raises ModelError; MachineError without such a device."""
     require("perplexity", "transformers")
-    import torch
     import transformers
 
+    where, dtype = device.torch(), device.dtype(precision)
     _check_file(model)
     path = Path(model)
     options: dict[str, str]
-    where, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})
+    source, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})
     with _loading(model):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         net = transformers.AutoModelForCausalLM.from_pretrained(
-            where, trust_remote_code=False, dtype=getattr(torch, precision), use_safetensors=True, **options
+            source, trust_remote_code=False, dtype=dtype, use_safetensors=True, **options
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return net.to(device).eval(), tokenizer, device
+    return net.to(where).eval(), tokenizer
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
+from curate.text.unspaced import has_unspaced
 from curate.text.words import Numbers, Words, window_hashes, words
 
 TOP_LENGTHS = (2, 3, 4)
@@ -27,7 +29,7 @@ _NAMES = (
 )
 
 
-@op(reads="text", writes={name: pa.float32() for name in _NAMES}, version=2)
+@op(reads="text", writes={name: pa.float32() for name in _NAMES}, version=3)
 def gopher_repetition(texts: Sequence[str]) -> Columns:
     """Gopher's thirteen measures of repetition (Rae et al. 2021, table A1), each a share; thresholds in brackets.
 
@@ -58,7 +60,10 @@ def _repeated_share(parts: list[str], text: str) -> tuple[float, float]:
 
 
 def _top_run_characters(found: Words, n: int) -> int:
-    """Characters of the most frequent run of n words (the first one, of equals), times its occurrences."""
+    """Characters of the most frequent run of n words (the first one, of equals), times its occurrences.
+
+    A space is counted between two words, but not between two of a script that puts none.
+    """
     hashes = window_hashes(found.numbers, n)
     if not len(hashes):
         return 0
@@ -67,7 +72,9 @@ def _top_run_characters(found: Words, n: int) -> int:
     counts = np.diff(np.append(starts, len(ordered)))
     most = int(counts.max())
     first = int(np.isin(hashes, ordered[starts[counts == most]]).argmax()) if most > 1 else 0
-    return most * (int(found.lengths[first : first + n].sum()) + n - 1)
+    run = found.tokens[first : first + n]
+    spaces = sum(not (has_unspaced(one) and has_unspaced(next_one)) for one, next_one in itertools.pairwise(run))
+    return most * (sum(map(len, run)) + spaces)
 
 
 def _repeated_runs(found: Words, characters: int) -> list[float]:

@@ -19,6 +19,7 @@ from curate.models.fasttext import (
 from curate.models.files import file_digest
 from curate.ops import _groups
 from curate.ops.spec import Columns, Count, Knobs, group_op, op
+from curate.text.file_names import is_file_name_like
 from curate.text.unspaced import UNSPACED, UNSPACED_WORD
 
 _SEEN_CHARACTERS = 10_000
@@ -59,15 +60,6 @@ _GENERIC = (
     "image|images|photo|photos|picture|pictures|pic|img|logo|icon|thumbnail|thumb|banner|untitled|unnamed|default|null|none"
     "|undefined|bild|foto|fotos|afbeelding|imagen|imagem|immagine|изображение|фото|картинка|画像|写真|图片|照片|사진|이미지|resim"
 )
-_FILE_NAMES = (
-    r"(img|dsc|dscn|dscf|dscf|sam|mvi|gopr|pict|cimg|imag|hpim|kif|stp|p\d)[-_ ]?\d{3,}\w*",  # cameras (JEITA DCF)
-    r"(pxl|img|vid|screenshot|screen shot|signal|wp|photo)[-_ ]\d{4}[-_ ]?\d{2}[-_ ]?\d{2}.*",  # phones
-    r"img-\d{8}-wa\d+|whatsapp image \d{4}.*|fb_img_\d+|received_\d+|snapchat-\d+",
-    r"unnamed \(\d+\)|image\d{2,}|scan\d{3,}",
-    r"[0-9a-f]{16,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # digests
-)
-_EXTENSION = r"\.(jpe?g|png|gif|webp|bmp|tiff?|avif|heic|svg)"
-_FILE_NAME = re.compile(rf"(({'|'.join(_FILE_NAMES)})({_EXTENSION})?|\S+{_EXTENSION})", re.IGNORECASE)
 _ALL_PHRASES = [phrase for line in PHRASES for phrase in line.split("|")]
 _SPACED = "|".join(re.escape(phrase) for phrase in _ALL_PHRASES if phrase < "\u2e80")
 _RUN_ON = "|".join(re.escape(phrase) for phrase in _ALL_PHRASES if phrase >= "\u2e80")  # scripts without word gaps
@@ -85,8 +77,9 @@ _WHOLE = re.compile(rf"\W*(the |an? )?({_GENERIC})\W*(\d{{1,4}}\W*)?")
         "control_characters": pa.int32(),
         "boilerplate": pa.bool_(),
         "boilerplate_phrase": pa.string(),
+        "file_name_like": pa.bool_(),
     },
-    version=2,
+    version=3,
     batch_size=1024,
 )
 def text_basic(texts: Sequence[str]) -> Columns:
@@ -96,12 +89,15 @@ def text_basic(texts: Sequence[str]) -> Columns:
     scripts without spaces every cluster of letters (`curate.text.unspaced`).
     characters: code points, spaces folded. letter_share and digit_share: of the characters that are no space; 0 for an
     empty text. control_characters: NUL and the like; they count as spaces elsewhere. boilerplate_phrase: an entry of
-    PHRASES, `file name`, `generic word`, or null.
+    PHRASES, `file name`, `generic word`, or null. file_name_like: the text is nothing but what names a file
+    (`curate.text.file_names`), whatever phrase stands in it.
     """
     rows = [_basic(text) for text in texts]
     names = ("word_count", "characters", "letter_share", "digit_share", "control_characters", "boilerplate_phrase")
     columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
-    return {**columns, "boilerplate": [phrase is not None for phrase in columns["boilerplate_phrase"]]}
+    boilerplate = [phrase is not None for phrase in columns["boilerplate_phrase"]]
+    file_names = [is_file_name_like(fold_to_line(text)) for text in texts]
+    return {**columns, "boilerplate": boilerplate, "file_name_like": file_names}
 
 
 def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
@@ -135,7 +131,7 @@ def find_boilerplate_phrase(text: str) -> str | None:
     found = _PHRASE.search(plain)
     if found:
         return found.group()
-    if _FILE_NAME.fullmatch(plain):
+    if is_file_name_like(text):
         return "file name"
     return "generic word" if _WHOLE.fullmatch(plain) else None
 

@@ -1,4 +1,4 @@
-"""Count and mask personal data and secrets in texts (`curate.text.personal_data`)."""
+"""Count personal data and secrets in texts (`curate.text.personal_data`); `masks` masks them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.text.personal_data import KINDS, find_personal_data, replace_spans
+from curate.text.personal_data import KINDS, find_personal_data
 
 
 @op(reads="text", writes={f"pii_{kind}": pa.int32() for kind in KINDS} | {"pii": pa.int32()}, version=3)
@@ -24,16 +24,3 @@ def pii(texts: Sequence[str]) -> Columns:
     return {f"pii_{kind}": [count[kind] for count in counts] for kind in KINDS} | {
         "pii": [count.total() for count in counts]
     }
-
-
-@op(reads="text", writes={"text": pa.string()}, version=3)
-def mask_pii(texts: Sequence[str], *, kinds: list[str] = list(KINDS)) -> Columns:  # noqa: B006 - never changed
-    """The text that later steps read, each finding of `kinds` as its name in angle brackets: <EMAIL>, <IP>, <PHONE>."""
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f"mask_pii: unknown kind {unknown[0]!r} (allowed: {', '.join(KINDS)})")
-    wanted = [[finding for finding in find_personal_data(text) if finding.kind in kinds] for text in texts]
-    masked = (
-        replace_spans(text, each, lambda f: f"<{f.kind.upper()}>") for text, each in zip(texts, wanted, strict=True)
-    )
-    return {"text": list(masked)}

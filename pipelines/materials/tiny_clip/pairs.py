@@ -56,8 +56,8 @@ def write_pairs(folder: Path, cache: Path | None = None) -> tuple[DatasetInfo, D
     A sample is one drawing, its captions listed in its JSON. Raises PackageUnavailableError. The
     same packages and renderer make the same bytes.
     """
-    names = _names(fetch("emojibase", cache))
-    sketches = [sketch for hand in HANDS for sketch in _sketches(hand, fetch(hand, cache), names)]
+    names = named_things(fetch("emojibase", cache))
+    sketches = [sketch for hand in HANDS for sketch in sketches_of(hand, fetch(hand, cache), names)]
     seen = [sketch for sketch in sketches if not held_out(sketch.code)]
     things = [sketch for sketch in seen if not has_tone(sketch.code)]
     tones = [sketch for sketch in seen if has_tone(sketch.code)]
@@ -66,8 +66,8 @@ def write_pairs(folder: Path, cache: Path | None = None) -> tuple[DatasetInfo, D
 
 def drawn_codes(hand: str, cache: Path | None = None) -> list[str]:
     """The things of a hand's drawings that are trained on, one code a drawing."""
-    names = _names(fetch("emojibase", cache))
-    return [sketch.code for sketch in _sketches(hand, fetch(hand, cache), names) if not held_out(sketch.code)]
+    names = named_things(fetch("emojibase", cache))
+    return [sketch.code for sketch in sketches_of(hand, fetch(hand, cache), names) if not held_out(sketch.code)]
 
 
 def captions(hand: str, code: str, named: Named) -> list[str]:
@@ -84,7 +84,7 @@ def captions(hand: str, code: str, named: Named) -> list[str]:
     return found
 
 
-def _names(package: Path) -> dict[str, Named]:
+def named_things(package: Path) -> dict[str, Named]:
     """Plain code -> name and tags of every thing, skin tones included."""
     found: dict[str, Named] = {}
     entries = json.loads((package / "package" / "en" / "data.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def _names(package: Path) -> dict[str, Named]:
     return found
 
 
-def _sketches(hand: str, package: Path, names: Mapping[str, Named]) -> Iterator[Sketch]:
+def sketches_of(hand: str, package: Path, names: Mapping[str, Named]) -> Iterator[Sketch]:
     """A hand's drawings of things that have a name; `package` is an icon set in Iconify's JSON format."""
     icons: dict[str, Any] = json.loads((package / "package" / "icons.json").read_text(encoding="utf-8"))
     codes = _codes_by_icon(package, names)

@@ -12,7 +12,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
-from curate.models.clip import clip_precision, load_clip
+from curate.models.clip import load_clip
+from curate.models.devices import CPU, Device
 from curate.models.files import ModelError
 from curate.ops.alignment._towers import ImageTower
 from curate.ops.alignment.clip_score import clip_score
@@ -239,10 +240,8 @@ def test_identity_follows_the_files_content_and_not_its_place(model: str, tmp_pa
     copy = tmp_path / "other name.safetensors"
     copy.write_bytes(Path(model).read_bytes())
     assert identity(clip_score, {"model": model})["files"] == identity(clip_score, {"model": str(copy)})["files"]
-    assert (
-        identity(clip_score, {"model": model, "precision": "float32"})["files"]
-        != identity(clip_score, {"model": model, "precision": "bfloat16"})["files"]
-    )
+    settled = [identity(clip_score, {"model": model, "device": Device("cpu", p)}) for p in ("float32", "bfloat16")]
+    assert settled[0] != settled[1] != identity(clip_score, {"model": model, "device": Device("cuda", "bfloat16")})
     changed = {k: v + 1 for k, v in network().state_dict().items()}
     save_file(changed, copy, metadata={"open_clip_config": json.dumps(CONFIG)})
     assert identity(clip_score, {"model": model})["files"] != identity(clip_score, {"model": str(copy)})["files"]
@@ -299,5 +298,5 @@ def test_pickled_checkpoint_is_never_executed(tmp_path: Path) -> None:
 
 def test_auto_means_bfloat16_only_where_the_processor_has_it() -> None:
     named = Path("/proc/cpuinfo").read_text().split()
-    native = torch.cuda.is_available() or any(name in named for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    assert clip_precision("auto") == ("bfloat16" if native else "float32")
+    native = any(name in named for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    assert CPU.settle("auto") == ("bfloat16" if native else "float32")

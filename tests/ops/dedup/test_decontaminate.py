@@ -78,8 +78,31 @@ def test_changed_benchmark_is_a_changed_column(tmp_path: Path) -> None:
 def test_missing_empty_or_damaged_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         contamination(benchmarks=[str(tmp_path / "none.jsonl")])
-    with pytest.raises(ValueError, match=r"no item of .* has 8 words"):
+    with pytest.raises(ValueError, match=r"most items of .*quiz\.jsonl have fewer than 8 words"):
         contamination(benchmarks=[benchmark(tmp_path)], columns=["answer"])
     (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
     with pytest.raises(ValueError, match=r"bad_row: bad\.jsonl:2"):
         contamination(benchmarks=[str(tmp_path / "bad.jsonl")])
+
+
+def test_scripts_without_spaces_need_runs_twice_as_long(tmp_path: Path) -> None:
+    """Thirteen characters are some eight words, and stand in many texts that nobody copied."""
+    chinese = "".join(chr(0x4E00 + 7 * n) for n in range(40))
+    thai = "".join(chr(0xE01 + n) for n in range(40))
+    for text in (chinese, thai):
+        (tmp_path / "quiz.jsonl").write_text(json.dumps({"text": text}))
+        op = contamination(benchmarks=[str(tmp_path / "quiz.jsonl")])
+        assert one(op, "一" + text[3:28] + "一")["contaminated_runs"] == 0
+        assert one(op, "一" + text[3:29] + "一")["contaminated_runs"] == 1
+
+
+def test_short_questions_are_looked_for_as_wholes_where_one_says_how_short(tmp_path: Path) -> None:
+    path = tmp_path / "choices.jsonl"
+    rows = [{"question": q, "choices": ["Paris", "Lyon"]} for q in ("What is the capital of France?", "Who was he?")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"most items of .* lower `min_words`"):
+        contamination(benchmarks=[str(path)], columns=["question"])
+    op = contamination(benchmarks=[str(path)], columns=["question"], min_words=5)
+    assert one(op, "Q: What is the capital of France? A. Paris")["contaminated_by"] == "choices.jsonl#1"
+    with pytest.raises(ValueError, match=r"'choices' .* holds no text"):
+        contamination(benchmarks=[str(path)], columns=["question", "choices"], min_words=5)

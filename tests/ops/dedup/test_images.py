@@ -90,12 +90,12 @@ def test_drawings_that_differ_in_colour_alone_are_not_duplicates(tmp_path: Path)
     assert set(judged(files, tmp_path).values()) == {None}
 
 
-def test_mirrored_picture_is_a_duplicate_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_mirrored_copy_is_found_unless_that_is_turned_off(tmp_path: Path) -> None:
     image = photograph(3)
     turned = cropped(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0.94, 0.1, 0.9)
     files = {"one": encoded(image), "turned": encoded(turned, "JPEG", quality=70), "other": encoded(photograph(4))}
-    assert set(judged(files, tmp_path / "no").values()) == {None}
-    assert judged(files, tmp_path / "yes", mirrored=True) == {"one": None, "turned": "one", "other": None}
+    assert judged(files, tmp_path / "yes") == {"one": None, "turned": "one", "other": None}
+    assert set(judged(files, tmp_path / "no", mirrored=False).values()) == {None}
 
 
 def test_likeness_is_never_passed_on_along_a_chain(tmp_path: Path) -> None:
@@ -104,24 +104,18 @@ def test_likeness_is_never_passed_on_along_a_chain(tmp_path: Path) -> None:
     found = judged({f"{side}": encoded(cropped(image, side)) for side in sides}, tmp_path)
     removed = {float(name): float(of) for name, of in found.items() if of}
     assert len(removed) >= 5
-    assert all(side / kept > 0.8 for side, kept in removed.items())
+    assert all(side / kept > look.MIN_SHARED - 0.01 for side, kept in removed.items())
 
 
 def test_each_named_representative_agrees_with_its_copy_directly(tmp_path: Path) -> None:
     image = photograph(6, 480, 320)
     files = {f"{n}": encoded(cropped(image, 0.9 + n / 100, n % 3 / 2, n % 2)) for n in range(11)}
-    table = signed(files)
-    by_uid = {row["uid"]: row for row in table.to_pylist()}
-    for name, verdict in verdicts([table], tmp_path).items():
-        if verdict.of:
-            rows = [
-                look.split_planes(np.frombuffer(by_uid[u]["thumbnail"], np.uint8)[None]) for u in (verdict.of, name)
-            ]
-            _, view, inverse = look.closest_views(*(look.compute_descriptors(row) for row in rows))
-            place = look.align(rows[0].luma, rows[1].luma, look.starting_places(view, inverse))
-            left = look.measure_differences(*rows, place)
-            assert look.is_same_picture(left, look.MatchLimits(0.95, 12.0)).all()
-            assert left.similarity[0] == pytest.approx(verdict.similarity)
+    found = judged(files, tmp_path)
+    for number, (name, of) in enumerate(found.items()):
+        if of:
+            alone = judged({key: files[key] for key in (name, of)}, tmp_path / f"{number}")
+            assert alone == {name: of, of: None}
+    assert sum(of is not None for of in found.values()) >= 5
 
 
 def test_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
@@ -163,7 +157,7 @@ def test_picture_of_one_pixel_and_a_very_long_one_have_signatures(tmp_path: Path
 
 
 def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: Path) -> None:
-    count = 600
+    count = 300
     blank = signed({"blank": encoded(Image.new("RGB", (8, 8), "white"))})
     table = pa.table(
         {
@@ -177,11 +171,12 @@ def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: P
                 name: pa.array(blank.column(name).to_pylist() * count, pa.binary())
                 for name in ("thumbnail", "fine_thumbnail")
             },
+            **{name: pa.nulls(count, kind) for name, kind in SIGNATURE.items() if name.startswith("inside")},
         }
     )
     start = time.process_time()
     found = verdicts([table], tmp_path)
-    assert time.process_time() - start < 60  # by the OVERFULL_ENTRIES first: all pairs would be 40 times as many
+    assert time.process_time() - start < 60  # by the OVERFULL_ENTRIES first: all pairs would be 20 times as many
     assert {verdict.of for verdict in found.values()} == {None, uid(f"{count - 1}")}
     assert sum(verdict.of is None for verdict in found.values()) == 1
 

@@ -23,6 +23,7 @@ def test_plain_caption_is_counted() -> None:
         "control_characters": 0,
         "boilerplate": False,
         "boilerplate_phrase": None,
+        "file_name_like": False,
     }
     assert set(basic("x")) == set(spec_of(text_basic).writes)
 

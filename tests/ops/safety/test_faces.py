@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 from documents import picture
-from PIL import Image, ImageDraw, ImageFilter
+from pictures import face
+from PIL import Image
 
 from curate.image.files import decode
 from curate.models.files import ModelError
 from curate.ops.safety.faces import faces
-
-
-def face(side: int = 512) -> Image.Image:
-    """A face from the front, drawn with a dozen shapes."""
-    image = Image.new("RGB", (side, side), (90, 110, 130))
-    draw = ImageDraw.Draw(image)
-
-    def oval(x: float, y: float, width: float, height: float, colour: tuple[int, int, int]) -> None:
-        draw.ellipse([(x - width) * side, (y - height) * side, (x + width) * side, (y + height) * side], fill=colour)
-
-    oval(0.5, 0.47, 0.27, 0.36, (50, 35, 28))
-    draw.rectangle([0.42 * side, 0.75 * side, 0.58 * side, 0.95 * side], fill=(200, 152, 126))
-    oval(0.5, 0.52, 0.22, 0.30, (214, 168, 140))
-    oval(0.5, 0.56, 0.17, 0.24, (224, 180, 152))
-    for x in (0.41, 0.59):
-        oval(x, 0.455, 0.07, 0.045, (180, 130, 105))
-        oval(x, 0.46, 0.045, 0.022, (245, 240, 235))
-        oval(x, 0.46, 0.018, 0.02, (40, 30, 25))
-        brow = [(x - 0.06) * side, 0.41 * side, (x + 0.06) * side, 0.405 * side]
-        draw.line(brow, fill=(60, 40, 30), width=side // 40)
-    draw.polygon(
-        [(0.5 * side, 0.47 * side), (0.47 * side, 0.6 * side), (0.53 * side, 0.6 * side)], fill=(190, 140, 115)
-    )
-    oval(0.5, 0.60, 0.035, 0.018, (170, 118, 95))
-    oval(0.5, 0.685, 0.075, 0.022, (165, 75, 75))
-    draw.line([0.43 * side, 0.685 * side, 0.57 * side, 0.685 * side], fill=(90, 30, 35), width=side // 120)
-    return image.filter(ImageFilter.GaussianBlur(side / 150))
-
-
-def saved(image: Image.Image) -> bytes:
-    image.save(body := io.BytesIO(), "PNG")
-    return body.getvalue()
 
 
 def test_a_face_is_told_from_pictures_without_one_whatever_shares_the_batch() -> None:
@@ -53,6 +21,26 @@ def test_a_face_is_told_from_pictures_without_one_whatever_shares_the_batch() ->
     found = op([face(), upside_down, *others, Image.new("RGB", (1, 1))])["face_score"]
     assert found[0] > 0.6 and max(found[1:]) < 0.2, found
     assert op([face()])["face_score"] == found[:1]
+
+
+def test_the_box_of_a_face_is_in_pixels_of_the_image_as_it_is_however_large() -> None:
+    scene = Image.new("RGB", (1600, 1200), (90, 110, 130))
+    scene.paste(face(1000), (500, 100))
+    found = faces()([scene, Image.new("RGB", (300, 200))])
+    ((left, top, right, bottom),), nothing = found["face_boxes"]
+    assert nothing == []
+    # The drawing's oval is .34 to .44 of its side wide and .48 to .60 high, about (.5, .54).
+    assert abs((left + right) / 2 - 1000) < 60 and abs((top + bottom) / 2 - 640) < 90
+    assert 340 < right - left < 560 and 450 < bottom - top < 750
+
+
+def test_two_faces_have_two_boxes_and_a_knob_says_how_sure_they_must_be() -> None:
+    scene = Image.new("RGB", (1280, 480), (90, 110, 130))
+    for left in (200, 840):
+        scene.paste(face(400), (left, 40))
+    (boxes,) = faces(long_side_px=1280)([scene])["face_boxes"]
+    assert sorted((box[0] + box[2]) // 2 // 640 for box in boxes) == [0, 1]
+    assert faces(long_side_px=1280, min_box_score=0.99)([scene])["face_boxes"] == [[]]
 
 
 def test_a_face_is_found_in_a_large_picture_whose_sides_are_no_multiples_of_anything() -> None:

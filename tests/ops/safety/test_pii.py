@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from conftest import ROOT
 
-from curate.ops.safety.pii import mask_pii, pii
+from curate.ops.safety.masks import mask_pii
+from curate.ops.safety.pii import pii
 from curate.text.personal_data import KINDS, find_personal_data
 
 

@@ -1,4 +1,6 @@
-"""A small causal language model in plain torch: RMSNorm, rotary positions, SwiGLU, one attention kernel.
+"""A small language model in plain torch: RMSNorm, rotary positions, SwiGLU, one attention kernel.
+
+Causal, unless a mask says otherwise.
 
 Shapes: B batch, T positions, D width, H heads, K width of a head, V vocabulary.
 """
@@ -10,6 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+KeysValues = list[Tensor]
+"""What a block keeps of positions that it has seen: nothing at first, then keys and values, BHTK each."""
 
 
 class Block(nn.Module):
@@ -30,18 +35,24 @@ class Block(nn.Module):
         for linear in (self.attention_out, self.down):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5 / math.sqrt(2 * depth))
 
-    def forward(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None) -> Tensor:
-        """x_BTD after one block."""
-        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), angles, mask)
+    def forward(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None, seen: KeysValues | None = None) -> Tensor:
+        """x_BTD after one block; with `seen`, of positions that come after those."""
+        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), angles, mask, seen)
         gate, up = self.gate_up(self.mlp_norm(x_BTD)).chunk(2, dim=-1)
         y_BTD: Tensor = x_BTD + self.down(F.silu(gate) * up)
         return y_BTD
 
-    def _attend(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, x_BTD: Tensor, angles: Tensor, mask: Tensor | None, seen: KeysValues | None) -> Tensor:
         B, T, D = x_BTD.shape
         q_BHTK, k_BHTK, v_BHTK = self.qkv(x_BTD).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q_BHTK, k_BHTK = rotate(q_BHTK, angles), rotate(k_BHTK, angles)
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=mask is None)
+        causal = mask is None
+        if seen is not None:
+            causal = not seen  # later, a single position sees all before it
+            if seen:
+                k_BHTK, v_BHTK = torch.cat((seen[0], k_BHTK), 2), torch.cat((seen[1], v_BHTK), 2)
+            seen[:] = [k_BHTK, v_BHTK]
+        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=causal)
         y_BTD: Tensor = self.attention_out(y_BHTK.transpose(1, 2).reshape(B, T, D))
         return y_BTD
 
@@ -68,6 +79,19 @@ class LanguageModel(nn.Module):
         mask = None if mask_BTT is None else mask_BTT.unsqueeze(1)
         for block in self.blocks:
             x_BTD = block(x_BTD, angles, mask)
+        y_BTD: Tensor = self.norm(x_BTD)
+        return y_BTD
+
+    def go_on(self, x_BTD: Tensor, seen: list[KeysValues]) -> Tensor:
+        """y_BTD of positions that follow those in `seen`, one entry a block, which grows by them.
+
+        The first call takes any number of positions, later ones a single one.
+        """
+        before = seen[0][0].shape[2] if seen[0] else 0
+        assert not before or x_BTD.shape[1] == 1, "one position at a time"
+        angles = rotary_angles(before + x_BTD.shape[1], self.head_width, x_BTD.device)[before:]
+        for block, kept in zip(self.blocks, seen, strict=True):
+            x_BTD = block(x_BTD, angles, None, kept)
         y_BTD: Tensor = self.norm(x_BTD)
         return y_BTD
 

@@ -1,0 +1,189 @@
+"""Captioners, one face for all: a file of our trainer's, BLIP by `transformers`, CoCa by open_clip.
+
+Shapes: B images, C x H x W pixels, N vectors of an image, E their width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from curate.models.blip import blip_folder, blip_identity, is_blip
+from curate.models.clip import Clip, clip_identity, load_clip
+from curate.models.devices import CPU, Device, Place, Precision
+from curate.models.dual_encoder import ClipConfig, exported_config, new_network
+from curate.models.exports import CaptionerShape, captioner_shape, load_weights
+from curate.models.files import ModelError, file_digest
+from curate.models.pixels import Prepare, open_clip_pixels
+from curate.tokens.encoders import text_code
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from curate.models.sampling import Marks, NextScores
+
+
+class Captioner(Protocol):
+    """A model that writes what a picture shows.
+
+    `longest`: ids of a sequence at most, begin mark and prompt included.
+    """
+
+    prepare: Prepare
+    marks: Marks
+    longest: int
+
+    def spell(self, prompt: str) -> list[int]:
+        """The ids that a sequence begins with: its mark, then the prompt's."""
+
+    def look(self, images_BCHW: Tensor) -> Tensor:
+        """vectors_BNE of prepared images, for `write`."""
+
+    def write(self, vectors_BNE: Tensor) -> NextScores:
+        """A sequence's scores, token by token."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text that ids spell."""
+
+
+def captioner_identity(model: str, pretrained: str) -> str:
+    """Digest of a captioner's files, which are fetched where they lie on a hub. Raises ModelError."""
+    if Path(model).suffix == ".safetensors":
+        captioner_shape(Path(model))
+        return file_digest(Path(model))
+    if is_blip(model):
+        return blip_identity(model)
+    return clip_identity(model, pretrained)
+
+
+def load_captioner(model: str, pretrained: str, precision: Precision, device: Device = CPU) -> Captioner:
+    """Load a captioner for inference onto its device. Raises ModelError, or MachineError without such a device.
+
+    `model`: a `.safetensors` that `curate train --export` wrote of the objective caption or multimodal; a folder of
+    `transformers` with BLIP, or its name on the hub (owner/name); or what `curate.models.clip.load_clip` takes with
+    `pretrained`, if that is a CoCa.
+    """
+    if Path(model).suffix == ".safetensors":
+        return TrainedCaptioner(Path(model), device.place(precision))
+    if is_blip(model):
+        from curate.models.blip import BlipCaptioner
+
+        return BlipCaptioner(blip_folder(model), device.place(precision))
+    return CocaCaptioner(load_clip(model, pretrained, precision, device), model)
+
+
+class TrainedCaptioner:
+    """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`)."""
+
+    longest = 1 << 20  # rotary positions have no end
+
+    def __init__(self, path: Path, place: Place) -> None:
+        from curate.models.sampling import Marks
+
+        described, config = exported_config(path), captioner_shape(path)
+        self._place = place
+        self._code = text_code(config.tokenizer)
+        net = _parts(described, config, self._code.vocab_size)
+        self._net = load_weights(net, path).to(place.device, place.dtype).eval()
+        self.prepare = open_clip_pixels(described.open_clip["preprocess_cfg"])
+        self.marks = Marks(self._code.end, (self._code.begin,))
+
+    def spell(self, prompt: str) -> list[int]:
+        """See `Captioner`."""
+        return [self._code.begin, *self._code.encode(prompt)]
+
+    def look(self, images_BCHW: Tensor) -> Tensor:
+        """See `Captioner`."""
+        from curate.models.image_tower import patches
+
+        vectors_BNE: Tensor = self._net["connector"](
+            patches(self._net["tower"], images_BCHW.to(self._place.device, self._place.dtype))
+        )
+        return vectors_BNE
+
+    def write(self, vectors_BNE: Tensor) -> NextScores:
+        """See `Captioner`. The image's vectors stand behind the begin mark, as in training."""
+        import torch
+
+        language: Any = self._net["language"]
+        seen: list[list[Tensor]] = [[] for _ in language.blocks]
+
+        def scores_of(ids_BT: Tensor) -> Tensor:
+            ids_BT = ids_BT.to(self._place.device)
+            if seen[0]:
+                x_BTE = language.embedding(ids_BT[:, -1:])
+            else:
+                x_BTE = language.embedding(ids_BT)
+                x_BTE = torch.cat((x_BTE[:, :1], vectors_BNE, x_BTE[:, 1:]), 1)
+            scores_BV: Tensor = language.logits(language.go_on(x_BTE, seen)[:, -1])
+            return scores_BV
+
+        return scores_of
+
+    def text(self, ids: Sequence[int]) -> str:
+        """See `Captioner`."""
+        return self._code.decode(ids)
+
+
+def _parts(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> nn.ModuleDict:
+    """Tower, connector and language model, by the names that they have in the file."""
+    from torch import nn
+
+    from curate.models.connectors.mlp import Mlp
+    from curate.models.image_tower import patch_count_and_width
+    from curate.models.language import LanguageModel
+
+    tower = new_network(described).visual
+    assert isinstance(tower, nn.Module)
+    _, width = patch_count_and_width(tower, described.size_px)
+    connector = Mlp(width, shape.width, shape.visual_tokens)
+    language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
+    return nn.ModuleDict({"tower": tower, "connector": connector, "language": language})
+
+
+class CocaCaptioner:
+    """CoCa (Yu et al. 2205.01917) of open_clip, which keeps no keys and values: each token reads the text anew.
+
+    open_clip's own `generate` draws from torch's one generator, by which a caption would hang on its batch.
+    """
+
+    def __init__(self, clip: Clip, model: str) -> None:
+        from open_clip.coca_model import CoCa
+        from open_clip.tokenizer import SimpleTokenizer
+
+        from curate.models.sampling import Marks
+
+        if not isinstance(clip.net, CoCa):
+            raise ModelError(
+                f"captioner {model}: a {type(clip.net).__name__} writes no captions; of open_clip's, CoCa does"
+            )
+        self._clip, self._net = clip, clip.net
+        self._spelling = SimpleTokenizer()
+        self.prepare = open_clip_pixels(clip.prepare)
+        self.marks = Marks(self._spelling.eot_token_id, (self._spelling.sot_token_id,))
+        self.longest = clip.context_length
+
+    def spell(self, prompt: str) -> list[int]:
+        """See `Captioner`."""
+        return list(self._clip.tokens(prompt))[:-1]
+
+    def look(self, images_BCHW: Tensor) -> Tensor:
+        """See `Captioner`."""
+        _, vectors_BNE = self._net._encode_image(images_BCHW.to(self._clip.device.torch(), self._clip.dtype))
+        found: Tensor = vectors_BNE
+        return found
+
+    def write(self, vectors_BNE: Tensor) -> NextScores:
+        """See `Captioner`."""
+
+        def scores_of(ids_BT: Tensor) -> Tensor:
+            _, texts_BTE = self._net._encode_text(ids_BT.to(self._clip.device.torch()))
+            scores_BV: Tensor = self._net.text_decoder(vectors_BNE, texts_BTE)[:, -1]
+            return scores_BV
+
+        return scores_of
+
+    def text(self, ids: Sequence[int]) -> str:
+        """See `Captioner`."""
+        return str(self._spelling.decode(list(ids)))

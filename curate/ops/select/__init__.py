@@ -1,0 +1,1 @@
+"""Choose among all rows by what the others are: clusters, target sets, draws, balance."""

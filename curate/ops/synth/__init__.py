@@ -1,0 +1,1 @@
+"""Ops that write what no source said: columns of their own, with the name of the model."""

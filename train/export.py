@@ -1,0 +1,34 @@
+"""Export what a run has trained: one safetensors file with all that an op needs to run it.
+
+A dual encoder as `curate.models.dual_encoder` describes it; a captioner or a matching network with the same metadata,
+which says how its image tower, texts and pixels are made, and an entry of its own (`curate.models.exports`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from curate.models.exports import CaptionerShape
+from train.config import Caption, Config, Multimodal
+from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
+from train.models.dual_encoder import export as export_dual_encoder
+from train.objectives.choice import Objective
+from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.matching import MatchingObjective
+
+
+def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, precision: Precision = "fp32") -> None:
+    """Write the weights of a trained objective; the same weights, the same bytes."""
+    if isinstance(objective, ContrastiveObjective):
+        export_dual_encoder(clip, path, precision)
+    elif isinstance(objective, MatchingObjective):
+        metadata = described(clip) | objective.shape.metadata()
+        write_weights(objective.network.state_dict(), metadata, path, precision)
+    else:
+        settings = config.objective
+        assert isinstance(settings, Multimodal | Caption)
+        language = settings.language
+        shape = CaptionerShape(
+            language.tokenizer, language.width, language.layers, language.heads, settings.visual_tokens
+        )
+        write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)
