@@ -15,7 +15,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ChatPicture:
     """A picture in a message. `name` stands for its bytes in the request's key: their SHA-256 in the pool, and how they
     were made smaller, if they were; so a key is had without the bytes being encoded or hashed again."""
 
@@ -26,10 +26,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says: texts and pictures in their order."""
+    """A side's words: texts and pictures in their order."""
 
     role: Role
-    parts: tuple[str | Picture, ...]
+    parts: tuple[str | ChatPicture, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ChatRequest:
             raise ValueError(f"parameters: {', '.join(taken)} cannot be set there")
 
     def key(self, base_url: str, model: str) -> bytes:
-        """What its answer is kept by, 32 bytes: all that could change it, but `max_tokens` (see curate.llm.store)."""
+        """The name of its answer, 32 bytes, made of all that could change it but `max_tokens` (see curate.llm.store)."""
         messages = [[m.role, [p if isinstance(p, str) else [p.name, p.media] for p in m.parts]] for m in self.messages]
         said = [base_url, model, messages, dict(self.parameters), self.schema, self.draw]
         return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
@@ -78,7 +78,7 @@ class ChatRequest:
 
     @property
     def _pictures(self) -> int:
-        return sum(isinstance(part, Picture) for m in self.messages for part in m.parts)
+        return sum(isinstance(part, ChatPicture) for m in self.messages for part in m.parts)
 
 
 class Prepared(NamedTuple):
@@ -93,7 +93,7 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said. `finish`: `stop`, or `length` where the answer was cut at `max_tokens`.
+    """The model's words. `finish`: `stop`, or `length` where the answer was cut at `max_tokens`.
 
     Tokens are the endpoint's own count, or None where it gave none. `nano_usd`: what it cost, in billionths of a
     dollar, 0 where it was `cached`. `seconds`: from sending to the last byte.
@@ -123,7 +123,7 @@ def _message(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": [_part(part) for part in message.parts]}
 
 
-def _part(part: str | Picture) -> dict[str, Any]:
+def _part(part: str | ChatPicture) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     encoded = base64.b64encode(part.data).decode("ascii")

@@ -1,4 +1,4 @@
-"""Ask an endpoint: from the store where it was asked before, else in turn, within the budget, as often as it takes."""
+"""Ask an endpoint, in turn and within the budget, until it answers or what ails it has a name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import secrets
 
 from curate.llm.chat import Answer, Failure, Prepared
 from curate.llm.ledger import Ledger
-from curate.llm.outcomes import Again, Answered, EndpointError, Ends, Failed, Outcome, TooFast
+from curate.llm.outcomes import Again, Answered, AtFault, EndpointError, Ends, Outcome, TooFast
 from curate.llm.pace import Pace, Turn
 from curate.llm.prices import PicoPrice
 from curate.llm.settings import Endpoint
 from curate.llm.store import NOTHING, Hold, Kept, Settled, Sum
-from curate.llm.transport import UNREACHED, Transport
+from curate.llm.transport import UNREACHED, Sender
 
 REFUSED_AT_FIRST = 20
 """So many requests that are refused before any is answered are the recipe's fault, not theirs."""
@@ -32,7 +32,7 @@ class Gateway:
 
     def __init__(self, endpoint: Endpoint, ledger: Ledger, price: PicoPrice) -> None:
         self._endpoint, self._ledger, self._price = endpoint, ledger, price
-        self._transport = Transport(endpoint)
+        self._transport = Sender(endpoint)
         self._pace = Pace(endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency)
         self._loop = asyncio.get_running_loop()
         self._asked: dict[tuple[bytes, int], asyncio.Future[Answer | Failure]] = {}
@@ -81,7 +81,7 @@ class Gateway:
             outcome = await self._try(request)
             if isinstance(outcome, Answered):
                 return outcome.answer
-            if isinstance(outcome, Failed):
+            if isinstance(outcome, AtFault):
                 return outcome.failure
             if isinstance(outcome, Again):
                 faults += self._is_own_fault(outcome, since)
@@ -139,7 +139,7 @@ class Gateway:
             return Settled(hold, hold.most, in_doubt=True)
         if isinstance(outcome, Again) and outcome.failure.error == UNREACHED:
             return Settled(hold, NOTHING)
-        usage = outcome.usage if isinstance(outcome, (Answered, Failed)) else None
+        usage = outcome.usage if isinstance(outcome, (Answered, AtFault)) else None
         if usage is not None:
             return Settled(hold, Sum(1, usage.input + usage.output, self._price.of(*usage)))
         if isinstance(outcome, Answered):
@@ -160,12 +160,12 @@ class Gateway:
                 outcome.said if isinstance(outcome, TooFast) else f"{outcome.failure.error}, {outcome.failure.detail}"
             )
             self._check_patience(now - self._silent_since, said)
-        elif isinstance(outcome, (Answered, Failed)):
+        elif isinstance(outcome, (Answered, AtFault)):
             self._silent_since = None
             self._pace.grow()
         if isinstance(outcome, Answered):
             self._answered_at = now
-        elif isinstance(outcome, Failed) and outcome.usage is None and self._answered_at is None:
+        elif isinstance(outcome, AtFault) and outcome.usage is None and self._answered_at is None:
             self._refused += 1
             self._check_refused(outcome.failure)
 

@@ -12,7 +12,7 @@ MOMENT_S = 0.005
 
 
 class BudgetError(MachineError):
-    """What may be spent was spent; it ends the run, and no sample is failed for it."""
+    """The budget is spent; it ends the run, and no sample is failed for it."""
 
 
 class Ledger:
@@ -46,7 +46,7 @@ class Ledger:
         return done
 
     def account(self) -> Account:
-        """What was spent and is held."""
+        """The sums that were spent and are held."""
         return self._store.account(self._name)
 
     def close(self) -> None:

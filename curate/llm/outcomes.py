@@ -30,7 +30,7 @@ _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_bala
 
 
 class EndpointError(MachineError):
-    """What an endpoint lacks for every request; it ends the run, and no sample is failed for it."""
+    """A lack of an endpoint that no request can be answered for; it ends the run, and no sample is failed for it."""
 
 
 class Usage(NamedTuple):
@@ -59,7 +59,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Failed:
+class AtFault:
     """The request's own fault; `usage` where it was counted nevertheless."""
 
     failure: Failure
@@ -90,7 +90,7 @@ class Ends:
     error: EndpointError
 
 
-Outcome = Answered | Failed | Again | TooFast | Ends
+Outcome = Answered | AtFault | Again | TooFast | Ends
 
 
 def judge(endpoint: Endpoint, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -131,7 +131,7 @@ def _refused(endpoint: Endpoint, status: int, headers: Mapping[str, str], words:
     if status in (408, 409, 425) or status >= 500:
         return Again(Failure("server_error", f"HTTP {status}: {words}"), retry_after(headers))
     if status in (400, 413, 422):
-        return Failed(Failure(_own_fault(status, code, words), f"HTTP {status}: {words}"))
+        return AtFault(Failure(_own_fault(status, code, words), f"HTTP {status}: {words}"))
     raise EndpointError(_why_refused(endpoint, status, headers, words))
 
 
@@ -158,19 +158,19 @@ def _answered(endpoint: Endpoint, said: dict[str, Any]) -> Outcome:
     usage = _usage(said.get("usage"))
     choices = said.get("choices")
     if not isinstance(choices, list) or not choices:
-        return Failed(Failure("no_choices", "the endpoint answered without a choice"), usage)
+        return AtFault(Failure("no_choices", "the endpoint answered without a choice"), usage)
     choice = choices[0]
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        return Failed(Failure("no_choices", f"a choice without a message: {_short(str(choice))}"), usage)
+        return AtFault(Failure("no_choices", f"a choice without a message: {_short(str(choice))}"), usage)
     finish = choice.get("finish_reason") or "stop"
     if finish == "content_filter":
-        return Failed(Failure("content_filtered", "the endpoint's filter kept the answer back"), usage)
+        return AtFault(Failure("content_filtered", "the endpoint's filter kept the answer back"), usage)
     if refusal := message.get("refusal"):
-        return Failed(Failure("refused", _short(str(refusal))), usage)
+        return AtFault(Failure("refused", _short(str(refusal))), usage)
     text = message.get("content")
     if not isinstance(text, str) or not text.strip():
-        return Failed(Failure("no_content", f"an answer without text (finish_reason {finish})"), usage)
+        return AtFault(Failure("no_content", f"an answer without text (finish_reason {finish})"), usage)
     model = _check_model(endpoint, said.get("model"))
     tokens = usage or (None, None)
     return Answered(Answer(plain(text), "length" if finish == "length" else "stop", model, *tokens), usage)

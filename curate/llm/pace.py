@@ -18,7 +18,7 @@ class Window:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[Taken] = deque()
         self._total = 0.0
 
     def wait(self, amount: float, now: float) -> float:
@@ -35,21 +35,21 @@ class Window:
                 return wait
         return 0.0
 
-    def take(self, amount: float, now: float) -> Entry:
+    def take(self, amount: float, now: float) -> Taken:
         """Count an amount."""
-        entry = Entry(now, amount)
+        entry = Taken(now, amount)
         self._entries.append(entry)
         self._total += amount
         return entry
 
-    def correct(self, entry: Entry, amount: float) -> None:
+    def correct(self, entry: Taken, amount: float) -> None:
         """Put what was used in place of what was thought."""
         if self._entries and entry.at >= self._entries[0].at:
             self._total += amount - entry.amount
         entry.amount = amount
 
 
-class Entry:
+class Taken:
     """An amount that was taken at a time."""
 
     __slots__ = ("amount", "at")
@@ -63,7 +63,7 @@ class Turn:
 
     __slots__ = ("at", "tokens")
 
-    def __init__(self, at: float, tokens: Entry | None) -> None:
+    def __init__(self, at: float, tokens: Taken | None) -> None:
         self.at, self.tokens = at, tokens
 
 

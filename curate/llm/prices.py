@@ -1,4 +1,4 @@
-"""What tokens of a model cost."""
+"""Prices of tokens: a recipe's own, or those of a kept table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One gateway for all workers of a run: in a thread of the driver, asked here directly and by workers over a socket.
+"""One gateway for all workers of a run, in a thread of the driver: asked there, or over a socket.
 
 A worker looks first whether an answer is kept, by the request's key alone, and encodes pictures only where none is.
 When a worker dies, what it asked for is still answered and kept: it was on its way, and is paid for.
@@ -70,7 +70,7 @@ class GatewayService:
         return f"{self._token}@{self._ip}:{self._server.sockets[0].getsockname()[1]}"
 
     def account(self) -> Account:
-        """What was spent in this account by all runs."""
+        """The sums of this account over all runs."""
         return self._store.account(self._account)
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:

@@ -20,7 +20,7 @@ class Price(Settings):
 
 
 class Budget(Settings):
-    """What all runs in one output folder together may spend; what is not said has no bound."""
+    """Bounds on all that runs in one output folder spend together; none where none is said."""
 
     usd: float | None = Field(None, ge=0, description="Dollars, by the price of the model.")
     requests: int | None = Field(None, ge=0, description="Requests that are sent; answers from the cache are none.")

@@ -53,7 +53,7 @@ NOTHING = Sum(0, 0, 0)
 
 
 class Hold(NamedTuple):
-    """What is held for a request that is on its way, by a number of its own: the most that it may cost."""
+    """The most that a request on its way may cost, held by a number of its own."""
 
     id: int
     most: Sum
@@ -95,7 +95,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Account:
-    """What was spent, and what is held for requests that are on their way.
+    """The sums that were spent, and those that are held for requests on their way.
 
     `unsaid`: answers whose tokens the endpoint did not tell, counted at the most that they can have had. `in_doubt`:
     requests of which it is not known whether the endpoint counted them, since the run was killed or the connection
@@ -204,7 +204,7 @@ class AnswerStore:
         return self.account(name)
 
     def account(self, name: str) -> Account:
-        """What was spent and is held."""
+        """The account's sums."""
         with self._told():
             row = self._db.execute(
                 "SELECT requests, tokens, nano_usd, held_requests, held_tokens, held_nano_usd, unsaid, in_doubt"

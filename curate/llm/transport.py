@@ -23,7 +23,7 @@ UNREACHED = "connection_failed"
 """A request that never reached the endpoint: no request's own fault, and counted by nobody."""
 
 
-class Transport:
+class Sender:
     """Connections to an endpoint, for the running event loop."""
 
     def __init__(self, endpoint: Endpoint) -> None:

@@ -12,7 +12,7 @@ import pytest
 from chat_server import ChatServer, Reply, completion, error, serving
 
 from curate.lacks import MachineError
-from curate.llm.chat import Answer, ChatRequest, Failure, Message, Picture
+from curate.llm.chat import Answer, ChatPicture, ChatRequest, Failure, Message
 from curate.llm.ledger import BudgetError
 from curate.llm.outcomes import EndpointError
 from curate.llm.prices import find_price
@@ -78,7 +78,7 @@ def test_what_was_answered_once_is_never_sent_again(tmp_path: Path) -> None:
 
 def test_a_picture_is_known_by_its_name_and_sent_as_its_bytes(tmp_path: Path) -> None:
     def seen(name: str, data: bytes) -> ChatRequest:
-        return ChatRequest((Message("user", (Picture(name, data), "What is it?")),), 20)
+        return ChatRequest((Message("user", (ChatPicture(name, data), "What is it?")),), 20)
 
     with serving(lambda n, body: "a cat") as server:
         ask(server, tmp_path, [seen("1" * 64, b"\xff\xd8one")])

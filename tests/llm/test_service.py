@@ -13,7 +13,7 @@ import pytest
 from chat_server import Reply, completion, error, serving
 
 from curate.lacks import MachineError
-from curate.llm.chat import Answer, ChatRequest, Failure, Message, Picture
+from curate.llm.chat import Answer, ChatPicture, ChatRequest, Failure, Message
 from curate.llm.service import GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
 
@@ -49,11 +49,13 @@ def test_workers_share_answers_and_what_is_asked_at_once(tmp_path: Path) -> None
 
 
 def test_a_worker_sends_a_picture_only_where_no_answer_is_kept(tmp_path: Path) -> None:
-    asked = [ChatRequest((Message("user", (Picture(str(n), bytes(300_000)), "What is it?")),), 20) for n in range(8)]
+    asked = [
+        ChatRequest((Message("user", (ChatPicture(str(n), bytes(300_000)), "What is it?")),), 20) for n in range(8)
+    ]
     with serving(lambda n, body: "a cat") as server, GatewayService(endpoint(server.url), tmp_path, "run") as service:
         worker = RemoteChat(service.address, endpoint(server.url))
         assert len(worker.ask(asked)) == 8
-        known = [ChatRequest((Message("user", (Picture(str(n), b""), "What is it?")),), 20) for n in range(8)]
+        known = [ChatRequest((Message("user", (ChatPicture(str(n), b""), "What is it?")),), 20) for n in range(8)]
         assert all(isinstance(a, Answer) and a.cached for a in worker.ask(known))
         worker.close()
 
