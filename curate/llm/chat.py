@@ -50,7 +50,7 @@ class ChatRequest:
             raise ValueError(f"parameters: {', '.join(taken)} cannot be set there")
 
     def key(self, base_url: str, model: str) -> bytes:
-        """The name of its answer, 32 bytes, made of all that could change it but `max_tokens` (see curate.llm.store)."""
+        """The name of its answer, 32 bytes of all that could change it but `max_tokens` (see curate.llm.store)."""
         messages = [[m.role, [p if isinstance(p, str) else [p.name, p.media] for p in m.parts]] for m in self.messages]
         said = [base_url, model, messages, dict(self.parameters), self.schema, self.draw]
         return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
