@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, str] = {
     "tensorboard": "train",
     "tokenizers": "lm",
     "transformers": "lm",
+    "genai_prices": "llm",
     "openai": "llm",
     "resvg_py": "drawings",
 }
