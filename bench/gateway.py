@@ -1,4 +1,4 @@
-"""Processor time of a request through the gateway, bare aiohttp and the openai client; answers from the cache a second.
+"""Processor time of a request through the gateway, beside bare aiohttp and the openai client.
 
     python bench/gateway.py [--requests 3000] [--at-once 64]
 

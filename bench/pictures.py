@@ -1,4 +1,4 @@
-"""Measure ops on pictures: what they cost beside decoding, and how good they are at faults planted in real pictures.
+"""Measure ops on pictures: their cost beside decoding, how good they are at faults planted in real pictures.
 
     python bench/pictures.py {cost,quality,print} [--size 96] [--rounds 7]
 

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from curate.extras import EXTRAS, MissingExtraError, require
 
-OF_MODULE = {"fasttext": "fasttext", "open_clip": "open-clip-torch", "resvg_py": "resvg-py"}
+OF_MODULE = {"fasttext": "fasttext", "open_clip": "open-clip-torch", "resvg_py": "resvg-py", "zxingcpp": "zxing-cpp"}
 
 TRAIN_A_STEP = """
 import io

@@ -25,7 +25,7 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("language", {}, "a49b8fc1b3f616a2"),
         ("nsfw", {}, "c3cd1ca44f729341"),
         ("obelics_text", {"flagged": "words.txt"}, "946cf9075054867e"),
-        ("contamination", {"benchmarks": ["words.txt"]}, "9f615d3a3d47de27"),
+        ("contamination", {"benchmarks": ["words.txt"]}, "261008ea6568b820"),
     ],
 )
 def test_fingerprint_of_an_op_with_files_is_that_of_pools_made_before(
@@ -33,6 +33,6 @@ def test_fingerprint_of_an_op_with_files_is_that_of_pools_made_before(
 ) -> None:
     """Golden values: what version 0.1 gives, by which its pools name the columns. Another value computes them anew.
 
-    Those of obelics_text and contamination are of their version 2: scripts without spaces have words since.
+    Those of obelics_text (2) and contamination (3) are of the versions in which scripts without spaces have words.
     """
     assert fingerprint(identity(find_op(op), knobs)) == named

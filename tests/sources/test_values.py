@@ -76,7 +76,7 @@ def test_no_nan_of_a_kept_column_reaches_a_published_json(place: Workplace) -> N
     ]
 
 
-def test_no_nan_that_an_op_measured_reaches_a_published_json(place: Workplace) -> None:
+def test_no_nan_that_an_op_measured_passes_or_reaches_a_published_json(place: Workplace) -> None:
     place.images(3)
     place.write_module(
         "nanny",
@@ -85,13 +85,16 @@ import pyarrow as pa
 from curate.ops import op
 @op(reads="text", writes={"score": pa.float64(), "scores": pa.list_(pa.float32())}, version=1)
 def nan_score(texts):
-    return {"score": [float("nan")] * len(texts), "scores": [[1.0, float("inf")]] * len(texts)}
+    said = [float("nan"), 0.5, 0.5]
+    return {"score": said[: len(texts)], "scores": [[1.0], [1.0, float("inf")], [1.0]][: len(texts)]}
 """,
     )
     steps = [{"op": "nanny:nan_score"}]
     found = place.run(place.recipe(steps=steps, publish={"columns": ["score", "scores"]}))
-    assert found.code == 0, found.stderr
-    assert [(f.get("score"), f["scores"]) for _, f in published(place)] == [(None, [1.0, None])] * 3
+    assert found.code == 1 and "2 of 3" in found.stderr  # more than half
+    recipe = place.recipe(steps=steps, publish={"columns": ["score", "scores"]}, limits={"failed": 1.0})
+    assert place.run(recipe).steps["nan_score"]["failed"] == {"not_a_number": 2}
+    assert [(f["score"], f["scores"]) for _, f in published(place)] == [(0.5, [1.0])]
     explained = place.curate("explain", "", "--out", place.out, "--json")
     strict(explained.stdout.encode())
 
