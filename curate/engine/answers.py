@@ -60,7 +60,8 @@ def _not_numbers(kind: pa.DataType, values: Sequence[Any]) -> Mapping[int, float
     if is_list:
         found = ((row, _odd_one(value, largest)) for row, value in enumerate(values))
         return {row: one for row, one in found if one is not None}
-    numbers = np.array([value if isinstance(value, (float, np.floating)) else 0.0 for value in values])
+    # As doubles: compared with a half, the largest of a wider type would itself be infinite.
+    numbers = np.array([float(value) if isinstance(value, (float, np.floating)) else 0.0 for value in values])
     return {row: float(numbers[row]) for row in np.flatnonzero(~(np.abs(numbers) <= largest)).tolist()}
 
 
@@ -68,9 +69,10 @@ def _odd_one(value: Any, largest: float) -> float | None:
     """The first of a list of numbers that is none."""
     if value is None or isinstance(value, Failed):
         return None
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and bool((np.abs(value) <= largest).all()):
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f" and bool((abs(value.astype(float)) <= largest).all()):
         return None
-    return next((float(v) for v in value if isinstance(v, (float, np.floating)) and not -largest <= v <= largest), None)
+    numbers = (float(v) for v in value if isinstance(v, (float, np.floating)))
+    return next((number for number in numbers if not -largest <= number <= largest), None)
 
 
 def without_numbers(columns: Mapping[str, pa.ChunkedArray]) -> list[Failed | None]:

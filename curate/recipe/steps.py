@@ -228,9 +228,9 @@ def assign_fingerprints(steps: Sequence[Resolved], start: str, attempts: int = 0
             for name in sorted(read_columns(step.reads, step.over))
             if name in written
         ]
-        own = identity(step.function, step.knobs)
         named = {name: name for name in step.spec.reads} | step.spec.names(step.knobs)
         check_fits(step.function, step.knobs, {knob: makers[name] for knob, name in named.items() if name in makers})
+        own = identity(step.function, step.knobs)
         lifted = [step.over] if step.over else []
         key = f"{step.spec.name}-{fingerprint([own, reads, chain if step.spec.is_group else '', *lifted])}"
         again = [attempts] if attempts and step.fetches else []

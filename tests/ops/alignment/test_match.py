@@ -103,7 +103,7 @@ def test_filter_that_shares_the_captioners_weights_is_refused_before_anything_ru
 
     planned(model)
     for shared in ("captioner.safetensors", "copy.safetensors"):
-        with pytest.raises(ModelError, match="shares no weights with the captioner"):
+        with pytest.raises(ValueError, match="shares no weights with the captioner"):
             planned(str(tmp_path / shared))
 
 
