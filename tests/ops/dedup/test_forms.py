@@ -41,6 +41,7 @@ def question(seed: int) -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 def test_sheets_of_one_form_with_other_words_are_all_kept(tmp_path: Path) -> None:
     files = {f"invoice {n}": encoded(invoice(n)) for n in range(20)}
     files |= {f"question {n}": encoded(question(n)) for n in range(20)}

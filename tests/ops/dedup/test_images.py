@@ -118,6 +118,7 @@ def test_each_named_representative_agrees_with_its_copy_directly(tmp_path: Path)
     assert sum(of is not None for of in found.values()) >= 5
 
 
+@pytest.mark.slow
 def test_answer_does_not_depend_on_shards_or_their_order(tmp_path: Path) -> None:
     files = {f"{n}": encoded(drawing(n)) for n in range(40)}
     files |= {f"{n}/copy": copy_of(drawing(n), n) for n in range(40)}
@@ -156,6 +157,7 @@ def test_picture_of_one_pixel_and_a_very_long_one_have_signatures(tmp_path: Path
     assert judged(files, tmp_path) == {"dot": "dots", "dots": None, "line": None}
 
 
+@pytest.mark.slow
 def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: Path) -> None:
     count = 300
     blank = signed({"blank": encoded(Image.new("RGB", (8, 8), "white"))})
