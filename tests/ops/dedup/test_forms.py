@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from pictures import copy_of, drawing, encoded, judged, photograph, resized
 from PIL import Image, ImageDraw, ImageFont
 
