@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import hypothesis
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -24,6 +25,8 @@ from skips import pytest_sessionfinish, pytest_terminal_summary
 __all__ = ["Workplace", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+hypothesis.settings.register_profile("curate", deadline=None)  # what a clock says of a busy machine is no promise
+hypothesis.settings.load_profile("curate")
 if WORKERS := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each of them its part of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(WORKERS))))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` hands that down; tests press Ctrl-C

@@ -140,9 +140,11 @@ def value_names(step: Resolved) -> Iterator[str]:
 
 def as_json(value: Any) -> str:
     """A value as a decision shows it; an op's column holds the value itself."""
-    shown: Any
     if isinstance(value, dict):
-        shown = {name: excerpt(one) if isinstance(one, str) else one for name, one in value.items()}
-    else:
-        shown = excerpt(value) if isinstance(value, str) else value
-    return json.dumps(shown, ensure_ascii=False, default=str)
+        return json.dumps({name: _shown(one) for name, one in value.items()}, ensure_ascii=False, default=str)
+    return json.dumps(_shown(value), ensure_ascii=False, default=str)
+
+
+def _shown(value: Any) -> Any:
+    shown = excerpt(value) if isinstance(value, str) else value
+    return shown

@@ -250,4 +250,5 @@ def _code(error: Any) -> str:
 
 
 def _short(text: str) -> str:
-    return " ".join(excerpt(text, WORDS).split())
+    shown = excerpt(text, WORDS)
+    return " ".join(shown.split())

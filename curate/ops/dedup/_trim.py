@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 def find_inside(image: Image.Image) -> Box | None:
     """Find the part (left, top, right, bottom; pixels) of an RGB image inside its borders of one colour a side.
 
-    None where there is no border, or nothing but one colour.
+    None where there is no border, or nothing but one colour inside.
     """
     pixels = np.asarray(image, np.uint8)
     height, width = pixels.shape[:2]
@@ -30,7 +30,8 @@ def find_inside(image: Image.Image) -> Box | None:
     left, right = _depth(inner), _depth(inner[::-1])
     if left + right > width * (1 - LEAST_LEFT):
         return None
-    return (left, top, width - right, height - bottom) if left or top or right or bottom else None
+    is_blank = _depth(inner[left : width - right]) == width - left - right  # the stripes of a flag are no borders
+    return (left, top, width - right, height - bottom) if (left or top or right or bottom) and not is_blank else None
 
 
 def _depth(lines: npt.NDArray[np.uint8]) -> int:

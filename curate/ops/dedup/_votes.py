@@ -17,6 +17,9 @@ from curate.ops.dedup._lookalike import Array
 
 BLOCKS = 12
 SIZE = SIDE // BLOCKS
+COARSE = SIDE // 2
+COARSE_ERROR, COARSE_AGREEING = 3.0, 0.7
+"""How much more may differ at half the side, before a pair is laid on each other anew, and in how few blocks."""
 LEAST_SIDE = 96
 """Pixels of a side: drawings as small as emoji differ by a face's mouth, and nobody marks them."""
 TEXTURE = 30.0
@@ -68,12 +71,35 @@ class Sight:
     grey: Array
     colour: Array
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Sight:
+        """Those of these rows."""
+        return Sight(self.grey[rows], self.colour[rows])
+
 
 def is_marked_copy(first: Sight, second: Sight, place: Array, greyed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Whether n pairs are one picture but for a mark, once `first` is laid on `second` at about `place` (n, 4).
 
     Of pairs that are `greyed` colour is not compared.
     """
+    found = np.zeros(len(place), bool)
+    rows = np.flatnonzero(_may_agree(first.grey, second.grey, place))
+    if len(rows):
+        found[rows] = _agree_but_for_a_mark(first.take(rows), second.take(rows), place[rows], greyed[rows])
+    return found
+
+
+def _may_agree(first: Array, second: Array, place: Array) -> npt.NDArray[np.bool_]:
+    """Whether each pair is worth the closer look: at half the side and where it lies."""
+    one, two = (grey.reshape(-1, COARSE, 2, COARSE, 2).mean((2, 4)) for grey in (first, second))
+    warped, inside = look.warp(one, place)
+    votes = _vote(warped, two, inside, np.maximum(_sum_blocks(inside), 1))
+    near = votes.apart <= COARSE_ERROR * np.maximum(LEVEL_ERROR, TEXTURE_ERROR * (votes.one + votes.two))
+    return np.asarray(near.mean((1, 2)) >= COARSE_AGREEING)
+
+
+def _agree_but_for_a_mark(
+    first: Sight, second: Sight, place: Array, greyed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     one, two = look.blur(first.grey), look.blur(second.grey)
     place = look.refine(one, two, place, 3, clipped=True)
     warped, inside = look.warp(one, place)
@@ -156,4 +182,5 @@ def _colour_apart(first: Array, second: Array, place: Array) -> Array:
 
 
 def _sum_blocks(values: Array) -> Array:
-    return np.asarray(values.reshape(-1, BLOCKS, SIZE, BLOCKS, SIZE).sum((2, 4)))
+    size = values.shape[-1] // BLOCKS
+    return np.asarray(values.reshape(-1, BLOCKS, size, BLOCKS, size).sum((2, 4)))

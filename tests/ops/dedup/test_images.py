@@ -98,6 +98,17 @@ def test_a_mirrored_copy_is_found_unless_that_is_turned_off(tmp_path: Path) -> N
     assert set(judged(files, tmp_path / "no", mirrored=False).values()) == {None}
 
 
+def test_flags_of_three_stripes_are_as_many_pictures(tmp_path: Path) -> None:
+    stripes = {"fr": "#002680 #ffffff #f51932", "it": "#004d00 #ffffff #ff0000", "pl": "#ffffff #ffffff #ff0000"}
+    files = {}
+    for name, colours in stripes.items():
+        flag = Image.new("RGB", (300, 200))
+        for place, colour in enumerate(colours.split()):
+            flag.paste(colour, (100 * place, 0, 100 * place + 100, 200))
+        files[name] = encoded(flag)
+    assert judged(files, tmp_path) == dict.fromkeys(stripes)
+
+
 def test_likeness_is_never_passed_on_along_a_chain(tmp_path: Path) -> None:
     sides = [0.96**n for n in range(10)]
     image = photograph(5, 960, 640)
