@@ -8,12 +8,12 @@ import time
 import pytest
 
 from curate.html.blocks import count_words
+from curate.ops.dedup._word_runs import distinct_runs
 from curate.ops.quality.gopher_c4_fineweb import gopher_quality
 from curate.ops.quality.repetition import gopher_repetition
 from curate.ops.quality.text import text_basic
 from curate.page.words import word_recall
 from curate.text import stats
-from curate.text.word_runs import distinct_runs
 from curate.text.words import plain_words, words
 
 PARAGRAPHS = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curate.text.word_runs import mix_bits
+from curate.mix.network import mix_bits
 
 Hashes = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.int64]

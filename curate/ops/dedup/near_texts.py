@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from curate.ops import _groups
 from curate.ops.dedup._sketches import SKETCH_NUMBERS, Hashes, Places, Sketches, band_keys
+from curate.ops.dedup._word_runs import distinct_runs
 from curate.ops.spec import Columns, Count, Share, group_op, op
-from curate.text.word_runs import distinct_runs
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

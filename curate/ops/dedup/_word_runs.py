@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from curate.mix.network import GOLDEN, mix_bits
 from curate.text.unspaced import has_clusters, space_out
 from curate.text.words import Numbers, code_points, plain_word_roles, window_hashes
 
@@ -18,7 +19,6 @@ Places = npt.NDArray[np.int64]
 
 _BLOCK_CHARACTERS = 1 << 17
 """Texts are joined up to so many characters; a word that is longer counts as several."""
-_BASE = 0x9E3779B97F4A7C15
 _NO_WORD = np.uint64(0x2545F4914F6CDD1D)
 """Stands for what a text lacks to one run."""
 
@@ -53,13 +53,6 @@ def word_numbers(texts: Sequence[str]) -> tuple[Numbers, Places]:
         np.add.at(counts, owners, np.diff(np.searchsorted(starts, bounds)))
         found.append(numbers)
     return np.concatenate(found), counts
-
-
-def mix_bits(numbers: Numbers) -> Numbers:
-    """The numbers well mixed, as products leave their low bits poor (splitmix64's finaliser)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
 
 
 def _padded(numbers: Numbers, counts: Places, length: int) -> tuple[Numbers, Places]:
@@ -117,7 +110,7 @@ def _numbers_in(text: str) -> tuple[Numbers, Places]:
 def _powers() -> tuple[Numbers, Numbers]:
     """Powers of an odd base modulo 2^64 and their inverses, as many as a block and its spaces have characters."""
     count = 2 * _BLOCK_CHARACTERS
-    return _progression(_BASE, count), _progression(pow(_BASE, -1, 1 << 64), count)
+    return _progression(GOLDEN, count), _progression(pow(GOLDEN, -1, 1 << 64), count)
 
 
 def _progression(base: int, count: int) -> Numbers:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.text import word_runs
-from curate.text.word_runs import distinct_runs, word_numbers
+from curate.ops.dedup import _word_runs as word_runs
+from curate.ops.dedup._word_runs import distinct_runs, word_numbers
 from curate.text.words import plain_words
 
 SIGNS = (
