@@ -6,23 +6,20 @@ synthetic one each by itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from curate.models.devices import CPU, Device, Precision
 from curate.models.files import ModelError
 from curate.models.matchers import load_matcher, matcher_identity, weights_of
-from curate.ops.spec import Columns, Failed, Knobs, Maker, Share, op
+from curate.ops._passes import Passes
+from curate.ops.spec import Columns, Knobs, Maker, Share, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_ROWS = 16
-"""Images in every pass, short ones padded: see curate.ops.synth.caption."""
+    from torch import Tensor
 
 EVEN = 0.5
 """Above this the larger of the head's two scores is that of a match."""
@@ -42,7 +39,7 @@ class match_text:  # noqa: N801 - ops are named as recipes name them
     """Probability, 0 to 1, that a text says what the image shows, by a matching head, and the head's verdict.
 
     BLIP's ITM (Li et al. 2201.12086). `model`: see curate.models.matchers.load_matcher. A text that is blank has no
-    probability. Error: match_not_finite.
+    probability.
     """
 
     def __init__(self, *, model: str, precision: Precision = "auto", device: Device = CPU) -> None:
@@ -73,7 +70,7 @@ class match_texts:  # noqa: N801 - ops are named as recipes name them
     """`match_text`'s columns, and the probability of each synthetic caption (`captions_match`, null of a blank one).
 
     The image is looked at once. The captioner and this model must not be one: BLIP found that a filter which shares its
-    weights with the captioner passes its mistakes (noise found 8 % against 25 %). Error: match_not_finite.
+    weights with the captioner passes its mistakes (noise found 8 % against 25 %).
     """
 
     def __init__(self, *, model: str, precision: Precision = "auto", device: Device = CPU) -> None:
@@ -98,12 +95,10 @@ class match_texts:  # noqa: N801 - ops are named as recipes name them
         """A probability of each text."""
         candidates = [[text, *made] for text, made in zip(texts, captions, strict=True)]
         rows = self._matcher.probabilities(images, candidates)
-        whole = [next((p for p in row if isinstance(p, Failed)), None) for row in rows]
-        web = [failed or row[0] for failed, row in zip(whole, rows, strict=True)]
         return {
-            "text_match": web,
-            "text_matched": [_verdict(p) for p in web],
-            "captions_match": [failed or row[1:] for failed, row in zip(whole, rows, strict=True)],
+            "text_match": [row[0] for row in rows],
+            "text_matched": [_verdict(row[0]) for row in rows],
+            "captions_match": [row[1:] for row in rows],
         }
 
 
@@ -145,45 +140,31 @@ def _candidates(
     yield from ((made, "caption", p) for made, p in zip(captions, matches, strict=True))
 
 
-def _verdict(probability: Any) -> Any:
-    return probability > EVEN if isinstance(probability, float) else probability
+def _verdict(probability: float | None) -> bool | None:
+    return None if probability is None else probability > EVEN
 
 
 class _Matching:
-    """A matcher that is fed batches of one shape, so that a row's values hang on that row alone."""
+    """A matcher of texts and images."""
 
     def __init__(self, model: str, precision: Precision, device: Device) -> None:
         self._model = load_matcher(model, device.place(precision))
-        # On an accelerator all calls are of one shape already.
-        self._rows = _ROWS if device.kind == CPU.kind else 0
-        self._threads = ThreadPoolExecutor(device.threads)
+        self._passes = Passes(self._model, device)
 
-    def probabilities(
-        self, images: Sequence[Image], texts: Sequence[Sequence[str]]
-    ) -> list[list[float | Failed | None]]:
+    def probabilities(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
         """The probability of each text of each image; None of a blank text."""
-        found: list[list[float | Failed | None]] = []
-        rows = self._rows or len(images)
-        for start in range(0, len(images), rows):
-            found += self._pass(images[start : start + rows], texts[start : start + rows])
-        return found
-
-    def _pass(self, images: Sequence[Image], texts: Sequence[Sequence[str]]) -> list[list[float | Failed | None]]:
         import torch
 
         with torch.inference_mode():
-            pixels = list(self._threads.map(self._model.prepare, images))
-            left = max(0, self._rows - len(pixels))
-            vectors_BNE = self._model.look(torch.stack(pixels + [pixels[-1]] * left))
-            found: list[list[float | Failed | None]] = [[] for _ in images]
-            for number in range(max(map(len, texts))):
-                some = [row[number] if number < len(row) else "" for row in texts]
-                values = self._model.match(vectors_BNE, some + [""] * left).tolist()
-                for row, own, text, value in zip(found, texts, some, values, strict=False):
-                    if number < len(own):
-                        row.append(_checked(value) if text.strip() else None)
+            passes = self._passes(images)
+            return [row for some, seen, copies in passes for row in self._match(seen, texts[some], copies)]
+
+    def _match(self, seen: Tensor, texts: Sequence[Sequence[str]], copies: int) -> list[list[float | None]]:
+        found: list[list[float | None]] = [[] for _ in texts]
+        for number in range(max(map(len, texts))):
+            some = [row[number] if number < len(row) else "" for row in texts]
+            values = self._model.match(seen, some + [""] * copies).tolist()
+            for row, own, text, value in zip(found, texts, some, values, strict=False):
+                if number < len(own):
+                    row.append(value if text.strip() else None)
         return found
-
-
-def _checked(value: float) -> float | Failed:
-    return value if math.isfinite(value) else Failed("match_not_finite", f"the head says {value}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,14 +14,12 @@ from pydantic import Field
 from curate.models.captioners import captioner_identity, load_captioner
 from curate.models.devices import CPU, Device, Precision
 from curate.models.files import ModelError
+from curate.ops._passes import Passes
 from curate.ops.spec import Columns, Count, Knobs, Natural, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_ROWS = 16
-"""Images in every pass: a short one is padded, because the order of a sum, and so its last bits, may hang on the shape
-of the batch."""
+    from torch import Tensor
 
 Mass = Annotated[float, Field(gt=0, le=1)]
 Penalty = Annotated[float, Field(ge=1)]
@@ -73,10 +70,8 @@ class caption:  # noqa: N801 - ops are named as recipes name them
                 f" and prompt, and this model reads {self._captioner.longest} at most"
             )
         self._sampling = Sampling(top_p, min_tokens, max_tokens, repetition_penalty)
-        # On an accelerator all calls are of one shape already.
-        self._rows = _ROWS if device.kind == CPU.kind else 0
         self._n, self._seed, self._name = n, seed, model_name(model, pretrained)
-        self._threads = ThreadPoolExecutor(device.threads)
+        self._passes = Passes(self._captioner, device)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
@@ -85,31 +80,30 @@ class caption:  # noqa: N801 - ops are named as recipes name them
 
     def __call__(self, images: Sequence[Image], uids: Sequence[str]) -> Columns:
         """`n` captions an image."""
-        batches = _batches(images, uids, self._rows or len(images))
-        captions = [row for some, names in batches for row in self._written(some, names)]
+        import torch
+
+        with torch.inference_mode():
+            passes = self._passes(images)
+            captions = [row for some, seen, copies in passes for row in self._write(seen, uids[some], copies)]
         return {
             "caption": [texts[0] for texts in captions],
             "captions": captions,
             "caption_model": [self._name] * len(captions),
         }
 
-    def _written(self, images: Sequence[Image], uids: Sequence[str]) -> list[list[str]]:
+    def _write(self, seen: Tensor, uids: Sequence[str], copies: int) -> list[list[str]]:
         import torch
 
         from curate.models.sampling import sample
 
-        with torch.inference_mode():
-            pixels = list(self._threads.map(self._captioner.prepare, images))
-            left = max(0, self._rows - len(pixels))
-            vectors_BNE = self._captioner.look(torch.stack(pixels + [pixels[-1]] * left))
-            found: list[list[str]] = [[] for _ in images]
-            for number in range(self._n):
-                draws = [draws_of(self._seed, uid, number, self._sampling.max_tokens) for uid in uids]
-                draws_BS = torch.from_numpy(np.stack(draws + [draws[-1]] * left))
-                reader = self._captioner.write(vectors_BNE)
-                rows = sample(reader, self._prefix, draws_BS, self._captioner.marks, self._sampling)
-                for texts, ids in zip(found, rows, strict=False):
-                    texts.append(" ".join(self._captioner.text(ids).split()))
+        found: list[list[str]] = [[] for _ in uids]
+        for number in range(self._n):
+            draws = [draws_of(self._seed, uid, number, self._sampling.max_tokens) for uid in uids]
+            draws_BS = torch.from_numpy(np.stack(draws + [draws[-1]] * copies))
+            reader = self._captioner.write(seen)
+            rows = sample(reader, self._prefix, draws_BS, self._captioner.marks, self._sampling)
+            for texts, ids in zip(found, rows, strict=False):
+                texts.append(" ".join(self._captioner.text(ids).split()))
         return found
 
 
@@ -123,10 +117,3 @@ def model_name(model: str, pretrained: str) -> str:
     """The name of a model for people: of a path its last part, wherever it lies."""
     name = Path(model).name if Path(model).exists() else model
     return f"{name} {pretrained}".strip()
-
-
-def _batches(
-    images: Sequence[Image], uids: Sequence[str], rows: int
-) -> Iterator[tuple[Sequence[Image], Sequence[str]]]:
-    for start in range(0, len(images), rows):
-        yield images[start : start + rows], uids[start : start + rows]
