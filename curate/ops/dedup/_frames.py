@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BLOCK_ROWS = 4096
+LIKE_BORDERS = 0.04
+"""Share of a side by which borders may differ that are alike."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,22 @@ class Frames:
     """(n, DETAIL_BYTES)"""
     sides: npt.NDArray[np.int32]
     """(n, 2) width and height"""
+    insides: npt.NDArray[np.float32]
+    """(pictures, 4) left, top, right and bottom of what lies inside, as shares of the sides; NaN without borders"""
     descriptors: npt.NDArray[np.float32]
     """(n, VIEWS, DIMENSIONS)"""
 
     def __len__(self) -> int:
         return len(self.heads)
+
+    def add_nothing(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], mirror: bool) -> npt.NDArray[np.bool_]:
+        """Whether pairs (n,) are with the inside of a picture where both have borders, alike: then the whole pictures
+        show as much, laid on each other as they are, which is how skin tones are told apart."""
+        one, other = self.insides[self.heads[a]], self.insides[self.heads[b]]
+        if mirror:
+            one = np.stack([1 - one[:, 2], one[:, 1], 1 - one[:, 0], one[:, 3]], axis=1)
+        alike = np.abs(one - other).max(1, initial=0) <= LIKE_BORDERS
+        return np.asarray(((a >= self.pictures) | (b >= self.pictures)) & alike)
 
 
 def spool_frames(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence[int], scratch: Path) -> Frames:
@@ -57,34 +70,38 @@ def spool_frames(db: DuckDBPyConnection, inputs: Sequence[Path], sizes: Sequence
         _groups.map_zeros(scratch / "thumbnails", np.uint8, (count, look.THUMBNAIL_BYTES)),
         _groups.map_zeros(scratch / "details", np.uint8, (count, _detail.DETAIL_BYTES)),
         _groups.map_zeros(scratch / "sides", np.int32, (count, 2)),
+        _groups.map_zeros(scratch / "insides", np.float32, (pictures, 4)),
         _groups.map_zeros(scratch / "descriptors", np.float32, (count, look.VIEWS, look.DIMENSIONS)),
     )
+    frames.insides[:] = np.nan
     numbers = _groups.query_by_shard(db, "SELECT head, inner_frame FROM ranked ORDER BY shard, row", sizes)
     for path, numbered in zip(inputs, numbers, strict=True):
         shard = pq.read_table(path).append_column("head", numbered.column("head"))
         shard = shard.append_column("inner_frame", numbered.column("inner_frame"))
-        _fill(frames, shard, "head", "", _whole_sides(shard))
+        _fill(frames, shard, "head", "", _whole_boxes(shard))
         bordered = shard.filter(pc.is_valid(shard.column("inner_frame")))
-        _fill(frames, bordered, "inner_frame", "inside_", _inner_sides(bordered))
+        inner = _inner_boxes(bordered)
+        _fill(frames, bordered, "inner_frame", "inside_", inner)
+        frames.insides[bordered.column("head").to_numpy()] = inner / _whole_boxes(bordered)[:, [2, 3, 2, 3]]
     for start in range(0, count, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         frames.descriptors[block] = look.compute_descriptors(look.split_planes(frames.thumbnails[block]).luma)
     return frames
 
 
-def _fill(frames: Frames, shard: pa.Table, number: str, prefix: str, sides: npt.NDArray[np.int32]) -> None:
+def _fill(frames: Frames, shard: pa.Table, number: str, prefix: str, boxes: npt.NDArray[np.int32]) -> None:
     at = shard.column(number).to_numpy()
     frames.heads[at] = shard.column("head").to_numpy()
-    frames.sides[at] = sides
+    frames.sides[at] = boxes[:, 2:] - boxes[:, :2]
     for name, array in (("thumbnail", frames.thumbnails), ("fine_thumbnail", frames.details)):
         joined = b"".join(shard.column(prefix + name).to_pylist())
         array[at] = np.frombuffer(joined, np.uint8).reshape(-1, array.shape[1])
 
 
-def _whole_sides(shard: pa.Table) -> npt.NDArray[np.int32]:
-    return np.stack([shard.column(side).to_numpy() for side in ("pixel_width", "pixel_height")], axis=1)
+def _whole_boxes(shard: pa.Table) -> npt.NDArray[np.int32]:
+    width, height = (shard.column(side).to_numpy() for side in ("pixel_width", "pixel_height"))
+    return np.stack([np.zeros_like(width), np.zeros_like(height), width, height], axis=1)
 
 
-def _inner_sides(shard: pa.Table) -> npt.NDArray[np.int32]:
-    boxes = np.array(shard.column("inside").to_pylist(), np.int32).reshape(-1, 4)
-    return boxes[:, 2:] - boxes[:, :2]
+def _inner_boxes(shard: pa.Table) -> npt.NDArray[np.int32]:
+    return np.array(shard.column("inside").to_pylist(), np.int32).reshape(-1, 4)

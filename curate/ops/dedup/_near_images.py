@@ -99,7 +99,7 @@ def _propose(db: DuckDBPyConnection, frames: Frames, table: int, mirror: bool, w
         keys, numbers, wholes = (np.concatenate(part) for part in zip(*parts, strict=True))
         _groups.insert(db, "keyed", key=keys, head=numbers, whole=wholes)
     for a, b in _bucket_pairs(db):
-        other = wanted(frames.heads[a], frames.heads[b])
+        other = wanted(frames.heads[a], frames.heads[b]) & ~frames.add_nothing(a, b, mirror)
         a, b = a[other], b[other]
         blocks = [slice(start, start + BLOCK_PAIRS) for start in range(0, len(a), BLOCK_PAIRS)]
         near = np.concatenate([np.zeros(0, bool), *(_is_near(frames, a[block], b[block], mirror) for block in blocks)])

@@ -230,10 +230,9 @@ def test_blank_page_is_no_copy_of_a_page_with_a_line_along_its_edge(tmp_path: Pa
     assert not look.is_same_picture(left, look.MatchLimits(0.95, 12.0))
 
 
-@pytest.mark.xfail(reason="of 1,004 emoji that are named copies 809 are: precision .81, wanted .98 (docs/lab-log.md)")
 @pytest.mark.slow
 def test_copies_among_emoji_are_found_and_skin_tones_told_apart(tmp_path: Path) -> None:
-    """Copies among four thousand emoji are found and skin tones are told apart."""
+    """Copies among four thousand emoji are found and skin tones are told apart; of arrows a turned one is another."""
     from pipelines.demo.copies import lay_on_white
     from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch
 
@@ -247,7 +246,7 @@ def test_copies_among_emoji_are_found_and_skin_tones_told_apart(tmp_path: Path) 
     files |= {f"{name}/copy": copy_of(image, n) for n, (name, image) in enumerate(drawings.items()) if n % 5 == 0}
     pixels = {name: image.tobytes() for name, image in drawings.items()}
     picture = {name: pixels[name.split("/")[0]] for name in files}
-    removed = {name: of for name, of in judged(files, tmp_path).items() if of}
+    removed = {name: of for name, of in judged(files, tmp_path, mirrored=False).items() if of}
     right = sum(picture[name] == picture[of] for name, of in removed.items())
     assert right >= 0.95 * (len(files) - len(set(picture.values())))
     assert right >= 0.98 * len(removed)
