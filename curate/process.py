@@ -17,10 +17,14 @@ from contextlib import contextmanager, suppress
 from errno import EROFS
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 PATIENCE_S = 7.0
 """What may be closed in order after a signal has this long; then the process ends all the same."""
+
+RETRY_S = 0.05
+"""A signal that waits for an import to end is sent anew this often."""
 
 PASSING_S = 2.0
 """A process that holds an output may be about to end: one that was just killed. It is given this long."""
@@ -115,6 +119,10 @@ class StopSignal:
 
     number: int | None = None
     told = False
+    waits = False
+    """Whether it came while a module was imported, and has not unwound anything yet."""
+    again = False
+    """Whether the signal to come is the one that waited, sent anew."""
 
     @property
     def status(self) -> int:
@@ -129,11 +137,26 @@ class StopSignal:
         return self.status
 
     def handle(self, number: int, frame: Any) -> None:
-        """Note the signal, and unwind; at the second one end at once."""
-        if self.number is not None:
+        """Note the signal, and unwind; at the second one end at once.
+
+        A module that is being imported is let finish first: what is raised in the midst of a library's start ends in
+        the library's own way, an abort of the process among them.
+        """
+        if self.number is not None and not self.again:
             _end_now(self.status)
-        self.number = number
-        raise KeyboardInterrupt
+        self.number, self.again = number, False
+        self.waits = _imports(frame)
+        if not self.waits:
+            raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether an import is on its way below this frame."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_now(status: int) -> NoReturn:
@@ -162,10 +185,11 @@ def stop_on_signals() -> Iterator[StopSignal]:
     for number in before:
         signal.signal(number, stop.handle)
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_end_in_time, args=(reader,), name="curate-stop", daemon=True).start()
+    threading.Thread(target=_end_in_time, args=(reader, stop), name="curate-stop", daemon=True).start()
     try:
         yield stop
     finally:
+        stop.waits = False
         if stop.number is None:  # else the thread waits on: whatever hangs from here on has an end
             signal.set_wakeup_fd(woken)
             for number, handler in before.items():
@@ -173,11 +197,19 @@ def stop_on_signals() -> Iterator[StopSignal]:
             os.close(writer)
 
 
-def _end_in_time(reader: int) -> None:
-    """Wait for a signal, which the main thread may be too deep in a library to see; then end the process, in time."""
+def _end_in_time(reader: int, stop: StopSignal) -> None:
+    """Wait for a signal, which the main thread may be too deep in a library to see; then end the process, in time.
+
+    A signal that waits for an import is sent anew until it has unwound something.
+    """
     while number := os.read(reader, 1):
         if number[0] in STOPS:
-            time.sleep(PATIENCE_S)
+            until = time.monotonic() + PATIENCE_S
+            while (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, RETRY_S))
+                if stop.waits:
+                    stop.waits, stop.again = False, True
+                    signal.pthread_kill(threading.main_thread().ident or 0, number[0])
             with suppress(OSError):
                 os.write(2, f"{STOPPED}\n".encode())
             _end_now(128 + number[0])

@@ -21,7 +21,12 @@ USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "
 def run_guarded(call: Callable[[], Any]) -> int:
     """Run a call, and turn errors that a user can mend into a sentence and an exit code. Bugs keep their traceback."""
     with stop_on_signals() as stop:
-        code = _run(call)
+        try:
+            code = _run(call)
+        except Exception:
+            if stop.number is None:
+                raise
+            code = INTERRUPTED  # whatever a library made of the unwinding
         if stop.number is not None or code == INTERRUPTED:
             code = stop.tell(STOPPED)
         if code and "curate.engine.workers" in sys.modules:  # what Ray left half done ends here, not in its own time

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -79,8 +80,51 @@ def marked(by: int) -> set[int]:
 @pytest.mark.parametrize("number", STATUS)
 def test_signal_ends_a_run_in_a_sentence_with_its_exit_code(place: Workplace, number: signal.Signals) -> None:
     code, said, seconds = ended(started(place, "slow", "--inline", waits_for="pool-*/rows/*.parquet"), number)
-    assert code == STATUS[number] and seconds < WITHIN_S
+    assert code == STATUS[number] and seconds < WITHIN_S, said
     assert said.rstrip().endswith("stopped; run the same command to go on") and "Traceback" not in said
+
+
+IMPORTS = """
+import os, sys, time
+print("begun", flush=True)
+try:
+    time.sleep(1.0)
+except KeyboardInterrupt:
+    os.abort()  # as extension modules do that are interrupted while they set themselves up
+print("done", flush=True)
+"""
+COMMAND = """
+import sys, time
+from pipelines.cli.errors import run_guarded
+def work():
+    import imported_in_a_second
+    time.sleep(30)
+def fails():
+    import imported_in_a_second
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:
+        raise SystemError("initialization failed")
+sys.exit(run_guarded({"work": work, "fails": fails}[sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("number", STATUS)
+@pytest.mark.parametrize("how", ["work", "fails"])
+def test_signal_while_a_library_is_imported_waits_for_it_and_then_ends_the_command(
+    tmp_path: Path, number: signal.Signals, how: str
+) -> None:
+    (tmp_path / "imported_in_a_second.py").write_text(IMPORTS, encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    since = time.monotonic()
+    process.send_signal(number)
+    out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (STATUS[number], "done\n"), said
+    assert said == "stopped; run the same command to go on\n" and 0.5 < time.monotonic() - since < 5.0
 
 
 @pytest.mark.slow
