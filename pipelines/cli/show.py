@@ -23,6 +23,7 @@ from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.placement import place
 from curate.engine.plan import plan_run
+from curate.engine.runner import RunProgress, Watch
 from curate.llm.model import ChatCost
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find_op
@@ -342,7 +343,7 @@ def funnel_table(funnel: Sequence[StepCount]) -> Table:
 
 
 @contextmanager
-def progress_bars() -> Iterator[engine_run.Watch]:
+def progress_bars() -> Iterator[Watch]:
     """A progress bar a step on stderr; plain lines where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield _plain_progress
@@ -351,7 +352,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
         known: dict[str, Any] = {}
 
-        def watch(at: engine_run.RunProgress) -> None:
+        def watch(at: RunProgress) -> None:
             if at.what not in known:
                 known[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
@@ -360,7 +361,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
         yield watch
 
 
-def _plain_progress(at: engine_run.RunProgress) -> None:
+def _plain_progress(at: RunProgress) -> None:
     if at.done == at.total:
         computed = f", {at.computed:,} rows computed" if at.computed else ""
         failed = f", {at.failed:,} failed" if at.failed else ""
