@@ -14,7 +14,7 @@ from curate.lacks import MachineError
 from curate.llm.prices import find_price
 from curate.llm.service import Chat, GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
-from curate.llm.store import FILE, Account, AnswerStore
+from curate.llm.store import FILE, NOTHING, Account, AnswerStore, Sum, total
 from curate.llm.transport import key_of
 from curate.settings import SettingsError
 
@@ -132,11 +132,20 @@ def read_account(out: Path, chat: ChatModel) -> Account | None:
 
 _addresses: dict[str, str] = {}
 _connected: dict[str, RemoteChat] = {}
+_asked: dict[str, Sum] = {}
 
 
 def share_chats(addresses: Mapping[str, str]) -> None:
     """Let ops that are made in this process from now on ask at these addresses, by the model's name; end what was."""
     while _connected:
-        _connected.popitem()[1].close()
+        name = next(iter(_connected))
+        _asked[name] = asked_here(name)
+        _connected.pop(name).close()
     _addresses.clear()
     _addresses.update(addresses)
+
+
+def asked_here(name: str) -> Sum:
+    """What all answers cost that this process had of a model, whether they were paid for now or before."""
+    now = _connected[name].asked if name in _connected else NOTHING
+    return total([_asked.get(name, NOTHING), now])

@@ -24,7 +24,7 @@ from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
 from curate.llm.prices import find_price
 from curate.llm.settings import Endpoint
-from curate.llm.store import Account, AnswerStore, Limits
+from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
 _LENGTHS = struct.Struct(">II")
@@ -161,6 +161,8 @@ class RemoteChat:
 
     def __init__(self, address: str, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self.asked = NOTHING
+        """What the answers so far cost when they were paid for, whether now or before."""
         token, _, place = address.partition("@")
         ip, _, port = place.rpartition(":")
         try:
@@ -187,6 +189,7 @@ class RemoteChat:
                 found[told["number"]] = _answer_of(told.get("answer")) or Failure(**told["failure"])
         except OSError as err:
             raise MachineError(f"the run's driver is gone: {err}") from None
+        self.asked = total([self.asked, *(_cost_of(one) for one in found if isinstance(one, Answer))])
         return [one for one in found if one is not None]
 
     def close(self) -> None:
@@ -207,6 +210,10 @@ class RemoteChat:
         if "end" in said:
             raise MachineError(said["end"])
         return said
+
+
+def _cost_of(answer: Answer) -> Sum:
+    return Sum(1, (answer.input_tokens or 0) + (answer.output_tokens or 0), answer.nano_usd)
 
 
 def _answer_of(kept: Mapping[str, Any] | None) -> Answer | None:

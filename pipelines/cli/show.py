@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.placement import place
 from curate.engine.plan import plan_run
+from curate.engine.probe import ChatEstimate, Interval, probe
 from curate.engine.runner import RunProgress, Watch
 from curate.llm.model import ChatCost
 from curate.ops.spec import GIVEN, spec_of
@@ -96,9 +98,14 @@ def retry(checked: ResolvedRecipe, workers: int, errors: Sequence[str] = (), ste
         out_console.print(f"nothing to try again: {none}")
 
 
-def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
-    """Show what a run would do: the source in shards, each step with device and rules, and what is there already."""
+def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool, probed: int | None = None) -> None:
+    """Show what a run would do: the source in shards, each step with device and rules, and what is there already.
+
+    `probed`: so many rows are asked of its chat models, for an estimate of what all would cost.
+    """
     planned = plan_run(checked, workers)
+    with progress_bars() as watch:
+        estimates = probe(checked, probed, watch) if probed is not None else ()
     lines: list[dict[str, Any]] = [
         {
             "step": at.step.label,
@@ -113,7 +120,11 @@ def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
     ]
     if as_json:
         said = {"rows": planned.rows, "shards": planned.shards, "shards_ingested": planned.shards_ingested}
-        print_json(said | {"remarks": list(planned.remarks), "warnings": list(planned.warnings), "steps": lines})
+        print_json(
+            said
+            | {"remarks": list(planned.remarks), "warnings": list(planned.warnings), "steps": lines}
+            | ({"estimates": [one.to_json() for one in estimates]} if probed is not None else {})
+        )
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
     out_console.print(f"source: {rows} in {_shards(planned.shards)}, {planned.shards_ingested} of them ingested")
@@ -125,7 +136,27 @@ def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
         table.add_row(line["step"], reads, line["runs_on"], "\n".join(line["rules"]) or "(all)", there_now)
     out_console.print(table)
     _print_warnings(planned.warnings)
-    out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
+    for one in estimates:
+        out_console.print(_estimate_words(one), soft_wrap=True, markup=False)
+    if probed is not None and not estimates:
+        out_console.print("probe: no step asks a chat model")
+    asked = "some rows of it were asked about, and their answers are kept for the run"
+    done = asked if estimates else "nothing was fetched or computed"
+    out_console.print(f"dry run: the source was read and planned, {done}")
+
+
+def _estimate_words(one: ChatEstimate) -> str:
+    """What a chat model would cost, with the interval at 95 %."""
+
+    def words(found: Interval, form: str) -> str:
+        high = "?" if math.isinf(found.high) else format(found.high, form)
+        return f"{found.mean:{form}} ({found.low:{form}} to {high})"
+
+    return (
+        f"chat model {one.chat.name} ({one.chat.endpoint.model}), by a probe of {one.probed:,} rows, for {one.rows:,}"
+        f" rows: {words(one.requests, ',.0f')} requests, {words(one.tokens, ',.0f')} tokens, {words(one.usd, ',.4f')}"
+        " dollars; in brackets the interval at 95 %"
+    )
 
 
 def _print_warnings(warnings: Sequence[str]) -> None:
