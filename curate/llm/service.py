@@ -85,7 +85,7 @@ class GatewayService:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_one(self, request: ChatRequest) -> Answer | Failure:
-        key = request.key(self._endpoint.url, self._endpoint.model)
+        key = request.key(*self._endpoint.known)
         if (known := self._gateway.find(key, request.max_tokens)) is not None:
             return known
         return await self._gateway.ask(request.prepare(key, self._endpoint.model, self._endpoint.max_tokens_as))
@@ -171,7 +171,7 @@ class RemoteChat:
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """See `Chat`."""
-        keys = [request.key(self._endpoint.url, self._endpoint.model) for request in requests]
+        keys = [request.key(*self._endpoint.known) for request in requests]
         try:
             self._send({"keys": [[key.hex(), r.max_tokens] for key, r in zip(keys, requests, strict=True)]})
             found: list[Answer | Failure | None] = [_answer_of(kept) for kept in self._receive()["kept"]]

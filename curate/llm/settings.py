@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from curate.settings import PathText, Settings
 
@@ -27,6 +27,19 @@ class Budget(Settings):
     tokens: int | None = Field(None, ge=0, description="Tokens sent and received.")
 
 
+LOCAL, VLLM = "local", "vllm"
+"""What stands as `url` where a run serves the model itself."""
+
+
+class Server(Settings):
+    """How a model is served by the run itself: `url: local` or `url: vllm`."""
+
+    context_tokens: int = Field(4096, ge=128, description="The most tokens of a prompt and its answer together.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Of `local`; unsaid: half as many as processors.")
+    gpus: int = Field(1, ge=1, le=1024, description="Of `vllm`: GPUs that the model is spread over.")
+    arguments: tuple[str, ...] = Field((), description="Of `vllm`: more words of its command line.")
+
+
 class Endpoint(Settings):
     """An OpenAI-compatible endpoint and how it is asked. Times are seconds.
 
@@ -36,8 +49,18 @@ class Endpoint(Settings):
     `patience_s`: the run ends where the endpoint answered nothing but 429, or not at all, for so long.
     """
 
-    url: str = Field(description="The base URL, such as https://api.openai.com/v1.")
-    model: str = Field(min_length=1, description="The model's name as the endpoint knows it.")
+    url: str = Field(
+        description="The base URL, such as https://api.openai.com/v1; `local`: the run serves a GGUF file by llama.cpp;"
+        " `vllm`: it serves a model by vLLM, on GPUs."
+    )
+    model: str = Field(min_length=1, description="The model's name as the endpoint knows it; of `local`, its file.")
+    known_as: str | None = Field(
+        None,
+        min_length=1,
+        description="What its answers are kept under; unsaid: `url` and `model`. A name that stays keeps what was paid"
+        " for when the same model is asked at another place.",
+    )
+    server: Server | None = Field(None, description="How it is served, where `url` is `local` or `vllm`.")
     key: str | None = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the key; null where none is wanted."
     )
@@ -64,9 +87,31 @@ class Endpoint(Settings):
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
+        if value in (LOCAL, VLLM):
+            return value
         if not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r}: expected the base URL of an endpoint, such as https://api.openai.com/v1")
+            raise ValueError(
+                f"{value!r}: expected the base URL of an endpoint, such as https://api.openai.com/v1, or `local` or"
+                " `vllm` for a model that the run serves itself"
+            )
         return value.rstrip("/")
+
+    @field_validator("server")
+    @classmethod
+    def _is_of_a_served_one(cls, value: Server | None, info: ValidationInfo) -> Server | None:
+        if value is not None and info.data.get("url") not in (LOCAL, VLLM, None):
+            raise ValueError("server: only of a model that the run serves itself, `url: local` or `url: vllm`")
+        return value
+
+    @property
+    def is_served_here(self) -> bool:
+        """Whether the run itself is to serve the model."""
+        return self.url in (LOCAL, VLLM)
+
+    @property
+    def known(self) -> tuple[str, str]:
+        """The two parts of the name that answers are kept under (see `ChatRequest.key`)."""
+        return ("", self.known_as) if self.known_as is not None else (self.url, self.model)
 
     @field_validator("key")
     @classmethod
