@@ -53,6 +53,9 @@ def apply_rules(
     state.add_columns(step, values, rows)
     errors, details = (values[name].take(live).to_pylist() for name in OWN_COLUMNS)
     count.failed = state.fail(step.label, live, errors, details)
+    for name in step.spec.tally if step.over is None else ():
+        found = values[name].take(state.live(rows)).value_counts().to_pylist()
+        count.tallies[step.columns[name]] = Counter({str(one["values"]): one["counts"] for one in found})
     if step.decides_parts:
         live = state.live(rows)
         for start in range(0, len(live), BLOCK):

@@ -182,7 +182,7 @@ class SandboxedCalls:
 
     def call(self, step: Resolved, arguments: Sequence[Sequence[Any]], size: int) -> list[Answer]:
         """See `Calls`."""
-        if step.fetches:
+        if step.asks:
             return self._direct.call(step, arguments, size)
         found = self._ask(lambda c: c.call(step, arguments, size), step.label, self._direct.limit(step), size == 1)
         return list(found)

@@ -19,7 +19,8 @@ from curate.engine.reuse import reusable_columns
 from curate.engine.run import AT_WORK, RunError, RunProgress, Watch
 from curate.engine.stages import attempts, start_of
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
-from curate.engine.workers import Workers
+from curate.engine.workers import Servers, Workers
+from curate.llm.model import Gateways
 from curate.pool.blob import BLOB
 from curate.pool.columns import ColumnsFile, write_columns
 from curate.pool.layout import Pool
@@ -65,7 +66,12 @@ def retry(
     recipe, wanted = resolved.recipe, wanted or Wanted()
     out = Path(recipe.out)
     resolved = place(resolved, workers).resolved
-    with hold(out), take_over(out), Workers(workers, out / AT_WORK, recipe.resources.gpus) as crew:
+    with (
+        hold(out),
+        take_over(out),
+        Gateways(out) as gateways,
+        Workers(workers, out / AT_WORK, gateways, recipe.resources.gpus) as crew,
+    ):
         pool = ingest.pool_of(recipe)
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         _check(resolved, steps, wanted)
@@ -93,8 +99,8 @@ def retry(
             shutil.rmtree(plan / "repeats", ignore_errors=True)
         tried = came = 0
         task = functools.partial(tasks.make_retry, recipe, pool, attempt, wanted.errors)
-        asked_of = recipe.download if ingest.is_fetched(recipe) else None
-        for number, (asked_for, got) in enumerate(crew.run("retry", task, shards, asked_of), 1):
+        servers = Servers(recipe.download if ingest.is_fetched(recipe) else None)
+        for number, (asked_for, got) in enumerate(crew.run("retry", task, shards, servers), 1):
             tried, came = tried + asked_for, came + got
             watch(RunProgress("retry", number, len(shards), came, tried - came))
         return Retried(tried, came, documents, forgotten)

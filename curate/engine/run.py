@@ -29,14 +29,15 @@ from curate.engine.shares import EVERYTHING, Cut, ShareCuts
 from curate.engine.stages import attempts, stages, start_of
 from curate.engine.state import OWN_COLUMNS
 from curate.engine.steps import Cuts
-from curate.engine.workers import Workers
+from curate.engine.workers import Servers, Workers
+from curate.llm.model import Gateways
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.process import hold
 from curate.recipe.model import PART_CHOICES, RULE_CHOICES, RULES, Recipe
 from curate.recipe.source import named_by
-from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
+from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints, chats_of
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
 from curate.sources.ingest import SourcePlan, is_fetched, plan_source, pool_of
@@ -115,7 +116,14 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     placed = place(resolved, workers)
     resolved = placed.resolved
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    with hold(out), take_over(out), Workers(workers, out / AT_WORK, recipe.resources.gpus) as crew:
+    for chat in chats_of(resolved.steps):
+        chat.check()
+    with (
+        hold(out),
+        take_over(out),
+        Gateways(out) as gateways,
+        Workers(workers, out / AT_WORK, gateways, recipe.resources.gpus) as crew,
+    ):
         pool = pool_of(recipe)
         runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch, placed)
         ingest = runner.ingest()
@@ -161,8 +169,8 @@ class _Runner:
         task = functools.partial(tasks.make_ingest, self.recipe, self.pool, self.planned, blocks)
         total, shards = StepCount("ingest"), 0
         allowed = self.recipe.limits.failed * (self.planned.rows or 0)
-        asked = self.recipe.download if is_fetched(self.recipe) else None
-        for result in self.workers.run("ingest", task, range(len(blocks)), asked):
+        servers = Servers(self.recipe.download if is_fetched(self.recipe) else None)
+        for result in self.workers.run("ingest", task, range(len(blocks)), servers):
             for count in result:
                 total.add(StepCount.from_json(count))
             shards += len(result)
@@ -218,9 +226,10 @@ class _Runner:
         share = self.placed.share(steps[first : last + 1])
         given = tasks.StageSetting(folder, self.recipe.limits.op_timeout_s, share.cpus if share else 1)
         task = functools.partial(tasks.make_stage, self.pool, steps, (first, last), cuts, given)
-        asked = self.recipe.download if any(step.fetches for step in steps[first : last + 1]) else None
+        fetches = any(step.fetches for step in steps[first : last + 1])
+        servers = Servers(self.recipe.download if fetches else None, chats_of(steps[first : last + 1]))
         parts: list[list[StepCount]] = []
-        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, asked, share), 1):
+        for number, result in enumerate(self.workers.run(done.stem, task, self.shards, servers, share), 1):
             parts.append([StepCount.from_json(c) for c in result])
             parts = [list(merge_counts(parts))]
             for c in parts[0]:
@@ -338,7 +347,7 @@ def _forget_decisions(out: Path, key: str) -> None:
 
 def choices(resolved: ResolvedRecipe) -> str:
     """The fingerprint of a recipe's choices: not of its `out`, nor of where its source lies."""
-    said = resolved.recipe.model_dump(mode="json", exclude={"out", "source", "limits", "resources"})
+    said = resolved.recipe.model_dump(mode="json", exclude={"out", "source", "limits", "resources", "llm"})
     said |= {"source": named_by(resolved.recipe.source), "publish": resolved.recipe.publish.said()}
     # A recipe that says nothing of parts is named as it was before there were rules on them.
     for step in said["steps"]:

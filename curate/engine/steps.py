@@ -64,7 +64,7 @@ class Annotator:
         self._pool, self._threads = pool, threads
         self._steps = [with_threads(step, threads) for step in steps]
         self._direct = DirectCalls(timeout_s)
-        self._chunk_rows = max((CHUNK_ROWS, *(step.placement.batch or 0 for step in steps)))
+        self._chunk_rows = max((CHUNK_ROWS, *(step.placement.batch or 0 for step in steps), *_at_once(steps)))
 
     def run(self, shard: int, state: ShardState) -> list[StepCount]:
         """Compute what is missing and commit it, and apply each step's rules; a share at the end waits for its cut.
@@ -125,7 +125,8 @@ class Annotator:
             chunk = Chunk(state, blobs, range(start, min(start + size, state.rows.num_rows)), decode)
             yield chunk
             # A device's calls keep their size: its images are decoded ahead, and not held.
-            start, size = chunk.rows.stop, min(most, chunk.rows_that_fit()) if most == CHUNK_ROWS else most
+            held = most == self._chunk_rows and not any(step.placement.batch for step in self._steps)
+            start, size = chunk.rows.stop, min(most, chunk.rows_that_fit()) if held else most
 
     def _rows_at_once(self, state: ShardState, works: Sequence[_StepWork]) -> int:
         """The rows of a chunk: many where what is left to compute opens no file and reads no text."""
@@ -135,6 +136,11 @@ class Annotator:
             if computes and (step.spec.reads or step.over is not None):
                 return self._chunk_rows
         return LIGHT_ROWS
+
+
+def _at_once(steps: Sequence[Resolved]) -> list[int]:
+    """The rows of a call of each op that asks a chat model: they are all on their way together."""
+    return [step.spec.batch_size for step in steps if step.chat is not None]
 
 
 @dataclass(frozen=True)

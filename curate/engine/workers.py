@@ -30,6 +30,7 @@ from curate.download import DownloadSettings, HostServer, share_hosts
 from curate.engine.hands import MAX_DEATHS, Actors, GpuShare, Tasks, WorkerError, death_errors
 from curate.extras import require
 from curate.lacks import is_lack, is_missing_module
+from curate.llm.model import ChatModel, Gateways, share_chats
 from curate.models.devices import Machine, release_memory, this_machine
 from curate.process import HUSHED, end_marked, starting, tell_watchman
 
@@ -49,16 +50,28 @@ class Task(Protocol):
         """Do a shard."""
 
 
+@dataclass(frozen=True)
+class Servers:
+    """The servers that tasks ask: hosts, by the recipe's `downloads`, and chat models; all workers take turns there."""
+
+    downloads: DownloadSettings | None = None
+    chats: tuple[ChatModel, ...] = ()
+
+
+NO_SERVERS = Servers()
+
+
 @dataclass
 class Workers:
     """Workers of a run: `count` on Ray, or with 0 this process, for a debugger. Leaving it ends what they have in hand.
 
     `at_work`: a file that says which shard this process is at, so that one that ended it is known when the command is
-    given again. `gpus`: how many a Ray that is started here may use; None for all.
+    given again. `gateways`: to the run's chat models. `gpus`: how many a Ray started here may use; None for all.
     """
 
     count: int
     at_work: Path
+    gateways: Gateways
     gpus: int | None = None
     _in_hand: dict[Any, int] = field(default_factory=dict)
     _hands: Tasks | Actors | None = None
@@ -80,7 +93,7 @@ class Workers:
         name: str,
         make_task: Callable[[], Task],
         shards: Sequence[int],
-        downloads: DownloadSettings | None = None,
+        servers: Servers = NO_SERVERS,
         share: GpuShare | None = None,
     ) -> Iterator[Any]:
         """Do every shard and yield each result as it comes, in no particular order.
@@ -88,15 +101,16 @@ class Workers:
         `name` is that of this part of the run. `make_task` is called once a worker, where it may load models or open
         connections; it must pickle. A task that has a `close` is closed when nothing is left for it here; a Ray worker
         ends with its process. Every worker has one thread, so that floats do not depend on how many workers there are.
-        Tasks that fetch from servers name their `downloads`: then all workers together treat a host as one would. Those
-        that hold models on GPUs name each worker's `share`.
+        Tasks that ask servers name these: then all workers together treat each as one would. Those that hold models on
+        GPUs name each worker's `share`.
         """
         if not shards:
             return
         if self.count:
             ray = _start(self.count, self.gpus)
-            with _shared_hosts(downloads, ray) as address:
-                make = functools.partial(_join_and_make, address, held_folders(), make_task)
+            with _shared_hosts(servers.downloads, ray) as address:
+                shared = address, self.gateways.addresses(servers.chats, _ip_of_this(ray))
+                make = functools.partial(_join_and_make, shared, held_folders(), make_task)
                 pickled = ray.put(ray.cloudpickle.dumps(make))
                 if share is None:
                     self._hands = Tasks(ray, _do, pickled, self.count)
@@ -106,6 +120,7 @@ class Workers:
                 self._let_go()
             return
         pin_threads()
+        share_chats(self.gateways.addresses(servers.chats))
         task = make_task()
         deaths = _read_deaths(self.at_work, name)
         try:
@@ -222,14 +237,23 @@ def _shared_hosts(downloads: DownloadSettings | None, ray: Any) -> Iterator[str 
     if downloads is None:
         yield None
         return
-    ip = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
-    with HostServer(downloads.per_host, downloads.host_failures, ip) as address:
+    with HostServer(downloads.per_host, downloads.host_failures, _ip_of_this(ray)) as address:
         yield address
 
 
-def _join_and_make(address: str | None, held: Mapping[Path, Path], make_task: Callable[[], Task]) -> Task:
-    """Make a worker's task there: it takes turns at hosts with the others, and commits for this run alone."""
-    share_hosts(address)
+def _ip_of_this(ray: Any) -> str:
+    """The address of this machine as workers see it."""
+    return str(ray.util.get_node_ip_address()) if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
+
+
+def _join_and_make(
+    shared: tuple[str | None, Mapping[str, str]], held: Mapping[Path, Path], make_task: Callable[[], Task]
+) -> Task:
+    """Make a worker's task there: it takes turns at hosts and chat models with the others, and commits for this run
+    alone."""
+    hosts, chats = shared
+    share_hosts(hosts)
+    share_chats(chats)
     join(held)
     return make_task()
 

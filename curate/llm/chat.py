@@ -95,8 +95,9 @@ class Prepared(NamedTuple):
 class Answer:
     """The model's words. `finish`: `stop`, or `length` where the answer was cut at `max_tokens`.
 
-    Tokens are the endpoint's own count, or None where it gave none. `nano_usd`: what it cost, in billionths of a
-    dollar, 0 where it was `cached`. `seconds`: from sending to the last byte.
+    Tokens are the endpoint's own count, or None where it gave none. `nano_usd`: what it cost when it was paid for, in
+    billionths of a dollar; `seconds`: from sending to the last byte; `at`: when that was, in seconds since 1970.
+    `cached`: it was kept, and not asked for now.
     """
 
     text: str
@@ -106,6 +107,7 @@ class Answer:
     output_tokens: int | None = None
     nano_usd: int = 0
     seconds: float = 0.0
+    at: float = 0.0
     cached: bool = False
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ class Answered:
     def paid(self, nano_usd: int, seconds: float) -> Answer:
         """The answer with what it cost."""
         a = self.answer
-        return Answer(a.text, a.finish, a.model, a.input_tokens, a.output_tokens, nano_usd, round(seconds, 3))
+        return replace(a, nano_usd=nano_usd, seconds=round(seconds, 3), at=round(time.time(), 3))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ BUSY_SECONDS = 60.0
 _TABLES = """
 CREATE TABLE answers(key BLOB UNIQUE NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL,
     input_tokens INTEGER, output_tokens INTEGER, max_tokens INTEGER NOT NULL, nano_usd INTEGER NOT NULL,
-    seconds REAL NOT NULL);
+    seconds REAL NOT NULL, at REAL NOT NULL);
 CREATE TABLE accounts(name TEXT PRIMARY KEY, requests INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0,
     nano_usd INTEGER NOT NULL DEFAULT 0, unsaid INTEGER NOT NULL DEFAULT 0, in_doubt INTEGER NOT NULL DEFAULT 0,
     held_requests INTEGER NOT NULL DEFAULT 0, held_tokens INTEGER NOT NULL DEFAULT 0,
@@ -126,14 +126,15 @@ class AnswerStore:
 
         One that ended by itself holds for every bound that it keeps; one that was cut holds for its own bound alone.
         """
-        columns = "text, finish, model, input_tokens, output_tokens, seconds, max_tokens"
+        columns = "text, finish, model, input_tokens, output_tokens, nano_usd, seconds, at, max_tokens"
         with self._told():
             row = self._db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        text, finish, model, input_tokens, output_tokens, seconds, bound = row
-        holds = bound == max_tokens or (finish != "length" and (output_tokens or bound) <= max_tokens)
-        return Answer(text, finish, model, input_tokens, output_tokens, 0, seconds, True) if holds else None
+        *said, bound = row
+        answer = replace(Answer(*said), cached=True)
+        holds = bound == max_tokens or (answer.finish != "length" and (answer.output_tokens or bound) <= max_tokens)
+        return answer if holds else None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -176,23 +177,8 @@ class AnswerStore:
             " held_tokens = held_tokens - ?, held_nano_usd = held_nano_usd - ? WHERE name = ?",
             (*cost, unsaid, in_doubt, *held, account),
         )
-        rows = [
-            (
-                kept.key,
-                a.text,
-                a.finish,
-                a.model,
-                a.input_tokens,
-                a.output_tokens,
-                kept.max_tokens,
-                a.nano_usd,
-                a.seconds,
-            )
-            for kept in (one.kept for one in settled)
-            if kept is not None
-            for a in (kept.answer,)
-        ]
-        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        rows = [_row(one.kept) for one in settled if one.kept is not None]
+        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def open_account(self, name: str) -> Account:
         """Open an account, alone: what a killed run had on its way is spent now, at the most that it can have cost."""
@@ -255,7 +241,7 @@ def _told(err: Exception) -> str:
 
 def _row(kept: Kept) -> tuple[object, ...]:
     key, a, max_tokens = kept
-    return key, a.text, a.finish, a.model, a.input_tokens, a.output_tokens, max_tokens, a.nano_usd, a.seconds
+    return key, a.text, a.finish, a.model, a.input_tokens, a.output_tokens, max_tokens, a.nano_usd, a.seconds, a.at
 
 
 def _total(amounts: Iterable[Sum]) -> Sum:

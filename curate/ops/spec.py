@@ -104,9 +104,9 @@ TAKEN = ("uid", "meta", "origin", "bytes", "image_bytes", "decoded", "tar", "ext
          "order", "image_name", "content", "content_at", "content_bytes", "content_size", "any_of")  # fmt: skip
 """What a row is read by and published from, and a word of rules: no step's column takes the place of one."""
 
-GIVEN = ("download", "folder", "device")
-"""Knobs that no recipe writes: an op that has them is given the recipe's download settings, its source's folder, and
-the device that the driver chose for its model."""
+GIVEN = ("download", "folder", "device", "chat")
+"""Knobs that no recipe writes: an op that has them is given the recipe's download settings, its source's folder, the
+device that the driver chose for its model, and the chat model that the step names by its knob `llm`."""
 
 RunsOn = Literal["cpu", "accelerator"]
 
@@ -138,6 +138,7 @@ class Spec:
     is to be had. `memory_gb`: what it takes of a device's memory (10^9 bytes), weights and work. `device_batch`: rows
     of every call there; a short one is filled up with copies of its last row, so that all are of one shape, and all are
     halved when memory runs out. None: calls of `batch_size` rows, and the op gives its passes a shape.
+    `tally`: columns of a few different texts, of which the funnel says how many rows have each.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Spec:
     runs_on: RunsOn = "cpu"
     memory_gb: float = 2.0
     device_batch: int | None = None
+    tally: tuple[str, ...] = ()
 
     def names(self, knobs: Knobs) -> dict[str, str]:
         """The columns that the knobs name, by knob; one that names none is left out."""
@@ -210,6 +212,7 @@ def op(  # noqa: PLR0913 - keywords, each a field of Spec
     runs_on: RunsOn = "cpu",
     memory_gb: float = 2.0,
     device_batch: int | None = None,
+    tally: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a row op: its values depend on each row alone, bit for bit, whatever rows share its batch.
 
@@ -219,7 +222,7 @@ def op(  # noqa: PLR0913 - keywords, each a field of Spec
     names = (reads,) if isinstance(reads, str) else tuple(reads)
     own_parts = dict(parts or {})
     spec = Spec("", names, dict(writes), version, batch_size, None, "", {}, own_parts, needs, timeout_s)
-    return _declare(replace(spec, runs_on=runs_on, memory_gb=memory_gb, device_batch=device_batch))
+    return _declare(replace(spec, runs_on=runs_on, memory_gb=memory_gb, device_batch=device_batch, tally=tally))
 
 
 def group_op(
@@ -283,6 +286,8 @@ def identity(function: Callable[..., Any], knobs: Mapping[str, Any]) -> dict[str
     spec = spec_of(function)
     full = all_knobs(function, knobs)
     device = full.pop("device", CPU)
+    if "chat" in full:
+        full.pop("llm", None)  # its name in the recipe changes no answer
     said: dict[str, Any] = {"knobs": {name: _knob_data(name, value) for name, value in full.items()}}
     files = f"{_settled(device, full)}{_files_of(function, spec.name, full)}"
     before = identity(spec.after, _knobs_for(spec.after, knobs)) if spec.after else None

@@ -48,7 +48,8 @@ class PartCount:
 class StepCount:
     """One step's rows: in = kept + dropped (by rule) + failed (by error); computed now or reused.
 
-    `parts`: the images and paragraphs of their documents, where the step decides on them.
+    `parts`: the images and paragraphs of their documents, where the step decides on them. `tallies`: of columns whose
+    op asks for it, how many rows that did not fail had each value.
     """
 
     step: str
@@ -59,6 +60,7 @@ class StepCount:
     computed: int = 0
     reused: int = 0
     parts: dict[str, PartCount] = field(default_factory=dict)
+    tallies: dict[str, Counter[str]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise ConservationError unless the counts add up."""
@@ -81,6 +83,8 @@ class StepCount:
         self.reused += other.reused
         for kind, count in other.parts.items():
             self.parts.setdefault(kind, PartCount()).add(count)
+        for column, tally in other.tallies.items():
+            self.tallies.setdefault(column, Counter()).update(tally)
 
     def to_json(self) -> dict[str, Any]:
         """The counts as plain data."""
@@ -93,6 +97,7 @@ class StepCount:
             "computed": self.computed,
             "reused": self.reused,
             **({"parts": {kind: count.to_json() for kind, count in self.parts.items()}} if self.parts else {}),
+            **({"tallies": {c: dict(sorted(t.items())) for c, t in self.tallies.items()}} if self.tallies else {}),
         }
 
     @classmethod
@@ -100,7 +105,8 @@ class StepCount:
         """The inverse of to_json."""
         counters = Counter(data["dropped"]), Counter(data["failed"])
         parts = {kind: PartCount.from_json(count) for kind, count in data.get("parts", {}).items()}
-        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"], parts)
+        tallies = {column: Counter(tally) for column, tally in data.get("tallies", {}).items()}
+        return cls(data["step"], data["in"], data["kept"], *counters, data["computed"], data["reused"], parts, tallies)
 
 
 def check_funnel(counts: Sequence[StepCount]) -> None:

@@ -21,6 +21,7 @@ from pydantic import (
 
 from curate.document.segments import Block
 from curate.download import DownloadSettings
+from curate.llm.settings import Endpoint
 from curate.ops.spec import PartKind
 from curate.recipe.resources import Resources, StepResources
 from curate.recipe.source import KINDS, Source
@@ -260,6 +261,11 @@ class Recipe(Settings):
     download: DownloadSettings = Field(default_factory=DownloadSettings)
     limits: RunLimits = RunLimits()
     resources: Resources = Field(Resources(), description="What models run on; it may be said of a step, too.")
+    llm: dict[Name, Endpoint] = Field(
+        default_factory=dict,
+        description="Chat models by a name of yours: an OpenAI-compatible endpoint each, how it may be asked, what may "
+        "be spent. A step that asks one names it by its knob `llm`, unless there is one alone.",
+    )
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from curate import settings
 from curate.extras import MissingExtraError, require
+from curate.llm.model import ChatModel
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
 from curate.ops.table import OPS, find_op, ops_that_write
 from curate.recipe.model import ELSE, Recipe, Rule, Rules, Step
@@ -62,9 +63,10 @@ def resolve(recipe: Recipe, where: str = "recipe") -> ResolvedRecipe:
         except (ValueError, MissingExtraError) as err:
             raise SettingsError(f"{at}.op: {err}") from None
         spec = spec_of(function)
-        knobs = _checked_knobs(step, spec, at) | _given(recipe, spec)
+        knobs = _checked_knobs(step, spec, at)
+        knobs |= _given(recipe, spec, knobs, at)
         if spec.after is not None and not any(r.function is spec.after for r in found):
-            found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after)), known, at))
+            found.append(_row_op_of(spec, knobs | _given(recipe, spec_of(spec.after), knobs, at), known, at))
         columns = {c: f"{step.name}.{c}" if step.name else c for c in spec.writes}
         if step.over is not None:
             _check_over(step.over, spec, known, at)
@@ -190,10 +192,28 @@ def _at_home(value: Any) -> Any:
     return type(value)(map(_at_home, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _given(recipe: Recipe, spec: Spec) -> dict[str, Any]:
+def _given(recipe: Recipe, spec: Spec, knobs: Mapping[str, Any], at: str) -> dict[str, Any]:
     """The knobs that an op has from the recipe as a whole."""
-    given = {"download": recipe.download, "folder": folder_of(recipe.source)}  # the device comes with the placement
+    # The device comes with the placement.
+    given: dict[str, Any] = {"download": recipe.download, "folder": folder_of(recipe.source)}
+    given |= {"chat": _chat(recipe, spec, knobs.get("llm"), at)} if "chat" in spec.knobs else {}
     return {name: value for name, value in given.items() if name in spec.knobs}
+
+
+def _chat(recipe: Recipe, spec: Spec, name: str | None, at: str) -> ChatModel:
+    """The chat model of a step: the one that it names, or the recipe's only one."""
+    known = list(recipe.llm)
+    if not known:
+        raise SettingsError(
+            f"{at}.op: op {spec.name!r} asks a chat model; name one in the recipe:"
+            " `llm: {writer: {url: https://..., model: ...}}`"
+        )
+    if name is None and len(known) > 1:
+        raise SettingsError(f"{at}.with.llm: missing; the recipe names several chat models: {', '.join(known)}")
+    chosen = known[0] if name is None else name
+    if chosen not in recipe.llm:
+        raise SettingsError(f"{at}.with.llm: {unknown_message('chat model', chosen, known)}")
+    return ChatModel(chosen, recipe.llm[chosen])
 
 
 def _resources(recipe: Recipe, step: Step, spec: Spec, at: str) -> StepResources:

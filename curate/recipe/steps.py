@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.llm.model import ChatModel
 from curate.models.devices import CPU, Device
 from curate.ops.spec import READABLE_OF, Maker, PartKind, Spec, all_knobs, check_fits, identity, spec_of
 from curate.recipe.model import ELSE, Recipe
@@ -174,6 +175,18 @@ class Resolved:
         return "download" in self.spec.knobs and self.spec.stores
 
     @property
+    def chat(self) -> ChatModel | None:
+        """The chat model that the op asks, if it asks one."""
+        found = self.knobs.get("chat")
+        assert found is None or isinstance(found, ChatModel)
+        return found
+
+    @property
+    def asks(self) -> bool:
+        """Whether the op asks servers, which wait for nobody's processor."""
+        return self.fetches or self.chat is not None
+
+    @property
     def parts(self) -> Mapping[str, PartKind]:
         """Its own columns that hold a list with an entry a part."""
         return dict.fromkeys(self.columns, self.over) if self.over else self.spec.parts
@@ -263,6 +276,11 @@ def column_maker(steps: Sequence[Resolved], column: str) -> int | None:
     """The number of the step that writes a column of values; None where the engine counts it."""
     made = [n for n, step in enumerate(steps) if column in step.columns.values() or column in step.extremes]
     return made[0] if made else None
+
+
+def chats_of(steps: Sequence[Resolved]) -> tuple[ChatModel, ...]:
+    """The chat models that these steps ask, each once."""
+    return tuple(dict.fromkeys(step.chat for step in steps if step.chat is not None))
 
 
 READS_BYTES = frozenset(("image", "decoded", "image_bytes", "blob"))
