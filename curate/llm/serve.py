@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from curate.extras import require
+from curate.lacks import MachineError
 from curate.lfs import REMEDY, is_lfs_pointer
 from curate.llm.hosted import HostedServer, ServerError
-from curate.llm.outcomes import EndpointError
 from curate.llm.settings import LOCAL, VLLM, Endpoint, Price, Server
 from curate.models.files import ModelError, file_digest
 from curate.settings import seen_from_here
@@ -57,20 +57,19 @@ def serve(endpoint: Endpoint, ray: Any = None) -> Iterator[Endpoint]:
         yield endpoint
         return
     asked = resolve(endpoint)
-    name = Path(endpoint.model).stem if endpoint.url == LOCAL else endpoint.model
     start = _on_ray if ray is not None and endpoint.url == VLLM else _here
-    with start(asked, name, ray) as (url, why_ended):
+    with start(asked, ray) as (url, why_ended):
         try:
-            yield _at(asked, url, name)
-        except EndpointError as err:
+            yield _at(asked, url)
+        except MachineError as err:
             if (why := why_ended()) is None:
                 raise
             raise ServerError(f"the server of {endpoint.model} was lost: {why}") from err
 
 
-def _at(endpoint: Endpoint, url: str, name: str) -> Endpoint:
+def _at(endpoint: Endpoint, url: str) -> Endpoint:
     """The endpoint as it is asked while it is served."""
-    changed: dict[str, Any] = {"url": url, "model": name, "key": None, "server": None}
+    changed: dict[str, Any] = {"url": url, "model": endpoint.name, "key": None, "server": None}
     changed["known_as"] = endpoint.known_as or f"{endpoint.url} {endpoint.model}"
     if endpoint.price is None:
         changed["price"] = Price(input=0, output=0)
@@ -82,8 +81,8 @@ def _at(endpoint: Endpoint, url: str, name: str) -> Endpoint:
 
 
 @contextmanager
-def _here(endpoint: Endpoint, name: str, ray: Any) -> Iterator[tuple[str, Why]]:
-    server = HostedServer(_command(endpoint, name), name)
+def _here(endpoint: Endpoint, ray: Any) -> Iterator[tuple[str, Why]]:
+    server = HostedServer(_command(endpoint), endpoint.name)
     try:
         yield _told(endpoint, lambda: server.start(START_S[endpoint.url])), server.why_ended
     finally:
@@ -91,13 +90,13 @@ def _here(endpoint: Endpoint, name: str, ray: Any) -> Iterator[tuple[str, Why]]:
 
 
 @contextmanager
-def _on_ray(endpoint: Endpoint, name: str, ray: Any) -> Iterator[tuple[str, Why]]:
+def _on_ray(endpoint: Endpoint, ray: Any) -> Iterator[tuple[str, Why]]:
     gpus, there = (endpoint.server or Server()).gpus, int(ray.cluster_resources().get("GPU", 0))
     if there < gpus:
         raise ServerError(f"{endpoint.model} by vLLM wants gpus: {gpus}; Ray has {there}: give it more, or say less")
     seen_from = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
     kind = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0, max_concurrency=4)(HostedServer)
-    actor = kind.remote(_command(endpoint, name), name, seen_from)
+    actor = kind.remote(_command(endpoint), endpoint.name, seen_from)
 
     def start() -> str:
         try:
@@ -143,12 +142,12 @@ def _at_once(endpoint: Endpoint) -> int:
     return endpoint.concurrency if "concurrency" in endpoint.model_fields_set else AT_ONCE
 
 
-def _command(endpoint: Endpoint, name: str) -> list[str]:
+def _command(endpoint: Endpoint) -> list[str]:
     server = endpoint.server or Server()
     if endpoint.url == LOCAL:
         order = {
             "model": os.path.abspath(os.path.expanduser(endpoint.model)),
-            "name": name,
+            "name": endpoint.name,
             "context_tokens": server.context_tokens,
             "at_once": _at_once(endpoint),
             "threads": server.threads,

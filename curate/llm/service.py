@@ -119,6 +119,8 @@ class GatewayService:
             async with asyncio.timeout(CONNECT_S):
                 if not hmac.compare_digest(await reader.readline(), f"{self._token}\n".encode()):
                     return
+            asked = self._endpoint
+            _write_frame(writer, {"known": asked.known, "model": asked.model, "max_tokens_as": asked.max_tokens_as})
             while True:
                 said, body = await _read_frame(reader)
                 if body:
@@ -157,27 +159,33 @@ class GatewayService:
 class RemoteChat:
     """The gateway of a run, asked by a worker; one connection, for one thread."""
 
-    def __init__(self, address: str, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, address: str) -> None:
         token, _, place = address.partition("@")
         ip, _, port = place.rpartition(":")
         try:
             self._socket = socket.create_connection((ip, int(port)), timeout=CONNECT_S)
         except OSError as err:
             raise MachineError(f"the run's driver is not to be reached at {place}: {err}") from None
-        self._socket.settimeout(None)
-        self._socket.sendall(f"{token}\n".encode())
         self._stream = self._socket.makefile("rb")
+        try:
+            self._socket.sendall(f"{token}\n".encode())
+            said = self._receive()
+        except OSError as err:
+            self.close()
+            raise MachineError(f"the run's driver does not answer at {place}: {err}") from None
+        self._socket.settimeout(None)
+        self._known: tuple[str, str] = tuple(said["known"])
+        self._asked_as: tuple[str, str] = (said["model"], said["max_tokens_as"])
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """See `Chat`."""
-        keys = [request.key(*self._endpoint.known) for request in requests]
+        keys = [request.key(*self._known) for request in requests]
         try:
             self._send({"keys": [[key.hex(), r.max_tokens] for key, r in zip(keys, requests, strict=True)]})
             found: list[Answer | Failure | None] = [_answer_of(kept) for kept in self._receive()["kept"]]
             missing = [number for number, known in enumerate(found) if known is None]
             for number in missing:
-                prepared = requests[number].prepare(keys[number], self._endpoint.model, self._endpoint.max_tokens_as)
+                prepared = requests[number].prepare(keys[number], *self._asked_as)
                 key, *bounds, body = prepared
                 self._send({"number": number, "request": [key.hex(), *bounds]}, body)
             for _ in missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -107,6 +108,11 @@ class Endpoint(Settings):
     def is_served_here(self) -> bool:
         """Whether the run itself is to serve the model."""
         return self.url in (LOCAL, VLLM)
+
+    @property
+    def name(self) -> str:
+        """The model's name as it is asked for: of a file, the file's."""
+        return Path(self.model).stem if self.url == LOCAL else self.model
 
     @property
     def known(self) -> tuple[str, str]:
