@@ -55,7 +55,7 @@ class HostedServer:
         try:
             with starting():
                 self._process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
                     errors="replace", start_new_session=True, env={**os.environ, "PYTHONPATH": paths},
                 )  # fmt: skip
         except OSError as err:
@@ -69,7 +69,7 @@ class HostedServer:
         return f"http://{self._ip}:{port}/v1"
 
     def why_ended(self) -> str | None:
-        """Why it is at work no more; None while it is."""
+        """Tell what ended it; None while it is at work."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         self._listener.join(END_S)

@@ -1,4 +1,4 @@
-"""Serve a chat model for as long as a run lasts, where its recipe says so: a GGUF file by llama.cpp, or any by vLLM."""
+"""Serve a chat model for as long as a run lasts: a GGUF file by llama.cpp, any by vLLM on GPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curate.extras import require
 from curate.lacks import MachineError
 from curate.lfs import REMEDY, is_lfs_pointer
 from curate.llm.hosted import HostedServer, ServerError
-from curate.llm.settings import LOCAL, VLLM, Endpoint, Price, Server
+from curate.llm.settings import LOCAL, VLLM, Endpoint, Price, Serving
 from curate.models.files import ModelError, file_digest
 from curate.settings import seen_from_here
 
@@ -91,7 +91,7 @@ def _here(endpoint: Endpoint, ray: Any) -> Iterator[tuple[str, Why]]:
 
 @contextmanager
 def _on_ray(endpoint: Endpoint, ray: Any) -> Iterator[tuple[str, Why]]:
-    gpus, there = (endpoint.server or Server()).gpus, int(ray.cluster_resources().get("GPU", 0))
+    gpus, there = (endpoint.server or Serving()).gpus, int(ray.cluster_resources().get("GPU", 0))
     if there < gpus:
         raise ServerError(f"{endpoint.model} by vLLM wants gpus: {gpus}; Ray has {there}: give it more, or say less")
     seen_from = ray.util.get_node_ip_address() if os.environ.get("RAY_ADDRESS") else "127.0.0.1"
@@ -143,7 +143,7 @@ def _at_once(endpoint: Endpoint) -> int:
 
 
 def _command(endpoint: Endpoint) -> list[str]:
-    server = endpoint.server or Server()
+    server = endpoint.server or Serving()
     if endpoint.url == LOCAL:
         order = {
             "model": os.path.abspath(os.path.expanduser(endpoint.model)),

@@ -32,8 +32,8 @@ LOCAL, VLLM = "local", "vllm"
 """What stands as `url` where a run serves the model itself."""
 
 
-class Server(Settings):
-    """How a model is served by the run itself: `url: local` or `url: vllm`."""
+class Serving(Settings):
+    """Settings of a model that the run serves itself: `url: local` or `url: vllm`."""
 
     context_tokens: int = Field(4096, ge=128, description="The most tokens of a prompt and its answer together.")
     threads: int | None = Field(None, ge=1, le=1024, description="Of `local`; unsaid: half as many as processors.")
@@ -61,7 +61,7 @@ class Endpoint(Settings):
         description="What its answers are kept under; unsaid: `url` and `model`. A name that stays keeps what was paid"
         " for when the same model is asked at another place.",
     )
-    server: Server | None = Field(None, description="How it is served, where `url` is `local` or `vllm`.")
+    server: Serving | None = Field(None, description="How it is served, where `url` is `local` or `vllm`.")
     key: str | None = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the key; null where none is wanted."
     )
@@ -99,7 +99,7 @@ class Endpoint(Settings):
 
     @field_validator("server")
     @classmethod
-    def _is_of_a_served_one(cls, value: Server | None, info: ValidationInfo) -> Server | None:
+    def _is_of_a_served_one(cls, value: Serving | None, info: ValidationInfo) -> Serving | None:
         if value is not None and info.data.get("url") not in (LOCAL, VLLM, None):
             raise ValueError("server: only of a model that the run serves itself, `url: local` or `url: vllm`")
         return value

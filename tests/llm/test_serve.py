@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Workplace
 
 from curate.llm.chat import Answer, ChatRequest, Message
 from curate.llm.hosted import ServerError
@@ -21,6 +23,7 @@ from curate.llm.prices import find_price
 from curate.llm.serve import resolve, serve
 from curate.llm.service import GatewayService
 from curate.llm.settings import Endpoint
+from curate.llm.store import FILE
 from curate.models.files import ModelError
 
 STANDING_IN = """
@@ -286,6 +289,40 @@ class TestLocal:
             assert isinstance(by_schema, Answer) and set(json.loads(by_schema.text)) == {"capital", "letters"}
             assert isinstance(by_word, Answer) and "Paris" in by_word.text
             assert getattr(too_long, "error", None) == "prompt_too_long"
+
+
+ASKING = """
+import pyarrow as pa
+from curate.llm.chat import ChatRequest, Failure, Message
+from curate.llm.model import ChatModel
+from curate.ops import Columns, Failed, op
+
+@op(reads="text", writes={"reply": pa.string()}, version=1, timeout_s=0)
+class Asking:
+    def __init__(self, *, llm: str | None = None, chat: ChatModel) -> None:
+        self._chat = chat.connect()
+
+    def __call__(self, texts: list[str]) -> Columns:
+        asked = [ChatRequest((Message("user", (text,)),), 40) for text in texts]
+        told = self._chat.ask(asked)
+        return {"reply": [Failed(a.error, a.detail) if isinstance(a, Failure) else a.text for a in told]}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_serves_its_model_and_finds_its_answers_again(place: Workplace, vllm: Endpoint) -> None:
+    place.write_module("asking", ASKING)
+    place.images(12)
+    steps = [{"op": "asking:Asking", "keep": {"reply": {"in": ["1 of None for small"]}}}]
+    for out in ("one", "two"):
+        llm = {"writer": {"url": "vllm", "model": "small", "cache": str(place.root / "answers")}}
+        recipe = place.recipe(steps=steps, llm=llm, out=str(place.root / out))
+        done = place.command("run", recipe, "--inline", "--json")
+        assert done.code == 0 and done.json["samples"] == 12, done
+    with sqlite3.connect(place.root / "answers" / FILE) as db:
+        spent = db.execute("SELECT requests FROM accounts ORDER BY requests").fetchall()
+    db.close()
+    assert spent == [(0,), (12,)]
 
 
 def test_only_a_served_model_has_settings_of_a_server() -> None:
