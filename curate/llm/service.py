@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 
 class Chat(Protocol):
-    """A chat model that can be asked for many answers at once."""
+    """A chat model that can be asked for many answers at once. `takes_schema`: whether it enforces JSON Schemas."""
+
+    @property
+    def takes_schema(self) -> bool:
+        """Whether the endpoint enforces a request's `schema`."""
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """The answers in the order of the requests. Raises MachineError where the run ends."""
@@ -63,6 +67,11 @@ class GatewayService:
     def __exit__(self, *error: object) -> None:
         self._do(self._close())
         self._end()
+
+    @property
+    def takes_schema(self) -> bool:
+        """See `Chat`."""
+        return self._endpoint.json_schema
 
     @property
     def address(self) -> str:
@@ -119,8 +128,7 @@ class GatewayService:
             async with asyncio.timeout(CONNECT_S):
                 if not hmac.compare_digest(await reader.readline(), f"{self._token}\n".encode()):
                     return
-            asked = self._endpoint
-            _write_frame(writer, {"known": asked.known, "model": asked.model, "max_tokens_as": asked.max_tokens_as})
+            _write_frame(writer, _hello(self._endpoint))
             while True:
                 said, body = await _read_frame(reader)
                 if body:
@@ -176,6 +184,7 @@ class RemoteChat:
         self._socket.settimeout(None)
         self._known: tuple[str, str] = tuple(said["known"])
         self._asked_as: tuple[str, str] = (said["model"], said["max_tokens_as"])
+        self.takes_schema: bool = said["json_schema"]
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """See `Chat`."""
@@ -213,6 +222,12 @@ class RemoteChat:
         if "end" in said:
             raise MachineError(said["end"])
         return said
+
+
+def _hello(endpoint: Endpoint) -> dict[str, Any]:
+    """What a worker has to know to name and write requests."""
+    said: dict[str, Any] = endpoint.model_dump(include={"model", "max_tokens_as", "json_schema"})
+    return said | {"known": endpoint.known}
 
 
 def _answer_of(kept: Mapping[str, Any] | None) -> Answer | None:

@@ -71,6 +71,9 @@ class Endpoint(Settings):
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the bound of an answer's tokens."
     )
+    json_schema: bool = Field(
+        True, description="Whether the endpoint enforces JSON Schemas; where not, structure is asked for in words."
+    )
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)
     concurrency: int = Field(64, ge=1, le=4096)
