@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from curate.commit import commit_text
 from curate.lacks import MachineError
 from curate.llm.prices import find_price
+from curate.llm.serve import resolve, serve
 from curate.llm.service import Chat, GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
 from curate.llm.store import FILE, NOTHING, Account, AnswerStore, Sum, total
@@ -33,8 +35,12 @@ class ChatModel:
     endpoint: Endpoint
 
     def identity(self) -> dict[str, str]:
-        """What could change its answers, as plain data: where it is and which."""
-        return {"url": self.endpoint.url, "model": self.endpoint.model}
+        """What could change its answers, as plain data: where it is and which; of a file, its bytes.
+
+        Raises ModelError where that is not there.
+        """
+        url, model = resolve(self.endpoint).known
+        return {"url": url, "model": model}
 
     def connect(self) -> Chat:
         """The run's gateway to it, for the thread that computes; closed when the run ends. Raises MachineError."""
@@ -43,7 +49,7 @@ class ChatModel:
                 raise MachineError(
                     f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe"
                 )
-            _connected[self.name] = RemoteChat(address, self.endpoint)
+            _connected[self.name] = RemoteChat(address)
         return _connected[self.name]
 
     def check(self) -> None:
@@ -65,16 +71,22 @@ class Gateways:
     def __enter__(self) -> Gateways:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.clear()
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
-    def addresses(self, chats: Sequence[ChatModel], ip: str = "127.0.0.1") -> dict[str, str]:
-        """Where workers ask these models, by name; `ip`: this machine's, as workers see it."""
+    def addresses(self, chats: Sequence[ChatModel], ip: str = "127.0.0.1", ray: Any = None) -> dict[str, str]:
+        """Where workers ask these models, by name; `ip`: this machine's, as workers see it.
+
+        What the run serves itself is started, by `ray` where its GPUs are.
+        """
         for chat in chats:
             if chat.name not in self._open:
                 folder, account = answers_folder(self._out, chat), account_of(self._out, chat)
-                self._open[chat.name] = self._stack.enter_context(GatewayService(chat.endpoint, folder, account, ip))
+                endpoint = self._stack.enter_context(serve(chat.endpoint, ray))
+                self._open[chat.name] = self._stack.enter_context(GatewayService(endpoint, folder, account, ip))
         return {chat.name: self._open[chat.name].address for chat in chats}
 
 
