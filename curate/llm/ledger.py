@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from curate.lacks import MachineError
-from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError
+from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError, Sum
 
 MOMENT_S = 0.005
 """How long a change may wait for others to be written with: a commit costs ten times as much as a row."""
@@ -13,6 +13,15 @@ MOMENT_S = 0.005
 
 class BudgetError(MachineError):
     """The budget is spent; it ends the run, and no sample is failed for it."""
+
+    @staticmethod
+    def of(spent: Sum) -> BudgetError:
+        """The error with what was spent, and what to do."""
+        return BudgetError(
+            f"the budget is spent: {spent.requests} requests, {spent.tokens} tokens and"
+            f" {spent.nano_usd / 1e9:.4f} dollars, and the next request might pass it. All answers are kept: raise"
+            " `budget`, then run the same command to go on"
+        )
 
 
 class Ledger:
@@ -78,7 +87,7 @@ class Ledger:
         self._held += held
         left = to_hold[held:]
         if left and not self._held:
-            _finish([future for _, future in left], self._spent())
+            _finish([future for _, future in left], BudgetError.of(self.account().spent))
         else:
             self._to_hold = left + self._to_hold  # first come first served, when the next is settled
 
@@ -93,14 +102,6 @@ class Ledger:
                 if not self._store.hold(self._name, [hold], self._limits):
                     return number
         return len(holds)
-
-    def _spent(self) -> BudgetError:
-        spent = self.account().spent
-        return BudgetError(
-            f"the budget is spent: {spent.requests} requests, {spent.tokens} tokens and"
-            f" {spent.nano_usd / 1e9:.4f} dollars, and the next request might pass it. All answers are kept: raise"
-            " `budget`, then run the same command to go on"
-        )
 
 
 def _finish(futures: list[asyncio.Future[None]], error: Exception | None = None) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from curate.lacks import MachineError
+from curate.llm.batch_gateway import BatchGateway
 from curate.llm.chat import Answer, ChatRequest, Failure, Prepared
 from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
@@ -103,8 +104,13 @@ class GatewayService:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self) -> None:
-        ledger = Ledger(self._store, self._account, Limits.of(self._endpoint.budget))
-        self._gateway = await Gateway(self._endpoint, ledger, self._price).__aenter__()
+        limits, price = Limits.of(self._endpoint.budget), self._price
+        self._gateway: Gateway | BatchGateway
+        if self._endpoint.batch is not None:
+            self._gateway = BatchGateway(self._endpoint, self._store, self._account, limits, price)
+        else:
+            self._gateway = Gateway(self._endpoint, Ledger(self._store, self._account, limits), price)
+        await self._gateway.__aenter__()
         self._server = await asyncio.start_server(self._talk, self._ip, 0)
 
     async def _close(self) -> None:

@@ -115,9 +115,9 @@ class AnswerStore:
         self.path = folder / FILE
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self.db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self.transaction():
                 self._make_tables()
 
@@ -128,7 +128,7 @@ class AnswerStore:
         """
         columns = "text, finish, model, input_tokens, output_tokens, nano_usd, seconds, at, max_tokens"
         with self._told():
-            row = self._db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
+            row = self.db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         *said, bound = row
@@ -140,51 +140,62 @@ class AnswerStore:
     def transaction(self) -> Iterator[None]:
         """Make all changes within it together or none."""
         with self._told():
-            self._db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk has ended it already
-                    self._db.execute("ROLLBACK")
+                if self.db.in_transaction:  # a full disk has ended it already
+                    self.db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
 
     def hold(self, account: str, holds: Sequence[Hold], limits: Limits) -> bool:
         """Hold the most that requests may cost before they are sent: all of it, or nothing if a limit would be passed.
 
         Within a transaction, as `settle`.
         """
-        most = _total(hold.most for hold in holds)
-        changed = self._db.execute(
+        if not self.reserve(account, _total(hold.most for hold in holds), limits):
+            return False
+        rows = [(hold.id, account, hold.most.tokens, hold.most.nano_usd) for hold in holds]
+        self.db.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
+        return True
+
+    def reserve(self, account: str, most: Sum, limits: Limits) -> bool:
+        """Hold an amount in an account, if no limit is passed by it. Within a transaction."""
+        changed = self.db.execute(
             "UPDATE accounts SET held_requests = held_requests + ?, held_tokens = held_tokens + ?,"
             " held_nano_usd = held_nano_usd + ? WHERE name = ? AND requests + held_requests + ? <= ?"
             " AND tokens + held_tokens + ? <= ? AND nano_usd + held_nano_usd + ? <= ?",
             (*most, account, *itertools.chain.from_iterable(zip(most, limits, strict=True))),
         )
-        if changed.rowcount:
-            rows = [(hold.id, account, hold.most.tokens, hold.most.nano_usd) for hold in holds]
-            self._db.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
         return bool(changed.rowcount)
 
     def settle(self, account: str, settled: Sequence[Settled]) -> None:
         """Put what requests cost in place of what was held for them, and keep the answers."""
-        self._db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
+        self.db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
         cost, held = _total(one.cost for one in settled), _total(one.hold.most for one in settled)
         unsaid, in_doubt = sum(one.unsaid for one in settled), sum(one.in_doubt for one in settled)
-        self._db.execute(
+        self.charge(account, held, cost, unsaid, in_doubt)
+        self.keep([one.kept for one in settled if one.kept is not None])
+
+    def charge(self, account: str, held: Sum, cost: Sum, unsaid: int = 0, in_doubt: int = 0) -> None:
+        """Put a cost in place of what was held. Within a transaction."""
+        self.db.execute(
             "UPDATE accounts SET requests = requests + ?, tokens = tokens + ?, nano_usd = nano_usd + ?,"
             " unsaid = unsaid + ?, in_doubt = in_doubt + ?, held_requests = held_requests - ?,"
             " held_tokens = held_tokens - ?, held_nano_usd = held_nano_usd - ? WHERE name = ?",
             (*cost, unsaid, in_doubt, *held, account),
         )
-        rows = [_row(one.kept) for one in settled if one.kept is not None]
-        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def keep(self, kept: Sequence[Kept]) -> None:
+        """Keep answers. Within a transaction."""
+        self.db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, kept))
 
     def open_account(self, name: str) -> Account:
         """Open an account, alone: what a killed run had on its way is spent now, at the most that it can have cost."""
         with self.transaction():
-            self._db.execute("INSERT OR IGNORE INTO accounts(name) VALUES (?)", (name,))
-            left = self._db.execute("SELECT id, tokens, nano_usd FROM holds WHERE account = ?", (name,)).fetchall()
+            self.db.execute("INSERT OR IGNORE INTO accounts(name) VALUES (?)", (name,))
+            left = self.db.execute("SELECT id, tokens, nano_usd FROM holds WHERE account = ?", (name,)).fetchall()
             holds = [Hold(number, Sum(1, tokens, nano_usd)) for number, tokens, nano_usd in left]
             self.settle(name, [Settled(hold, hold.most, in_doubt=True) for hold in holds])
         return self.account(name)
@@ -192,7 +203,7 @@ class AnswerStore:
     def account(self, name: str) -> Account:
         """The account's sums."""
         with self._told():
-            row = self._db.execute(
+            row = self.db.execute(
                 "SELECT requests, tokens, nano_usd, held_requests, held_tokens, held_nano_usd, unsaid, in_doubt"
                 " FROM accounts WHERE name = ?",
                 (name,),
@@ -202,10 +213,10 @@ class AnswerStore:
     def close(self) -> None:
         """Let go of the file."""
         with self._told():
-            self._db.close()
+            self.db.close()
 
     def _make_tables(self) -> None:
-        ((found,),) = self._db.execute("PRAGMA user_version").fetchall()
+        ((found,),) = self.db.execute("PRAGMA user_version").fetchall()
         if found not in (0, VERSION):
             raise StoreError(
                 f"{self.path}: version {found} of the answers' file; this curate reads version {VERSION}. Use the"
@@ -213,8 +224,8 @@ class AnswerStore:
             )
         if found == 0:
             for statement in _TABLES.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+                self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

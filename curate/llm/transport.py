@@ -56,15 +56,16 @@ class Sender:
         except (aiohttp.ClientError, OSError) as err:
             failure = Failure("connection_broken", f"{self._endpoint.url}: {err or type(err).__name__}")
             return Again(failure, in_doubt=True)
-        return judge(self._endpoint, reply.status, reply.headers, self._without_key(said))
+        return judge(self._endpoint, reply.status, reply.headers, hide_key(said, self._key, self._endpoint))
 
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()
 
-    def _without_key(self, said: bytes) -> bytes:
-        """A reply in which no key stands: some endpoints, and models, say it again."""
-        return said.replace(self._key.encode(), f"[{self._endpoint.key}]".encode()) if self._key else said
+
+def hide_key(said: bytes, key: str | None, endpoint: Endpoint) -> bytes:
+    """A reply in which no key stands: some endpoints, and models, say it again."""
+    return said.replace(key.encode(), f"[{endpoint.key}]".encode()) if key else said
 
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
