@@ -16,7 +16,7 @@ from curate.llm.prices import find_price
 from curate.llm.serve import resolve, serve
 from curate.llm.service import Chat, GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
-from curate.llm.store import FILE, Account, AnswerStore
+from curate.llm.store import FILE, NOTHING, Account, AnswerStore, Sum, total
 from curate.llm.transport import key_of
 from curate.settings import SettingsError
 
@@ -43,10 +43,14 @@ class ChatModel:
         return {"url": url, "model": model}
 
     def connect(self) -> Chat:
-        """The run's gateway to it, for one thread. Raises MachineError."""
-        if (address := _addresses.get(self.name)) is None:
-            raise MachineError(f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe")
-        return RemoteChat(address)
+        """The run's gateway to it, for the thread that computes; closed when the run ends. Raises MachineError."""
+        if self.name not in _connected:
+            if (address := _addresses.get(self.name)) is None:
+                raise MachineError(
+                    f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe"
+                )
+            _connected[self.name] = RemoteChat(address)
+        return _connected[self.name]
 
     def check(self) -> None:
         """Raise SettingsError or EndpointError where it cannot be asked or paid: before anything runs."""
@@ -86,6 +90,33 @@ class Gateways:
         return {chat.name: self._open[chat.name].address for chat in chats}
 
 
+@dataclass(frozen=True)
+class ChatCost:
+    """What all runs of an output folder asked of a chat model and spent on it (see curate.llm.store.Account)."""
+
+    chat: ChatModel
+    account: Account
+
+    @property
+    def usd(self) -> float:
+        """The dollars."""
+        return self.account.spent.nano_usd / 1e9
+
+    def to_json(self, kept: int) -> dict[str, Any]:
+        """As plain data; `kept`: the samples that it was spent for."""
+        spent = self.account.spent
+        each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
+        counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
+        doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
+        return {"name": self.chat.name, "model": self.chat.endpoint.model, **counted, **each, **doubts}
+
+
+def costs_of(out: Path, chats: Sequence[ChatModel]) -> tuple[ChatCost, ...]:
+    """What was spent on these models in an output folder; those that were never asked are left out."""
+    found = ((chat, read_account(out, chat)) for chat in chats)
+    return tuple(ChatCost(chat, account) for chat, account in found if account is not None)
+
+
 def answers_folder(out: Path, chat: ChatModel) -> Path:
     """The folder that keeps a model's answers."""
     return Path(chat.endpoint.cache) if chat.endpoint.cache else out / ANSWERS
@@ -112,9 +143,21 @@ def read_account(out: Path, chat: ChatModel) -> Account | None:
 
 
 _addresses: dict[str, str] = {}
+_connected: dict[str, RemoteChat] = {}
+_asked: dict[str, Sum] = {}
 
 
 def share_chats(addresses: Mapping[str, str]) -> None:
-    """Let ops that are made in this process from now on ask at these addresses, by the model's name."""
+    """Let ops that are made in this process from now on ask at these addresses, by the model's name; end what was."""
+    while _connected:
+        name = next(iter(_connected))
+        _asked[name] = asked_here(name)
+        _connected.pop(name).close()
     _addresses.clear()
     _addresses.update(addresses)
+
+
+def asked_here(name: str) -> Sum:
+    """What all answers cost that this process had of a model, whether they were paid for now or before."""
+    now = _connected[name].asked if name in _connected else NOTHING
+    return total([_asked.get(name, NOTHING), now])

@@ -25,7 +25,7 @@ from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
 from curate.llm.prices import find_price
 from curate.llm.settings import Endpoint
-from curate.llm.store import Account, AnswerStore, Limits
+from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
 _LENGTHS = struct.Struct(">II")
@@ -167,6 +167,8 @@ class GatewayService:
             told = {"answer" if isinstance(found, Answer) else "failure": asdict(found)}
         except MachineError as err:
             told = {"end": str(err)}
+        except Exception as err:  # noqa: BLE001 - whoever asked waits for a word, whatever went wrong here
+            told = {"end": f"the gateway failed: {type(err).__name__}: {err}; this is our bug"}
         _write_frame(writer, {"number": said["number"], **told})
 
 
@@ -174,6 +176,8 @@ class RemoteChat:
     """The gateway of a run, asked by a worker; one connection, for one thread."""
 
     def __init__(self, address: str) -> None:
+        self.asked = NOTHING
+        """What the answers so far cost when they were paid for, whether now or before."""
         token, _, place = address.partition("@")
         ip, _, port = place.rpartition(":")
         try:
@@ -208,6 +212,7 @@ class RemoteChat:
                 found[told["number"]] = _answer_of(told.get("answer")) or Failure(**told["failure"])
         except OSError as err:
             raise MachineError(f"the run's driver is gone: {err}") from None
+        self.asked = total([self.asked, *(_cost_of(one) for one in found if isinstance(one, Answer))])
         return [one for one in found if one is not None]
 
     def close(self) -> None:
@@ -228,6 +233,10 @@ class RemoteChat:
         if "end" in said:
             raise MachineError(said["end"])
         return said
+
+
+def _cost_of(answer: Answer) -> Sum:
+    return Sum(1, (answer.input_tokens or 0) + (answer.output_tokens or 0), answer.nano_usd)
 
 
 def _hello(endpoint: Endpoint) -> dict[str, Any]:

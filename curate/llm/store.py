@@ -154,7 +154,7 @@ class AnswerStore:
 
         Within a transaction, as `settle`.
         """
-        if not self.reserve(account, _total(hold.most for hold in holds), limits):
+        if not self.reserve(account, total(hold.most for hold in holds), limits):
             return False
         rows = [(hold.id, account, hold.most.tokens, hold.most.nano_usd) for hold in holds]
         self.db.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
@@ -173,7 +173,7 @@ class AnswerStore:
     def settle(self, account: str, settled: Sequence[Settled]) -> None:
         """Put what requests cost in place of what was held for them, and keep the answers."""
         self.db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
-        cost, held = _total(one.cost for one in settled), _total(one.hold.most for one in settled)
+        cost, held = total(one.cost for one in settled), total(one.hold.most for one in settled)
         unsaid, in_doubt = sum(one.unsaid for one in settled), sum(one.in_doubt for one in settled)
         self.charge(account, held, cost, unsaid, in_doubt)
         self.keep([one.kept for one in settled if one.kept is not None])
@@ -255,6 +255,7 @@ def _row(kept: Kept) -> tuple[object, ...]:
     return key, a.text, a.finish, a.model, a.input_tokens, a.output_tokens, max_tokens, a.nano_usd, a.seconds, a.at
 
 
-def _total(amounts: Iterable[Sum]) -> Sum:
+def total(amounts: Iterable[Sum]) -> Sum:
+    """The sum of amounts."""
     columns = list(zip(*amounts, strict=True))
     return Sum(*(sum(column) for column in columns)) if columns else NOTHING
