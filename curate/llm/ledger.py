@@ -33,6 +33,7 @@ class Ledger:
         self._to_hold: list[tuple[Hold, asyncio.Future[None]]] = []
         self._to_settle: list[tuple[Settled, asyncio.Future[None]]] = []
         self._held = 0
+        self._full: StoreError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.find = store.find
         store.open_account(account)
@@ -75,9 +76,10 @@ class Ledger:
         to_hold, self._to_hold = [(h, f) for h, f in self._to_hold if not f.done()], []
         try:
             if settled:
-                with self._store.transaction():
-                    self._store.settle(self._name, [one for one, _ in settled])
-                self._held -= len(settled)
+                self._settle([one for one, _ in settled])
+            if self._full is not None:
+                _finish([future for _, future in to_hold], self._full)
+                to_hold = []
             held = self._hold_what_fits(to_hold) if to_hold else 0
         except StoreError as err:
             _finish([future for _, future in (*settled, *to_hold)], err)
@@ -90,6 +92,19 @@ class Ledger:
             _finish([future for _, future in left], BudgetError.of(self.account().spent))
         else:
             self._to_hold = left + self._to_hold  # first come first served, when the next is settled
+
+    def _settle(self, settled: list[Settled]) -> None:
+        """Settle in one transaction; on a full disk with the room that was laid by, and then nothing more is held."""
+        try:
+            with self._store.transaction():
+                self._store.settle(self._name, settled)
+        except StoreError as err:
+            if not self._store.use_spare():
+                raise
+            self._full = err
+            with self._store.transaction():
+                self._store.settle(self._name, settled)
+        self._held -= len(settled)
 
     def _hold_what_fits(self, to_hold: list[tuple[Hold, asyncio.Future[None]]]) -> int:
         """Hold the first of these that the budget allows, and tell how many."""

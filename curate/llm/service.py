@@ -28,6 +28,9 @@ from curate.llm.settings import Endpoint
 from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
+SPARE_BYTES = 1 << 16
+"""Room on the disk that is laid by for each answer that may be on its way."""
+
 _LENGTHS = struct.Struct(">II")
 """The lengths of a frame's two parts: what it says, as JSON, and a request's body."""
 
@@ -50,7 +53,11 @@ class GatewayService:
 
     def __init__(self, endpoint: Endpoint, folder: Path, account: str, ip: str = "127.0.0.1") -> None:
         self._endpoint, self._price = endpoint, find_price(endpoint)
-        self._store, self._account, self._ip = AnswerStore(folder, endpoint.durable), account, ip
+        self._store, self._account, self._ip = (
+            AnswerStore(folder, endpoint.durable, endpoint.concurrency * SPARE_BYTES),
+            account,
+            ip,
+        )
         self._token = secrets.token_hex(16)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="curate-llm", daemon=True)

@@ -7,8 +7,10 @@ loss of power. Any number of runs may share it.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from curate.llm.settings import Budget
 
 FILE = "answers.sqlite"
 VERSION = 1
+SPARE = "answers.spare"
 BUSY_SECONDS = 60.0
 
 _TABLES = """
@@ -109,17 +112,30 @@ class Account:
 
 
 class AnswerStore:
-    """The answers in a folder, made if it is not there. Raises StoreError, from every method."""
+    """The answers in a folder, made if it is not there. Raises StoreError, from every method.
 
-    def __init__(self, folder: Path, durable: bool = False) -> None:
-        self.path = folder / FILE
+    `spare_bytes` of the disk are laid by in a file of their own, for what is on its way when the disk is full.
+    """
+
+    def __init__(self, folder: Path, durable: bool = False, spare_bytes: int = 0) -> None:
+        self.path, self._spare = folder / FILE, folder / SPARE
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
+            if spare_bytes:
+                self._lay_by(spare_bytes)
             self.db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self.transaction():
                 self._make_tables()
+
+    def use_spare(self) -> bool:
+        """Free the room that was laid by, if it is there: what is on its way is to be kept on a full disk, too."""
+        with self._told():
+            was_there = self._spare.exists()
+            self._spare.unlink(missing_ok=True)
+            self.db.execute("PRAGMA wal_autocheckpoint = 0")  # it would take that room to copy what is kept already
+        return was_there
 
     def find(self, key: bytes, max_tokens: int) -> Answer | None:
         """The answer of a request, if one is there that holds for `max_tokens`.
@@ -215,6 +231,16 @@ class AnswerStore:
         with self._told():
             self.db.close()
 
+    def _lay_by(self, size: int) -> None:
+        if self._spare.exists() and self._spare.stat().st_size >= size:
+            return
+        try:
+            with self._spare.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            self._spare.unlink(missing_ok=True)
+            raise
+
     def _make_tables(self) -> None:
         ((found,),) = self.db.execute("PRAGMA user_version").fetchall()
         if found not in (0, VERSION):
@@ -245,8 +271,10 @@ def _told(err: Exception) -> str:
             f"damaged ({err}); nothing was changed. `sqlite3 FILE .recover` may save its answers; else name another"
             " folder as `cache`"
         )
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or getattr(err, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"no room to keep answers ({err}): make room, then run again; what was kept is there"
+    if isinstance(err, (FileExistsError, NotADirectoryError)):
+        return "its folder is a file: name another folder as `cache`"
     return f"{err}. Nothing that was kept is lost: mend that, then run the same command to go on"
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 16 << 20
 """The longest reply that is read."""
 
+CONNECT_S = 20.0
+
 UNREACHED = "connection_failed"
 """A request that never reached the endpoint: no request's own fault, and counted by nobody."""
 
@@ -37,7 +39,7 @@ class Sender:
             headers["Authorization"] = f"Bearer {self._key}"
         self._session: aiohttp.ClientSession = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the pace bounds them
-            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s, sock_connect=CONNECT_S),
             headers=headers,
             proxy=_proxy(endpoint.url),
         )
@@ -49,6 +51,8 @@ class Sender:
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as reply:
                 said = await _read(reply)
+        except aiohttp.ConnectionTimeoutError:
+            return Again(Failure(UNREACHED, f"{self._endpoint.url}: no connection within {CONNECT_S:g} s"))
         except TimeoutError:
             return Again(Failure("timeout", f"no answer within {self._endpoint.timeout_s:g} s"), in_doubt=True)
         except aiohttp.ClientConnectorError as err:
