@@ -108,7 +108,7 @@ class ChatCost:
         each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
         counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
         doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
-        return {"name": self.chat.name, "model": self.chat.endpoint.model, **counted, **each, **doubts}
+        return {"name": self.chat.name, "model": self.chat.endpoint.name, **counted, **each, **doubts}
 
 
 def costs_of(out: Path, chats: Sequence[ChatModel]) -> tuple[ChatCost, ...]:
