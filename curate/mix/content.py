@@ -43,7 +43,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class System(Prompt):
-    """What a conversation tells its system before any other text: it comes first of all, and is never cut away."""
+    """The words that a conversation tells its system before any other: they come first, and are never cut away."""
 
 
 _PROMPTS: Mapping[object, type[Prompt]] = {"question": Prompt, "system": System}
@@ -71,7 +71,7 @@ def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None =
 
 
 def part_system(segments: Sequence[Segment]) -> tuple[str, Sequence[Segment]]:
-    """What a sample's system is told, empty where nothing is, and its other segments."""
+    """Part the words that a sample's system is told, empty where it is told none, from its other segments."""
     told = segments[0].text if segments and isinstance(segments[0], System) else ""
     return told, segments[1:] if told else segments
 

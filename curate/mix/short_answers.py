@@ -1,7 +1,7 @@
 """Keep sources of bare short answers out of chat mixtures: the rule `answers_short_without_prompt`.
 
 A conversation is bare where most of its answers are short and neither its questions nor its system say that they shall
-be (curate.document.answers). A source enters if its samples bring their prompt, or the mixture's `system` brings it.
+be (curate.mix.answers). A source enters if its samples bring their prompt, or the mixture's `system` brings it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from curate.document.answers import Answers, asks_for_short, format_prompt, measure_answers, pool_answers
+from curate.mix.answers import Answers, asks_for_short, format_prompt, measure_answers, pool_answers
 from curate.mix.schedule import MixtureError
 from curate.shards import DatasetInfo, UnreachableError
 from curate.shards.remote import open_shard

@@ -13,7 +13,7 @@ from mixtures import composed
 from train_samples import published
 
 from curate import mix
-from curate.document.answers import FORMAT_PROMPTS
+from curate.mix.answers import FORMAT_PROMPTS
 from curate.sample import fingerprint
 
 LONG = "It is a tabby cat that sleeps on a red mat."

@@ -9,8 +9,8 @@ import pytest
 import torch
 from train_samples import MULTIMODAL, TINY, composed, published, square
 
-from curate.document.answers import FORMAT_PROMPTS
 from curate.document.segments import image_segment, text_segment
+from curate.mix.answers import FORMAT_PROMPTS
 from curate.mix.count_tokens import add_text_tokens
 from curate.ops.synth.short_answers import add_format_prompt
 from curate.stream.stream import ReadOptions, Share, Stream

@@ -1,4 +1,4 @@
-"""Ops on the answers of conversations: how short they are, which sources are bare, and the prompt that they lack.
+"""Measure the answers of conversations, find sources of bare short ones, tell them their format prompt.
 
 Cambrian-1 (Tong et al. 2406.16860, 5.3 and its table of response formatting prompts).
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.document.answers import (
+from curate.document.segments import DOCUMENT, Segment, text_of, text_segment
+from curate.mix.answers import (
     DATASET_PROMPTS,
     SHORT_WORDS,
     Answers,
@@ -19,7 +20,6 @@ from curate.document.answers import (
     measure_answers,
     published_prompts,
 )
-from curate.document.segments import DOCUMENT, Segment, text_of, text_segment
 from curate.ops import _groups
 from curate.ops.spec import Columns, Count, Knobs, Share, TextColumn, group_op, op
 
@@ -47,7 +47,7 @@ def answer_lengths(
     """Measure a conversation's answers: how many, how many short ones (`short_words` at most), letters, numbers.
 
     `short_answer_words` are those of all short ones, `longest_answer` those of one. `short_prompted`: whether a
-    question, or what the system is told, asks for short answers (curate.document.answers). `answer_source`: the key
+    question, or what the system is told, asks for short answers (curate.mix.answers). `answer_source`: the key
     `source` of the row's meta, empty without one.
     """
     found = [measure_answers(document, short_words) for document in documents]

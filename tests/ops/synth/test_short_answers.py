@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from grouping import cuts, grouped
 
-from curate.document.answers import FORMAT_PROMPTS, Answers, format_prompt, measure_answers
 from curate.document.segments import Segment, image_segment, text_segment
+from curate.mix.answers import FORMAT_PROMPTS, Answers, format_prompt, measure_answers
 from curate.ops.spec import identity
 from curate.ops.synth.short_answers import add_format_prompt, answer_lengths, short_answer_sources
 

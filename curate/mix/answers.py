@@ -39,10 +39,11 @@ DATASET_PROMPTS: Mapping[str, tuple[int, ...]] = {
 
 _OF_LETTERS = (3, 10)
 _CUE = re.compile(
-    r"\b(?:in|with|using|by|give|only|just) (?:(?:a|an|one|only|just|your|the) )*(?:single )?"
+    r"\b(?:in|with|using|by|give|only|just) (?:(?:a|an|one|only|just|your|its|the) )*(?:single )?"
     r"(?:word|number|letter|phrase)s?\b"
     r"|\b(?:word|number|name) or (?:short )?phrase\b|\bshort(?:est)? (?:answer|reply|phrase|response)"
-    r"|\b(?:shortly|briefly|concisely|tersely)\b|\bbe (?:brief|short|concise|terse)\b|\bin short\b|\bin brief\b"
+    r"|\b(?:shortly|briefly|concisely|tersely)\b|\b(?:be|answer|it|reply) (?:brief|short|concise|terse)\b"
+    r"|\bin (?:short|brief)\b"
     r"|\boption'?s? letter|\bletter of (?:the|your)\b|\byes or no\b|\btrue or false\b|\banswer directly\b"
     r"|\bonly (?:the|a) (?:answer|name|word|number|letter)\b|\bunanswerable\b|<no answer>"
 )
@@ -52,7 +53,7 @@ _NUMBER = re.compile(r"[-+$€£]?\d[\d.,]*\s?%?")
 
 @dataclass(frozen=True)
 class Answers:
-    """How many answers a conversation has, how many of them are short, letters, numbers.
+    """Counts of a conversation's answers: all of them, the short ones, letters, numbers.
 
     `words`: of all short ones. `longest`: the words of the longest answer. `prompted`: whether its
     questions, or what its system is told, ask for short ones.
