@@ -30,7 +30,7 @@ from curate.engine.stages import attempts, stages, start_of
 from curate.engine.state import OWN_COLUMNS
 from curate.engine.steps import Cuts
 from curate.engine.workers import Servers, Workers
-from curate.llm.model import Gateways
+from curate.llm.model import ChatCost, Gateways, costs_of
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
@@ -75,6 +75,9 @@ class Summary:
     published_now: bool
     cuts: dict[str, ShownCut] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    costs: tuple[ChatCost, ...] = ()
+    written: Mapping[str, Counter[str]] = field(default_factory=dict)
+    """Of each column that says which model wrote a text, how many kept rows each model has."""
 
     @property
     def folder(self) -> Path:
@@ -100,6 +103,8 @@ class Summary:
             "remarks": list(self.remarks),
             "columns": {shown: [step.key, own] for step in self.steps for own, shown in step.columns.items()},
             "funnel": [c.to_json() for c in self.funnel],
+            **({"llm": [cost.to_json(self.funnel[-1].kept) for cost in self.costs]} if self.costs else {}),
+            **({"written": {name: dict(n) for name, n in self.written.items()}} if self.written else {}),
         }
 
 
@@ -129,17 +134,33 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
-        key, funnel, samples = runner.decide(steps, cuts)
-        _cross_check([ingest, *counts], funnel)
-        info, published_now = runner.publish(key, named)
-        if info.samples != samples:
-            raise RunError(f"{out}: {samples} samples to publish, {info.samples} published; delete {out}/dataset")
+        decided = runner.decide(steps, cuts)
+        _cross_check([ingest, *counts], decided.funnel)
+        info, published_now = runner.publish(decided.key, named)
+        if info.samples != decided.samples:
+            raise RunError(
+                f"{out}: {decided.samples} samples to publish, {info.samples} published; delete {out}/dataset"
+            )
         values = {name: _shown_cut(steps[at], name, by_group) for (at, name), by_group in cuts.items()}
-        funnel = [ingest, *counts]
-        summary = Summary(recipe, pool, steps, funnel, info, key, published_now, values, runner.planned.remarks)
+        funnel, remarks = [ingest, *counts], runner.planned.remarks
+        costs = costs_of(out, chats_of(steps))
+        summary = Summary(
+            recipe, pool, steps, funnel, info, decided.key, published_now, values, remarks, costs, decided.written
+        )
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
-        _forget_decisions(out, key)
+        _forget_decisions(out, decided.key)
         return summary
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Every row's end: the fingerprint of all choices, the counts a step, the samples to publish, and what models wrote
+    of the kept rows."""
+
+    key: str
+    funnel: list[StepCount]
+    samples: int
+    written: dict[str, Counter[str]]
 
 
 @dataclass
@@ -281,8 +302,8 @@ class _Runner:
         shutil.rmtree(scratch)
         return True
 
-    def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> tuple[str, list[StepCount], int]:
-        """Every row's end, from columns alone: what `explain` reads and what is published, and how many samples."""
+    def decide(self, steps: Sequence[Resolved], cuts: Cuts) -> _Decided:
+        """Every row's end, from columns alone: what `explain` reads and what is published."""
         recipe = self.recipe
         start, _ = start_of(recipe, self.pool)
         choice = [steps[-1].chain if steps else start, recipe.publish.columns, recipe.seed, self.version()]
@@ -293,17 +314,21 @@ class _Runner:
         if not done.exists():
             task = functools.partial(tasks.make_decide, recipe, self.pool, steps, cuts, folder)
             parts: list[list[StepCount]] = []
-            samples = 0
+            samples, written = 0, dict[str, Counter[str]]()
             for number, result in enumerate(self.workers.run(f"decide {key}", task, self.shards), 1):
                 parts = [list(merge_counts([*parts, [StepCount.from_json(c) for c in result["counts"]]]))]
                 samples += result["samples"]
+                for column, models in result["written"].items():
+                    written.setdefault(column, Counter()).update(models)
                 self.watch(RunProgress("decide", number, len(self.shards)))
             check_funnel(parts[0])
             if recipe.publish.split is None and not repeat and samples != parts[0][-1].kept:
                 raise RunError(f"{folder}: {parts[0][-1].kept} rows kept, {samples} to publish; this is our bug")
-            commit_text(done, dump_json({"counts": [c.to_json() for c in parts[0]], "samples": samples}))
+            said = {"counts": [c.to_json() for c in parts[0]], "samples": samples, "written": written}
+            commit_text(done, dump_json(said))
         found = read_json(done)
-        return key, [StepCount.from_json(c) for c in found["counts"]], found["samples"]
+        written = {column: Counter(dict(sorted(n.items()))) for column, n in found.get("written", {}).items()}
+        return _Decided(key, [StepCount.from_json(c) for c in found["counts"]], found["samples"], written)
 
     def publish(self, key: str, named: str) -> tuple[DatasetInfo, bool]:
         """Write the dataset unless it is there; returns what it is, and whether it was written now.

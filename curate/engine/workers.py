@@ -131,6 +131,7 @@ class Workers:
                 yield _do_patiently(task, shard, deaths[shard] > 0)
         finally:
             _close(task)
+            share_chats({})
             self.at_work.unlink(missing_ok=True)
 
     def _on_ray(self, ray: Any, hands: Tasks | Actors, name: str, shards: Sequence[int]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curate.commit import commit_text
 from curate.lacks import MachineError
@@ -36,10 +37,14 @@ class ChatModel:
         return {"url": self.endpoint.url, "model": self.endpoint.model}
 
     def connect(self) -> Chat:
-        """The run's gateway to it, for one thread. Raises MachineError."""
-        if (address := _addresses.get(self.name)) is None:
-            raise MachineError(f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe")
-        return RemoteChat(address, self.endpoint)
+        """The run's gateway to it, for the thread that computes; closed when the run ends. Raises MachineError."""
+        if self.name not in _connected:
+            if (address := _addresses.get(self.name)) is None:
+                raise MachineError(
+                    f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe"
+                )
+            _connected[self.name] = RemoteChat(address, self.endpoint)
+        return _connected[self.name]
 
     def check(self) -> None:
         """Raise SettingsError or EndpointError where it cannot be asked or paid: before anything runs."""
@@ -73,6 +78,33 @@ class Gateways:
         return {chat.name: self._open[chat.name].address for chat in chats}
 
 
+@dataclass(frozen=True)
+class ChatCost:
+    """What all runs of an output folder asked of a chat model and spent on it (see curate.llm.store.Account)."""
+
+    chat: ChatModel
+    account: Account
+
+    @property
+    def usd(self) -> float:
+        """The dollars."""
+        return self.account.spent.nano_usd / 1e9
+
+    def to_json(self, kept: int) -> dict[str, Any]:
+        """As plain data; `kept`: the samples that it was spent for."""
+        spent = self.account.spent
+        each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
+        counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
+        doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
+        return {"name": self.chat.name, "model": self.chat.endpoint.model, **counted, **each, **doubts}
+
+
+def costs_of(out: Path, chats: Sequence[ChatModel]) -> tuple[ChatCost, ...]:
+    """What was spent on these models in an output folder; those that were never asked are left out."""
+    found = ((chat, read_account(out, chat)) for chat in chats)
+    return tuple(ChatCost(chat, account) for chat, account in found if account is not None)
+
+
 def answers_folder(out: Path, chat: ChatModel) -> Path:
     """The folder that keeps a model's answers."""
     return Path(chat.endpoint.cache) if chat.endpoint.cache else out / ANSWERS
@@ -99,9 +131,12 @@ def read_account(out: Path, chat: ChatModel) -> Account | None:
 
 
 _addresses: dict[str, str] = {}
+_connected: dict[str, RemoteChat] = {}
 
 
 def share_chats(addresses: Mapping[str, str]) -> None:
-    """Let ops that are made in this process from now on ask at these addresses, by the model's name."""
+    """Let ops that are made in this process from now on ask at these addresses, by the model's name; end what was."""
+    while _connected:
+        _connected.popitem()[1].close()
     _addresses.clear()
     _addresses.update(addresses)

@@ -151,6 +151,8 @@ class GatewayService:
             told = {"answer" if isinstance(found, Answer) else "failure": asdict(found)}
         except MachineError as err:
             told = {"end": str(err)}
+        except Exception as err:  # noqa: BLE001 - whoever asked waits for a word, whatever went wrong here
+            told = {"end": f"the gateway failed: {type(err).__name__}: {err}; this is our bug"}
         _write_frame(writer, {"number": said["number"], **told})
 
 

@@ -12,7 +12,7 @@ from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey
 from curate.report.readme import README, plain
 from curate.sample import fingerprint
 
-VERSION = 7
+VERSION = 8
 """Raised when the page or the card changes, so that a finished run gets the new ones."""
 
 

@@ -23,6 +23,7 @@ from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.placement import place
 from curate.engine.plan import plan_run
+from curate.llm.model import ChatCost
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find_op
 from curate.pool.blob import BLOB
@@ -30,6 +31,7 @@ from curate.pool.funnel import StepCount
 from curate.recipe import source
 from curate.recipe.resolve import load as recipe_load
 from curate.recipe.steps import AnyOf, Condition, Decision, ResolvedRecipe
+from curate.report.page import percent
 from curate.report.write import write as write_report
 from curate.settings import unknown_message
 from curate.shards import load_dataset, verify_shard
@@ -55,6 +57,10 @@ def run(checked: ResolvedRecipe, workers: int, as_json: bool = False) -> engine_
         print_json(summary.to_json())
         return summary
     out_console.print(funnel_table(summary.funnel))
+    for line in tally_lines(summary.funnel):
+        out_console.print(line, soft_wrap=True, markup=False)
+    for cost in summary.costs:
+        out_console.print(cost_words(cost, summary.funnel[-1].kept), soft_wrap=True, markup=False)
     _print_remarks(summary.remarks)
     made = "written now" if summary.published_now else "unchanged"
     out_console.print(_work_text(summary), soft_wrap=True)
@@ -375,6 +381,27 @@ def print_json(value: Any) -> None:
 def _print_remarks(remarks: Sequence[str]) -> None:
     for remark in remarks:
         out_console.print(f"source: {remark}", soft_wrap=True, markup=False)
+
+
+def tally_lines(funnel: Sequence[StepCount]) -> Iterator[str]:
+    """A line for each column whose values are counted, the commonest first."""
+    for count in funnel:
+        for column, tally in count.tallies.items():
+            said = ", ".join(f"{value} {n:,} ({percent(n, tally.total())})" for value, n in tally.most_common())
+            yield f"{column}: {said}"
+
+
+def cost_words(cost: ChatCost, kept: int) -> str:
+    """What was spent on a chat model, in a line."""
+    spent, account = cost.account.spent, cost.account
+    each = f", {1000 * cost.usd / kept:.4g} dollars a 1,000 samples kept" if kept and cost.usd else ""
+    doubts = [f"{account.unsaid:,} answers without a count of tokens"] if account.unsaid else []
+    doubts += [f"{account.in_doubt:,} requests in doubt, counted at the most"] if account.in_doubt else []
+    more = f" ({'; '.join(doubts)})" if doubts else ""
+    return (
+        f"chat model {cost.chat.name} ({cost.chat.endpoint.model}), all runs so far: {spent.requests:,} requests,"
+        f" {spent.tokens:,} tokens, {cost.usd:.4f} dollars{each}{more}"
+    )
 
 
 def _work_text(summary: engine_run.Summary) -> str:
