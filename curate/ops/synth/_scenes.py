@@ -67,6 +67,29 @@ def read_scene(record: Record, objects: str, form: str) -> list[SceneObject]:
     return [_thing(one, f"{objects}.{n}", (width, height), form, focal) for n, one in enumerate(listed)]
 
 
+def describe_scene(record: Record, form: str) -> list[str]:
+    """Tell of a scene's objects in words, a line each: where its box lies and how much it fills, the largest first.
+
+    LLaVA (2304.08485) tells the numbers; a small model repeats them as if they were seen. Raises RecordError.
+    """
+    things = read_scene(record, "objects", form)
+    return ["It holds:", *(f"- {t.category}: {_place(t)}" for t in sorted(things, key=_area, reverse=True))]
+
+
+def _area(thing: SceneObject) -> float:
+    left, top, right, bottom = thing.box
+    return max(right - left, 0.0) * max(bottom - top, 0.0)
+
+
+def _place(thing: SceneObject) -> str:
+    """A box in words, by the thirds of the picture in which its middle lies."""
+    left, top, right, bottom = thing.box
+    across = ("left", "centre", "right")[min(int((left + right) / 2 * 3), 2)]
+    down = ("top", "middle", "bottom")[min(int((top + bottom) / 2 * 3), 2)]
+    place = "in the centre" if (across, down) == ("centre", "middle") else f"{down} {across}"
+    return f"{place}, {'large' if _area(thing) > 0.2 else 'small' if _area(thing) < 0.03 else 'of middle size'}"
+
+
 def _thing(one: Any, where: str, size: tuple[float, float], form: str, focal: Any) -> SceneObject:
     if not isinstance(one, dict) or not isinstance(one.get("category"), str) or not one["category"].strip():
         raise RecordError("bad_record", f"{where}: expected an object with a `category`")
