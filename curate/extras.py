@@ -30,6 +30,7 @@ EXTRAS: Mapping[str, str] = {
     "transformers": "lm",
     "genai_prices": "llm",
     "openai": "llm",
+    "rapidfuzz": "llm",
     "resvg_py": "drawings",
 }
 """The extra that brings each module which the core does not; of several, the smallest."""

@@ -9,7 +9,7 @@ from curate.engine.hands import GpuShare
 from curate.engine.placement import place
 from curate.engine.stages import stages, start_of
 from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
-from curate.sources.ingest import plan_source, pool_of
+from curate.sources.ingest import pool_of, preview_source
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def plan_run(resolved: ResolvedRecipe, workers: int) -> RunPlan:
     resolved = placed.resolved
     assign_fingerprints(resolved.steps, "")  # reads models' files: what is missing is said before the source is read
     pool = pool_of(resolved.recipe)
-    planned = plan_source(resolved.recipe, pool)
+    planned = preview_source(resolved.recipe, pool)
     shards = range(planned.shards)
     steps = assign_fingerprints(resolved.steps, *start_of(resolved.recipe, pool))
     shares = [placed.share(steps[a : b + 1]) for a, b in stages(steps) for _ in range(a, b + 1)]

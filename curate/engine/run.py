@@ -30,13 +30,13 @@ from curate.engine.stages import attempts, stages, start_of
 from curate.engine.state import OWN_COLUMNS
 from curate.engine.steps import Cuts
 from curate.engine.workers import Servers, Workers
-from curate.llm.model import Gateways
+from curate.llm.model import ChatModel, Gateways, share_chats
 from curate.pool.funnel import StepCount, check_funnel, merge_counts
 from curate.pool.layout import Pool, shard_name
 from curate.pool.tables import GROUP, read_table, write_table
 from curate.process import hold
 from curate.recipe.model import PART_CHOICES, RULE_CHOICES, RULES, Recipe
-from curate.recipe.source import named_by
+from curate.recipe.source import Written, named_by
 from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints, chats_of
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo, load_dataset
@@ -116,7 +116,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     placed = place(resolved, workers)
     resolved = placed.resolved
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    for chat in chats_of(resolved.steps):
+    for chat in (*chats_of(resolved.steps), *_writers(recipe)):
         chat.check()
     with (
         hold(out),
@@ -125,7 +125,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         Workers(workers, out / AT_WORK, gateways, recipe.resources.gpus) as crew,
     ):
         pool = pool_of(recipe)
-        runner = _Runner(recipe, pool, plan_source(recipe, pool), crew, watch, placed)
+        runner = _Runner(recipe, pool, _plan(recipe, pool, gateways, watch), crew, watch, placed)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -140,6 +140,21 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
         _forget_decisions(out, key)
         return summary
+
+
+def _writers(recipe: Recipe) -> tuple[ChatModel, ...]:
+    """The chat model that writes the source, if one does."""
+    return (recipe.source_chat,) if recipe.source_chat is not None else ()
+
+
+def _plan(recipe: Recipe, pool: Pool, gateways: Gateways, watch: Watch) -> SourcePlan:
+    """The source's plan: for one that a chat model writes, it is asked here."""
+    if not isinstance(recipe.source, Written):
+        return plan_source(recipe, pool)
+    wanted = recipe.source.count
+    share_chats(gateways.addresses(_writers(recipe)))
+    told = lambda rows, failed: watch(RunProgress("write", rows - failed, wanted, rows, failed))  # noqa: E731
+    return plan_source(recipe, pool, told)
 
 
 @dataclass

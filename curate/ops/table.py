@@ -35,6 +35,7 @@ OPS: Mapping[str, str] = {
     "balance": "curate.ops.select.balance:balance",
     "semantic_duplicates": "curate.ops.dedup.semantic:semantic_duplicates",
     "caption": "curate.ops.synth.caption:caption",
+    "text_only_tuning": "curate.ops.synth.text_only_tuning:text_only_tuning",
     "match_text": "curate.ops.alignment.match:match_text",
     "match_texts": "curate.ops.alignment.match:match_texts",
     "kept_texts": "curate.ops.alignment.match:kept_texts",

@@ -140,6 +140,61 @@ class Texts(Table):
     keep: tuple[str, ...] = Field((), description="Further columns to keep as the text's meta.")
 
 
+class Written(Settings):
+    """Texts that a chat model writes after examples: three are shown, it writes a fourth of the same structure, and of
+    these three are drawn next (TOMGPT)."""
+
+    type: Literal["written"]
+    count: int = Field(ge=1, le=1_000_000, description="Texts that are wanted, rejected ones not counted.")
+    examples: tuple[dict[str, str], ...] = Field(
+        min_length=3,
+        description="Three texts or more of one structure: {text: ...} each, or {context: ..., question: ..., answer:"
+        " ...}, or parts of your own names.",
+    )
+    topics: tuple[str, ...] = Field((), description="Topics to write about; of each an equal number of texts.")
+    draw_from: Literal["window", "pool"] = Field(
+        "window",
+        description="window: three of the last four texts, in `at_once` windows side by side. pool: three of all texts"
+        " so far.",
+    )
+    at_once: int = Field(
+        16, ge=1, le=4096, description="Requests of a wave, which go out together; another number makes other texts."
+    )
+    max_rouge_l: float = Field(
+        0.7, gt=0, le=1, description="A text with this ROUGE-L or more with any before it is rejected."
+    )
+    tries: int = Field(
+        10,
+        ge=1,
+        description="The run ends where, of a topic, more than so many attempts were rejected for each text that was"
+        " accepted, and one more.",
+    )
+    llm: str | None = Field(None, description="The recipe's chat model that writes; unsaid: the only one.")
+    prompt: str = Field("tomgpt", description="A prompt of ours, or a file of your own by its path.")
+    temperature: float = Field(1.0, ge=0, le=2)
+    max_tokens: int = Field(400, ge=1, description="Of one answer; one that is cut is rejected.")
+
+    @model_validator(mode="after")
+    def _is_of_one_structure(self) -> Written:
+        names = tuple(self.examples[0])
+        for number, example in enumerate(self.examples):
+            if tuple(example) != names:
+                raise ValueError(
+                    f"examples.{number} has the parts {', '.join(example) or 'none'}; the first has"
+                    f" {', '.join(names) or 'none'}: all must have the same, in one order"
+                )
+            if empty := [name for name, text in example.items() if not text.strip()]:
+                raise ValueError(f"examples.{number}.{empty[0]} is empty")
+        if not names or (taken := TAKEN_PARTS & set(names)):
+            raise ValueError(f"examples: {f'no part may be called {sorted(taken)[0]!r}' if names else 'no parts'}")
+        if len(set(self.topics)) < len(self.topics):
+            raise ValueError("topics: one is there twice")
+        return self
+
+
+TAKEN_PARTS = frozenset(("topic", "examples", "text_by"))
+"""What else stands in the meta of a written text."""
+
 T = TypeVar("T", Table, ImageRows)
 
 
@@ -150,7 +205,7 @@ def _check_origin(source: T) -> T:
 
 
 Source = Annotated[
-    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts,
+    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts | Written,
     Field(discriminator="type"),
 ]
 
@@ -158,7 +213,7 @@ KINDS: Mapping[Kind, tuple[str, ...]] = {
     "caption": ("urls", "folder", "webdataset", "wat", "images"),
     "interleaved": ("html", "pages", "warc", "records", "images"),
     "ocr": ("pdf", "text"),
-    "text": ("text", "html", "pages", "warc"),
+    "text": ("text", "html", "pages", "warc", "written"),
 }
 """The types of source that each kind of sample can be made from."""
 
@@ -170,8 +225,9 @@ def folder_of(source: Source) -> str | None:
     return source.folder if isinstance(source, Records) else None
 
 
-WHERE = {"path", "captions", "folder"}
-"""The keys that say where a source lies, which names nothing: its files are told by what they hold."""
+WHERE = {"path", "captions", "folder", "llm", "count", "tries"}
+"""The keys that name nothing: where a source lies, whose files are told by what they hold; and of one that is written
+how the recipe calls the model, and how much is wanted: what is there stays where more is."""
 
 LATER = {"quoting", "image"}
 """Keys that came later than pools did: unset they name nothing, so that pools of before are gone on from."""

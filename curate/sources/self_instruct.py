@@ -1,0 +1,223 @@
+"""Texts that a chat model writes after three examples of one structure (TOMGPT; Self-Instruct 2212.10560), in waves.
+
+The requests of a wave go out together. They depend on the choices, the seed and the answers of earlier waves alone,
+and answers are judged in the order of the requests: the same answers make the same texts, whichever came first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol
+
+from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.model import ChatModel
+from curate.llm.prompts import Prompt
+from curate.llm.service import Chat
+from curate.mix.schedule import apportion
+from curate.recipe.source import Written
+from curate.sample import uid_of
+from curate.sources.structure import Fault, Parts, Structure
+from curate.text.rouge import RougeIndex
+
+SHOWN = 3
+"""Examples in a request; of these and what is written after them three are drawn next."""
+
+NO_TOPIC = "free; as far from the examples as you can"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text that others are written after: one of the recipe's by its number, or a written one by its uid."""
+
+    name: str
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A text that was asked for, and what came: `parts`, or the fault for which it was rejected.
+
+    `origin`: the model, and the key of the request; `text`: as the model wrote it, where it is at fault.
+    """
+
+    uid: str
+    origin: str
+    text: str
+    topic: str | None
+    examples: tuple[Example, ...]
+    request: ChatRequest
+    answer: Answer | Failure
+    parts: Parts | None
+    fault: Fault | None
+
+
+class Examples(Protocol):
+    """The texts that are drawn from; `place`: the request's in its wave."""
+
+    def draw(self, place: int) -> tuple[Example, ...]:
+        """Draw three texts to write another after."""
+
+    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
+        """Add what was written after the drawn ones."""
+
+
+class Windows:
+    """A window for each place of a wave: the three texts that were shown last and the one that was written after them.
+
+    A window begins with three of the recipe's examples; a rejected text leaves it as it is.
+    """
+
+    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+        self._examples, self._seed = examples, seed
+        self._windows: dict[int, Sequence[Example]] = {}
+        self._drawn = Counter[int]()
+
+    def draw(self, place: int) -> tuple[Example, ...]:
+        """See `Examples`."""
+        self._drawn[place] += 1
+        return _draw(self._windows.get(place, self._examples), [self._seed, place, self._drawn[place]])
+
+    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
+        """See `Examples`."""
+        self._windows[place] = (*drawn, written)
+
+
+class GrowingPool:
+    """One pool for all: the recipe's examples and every text that was accepted in earlier waves."""
+
+    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+        self._pool, self._seed, self._drawn = list(examples), seed, 0
+
+    def draw(self, place: int) -> tuple[Example, ...]:
+        """See `Examples`."""
+        self._drawn += 1
+        return _draw(self._pool, [self._seed, self._drawn])
+
+    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
+        """See `Examples`."""
+        self._pool.append(written)
+
+
+def _draw(texts: Sequence[Example], named: Sequence[int]) -> tuple[Example, ...]:
+    """Three different texts, by a digest of the numbers that name this draw."""
+    chosen: dict[int, Example] = {}
+    for number in itertools.count():
+        digest = hashlib.blake2b(json.dumps([*named, number]).encode(), digest_size=8).digest()
+        at = int.from_bytes(digest, "big") % len(texts)
+        chosen.setdefault(at, texts[at])
+        if len(chosen) == SHOWN:
+            return tuple(chosen.values())
+    raise AssertionError
+
+
+class Quotas:
+    """How many texts are wanted of each topic, an equal number; None is the topic where none is named.
+
+    A topic is given up when more than `tries` attempts were rejected for each accepted one and one more.
+    """
+
+    def __init__(self, topics: Sequence[str | None], count: int, tries: int) -> None:
+        shares = apportion([Fraction(1)] * len(topics), count)
+        self._wanted, self._tries = dict(zip(topics, shares, strict=True)), tries
+        self.accepted, self.rejected = Counter[str | None](), Counter[str | None]()
+
+    def choose(self, most: int) -> list[str | None]:
+        """Choose the topics of the next requests, at most so many: each time the one with the fewest texts."""
+        chosen = Counter[str | None]()
+        open_ones = [t for t in self._wanted if self.rejected[t] <= self._tries * (self.accepted[t] + 1)]
+        order: list[str | None] = []
+        while len(order) < most:
+            left = [t for t in open_ones if self.accepted[t] + chosen[t] < self._wanted[t]]
+            if not left:
+                break
+            order.append(min(left, key=lambda t: self.accepted[t] + chosen[t]))
+            chosen[order[-1]] += 1
+        return order
+
+    @property
+    def missing(self) -> dict[str | None, int]:
+        """How many texts are missing of each topic that is not full."""
+        return {t: wanted - self.accepted[t] for t, wanted in self._wanted.items() if self.accepted[t] < wanted}
+
+
+class Writer:
+    """Writes texts after examples until every topic has its number, or is given up: see `quotas` then."""
+
+    def __init__(self, choices: Written, seed: int, prompt: Prompt, model: ChatModel, chat: Chat) -> None:
+        self._choices, self._prompt, self._model, self._chat = choices, prompt, model, chat
+        given = [Example(f"example {n}", parts) for n, parts in enumerate(choices.examples, 1)]
+        self._structure = Structure(choices.examples)
+        self._examples: Examples = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
+        self._index, self._names = RougeIndex(), list[str]()
+        for example in given:
+            self._remember(example)
+        self._asked = Counter[bytes]()
+        self.quotas = Quotas(choices.topics or (None,), choices.count, choices.tries)
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every text that was asked for, in order, accepted or not. Raises MachineError where the run ends."""
+        while topics := self.quotas.choose(self._choices.at_once):
+            drawn = [self._examples.draw(place) for place in range(len(topics))]
+            requests = [self._request(three, topic) for three, topic in zip(drawn, topics, strict=True)]
+            answers = self._chat.ask(requests)
+            for place, (three, topic, request, answer) in enumerate(zip(drawn, topics, requests, answers, strict=True)):
+                attempt = self._judge(three, topic, request, answer)
+                (self.quotas.accepted if attempt.fault is None else self.quotas.rejected)[topic] += 1
+                if attempt.parts is not None:
+                    written = Example(attempt.uid, attempt.parts)
+                    self._examples.add(place, three, written)
+                    self._remember(written)
+                yield attempt
+
+    def _request(self, three: Sequence[Example], topic: str | None) -> ChatRequest:
+        """The request for one more text; the same words asked again want another answer."""
+        first, second, third = (self._structure.show(example.parts) for example in three)
+        values = {"first": first, "second": second, "third": third, "topic": topic or NO_TOPIC}
+        parameters = {"temperature": self._choices.temperature}
+        request = ChatRequest(self._prompt.messages(values), self._choices.max_tokens, parameters)
+        said = self._key(request)
+        self._asked[said] += 1
+        return replace(request, draw=self._asked[said] - 1)
+
+    def _judge(
+        self, three: tuple[Example, ...], topic: str | None, request: ChatRequest, answer: Answer | Failure
+    ) -> Attempt:
+        parts = self._read(answer)
+        said = "" if isinstance(answer, Failure) else answer.text
+        text = said if isinstance(parts, Fault) else self._structure.show(parts)
+        origin = f"{self._model.endpoint.model}#{self._key(request).hex()[:32]}"
+        fault = parts if isinstance(parts, Fault) else None
+        found = None if isinstance(parts, Fault) else parts
+        return Attempt(uid_of("text", origin, text), origin, text, topic, three, request, answer, found, fault)
+
+    def _read(self, answer: Answer | Failure) -> Parts | Fault:
+        """A new text's parts, or why there is none: the request's own failure, cut_by_length, near_duplicate, or a
+        fault of its structure."""
+        if isinstance(answer, Failure):
+            return Fault(answer.error, answer.detail)
+        if answer.finish == "length":
+            return Fault("cut_by_length", f"more than max_tokens: {self._choices.max_tokens}")
+        parts = self._structure.read(answer.text)
+        if isinstance(parts, Fault):
+            return parts
+        likest = self._index.likest(_words_of(parts), self._choices.max_rouge_l)
+        if likest is None:
+            return parts
+        return Fault("near_duplicate", f"ROUGE-L {likest[1]:.2f} with {self._names[likest[0]]}")
+
+    def _remember(self, example: Example) -> None:
+        self._index.add(_words_of(example.parts))
+        self._names.append(example.name)
+
+    def _key(self, request: ChatRequest) -> bytes:
+        return request.key(self._model.endpoint.url, self._model.endpoint.model)
+
+
+def _words_of(parts: Parts) -> str:
+    return "\n".join(parts.values())
