@@ -11,7 +11,7 @@ from pathlib import Path
 from curate.commit import commit_text
 from curate.lacks import MachineError
 from curate.llm.prices import find_price
-from curate.llm.service import Chat, GatewayService, RemoteChat
+from curate.llm.service import GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
 from curate.llm.store import FILE, Account, AnswerStore
 from curate.llm.transport import key_of
@@ -35,8 +35,8 @@ class ChatModel:
         """What could change its answers, as plain data: where it is and which."""
         return {"url": self.endpoint.url, "model": self.endpoint.model}
 
-    def connect(self) -> Chat:
-        """The run's gateway to it, for one thread. Raises MachineError."""
+    def connect(self) -> RemoteChat:
+        """The run's gateway to it, for one thread; to be closed. Raises MachineError."""
         if (address := _addresses.get(self.name)) is None:
             raise MachineError(f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe")
         return RemoteChat(address, self.endpoint)

@@ -149,7 +149,7 @@ class Written(Settings):
     examples: tuple[dict[str, str], ...] = Field(
         min_length=3,
         description="Three texts or more of one structure: {text: ...} each, or {context: ..., question: ..., answer:"
-        " ...}, or parts of your own names.",
+        " ...}, or parts of your own names. What it is about may be said as `topic`, which is no part.",
     )
     topics: tuple[str, ...] = Field((), description="Topics to write about; of each an equal number of texts.")
     draw_from: Literal["window", "pool"] = Field(
@@ -167,7 +167,7 @@ class Written(Settings):
         10,
         ge=1,
         description="The run ends where, of a topic, more than so many attempts were rejected for each text that was"
-        " accepted, and one more.",
+        " accepted, and for one more.",
     )
     llm: str | None = Field(None, description="The recipe's chat model that writes; unsaid: the only one.")
     prompt: str = Field("tomgpt", description="A prompt of ours, or a file of your own by its path.")
@@ -176,23 +176,23 @@ class Written(Settings):
 
     @model_validator(mode="after")
     def _is_of_one_structure(self) -> Written:
-        names = tuple(self.examples[0])
-        for number, example in enumerate(self.examples):
-            if tuple(example) != names:
+        parts = [tuple(name for name in example if name != "topic") for example in self.examples]
+        for number, (names, example) in enumerate(zip(parts, self.examples, strict=True)):
+            if names != parts[0] or not names:
                 raise ValueError(
-                    f"examples.{number} has the parts {', '.join(example) or 'none'}; the first has"
-                    f" {', '.join(names) or 'none'}: all must have the same, in one order"
+                    f"examples.{number} has the parts {', '.join(names) or 'none'}; the first has"
+                    f" {', '.join(parts[0]) or 'none'}: all must have the same, in one order"
                 )
             if empty := [name for name, text in example.items() if not text.strip()]:
                 raise ValueError(f"examples.{number}.{empty[0]} is empty")
-        if not names or (taken := TAKEN_PARTS & set(names)):
-            raise ValueError(f"examples: {f'no part may be called {sorted(taken)[0]!r}' if names else 'no parts'}")
+        if taken := TAKEN_PARTS & set(parts[0]):
+            raise ValueError(f"examples: no part may be called {min(taken)!r}")
         if len(set(self.topics)) < len(self.topics):
             raise ValueError("topics: one is there twice")
         return self
 
 
-TAKEN_PARTS = frozenset(("topic", "examples", "text_by"))
+TAKEN_PARTS = frozenset(("examples", "text_by"))
 """What else stands in the meta of a written text."""
 
 T = TypeVar("T", Table, ImageRows)

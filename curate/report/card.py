@@ -149,9 +149,7 @@ def _source_words(recipe: Recipe) -> str:
         return f"{what}`{_code(source.text)}` for the caption; {resized}."
     if recipe.source_chat is not None:
         model = _code(recipe.source_chat.endpoint.model)
-        return (
-            f"Synthetic texts: the chat model `{model}` wrote them after examples, and each names these."
-        )
+        return f"Synthetic texts: the chat model `{model}` wrote them after examples, and each names these."
     name = _code(PurePath(getattr(source, "path", None) or getattr(source, "huggingface", None) or "").name)
     if source.type == "folder":
         table = PurePath(source.captions).name if source.captions else ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
-from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
 from curate.llm.prompts import Prompt
 from curate.llm.service import Chat
@@ -28,7 +28,7 @@ from curate.text.rouge import RougeIndex
 SHOWN = 3
 """Examples in a request; of these and what is written after them three are drawn next."""
 
-NO_TOPIC = "free; as far from the examples as you can"
+NO_TOPIC = "any"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Example:
     """A text that others are written after: one of the recipe's by its number, or a written one by its uid."""
 
     name: str
+    topic: str | None
     parts: Parts
 
 
@@ -119,7 +120,8 @@ def _draw(texts: Sequence[Example], named: Sequence[int]) -> tuple[Example, ...]
 class Quotas:
     """How many texts are wanted of each topic, an equal number; None is the topic where none is named.
 
-    A topic is given up when more than `tries` attempts were rejected for each accepted one and one more.
+    The writing is given up when of a topic more than `tries` attempts were rejected for each accepted one and one more:
+    at once, so that nothing is paid for which another number of tries would not ask for again.
     """
 
     def __init__(self, topics: Sequence[str | None], count: int, tries: int) -> None:
@@ -129,30 +131,33 @@ class Quotas:
 
     def choose(self, most: int) -> list[str | None]:
         """Choose the topics of the next requests, at most so many: each time the one with the fewest texts."""
-        chosen = Counter[str | None]()
-        open_ones = [t for t in self._wanted if self.rejected[t] <= self._tries * (self.accepted[t] + 1)]
+        chosen = Counter(self.accepted)
         order: list[str | None] = []
-        while len(order) < most:
-            left = [t for t in open_ones if self.accepted[t] + chosen[t] < self._wanted[t]]
+        while len(order) < most and self.given_up is None:
+            left = [t for t, wanted in self._wanted.items() if chosen[t] < wanted]
             if not left:
                 break
-            order.append(min(left, key=lambda t: self.accepted[t] + chosen[t]))
+            order.append(min(left, key=chosen.__getitem__))
             chosen[order[-1]] += 1
         return order
 
     @property
-    def missing(self) -> dict[str | None, int]:
-        """How many texts are missing of each topic that is not full."""
-        return {t: wanted - self.accepted[t] for t, wanted in self._wanted.items() if self.accepted[t] < wanted}
+    def given_up(self) -> tuple[str | None, int] | None:
+        """The first topic for which the writing is given up, and how many texts were wanted of it."""
+        for topic, wanted in self._wanted.items():
+            most = self._tries * (self.accepted[topic] + 1)
+            if self.accepted[topic] < wanted and self.rejected[topic] > most:
+                return topic, wanted
+        return None
 
 
 class Writer:
-    """Writes texts after examples until every topic has its number, or is given up: see `quotas` then."""
+    """Writes texts after examples until every topic has its number, or one is given up: see `quotas` then."""
 
     def __init__(self, choices: Written, seed: int, prompt: Prompt, model: ChatModel, chat: Chat) -> None:
         self._choices, self._prompt, self._model, self._chat = choices, prompt, model, chat
-        given = [Example(f"example {n}", parts) for n, parts in enumerate(choices.examples, 1)]
-        self._structure = Structure(choices.examples)
+        given = [_given(number, said) for number, said in enumerate(choices.examples, 1)]
+        self._structure = Structure([example.parts for example in given])
         self._examples: Examples = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
         self._index, self._names = RougeIndex(), list[str]()
         for example in given:
@@ -170,20 +175,26 @@ class Writer:
                 attempt = self._judge(three, topic, request, answer)
                 (self.quotas.accepted if attempt.fault is None else self.quotas.rejected)[topic] += 1
                 if attempt.parts is not None:
-                    written = Example(attempt.uid, attempt.parts)
+                    written = Example(attempt.uid, topic, attempt.parts)
                     self._examples.add(place, three, written)
                     self._remember(written)
                 yield attempt
 
     def _request(self, three: Sequence[Example], topic: str | None) -> ChatRequest:
-        """The request for one more text; the same words asked again want another answer."""
-        first, second, third = (self._structure.show(example.parts) for example in three)
-        values = {"first": first, "second": second, "third": third, "topic": topic or NO_TOPIC}
-        parameters = {"temperature": self._choices.temperature}
-        request = ChatRequest(self._prompt.messages(values), self._choices.max_tokens, parameters)
+        """The request for one more text; the same words asked again want another answer.
+
+        The examples are turns of the talk, as if the model had written them: the smallest model keeps their structure.
+        """
+        *system, ask = self._wish(topic)
+        turns = [(self._wish(one.topic)[-1], Message("assistant", (self._structure.show(one.parts),))) for one in three]
+        messages = (*system, *itertools.chain.from_iterable(turns), ask)
+        request = ChatRequest(messages, self._choices.max_tokens, {"temperature": self._choices.temperature})
         said = self._key(request)
         self._asked[said] += 1
         return replace(request, draw=self._asked[said] - 1)
+
+    def _wish(self, topic: str | None) -> tuple[Message, ...]:
+        return self._prompt.messages({"topic": topic or NO_TOPIC})
 
     def _judge(
         self, three: tuple[Example, ...], topic: str | None, request: ChatRequest, answer: Answer | Failure
@@ -217,6 +228,11 @@ class Writer:
 
     def _key(self, request: ChatRequest) -> bytes:
         return request.key(self._model.endpoint.url, self._model.endpoint.model)
+
+
+def _given(number: int, said: Parts) -> Example:
+    """An example of the recipe's; its `topic`, if it has one, is no part of its text."""
+    return Example(f"example {number}", said.get("topic"), {name: t for name, t in said.items() if name != "topic"})
 
 
 def _words_of(parts: Parts) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from curate.llm.prompts import load_prompt
 from curate.llm.provenance import written_by
 from curate.recipe.source import Written
 from curate.sources.rows import Row, SourceError
-from curate.sources.self_instruct import Attempt, Writer
+from curate.sources.self_instruct import Attempt, Quotas, Writer
 from curate.sources.structure import Fault
 from curate.sources.texts import load_rows
 
@@ -46,13 +47,14 @@ def plan_rows(source: Writing) -> Iterator[Row | str]:
     """Plan a row for each attempt. Raises SourceError where the texts that are wanted do not come."""
     require("source.type written", "rapidfuzz")
     prompt = load_prompt(source.choices.prompt)
-    writer = Writer(source.choices, source.seed, prompt, source.chat, source.chat.connect())
     faults = Counter[str]()
-    for attempt in writer.attempts():
-        faults[attempt.fault.error if attempt.fault else ""] += 1
-        yield _row(attempt, prompt)
-    if writer.quotas.missing:
-        raise SourceError(_given_up(source.choices, writer.quotas.missing, faults))
+    with closing(source.chat.connect()) as chat:
+        writer = Writer(source.choices, source.seed, prompt, source.chat, chat)
+        for attempt in writer.attempts():
+            faults[attempt.fault.error if attempt.fault else ""] += 1
+            yield _row(attempt, prompt)
+    if writer.quotas.given_up is not None:
+        raise SourceError(_given_up(source.choices, writer.quotas, faults))
     rejected = faults.total() - faults[""]
     yield f"{faults['']} texts were written in {faults.total()} attempts; {rejected} were rejected"
 
@@ -70,14 +72,15 @@ def _row(attempt: Attempt, prompt: Any) -> Row:
     return row | {"error": fault.error or None, "detail": fault.detail or None}
 
 
-def _given_up(choices: Written, missing: dict[str | None, int], faults: Counter[str]) -> str:
+def _given_up(choices: Written, quotas: Quotas, faults: Counter[str]) -> str:
     """Why texts are missing, and what to do."""
-    accepted, rejected = faults.pop("", 0), faults.total()
-    why = ", ".join(f"{error} {count}" for error, count in faults.most_common(5))
-    of = ", ".join(f"{topic!r} lacks {count}" for topic, count in missing.items() if topic is not None)
+    assert quotas.given_up is not None
+    (topic, wanted), accepted, rejected = quotas.given_up, quotas.accepted.total(), quotas.rejected.total()
+    why = ", ".join(f"{error} {count}" for error, count in faults.most_common(6) if error)
+    of = "" if topic is None else f"; of topic {topic!r} {quotas.accepted[topic]} of {wanted}"
+    less = f"take what came (source.count: {accepted})" if topic is None else "leave such topics out"
     return (
-        f"source 'written': {accepted} of {choices.count} texts came, {rejected} attempts were rejected ({why}), and"
-        f" tries: {choices.tries} allows no more{f'; of its topics {of}' if of else ''}. Every answer is kept and"
-        " nothing is asked twice: raise source.tries or max_rouge_l, mend the examples or the prompt, take a better"
-        f" model{', leave such topics out' if of else ''}, or take what came (source.count: {accepted})"
+        f"source 'written': {accepted} of {choices.count} texts came{of}. {rejected} attempts were rejected ({why}),"
+        f" and tries: {choices.tries} allows no more. Every answer is kept, none is asked for again: raise source.tries"
+        f" or max_rouge_l, mend the examples or the prompt, take a better model, or {less}"
     )

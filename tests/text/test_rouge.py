@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from curate.text.rouge import RougeIndex
 
-pytest.importorskip("rapidfuzz")
-
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f"]), max_size=12).map(" ".join)
 
 
