@@ -92,7 +92,7 @@ def test_texts_are_the_same_with_any_number_of_workers_and_after_a_kill(place: W
         assert 24 <= server.requests < 60 and not list(place.out.glob("pool-*/plans/*/plan.json"))
         found = []
         for number, workers in enumerate((["--inline"], ["--workers", "2"])):
-            assert place.curate("run", path, *workers, "--set", f"out={place.root}/out{number}").code == 0
+            assert place.command("run", path, *workers, "--set", f"out={place.root}/out{number}").code == 0
             place.out = place.root / f"out{number}"
             found.append(place.published())
         assert found[0] == found[1]
@@ -166,8 +166,8 @@ def test_a_model_that_only_repeats_itself_ends_the_run_and_nothing_is_asked_twic
         path = recipe(place, server, topics=["sea", "snow"], tries=5)
         told = place.run(path)
         wanted = (
-            "3 of 20 texts came; of topic 'snow' 0 of 10",
-            "near_duplicate 6",
+            "4 of 20 texts came; of topic 'snow' 0 of 10",
+            "near_duplicate 8",
             "tries: 5",
             "leave such topics out",
         )
