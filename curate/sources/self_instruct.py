@@ -19,10 +19,10 @@ from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
 from curate.llm.prompts import Prompt
 from curate.llm.service import Chat
+from curate.llm.structure import Fault, Parts, Structure
 from curate.mix.schedule import apportion
 from curate.recipe.source import Written
 from curate.sample import uid_of
-from curate.sources.structure import Fault, Parts, Structure
 from curate.text.rouge import RougeIndex
 
 SHOWN = 3

@@ -18,10 +18,10 @@ from curate.llm.chat import Answer
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import written_by
+from curate.llm.structure import Fault
 from curate.recipe.source import Written
 from curate.sources.rows import Row, SourceError
 from curate.sources.self_instruct import Attempt, Quotas, Writer
-from curate.sources.structure import Fault
 from curate.sources.texts import load_rows
 
 __all__ = ["Writing", "identity", "load_rows", "plan_rows"]

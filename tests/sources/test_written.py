@@ -131,18 +131,14 @@ def test_questions_and_answers_have_their_parts_or_are_of_another_structure(plac
             return f"Context: {' '.join(words)}.\nQuestion: What is it?\nAnswer:"
         return f"```\nContext: {' '.join(words)}.\nQuestion: Where {words[0]}?\nAnswer: There {words[1]}.\n```"
 
-    stage = {"op": "text_only_tuning", "with": {"stage": "answer"}}
     with serving(script) as server:
         path = recipe(place, server, examples=ASKED, count=6, at_once=3)
-        said = json.loads(path.read_text()) | {"steps": [stage], "publish": {"columns": ["context", "question"]}}
-        path.write_text(json.dumps(said))
         assert ingest(place.run(path))["failed"] == {"wrong_structure": 2}
-        stage["with"] = {"stage": "reconstruct"}
-        kept = [row for row in rows(place) if row["error"] is None]
-        meta = json.loads(kept[0]["meta"])
-        assert kept[0]["text"] == "Context: {context}\nQuestion: {question}\nAnswer: {answer}".format(**meta)
-        assert meta["text_by"]["model"] == "small" and meta["text_by"]["prompt"] == "tomgpt"
-        assert sorted(meta["examples"]) == ["example 1", "example 2", "example 3"]
+    kept = next(row for row in rows(place) if row["error"] is None)
+    meta = json.loads(kept["meta"])
+    assert kept["text"] == "Context: {context}\nQuestion: {question}\nAnswer: {answer}".format(**meta)
+    assert meta["text_by"]["model"] == "small" and meta["text_by"]["prompt"] == "tomgpt"
+    assert sorted(meta["examples"]) == ["example 1", "example 2", "example 3"]
 
 
 def test_each_topic_has_its_number_of_texts(place: Workplace) -> None:
