@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from curate.engine.hands import GpuShare
 from curate.engine.placement import place
 from curate.engine.stages import stages, start_of
+from curate.lacks import MachineError
+from curate.llm.model import ChatModel
 from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
+from curate.settings import SettingsError
 from curate.sources.ingest import pool_of, preview_source
 
 
@@ -70,5 +73,14 @@ def plan_run(resolved: ResolvedRecipe, workers: int) -> RunPlan:
     there = (sum(pool.columns(s.key, shard).exists() for shard in shards) for s in steps)
     planned_steps = tuple(PlannedStep(s, n, shares[at]) for at, (s, n) in enumerate(zip(steps, there, strict=True)))
     ingested = sum(pool.rows(shard).exists() for shard in shards)
-    warnings = tuple(placed.warnings())
+    warnings = (*placed.warnings(), *_unready(resolved.chats))
     return RunPlan(planned.rows, planned.shards, ingested, planned_steps, planned.remarks, warnings)
+
+
+def _unready(chats: Sequence[ChatModel]) -> Iterator[str]:
+    """What a run would be refused for: a chat model without its key, or a budget in money without a price."""
+    for chat in chats:
+        try:
+            chat.check()
+        except (MachineError, SettingsError) as err:
+            yield str(err)

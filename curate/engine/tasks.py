@@ -196,9 +196,19 @@ def make_decide(recipe: Recipe, pool: Pool, steps: Sequence[Resolved], cuts: Cut
         write_table(_decisions(state), folder / f"{shard_name(shard)}.parquet")
         kept = _kept(recipe, state, shard, folder / f"content-{shard_name(shard)}.zst")
         write_table(kept, folder / f"kept-{shard_name(shard)}.parquet")
-        return {"counts": [c.to_json() for c in counts], "samples": kept.num_rows}
+        written = _written_by(state, steps)
+        return {"counts": [c.to_json() for c in counts], "samples": kept.num_rows, "written": written}
 
     return task
+
+
+def _written_by(state: ShardState, steps: Sequence[Resolved]) -> dict[str, dict[str, int]]:
+    """Of each column that says which model wrote a text, how many kept rows each model has."""
+    rows, found = np.flatnonzero(state.alive), {}
+    for column in (step.columns[name] for step in steps if step.over is None for name in step.spec.written_by):
+        models = state.columns[column].take(rows).combine_chunks().field("model").value_counts().to_pylist()
+        found[column] = {one["values"]: one["counts"] for one in models if one["values"] is not None}
+    return found
 
 
 def make_publish(recipe: Recipe, pool: Pool, folder: Path) -> Task:

@@ -27,6 +27,7 @@ _NO_PICTURES = re.compile(
 _TOO_LONG = re.compile(
     r"context[ _](length|size|window)|maximum context|too many tokens|exceeds? the available context", re.IGNORECASE
 )
+_NO_SCHEMA = re.compile(r"response_format|json_schema|json schema|structured output", re.IGNORECASE)
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
 
 
@@ -128,6 +129,11 @@ def _refused(endpoint: Endpoint, status: int, headers: Mapping[str, str], words:
     if status >= 400 and _NO_PICTURES.search(words):
         raise EndpointError(
             f"model {endpoint.model!r} at {endpoint.url} takes no pictures ({words}): name one that does"
+        )
+    if status in (400, 422, 501) and _NO_SCHEMA.search(words):
+        raise EndpointError(
+            f"{endpoint.url} takes no JSON Schema, or not this one ({words}): write json_schema: false, then structure"
+            " is asked for in words"
         )
     if status in (408, 409, 425) or status >= 500:
         return Again(Failure("server_error", f"HTTP {status}: {words}"), retry_after(headers))

@@ -31,6 +31,8 @@ def find_price(endpoint: Endpoint) -> PicoPrice:
 
     Raises ValueError where money is bounded and the price is not known.
     """
+    if endpoint.price is None and endpoint.is_served_here:
+        return FREE
     if endpoint.price is not None:
         return PicoPrice(*(_pico(Fraction(str(dollars))) for dollars in (endpoint.price.input, endpoint.price.output)))
     found = _listed(endpoint)

@@ -24,7 +24,7 @@ from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
 from curate.llm.prices import find_price
 from curate.llm.settings import Endpoint
-from curate.llm.store import Account, AnswerStore, Limits
+from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
 _LENGTHS = struct.Struct(">II")
@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 
 class Chat(Protocol):
-    """A chat model that can be asked for many answers at once."""
+    """A chat model that can be asked for many answers at once. `takes_schema`: whether it enforces JSON Schemas."""
+
+    @property
+    def takes_schema(self) -> bool:
+        """Whether the endpoint enforces a request's `schema`."""
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """The answers in the order of the requests. Raises MachineError where the run ends."""
@@ -65,6 +69,11 @@ class GatewayService:
         self._end()
 
     @property
+    def takes_schema(self) -> bool:
+        """See `Chat`."""
+        return self._endpoint.json_schema
+
+    @property
     def address(self) -> str:
         """The place that `RemoteChat` connects to."""
         return f"{self._token}@{self._ip}:{self._server.sockets[0].getsockname()[1]}"
@@ -85,7 +94,7 @@ class GatewayService:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_one(self, request: ChatRequest) -> Answer | Failure:
-        key = request.key(self._endpoint.url, self._endpoint.model)
+        key = request.key(*self._endpoint.known)
         if (known := self._gateway.find(key, request.max_tokens)) is not None:
             return known
         return await self._gateway.ask(request.prepare(key, self._endpoint.model, self._endpoint.max_tokens_as))
@@ -119,6 +128,7 @@ class GatewayService:
             async with asyncio.timeout(CONNECT_S):
                 if not hmac.compare_digest(await reader.readline(), f"{self._token}\n".encode()):
                     return
+            _write_frame(writer, _hello(self._endpoint))
             while True:
                 said, body = await _read_frame(reader)
                 if body:
@@ -151,33 +161,44 @@ class GatewayService:
             told = {"answer" if isinstance(found, Answer) else "failure": asdict(found)}
         except MachineError as err:
             told = {"end": str(err)}
+        except Exception as err:  # noqa: BLE001 - whoever asked waits for a word, whatever went wrong here
+            told = {"end": f"the gateway failed: {type(err).__name__}: {err}; this is our bug"}
         _write_frame(writer, {"number": said["number"], **told})
 
 
 class RemoteChat:
     """The gateway of a run, asked by a worker; one connection, for one thread."""
 
-    def __init__(self, address: str, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, address: str) -> None:
+        self.asked = NOTHING
+        """What the answers so far cost when they were paid for, whether now or before."""
         token, _, place = address.partition("@")
         ip, _, port = place.rpartition(":")
         try:
             self._socket = socket.create_connection((ip, int(port)), timeout=CONNECT_S)
         except OSError as err:
             raise MachineError(f"the run's driver is not to be reached at {place}: {err}") from None
-        self._socket.settimeout(None)
-        self._socket.sendall(f"{token}\n".encode())
         self._stream = self._socket.makefile("rb")
+        try:
+            self._socket.sendall(f"{token}\n".encode())
+            said = self._receive()
+        except OSError as err:
+            self.close()
+            raise MachineError(f"the run's driver does not answer at {place}: {err}") from None
+        self._socket.settimeout(None)
+        self._known: tuple[str, str] = tuple(said["known"])
+        self._asked_as: tuple[str, str] = (said["model"], said["max_tokens_as"])
+        self.takes_schema: bool = said["json_schema"]
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """See `Chat`."""
-        keys = [request.key(self._endpoint.url, self._endpoint.model) for request in requests]
+        keys = [request.key(*self._known) for request in requests]
         try:
             self._send({"keys": [[key.hex(), r.max_tokens] for key, r in zip(keys, requests, strict=True)]})
             found: list[Answer | Failure | None] = [_answer_of(kept) for kept in self._receive()["kept"]]
             missing = [number for number, known in enumerate(found) if known is None]
             for number in missing:
-                prepared = requests[number].prepare(keys[number], self._endpoint.model, self._endpoint.max_tokens_as)
+                prepared = requests[number].prepare(keys[number], *self._asked_as)
                 key, *bounds, body = prepared
                 self._send({"number": number, "request": [key.hex(), *bounds]}, body)
             for _ in missing:
@@ -185,6 +206,7 @@ class RemoteChat:
                 found[told["number"]] = _answer_of(told.get("answer")) or Failure(**told["failure"])
         except OSError as err:
             raise MachineError(f"the run's driver is gone: {err}") from None
+        self.asked = total([self.asked, *(_cost_of(one) for one in found if isinstance(one, Answer))])
         return [one for one in found if one is not None]
 
     def close(self) -> None:
@@ -205,6 +227,16 @@ class RemoteChat:
         if "end" in said:
             raise MachineError(said["end"])
         return said
+
+
+def _cost_of(answer: Answer) -> Sum:
+    return Sum(1, (answer.input_tokens or 0) + (answer.output_tokens or 0), answer.nano_usd)
+
+
+def _hello(endpoint: Endpoint) -> dict[str, Any]:
+    """What a worker has to know to name and write requests."""
+    said: dict[str, Any] = endpoint.model_dump(include={"model", "max_tokens_as", "json_schema"})
+    return said | {"known": endpoint.known}
 
 
 def _answer_of(kept: Mapping[str, Any] | None) -> Answer | None:

@@ -154,7 +154,7 @@ class AnswerStore:
 
         Within a transaction, as `settle`.
         """
-        most = _total(hold.most for hold in holds)
+        most = total(hold.most for hold in holds)
         changed = self._db.execute(
             "UPDATE accounts SET held_requests = held_requests + ?, held_tokens = held_tokens + ?,"
             " held_nano_usd = held_nano_usd + ? WHERE name = ? AND requests + held_requests + ? <= ?"
@@ -169,7 +169,7 @@ class AnswerStore:
     def settle(self, account: str, settled: Sequence[Settled]) -> None:
         """Put what requests cost in place of what was held for them, and keep the answers."""
         self._db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
-        cost, held = _total(one.cost for one in settled), _total(one.hold.most for one in settled)
+        cost, held = total(one.cost for one in settled), total(one.hold.most for one in settled)
         unsaid, in_doubt = sum(one.unsaid for one in settled), sum(one.in_doubt for one in settled)
         self._db.execute(
             "UPDATE accounts SET requests = requests + ?, tokens = tokens + ?, nano_usd = nano_usd + ?,"
@@ -244,6 +244,7 @@ def _row(kept: Kept) -> tuple[object, ...]:
     return key, a.text, a.finish, a.model, a.input_tokens, a.output_tokens, max_tokens, a.nano_usd, a.seconds, a.at
 
 
-def _total(amounts: Iterable[Sum]) -> Sum:
+def total(amounts: Iterable[Sum]) -> Sum:
+    """The sum of amounts."""
     columns = list(zip(*amounts, strict=True))
     return Sum(*(sum(column) for column in columns)) if columns else NOTHING

@@ -69,7 +69,7 @@ class Sender:
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
     """The endpoint's key from the environment. Raises EndpointError where there is none."""
-    if endpoint.key is None:
+    if endpoint.key is None or endpoint.is_served_here:
         return None
     key = environment.get(endpoint.key, "").strip()
     if not key:

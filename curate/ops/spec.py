@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.document.segments import DOCUMENT
+from curate.llm.provenance import WRITTEN
 from curate.models.devices import CPU, Device, Precision
 from curate.page.words import WORDS
 from curate.pool.blob import BLOB
@@ -163,6 +164,11 @@ class Spec:
         """The columns that the knobs name, by knob; one that names none is left out."""
         said = {knob: knobs.get(knob, self.knobs[knob].default) for knob in self.chosen}
         return {knob: column for knob, column in said.items() if column is not None}
+
+    @property
+    def written_by(self) -> tuple[str, ...]:
+        """The op's columns that say which model wrote a text."""
+        return tuple(name for name, kind in self.writes.items() if kind == WRITTEN)
 
     @property
     def stored(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from curate.ops.spec import GIVEN
 from curate.recipe.model import Recipe
 from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import RowSurvey, shown
-from curate.report.page import human_bytes, percent
+from curate.report.page import cost_row, human_bytes, percent
 from curate.report.readme import described, front, markdown
 from curate.report.words import decision_words, rule_words
 from curate.sample import Kind
@@ -88,6 +88,7 @@ def render(summary: Summary, seen: RowSurvey) -> str:
         *_source(summary, seen),
         *_steps(summary),
         *_funnel(summary),
+        *_synthetic(summary),
         *_leaks(summary),
         *_sample(summary),
         *_loading(summary),
@@ -148,7 +149,7 @@ def _source_words(recipe: Recipe) -> str:
         resized = "original bytes are kept" if recipe.download.resize is None else "images were resized on arrival"
         return f"{what}`{_code(source.text)}` for the caption; {resized}."
     if recipe.source_chat is not None:
-        model = _code(recipe.source_chat.endpoint.model)
+        model = _code(recipe.source_chat.endpoint.name)
         return f"Synthetic texts: the chat model `{model}` wrote them after examples, and each names these."
     name = _code(PurePath(getattr(source, "path", None) or getattr(source, "huggingface", None) or "").name)
     if source.type == "folder":
@@ -221,6 +222,24 @@ def _funnel(summary: Summary) -> Iterator[str]:
     lost = [sum(getattr(c, what).total() for c in summary.funnel) for what in ("dropped", "failed")]
     rows.append(["**the run**", *(f"{n:,}" for n in (*total, *lost))])
     yield from _table(["step", "in", "kept", "dropped", "failed"], rows)
+
+
+def _synthetic(summary: Summary) -> Iterator[str]:
+    """Which models wrote texts of the kept samples, how many, and for how much."""
+    if not summary.written and not summary.costs:
+        return
+    kept = summary.funnel[-1].kept
+    yield "## Texts that models wrote\n"
+    yield "They stand beside what the source said, never in its place, in columns of their own.\n"
+    rows = [
+        [f"`{_code(column)}`", markdown(model), f"{n:,}", percent(n, kept)]
+        for column, models in summary.written.items()
+        for model, n in sorted(models.items())
+    ]
+    yield from _table(["written", "model", "kept samples", "share of all"], rows)
+    costs = [cost_row(cost, kept) for cost in summary.costs]
+    spent = [[markdown(c["model"]), c["requests"], c["tokens"], c["usd"], c["each"]] for c in costs]
+    yield from _table(["model", "requests", "tokens", "dollars", "dollars a 1,000 kept"], spent) if spent else ()
 
 
 def _leaks(summary: Summary) -> Iterator[str]:

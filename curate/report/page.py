@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from curate.engine.remedies import remedy
 from curate.engine.run import ShownCut, Summary
+from curate.llm.model import ChatCost
 from curate.pool.funnel import PartCount, StepCount
 from curate.recipe.steps import Condition, Decision, Resolved
 from curate.report.examples import KEPT, Group, RowSurvey, is_uid, plain, shown
@@ -110,9 +111,22 @@ def render(summary: Summary, seen: RowSurvey) -> str:
             kept_examples=seen.examples.get(KEPT, []),
             sampled=f"{seen.rows:,} of {seen.total:,} rows" if seen.rows < seen.total else "",
             plot=(WIDTH, HEIGHT),
+            costs=[cost_row(cost, summary.funnel[-1].kept) for cost in summary.costs],
         )
         + "\n"
     )
+
+
+def cost_row(cost: ChatCost, kept: int) -> dict[str, str]:
+    """What was spent on a chat model, as texts: model, requests, tokens, dollars, and these a 1,000 samples kept."""
+    spent = cost.account.spent
+    return {
+        "model": shown(cost.chat.endpoint.model),
+        "requests": f"{spent.requests:,}",
+        "tokens": f"{spent.tokens:,}",
+        "usd": f"{cost.usd:.4f}",
+        "each": f"{1000 * cost.usd / kept:.4f}" if kept else "-",
+    }
 
 
 def percent(part: int, whole: int) -> str:
@@ -151,6 +165,10 @@ def _step(number: int, count: StepCount, summary: Summary, seen: RowSurvey) -> d
         "dropped": count.dropped.total(),
         "failed": count.failed.total(),
         "share": percent(count.kept, count.rows_in),
+        "tallies": [
+            (shown(column), [(shown(value, 60), n, percent(n, tally.total())) for value, n in _sorted(tally)])
+            for column, tally in count.tallies.items()
+        ],
         "segments": _segments(count, summary.funnel[0].rows_in),
         "ends": ends,
         "parts": [_parts(step, kind, parts, seen) for kind, parts in count.parts.items() if step],

@@ -148,7 +148,7 @@ def preview_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     source, chat = recipe.source, recipe.source_chat
     if not isinstance(source, Written) or chat is None or pool.plan.exists():
         return plan_source(recipe, pool)
-    wants = f"{source.count} texts are to be written by {chat.endpoint.model} at {chat.endpoint.url}"
+    wants = f"{source.count} texts are to be written by {chat.endpoint.name} at {chat.endpoint.url}"
     return SourcePlan(0, None, (), (f"{wants}: a request each, and one for each that is rejected",))
 
 

@@ -18,7 +18,6 @@ from typing import Protocol
 from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
 from curate.llm.prompts import Prompt
-from curate.llm.service import Chat
 from curate.llm.structure import Fault, Parts, Structure
 from curate.mix.schedule import apportion
 from curate.recipe.source import Written
@@ -154,8 +153,9 @@ class Quotas:
 class Writer:
     """Writes texts after examples until every topic has its number, or one is given up: see `quotas` then."""
 
-    def __init__(self, choices: Written, seed: int, prompt: Prompt, model: ChatModel, chat: Chat) -> None:
-        self._choices, self._prompt, self._model, self._chat = choices, prompt, model, chat
+    def __init__(self, choices: Written, seed: int, prompt: Prompt, model: ChatModel) -> None:
+        self._choices, self._prompt, self._chat = choices, prompt, model.connect()
+        self._name, self._known = model.endpoint.name, model.identity()
         given = [_given(number, said) for number, said in enumerate(choices.examples, 1)]
         self._structure = Structure([example.parts for example in given])
         self._examples: Examples = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
@@ -202,7 +202,7 @@ class Writer:
         parts = self._read(answer)
         said = "" if isinstance(answer, Failure) else answer.text
         text = said if isinstance(parts, Fault) else self._structure.show(parts)
-        origin = f"{self._model.endpoint.model}#{self._key(request).hex()[:32]}"
+        origin = f"{self._name}#{self._key(request).hex()[:32]}"
         fault = parts if isinstance(parts, Fault) else None
         found = None if isinstance(parts, Fault) else parts
         return Attempt(uid_of("text", origin, text), origin, text, topic, three, request, answer, found, fault)
@@ -227,7 +227,7 @@ class Writer:
         self._names.append(example.name)
 
     def _key(self, request: ChatRequest) -> bytes:
-        return request.key(self._model.endpoint.url, self._model.endpoint.model)
+        return request.key(self._known["url"], self._known["model"])
 
 
 def _given(number: int, said: Parts) -> Example:

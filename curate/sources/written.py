@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +47,10 @@ def plan_rows(source: Writing) -> Iterator[Row | str]:
     require("source.type written", "rapidfuzz")
     prompt = load_prompt(source.choices.prompt)
     faults = Counter[str]()
-    with closing(source.chat.connect()) as chat:
-        writer = Writer(source.choices, source.seed, prompt, source.chat, chat)
-        for attempt in writer.attempts():
-            faults[attempt.fault.error if attempt.fault else ""] += 1
-            yield _row(attempt, prompt)
+    writer = Writer(source.choices, source.seed, prompt, source.chat)
+    for attempt in writer.attempts():
+        faults[attempt.fault.error if attempt.fault else ""] += 1
+        yield _row(attempt, prompt)
     if writer.quotas.given_up is not None:
         raise SourceError(_given_up(source.choices, writer.quotas, faults))
     rejected = faults.total() - faults[""]

@@ -52,6 +52,14 @@ def run(  # noqa: PLR0913 - options of a command
     gpu_fraction: GpuFractionOption = None,
     cpus: CpusOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the recipe and say what would run.")] = False,
+    probe: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="ROWS",
+            help="With --dry-run: ask its chat models for about so many rows, and estimate what all would cost.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: ingest, annotate, decide, publish.
@@ -62,8 +70,10 @@ def run(  # noqa: PLR0913 - options of a command
     from pipelines.cli import show
 
     checked = show.load(recipe, [*(set_ or []), *resources(gpus, gpu_fraction, cpus)])
+    if probe is not None and not dry_run:
+        raise typer.BadParameter("goes with --dry-run; a run asks for all rows", param_hint="--probe")
     if dry_run:
-        show.show_plan(checked, 0 if inline else workers, as_json)
+        show.show_plan(checked, 0 if inline else workers, as_json, probe)
         return
     show.run(checked, 0 if inline else workers, as_json)
 
