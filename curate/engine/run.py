@@ -118,10 +118,14 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
 def _plan(recipe: Recipe, pool: Pool, gateways: Gateways, watch: Watch) -> SourcePlan:
     """The source's plan: for one that a chat model writes, it is asked here."""
     source, chat = recipe.source, recipe.source_chat
-    if not isinstance(source, Written) or chat is None:
+    if chat is None or pool.plan.exists():
         return plan_source(recipe, pool)
+
+    def told(rows: int, failed: int) -> None:
+        if isinstance(source, Written):
+            watch(RunProgress("write", rows - failed, source.count, rows, failed))
+
     share_chats(gateways.addresses((chat,)))
-    told = lambda rows, failed: watch(RunProgress("write", rows - failed, source.count, rows, failed))  # noqa: E731
     try:
         return plan_source(recipe, pool, told)
     finally:

@@ -1,4 +1,4 @@
-"""The structure that examples have in common: how they are shown to a chat model, and its text read and checked."""
+"""The structure of texts that a chat model writes: how examples are shown to it, and its own read and checked."""
 
 from __future__ import annotations
 
@@ -33,19 +33,23 @@ class Fault(NamedTuple):
 
 
 class Structure:
-    """The parts of the examples, in their order, and how many words each has.
+    """The parts of a text in their order, each with the fewest and the most words that it may have.
 
     Several parts are shown with their names before them, a line each (`Question: ...`); one part is shown bare.
     """
 
-    def __init__(self, examples: Sequence[Parts]) -> None:
-        self.names = tuple(examples[0])
-        counts = {name: [len(plain_words(example[name]).tokens) for example in examples] for name in self.names}
-        self._bounds = {name: (min(found) / 2, max(found) * 2) for name, found in counts.items()}
+    def __init__(self, bounds: Mapping[str, tuple[float, float]]) -> None:
+        self.names, self._bounds = tuple(bounds), bounds
         labels = [f"{_label(name)}:" for name in self.names]
         between = r"(.*?)\n\s*".join(re.escape(label) for label in labels)
         self._labelled = re.compile(rf"\A\s*{between}(.*)\Z", re.DOTALL | re.IGNORECASE)
         self._label = re.compile(rf"^\s*(?:{'|'.join(map(re.escape, labels))})", re.MULTILINE | re.IGNORECASE)
+
+    @staticmethod
+    def of(examples: Sequence[Parts]) -> Structure:
+        """The structure of examples: a part has half the words of the shortest to twice those of the longest."""
+        counts = {name: [len(plain_words(example[name]).tokens) for example in examples] for name in examples[0]}
+        return Structure({name: (min(found) / 2, max(found) * 2) for name, found in counts.items()})
 
     def show(self, parts: Parts) -> str:
         """The text as it stands in a prompt, and in the pool."""
@@ -57,8 +61,7 @@ class Structure:
         """The parts of a model's text, or why it is not one more example.
 
         refusal, meta_talk (it talks of the examples, or to whoever asked), wrong_structure (a part is missing, empty,
-        or there twice), too_short, too_long (a part has less than half the words of the shortest example's, or more
-        than twice the longest's).
+        or there twice), too_short, too_long.
         """
         said = fenced[1] if (fenced := _FENCE.match(said)) else said
         if _REFUSALS.match(said):

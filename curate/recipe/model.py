@@ -25,7 +25,7 @@ from curate.llm.model import ChatModel
 from curate.llm.settings import Endpoint
 from curate.ops.spec import PartKind
 from curate.recipe.resources import Resources, StepResources
-from curate.recipe.source import KINDS, Source, Written
+from curate.recipe.source import KINDS, Searched, Source, Written
 from curate.sample import Kind
 from curate.settings import PathText, Settings, unknown_message
 
@@ -286,8 +286,8 @@ class Recipe(Settings):
 
     @property
     def source_chat(self) -> ChatModel | None:
-        """The chat model that writes the source, if one does."""
-        return self.chat_model(self.source.llm) if isinstance(self.source, Written) else None
+        """The chat model that writes the source, or says what to search for, if one does."""
+        return self.chat_model(self.source.llm) if isinstance(self.source, (Written, Searched)) else None
 
     @model_validator(mode="after")
     def _source_has_its_writer(self) -> Recipe:

@@ -192,6 +192,35 @@ class Written(Settings):
         return self
 
 
+class Searched(Settings):
+    """Web pages that are searched for: fields, topics of each that a chat model names, and a search for each topic
+    (Cambrian-1's data engine)."""
+
+    type: Literal["searched"]
+    fields: tuple[str, ...] = Field(min_length=1, description="Fields and subfields, in words.")
+    topics: int = Field(20, ge=1, le=1000, description="Topics of a field.")
+    pages: int = Field(10, ge=1, le=1000, description="Pages of a topic, the best.")
+    folder: PathText | None = Field(None, description="A folder of HTML pages to search in; links are paths in it.")
+    search: str | None = Field(
+        None, description="The URL of a search endpoint that answers ?q=...&format=json as SearXNG does."
+    )
+    query: str = Field("{topic}", description="What is searched for, with the topic where {topic} stands.")
+    llm: str | None = Field(None, description="The recipe's chat model that names topics; unsaid: the only one.")
+    prompt: str = Field("topics", description="A prompt of ours, or a file of your own by its path.")
+    temperature: float = Field(0.7, ge=0, le=2)
+    max_tokens: int = Field(400, ge=1, description="Of the list of a field's topics.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Searched:
+        if (self.folder is None) == (self.search is None):
+            raise ValueError("give either `folder` (pages to search in) or `search` (the URL of an endpoint)")
+        if self.search is not None and not self.search.startswith(("http://", "https://")):
+            raise ValueError(f"search: {self.search!r} is no http(s) URL")
+        if "{topic}" not in self.query:
+            raise ValueError("query: say {topic} where the topic is to stand")
+        return self
+
+
 TAKEN_PARTS = frozenset(("examples", "text_by"))
 """What else stands in the meta of a written text."""
 
@@ -205,13 +234,13 @@ def _check_origin(source: T) -> T:
 
 
 Source = Annotated[
-    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts | Written,
+    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts | Written | Searched,
     Field(discriminator="type"),
 ]
 
 KINDS: Mapping[Kind, tuple[str, ...]] = {
     "caption": ("urls", "folder", "webdataset", "wat", "images"),
-    "interleaved": ("html", "pages", "warc", "records", "images"),
+    "interleaved": ("html", "pages", "warc", "records", "images", "searched"),
     "ocr": ("pdf", "text"),
     "text": ("text", "html", "pages", "warc", "written"),
 }
@@ -222,7 +251,7 @@ def folder_of(source: Source) -> str | None:
     """The folder in which the paths that samples name are files."""
     if isinstance(source, HtmlFiles):
         return source.path
-    return source.folder if isinstance(source, Records) else None
+    return source.folder if isinstance(source, (Records, Searched)) else None
 
 
 WHERE = {"path", "captions", "folder", "llm", "count", "tries"}

@@ -29,9 +29,9 @@ from curate.pool.tables import read_table, write_table
 from curate.readers import tables
 from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
-from curate.recipe.source import FETCHED, Pages, Written, named_by
+from curate.recipe.source import FETCHED, Pages, Searched, Written, named_by
 from curate.sample import fingerprint
-from curate.sources import folder, html, images, pages, pdf, records, tars, texts, urls, warc, wat, written
+from curate.sources import folder, html, images, pages, pdf, records, searched, tars, texts, urls, warc, wat, written
 from curate.sources.rows import Row, SourceError, check_name, fail_row, file_stat_if_any, store_bodies
 
 T = TypeVar("T")
@@ -85,6 +85,7 @@ SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
     "images": TableSource(images.identity, images.plan_rows, images.load_rows, images.companion_files),
     "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20, pdf.remarks),
     "text": TableSource(texts.identity, texts.plan_rows, texts.load_rows),
+    "searched": TableSource(searched.identity, searched.plan_rows, searched.load_rows),
     "written": TableSource(written.identity, written.plan_rows, written.load_rows),
 }
 
@@ -121,6 +122,8 @@ def pool_of(recipe: Recipe) -> Pool:
 def _given(recipe: Recipe) -> Any:
     """What a type of source is given of the recipe: its own settings, and to be written what is beside them."""
     source, chat = recipe.source, recipe.source_chat
+    if isinstance(source, Searched) and chat is not None:
+        return searched.Searching(source, chat)
     if not isinstance(source, Written) or chat is None:
         return source
     return written.Writing(source, chat, recipe.seed)
@@ -129,6 +132,8 @@ def _given(recipe: Recipe) -> Any:
 def is_fetched(recipe: Recipe) -> bool:
     """Whether taking the source in asks servers."""
     source = recipe.source
+    if isinstance(source, Searched):
+        return source.search is not None
     return source.type in FETCHED and not (isinstance(source, Pages) and source.html is not None)
 
 
@@ -136,7 +141,7 @@ def make_downloader(recipe: Recipe) -> Downloader | None:
     """Make the downloader of the source's URLs, if it names any."""
     if not is_fetched(recipe):
         return None
-    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
+    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, (Pages, Searched)) else "image")
 
 
 Told = Callable[[int, int], None]
@@ -146,10 +151,15 @@ Told = Callable[[int, int], None]
 def preview_source(recipe: Recipe, pool: Pool) -> SourcePlan:
     """Plan the source, unless a chat model would be asked for it: then say what would be."""
     source, chat = recipe.source, recipe.source_chat
-    if not isinstance(source, Written) or chat is None or pool.plan.exists():
+    if chat is None or pool.plan.exists():
         return plan_source(recipe, pool)
-    wants = f"{source.count} texts are to be written by {chat.endpoint.name} at {chat.endpoint.url}"
-    return SourcePlan(0, None, (), (f"{wants}: a request each, and one for each that is rejected",))
+    by = f"by {chat.endpoint.name} at {chat.endpoint.url}: a request each"
+    if isinstance(source, Written):
+        return SourcePlan(0, None, (), (f"{source.count} texts are to be written {by}, one for each rejected",))
+    assert isinstance(source, Searched)
+    wants = f"topics of {len(source.fields)} fields are to be named {by}, then up to"
+    searches, found = len(source.fields) * source.topics, len(source.fields) * source.topics * source.pages
+    return SourcePlan(0, None, (), (f"{wants} {searches} searches for up to {found} pages",))
 
 
 def plan_source(recipe: Recipe, pool: Pool, told: Told = lambda rows, failed: None) -> SourcePlan:

@@ -157,7 +157,7 @@ class Writer:
         self._choices, self._prompt, self._chat = choices, prompt, model.connect()
         self._name, self._known = model.endpoint.name, model.identity()
         given = [_given(number, said) for number, said in enumerate(choices.examples, 1)]
-        self._structure = Structure([example.parts for example in given])
+        self._structure = Structure.of([example.parts for example in given])
         self._examples: Examples = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
         self._index, self._names = RougeIndex(), list[str]()
         for example in given:
