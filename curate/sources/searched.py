@@ -73,8 +73,11 @@ def topics_of(said: str, most: int) -> list[str]:
     A line of more than eight words is none: it talks.
     """
     lines = (_NUMBERED.sub("", line).strip(" \t*_\"'.") for line in said.splitlines())
-    found = {line.lower(): line for line in reversed([*lines]) if line and len(line.split()) <= _MOST_WORDS}
-    return list(reversed(found.values()))[:most]
+    found: dict[str, str] = {}
+    for line in lines:
+        if line and len(line.split()) <= _MOST_WORDS:
+            found.setdefault(line.lower(), line)
+    return list(found.values())[:most]
 
 
 def _found(choices: Searched, search: Search, said: dict[str, Any]) -> Iterator[Row]:
