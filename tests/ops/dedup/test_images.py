@@ -169,6 +169,7 @@ def test_picture_of_one_pixel_and_a_very_long_one_have_signatures(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: Path) -> None:
     blank = signed({"blank": encoded(Image.new("RGB", (8, 8), "white"))})
 
@@ -191,7 +192,7 @@ def test_blank_pictures_of_every_size_are_one_picture_at_linear_cost(tmp_path: P
         assert sum(verdict.of is None for verdict in found.values()) == 1
         return took
 
-    assert seconds(100) < 3 * seconds(50)  # by the OVERFULL_ENTRIES first; all pairs would take four times as long
+    assert seconds(300) < 3 * seconds(150)  # by the OVERFULL_ENTRIES first; all pairs would take four times as long
 
 
 def test_signature_does_not_depend_on_its_batch() -> None:
