@@ -30,6 +30,7 @@ EXTRAS: Mapping[str, str] = {
     "transformers": "lm",
     "genai_prices": "llm",
     "openai": "llm",
+    "rapidfuzz": "llm",
     "xllamacpp": "local-llm",
     "resvg_py": "drawings",
 }

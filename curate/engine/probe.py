@@ -24,7 +24,7 @@ from curate.llm.store import NOTHING, Sum
 from curate.pool.tables import count_rows
 from curate.process import hold
 from curate.recipe.steps import ResolvedRecipe, assign_fingerprints, chats_of
-from curate.sources.ingest import plan_source, pool_of
+from curate.sources.ingest import pool_of, preview_source
 
 BLOCKS = 10
 """The blocks whose differences give the interval."""
@@ -82,7 +82,9 @@ def probe(resolved: ResolvedRecipe, rows: int, watch: Watch = lambda progress: N
     folder = Path(recipe.out)
     with hold(out), _fresh(folder), take_over(folder), Gateways(out) as gateways:
         pool = pool_of(recipe)
-        planned = plan_source(recipe, pool)
+        planned = preview_source(recipe, pool)
+        if not planned.shards:  # the source itself is to be written first
+            return ()
         some = replace(planned, shards=min(BLOCKS, planned.shards), rows=None)
         meter = _Meter(chats, some.shards, watch)
         runner = Runner(recipe, pool, some, Workers(0, folder / AT_WORK, gateways), meter, placed)

@@ -12,20 +12,20 @@ from typing import Any
 
 from curate.commit import commit_text, dump_json, take_over
 from curate.engine.placement import place
-from curate.engine.runner import AT_WORK, RunError, Runner, Watch
+from curate.engine.runner import AT_WORK, RunError, Runner, RunProgress, Watch
 from curate.engine.shares import EVERYTHING, ShareCuts
 from curate.engine.stages import start_of
 from curate.engine.workers import Workers
-from curate.llm.model import ChatCost, Gateways, costs_of
+from curate.llm.model import ChatCost, Gateways, costs_of, share_chats
 from curate.pool.funnel import StepCount, check_funnel
 from curate.pool.layout import Pool
 from curate.process import hold
 from curate.recipe.model import PART_CHOICES, RULE_CHOICES, RULES, Recipe
-from curate.recipe.source import named_by
-from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints, chats_of
+from curate.recipe.source import Written, named_by
+from curate.recipe.steps import Resolved, ResolvedRecipe, assign_fingerprints
 from curate.sample import fingerprint
 from curate.shards import DatasetInfo
-from curate.sources.ingest import plan_source, pool_of
+from curate.sources.ingest import SourcePlan, plan_source, pool_of
 
 ShownCut = float | None | Mapping[str, float | None]
 """The value of a share's cut, None where it keeps nothing; of a share within groups, by the group's name."""
@@ -84,7 +84,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
     placed = place(resolved, workers)
     resolved = placed.resolved
     named = choices(resolved)  # reads models' files: what is missing is said before anything runs
-    for chat in chats_of(resolved.steps):
+    for chat in resolved.chats:
         chat.check()
     with (
         hold(out),
@@ -93,7 +93,7 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
         Workers(workers, out / AT_WORK, gateways, recipe.resources.gpus) as crew,
     ):
         pool = pool_of(recipe)
-        runner = Runner(recipe, pool, plan_source(recipe, pool), crew, watch, placed)
+        runner = Runner(recipe, pool, _plan(recipe, pool, gateways, watch), crew, watch, placed)
         ingest = runner.ingest()
         steps = assign_fingerprints(resolved.steps, *start_of(recipe, pool))
         counts, cuts = runner.annotate(ingest, steps)
@@ -106,13 +106,30 @@ def run(resolved: ResolvedRecipe, workers: int, watch: Watch = lambda progress: 
             )
         values = {name: _shown_cut(steps[at], name, by_group) for (at, name), by_group in cuts.items()}
         funnel, remarks = [ingest, *counts], runner.planned.remarks
-        costs = costs_of(out, chats_of(steps))
+        costs = costs_of(out, resolved.chats)
         summary = Summary(
             recipe, pool, steps, funnel, info, decided.key, published_now, values, remarks, costs, decided.written
         )
         commit_text(out / "funnel.json", dump_json(summary.to_json()))
         _forget_decisions(out, decided.key)
         return summary
+
+
+def _plan(recipe: Recipe, pool: Pool, gateways: Gateways, watch: Watch) -> SourcePlan:
+    """The source's plan: for one that a chat model writes, it is asked here."""
+    source, chat = recipe.source, recipe.source_chat
+    if chat is None or pool.plan.exists():
+        return plan_source(recipe, pool)
+
+    def told(rows: int, failed: int) -> None:
+        if isinstance(source, Written):
+            watch(RunProgress("write", rows - failed, source.count, rows, failed))
+
+    share_chats(gateways.addresses((chat,)))
+    try:
+        return plan_source(recipe, pool, told)
+    finally:
+        share_chats({})
 
 
 def _forget_decisions(out: Path, key: str) -> None:
