@@ -330,6 +330,11 @@ def test_only_a_served_model_has_settings_of_a_server() -> None:
         endpoint("http://127.0.0.1/v1", "small", server={"threads": 2})
 
 
+def test_a_served_model_is_not_asked_by_batches() -> None:
+    with pytest.raises(ValueError, match="is asked at once"):
+        endpoint("local", "model.gguf", batch=True)
+
+
 def test_an_error_of_the_endpoint_itself_stays_what_it_is(tmp_path: Path, vllm: Endpoint) -> None:
     wrong = vllm.model_copy(update={"answers_as": "large"})
     with (
