@@ -215,10 +215,10 @@ def _no_object(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> O
 def _usage(said: Any) -> Usage | None:
     if not isinstance(said, dict):
         return None
-    counts = [
-        n for n in (said.get("prompt_tokens"), said.get("completion_tokens")) if type(n) is int and 0 <= n < 1 << 40
-    ]
-    return Usage(*counts) if len(counts) == 2 else None
+    sent, got = said.get("prompt_tokens"), said.get("completion_tokens")
+    if type(sent) is int and type(got) is int and 0 <= sent < 1 << 40 and 0 <= got < 1 << 40:
+        return Usage(sent, got)
+    return None
 
 
 def _own_fault(status: int, code: str, words: str) -> str:
