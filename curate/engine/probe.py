@@ -55,7 +55,7 @@ class ChatEstimate:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; a bound that is not known is null."""
-        said: dict[str, Any] = {"name": self.chat.name, "model": self.chat.endpoint.model}
+        said: dict[str, Any] = {"name": self.chat.name, "model": self.chat.endpoint.name}
         said |= {"rows": self.rows, "probed": self.probed}
         for what in ("requests", "tokens", "usd"):
             found: Interval = getattr(self, what)

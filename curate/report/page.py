@@ -121,7 +121,7 @@ def cost_row(cost: ChatCost, kept: int) -> dict[str, str]:
     """The costs of a chat model, as texts: model, requests, tokens, dollars, and these a 1,000 samples kept."""
     spent = cost.account.spent
     return {
-        "model": shown(cost.chat.endpoint.model),
+        "model": shown(cost.chat.endpoint.name),
         "requests": f"{spent.requests:,}",
         "tokens": f"{spent.tokens:,}",
         "usd": f"{cost.usd:.4f}",

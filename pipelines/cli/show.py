@@ -153,7 +153,7 @@ def _estimate_words(one: ChatEstimate) -> str:
         return f"{found.mean:{form}} ({found.low:{form}} to {high})"
 
     return (
-        f"chat model {one.chat.name} ({one.chat.endpoint.model}), by a probe of {one.probed:,} rows, for {one.rows:,}"
+        f"chat model {one.chat.name} ({one.chat.endpoint.name}), by a probe of {one.probed:,} rows, for {one.rows:,}"
         f" rows: {words(one.requests, ',.0f')} requests, {words(one.tokens, ',.0f')} tokens, {words(one.usd, ',.4f')}"
         " dollars; in brackets the interval at 95 %"
     )
@@ -431,7 +431,7 @@ def cost_words(cost: ChatCost, kept: int) -> str:
     doubts += [f"{account.in_doubt:,} requests in doubt, counted at the most"] if account.in_doubt else []
     more = f" ({'; '.join(doubts)})" if doubts else ""
     return (
-        f"chat model {cost.chat.name} ({cost.chat.endpoint.model}), all runs so far: {spent.requests:,} requests,"
+        f"chat model {cost.chat.name} ({cost.chat.endpoint.name}), all runs so far: {spent.requests:,} requests,"
         f" {spent.tokens:,} tokens, {cost.usd:.4f} dollars{each}{more}"
     )
 

@@ -258,6 +258,9 @@ class TestLocal:
         ):
             pass
 
+    def test_a_model_is_named_by_its_file_and_not_by_where_that_lies(self, tmp_path: Path) -> None:
+        assert endpoint("local", tmp_path / "small-q4.gguf").name == "small-q4"
+
     def test_a_model_is_known_by_its_bytes_wherever_it_lies(self, tmp_path: Path) -> None:
         files = [tmp_path / name for name in ("a.gguf", "b.gguf", "c.gguf")]
         for path, data in zip(files, (b"GGUF 1", b"GGUF 1", b"GGUF 2"), strict=True):
