@@ -1,4 +1,4 @@
-"""What is known of batches that are on their way, beside the answers: no kill can lose one, nor send it twice.
+"""The batches that are on their way, written down beside the answers: no kill can lose one, nor send it twice.
 
 A batch is planned before anything of it is sent: its name, its requests, and the most that they may cost, all held in
 one transaction. Its answers are kept, and each request's cost put in place of what was held, in transactions too.

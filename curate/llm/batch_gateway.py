@@ -64,9 +64,9 @@ class BatchGateway:
         await self._client.close()
         self._store.close()
 
-    def find(self, key: bytes, max_tokens: int) -> Answer | None:
-        """The answer that was paid for already, if there is one. Raises StoreError."""
-        return self._store.find(key, max_tokens)
+    def find(self, asked: Sequence[Name]) -> list[Answer | None]:
+        """The answers that were paid for already, by key and `max_tokens`, where there are any. Raises StoreError."""
+        return self._store.find_all(asked)
 
     async def ask(self, request: Prepared) -> Answer | Failure:
         """Ask for an answer that is not kept: the answer, or the request's own fault; it may take a day.

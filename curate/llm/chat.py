@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 
+_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -53,7 +55,7 @@ class ChatRequest:
         """The name of its answer, 32 bytes of all that could change it but `max_tokens` (see curate.llm.store)."""
         messages = [[m.role, [p if isinstance(p, str) else [p.name, p.media] for p in m.parts]] for m in self.messages]
         said = [base_url, model, messages, dict(self.parameters), self.schema, self.draw]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).digest()
+        return hashlib.sha256(_SORTED.encode(said).encode()).digest()
 
     def _body(self, model: str, max_tokens_as: str) -> dict[str, Any]:
         """The request as the endpoint takes it."""

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import secrets
+from collections.abc import Sequence
 
 from curate.llm.chat import Answer, Failure, Prepared
 from curate.llm.ledger import Ledger
@@ -54,9 +55,9 @@ class Gateway:
         await self._transport.close()
         self._ledger.close()
 
-    def find(self, key: bytes, max_tokens: int) -> Answer | None:
-        """The answer that was paid for already, if there is one. Raises StoreError."""
-        return self._ledger.find(key, max_tokens)
+    def find(self, asked: Sequence[tuple[bytes, int]]) -> list[Answer | None]:
+        """The answers that were paid for already, by key and `max_tokens`, where there are any. Raises StoreError."""
+        return self._ledger.find(asked)
 
     async def ask(self, request: Prepared) -> Answer | Failure:
         """Ask for an answer that is not kept: the answer, or the request's own fault.

@@ -35,7 +35,7 @@ class Ledger:
         self._held = 0
         self._full: StoreError | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.find = store.find
+        self.find = store.find_all
         store.open_account(account)
 
     async def hold(self, hold: Hold) -> None:
@@ -75,16 +75,14 @@ class Ledger:
         settled, self._to_settle = self._to_settle, []
         to_hold, self._to_hold = [(h, f) for h, f in self._to_hold if not f.done()], []
         try:
-            if settled:
-                self._settle([one for one, _ in settled])
-            if self._full is not None:
-                _finish([future for _, future in to_hold], self._full)
-                to_hold = []
-            held = self._hold_what_fits(to_hold) if to_hold else 0
+            held = self._write_both([one for one, _ in settled], to_hold)
         except StoreError as err:
             _finish([future for _, future in (*settled, *to_hold)], err)
             return
         _finish([future for _, future in settled])
+        if self._full is not None:
+            _finish([future for _, future in to_hold], self._full)
+            return
         _finish([future for _, future in to_hold[:held]])
         self._held += held
         left = to_hold[held:]
@@ -93,25 +91,31 @@ class Ledger:
         else:
             self._to_hold = left + self._to_hold  # first come first served, when the next is settled
 
-    def _settle(self, settled: list[Settled]) -> None:
-        """Settle in one transaction; on a full disk with the room that was laid by, and then nothing more is held."""
+    def _write_both(self, settled: list[Settled], to_hold: list[tuple[Hold, asyncio.Future[None]]]) -> int:
+        """Settle and hold in one transaction, and tell how many are held: all, or the first that the budget allows.
+
+        On a full disk what is to be settled is, by the room that was laid by, and nothing more is held.
+        """
         try:
             with self._store.transaction():
                 self._store.settle(self._name, settled)
+                is_held = self._full is None and self._store.hold(
+                    self._name, [hold for hold, _ in to_hold], self._limits
+                )
         except StoreError as err:
-            if not self._store.use_spare():
+            if self._full is not None or not self._store.use_spare():
                 raise
-            self._full = err
+            self._full, is_held = err, False
             with self._store.transaction():
                 self._store.settle(self._name, settled)
         self._held -= len(settled)
+        if is_held or self._full is not None:
+            return len(to_hold) if is_held else 0
+        return self._hold_what_fits(to_hold)
 
     def _hold_what_fits(self, to_hold: list[tuple[Hold, asyncio.Future[None]]]) -> int:
         """Hold the first of these that the budget allows, and tell how many."""
         holds = [hold for hold, _ in to_hold]
-        with self._store.transaction():
-            if self._store.hold(self._name, holds, self._limits):
-                return len(holds)
         with self._store.transaction():
             for number, hold in enumerate(holds):
                 if not self._store.hold(self._name, [hold], self._limits):

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -62,7 +62,8 @@ class Answered:
     def paid(self, nano_usd: int, seconds: float) -> Answer:
         """The answer with what it cost."""
         a = self.answer
-        return replace(a, nano_usd=nano_usd, seconds=round(seconds, 3), at=round(time.time(), 3))
+        tokens = a.input_tokens, a.output_tokens
+        return Answer(a.text, a.finish, a.model, *tokens, nano_usd, round(seconds, 3), round(time.time(), 3))
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,10 @@ def _no_object(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> O
 def _usage(said: Any) -> Usage | None:
     if not isinstance(said, dict):
         return None
-    counts = [
-        n for n in (said.get("prompt_tokens"), said.get("completion_tokens")) if type(n) is int and 0 <= n < 1 << 40
-    ]
-    return Usage(*counts) if len(counts) == 2 else None
+    sent, got = said.get("prompt_tokens"), said.get("completion_tokens")
+    if type(sent) is int and type(got) is int and 0 <= sent < 1 << 40 and 0 <= got < 1 << 40:
+        return Usage(sent, got)
+    return None
 
 
 def _own_fault(status: int, code: str, words: str) -> str:

@@ -42,7 +42,7 @@ class Serving(Settings):
 
 
 class Batch(Settings):
-    """How an endpoint's batch interface is used: files of requests, answered within a day at a lower price.
+    """Settings of an endpoint's batches: files of requests, answered within a day at a lower price.
 
     The bounds are those of OpenAI's. What all workers ask for is gathered until nothing more comes for `gather_s`.
     """
@@ -143,7 +143,9 @@ class Endpoint(Settings):
 
     @field_validator("batch", mode="before")
     @classmethod
-    def _is_said_or_not(cls, value: object) -> object:
+    def _is_said_or_not(cls, value: object, info: ValidationInfo) -> object:
+        if value and info.data.get("url") in (LOCAL, VLLM):
+            raise ValueError("batch: a model that the run serves itself is asked at once; leave it out")
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("key")

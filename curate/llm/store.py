@@ -14,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,9 @@ FILE = "answers.sqlite"
 VERSION = 1
 SPARE = "answers.spare"
 BUSY_SECONDS = 60.0
+
+FOUND_AT_ONCE = 500
+_COLUMNS = "key, text, finish, model, input_tokens, output_tokens, nano_usd, seconds, at, max_tokens"
 
 _TABLES = """
 CREATE TABLE answers(key BLOB UNIQUE NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, model TEXT NOT NULL,
@@ -138,19 +141,23 @@ class AnswerStore:
         return was_there
 
     def find(self, key: bytes, max_tokens: int) -> Answer | None:
-        """The answer of a request, if one is there that holds for `max_tokens`.
+        """The answer of a request, if one is there that holds for `max_tokens`."""
+        return self.find_all([(key, max_tokens)])[0]
+
+    def find_all(self, asked: Sequence[tuple[bytes, int]]) -> list[Answer | None]:
+        """The answers of requests, by key and `max_tokens`, where one is there that holds.
 
         One that ended by itself holds for every bound that it keeps; one that was cut holds for its own bound alone.
         """
-        columns = "text, finish, model, input_tokens, output_tokens, nano_usd, seconds, at, max_tokens"
-        with self._told():
-            row = self.db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        *said, bound = row
-        answer = replace(Answer(*said), cached=True)
-        holds = bound == max_tokens or (answer.finish != "length" and (answer.output_tokens or bound) <= max_tokens)
-        return answer if holds else None
+        kept: dict[bytes, tuple[Answer, int]] = {}
+        for start in range(0, len(asked), FOUND_AT_ONCE):
+            keys = [key for key, _ in asked[start : start + FOUND_AT_ONCE]]
+            places = ",".join("?" * len(keys))
+            with self._told():
+                rows = self.db.execute(f"SELECT {_COLUMNS} FROM answers WHERE key IN ({places})", keys).fetchall()
+            for key, text, finish, model, sent, got, nano_usd, seconds, at, bound in rows:
+                kept[key] = Answer(text, finish, model, sent, got, nano_usd, seconds, at, cached=True), bound
+        return [_holds(*kept[key], max_tokens) if key in kept else None for key, max_tokens in asked]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -281,6 +288,11 @@ def _told(err: Exception) -> str:
 def _row(kept: Kept) -> tuple[object, ...]:
     key, a, max_tokens = kept
     return key, a.text, a.finish, a.model, a.input_tokens, a.output_tokens, max_tokens, a.nano_usd, a.seconds, a.at
+
+
+def _holds(answer: Answer, bound: int, max_tokens: int) -> Answer | None:
+    is_whole = answer.finish != "length" and (answer.output_tokens or bound) <= max_tokens
+    return answer if is_whole or bound == max_tokens else None
 
 
 def total(amounts: Iterable[Sum]) -> Sum:

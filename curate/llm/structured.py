@@ -1,4 +1,4 @@
-"""Ask for answers of a given structure: by JSON Schema where the endpoint takes one, checked by pydantic in any case.
+"""Ask for answers of a structure: by JSON Schema where the endpoint takes one, checked by pydantic in any case.
 
 An answer that does not fulfil it is asked for once more, with what was wrong; then it is a failure, `malformed_answer`.
 """

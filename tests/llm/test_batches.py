@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from batch_server import BatchServer, serving_batches
 from chat_server import completion, error
+from conftest import Workplace
 
 from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.ledger import BudgetError
@@ -160,6 +161,37 @@ def test_a_batch_that_is_refused_is_told_in_the_endpoints_words(tmp_path: Path) 
         server.hook = refuse
         with pytest.raises(EndpointError, match="refused batch batch_0: no model small"):
             ask(server, tmp_path)
+
+
+OP = """
+import pyarrow as pa
+from curate.llm.chat import ChatRequest, Failure, Message
+from curate.llm.model import ChatModel
+from curate.ops import Columns, Failed, op
+
+@op(reads="text", writes={"reply": pa.string()}, version=1, timeout_s=0)
+class Asking:
+    def __init__(self, *, llm: str | None = None, chat: ChatModel) -> None:
+        self._chat = chat.connect()
+
+    def __call__(self, texts: list[str]) -> Columns:
+        told = self._chat.ask([ChatRequest((Message("user", (text,)),), 40) for text in texts])
+        return {"reply": [Failed(a.error, a.detail) if isinstance(a, Failure) else a.text for a in told]}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_that_was_answered_by_batches_is_found_answered_without(place: Workplace) -> None:
+    place.write_module("asking", OP)
+    place.images(12)
+    with serving_batches(echo) as server:
+        for out, batch in (("one", QUICK), ("two", False)):
+            llm = {"url": server.url, "model": "small", "key": None, "batch": batch, "cache": str(place.root / "kept")}
+            steps = [{"op": "asking:Asking"}]
+            recipe = place.recipe(steps=steps, llm={"writer": llm}, out=str(place.root / out))
+            done = place.command("run", recipe, "--inline", "--json")
+            assert done.code == 0 and done.json["samples"] == 12, done
+        assert sum(server.texts.values()) == 12
 
 
 ASKING = f"""

@@ -258,6 +258,9 @@ class TestLocal:
         ):
             pass
 
+    def test_a_model_is_named_by_its_file_and_not_by_where_that_lies(self, tmp_path: Path) -> None:
+        assert endpoint("local", tmp_path / "small-q4.gguf").name == "small-q4"
+
     def test_a_model_is_known_by_its_bytes_wherever_it_lies(self, tmp_path: Path) -> None:
         files = [tmp_path / name for name in ("a.gguf", "b.gguf", "c.gguf")]
         for path, data in zip(files, (b"GGUF 1", b"GGUF 1", b"GGUF 2"), strict=True):
@@ -328,6 +331,11 @@ def test_a_recipe_serves_its_model_and_finds_its_answers_again(place: Workplace,
 def test_only_a_served_model_has_settings_of_a_server() -> None:
     with pytest.raises(ValueError, match="only of a model that the run serves itself"):
         endpoint("http://127.0.0.1/v1", "small", server={"threads": 2})
+
+
+def test_a_served_model_is_not_asked_by_batches() -> None:
+    with pytest.raises(ValueError, match="is asked at once"):
+        endpoint("local", "model.gguf", batch=True)
 
 
 def test_an_error_of_the_endpoint_itself_stays_what_it_is(tmp_path: Path, vllm: Endpoint) -> None:

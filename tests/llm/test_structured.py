@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from chat_server import Reply, completion, error, serving
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -45,6 +45,7 @@ JSON = st.recursive(
 ).filter(lambda value: isinstance(value, dict) or (isinstance(value, list) and value and value[0] != ""))
 
 
+@settings(max_examples=50)
 @given(value=JSON, indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
 def test_json_is_found_as_it_is_whatever_stands_around_it(value: Any, indent: int | None, ascii_only: bool) -> None:
     said = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
