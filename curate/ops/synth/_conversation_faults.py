@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from curate.ops.synth._content_words import content_words
 from curate.text.words import plain_words
 
 Turns = Sequence[tuple[str, str]]
@@ -21,10 +22,14 @@ _SOURCE = re.compile(
     r"|\b(?:the|this|your|given|provided) (?:description|context|information|text provided|input|data)\b"
     r"|\blist of objects\b"
     r"|\bwhat is known\b|\b(?:not|isn't|n't) (?:mentioned|specified|provided|stated)\b|\d\.\d\d"
-    r"|\bit holds\b|\bof middle size\b",
+    r"|\bit holds\b|\bof middle size\b|\bdescribed so\b",
     re.IGNORECASE,
 )
 _COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "violet", "pink", "brown", "black", "white", "grey"}
+_BARE = {"picture", "image", "photo"}
+_YES_OR_NO = re.compile(r"(?:yes|no)\b", re.IGNORECASE)
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
+"""A capital within a sentence: in an answer of a model's own, mostly a name."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MIN_DESCRIPTION = 15
 """A detailed description has at least so many words."""
@@ -34,7 +39,7 @@ MAX_SHORT = 4
 
 def find_conversation_fault(turns: Turns, context: str, wanted: int) -> str | None:
     """The first fault of turns about a picture of which `context` was told: refusal, names_its_source, too_few_turns,
-    empty_turn, no_question, repeated_question, answer_repeats_question, invented_number, invented_colour."""
+    empty_turn, no_question, repeated_question, says_nothing, invented_number, invented_colour, invented_name."""
     if len(turns) < min(wanted, 2):
         return "too_few_turns"
     said = " ".join(part for turn in turns for part in turn)
@@ -47,7 +52,7 @@ def find_conversation_fault(turns: Turns, context: str, wanted: int) -> str | No
 
 def find_description_fault(text: str, context: str) -> str | None:
     """The first fault of a detailed description: refusal, names_its_source, too_short, invented_number,
-    invented_colour."""
+    invented_colour, invented_name."""
     if _REFUSAL.search(text):
         return "refusal"
     if _SOURCE.search(text):
@@ -65,15 +70,15 @@ def find_long_answer(turns: Turns) -> str | None:
 def _find_turn_fault(turns: Turns) -> str | None:
     seen: set[tuple[str, ...]] = set()
     for question, answer in turns:
-        asked, answered = (tuple(plain_words(text).tokens) for text in (question, answer))
-        if not asked or not answered:
+        asked = tuple(plain_words(question).tokens)
+        if not asked or not plain_words(answer).tokens:
             return "empty_turn"
         if "?" not in question:
             return "no_question"
         if asked in seen:
             return "repeated_question"
-        if asked == answered:
-            return "answer_repeats_question"
+        if not (_YES_OR_NO.match(answer) or content_words(answer) - content_words(question) - _BARE):
+            return "says_nothing"
         seen.add(asked)
     return None
 
@@ -84,4 +89,14 @@ def _find_invention(turns: Turns, context: str) -> str | None:
     if set(_NUMBER.findall(said)) - set(_NUMBER.findall(context)):
         return "invented_number"
     colours = _COLOURS & set(plain_words(said).tokens)
-    return "invented_colour" if colours - set(plain_words(context).tokens) else None
+    told = set(plain_words(f"{context} {' '.join(question for question, _ in turns)}").tokens)
+    if colours - set(plain_words(context).tokens):
+        return "invented_colour"
+    return "invented_name" if {name.lower() for name in _NAME.findall(said)} - told else None
+
+
+def grounded_share(turns: Turns, context: str) -> float | None:
+    """The share of the answers' content words that were told, or stand in their questions; None without any."""
+    shares = [(content_words(answer), content_words(f"{context} {question}")) for question, answer in turns]
+    said = sum(len(words) for words, _ in shares)
+    return sum(len(words & told) for words, told in shares) / said if said else None
