@@ -33,6 +33,8 @@ _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MIN_DESCRIPTION = 15
 """A detailed description has at least so many words."""
+COPIED_WORDS = 6
+"""So many words in a row are no chance."""
 MAX_SHORT = 4
 """A short answer has at most so many words: LLaVA's and others' "word or phrase"."""
 
@@ -60,6 +62,14 @@ def find_description_fault(text: str, context: str) -> str | None:
     if len(text.split()) < MIN_DESCRIPTION:
         return "too_short"
     return _find_invention([("", text)], context)
+
+
+def find_copy(text: str, prompt: str) -> str | None:
+    """Tell of a text that repeats words of the prompt, its example's mostly: copies_prompt."""
+    said, known = plain_words(text).tokens, plain_words(prompt).tokens
+    runs = {tuple(known[n : n + COPIED_WORDS]) for n in range(len(known) - COPIED_WORDS + 1)}
+    copied = any(tuple(said[n : n + COPIED_WORDS]) in runs for n in range(len(said) - COPIED_WORDS + 1))
+    return "copies_prompt" if copied else None
 
 
 def find_long_answer(turns: Turns) -> str | None:

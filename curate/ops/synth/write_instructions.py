@@ -23,6 +23,7 @@ from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, op
 from curate.ops.synth._asking import SOUND, SoundReply, ask_sound, parse_answer
 from curate.ops.synth._conversation_faults import (
     find_conversation_fault,
+    find_copy,
     find_description_fault,
     find_long_answer,
     grounded_share,
@@ -150,7 +151,7 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         """The turns that an answer says, and its fault."""
         said, fault = parse_answer(answer, self._form)
         if isinstance(said, _Description):
-            fault = find_description_fault(said.description, context) or SOUND
+            fault = self._copied(said.description) or find_description_fault(said.description, context) or SOUND
             question = templated("description", {}, self._seed, uid, 0)
             return _sound([(question, said.description)], fault), fault
         if isinstance(said, _Generation):
@@ -158,9 +159,13 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         if said is None:
             return None, fault
         turns = [(turn.question.strip(), turn.answer.strip()) for turn in said.turns]  # type: ignore[attr-defined]
-        found = find_conversation_fault(turns, context, self._turns)
+        found = self._copied("\n".join(part for turn in turns for part in turn))
+        found = found or find_conversation_fault(turns, context, self._turns)
         found = found or (find_long_answer(turns) if self._style == "pairs" else None)
         return _sound(turns, found or SOUND), found or SOUND
+
+    def _copied(self, text: str) -> str | None:
+        return find_copy(text, f"{self._prompt.system or ''}\n{self._prompt.user}")
 
     def _row(self, images: list[Segment], context: str, reply: SoundReply[list[Segment]]) -> dict[str, Any]:
         said = [segment["text"] for segment in reply.value or []]

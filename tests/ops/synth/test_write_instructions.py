@@ -83,6 +83,7 @@ def test_a_conversation_is_written_from_captions_boxes_and_words_seen(tmp_path: 
         (turns(GOOD[0], ("What is the cat called?", "The name of it is John.")), "invented_name"),
         (turns(GOOD[0], ("How many?", "There are 17.")), "invented_number"),
         (turns(GOOD[0], ("Which colour has it?", "The cat is black.")), "invented_colour"),
+        (turns(GOOD[0], ("Where?", "Two dogs are at the bottom right.")), "copies_prompt"),
         (turns(GOOD[0], ("Who?", "I'm sorry, I cannot see the picture.")), "refusal"),
         (turns(GOOD[0], ("What does the caption say?", "Two apples.")), "names_its_source"),
     ],
