@@ -22,7 +22,7 @@ _SOURCE = re.compile(
     r"|\b(?:the|this|your|given|provided) (?:description|context|information|text provided|input|data)\b"
     r"|\blist of objects\b"
     r"|\bwhat is known\b|\b(?:not|isn't|n't) (?:mentioned|specified|provided|stated)\b|\d\.\d\d"
-    r"|\bit holds\b|\bof middle size\b|\bdescribed so\b",
+    r"|\bdescribed so\b|\bin it are\b",
     re.IGNORECASE,
 )
 _COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "violet", "pink", "brown", "black", "white", "grey"}

@@ -73,7 +73,7 @@ def describe_scene(record: Record, form: str) -> list[str]:
     LLaVA (2304.08485) tells the numbers; a small model repeats them as if they were seen. Raises RecordError.
     """
     things = read_scene(record, "objects", form)
-    return ["It holds:", *(f"- {t.category}: {_place(t)}" for t in sorted(things, key=_area, reverse=True))]
+    return ["In it are:", *(f"- {t.category}: {_place(t)}" for t in sorted(things, key=_area, reverse=True))]
 
 
 def _area(thing: SceneObject) -> float:
@@ -87,7 +87,8 @@ def _place(thing: SceneObject) -> str:
     across = ("left", "centre", "right")[min(int((left + right) / 2 * 3), 2)]
     down = ("top", "middle", "bottom")[min(int((top + bottom) / 2 * 3), 2)]
     place = "in the centre" if (across, down) == ("centre", "middle") else f"{down} {across}"
-    return f"{place}, {'large' if _area(thing) > 0.2 else 'small' if _area(thing) < 0.03 else 'of middle size'}"
+    size = ", large" if _area(thing) > 0.2 else ", small" if _area(thing) < 0.03 else ""
+    return place + size
 
 
 def _thing(one: Any, where: str, size: tuple[float, float], form: str, focal: Any) -> SceneObject:
