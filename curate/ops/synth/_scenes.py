@@ -166,8 +166,7 @@ def _counts(categories: Sequence[str], chance: np.random.Generator) -> Iterator[
         if count <= MAX_COUNT:
             near = [n for n in range(max(count - 3, 0), count + 4) if n != count]
             others = chance.choice(near, COUNT_OPTIONS - 1, replace=False).tolist()
-            options = [str(n) for n in sorted([count, *others])]
-            yield SceneQuestion("count", {"a": category}, options, options.index(str(count)))
+            yield SceneQuestion("count", {"a": category}, [str(n) for n in (count, *others)], 0)
 
 
 def _depths(things: Sequence[SceneObject], alone: set[str], space: float) -> Iterator[SceneQuestion]:
@@ -195,8 +194,6 @@ def _named(thing: SceneObject, alone: set[str]) -> str:
 
 
 def _shuffled(asked: SceneQuestion, chance: np.random.Generator) -> SceneQuestion:
-    """The same with its options in another order; numbers stay sorted."""
-    if asked.kind == "count":
-        return asked
+    """The same with its options in another order: a sorted list of numbers would tell which is likely right."""
     order = chance.permutation(len(asked.options)).tolist()
     return SceneQuestion(asked.kind, asked.about, [asked.options[n] for n in order], order.index(asked.right))
