@@ -136,7 +136,8 @@ def bare(asked: argparse.Namespace, model: str) -> dict[str, Any]:
 
 def through_curate(asked: argparse.Namespace, way: str, model: str) -> dict[str, Any]:
     """Pairs a second of the step clip_score, and of the run with all that it does besides."""
-    from curate.engine.run import RunProgress, run
+    from curate.engine.run import run
+    from curate.engine.runner import RunProgress
     from curate.engine.workers import stop
     from curate.recipe.model import Recipe
     from curate.recipe.resolve import resolve

@@ -30,6 +30,8 @@ EXTRAS: Mapping[str, str] = {
     "transformers": "lm",
     "genai_prices": "llm",
     "openai": "llm",
+    "rapidfuzz": "llm",
+    "xllamacpp": "local-llm",
     "resvg_py": "drawings",
 }
 """The extra that brings each module which the core does not; of several, the smallest."""

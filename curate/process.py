@@ -259,10 +259,10 @@ def _marked(said: bytes) -> Iterator[int]:
 
 
 @cache
-def _post_watchman() -> int:
+def _post_watchman() -> subprocess.Popen[bytes]:
     """Start a process that is there when this one is ended from below, and can say and do nothing any more.
 
-    Returns the pipe at whose end it waits.
+    It waits at the end of its stdin.
     """
     watchman = subprocess.Popen(
         [sys.executable, "-m", __name__, OWN_MARK],
@@ -271,16 +271,25 @@ def _post_watchman() -> int:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    atexit.register(_dismiss, watchman)
+    return watchman
+
+
+def _dismiss(watchman: subprocess.Popen[bytes]) -> None:
+    tell_watchman(DISMISSED)
     assert watchman.stdin is not None
-    atexit.register(tell_watchman, DISMISSED)
-    return os.dup(watchman.stdin.fileno())
+    with suppress(OSError, subprocess.TimeoutExpired):
+        watchman.stdin.close()
+        watchman.wait(1)
 
 
 def tell_watchman(words: bytes) -> None:
     """Tell the watchman, if one was posted, what it need not do."""
     if _post_watchman.cache_info().currsize:
+        pipe = _post_watchman().stdin
+        assert pipe is not None
         with suppress(OSError):  # it was killed
-            os.write(_post_watchman(), words)
+            os.write(pipe.fileno(), words)
 
 
 def _watch(mark: str) -> None:

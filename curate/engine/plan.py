@@ -9,9 +9,10 @@ from curate.engine.hands import GpuShare
 from curate.engine.placement import place
 from curate.engine.stages import stages, start_of
 from curate.lacks import MachineError
-from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints, chats_of
+from curate.llm.model import ChatModel
+from curate.recipe.steps import Decision, Resolved, ResolvedRecipe, assign_fingerprints
 from curate.settings import SettingsError
-from curate.sources.ingest import plan_source, pool_of
+from curate.sources.ingest import pool_of, preview_source
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,20 @@ def plan_run(resolved: ResolvedRecipe, workers: int) -> RunPlan:
     resolved = placed.resolved
     assign_fingerprints(resolved.steps, "")  # reads models' files: what is missing is said before the source is read
     pool = pool_of(resolved.recipe)
-    planned = plan_source(resolved.recipe, pool)
+    planned = preview_source(resolved.recipe, pool)
     shards = range(planned.shards)
     steps = assign_fingerprints(resolved.steps, *start_of(resolved.recipe, pool))
     shares = [placed.share(steps[a : b + 1]) for a, b in stages(steps) for _ in range(a, b + 1)]
     there = (sum(pool.columns(s.key, shard).exists() for shard in shards) for s in steps)
     planned_steps = tuple(PlannedStep(s, n, shares[at]) for at, (s, n) in enumerate(zip(steps, there, strict=True)))
     ingested = sum(pool.rows(shard).exists() for shard in shards)
-    warnings = (*placed.warnings(), *_unready(steps))
+    warnings = (*placed.warnings(), *_unready(resolved.chats))
     return RunPlan(planned.rows, planned.shards, ingested, planned_steps, planned.remarks, warnings)
 
 
-def _unready(steps: Sequence[Resolved]) -> Iterator[str]:
+def _unready(chats: Sequence[ChatModel]) -> Iterator[str]:
     """What a run would be refused for: a chat model without its key, or a budget in money without a price."""
-    for chat in chats_of(steps):
+    for chat in chats:
         try:
             chat.check()
         except (MachineError, SettingsError) as err:

@@ -16,7 +16,7 @@ from curate.commit import commit_text, dump_json, take_over
 from curate.engine import tasks
 from curate.engine.placement import place
 from curate.engine.reuse import reusable_columns
-from curate.engine.run import AT_WORK, RunError, RunProgress, Watch
+from curate.engine.runner import AT_WORK, RunError, RunProgress, Watch
 from curate.engine.stages import attempts, start_of
 from curate.engine.state import OWN_COLUMNS, OWN_OF_PARTS
 from curate.engine.workers import Servers, Workers

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.commit import commit_text, dump_json, take_over
 from curate.engine.publish import CONTENT_PLACE
-from curate.engine.run import RunProgress, Watch
+from curate.engine.runner import RunProgress, Watch
 from curate.engine.stages import attempts
 from curate.pool.damage import DamagedError
 from curate.pool.layout import Pool

@@ -109,7 +109,7 @@ class Workers:
         if self.count:
             ray = _start(self.count, self.gpus)
             with _shared_hosts(servers.downloads, ray) as address:
-                shared = address, self.gateways.addresses(servers.chats, _ip_of_this(ray))
+                shared = address, self.gateways.addresses(servers.chats, _ip_of_this(ray), ray)
                 make = functools.partial(_join_and_make, shared, held_folders(), make_task)
                 pickled = ray.put(ray.cloudpickle.dumps(make))
                 if share is None:

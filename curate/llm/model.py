@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from curate.commit import commit_text
 from curate.lacks import MachineError
 from curate.llm.prices import find_price
+from curate.llm.serve import resolve, serve
 from curate.llm.service import Chat, GatewayService, RemoteChat
 from curate.llm.settings import Endpoint
-from curate.llm.store import FILE, Account, AnswerStore
+from curate.llm.store import FILE, NOTHING, Account, AnswerStore, Sum, total
 from curate.llm.transport import key_of
 from curate.settings import SettingsError
 
@@ -33,8 +35,12 @@ class ChatModel:
     endpoint: Endpoint
 
     def identity(self) -> dict[str, str]:
-        """What could change its answers, as plain data: where it is and which."""
-        return {"url": self.endpoint.url, "model": self.endpoint.model}
+        """Name what could change its answers, as plain data: where it is and which; of a file, its bytes.
+
+        Raises ModelError where that is not there.
+        """
+        url, model = resolve(self.endpoint).known
+        return {"url": url, "model": model}
 
     def connect(self) -> Chat:
         """The run's gateway to it, for the thread that computes; closed when the run ends. Raises MachineError."""
@@ -43,7 +49,7 @@ class ChatModel:
                 raise MachineError(
                     f"chat model {self.name!r}: no run serves it here; ops that ask one are run by a recipe"
                 )
-            _connected[self.name] = RemoteChat(address, self.endpoint)
+            _connected[self.name] = RemoteChat(address)
         return _connected[self.name]
 
     def check(self) -> None:
@@ -65,22 +71,28 @@ class Gateways:
     def __enter__(self) -> Gateways:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.clear()
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
-    def addresses(self, chats: Sequence[ChatModel], ip: str = "127.0.0.1") -> dict[str, str]:
-        """Where workers ask these models, by name; `ip`: this machine's, as workers see it."""
+    def addresses(self, chats: Sequence[ChatModel], ip: str = "127.0.0.1", ray: Any = None) -> dict[str, str]:
+        """Addresses at which workers ask these models, by name; `ip`: this machine's, as workers see it.
+
+        What the run serves itself is started, by `ray` where its GPUs are.
+        """
         for chat in chats:
             if chat.name not in self._open:
                 folder, account = answers_folder(self._out, chat), account_of(self._out, chat)
-                self._open[chat.name] = self._stack.enter_context(GatewayService(chat.endpoint, folder, account, ip))
+                endpoint = self._stack.enter_context(serve(chat.endpoint, ray))
+                self._open[chat.name] = self._stack.enter_context(GatewayService(endpoint, folder, account, ip))
         return {chat.name: self._open[chat.name].address for chat in chats}
 
 
 @dataclass(frozen=True)
 class ChatCost:
-    """What all runs of an output folder asked of a chat model and spent on it (see curate.llm.store.Account)."""
+    """Costs of a chat model in an output folder, of all its runs (see curate.llm.store.Account)."""
 
     chat: ChatModel
     account: Account
@@ -96,11 +108,11 @@ class ChatCost:
         each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
         counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
         doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
-        return {"name": self.chat.name, "model": self.chat.endpoint.model, **counted, **each, **doubts}
+        return {"name": self.chat.name, "model": self.chat.endpoint.name, **counted, **each, **doubts}
 
 
 def costs_of(out: Path, chats: Sequence[ChatModel]) -> tuple[ChatCost, ...]:
-    """What was spent on these models in an output folder; those that were never asked are left out."""
+    """Read what was spent on these models in an output folder; those that were never asked are left out."""
     found = ((chat, read_account(out, chat)) for chat in chats)
     return tuple(ChatCost(chat, account) for chat, account in found if account is not None)
 
@@ -119,7 +131,7 @@ def account_of(out: Path, chat: ChatModel) -> str:
 
 
 def read_account(out: Path, chat: ChatModel) -> Account | None:
-    """What the runs of an output folder spent on a model so far; None where they never asked it."""
+    """Read what the runs of an output folder spent on a model so far; None where they never asked it."""
     folder = answers_folder(out, chat)
     if not (folder / FILE).exists() or not (out / ACCOUNT).exists():
         return None
@@ -132,11 +144,20 @@ def read_account(out: Path, chat: ChatModel) -> Account | None:
 
 _addresses: dict[str, str] = {}
 _connected: dict[str, RemoteChat] = {}
+_asked: dict[str, Sum] = {}
 
 
 def share_chats(addresses: Mapping[str, str]) -> None:
     """Let ops that are made in this process from now on ask at these addresses, by the model's name; end what was."""
     while _connected:
-        _connected.popitem()[1].close()
+        name = next(iter(_connected))
+        _asked[name] = asked_here(name)
+        _connected.pop(name).close()
     _addresses.clear()
     _addresses.update(addresses)
+
+
+def asked_here(name: str) -> Sum:
+    """The sum of what all answers cost that this process had of a model, whether they were paid for now or before."""
+    now = _connected[name].asked if name in _connected else NOTHING
+    return total([_asked.get(name, NOTHING), now])

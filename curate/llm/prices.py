@@ -17,6 +17,10 @@ class PicoPrice:
     input: int
     output: int
 
+    def share(self, part: float) -> PicoPrice:
+        """A part of the price, rounded up."""
+        return PicoPrice(*(math.ceil(Fraction(str(part)) * whole) for whole in (self.input, self.output)))
+
     def of(self, input_tokens: int, output_tokens: int) -> int:
         """The price of so many tokens in billionths of a dollar, rounded up."""
         return -(-(self.input * input_tokens + self.output * output_tokens) // 1000)
@@ -31,6 +35,8 @@ def find_price(endpoint: Endpoint) -> PicoPrice:
 
     Raises ValueError where money is bounded and the price is not known.
     """
+    if endpoint.price is None and endpoint.is_served_here:
+        return FREE
     if endpoint.price is not None:
         return PicoPrice(*(_pico(Fraction(str(dollars))) for dollars in (endpoint.price.input, endpoint.price.output)))
     found = _listed(endpoint)

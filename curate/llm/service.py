@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from curate.lacks import MachineError
+from curate.llm.batch_gateway import BatchGateway
 from curate.llm.chat import Answer, ChatRequest, Failure, Prepared
 from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
 from curate.llm.prices import find_price
 from curate.llm.settings import Endpoint
-from curate.llm.store import Account, AnswerStore, Limits
+from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
+SPARE_BYTES = 1 << 16
+"""Room on the disk that is laid by for each answer that may be on its way."""
+
 _LENGTHS = struct.Struct(">II")
 """The lengths of a frame's two parts: what it says, as JSON, and a request's body."""
 
@@ -34,7 +38,11 @@ T = TypeVar("T")
 
 
 class Chat(Protocol):
-    """A chat model that can be asked for many answers at once."""
+    """A chat model that can be asked for many answers at once. `takes_schema`: whether it enforces JSON Schemas."""
+
+    @property
+    def takes_schema(self) -> bool:
+        """Whether the endpoint enforces a request's `schema`."""
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """The answers in the order of the requests. Raises MachineError where the run ends."""
@@ -45,7 +53,11 @@ class GatewayService:
 
     def __init__(self, endpoint: Endpoint, folder: Path, account: str, ip: str = "127.0.0.1") -> None:
         self._endpoint, self._price = endpoint, find_price(endpoint)
-        self._store, self._account, self._ip = AnswerStore(folder, endpoint.durable), account, ip
+        self._store, self._account, self._ip = (
+            AnswerStore(folder, endpoint.durable, endpoint.concurrency * SPARE_BYTES),
+            account,
+            ip,
+        )
         self._token = secrets.token_hex(16)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="curate-llm", daemon=True)
@@ -63,6 +75,11 @@ class GatewayService:
     def __exit__(self, *error: object) -> None:
         self._do(self._close())
         self._end()
+
+    @property
+    def takes_schema(self) -> bool:
+        """See `Chat`."""
+        return self._endpoint.json_schema
 
     @property
     def address(self) -> str:
@@ -85,7 +102,7 @@ class GatewayService:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask_one(self, request: ChatRequest) -> Answer | Failure:
-        key = request.key(self._endpoint.url, self._endpoint.model)
+        key = request.key(*self._endpoint.known)
         if (known := self._gateway.find(key, request.max_tokens)) is not None:
             return known
         return await self._gateway.ask(request.prepare(key, self._endpoint.model, self._endpoint.max_tokens_as))
@@ -94,8 +111,13 @@ class GatewayService:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self) -> None:
-        ledger = Ledger(self._store, self._account, Limits.of(self._endpoint.budget))
-        self._gateway = await Gateway(self._endpoint, ledger, self._price).__aenter__()
+        limits, price = Limits.of(self._endpoint.budget), self._price
+        self._gateway: Gateway | BatchGateway
+        if self._endpoint.batch is not None:
+            self._gateway = BatchGateway(self._endpoint, self._store, self._account, limits, price)
+        else:
+            self._gateway = Gateway(self._endpoint, Ledger(self._store, self._account, limits), price)
+        await self._gateway.__aenter__()
         self._server = await asyncio.start_server(self._talk, self._ip, 0)
 
     async def _close(self) -> None:
@@ -119,6 +141,7 @@ class GatewayService:
             async with asyncio.timeout(CONNECT_S):
                 if not hmac.compare_digest(await reader.readline(), f"{self._token}\n".encode()):
                     return
+            _write_frame(writer, _hello(self._endpoint))
             while True:
                 said, body = await _read_frame(reader)
                 if body:
@@ -159,27 +182,36 @@ class GatewayService:
 class RemoteChat:
     """The gateway of a run, asked by a worker; one connection, for one thread."""
 
-    def __init__(self, address: str, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, address: str) -> None:
+        self.asked = NOTHING
+        """What the answers so far cost when they were paid for, whether now or before."""
         token, _, place = address.partition("@")
         ip, _, port = place.rpartition(":")
         try:
             self._socket = socket.create_connection((ip, int(port)), timeout=CONNECT_S)
         except OSError as err:
             raise MachineError(f"the run's driver is not to be reached at {place}: {err}") from None
-        self._socket.settimeout(None)
-        self._socket.sendall(f"{token}\n".encode())
         self._stream = self._socket.makefile("rb")
+        try:
+            self._socket.sendall(f"{token}\n".encode())
+            said = self._receive()
+        except OSError as err:
+            self.close()
+            raise MachineError(f"the run's driver does not answer at {place}: {err}") from None
+        self._socket.settimeout(None)
+        self._known: tuple[str, str] = tuple(said["known"])
+        self._asked_as: tuple[str, str] = (said["model"], said["max_tokens_as"])
+        self.takes_schema: bool = said["json_schema"]
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[Answer | Failure]:
         """See `Chat`."""
-        keys = [request.key(self._endpoint.url, self._endpoint.model) for request in requests]
+        keys = [request.key(*self._known) for request in requests]
         try:
             self._send({"keys": [[key.hex(), r.max_tokens] for key, r in zip(keys, requests, strict=True)]})
             found: list[Answer | Failure | None] = [_answer_of(kept) for kept in self._receive()["kept"]]
             missing = [number for number, known in enumerate(found) if known is None]
             for number in missing:
-                prepared = requests[number].prepare(keys[number], self._endpoint.model, self._endpoint.max_tokens_as)
+                prepared = requests[number].prepare(keys[number], *self._asked_as)
                 key, *bounds, body = prepared
                 self._send({"number": number, "request": [key.hex(), *bounds]}, body)
             for _ in missing:
@@ -187,6 +219,7 @@ class RemoteChat:
                 found[told["number"]] = _answer_of(told.get("answer")) or Failure(**told["failure"])
         except OSError as err:
             raise MachineError(f"the run's driver is gone: {err}") from None
+        self.asked = total([self.asked, *(_cost_of(one) for one in found if isinstance(one, Answer))])
         return [one for one in found if one is not None]
 
     def close(self) -> None:
@@ -207,6 +240,16 @@ class RemoteChat:
         if "end" in said:
             raise MachineError(said["end"])
         return said
+
+
+def _cost_of(answer: Answer) -> Sum:
+    return Sum(1, (answer.input_tokens or 0) + (answer.output_tokens or 0), answer.nano_usd)
+
+
+def _hello(endpoint: Endpoint) -> dict[str, Any]:
+    """What a worker has to know to name and write requests."""
+    said: dict[str, Any] = endpoint.model_dump(include={"model", "max_tokens_as", "json_schema"})
+    return said | {"known": endpoint.known}
 
 
 def _answer_of(kept: Mapping[str, Any] | None) -> Answer | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from curate.settings import PathText, Settings
 
@@ -27,6 +28,35 @@ class Budget(Settings):
     tokens: int | None = Field(None, ge=0, description="Tokens sent and received.")
 
 
+LOCAL, VLLM = "local", "vllm"
+"""What stands as `url` where a run serves the model itself."""
+
+
+class Serving(Settings):
+    """Settings of a model that the run serves itself: `url: local` or `url: vllm`."""
+
+    context_tokens: int = Field(4096, ge=128, description="The most tokens of a prompt and its answer together.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Of `local`; unsaid: half as many as processors.")
+    gpus: int = Field(1, ge=1, le=1024, description="Of `vllm`: GPUs that the model is spread over.")
+    arguments: tuple[str, ...] = Field((), description="Of `vllm`: more words of its command line.")
+
+
+class Batch(Settings):
+    """How an endpoint's batch interface is used: files of requests, answered within a day at a lower price.
+
+    The bounds are those of OpenAI's. What all workers ask for is gathered until nothing more comes for `gather_s`.
+    """
+
+    price_share: float = Field(0.5, ge=0, le=1, description="What is paid of the price.")
+    most_requests: int = Field(50_000, ge=1, le=50_000, description="In a batch.")
+    most_bytes: int = Field(190_000_000, ge=1 << 10, le=200_000_000, description="Of a batch's file.")
+    enqueued_tokens: int | None = Field(
+        None, ge=1, description="Tokens of prompts that may be waiting at the endpoint at once; unsaid: as it allows."
+    )
+    gather_s: Seconds = 30.0
+    poll_s: Seconds = 30.0
+
+
 class Endpoint(Settings):
     """An OpenAI-compatible endpoint and how it is asked. Times are seconds.
 
@@ -36,8 +66,18 @@ class Endpoint(Settings):
     `patience_s`: the run ends where the endpoint answered nothing but 429, or not at all, for so long.
     """
 
-    url: str = Field(description="The base URL, such as https://api.openai.com/v1.")
-    model: str = Field(min_length=1, description="The model's name as the endpoint knows it.")
+    url: str = Field(
+        description="The base URL, such as https://api.openai.com/v1; `local`: the run serves a GGUF file by llama.cpp;"
+        " `vllm`: it serves a model by vLLM, on GPUs."
+    )
+    model: str = Field(min_length=1, description="The model's name as the endpoint knows it; of `local`, its file.")
+    known_as: str | None = Field(
+        None,
+        min_length=1,
+        description="What its answers are kept under; unsaid: `url` and `model`. A name that stays keeps what was paid"
+        " for when the same model is asked at another place.",
+    )
+    server: Serving | None = Field(None, description="How it is served, where `url` is `local` or `vllm`.")
     key: str | None = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the key; null where none is wanted."
     )
@@ -46,6 +86,12 @@ class Endpoint(Settings):
     )
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the bound of an answer's tokens."
+    )
+    json_schema: bool = Field(
+        True, description="Whether the endpoint enforces JSON Schemas; where not, structure is asked for in words."
+    )
+    batch: Batch | None = Field(
+        None, description="`true`, or how: by batches, of endpoints that have OpenAI's interface for files and batches."
     )
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)
@@ -64,9 +110,41 @@ class Endpoint(Settings):
     @field_validator("url")
     @classmethod
     def _is_http(cls, value: str) -> str:
+        if value in (LOCAL, VLLM):
+            return value
         if not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r}: expected the base URL of an endpoint, such as https://api.openai.com/v1")
+            raise ValueError(
+                f"{value!r}: expected the base URL of an endpoint, such as https://api.openai.com/v1, or `local` or"
+                " `vllm` for a model that the run serves itself"
+            )
         return value.rstrip("/")
+
+    @field_validator("server")
+    @classmethod
+    def _is_of_a_served_one(cls, value: Serving | None, info: ValidationInfo) -> Serving | None:
+        if value is not None and info.data.get("url") not in (LOCAL, VLLM, None):
+            raise ValueError("server: only of a model that the run serves itself, `url: local` or `url: vllm`")
+        return value
+
+    @property
+    def is_served_here(self) -> bool:
+        """Whether the run itself is to serve the model."""
+        return self.url in (LOCAL, VLLM)
+
+    @property
+    def name(self) -> str:
+        """The model's name as it is asked for: of a file, the file's."""
+        return Path(self.model).stem if self.url == LOCAL else self.model
+
+    @property
+    def known(self) -> tuple[str, str]:
+        """The two parts of the name that answers are kept under (see `ChatRequest.key`)."""
+        return ("", self.known_as) if self.known_as is not None else (self.url, self.model)
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _is_said_or_not(cls, value: object) -> object:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("key")
     @classmethod

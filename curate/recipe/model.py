@@ -21,10 +21,11 @@ from pydantic import (
 
 from curate.document.segments import Block
 from curate.download import DownloadSettings
+from curate.llm.model import ChatModel
 from curate.llm.settings import Endpoint
 from curate.ops.spec import PartKind
 from curate.recipe.resources import Resources, StepResources
-from curate.recipe.source import KINDS, Source
+from curate.recipe.source import KINDS, Searched, Source, Written
 from curate.sample import Kind
 from curate.settings import PathText, Settings, unknown_message
 
@@ -268,6 +269,33 @@ class Recipe(Settings):
     )
     steps: tuple[Step, ...] = ()
     publish: Publish = Publish()
+
+    def chat_model(self, name: str | None) -> ChatModel:
+        """The chat model of that name, or the only one. Raises ValueError."""
+        known = list(self.llm)
+        if not known:
+            raise ValueError(
+                "a chat model is asked; name one in the recipe: `llm: {writer: {url: https://..., model: ...}}`"
+            )
+        if name is None and len(known) > 1:
+            raise ValueError(f"missing; the recipe names several chat models: {', '.join(known)}")
+        chosen = known[0] if name is None else name
+        if chosen not in self.llm:
+            raise ValueError(unknown_message("chat model", chosen, known))
+        return ChatModel(chosen, self.llm[chosen])
+
+    @property
+    def source_chat(self) -> ChatModel | None:
+        """The chat model that writes the source, or says what to search for, if one does."""
+        return self.chat_model(self.source.llm) if isinstance(self.source, (Written, Searched)) else None
+
+    @model_validator(mode="after")
+    def _source_has_its_writer(self) -> Recipe:
+        try:
+            _ = self.source_chat
+        except ValueError as err:
+            raise ValueError(f"source.llm: {err}") from None
+        return self
 
     @model_validator(mode="after")
     def _source_fits_kind(self) -> Recipe:

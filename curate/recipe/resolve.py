@@ -202,18 +202,10 @@ def _given(recipe: Recipe, spec: Spec, knobs: Mapping[str, Any], at: str) -> dic
 
 def _chat(recipe: Recipe, spec: Spec, name: str | None, at: str) -> ChatModel:
     """The chat model of a step: the one that it names, or the recipe's only one."""
-    known = list(recipe.llm)
-    if not known:
-        raise SettingsError(
-            f"{at}.op: op {spec.name!r} asks a chat model; name one in the recipe:"
-            " `llm: {writer: {url: https://..., model: ...}}`"
-        )
-    if name is None and len(known) > 1:
-        raise SettingsError(f"{at}.with.llm: missing; the recipe names several chat models: {', '.join(known)}")
-    chosen = known[0] if name is None else name
-    if chosen not in recipe.llm:
-        raise SettingsError(f"{at}.with.llm: {unknown_message('chat model', chosen, known)}")
-    return ChatModel(chosen, recipe.llm[chosen])
+    try:
+        return recipe.chat_model(name)
+    except ValueError as err:
+        raise SettingsError(f"{at}.with.llm: op {spec.name!r}: {err}") from None
 
 
 def _resources(recipe: Recipe, step: Step, spec: Spec, at: str) -> StepResources:

@@ -140,6 +140,90 @@ class Texts(Table):
     keep: tuple[str, ...] = Field((), description="Further columns to keep as the text's meta.")
 
 
+class Written(Settings):
+    """Texts that a chat model writes after examples: three are shown, it writes a fourth of the same structure, and of
+    these three are drawn next (TOMGPT)."""
+
+    type: Literal["written"]
+    count: int = Field(ge=1, le=1_000_000, description="Texts that are wanted, rejected ones not counted.")
+    examples: tuple[dict[str, str], ...] = Field(
+        min_length=3,
+        description="Three texts or more of one structure: {text: ...} each, or {context: ..., question: ..., answer:"
+        " ...}, or parts of your own names. What it is about may be said as `topic`, which is no part.",
+    )
+    topics: tuple[str, ...] = Field((), description="Topics to write about; of each an equal number of texts.")
+    draw_from: Literal["window", "pool"] = Field(
+        "window",
+        description="window: three of the last four texts, in `at_once` windows side by side. pool: three of all texts"
+        " so far.",
+    )
+    at_once: int = Field(
+        16, ge=1, le=4096, description="Requests of a wave, which go out together; another number makes other texts."
+    )
+    max_rouge_l: float = Field(
+        0.7, gt=0, le=1, description="A text with this ROUGE-L or more with any before it is rejected."
+    )
+    tries: int = Field(
+        10,
+        ge=1,
+        description="The run ends where, of a topic, more than so many attempts were rejected for each text that was"
+        " accepted, and for one more.",
+    )
+    llm: str | None = Field(None, description="The recipe's chat model that writes; unsaid: the only one.")
+    prompt: str = Field("tomgpt", description="A prompt of ours, or a file of your own by its path.")
+    temperature: float = Field(1.0, ge=0, le=2)
+    max_tokens: int = Field(400, ge=1, description="Of one answer; one that is cut is rejected.")
+
+    @model_validator(mode="after")
+    def _is_of_one_structure(self) -> Written:
+        parts = [tuple(name for name in example if name != "topic") for example in self.examples]
+        for number, (names, example) in enumerate(zip(parts, self.examples, strict=True)):
+            if names != parts[0] or not names:
+                raise ValueError(
+                    f"examples.{number} has the parts {', '.join(names) or 'none'}; the first has"
+                    f" {', '.join(parts[0]) or 'none'}: all must have the same, in one order"
+                )
+            if empty := [name for name, text in example.items() if not text.strip()]:
+                raise ValueError(f"examples.{number}.{empty[0]} is empty")
+        if taken := TAKEN_PARTS & set(parts[0]):
+            raise ValueError(f"examples: no part may be called {min(taken)!r}")
+        if len(set(self.topics)) < len(self.topics):
+            raise ValueError("topics: one is there twice")
+        return self
+
+
+class Searched(Settings):
+    """Web pages that are searched for: fields, topics of each that a chat model names, and a search for each topic
+    (Cambrian-1's data engine)."""
+
+    type: Literal["searched"]
+    fields: tuple[str, ...] = Field(min_length=1, description="Fields and subfields, in words.")
+    topics: int = Field(20, ge=1, le=1000, description="Topics of a field.")
+    pages: int = Field(10, ge=1, le=1000, description="Pages of a topic, the best.")
+    folder: PathText | None = Field(None, description="A folder of HTML pages to search in; links are paths in it.")
+    search: str | None = Field(
+        None, description="The URL of a search endpoint that answers ?q=...&format=json as SearXNG does."
+    )
+    query: str = Field("{topic}", description="What is searched for, with the topic where {topic} stands.")
+    llm: str | None = Field(None, description="The recipe's chat model that names topics; unsaid: the only one.")
+    prompt: str = Field("topics", description="A prompt of ours, or a file of your own by its path.")
+    temperature: float = Field(0.7, ge=0, le=2)
+    max_tokens: int = Field(400, ge=1, description="Of the list of a field's topics.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Searched:
+        if (self.folder is None) == (self.search is None):
+            raise ValueError("give either `folder` (pages to search in) or `search` (the URL of an endpoint)")
+        if self.search is not None and not self.search.startswith(("http://", "https://")):
+            raise ValueError(f"search: {self.search!r} is no http(s) URL")
+        if "{topic}" not in self.query:
+            raise ValueError("query: say {topic} where the topic is to stand")
+        return self
+
+
+TAKEN_PARTS = frozenset(("examples", "text_by"))
+"""What else stands in the meta of a written text."""
+
 T = TypeVar("T", Table, ImageRows)
 
 
@@ -150,15 +234,15 @@ def _check_origin(source: T) -> T:
 
 
 Source = Annotated[
-    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts,
+    UrlTable | Folder | Tars | HtmlFiles | Pages | Warc | Wat | Records | ImageRows | Pdf | Texts | Written | Searched,
     Field(discriminator="type"),
 ]
 
 KINDS: Mapping[Kind, tuple[str, ...]] = {
     "caption": ("urls", "folder", "webdataset", "wat", "images"),
-    "interleaved": ("html", "pages", "warc", "records", "images"),
+    "interleaved": ("html", "pages", "warc", "records", "images", "searched"),
     "ocr": ("pdf", "text"),
-    "text": ("text", "html", "pages", "warc"),
+    "text": ("text", "html", "pages", "warc", "written"),
 }
 """The types of source that each kind of sample can be made from."""
 
@@ -167,11 +251,12 @@ def folder_of(source: Source) -> str | None:
     """The folder in which the paths that samples name are files."""
     if isinstance(source, HtmlFiles):
         return source.path
-    return source.folder if isinstance(source, Records) else None
+    return source.folder if isinstance(source, (Records, Searched)) else None
 
 
-WHERE = {"path", "captions", "folder"}
-"""The keys that say where a source lies, which names nothing: its files are told by what they hold."""
+WHERE = {"path", "captions", "folder", "llm", "count", "tries"}
+"""The keys that name nothing: where a source lies, whose files are told by what they hold; and of one that is written
+how the recipe calls the model, and how much is wanted: what is there stays where more is."""
 
 LATER = {"quoting", "image"}
 """Keys that came later than pools did: unset they name nothing, so that pools of before are gone on from."""

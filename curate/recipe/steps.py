@@ -294,6 +294,12 @@ class ResolvedRecipe:
     recipe: Recipe
     steps: tuple[Resolved, ...]
 
+    @property
+    def chats(self) -> tuple[ChatModel, ...]:
+        """The chat models that a run asks, each once: the one that writes its source, and those of its steps."""
+        writer = self.recipe.source_chat
+        return tuple(dict.fromkeys((*((writer,) if writer else ()), *chats_of(self.steps))))
+
 
 def is_numeric(kind: pa.DataType) -> bool:
     """Whether a column of this type holds numbers."""

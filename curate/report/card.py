@@ -148,7 +148,10 @@ def _source_words(recipe: Recipe) -> str:
         what = f"A table of URLs, `{_code(named or '')}`: column `{_code(source.url)}` for the image, "
         resized = "original bytes are kept" if recipe.download.resize is None else "images were resized on arrival"
         return f"{what}`{_code(source.text)}` for the caption; {resized}."
-    name = _code(PurePath(source.path or getattr(source, "huggingface", None) or "").name)
+    if recipe.source_chat is not None and source.type == "written":
+        model = _code(recipe.source_chat.endpoint.name)
+        return f"Synthetic texts: the chat model `{model}` wrote them after examples, and each names these."
+    name = _code(PurePath(getattr(source, "path", None) or getattr(source, "huggingface", None) or "").name)
     if source.type == "folder":
         table = PurePath(source.captions).name if source.captions else ""
         beside = f"captions in the table `{_code(table)}`" if table else "a caption file beside each"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.commit import commit_text, dump_json, read_json
-from curate.engine.run import Summary, decisions_folder
+from curate.engine.run import Summary
+from curate.engine.runner import decisions_folder
 from curate.pool.funnel import check_funnel
 from curate.report import card, page
 from curate.report.examples import PAGE_SIDE_PX, SIDE_PX, survey

@@ -29,9 +29,9 @@ from curate.pool.tables import read_table, write_table
 from curate.readers import tables
 from curate.readers.files import is_inside
 from curate.recipe.model import Recipe
-from curate.recipe.source import FETCHED, Pages, named_by
+from curate.recipe.source import FETCHED, Pages, Searched, Written, named_by
 from curate.sample import fingerprint
-from curate.sources import folder, html, images, pages, pdf, records, tars, texts, urls, warc, wat
+from curate.sources import folder, html, images, pages, pdf, records, searched, tars, texts, urls, warc, wat, written
 from curate.sources.rows import Row, SourceError, check_name, fail_row, file_stat_if_any, store_bodies
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ SOURCE_TYPES: dict[str, TableSource | ArchiveSource] = {
     "images": TableSource(images.identity, images.plan_rows, images.load_rows, images.companion_files),
     "pdf": ArchiveSource(pdf.identity, pdf.list_files, pdf.read_rows, 8 << 20, pdf.remarks),
     "text": TableSource(texts.identity, texts.plan_rows, texts.load_rows),
+    "searched": TableSource(searched.identity, searched.plan_rows, searched.load_rows),
+    "written": TableSource(written.identity, written.plan_rows, written.load_rows),
 }
 
 
@@ -114,12 +116,24 @@ def pool_of(recipe: Recipe) -> Pool:
     version = SOURCE_TYPES[source.type].version
     parts = {"version": version, "kind": recipe.kind, "source": named_by(source), "rows": recipe.shard_samples}
     key = fingerprint(parts | ({"download": keep_bytes} if is_fetched(recipe) else {}))
-    return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(source)))
+    return Pool(Path(recipe.out), key, fingerprint(SOURCE_TYPES[source.type].identity(_given(recipe))))
+
+
+def _given(recipe: Recipe) -> Any:
+    """What a type of source is given of the recipe: its own settings, and to be written what is beside them."""
+    source, chat = recipe.source, recipe.source_chat
+    if isinstance(source, Searched) and chat is not None:
+        return searched.Searching(source, chat)
+    if not isinstance(source, Written) or chat is None:
+        return source
+    return written.Writing(source, chat, recipe.seed)
 
 
 def is_fetched(recipe: Recipe) -> bool:
     """Whether taking the source in asks servers."""
     source = recipe.source
+    if isinstance(source, Searched):
+        return source.search is not None
     return source.type in FETCHED and not (isinstance(source, Pages) and source.html is not None)
 
 
@@ -127,16 +141,34 @@ def make_downloader(recipe: Recipe) -> Downloader | None:
     """Make the downloader of the source's URLs, if it names any."""
     if not is_fetched(recipe):
         return None
-    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, Pages) else "image")
+    return Downloader(recipe.download, wants="page" if isinstance(recipe.source, (Pages, Searched)) else "image")
 
 
-def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
+Told = Callable[[int, int], None]
+"""Told while a source is planned: how many rows it has so far, and how many of them failed."""
+
+
+def preview_source(recipe: Recipe, pool: Pool) -> SourcePlan:
+    """Plan the source, unless a chat model would be asked for it: then say what would be."""
+    source, chat = recipe.source, recipe.source_chat
+    if chat is None or pool.plan.exists():
+        return plan_source(recipe, pool)
+    by = f"by {chat.endpoint.name} at {chat.endpoint.url}: a request each"
+    if isinstance(source, Written):
+        return SourcePlan(0, None, (), (f"{source.count} texts are to be written {by}, one for each rejected",))
+    assert isinstance(source, Searched)
+    wants = f"topics of {len(source.fields)} fields are to be named {by}, then up to"
+    searches, found = len(source.fields) * source.topics, len(source.fields) * source.topics * source.pages
+    return SourcePlan(0, None, (), (f"{wants} {searches} searches for up to {found} pages",))
+
+
+def plan_source(recipe: Recipe, pool: Pool, told: Told = lambda rows, failed: None) -> SourcePlan:
     """Cut the source into shards, once; a plan that is committed is only read."""
     if pool.plan.exists():
         data = read_json(pool.plan)
-        told = tuple(data.get("remarks", ()))
-        return SourcePlan(len(data["shards"]), data["rows"], tuple(tuple(files) for files in data["files"]), told)
-    kind, source = SOURCE_TYPES[recipe.source.type], recipe.source
+        files_of = tuple(tuple(files) for files in data["files"])
+        return SourcePlan(len(data["shards"]), data["rows"], files_of, tuple(data.get("remarks", ())))
+    kind, source = SOURCE_TYPES[recipe.source.type], _given(recipe)
     rows, files, remarks = None, list[list[str]](), list[str]()
     if isinstance(kind, ArchiveSource):
         identities = dict(zip(map(os.path.abspath, kind.list_files(source)), kind.identity(source), strict=True))
@@ -145,7 +177,7 @@ def plan_source(recipe: Recipe, pool: Pool) -> SourcePlan:
         remarks = kind.remarks(source)
     else:
         try:
-            names, rows = _write_plan(kind, source, recipe.shard_samples, pool, remarks)
+            names, rows = _write_plan(kind, source, recipe.shard_samples, pool, _Listener(remarks, told))
         except tables.MissingColumnError as err:
             raise SourceError(_missing_column(source, err)) from None
     if not names:
@@ -260,14 +292,14 @@ def _read_archives(kind: ArchiveSource, recipe: Recipe, pool: Pool, files: Itera
 
 
 def _write_plan(
-    kind: TableSource, source: Any, shard_rows: int, pool: Pool, remarks: list[str]
+    kind: TableSource, source: Any, shard_rows: int, pool: Pool, listener: _Listener
 ) -> tuple[list[str], int]:
-    """Commit the planned rows of each shard; the shards' names, and how many rows there are. Remarks join the list."""
+    """Commit the planned rows of each shard; the shards' names, and how many rows there are."""
     names: list[str] = []
     same: Counter[str] = Counter()
     companions = kind.companion_files(source)
     total = 0
-    planned = _without_remarks(kind.plan_rows(source), remarks)
+    planned = listener.rows_of(kind.plan_rows(source))
     for chunk in _cut(planned, _row_bytes, SHARD_BYTES, shard_rows):
         base = fingerprint([chunk, companions(chunk)])
         names.append(fingerprint([base, same[base]]) if same[base] else base)  # a table may say the same twice
@@ -278,11 +310,22 @@ def _write_plan(
     return names, total
 
 
-def _without_remarks(planned: Iterator[Row | str], remarks: list[str]) -> Iterator[Row]:
-    for row in planned:
-        if isinstance(row, str):
-            remarks.append(row)
-        else:
+@dataclass(frozen=True)
+class _Listener:
+    """Keeps the remarks among what is planned, and tells how far it is."""
+
+    remarks: list[str]
+    told: Told
+
+    def rows_of(self, planned: Iterator[Row | str]) -> Iterator[Row]:
+        """The rows alone."""
+        rows = failed = 0
+        for row in planned:
+            if isinstance(row, str):
+                self.remarks.append(row)
+                continue
+            rows, failed = rows + 1, failed + (row.get("error") is not None)
+            self.told(rows, failed)
             yield row
 
 

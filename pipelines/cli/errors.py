@@ -78,7 +78,7 @@ def _plainly(err: OSError) -> str:
 def _mendable() -> tuple[type[Exception], ...]:
     from curate.engine.answers import StepError
     from curate.engine.hands import WorkerError
-    from curate.engine.run import RunError
+    from curate.engine.runner import RunError
     from curate.extras import MissingExtraError
     from curate.lacks import MachineError
     from curate.process import HeldError

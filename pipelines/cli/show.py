@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from curate.engine import retry as retrying
 from curate.engine import run as engine_run
 from curate.engine.placement import place
 from curate.engine.plan import plan_run
+from curate.engine.probe import ChatEstimate, Interval, probe
+from curate.engine.runner import RunProgress, Watch
 from curate.llm.model import ChatCost
 from curate.ops.spec import GIVEN, spec_of
 from curate.ops.table import OPS, find_op
@@ -95,9 +98,14 @@ def retry(checked: ResolvedRecipe, workers: int, errors: Sequence[str] = (), ste
         out_console.print(f"nothing to try again: {none}")
 
 
-def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
-    """Show what a run would do: the source in shards, each step with device and rules, and what is there already."""
+def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool, probed: int | None = None) -> None:
+    """Show what a run would do: the source in shards, each step with device and rules, and what is there already.
+
+    `probed`: so many rows are asked of its chat models, for an estimate of what all would cost.
+    """
     planned = plan_run(checked, workers)
+    with progress_bars() as watch:
+        estimates = probe(checked, probed, watch) if probed is not None else ()
     lines: list[dict[str, Any]] = [
         {
             "step": at.step.label,
@@ -112,7 +120,11 @@ def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
     ]
     if as_json:
         said = {"rows": planned.rows, "shards": planned.shards, "shards_ingested": planned.shards_ingested}
-        print_json(said | {"remarks": list(planned.remarks), "warnings": list(planned.warnings), "steps": lines})
+        print_json(
+            said
+            | {"remarks": list(planned.remarks), "warnings": list(planned.warnings), "steps": lines}
+            | ({"estimates": [one.to_json() for one in estimates]} if probed is not None else {})
+        )
         return
     rows = f"{planned.rows:,} rows" if planned.rows is not None else "rows are counted when the files are read"
     out_console.print(f"source: {rows} in {_shards(planned.shards)}, {planned.shards_ingested} of them ingested")
@@ -124,7 +136,27 @@ def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool) -> None:
         table.add_row(line["step"], reads, line["runs_on"], "\n".join(line["rules"]) or "(all)", there_now)
     out_console.print(table)
     _print_warnings(planned.warnings)
-    out_console.print("dry run: the source was read and planned, nothing was fetched or computed")
+    for one in estimates:
+        out_console.print(_estimate_words(one), soft_wrap=True, markup=False)
+    if probed is not None and not estimates:
+        out_console.print("probe: no step asks a chat model")
+    asked = "some rows of it were asked about, and their answers are kept for the run"
+    done = asked if estimates else "nothing was fetched or computed"
+    out_console.print(f"dry run: the source was read and planned, {done}")
+
+
+def _estimate_words(one: ChatEstimate) -> str:
+    """What a chat model would cost, with the interval at 95 %."""
+
+    def words(found: Interval, form: str) -> str:
+        high = "?" if math.isinf(found.high) else format(found.high, form)
+        return f"{found.mean:{form}} ({found.low:{form}} to {high})"
+
+    return (
+        f"chat model {one.chat.name} ({one.chat.endpoint.model}), by a probe of {one.probed:,} rows, for {one.rows:,}"
+        f" rows: {words(one.requests, ',.0f')} requests, {words(one.tokens, ',.0f')} tokens, {words(one.usd, ',.4f')}"
+        " dollars; in brackets the interval at 95 %"
+    )
 
 
 def _print_warnings(warnings: Sequence[str]) -> None:
@@ -342,7 +374,7 @@ def funnel_table(funnel: Sequence[StepCount]) -> Table:
 
 
 @contextmanager
-def progress_bars() -> Iterator[engine_run.Watch]:
+def progress_bars() -> Iterator[Watch]:
     """A progress bar a step on stderr; plain lines where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield _plain_progress
@@ -351,7 +383,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
     with Progress(*columns, TextColumn("{task.fields[failed]}"), console=err_console) as bars:
         known: dict[str, Any] = {}
 
-        def watch(at: engine_run.RunProgress) -> None:
+        def watch(at: RunProgress) -> None:
             if at.what not in known:
                 known[at.what] = bars.add_task(at.what, total=at.total, failed="")
             failed = f"{at.failed:,} failed" if at.failed else ""
@@ -360,7 +392,7 @@ def progress_bars() -> Iterator[engine_run.Watch]:
         yield watch
 
 
-def _plain_progress(at: engine_run.RunProgress) -> None:
+def _plain_progress(at: RunProgress) -> None:
     if at.done == at.total:
         computed = f", {at.computed:,} rows computed" if at.computed else ""
         failed = f", {at.failed:,} failed" if at.failed else ""
@@ -392,7 +424,7 @@ def tally_lines(funnel: Sequence[StepCount]) -> Iterator[str]:
 
 
 def cost_words(cost: ChatCost, kept: int) -> str:
-    """What was spent on a chat model, in a line."""
+    """The costs of a chat model, in a line."""
     spent, account = cost.account.spent, cost.account
     each = f", {1000 * cost.usd / kept:.4g} dollars a 1,000 samples kept" if kept and cost.usd else ""
     doubts = [f"{account.unsaid:,} answers without a count of tokens"] if account.unsaid else []

