@@ -67,6 +67,7 @@ OPS: Mapping[str, str] = {
     "repeated_lines": "curate.ops.dedup.text_repeats:repeated_lines",
     "without_repeated_lines": "curate.ops.dedup.text_repeats:without_repeated_lines",
     "fetch_images": "curate.ops.extract.fetch:fetch_images",
+    "fetch_pictures": "curate.ops.extract.fetch:fetch_pictures",
     "picture_sections": "curate.ops.extract.picture_sections:picture_sections",
     "obelics_document": "curate.ops.extract.records:obelics_document",
     "mmc4_document": "curate.ops.extract.records:mmc4_document",
