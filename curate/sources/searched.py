@@ -36,7 +36,7 @@ class Searching:
 
 
 def identity(source: Searching) -> Any:
-    """What could change the topics besides the source's own choices, and the folder's files."""
+    """The identity of all that could change the topics besides the source's own choices, and of the folder's files."""
     choices = source.choices
     prompt = load_prompt(choices.prompt).digest
     return [prompt, source.chat.identity(), folder_identity(Path(choices.folder)) if choices.folder else None]
