@@ -36,6 +36,7 @@ OPS: Mapping[str, str] = {
     "semantic_duplicates": "curate.ops.dedup.semantic:semantic_duplicates",
     "caption": "curate.ops.synth.caption:caption",
     "text_only_tuning": "curate.ops.synth.text_only_tuning:text_only_tuning",
+    "question_fault": "curate.ops.synth.question_fault:question_fault",
     "picture_questions": "curate.ops.synth.picture_questions:picture_questions",
     "match_text": "curate.ops.alignment.match:match_text",
     "match_texts": "curate.ops.alignment.match:match_texts",
