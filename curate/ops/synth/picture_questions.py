@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.document.segments import DOCUMENT, Segment, is_image, text_segment
-from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
@@ -19,6 +19,17 @@ from curate.ops.spec import Columns, Count, Knobs, op
 from curate.ops.synth.question_fault import SOUND, find_fault
 
 _WORDS = Structure({"question": (3, 40), "answer": (1, 60)})
+
+
+_SHOWN = {
+    "title": "Lighthouses",
+    "caption": "The light at the end of the northern pier",
+    "text": "The harbour has two lights. The one on the northern pier is a white tower of iron with a red roof, built in"
+    " 1902, and 14 metres high. Its light is seen for nine miles; in fog, a horn is blown every minute.",
+}
+_SHOWN_REPLY = """Question: What colour is the roof of the tower at the end of the pier?
+Answer: The roof of the white iron tower is red."""
+"""A turn before the request, of ours: the smallest models keep its structure."""
 
 
 @dataclass
@@ -109,7 +120,9 @@ class picture_questions:  # noqa: N801 - ops are named as recipes name them
         return _Picture({"title": title or "none", "caption": caption, "text": cut})
 
     def _request(self, picture: _Picture, draw: int) -> ChatRequest:
-        return ChatRequest(self._prompt.messages(picture.values), self._max_tokens, self._parameters, draw=draw)
+        *_, ask = self._prompt.messages(picture.values)
+        messages = (*self._prompt.messages(_SHOWN), Message("assistant", (_SHOWN_REPLY,)), ask)
+        return ChatRequest(messages, self._max_tokens, self._parameters, draw=draw)
 
     def _row(self, page: _Page) -> dict[str, Any]:
         document: list[Segment] = []
