@@ -24,8 +24,8 @@ _WORDS = Structure({"question": (3, 40), "answer": (1, 60)})
 _SHOWN = {
     "title": "Lighthouses",
     "caption": "The light at the end of the northern pier",
-    "text": "The harbour has two lights. The one on the northern pier is a white tower of iron with a red roof, built in"
-    " 1902, and 14 metres high. Its light is seen for nine miles; in fog, a horn is blown every minute.",
+    "text": "The harbour has two lights. The one on the northern pier is a white tower of iron with a red roof, built"
+    " in 1902, and 14 metres high. Its light is seen for nine miles; in fog, a horn is blown every minute.",
 }
 _SHOWN_REPLY = """Question: What colour is the roof of the tower at the end of the pier?
 Answer: The roof of the white iron tower is red."""
