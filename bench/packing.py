@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from curate import mix
 from curate.mix.content import PICTURE
-from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS
+from curate.mix.indexes import IMAGES, LAYOUT, SYSTEM_TOKENS, TEXT_TOKENS
 from curate.mix.spec import Entry
 from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
@@ -36,7 +36,9 @@ from train.prepare import StageRules
 
 SAMPLES: dict[Kind, int] = {"caption": 40_000, "interleaved": 30_000, "text": 10_000}
 WEIGHTS: dict[Kind, float] = {"caption": 0.45, "interleaved": 0.45, "text": 0.10}
-SCHEMA = pa.schema([(TEXT_TOKENS, pa.int32()), (IMAGES, pa.int32()), (LAYOUT, pa.list_(pa.int32()))])
+SCHEMA = pa.schema(
+    [(TEXT_TOKENS, pa.int32()), (IMAGES, pa.int32()), (SYSTEM_TOKENS, pa.int32()), (LAYOUT, pa.list_(pa.int32()))]
+)
 RULES = {"MM1": CutRule(4096, 16, 144), "Flamingo": CutRule(4096, 5, 144, 256, "random", 0.5)}
 WINDOWS = (256, 1024, 4096, 16384)
 RUNS = 5
@@ -61,7 +63,7 @@ def datasets(home: Path) -> Path:
             for number in range(count):
                 laid = layout(kind, rng)
                 columns = {TEXT_TOKENS: sum(n for n in laid if n != PICTURE), IMAGES: laid.count(PICTURE)}
-                writer.add(uid_of(kind, str(number)), {"txt": b"x"}, {**columns, LAYOUT: laid})
+                writer.add(uid_of(kind, str(number)), {"txt": b"x"}, {**columns, SYSTEM_TOKENS: 0, LAYOUT: laid})
         info = writer.info
         found = DatasetInfo(name=kind, kind=kind, samples=count, bytes=info.bytes, recipe="bench", shards=(info,))
         save_dataset(found, home / kind)

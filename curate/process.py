@@ -271,8 +271,16 @@ def _post_watchman() -> subprocess.Popen[bytes]:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    atexit.register(tell_watchman, DISMISSED)
+    atexit.register(_dismiss, watchman)
     return watchman
+
+
+def _dismiss(watchman: subprocess.Popen[bytes]) -> None:
+    tell_watchman(DISMISSED)
+    assert watchman.stdin is not None
+    with suppress(OSError, subprocess.TimeoutExpired):
+        watchman.stdin.close()
+        watchman.wait(1)
 
 
 def tell_watchman(words: bytes) -> None:

@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ChatEstimate:
-    """What a chat model would cost for `rows` of the source, by `probed` of them."""
+    """Estimate of what a chat model would cost for `rows` of the source, by `probed` of them."""
 
     chat: ChatModel
     rows: int

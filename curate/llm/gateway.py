@@ -19,6 +19,11 @@ from curate.llm.transport import UNREACHED, Sender
 REFUSED_AT_FIRST = 20
 """So many requests that are refused before any is answered are the recipe's fault, not theirs."""
 
+FIRST_CONTACT_S = 30.0
+"""What cannot be talked to, and never could, is waited for so long and not for all of `patience_s`."""
+
+_NO_TALK = (UNREACHED, "connection_broken", "malformed_answer", "timeout")
+
 _BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 60.0
 
@@ -40,7 +45,7 @@ class Gateway:
         self._end: Exception | None = None
         self._answered_at: float | None = None
         self._silent_since: float | None = None
-        self._refused = 0
+        self._refused, self._spoke = 0, False
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -159,9 +164,10 @@ class Gateway:
             said = (
                 outcome.said if isinstance(outcome, TooFast) else f"{outcome.failure.error}, {outcome.failure.detail}"
             )
+            self._check_contact(now - self._silent_since, outcome)
             self._check_patience(now - self._silent_since, said)
         elif isinstance(outcome, (Answered, AtFault)):
-            self._silent_since = None
+            self._silent_since, self._spoke = None, True
             self._pace.grow()
         if isinstance(outcome, Answered):
             self._answered_at = now
@@ -180,6 +186,15 @@ class Gateway:
             raise EndpointError(
                 f"{self._endpoint.url} wants to be left alone for {outcome.wait_s:.0f} s ({outcome.said}), longer than"
                 f" patience_s: {self._endpoint.patience_s:g}. Run the same command then, or raise patience_s"
+            )
+
+    def _check_contact(self, silent_s: float, outcome: TooFast | Again) -> None:
+        if isinstance(outcome, TooFast) or outcome.failure.error not in _NO_TALK:
+            self._spoke = True
+        elif not self._spoke and silent_s > min(FIRST_CONTACT_S, self._endpoint.patience_s):
+            raise EndpointError(
+                f"nothing that can be talked to is at {self._endpoint.url} ({outcome.failure.error},"
+                f" {outcome.failure.detail}): start it, or correct `url`"
             )
 
     def _check_patience(self, silent_s: float, said: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from curate.lacks import MachineError
-from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError
+from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError, Sum
 
 MOMENT_S = 0.005
 """How long a change may wait for others to be written with: a commit costs ten times as much as a row."""
@@ -13,6 +13,15 @@ MOMENT_S = 0.005
 
 class BudgetError(MachineError):
     """The budget is spent; it ends the run, and no sample is failed for it."""
+
+    @staticmethod
+    def of(spent: Sum) -> BudgetError:
+        """The error with what was spent, and what to do."""
+        return BudgetError(
+            f"the budget is spent: {spent.requests} requests, {spent.tokens} tokens and"
+            f" {spent.nano_usd / 1e9:.4f} dollars, and the next request might pass it. All answers are kept: raise"
+            " `budget`, then run the same command to go on"
+        )
 
 
 class Ledger:
@@ -24,6 +33,7 @@ class Ledger:
         self._to_hold: list[tuple[Hold, asyncio.Future[None]]] = []
         self._to_settle: list[tuple[Settled, asyncio.Future[None]]] = []
         self._held = 0
+        self._full: StoreError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.find = store.find
         store.open_account(account)
@@ -66,9 +76,10 @@ class Ledger:
         to_hold, self._to_hold = [(h, f) for h, f in self._to_hold if not f.done()], []
         try:
             if settled:
-                with self._store.transaction():
-                    self._store.settle(self._name, [one for one, _ in settled])
-                self._held -= len(settled)
+                self._settle([one for one, _ in settled])
+            if self._full is not None:
+                _finish([future for _, future in to_hold], self._full)
+                to_hold = []
             held = self._hold_what_fits(to_hold) if to_hold else 0
         except StoreError as err:
             _finish([future for _, future in (*settled, *to_hold)], err)
@@ -78,9 +89,22 @@ class Ledger:
         self._held += held
         left = to_hold[held:]
         if left and not self._held:
-            _finish([future for _, future in left], self._spent())
+            _finish([future for _, future in left], BudgetError.of(self.account().spent))
         else:
             self._to_hold = left + self._to_hold  # first come first served, when the next is settled
+
+    def _settle(self, settled: list[Settled]) -> None:
+        """Settle in one transaction; on a full disk with the room that was laid by, and then nothing more is held."""
+        try:
+            with self._store.transaction():
+                self._store.settle(self._name, settled)
+        except StoreError as err:
+            if not self._store.use_spare():
+                raise
+            self._full = err
+            with self._store.transaction():
+                self._store.settle(self._name, settled)
+        self._held -= len(settled)
 
     def _hold_what_fits(self, to_hold: list[tuple[Hold, asyncio.Future[None]]]) -> int:
         """Hold the first of these that the budget allows, and tell how many."""
@@ -93,14 +117,6 @@ class Ledger:
                 if not self._store.hold(self._name, [hold], self._limits):
                     return number
         return len(holds)
-
-    def _spent(self) -> BudgetError:
-        spent = self.account().spent
-        return BudgetError(
-            f"the budget is spent: {spent.requests} requests, {spent.tokens} tokens and"
-            f" {spent.nano_usd / 1e9:.4f} dollars, and the next request might pass it. All answers are kept: raise"
-            " `budget`, then run the same command to go on"
-        )
 
 
 def _finish(futures: list[asyncio.Future[None]], error: Exception | None = None) -> None:

@@ -35,7 +35,7 @@ class ChatModel:
     endpoint: Endpoint
 
     def identity(self) -> dict[str, str]:
-        """What could change its answers, as plain data: where it is and which; of a file, its bytes.
+        """Name what could change its answers, as plain data: where it is and which; of a file, its bytes.
 
         Raises ModelError where that is not there.
         """
@@ -78,7 +78,7 @@ class Gateways:
         self._stack.__exit__(kind, error, trace)
 
     def addresses(self, chats: Sequence[ChatModel], ip: str = "127.0.0.1", ray: Any = None) -> dict[str, str]:
-        """Where workers ask these models, by name; `ip`: this machine's, as workers see it.
+        """Addresses at which workers ask these models, by name; `ip`: this machine's, as workers see it.
 
         What the run serves itself is started, by `ray` where its GPUs are.
         """
@@ -92,7 +92,7 @@ class Gateways:
 
 @dataclass(frozen=True)
 class ChatCost:
-    """What all runs of an output folder asked of a chat model and spent on it (see curate.llm.store.Account)."""
+    """Costs of a chat model in an output folder, of all its runs (see curate.llm.store.Account)."""
 
     chat: ChatModel
     account: Account
@@ -108,11 +108,11 @@ class ChatCost:
         each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
         counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
         doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
-        return {"name": self.chat.name, "model": self.chat.endpoint.model, **counted, **each, **doubts}
+        return {"name": self.chat.name, "model": self.chat.endpoint.name, **counted, **each, **doubts}
 
 
 def costs_of(out: Path, chats: Sequence[ChatModel]) -> tuple[ChatCost, ...]:
-    """What was spent on these models in an output folder; those that were never asked are left out."""
+    """Read what was spent on these models in an output folder; those that were never asked are left out."""
     found = ((chat, read_account(out, chat)) for chat in chats)
     return tuple(ChatCost(chat, account) for chat, account in found if account is not None)
 
@@ -131,7 +131,7 @@ def account_of(out: Path, chat: ChatModel) -> str:
 
 
 def read_account(out: Path, chat: ChatModel) -> Account | None:
-    """What the runs of an output folder spent on a model so far; None where they never asked it."""
+    """Read what the runs of an output folder spent on a model so far; None where they never asked it."""
     folder = answers_folder(out, chat)
     if not (folder / FILE).exists() or not (out / ACCOUNT).exists():
         return None
@@ -158,6 +158,6 @@ def share_chats(addresses: Mapping[str, str]) -> None:
 
 
 def asked_here(name: str) -> Sum:
-    """What all answers cost that this process had of a model, whether they were paid for now or before."""
+    """The sum of what all answers cost that this process had of a model, whether they were paid for now or before."""
     now = _connected[name].asked if name in _connected else NOTHING
     return total([_asked.get(name, NOTHING), now])

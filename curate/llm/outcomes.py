@@ -21,8 +21,13 @@ WORDS = 300
 """Characters of an endpoint's own words that an error shows."""
 
 _NO_PICTURES = re.compile(
-    r"(image|vision|multimodal|picture)[^.]{0,60}\bnot\b[^.]{0,20}support|not support[^.]{0,40}(image|vision)",
+    r"(image|vision|multimodal|picture)[^.]{0,60}\bnot\b[^.]{0,20}support"
+    r"|(n't|not) support[^.]{0,40}(image|vision|multimodal)|image_url is only supported|not a multimodal model"
+    r"|support image input|unknown variant .image_url",
     re.IGNORECASE,
+)
+_TOO_LARGE = re.compile(
+    r"(image|picture)[^.]{0,60}(too large|too big|exceed|larger than|maximum)|payload too large", re.IGNORECASE
 )
 _TOO_LONG = re.compile(
     r"context[ _](length|size|window)|maximum context|too many tokens|exceeds? the available context", re.IGNORECASE
@@ -138,7 +143,8 @@ def _refused(endpoint: Endpoint, status: int, headers: Mapping[str, str], words:
     if status in (408, 409, 425) or status >= 500:
         return Again(Failure("server_error", f"HTTP {status}: {words}"), retry_after(headers))
     if status in (400, 413, 422):
-        return AtFault(Failure(_own_fault(status, code, words), f"HTTP {status}: {words}"))
+        error = _own_fault(status, code, words)
+        return AtFault(Failure(error, f"HTTP {status}: {words}{_REMEDIES.get(error, '')}"))
     raise EndpointError(_why_refused(endpoint, status, headers, words))
 
 
@@ -219,7 +225,13 @@ def _own_fault(status: int, code: str, words: str) -> str:
         return "prompt_too_long"
     if "content" in code and ("policy" in code or "filter" in code):
         return "content_filtered"
-    return "request_too_large" if status == 413 else "request_refused"
+    return "request_too_large" if status == 413 or _TOO_LARGE.search(words) else "request_refused"
+
+
+_REMEDIES = {
+    "prompt_too_long": "; shorten what the prompt holds, or name a model with a longer context",
+    "request_too_large": "; have pictures made smaller before they are sent, or fewer of them",
+}
 
 
 def _why_refused(endpoint: Endpoint, status: int, headers: Mapping[str, str], words: str) -> str:

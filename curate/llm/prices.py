@@ -17,6 +17,10 @@ class PicoPrice:
     input: int
     output: int
 
+    def share(self, part: float) -> PicoPrice:
+        """A part of the price, rounded up."""
+        return PicoPrice(*(math.ceil(Fraction(str(part)) * whole) for whole in (self.input, self.output)))
+
     def of(self, input_tokens: int, output_tokens: int) -> int:
         """The price of so many tokens in billionths of a dollar, rounded up."""
         return -(-(self.input * input_tokens + self.output * output_tokens) // 1000)

@@ -32,7 +32,7 @@ class _PromptFile(Settings):
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptTemplate:
     """A prompt with places to fill in. `digest` is of its words alone: it names answers, and columns."""
 
     name: str
@@ -63,11 +63,11 @@ class Prompt:
         return (*system, Message("user", (*pictures, fill(self.user))))
 
 
-def load_prompt(name: str) -> Prompt:
+def load_prompt(name: str) -> PromptTemplate:
     """Load a prompt of ours by its name, or a user's own by its path. Raises SettingsError."""
     path = FOLDER / f"{name}.yaml" if re.fullmatch(r"[a-z0-9_-]+", name) else Path(name).expanduser()
     if path.parent == FOLDER and not path.exists():
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
         raise SettingsError(f"{unknown_message('prompt', name, known)}; your own is named by its path")
     said = settings.load(path, _PromptFile)
-    return Prompt(path.stem, said.source, said.wording, said.system, said.user)
+    return PromptTemplate(path.stem, said.source, said.wording, said.system, said.user)

@@ -1,4 +1,4 @@
-"""Where a synthetic text comes from, as a column beside it."""
+"""Provenance of a synthetic text, as a column beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.llm.chat import Answer
-from curate.llm.prompts import Prompt
+from curate.llm.prompts import PromptTemplate
 
 WRITTEN = pa.struct(
     {
@@ -31,7 +31,7 @@ seconds that it took, and when it was answered (seconds since 1970). All are the
 whether this run asked for it or found it."""
 
 
-def written_by(prompt: Prompt, parameters: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+def written_by(prompt: PromptTemplate, parameters: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     """An entry of such a column. `parameters`: those of the request, `max_tokens` among them."""
     return {
         "model": answer.model,

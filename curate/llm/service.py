@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from curate.lacks import MachineError
+from curate.llm.batch_gateway import BatchGateway
 from curate.llm.chat import Answer, ChatRequest, Failure, Prepared
 from curate.llm.gateway import Gateway
 from curate.llm.ledger import Ledger
@@ -27,6 +28,9 @@ from curate.llm.settings import Endpoint
 from curate.llm.store import NOTHING, Account, AnswerStore, Limits, Sum, total
 
 CONNECT_S = 20.0
+SPARE_BYTES = 1 << 16
+"""Room on the disk that is laid by for each answer that may be on its way."""
+
 _LENGTHS = struct.Struct(">II")
 """The lengths of a frame's two parts: what it says, as JSON, and a request's body."""
 
@@ -49,7 +53,11 @@ class GatewayService:
 
     def __init__(self, endpoint: Endpoint, folder: Path, account: str, ip: str = "127.0.0.1") -> None:
         self._endpoint, self._price = endpoint, find_price(endpoint)
-        self._store, self._account, self._ip = AnswerStore(folder, endpoint.durable), account, ip
+        self._store, self._account, self._ip = (
+            AnswerStore(folder, endpoint.durable, endpoint.concurrency * SPARE_BYTES),
+            account,
+            ip,
+        )
         self._token = secrets.token_hex(16)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="curate-llm", daemon=True)
@@ -103,8 +111,13 @@ class GatewayService:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self) -> None:
-        ledger = Ledger(self._store, self._account, Limits.of(self._endpoint.budget))
-        self._gateway = await Gateway(self._endpoint, ledger, self._price).__aenter__()
+        limits, price = Limits.of(self._endpoint.budget), self._price
+        self._gateway: Gateway | BatchGateway
+        if self._endpoint.batch is not None:
+            self._gateway = BatchGateway(self._endpoint, self._store, self._account, limits, price)
+        else:
+            self._gateway = Gateway(self._endpoint, Ledger(self._store, self._account, limits), price)
+        await self._gateway.__aenter__()
         self._server = await asyncio.start_server(self._talk, self._ip, 0)
 
     async def _close(self) -> None:

@@ -41,6 +41,22 @@ class Serving(Settings):
     arguments: tuple[str, ...] = Field((), description="Of `vllm`: more words of its command line.")
 
 
+class Batch(Settings):
+    """How an endpoint's batch interface is used: files of requests, answered within a day at a lower price.
+
+    The bounds are those of OpenAI's. What all workers ask for is gathered until nothing more comes for `gather_s`.
+    """
+
+    price_share: float = Field(0.5, ge=0, le=1, description="What is paid of the price.")
+    most_requests: int = Field(50_000, ge=1, le=50_000, description="In a batch.")
+    most_bytes: int = Field(190_000_000, ge=1 << 10, le=200_000_000, description="Of a batch's file.")
+    enqueued_tokens: int | None = Field(
+        None, ge=1, description="Tokens of prompts that may be waiting at the endpoint at once; unsaid: as it allows."
+    )
+    gather_s: Seconds = 30.0
+    poll_s: Seconds = 30.0
+
+
 class Endpoint(Settings):
     """An OpenAI-compatible endpoint and how it is asked. Times are seconds.
 
@@ -73,6 +89,9 @@ class Endpoint(Settings):
     )
     json_schema: bool = Field(
         True, description="Whether the endpoint enforces JSON Schemas; where not, structure is asked for in words."
+    )
+    batch: Batch | None = Field(
+        None, description="`true`, or how: by batches, of endpoints that have OpenAI's interface for files and batches."
     )
     requests_per_minute: float | None = Field(None, gt=0)
     tokens_per_minute: float | None = Field(None, gt=0)
@@ -121,6 +140,11 @@ class Endpoint(Settings):
     def known(self) -> tuple[str, str]:
         """The two parts of the name that answers are kept under (see `ChatRequest.key`)."""
         return ("", self.known_as) if self.known_as is not None else (self.url, self.model)
+
+    @field_validator("batch", mode="before")
+    @classmethod
+    def _is_said_or_not(cls, value: object) -> object:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("key")
     @classmethod

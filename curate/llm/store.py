@@ -7,8 +7,10 @@ loss of power. Any number of runs may share it.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from curate.llm.settings import Budget
 
 FILE = "answers.sqlite"
 VERSION = 1
+SPARE = "answers.spare"
 BUSY_SECONDS = 60.0
 
 _TABLES = """
@@ -109,17 +112,30 @@ class Account:
 
 
 class AnswerStore:
-    """The answers in a folder, made if it is not there. Raises StoreError, from every method."""
+    """The answers in a folder, made if it is not there. Raises StoreError, from every method.
 
-    def __init__(self, folder: Path, durable: bool = False) -> None:
-        self.path = folder / FILE
+    `spare_bytes` of the disk are laid by in a file of their own, for what is on its way when the disk is full.
+    """
+
+    def __init__(self, folder: Path, durable: bool = False, spare_bytes: int = 0) -> None:
+        self.path, self._spare = folder / FILE, folder / SPARE
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if spare_bytes:
+                self._lay_by(spare_bytes)
+            self.db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             with self.transaction():
                 self._make_tables()
+
+    def use_spare(self) -> bool:
+        """Free the room that was laid by, if it is there: what is on its way is to be kept on a full disk, too."""
+        with self._told():
+            was_there = self._spare.exists()
+            self._spare.unlink(missing_ok=True)
+            self.db.execute("PRAGMA wal_autocheckpoint = 0")  # it would take that room to copy what is kept already
+        return was_there
 
     def find(self, key: bytes, max_tokens: int) -> Answer | None:
         """The answer of a request, if one is there that holds for `max_tokens`.
@@ -128,7 +144,7 @@ class AnswerStore:
         """
         columns = "text, finish, model, input_tokens, output_tokens, nano_usd, seconds, at, max_tokens"
         with self._told():
-            row = self._db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
+            row = self.db.execute(f"SELECT {columns} FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         *said, bound = row
@@ -140,51 +156,62 @@ class AnswerStore:
     def transaction(self) -> Iterator[None]:
         """Make all changes within it together or none."""
         with self._told():
-            self._db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # a full disk has ended it already
-                    self._db.execute("ROLLBACK")
+                if self.db.in_transaction:  # a full disk has ended it already
+                    self.db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
 
     def hold(self, account: str, holds: Sequence[Hold], limits: Limits) -> bool:
         """Hold the most that requests may cost before they are sent: all of it, or nothing if a limit would be passed.
 
         Within a transaction, as `settle`.
         """
-        most = total(hold.most for hold in holds)
-        changed = self._db.execute(
+        if not self.reserve(account, total(hold.most for hold in holds), limits):
+            return False
+        rows = [(hold.id, account, hold.most.tokens, hold.most.nano_usd) for hold in holds]
+        self.db.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
+        return True
+
+    def reserve(self, account: str, most: Sum, limits: Limits) -> bool:
+        """Hold an amount in an account, if no limit is passed by it. Within a transaction."""
+        changed = self.db.execute(
             "UPDATE accounts SET held_requests = held_requests + ?, held_tokens = held_tokens + ?,"
             " held_nano_usd = held_nano_usd + ? WHERE name = ? AND requests + held_requests + ? <= ?"
             " AND tokens + held_tokens + ? <= ? AND nano_usd + held_nano_usd + ? <= ?",
             (*most, account, *itertools.chain.from_iterable(zip(most, limits, strict=True))),
         )
-        if changed.rowcount:
-            rows = [(hold.id, account, hold.most.tokens, hold.most.nano_usd) for hold in holds]
-            self._db.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
         return bool(changed.rowcount)
 
     def settle(self, account: str, settled: Sequence[Settled]) -> None:
         """Put what requests cost in place of what was held for them, and keep the answers."""
-        self._db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
+        self.db.executemany("DELETE FROM holds WHERE id = ?", [(one.hold.id,) for one in settled])
         cost, held = total(one.cost for one in settled), total(one.hold.most for one in settled)
         unsaid, in_doubt = sum(one.unsaid for one in settled), sum(one.in_doubt for one in settled)
-        self._db.execute(
+        self.charge(account, held, cost, unsaid, in_doubt)
+        self.keep([one.kept for one in settled if one.kept is not None])
+
+    def charge(self, account: str, held: Sum, cost: Sum, unsaid: int = 0, in_doubt: int = 0) -> None:
+        """Put a cost in place of what was held. Within a transaction."""
+        self.db.execute(
             "UPDATE accounts SET requests = requests + ?, tokens = tokens + ?, nano_usd = nano_usd + ?,"
             " unsaid = unsaid + ?, in_doubt = in_doubt + ?, held_requests = held_requests - ?,"
             " held_tokens = held_tokens - ?, held_nano_usd = held_nano_usd - ? WHERE name = ?",
             (*cost, unsaid, in_doubt, *held, account),
         )
-        rows = [_row(one.kept) for one in settled if one.kept is not None]
-        self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def keep(self, kept: Sequence[Kept]) -> None:
+        """Keep answers. Within a transaction."""
+        self.db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, kept))
 
     def open_account(self, name: str) -> Account:
         """Open an account, alone: what a killed run had on its way is spent now, at the most that it can have cost."""
         with self.transaction():
-            self._db.execute("INSERT OR IGNORE INTO accounts(name) VALUES (?)", (name,))
-            left = self._db.execute("SELECT id, tokens, nano_usd FROM holds WHERE account = ?", (name,)).fetchall()
+            self.db.execute("INSERT OR IGNORE INTO accounts(name) VALUES (?)", (name,))
+            left = self.db.execute("SELECT id, tokens, nano_usd FROM holds WHERE account = ?", (name,)).fetchall()
             holds = [Hold(number, Sum(1, tokens, nano_usd)) for number, tokens, nano_usd in left]
             self.settle(name, [Settled(hold, hold.most, in_doubt=True) for hold in holds])
         return self.account(name)
@@ -192,7 +219,7 @@ class AnswerStore:
     def account(self, name: str) -> Account:
         """The account's sums."""
         with self._told():
-            row = self._db.execute(
+            row = self.db.execute(
                 "SELECT requests, tokens, nano_usd, held_requests, held_tokens, held_nano_usd, unsaid, in_doubt"
                 " FROM accounts WHERE name = ?",
                 (name,),
@@ -202,10 +229,20 @@ class AnswerStore:
     def close(self) -> None:
         """Let go of the file."""
         with self._told():
-            self._db.close()
+            self.db.close()
+
+    def _lay_by(self, size: int) -> None:
+        if self._spare.exists() and self._spare.stat().st_size >= size:
+            return
+        try:
+            with self._spare.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            self._spare.unlink(missing_ok=True)
+            raise
 
     def _make_tables(self) -> None:
-        ((found,),) = self._db.execute("PRAGMA user_version").fetchall()
+        ((found,),) = self.db.execute("PRAGMA user_version").fetchall()
         if found not in (0, VERSION):
             raise StoreError(
                 f"{self.path}: version {found} of the answers' file; this curate reads version {VERSION}. Use the"
@@ -213,8 +250,8 @@ class AnswerStore:
             )
         if found == 0:
             for statement in _TABLES.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+                self.db.execute(statement)
+            self.db.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -234,8 +271,10 @@ def _told(err: Exception) -> str:
             f"damaged ({err}); nothing was changed. `sqlite3 FILE .recover` may save its answers; else name another"
             " folder as `cache`"
         )
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or getattr(err, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return f"no room to keep answers ({err}): make room, then run again; what was kept is there"
+    if isinstance(err, (FileExistsError, NotADirectoryError)):
+        return "its folder is a file: name another folder as `cache`"
     return f"{err}. Nothing that was kept is lost: mend that, then run the same command to go on"
 
 

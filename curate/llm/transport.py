@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 16 << 20
 """The longest reply that is read."""
 
+CONNECT_S = 20.0
+
 UNREACHED = "connection_failed"
 """A request that never reached the endpoint: no request's own fault, and counted by nobody."""
 
@@ -37,7 +39,7 @@ class Sender:
             headers["Authorization"] = f"Bearer {self._key}"
         self._session: aiohttp.ClientSession = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the pace bounds them
-            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s, sock_connect=CONNECT_S),
             headers=headers,
             proxy=_proxy(endpoint.url),
         )
@@ -49,6 +51,8 @@ class Sender:
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as reply:
                 said = await _read(reply)
+        except aiohttp.ConnectionTimeoutError:
+            return Again(Failure(UNREACHED, f"{self._endpoint.url}: no connection within {CONNECT_S:g} s"))
         except TimeoutError:
             return Again(Failure("timeout", f"no answer within {self._endpoint.timeout_s:g} s"), in_doubt=True)
         except aiohttp.ClientConnectorError as err:
@@ -56,15 +60,16 @@ class Sender:
         except (aiohttp.ClientError, OSError) as err:
             failure = Failure("connection_broken", f"{self._endpoint.url}: {err or type(err).__name__}")
             return Again(failure, in_doubt=True)
-        return judge(self._endpoint, reply.status, reply.headers, self._without_key(said))
+        return judge(self._endpoint, reply.status, reply.headers, hide_key(said, self._key, self._endpoint))
 
     async def close(self) -> None:
         """End the connections."""
         await self._session.close()
 
-    def _without_key(self, said: bytes) -> bytes:
-        """A reply in which no key stands: some endpoints, and models, say it again."""
-        return said.replace(self._key.encode(), f"[{self._endpoint.key}]".encode()) if self._key else said
+
+def hide_key(said: bytes, key: str | None, endpoint: Endpoint) -> bytes:
+    """A reply in which no key stands: some endpoints, and models, say it again."""
+    return said.replace(key.encode(), f"[{endpoint.key}]".encode()) if key else said
 
 
 def key_of(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -7,7 +7,7 @@ index hold exactly what comes. Nothing here looks at an image's bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -41,7 +41,12 @@ class Prompt:
     text: str
 
 
-PROMPTS = ("question", "system")
+@dataclass(frozen=True)
+class System(Prompt):
+    """The words that a conversation tells its system before any other: they come first, and are never cut away."""
+
+
+_PROMPTS: Mapping[object, type[Prompt]] = {"question": Prompt, "system": System}
 """Blocks of a conversation that are prompts."""
 
 Segment = str | Prompt | Picture
@@ -50,8 +55,8 @@ Segment = str | Prompt | Picture
 def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
     """The texts, prompts and images of a sample in order; neighbours of one kind are joined.
 
-    `chosen` stands for its own text. Of a document, images that were not found are left out. Raises ContentError,
-    UnicodeDecodeError, JSONDecodeError.
+    `chosen` stands for its own text. Of a document, images that were not found are left out, and what its system is
+    told comes first. Raises ContentError, UnicodeDecodeError, JSONDecodeError.
     """
     if kind == "interleaved":
         segments = _document(parts)
@@ -63,6 +68,12 @@ def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None =
     if (size := sum(len(segment_text(s)) for s in segments if not isinstance(s, Picture))) > MAX_CHARACTERS:
         raise ContentError(f"text_too_long: {size} characters, more than {MAX_CHARACTERS}; cut such documents before")
     return segments
+
+
+def part_system(segments: Sequence[Segment]) -> tuple[str, Sequence[Segment]]:
+    """Part the words that a sample's system is told, empty where it is told none, from its other segments."""
+    told = segments[0].text if segments and isinstance(segments[0], System) else ""
+    return told, segments[1:] if told else segments
 
 
 def segment_text(segment: str | Prompt) -> str:
@@ -103,8 +114,9 @@ def _document(parts: Mapping[str, bytes]) -> list[Segment]:
     listed = value.get("segments") if isinstance(value, dict) else None
     if not isinstance(listed, list):
         raise ContentError("no_segments: an interleaved sample has a JSON with a list of `segments`")
+    told, rest = _lift_system(list(_read_segments(listed, parts)))
     out: list[Segment] = []
-    for kind, run in groupby(_read_segments(listed, parts), type):
+    for kind, run in groupby(rest, type):
         segments = list(run)
         if kind is Picture:
             out += segments
@@ -112,11 +124,20 @@ def _document(parts: Mapping[str, bytes]) -> list[Segment]:
         if out and not isinstance(out[-1], Picture):
             out[-1] = _make_segment(type(out[-1]), segment_text(out[-1]) + BETWEEN)
         out.append(_make_segment(kind, BETWEEN.join(segment_text(s) for s in segments if not isinstance(s, Picture))))
-    return out
+    parted = BETWEEN if out and not isinstance(out[0], Picture) else ""
+    return [System(BETWEEN.join(told) + parted), *out] if told else out
+
+
+def _lift_system(segments: list[Segment]) -> tuple[list[str], list[Segment]]:
+    """What the system is told before any other text, and all the rest; told later, it is a prompt like others."""
+    first = next((n for n, s in enumerate(segments) if not isinstance(s, Picture | System)), len(segments))
+    told = [s.text for s in segments[:first] if isinstance(s, System)]
+    rest = [s for s in segments[:first] if not isinstance(s, System)]
+    return told, rest + [Prompt(s.text) if isinstance(s, System) else s for s in segments[first:]]
 
 
 def _make_segment(kind: type[Segment], text: str) -> Segment:
-    return Prompt(text) if kind is Prompt else text
+    return text if kind is str else kind(text)
 
 
 def _read_segments(listed: list[object], parts: Mapping[str, bytes]) -> Iterator[Segment]:
@@ -135,7 +156,7 @@ def _segment(segment: object, parts: Mapping[str, bytes]) -> Segment | None:
         text = segment.get("text")
         if not isinstance(text, str):
             raise ContentError("bad_segment: a text segment has a `text`")
-        return _make_segment(Prompt if segment.get("block") in PROMPTS else str, text.strip())
+        return _make_segment(_PROMPTS.get(segment.get("block"), str), text.strip())
     part = segment.get("part")
     if part is not None and (not isinstance(part, str) or part not in parts):
         raise ContentError(f"missing_image: a segment names the part {str(part)[:40]!r}, which the sample lacks")

@@ -3,7 +3,8 @@
     text_tokens        tokens of the sample's own texts, counted as the trainer spells them
     answer_tokens      of these, the tokens that are predicted: all but a conversation's questions and system prompts
     images             images that are there
-    layout             of a document: the tokens of each text, -1 for each image, in order
+    system_tokens      of a document: the tokens of what its system is told, which comes before all
+    layout             of a document: the tokens of each other text, -1 for each image, in order
     text_tokens:KEY    tokens of each text found under KEY, of which a mixture may choose (`texts`)
 
 The tars and dataset.json stay as they are, so that a mixture made before goes on being valid. A sample that does not
@@ -20,8 +21,16 @@ from typing import Any
 import pyarrow as pa
 
 from curate.commit import commit_file
-from curate.mix.content import PICTURE, Picture, Segment, sample_segments, segment_text, texts_under
-from curate.mix.indexes import ANSWER_TOKENS, COUNTED_BY, IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.mix.content import PICTURE, Picture, Segment, part_system, sample_segments, segment_text, texts_under
+from curate.mix.indexes import (
+    ANSWER_TOKENS,
+    COUNTED_BY,
+    IMAGES,
+    LAYOUT,
+    SYSTEM_TOKENS,
+    TEXT_TOKENS,
+    chosen_tokens,
+)
 from curate.process import hold
 from curate.sample import Kind
 from curate.shards import ShardInfo, ShardReader, load_dataset
@@ -70,7 +79,8 @@ def _add_to_index(folder: Path, shard: ShardInfo, of: _Counting) -> int:
 
 def _schema(kind: Kind, texts: Sequence[str]) -> pa.Schema:
     fields = [pa.field(name, pa.int32()) for name in (TEXT_TOKENS, ANSWER_TOKENS, IMAGES)]
-    fields += [pa.field(LAYOUT, pa.list_(pa.int32()))] if kind == "interleaved" else []
+    if kind == "interleaved":
+        fields += [pa.field(SYSTEM_TOKENS, pa.int32()), pa.field(LAYOUT, pa.list_(pa.int32()))]
     return pa.schema([*fields, *(pa.field(chosen_tokens(key), pa.list_(pa.int32())) for key in texts)])
 
 
@@ -79,19 +89,21 @@ def _count_rows(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[s
     for row in range(len(reader)):
         names = [part.name for part in reader.parts(row)]
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
-        segments = _segments_or_none(kind, parts)
+        told, segments = part_system(_segments_or_none(kind, parts))
+        system_tokens = count(told)
         laid = [PICTURE if isinstance(segment, Picture) else count(segment_text(segment)) for segment in segments]
         scored = [n for segment, n in zip(segments, laid, strict=True) if isinstance(segment, str)]
         yield {
-            TEXT_TOKENS: sum(n for n in laid if n != PICTURE),
+            TEXT_TOKENS: system_tokens + sum(n for n in laid if n != PICTURE),
             ANSWER_TOKENS: sum(scored),
             IMAGES: laid.count(PICTURE),
+            SYSTEM_TOKENS: system_tokens,
             LAYOUT: laid,
             **{chosen_tokens(key): _count_texts_under(parts, key, count) for key in texts},
         }
 
 
-def _segments_or_none(kind: Kind, parts: Mapping[str, bytes]) -> list[Segment]:
+def _segments_or_none(kind: Kind, parts: Mapping[str, bytes]) -> Sequence[Segment]:
     try:
         return sample_segments(kind, parts)
     except (ValueError, RecursionError):

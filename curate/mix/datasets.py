@@ -10,8 +10,10 @@ from pathlib import Path
 from curate.commit import file_sha256
 from curate.mix.manifest import Manifest, Source
 from curate.mix.schedule import AGAIN, MixtureError
+from curate.mix.short_answers import check_prompted
 from curate.shards import DatasetInfo, UnreachableError, attach_cached, fetch_dataset_json, is_url, load_dataset
 from curate.shards.info import DATASET_FILE
+from curate.shards.remote import ORIGIN_FILE
 
 ASKED_AT_ONCE = 8
 """Datasets that lie elsewhere, of which dataset.json is compared at a time."""
@@ -33,7 +35,8 @@ def folder_of(source: Source, path: Path) -> Path:
 def check_datasets(manifest: Manifest, path: Path) -> None:
     """Raise MixtureError or ShardError unless all datasets are those that the manifest in the file `path` was made of.
 
-    Looks at each dataset.json and at the sizes of tars; of what lies elsewhere at dataset.json alone.
+    Looks at each dataset.json, at the sizes of tars and at some conversations (curate.mix.short_answers); of what lies
+    elsewhere at dataset.json alone.
     """
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         list(pool.map(lambda s: _check_there(s, path), [s for s in manifest.datasets if is_url(s.path)]))
@@ -60,6 +63,8 @@ def _check_here(source: Source, path: Path) -> None:
             f"{path}: shard {changed} of dataset {source.name!r} has changed since it was published; put it"
             f" back, or publish again and {AGAIN} (this looked at sizes; `curate verify` reads every byte)"
         )
+    if not (file.parent / ORIGIN_FILE).is_file():
+        check_prompted(source.name, file.parent, info, source.choices.get("system", {}))
 
 
 def _check_there(source: Source, path: Path) -> None:

@@ -9,6 +9,7 @@ from curate.commit import file_sha256
 from curate.mix.datasets import changed_shard
 from curate.mix.manifest import same_content
 from curate.mix.schedule import MixtureError
+from curate.mix.short_answers import check_prompted
 from curate.mix.spec import Entry, MixtureSpec
 from curate.mix.spread import Measure, survey
 from curate.mix.weights import Leaf, samples_taken
@@ -31,6 +32,7 @@ def resolve_leaves(spec: MixtureSpec, home: Path) -> Iterator[Leaf]:
         if entry.name in names:
             raise MixtureError(f"two sources are named {entry.name!r}, and a name keys the order; rename one")
         names.append(entry.name or unused_name(info.name, names))
+        check_prompted(names[-1], file.parent, info, entry.system)
         part, most, binds = samples_taken(entry, cap, spec.scale, info.samples)
         surveyed = survey(Measure(file.parent, spec.unit, spec.visual_tokens))
         digest = file_sha256(file)

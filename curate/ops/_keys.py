@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def read_keys(inputs: Sequence[Path], seed: int) -> Keys:
 def further_keys(keys: Keys, draw: int) -> Keys:
     """(n,) other 64 bits for the same rows, those of the draw numbered `draw`."""
     return mix_bits(keys + np.uint64((draw + 1) * GOLDEN & (1 << 64) - 1))
+
+
+def generator(seed: int, uid: str, what: str) -> np.random.Generator:
+    """Chance for one purpose and one row."""
+    key = hashlib.blake2b(f"{seed}/{uid}/{what}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
 def uniform(keys: Keys) -> npt.NDArray[np.float64]:

@@ -118,7 +118,7 @@ def render(summary: Summary, seen: RowSurvey) -> str:
 
 
 def cost_row(cost: ChatCost, kept: int) -> dict[str, str]:
-    """What was spent on a chat model, as texts: model, requests, tokens, dollars, and these a 1,000 samples kept."""
+    """The costs of a chat model, as texts: model, requests, tokens, dollars, and these a 1,000 samples kept."""
     spent = cost.account.spent
     return {
         "model": shown(cost.chat.endpoint.model),

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
-from curate.llm.prompts import Prompt
+from curate.llm.prompts import PromptTemplate
 from curate.llm.structure import Fault, Parts, Structure
 from curate.mix.schedule import apportion
 from curate.recipe.source import Written
@@ -153,7 +153,7 @@ class Quotas:
 class Writer:
     """Writes texts after examples until every topic has its number, or one is given up: see `quotas` then."""
 
-    def __init__(self, choices: Written, seed: int, prompt: Prompt, model: ChatModel) -> None:
+    def __init__(self, choices: Written, seed: int, prompt: PromptTemplate, model: ChatModel) -> None:
         self._choices, self._prompt, self._chat = choices, prompt, model.connect()
         self._name, self._known = model.endpoint.name, model.identity()
         given = [_given(number, said) for number, said in enumerate(choices.examples, 1)]

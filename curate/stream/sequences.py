@@ -4,6 +4,9 @@
     text            begin, system, template, text, template, end
     interleaved     begin, system, the document's texts and images in order, end (of a conversation, its turns)
 
+What the mixture tells the system and what a conversation tells it are one and the same: it stands first, whatever else
+is cut, and an empty line parts it from a text that follows.
+
 An image takes `visual_tokens` places, which the connector's vectors fill. Only texts and the end are scored, no prompts
 and no questions, and the end only where nothing was cut off. What a plan says of a sample's length and what then comes
 are one computation on one layout, the first on the index's numbers, the second on the sample's own.
@@ -20,8 +23,8 @@ import torch
 from torch import Tensor
 
 from curate import mix
-from curate.mix.content import PICTURE, Picture, sample_segments, segment_text
-from curate.mix.indexes import IMAGES, LAYOUT, TEXT_TOKENS, chosen_tokens
+from curate.mix.content import BETWEEN, PICTURE, Picture, Segment, part_system, sample_segments, segment_text
+from curate.mix.indexes import IMAGES, LAYOUT, SYSTEM_TOKENS, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
 from curate.stream.documents import CutRule, DocumentPiece, cut_document, size_of
 from curate.stream.images import keyed_rng
@@ -63,9 +66,11 @@ class Sequences:
         """Tensors of one sample. Raises ValueError, which ContentError and ImageError are."""
         source = self.chooser.numbers[drawn.source]
         prompts = self.chooser.prompts(source, drawn.uid, drawn.epoch)
-        system, rule = _system_and_rule(self.code, prompts, self.rules(source, drawn.at), drawn.kind)
-        runs = self._runs(drawn, prompts)
+        told, segments = part_system(sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn)))
+        runs = self._runs(drawn, segments, prompts)
         layout = [PICTURE if isinstance(run, Picture) else len(run.ids) for run in runs]
+        system = _system(self.code, prompts, self.code.encode(told), layout)
+        system, rule = _system_and_rule(system, self.rules(source, drawn.at), drawn.kind)
         pieces = cut_document(layout, rule, _document_rng(self.chooser, drawn.uid, drawn.epoch))
         ids, scored, parts = [self.code.begin, *system], [False] * (1 + len(system)), []
         for piece in pieces:
@@ -86,9 +91,8 @@ class Sequences:
             "source": torch.tensor(source),
         }
 
-    def _runs(self, drawn: DrawnSample, prompts: Prompts) -> list[_Run | Picture]:
+    def _runs(self, drawn: DrawnSample, segments: Sequence[Segment], prompts: Prompts) -> list[_Run | Picture]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        segments = sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn))
         runs = [
             s if isinstance(s, Picture) else _Run(self.code.encode(segment_text(s)), isinstance(s, str))
             for s in segments
@@ -156,8 +160,10 @@ class Sizes:
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample, as `Sequences` takes it; `access` is its epoch and row."""
         prompts = self.chooser.prompts(source, uid, access[0])
-        system, rule = _system_and_rule(self.code, prompts, rule, self.lengths.infos[source].kind)
+        kind = self.lengths.infos[source].kind
         layout = self._layout(source, uid, access, own, prompts)
+        told = self.lengths.values(source, np.array([access[1]]), SYSTEM_TOKENS)[0] if kind == "interleaved" else 0
+        system, rule = _system_and_rule(_system(self.code, prompts, [0] * told, layout), rule, kind)
         tokens, images = size_of(
             cut_document(layout, rule, _document_rng(self.chooser, uid, access[0])), layout, rule.visual_tokens
         )
@@ -192,12 +198,19 @@ def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int, visual_tok
     }
 
 
-def _system_and_rule(code: TextCode, prompts: Prompts, rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
+def _system(code: TextCode, prompts: Prompts, told: list[int], layout: Sequence[int]) -> list[int]:
+    """The ids of the mixture's system prompt, and behind it those that the sample brings, whose last line is parted."""
+    parted = bool(told) or (bool(layout) and layout[0] != PICTURE)
+    text = prompts.system + BETWEEN if prompts.system and parted else prompts.system
+    return [*_encode_prompt(code, text), *told]
+
+
+def _system_and_rule(system: list[int], rule: CutRule, kind: Kind) -> tuple[list[int], CutRule]:
     """(the system prompt's ids, what is left to the sample between the marks beside it).
 
     Only in documents do images move.
     """
-    system = _encode_prompt(code, prompts.system)[: max(rule.tokens - MARKS, 0)]
+    system = system[: max(rule.tokens - MARKS, 0)]
     left = max(rule.tokens - MARKS - len(system), 0)
     return system, replace(rule, tokens=left, next_image=rule.next_image if kind == "interleaved" else 0.0)
 

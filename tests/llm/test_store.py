@@ -108,7 +108,7 @@ def test_a_folder_without_room_is_told_and_what_was_kept_is_there(tmp_path: Path
     store = AnswerStore(tmp_path)
     store.open_account("run")
     answer = Answer("x" * 5000, "stop", "small", 1, 1)
-    store._db.execute("PRAGMA max_page_count = 30")  # SQLite's own full disk
+    store.db.execute("PRAGMA max_page_count = 30")  # SQLite's own full disk
 
     def keep(number: int) -> None:
         hold = Hold(number, Sum(1, 1, 1))

@@ -65,7 +65,7 @@ def test_json_is_found_as_it_is_whatever_stands_around_it(value: Any, indent: in
         ('{"a":' * 200 + "1" + "}" * 200, "nested more than 100 deep"),
         ("[" * 500_000, "nested more than 100 deep"),
         ('{"a": "' + '\\"' * 500_000, "has no end"),
-        ('{"a": "' * 140_000, "has no end"),
+        ('{"a": "' * 140_000, "nested more than 100 deep"),
         ("{" * 500_000, "no JSON object"),
         ("[1," + " " * 900_000, "has no end"),
         ('{"a": 1}' + " " * (1 << 20), "longer than"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from train_samples import page
 
-from curate.mix.content import ContentError, Picture, Prompt, sample_segments, texts_under
+from curate.mix.content import ContentError, Picture, Prompt, System, sample_segments, texts_under
 from curate.tokens.encoders import encoder
 
 
@@ -44,7 +44,7 @@ def test_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
     asked = [turn("question", "What is it?"), turn("answer", "A cat."), turn("question", "And now?")]
     parts = document(turn("system", "Be brief."), picture, *asked, turn("answer", "A dog."))
     assert sample_segments("interleaved", parts) == [
-        Prompt("Be brief."),
+        System("Be brief."),
         Picture("0.jpg"),
         Prompt("What is it?\n\n"),
         "A cat.\n\n",

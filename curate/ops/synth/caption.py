@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from pydantic import Field
 from curate.models.captioners import captioner_identity, load_captioner
 from curate.models.devices import CPU, Device, Precision
 from curate.models.files import ModelError
+from curate.ops._keys import generator
 from curate.ops._passes import Passes
 from curate.ops.spec import Columns, Count, Knobs, Natural, op
 
@@ -109,8 +109,7 @@ class caption:  # noqa: N801 - ops are named as recipes name them
 
 def draws_of(seed: int, uid: str, number: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Draw the numbers of [0, 1) behind one caption: the same whatever batch, worker or machine writes it."""
-    key = hashlib.blake2b(f"{seed}/{uid}/{number}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).random(count)
+    return generator(seed, uid, str(number)).random(count)
 
 
 def model_name(model: str, pretrained: str) -> str:
