@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS batch_requests(batch TEXT NOT NULL, number INTEGER NO
 """
 
 
-class Asked(NamedTuple):
+class AskedInBatch(NamedTuple):
     """A request in a batch: which it is, and the most that it may cost."""
 
     key: bytes
@@ -55,7 +55,7 @@ class BatchBook:
             for statement in _TABLES.split(";"):
                 store.db.execute(statement)
 
-    def plan(self, name: str, asked: Sequence[Asked], limits: Limits) -> bool:
+    def plan(self, name: str, asked: Sequence[AskedInBatch], limits: Limits) -> bool:
         """Write a batch down and hold the most that it may cost: all, or nothing where a limit would be passed."""
         most = Sum(*(sum(part) for part in zip(*(one.most for one in asked), strict=True)))
         with self._store.transaction():
@@ -81,15 +81,15 @@ class BatchBook:
             ).fetchall()
         return [Planned(*row) for row in rows]
 
-    def requests(self, name: str) -> dict[int, Asked]:
+    def requests(self, name: str) -> dict[int, AskedInBatch]:
         """The requests of a batch that have not ended, by their numbers in it."""
         with self._store.transaction():
             rows = self._store.db.execute(
                 "SELECT number, key, max_tokens, tokens, nano_usd FROM batch_requests WHERE batch = ?", (name,)
             ).fetchall()
-        return {number: Asked(key, bound, Sum(1, tokens, usd)) for number, key, bound, tokens, usd in rows}
+        return {number: AskedInBatch(key, bound, Sum(1, tokens, usd)) for number, key, bound, tokens, usd in rows}
 
-    def end(self, planned: Planned, asked: Mapping[int, Asked], ended: Sequence[Ended]) -> None:
+    def end(self, planned: Planned, asked: Mapping[int, AskedInBatch], ended: Sequence[Ended]) -> None:
         """Keep what came of some of a batch's requests, and what it cost, once however often it is said."""
         with self._store.transaction():
             for one in ended:

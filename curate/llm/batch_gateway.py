@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curate.llm.batch_book import Asked, BatchBook, Ended, Planned
+from curate.llm.batch_book import AskedInBatch, BatchBook, Ended, Planned
 from curate.llm.batch_client import BatchClient
 from curate.llm.chat import Answer, Failure, Prepared
 from curate.llm.ledger import BudgetError
 from curate.llm.outcomes import Again, Answered, AtFault, EndpointError, Ends, Outcome, TooFast, judge
 from curate.llm.prices import PicoPrice
-from curate.llm.settings import Batch, Endpoint
+from curate.llm.settings import BatchMode, Endpoint
 from curate.llm.store import AnswerStore, Kept, Limits, Sum
 
 ROWS = 500
@@ -38,7 +38,7 @@ class BatchGateway:
     """The way to an endpoint's batches, for the running event loop; asked as a `Gateway` is."""
 
     def __init__(self, endpoint: Endpoint, store: AnswerStore, account: str, limits: Limits, price: PicoPrice) -> None:
-        self._endpoint, self._how = endpoint, endpoint.batch or Batch()
+        self._endpoint, self._how = endpoint, endpoint.batch or BatchMode()
         self._store, self._account, self._limits = store, account, limits
         self._price = price.share(self._how.price_share)
         self._book, self._client = BatchBook(store, account), BatchClient(endpoint)
@@ -204,7 +204,7 @@ class BatchGateway:
                     self._keep(planned, asked, lines)
                     await asyncio.sleep(0)
 
-    def _keep(self, planned: Planned, asked: Mapping[int, Asked], lines: Sequence[bytes]) -> None:
+    def _keep(self, planned: Planned, asked: Mapping[int, AskedInBatch], lines: Sequence[bytes]) -> None:
         """Keep what some lines of results say, then tell those who wait for it."""
         found = {number: outcome for number, outcome in self._outcomes(lines) if number in asked}
         over = {number: outcome for number, outcome in found.items() if isinstance(outcome, (Answered, AtFault))}
@@ -229,7 +229,7 @@ class BatchGateway:
             else:
                 yield number, _not_answered(said.get("error"))
 
-    def _ended(self, asked: Asked, number: int, outcome: Answered | AtFault) -> Ended:
+    def _ended(self, asked: AskedInBatch, number: int, outcome: Answered | AtFault) -> Ended:
         usage = outcome.usage
         cost = Sum(1, usage.sum, self._price.of(*usage)) if usage else Sum(1, 0, 0)
         if not isinstance(outcome, Answered):
@@ -267,10 +267,10 @@ class BatchGateway:
     def _tokens_of(self, requests: Sequence[Prepared]) -> int:
         return sum(_prompt_tokens(request, self._endpoint) for request in requests)
 
-    def _as_asked(self, request: Prepared) -> Asked:
+    def _as_asked(self, request: Prepared) -> AskedInBatch:
         tokens = request.text_bytes + request.pictures * self._endpoint.picture_tokens
         most = Sum(1, tokens + request.max_tokens, self._price.of(tokens, request.max_tokens))
-        return Asked(request.key, request.max_tokens, most)
+        return AskedInBatch(request.key, request.max_tokens, most)
 
 
 def _not_answered(error: Any) -> Outcome:

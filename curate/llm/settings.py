@@ -41,7 +41,7 @@ class Serving(Settings):
     arguments: tuple[str, ...] = Field((), description="Of `vllm`: more words of its command line.")
 
 
-class Batch(Settings):
+class BatchMode(Settings):
     """Settings of an endpoint's batches: files of requests, answered within a day at a lower price.
 
     The bounds are those of OpenAI's. What all workers ask for is gathered until nothing more comes for `gather_s`.
@@ -90,7 +90,7 @@ class Endpoint(Settings):
     json_schema: bool = Field(
         True, description="Whether the endpoint enforces JSON Schemas; where not, structure is asked for in words."
     )
-    batch: Batch | None = Field(
+    batch: BatchMode | None = Field(
         None, description="`true`, or how: by batches, of endpoints that have OpenAI's interface for files and batches."
     )
     requests_per_minute: float | None = Field(None, gt=0)

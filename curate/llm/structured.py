@@ -123,5 +123,6 @@ def _value(text: str, model: type[M]) -> M:
 
 def _told(found: Structured[M] | _Malformed | Failure) -> Structured[M] | Failure:
     if isinstance(found, _Malformed):
-        return Failure(MALFORMED, f"{found.fault}; the answer: {excerpt(found.answer.text, SHOWN)}")
+        shown = excerpt(found.answer.text, SHOWN)
+        return Failure(MALFORMED, f"{found.fault}; the answer: {shown}")
     return found

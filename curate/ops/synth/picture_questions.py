@@ -16,7 +16,7 @@ from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.llm.structure import Fault, Parts, Structure
 from curate.ops.spec import Columns, Count, Knobs, op
-from curate.ops.synth.question_fault import SOUND, find_fault
+from curate.ops.synth._question_faults import SOUND, find_fault
 
 _WORDS = Structure({"question": (3, 40), "answer": (1, 60)})
 

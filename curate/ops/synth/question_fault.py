@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.text.words import plain_words
-
-SOUND = "none"
-LEAST_GROUNDED = 0.7
-"""Of the longer words of an answer, the share that must stand in the text or in the question."""
-
-_OF_TEXT = re.compile(r"\b(?:the|this) (?:text|passage|page|article|section|caption)\b|\baccording to\b", re.IGNORECASE)
-_LONG = 4
-"""Letters of a word that says something; shorter ones are mostly grammar."""
+from curate.ops.synth._question_faults import SOUND, find_fault
 
 
 @op(
@@ -35,18 +26,3 @@ def question_fault(contexts: Sequence[str], questions: Sequence[str | None], ans
     """
     rows = zip(contexts, questions, answers, strict=True)
     return {"question_fault": [SOUND if q is None else find_fault(q, a, f"{c}\n{q}") for c, q, a in rows]}
-
-
-def find_fault(question: str, answer: str, known: str) -> str:
-    """The name of what is wrong with a question and its answer by all that is known, or `none`."""
-    if not question.rstrip().endswith("?"):
-        return "no_question"
-    if _OF_TEXT.search(question):
-        return "asks_of_text"
-    said, asked, told = (set(plain_words(text).tokens) for text in (answer, question, known))
-    numbers = {word for word in said if any(sign.isdigit() for sign in word)}
-    heavy = {word for word in said if len(word) >= _LONG} | numbers
-    if heavy and heavy <= asked:
-        return "answer_in_question"
-    grounded = len(heavy & told) / len(heavy) if heavy else 1.0
-    return SOUND if numbers <= told and grounded >= LEAST_GROUNDED else "ungrounded"
