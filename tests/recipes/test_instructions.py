@@ -94,7 +94,7 @@ def test_a_chat_model_writes_about_the_scenes_and_what_it_gets_wrong_is_dropped_
         return json.dumps({"turns": turns})
 
     with serving(script) as server:
-        more = (f"llm.writer.url={server.url}", "llm.writer.model=small", "limits.failed=1")
+        more = (f"llm.writer={{url: '{server.url}', model: small, key: null}}", "limits.failed=1")
         recipe = load(ROOT / "recipes" / "instructions-chat.yaml", given(home, tmp_path / "out", *more))
         summary = run.run(recipe, workers=0)
         asked = server.requests

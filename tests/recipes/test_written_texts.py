@@ -39,8 +39,7 @@ def scene(number: int, body: dict[str, Any]) -> Reply:
 def test_recipe_of_written_texts_makes_both_stages_of_the_same_answers(place: Workplace) -> None:
     with serving(scene) as server:
         mine = [
-            f"llm.writer.url={server.url}",
-            f"llm.writer.cache={place.root}/answers",
+            f"llm.writer={{url: '{server.url}', model: qwen, key: null, cache: '{place.root}/answers'}}",
             "source.count=24",
             "source.max_rouge_l=0.95",
         ]
@@ -67,7 +66,11 @@ def test_recipe_of_the_data_engine_asks_about_the_pictures_of_a_folder(place: Wo
         return Reply(body=completion("1. Smudge\n2. Blur" if asks else sound, model="qwen"))
 
     with serving(author) as server:
-        mine = [f"llm.writer.url={server.url}", f"source.folder={place.src}", f"out={place.out}"]
+        mine = [
+            f"llm.writer={{url: '{server.url}', model: qwen, key: null}}",
+            f"source.folder={place.src}",
+            f"out={place.out}",
+        ]
         done = place.run(ROOT / "recipes/data-engine.yaml", *[w for value in mine for w in ("--set", value)])
         assert done.steps["picture_questions"]["kept"] == 2, done.stderr
     info = json.loads(Path(place.dataset / "dataset.json").read_text())
