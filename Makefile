@@ -7,13 +7,17 @@ INSTALLED := .venv/.installed
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fast short check clean robust quality proof
+.PHONY: demo test fast short check clean systems robust quality proof
 demo: $(INSTALLED)
 	$(BIN)/curate demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not robust"
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not robust"
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not systems and not robust"
+
+# Real material at real size: Openclipart curated as its recipe's header says, emoji, printed pages, thousands of pages.
+systems: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "systems and not robust"
 
 # Kills and lacks of every sort: docs/robustness.md is its table.
 robust: $(INSTALLED)

@@ -3,9 +3,9 @@
     python -m bench.judging --url http://127.0.0.1:8080/v1 --model qwen --pairs 60
 
 Matched: the title of an Openclipart drawing against its author's own keywords. Mismatched: against those of another
-drawing. Half of the pairs are either. Printed: area under the ROC curve of the model's score and of the words in
-common, Cohen's kappa of "4 or 5" against the label, faults, and the time. Answers are kept in `--work`: a second run
-asks nothing.
+drawing. Half of the pairs are either, and no title stands twice. Printed: area under the ROC curve of the model's score
+and of the words in common, Cohen's kappa of "4 or 5" against the label, faults, and the time. Answers are kept in
+`--work`: a second run asks nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def main() -> None:
 def plant(captions: Path, count: int) -> tuple[list[str], list[str], list[bool]]:
     """Plant pairs: titles, keywords, and whether they are of one drawing."""
     rows = [json.loads(line) for line in captions.read_text(encoding="utf-8").splitlines()]
-    good = [(row["title"], ", ".join(row["keywords"][:8])) for row in rows if row.get("title") and row.get("keywords")]
+    titles = Counter(row.get("title") for row in rows)  # those of a whole collection say nothing of a picture
+    told = [row for row in rows if row.get("title") and row.get("keywords") and titles[row["title"]] == 1]
+    good = [(row["title"], ", ".join(row["keywords"][:8])) for row in told]
     rng = np.random.default_rng(0)
     chosen = [good[n] for n in rng.permutation(len(good))[: 2 * count].tolist()]
     alts = [title for title, _ in chosen[:count]]

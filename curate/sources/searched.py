@@ -36,7 +36,7 @@ class Searching:
 
 
 def identity(source: Searching) -> Any:
-    """What could change the topics besides the source's own choices, and the folder's files."""
+    """The identity of all that could change the topics besides the source's own choices, and of the folder's files."""
     choices = source.choices
     prompt = load_prompt(choices.prompt).digest
     return [prompt, source.chat.identity(), folder_identity(Path(choices.folder)) if choices.folder else None]
@@ -68,11 +68,15 @@ def plan_rows(source: Searching) -> Iterator[Row | str]:
 
 
 def topics_of(said: str, most: int) -> list[str]:
-    """The topics that a model lists, one a line, without numbers and marks before them; each once, at most `most`.
+    """The topics that a model lists, without numbers and marks before them; each once, at most `most`.
+
+    One a line, or all in one line with commas between.
 
     A line of more than eight words is none: it talks.
     """
-    lines = (_NUMBERED.sub("", line).strip(" \t*_\"'.") for line in said.splitlines())
+    listed = said.strip().splitlines()
+    listed = listed[0].split(",") if len(listed) == 1 else listed
+    lines = (_NUMBERED.sub("", line).strip(" \t*_\"'.") for line in listed)
     found: dict[str, str] = {}
     for line in lines:
         if line and len(line.split()) <= _MOST_WORDS:

@@ -1,4 +1,4 @@
-"""Texts that a chat model writes after three examples of one structure (TOMGPT; Self-Instruct 2212.10560), in waves.
+"""Texts that a chat model writes after three of one structure, in waves (TOMGPT; Self-Instruct 2212.10560).
 
 The requests of a wave go out together. They depend on the choices, the seed and the answers of earlier waves alone,
 and answers are judged in the order of the requests: the same answers make the same texts, whichever came first.
@@ -31,7 +31,7 @@ NO_TOPIC = "any"
 
 
 @dataclass(frozen=True)
-class Example:
+class Demonstration:
     """A text that others are written after: one of the recipe's by its number, or a written one by its uid."""
 
     name: str
@@ -40,7 +40,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Draft:
     """A text that was asked for, and what came: `parts`, or the fault for which it was rejected.
 
     `origin`: the model, and the key of the request; `text`: as the model wrote it, where it is at fault.
@@ -50,20 +50,20 @@ class Attempt:
     origin: str
     text: str
     topic: str | None
-    examples: tuple[Example, ...]
+    examples: tuple[Demonstration, ...]
     request: ChatRequest
     answer: Answer | Failure
     parts: Parts | None
     fault: Fault | None
 
 
-class Examples(Protocol):
+class Demonstrations(Protocol):
     """The texts that are drawn from; `place`: the request's in its wave."""
 
-    def draw(self, place: int) -> tuple[Example, ...]:
+    def draw(self, place: int) -> tuple[Demonstration, ...]:
         """Draw three texts to write another after."""
 
-    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
+    def add(self, place: int, drawn: Sequence[Demonstration], written: Demonstration) -> None:
         """Add what was written after the drawn ones."""
 
 
@@ -73,40 +73,40 @@ class Windows:
     A window begins with three of the recipe's examples; a rejected text leaves it as it is.
     """
 
-    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+    def __init__(self, examples: Sequence[Demonstration], seed: int) -> None:
         self._examples, self._seed = examples, seed
-        self._windows: dict[int, Sequence[Example]] = {}
+        self._windows: dict[int, Sequence[Demonstration]] = {}
         self._drawn = Counter[int]()
 
-    def draw(self, place: int) -> tuple[Example, ...]:
-        """See `Examples`."""
+    def draw(self, place: int) -> tuple[Demonstration, ...]:
+        """See `Demonstrations`."""
         self._drawn[place] += 1
         return _draw(self._windows.get(place, self._examples), [self._seed, place, self._drawn[place]])
 
-    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
-        """See `Examples`."""
+    def add(self, place: int, drawn: Sequence[Demonstration], written: Demonstration) -> None:
+        """See `Demonstrations`."""
         self._windows[place] = (*drawn, written)
 
 
 class GrowingPool:
     """One pool for all: the recipe's examples and every text that was accepted in earlier waves."""
 
-    def __init__(self, examples: Sequence[Example], seed: int) -> None:
+    def __init__(self, examples: Sequence[Demonstration], seed: int) -> None:
         self._pool, self._seed, self._drawn = list(examples), seed, 0
 
-    def draw(self, place: int) -> tuple[Example, ...]:
-        """See `Examples`."""
+    def draw(self, place: int) -> tuple[Demonstration, ...]:
+        """See `Demonstrations`."""
         self._drawn += 1
         return _draw(self._pool, [self._seed, self._drawn])
 
-    def add(self, place: int, drawn: Sequence[Example], written: Example) -> None:
-        """See `Examples`."""
+    def add(self, place: int, drawn: Sequence[Demonstration], written: Demonstration) -> None:
+        """See `Demonstrations`."""
         self._pool.append(written)
 
 
-def _draw(texts: Sequence[Example], named: Sequence[int]) -> tuple[Example, ...]:
+def _draw(texts: Sequence[Demonstration], named: Sequence[int]) -> tuple[Demonstration, ...]:
     """Three different texts, by a digest of the numbers that name this draw."""
-    chosen: dict[int, Example] = {}
+    chosen: dict[int, Demonstration] = {}
     for number in itertools.count():
         digest = hashlib.blake2b(json.dumps([*named, number]).encode(), digest_size=8).digest()
         at = int.from_bytes(digest, "big") % len(texts)
@@ -117,7 +117,7 @@ def _draw(texts: Sequence[Example], named: Sequence[int]) -> tuple[Example, ...]
 
 
 class Quotas:
-    """How many texts are wanted of each topic, an equal number; None is the topic where none is named.
+    """Equal numbers of texts for all topics; None is the topic where none is named.
 
     The writing is given up when of a topic more than `tries` attempts were rejected for each accepted one and one more:
     at once, so that nothing is paid for which another number of tries would not ask for again.
@@ -158,14 +158,14 @@ class Writer:
         self._name, self._known = model.endpoint.name, model.identity()
         given = [_given(number, said) for number, said in enumerate(choices.examples, 1)]
         self._structure = Structure.of([example.parts for example in given])
-        self._examples: Examples = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
+        self._examples: Demonstrations = (Windows if choices.draw_from == "window" else GrowingPool)(given, seed)
         self._index, self._names = RougeIndex(), list[str]()
         for example in given:
             self._remember(example)
         self._asked = Counter[bytes]()
         self.quotas = Quotas(choices.topics or (None,), choices.count, choices.tries)
 
-    def attempts(self) -> Iterator[Attempt]:
+    def attempts(self) -> Iterator[Draft]:
         """Every text that was asked for, in order, accepted or not. Raises MachineError where the run ends."""
         while topics := self.quotas.choose(self._choices.at_once):
             drawn = [self._examples.draw(place) for place in range(len(topics))]
@@ -175,12 +175,12 @@ class Writer:
                 attempt = self._judge(three, topic, request, answer)
                 (self.quotas.accepted if attempt.fault is None else self.quotas.rejected)[topic] += 1
                 if attempt.parts is not None:
-                    written = Example(attempt.uid, topic, attempt.parts)
+                    written = Demonstration(attempt.uid, topic, attempt.parts)
                     self._examples.add(place, three, written)
                     self._remember(written)
                 yield attempt
 
-    def _request(self, three: Sequence[Example], topic: str | None) -> ChatRequest:
+    def _request(self, three: Sequence[Demonstration], topic: str | None) -> ChatRequest:
         """The request for one more text; the same words asked again want another answer.
 
         The examples are turns of the talk, as if the model had written them: the smallest model keeps their structure.
@@ -197,15 +197,15 @@ class Writer:
         return self._prompt.messages({"topic": topic or NO_TOPIC})
 
     def _judge(
-        self, three: tuple[Example, ...], topic: str | None, request: ChatRequest, answer: Answer | Failure
-    ) -> Attempt:
+        self, three: tuple[Demonstration, ...], topic: str | None, request: ChatRequest, answer: Answer | Failure
+    ) -> Draft:
         parts = self._read(answer)
         said = "" if isinstance(answer, Failure) else answer.text
         text = said if isinstance(parts, Fault) else self._structure.show(parts)
         origin = f"{self._name}#{self._key(request).hex()[:32]}"
         fault = parts if isinstance(parts, Fault) else None
         found = None if isinstance(parts, Fault) else parts
-        return Attempt(uid_of("text", origin, text), origin, text, topic, three, request, answer, found, fault)
+        return Draft(uid_of("text", origin, text), origin, text, topic, three, request, answer, found, fault)
 
     def _read(self, answer: Answer | Failure) -> Parts | Fault:
         """A new text's parts, or why there is none: the request's own failure, cut_by_length, near_duplicate, or a
@@ -222,7 +222,7 @@ class Writer:
             return parts
         return Fault("near_duplicate", f"ROUGE-L {likest[1]:.2f} with {self._names[likest[0]]}")
 
-    def _remember(self, example: Example) -> None:
+    def _remember(self, example: Demonstration) -> None:
         self._index.add(_words_of(example.parts))
         self._names.append(example.name)
 
@@ -230,9 +230,11 @@ class Writer:
         return request.key(self._known["url"], self._known["model"])
 
 
-def _given(number: int, said: Parts) -> Example:
+def _given(number: int, said: Parts) -> Demonstration:
     """An example of the recipe's; its `topic`, if it has one, is no part of its text."""
-    return Example(f"example {number}", said.get("topic"), {name: t for name, t in said.items() if name != "topic"})
+    return Demonstration(
+        f"example {number}", said.get("topic"), {name: t for name, t in said.items() if name != "topic"}
+    )
 
 
 def _words_of(parts: Parts) -> str:

@@ -20,7 +20,7 @@ from curate.llm.provenance import written_by
 from curate.llm.structure import Fault
 from curate.recipe.source import Written
 from curate.sources.rows import Row, SourceError
-from curate.sources.self_instruct import Attempt, Quotas, Writer
+from curate.sources.self_instruct import Draft, Quotas, Writer
 from curate.sources.texts import load_rows
 
 __all__ = ["Writing", "identity", "load_rows", "plan_rows"]
@@ -36,7 +36,7 @@ class Writing:
 
 
 def identity(source: Writing) -> Any:
-    """What could change the texts besides the source's own choices, and how many are wanted."""
+    """The identity of all that could change the texts besides the source's own choices, and how many are wanted."""
     choices = source.choices
     prompt = load_prompt(choices.prompt).digest
     return [choices.count, choices.tries, source.seed, prompt, source.chat.identity()]
@@ -57,7 +57,7 @@ def plan_rows(source: Writing) -> Iterator[Row | str]:
     yield f"{faults['']} texts were written in {faults.total()} attempts; {rejected} were rejected"
 
 
-def _row(attempt: Attempt, prompt: Any) -> Row:
+def _row(attempt: Draft, prompt: Any) -> Row:
     fault = attempt.fault or Fault("", "")
     meta: dict[str, Any] = {"topic": attempt.topic} if attempt.topic is not None else {}
     if attempt.parts is not None and len(attempt.parts) > 1:

@@ -112,6 +112,7 @@ def test_pages_are_counted_by_the_guard() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_five_thousand_pages_leave_no_memory_behind() -> None:
     data = pdf(*[lines([" ".join(PROSE[:12])] * 40, 72, 700)] * 20)
 

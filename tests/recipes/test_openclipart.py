@@ -18,7 +18,11 @@ from curate.recipe.resolve import load
 from pipelines.materials.openclipart import PreparedClipart, prepare
 from pipelines.materials.packages import PackageUnavailableError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("openclipart")]  # one process makes what they look at
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.systems,
+    pytest.mark.xdist_group("openclipart"),
+]  # one process makes what they look at
 
 RECIPE = ROOT / "recipes" / "openclipart.yaml"
 

@@ -162,6 +162,7 @@ def test_a_field_whose_answer_holds_no_topics_is_a_row_that_failed(place: Workpl
 
 def test_topics_are_lines_without_their_numbers_each_once() -> None:
     assert topics_of(TOPICS, 3) == ["Lighthouse at night", "Harbour crane", "Zzyzx qwv"]
+    assert topics_of("Tides, currents, and waves.", 5) == ["Tides", "currents", "and waves"]
     assert topics_of("Here are some topics that you might like to read:\n1) Tides", 5) == ["Tides"]
 
 

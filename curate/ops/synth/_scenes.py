@@ -73,7 +73,7 @@ def describe_scene(record: Record, form: str) -> list[str]:
     LLaVA (2304.08485) tells the numbers; a small model repeats them as if they were seen. Raises RecordError.
     """
     things = read_scene(record, "objects", form)
-    return ["It holds:", *(f"- {t.category}: {_place(t)}" for t in sorted(things, key=_area, reverse=True))]
+    return ["In it are:", *(f"- {t.category}: {_place(t)}" for t in sorted(things, key=_area, reverse=True))]
 
 
 def _area(thing: SceneObject) -> float:
@@ -87,7 +87,8 @@ def _place(thing: SceneObject) -> str:
     across = ("left", "centre", "right")[min(int((left + right) / 2 * 3), 2)]
     down = ("top", "middle", "bottom")[min(int((top + bottom) / 2 * 3), 2)]
     place = "in the centre" if (across, down) == ("centre", "middle") else f"{down} {across}"
-    return f"{place}, {'large' if _area(thing) > 0.2 else 'small' if _area(thing) < 0.03 else 'of middle size'}"
+    size = ", large" if _area(thing) > 0.2 else ", small" if _area(thing) < 0.03 else ""
+    return place + size
 
 
 def _thing(one: Any, where: str, size: tuple[float, float], form: str, focal: Any) -> SceneObject:
@@ -165,8 +166,7 @@ def _counts(categories: Sequence[str], chance: np.random.Generator) -> Iterator[
         if count <= MAX_COUNT:
             near = [n for n in range(max(count - 3, 0), count + 4) if n != count]
             others = chance.choice(near, COUNT_OPTIONS - 1, replace=False).tolist()
-            options = [str(n) for n in sorted([count, *others])]
-            yield SceneQuestion("count", {"a": category}, options, options.index(str(count)))
+            yield SceneQuestion("count", {"a": category}, [str(n) for n in (count, *others)], 0)
 
 
 def _depths(things: Sequence[SceneObject], alone: set[str], space: float) -> Iterator[SceneQuestion]:
@@ -194,8 +194,6 @@ def _named(thing: SceneObject, alone: set[str]) -> str:
 
 
 def _shuffled(asked: SceneQuestion, chance: np.random.Generator) -> SceneQuestion:
-    """The same with its options in another order; numbers stay sorted."""
-    if asked.kind == "count":
-        return asked
+    """The same with its options in another order: a sorted list of numbers would tell which is likely right."""
     order = chance.permutation(len(asked.options)).tolist()
     return SceneQuestion(asked.kind, asked.about, [asked.options[n] for n in order], order.index(asked.right))

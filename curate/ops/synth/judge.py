@@ -15,8 +15,7 @@ from curate.llm.provenance import WRITTEN, written_by
 from curate.ops._segments import columns_of
 from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, TextColumn, op
 from curate.ops.synth._asking import SoundReply, ask_sound, parse_answer
-from curate.text.function_words import FUNCTION_WORDS
-from curate.text.words import plain_words
+from curate.ops.synth._content_words import content_words
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
 NO_TEXT = "no_text"
@@ -112,14 +111,9 @@ def alt_agreement(alts: Sequence[str], judged: Sequence[str | None], *, column: 
     alt text has. Words are runs of letters and digits in lower case, without English function words and a plural's s.
     Null where a text has none.
     """
-    sets = [(_content(alt), _content(text or "")) for alt, text in zip(alts, judged, strict=True)]
+    sets = [(content_words(alt), content_words(text or "")) for alt, text in zip(alts, judged, strict=True)]
     both = [len(alt & text) for alt, text in sets]
     return {
         "alt_words_found": [n / len(a) if a and t else None for n, (a, t) in zip(both, sets, strict=True)],
         "words_from_alt": [n / len(t) if a and t else None for n, (a, t) in zip(both, sets, strict=True)],
     }
-
-
-def _content(text: str) -> set[str]:
-    words = set(plain_words(text).tokens) - FUNCTION_WORDS["en"]
-    return {word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -11,21 +10,26 @@ import pyarrow as pa
 from pydantic import Field
 
 from curate.document.segments import DOCUMENT, Segment, is_image, text_segment
-from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.chat import Answer, ChatRequest, Failure, Message
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.llm.structure import Fault, Parts, Structure
 from curate.ops.spec import Columns, Count, Knobs, op
-from curate.text.words import plain_words
-
-SOUND = "none"
-LEAST_GROUNDED = 0.7
-"""Of the longer words of an answer, the share that must stand in the text around the picture."""
+from curate.ops.synth.question_fault import SOUND, find_fault
 
 _WORDS = Structure({"question": (3, 40), "answer": (1, 60)})
-_OF_TEXT = re.compile(r"\b(?:the|this) (?:text|passage|page|article|section|caption)\b|\baccording to\b", re.IGNORECASE)
-_LONG = 4
+
+
+_SHOWN = {
+    "title": "Lighthouses",
+    "caption": "The light at the end of the northern pier",
+    "text": "The harbour has two lights. The one on the northern pier is a white tower of iron with a red roof, built"
+    " in 1902, and 14 metres high. Its light is seen for nine miles; in fog, a horn is blown every minute.",
+}
+_SHOWN_REPLY = """Question: What colour is the roof of the tower at the end of the pier?
+Answer: The roof of the white iron tower is red."""
+"""A turn before the request, of ours: the smallest models keep its structure."""
 
 
 @dataclass
@@ -116,7 +120,9 @@ class picture_questions:  # noqa: N801 - ops are named as recipes name them
         return _Picture({"title": title or "none", "caption": caption, "text": cut})
 
     def _request(self, picture: _Picture, draw: int) -> ChatRequest:
-        return ChatRequest(self._prompt.messages(picture.values), self._max_tokens, self._parameters, draw=draw)
+        *_, ask = self._prompt.messages(picture.values)
+        messages = (*self._prompt.messages(_SHOWN), Message("assistant", (_SHOWN_REPLY,)), ask)
+        return ChatRequest(messages, self._max_tokens, self._parameters, draw=draw)
 
     def _row(self, page: _Page) -> dict[str, Any]:
         document: list[Segment] = []
@@ -160,18 +166,3 @@ def _judge(picture: _Picture, answer: Answer | Failure) -> None:
         return
     picture.answer, picture.fault = answer, find_fault(found["question"], found["answer"], picture.known)
     picture.parts = found if picture.fault == SOUND else None
-
-
-def find_fault(question: str, answer: str, known: str) -> str:
-    """The name of what is wrong with a question and its answer by a text, or `none`."""
-    if not question.rstrip().endswith("?"):
-        return "no_question"
-    if _OF_TEXT.search(question):
-        return "asks_of_text"
-    said, asked, told = (set(plain_words(text).tokens) for text in (answer, question, known))
-    heavy = {word for word in said if len(word) >= _LONG or any(sign.isdigit() for sign in word)}
-    if heavy and heavy <= asked:
-        return "answer_in_question"
-    numbers = {word for word in said if any(sign.isdigit() for sign in word)}
-    grounded = len(heavy & told) / len(heavy) if heavy else 1.0
-    return SOUND if numbers <= told and grounded >= LEAST_GROUNDED else "ungrounded"

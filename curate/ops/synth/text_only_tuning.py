@@ -1,4 +1,4 @@
-"""The op text_only_tuning: texts as a model that sees no image is trained on them, one text standing for the image."""
+"""The op text_only_tuning: texts to train a model on without an image, one text standing for it."""
 
 from __future__ import annotations
 

@@ -23,8 +23,10 @@ from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, op
 from curate.ops.synth._asking import SOUND, SoundReply, ask_sound, parse_answer
 from curate.ops.synth._conversation_faults import (
     find_conversation_fault,
+    find_copy,
     find_description_fault,
     find_long_answer,
+    grounded_share,
 )
 from curate.ops.synth._records import WRITES, generation_turns
 from curate.ops.synth._scenes import describe_scene
@@ -57,7 +59,12 @@ class _Generation(BaseModel):
 
 @op(
     reads=("bytes", "uid"),
-    writes={**WRITES, "instructions_fault": pa.string(), "instructions_by": WRITTEN},
+    writes={
+        **WRITES,
+        "instructions_fault": pa.string(),
+        "instructions_grounded": pa.float32(),
+        "instructions_by": WRITTEN,
+    },
     version=1,
     batch_size=256,
     timeout_s=0,  # every request has its own
@@ -71,9 +78,10 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
     request and the prompt to draw from, with 5 drawn lines of the file `examples` shown (Mini-Gemini, 2403.18814, 3.3).
     A record has `captions`, `objects` (see annotation_questions) or `ocr`, under the keys of these names. The answer
     is JSON by a schema; at fault, it is asked for again, `tries` times in all. The document is the image alone where
-    every try was; `instructions_fault` is the last one's (`none` for none), `instructions_by` who wrote. `prompt`: one
-    of ours by name, or a file of yours; unsaid: `instruct-` and the style. Errors: not_json, bad_record; and those of
-    the gateway.
+    every try was; `instructions_fault` is the last one's (`none` for none), `instructions_by` who wrote.
+    `instructions_grounded`: of the answers' content words the share that was told, or stands in their questions: the
+    rest the model adds of its own. `prompt`: one of ours by name, or a file of yours; unsaid: `instruct-` and the
+    style. Errors: not_json, bad_record, nothing_known; and those of the gateway.
     """
 
     def __init__(  # noqa: PLR0913 - each is a knob
@@ -119,7 +127,7 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         found: list[Failed | dict[str, Any]] = [one if isinstance(one, Failed) else {} for one in told]
         for n, reply in zip(asked, replies, strict=True):
             images = told[n][0]  # type: ignore[index]
-            found[n] = reply if isinstance(reply, Failed) else self._row(images, reply)
+            found[n] = reply if isinstance(reply, Failed) else self._row(images, contexts[n], reply)
         return columns_of(found, write_instructions)
 
     def _tell(self, data: bytes) -> Failed | tuple[list[Segment], str]:
@@ -143,7 +151,7 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         """The turns that an answer says, and its fault."""
         said, fault = parse_answer(answer, self._form)
         if isinstance(said, _Description):
-            fault = find_description_fault(said.description, context) or SOUND
+            fault = self._copied(said.description) or find_description_fault(said.description, context) or SOUND
             question = templated("description", {}, self._seed, uid, 0)
             return _sound([(question, said.description)], fault), fault
         if isinstance(said, _Generation):
@@ -151,11 +159,16 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         if said is None:
             return None, fault
         turns = [(turn.question.strip(), turn.answer.strip()) for turn in said.turns]  # type: ignore[attr-defined]
-        found = find_conversation_fault(turns, context, self._turns)
+        found = self._copied("\n".join(part for turn in turns for part in turn))
+        found = found or find_conversation_fault(turns, context, self._turns)
         found = found or (find_long_answer(turns) if self._style == "pairs" else None)
         return _sound(turns, found or SOUND), found or SOUND
 
-    def _row(self, images: list[Segment], reply: SoundReply[list[Segment]]) -> dict[str, Any]:
+    def _copied(self, text: str) -> str | None:
+        return find_copy(text, f"{self._prompt.system or ''}\n{self._prompt.user}")
+
+    def _row(self, images: list[Segment], context: str, reply: SoundReply[list[Segment]]) -> dict[str, Any]:
+        said = [segment["text"] for segment in reply.value or []]
         told = [text_segment(FORMAT_PROMPTS[1], "system")] if self._style == "pairs" and reply.value else []
         document = [*told, *images, *(reply.value or [])]
         parameters = self._parameters | {"max_tokens": self._max_tokens}
@@ -164,6 +177,7 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
             "text": text_of(document),
             "image_places": sum(map(is_image, document)),
             "instructions_fault": reply.fault,
+            "instructions_grounded": grounded_share(list(zip(said[::2], said[1::2], strict=True)), context),
             "instructions_by": written_by(self._prompt, parameters, reply.answer),
         }
 

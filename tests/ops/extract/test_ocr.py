@@ -199,6 +199,7 @@ def at_150_dpi(data: bytes, numbers: list[int]) -> Iterator[tuple[str, Image.Ima
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_clean_pages_at_150_dpi_give_the_words_of_the_text_layer(engine: str) -> None:
     """On clean pages at 150 dpi the words of the text layer are read again."""
     op = ocr(engine=engine)

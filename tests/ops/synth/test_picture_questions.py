@@ -12,7 +12,7 @@ from conftest import Workplace
 
 from curate.document.segments import image_segment, text_segment
 from curate.ops.extract.picture_sections import picture_sections
-from curate.ops.synth.picture_questions import find_fault
+from curate.ops.synth.question_fault import find_fault
 
 TOLD = "The ferry leaves the old harbour at 7:30 every morning, and gulls follow it to the island of Rum."
 

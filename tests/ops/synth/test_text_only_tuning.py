@@ -46,3 +46,26 @@ def test_a_stage_that_is_neither_is_refused(place: Workplace) -> None:
     step = {"op": "text_only_tuning", "with": {"stage": "both"}}
     source = {"type": "text", "path": str(place.src / "t.jsonl")}
     errors(place.run(place.recipe(kind="text", source=source, steps=[step])), ["stage", "reconstruct", "both"])
+
+
+def test_a_question_is_held_to_its_context_and_the_funnel_tells_of_each_fault(place: Workplace) -> None:
+    told = [
+        ("A grey heron stands in a pond.", "Where does the heron stand?", "It stands in a pond."),
+        (
+            "A grey heron stands in a pond.",
+            "What is the heron standing in the pond?",
+            "The heron standing in the pond.",
+        ),
+        ("A small violin plays.", "What colour is the violin?", "The violin is black."),
+    ]
+    names = ("context", "question", "answer")
+    table = place.src / "texts.jsonl"
+    table.write_text("\n".join(json.dumps({"text": "x", **dict(zip(names, row, strict=True))}) for row in told))
+    steps = [
+        {"op": "text_only_tuning", "with": {"stage": "answer"}},
+        {"op": "question_fault", "keep": {"question_fault": {"is": "none"}}},
+    ]
+    source = {"type": "text", "path": str(table), "keep": list(names)}
+    step = place.run(place.recipe(kind="text", source=source, steps=steps)).steps["question_fault"]
+    assert step["kept"] == 1 and step["dropped"] == {"question_fault.is": 2}
+    assert step["tallies"] == {"question_fault": {"answer_in_question": 1, "none": 1, "ungrounded": 1}}

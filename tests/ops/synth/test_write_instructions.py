@@ -16,6 +16,7 @@ from curate.ops.synth._conversation_faults import (
     find_conversation_fault,
     find_description_fault,
     find_long_answer,
+    grounded_share,
 )
 from curate.ops.synth.write_instructions import write_instructions
 
@@ -53,6 +54,7 @@ def test_a_conversation_is_written_from_captions_boxes_and_words_seen(tmp_path: 
     assert found["instructions_fault"] == ["none"]
     by = found["instructions_by"][0]
     assert (by["model"], by["prompt"], by["finish"]) == ("small", "instruct-conversation", "stop")
+    assert 0.5 < found["instructions_grounded"][0] <= 1
     body = server.bodies[0]
     for words in (
         "A cat and two apples on a table.",
@@ -76,9 +78,12 @@ def test_a_conversation_is_written_from_captions_boxes_and_words_seen(tmp_path: 
         (turns(GOOD[0], ("Who is it?", "")), "empty_turn"),
         (turns(GOOD[0], ("Tell me more", "It is a cat.")), "no_question"),
         (turns(GOOD[0], ("what lies on the  table ?", "Fruit.")), "repeated_question"),
-        (turns(GOOD[0], ("A cat?", "A cat")), "answer_repeats_question"),
+        (turns(GOOD[0], ("A cat?", "A cat")), "says_nothing"),
+        (turns(GOOD[0], ("What is the cat in the picture?", "The cat is a cat.")), "says_nothing"),
+        (turns(GOOD[0], ("What is the cat called?", "The name of it is John.")), "invented_name"),
         (turns(GOOD[0], ("How many?", "There are 17.")), "invented_number"),
         (turns(GOOD[0], ("Which colour has it?", "The cat is black.")), "invented_colour"),
+        (turns(GOOD[0], ("Where?", "Two dogs are at the bottom right.")), "copies_prompt"),
         (turns(GOOD[0], ("Who?", "I'm sorry, I cannot see the picture.")), "refusal"),
         (turns(GOOD[0], ("What does the caption say?", "Two apples.")), "names_its_source"),
     ],
@@ -177,10 +182,18 @@ CONTEXT = "It was described so:\n- A brown dog and 3 cats at 12 Mill Road."
         "They are at 12 Mill Road.",
         "It can be seen that the dog is not alone, and I cannot think of a better place.",
         "The dog looks at the list on the wall.",
+        "Yes.",
     ],
 )
 def test_sound_answers_have_no_fault(answer: str) -> None:
-    assert find_conversation_fault([("What is it?", answer), ("Where?", "There.")], CONTEXT, 2) is None
+    assert find_conversation_fault([("What is it?", answer), ("Where?", "On a mat.")], CONTEXT, 2) is None
+
+
+def test_what_a_model_adds_of_its_own_lowers_the_share_that_it_was_told(tmp_path: Path) -> None:
+    told = [("Where is the dog?", "The brown dog is at Mill Road.")]
+    assert grounded_share(told, CONTEXT) == 1.0
+    assert grounded_share([("Where is the dog?", "It sleeps in a dark forest.")], CONTEXT) == 0.0
+    assert grounded_share([("Is it?", "It is.")], CONTEXT) is None
 
 
 def test_descriptions_and_short_answers_have_faults_of_their_own() -> None:
