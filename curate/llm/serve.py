@@ -24,6 +24,9 @@ AT_ONCE = 4
 TIMEOUT_S = 600.0
 """For a request to what runs here, where the recipe does not say: some tokens a second are to be expected."""
 
+PATIENCE_S = 60.0
+"""For what runs here and answers nothing, where the recipe does not say: nobody else can have ended it for a while."""
+
 START_S = {LOCAL: 600.0, VLLM: 3600.0}
 """How long a server may take until it answers: vLLM may have a model to fetch, and kernels to make."""
 
@@ -73,8 +76,8 @@ def _at(endpoint: Endpoint, url: str) -> Endpoint:
     changed["known_as"] = endpoint.known_as or f"{endpoint.url} {endpoint.model}"
     if endpoint.price is None:
         changed["price"] = Price(input=0, output=0)
-    if "timeout_s" not in endpoint.model_fields_set:
-        changed["timeout_s"] = TIMEOUT_S
+    unsaid = {"timeout_s": TIMEOUT_S, "patience_s": PATIENCE_S}
+    changed |= {name: value for name, value in unsaid.items() if name not in endpoint.model_fields_set}
     if endpoint.url == LOCAL:
         changed["concurrency"] = _at_once(endpoint)
     return endpoint.model_copy(update=changed)
