@@ -1,4 +1,4 @@
-"""Trust in a judge's score, measured on planted pairs of texts that agree, and that do not.
+"""Measure a judge on planted pairs: texts that agree, and texts that do not.
 
     python -m bench.judging --url http://127.0.0.1:8080/v1 --model qwen --pairs 60
 

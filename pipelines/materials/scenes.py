@@ -1,4 +1,4 @@
-"""Prepare scenes whose annotations are known: drawings at depths before a camera, with boxes and captions.
+"""Prepare scenes whose annotations are known: drawings at depths before a camera, their boxes, captions.
 
 Twemoji's drawings (CC BY 4.0) stand on a plain ground, as large as their depth makes them; no two cover each other by
 much. What `annotation_questions` asks, and what a chat model is told, can be compared with what was drawn.
