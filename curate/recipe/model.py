@@ -275,7 +275,7 @@ class Recipe(Settings):
         known = list(self.llm)
         if not known:
             raise ValueError(
-                "a chat model is asked; name one in the recipe: `llm: {writer: {url: https://..., model: ...}}`"
+                "asks a chat model; name one in the recipe: `llm: {writer: {url: https://..., model: ...}}`"
             )
         if name is None and len(known) > 1:
             raise ValueError(f"missing; the recipe names several chat models: {', '.join(known)}")
@@ -294,7 +294,8 @@ class Recipe(Settings):
         try:
             _ = self.source_chat
         except ValueError as err:
-            raise ValueError(f"source.llm: {err}") from None
+            said = "source.llm:" if self.llm else f"source: type {self.source.type!r}"
+            raise ValueError(f"{said} {err}") from None
         return self
 
     @model_validator(mode="after")

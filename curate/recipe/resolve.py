@@ -205,7 +205,8 @@ def _chat(recipe: Recipe, spec: Spec, name: str | None, at: str) -> ChatModel:
     try:
         return recipe.chat_model(name)
     except ValueError as err:
-        raise SettingsError(f"{at}.with.llm: op {spec.name!r}: {err}") from None
+        said = f".op: op {spec.name!r}" if not recipe.llm else ".with.llm:"
+        raise SettingsError(f"{at}{said} {err}") from None
 
 
 def _resources(recipe: Recipe, step: Step, spec: Spec, at: str) -> StepResources:
