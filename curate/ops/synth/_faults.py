@@ -247,8 +247,8 @@ FAULTS: dict[str, Callable[[Fusion], bool]] = {
     "mere_concatenation": _is_concatenation,
     "too_long": _is_too_long,
     "too_short": _is_too_short,
-    "invented_numbers": _has_invented_numbers,
     "lost_numbers": _has_lost_numbers,
+    "invented_numbers": _has_invented_numbers,
     "lost_names": _has_lost_names,
 }
 """The faults, in the order in which they are looked for."""
