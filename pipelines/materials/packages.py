@@ -186,6 +186,13 @@ MATERIALS = {
         "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
         "WordNet licence (BSD-like), Princeton University 2006",
     ),
+    "wamerican": Package(
+        "debian",
+        "wamerican",
+        "2020.12.07-2",
+        "c8f8e2b2ad0d37bfdd41f0e40f1e4c8e5f907467d768a1d3698b164e9617f0b4",
+        "SCOWL licence (BSD-like), Kevin Atkinson 2000-2011",
+    ),
     "gedit-common": Package(
         "debian",
         "gedit-common",

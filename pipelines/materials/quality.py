@@ -23,7 +23,7 @@ import numpy as np
 from curate.commit import commit_file, commit_text, dump_json, file_sha256
 from curate.document.segments import is_image, text_of
 from curate.models.fasttext import load_fasttext_label
-from curate.ops.quality.text import fold_to_line
+from curate.ops._languages import fold_to_line
 from curate.process import hold
 from curate.readers import tables, texts
 from curate.shards import ShardReader, load_dataset

@@ -15,17 +15,14 @@ from curate.models.fasttext import (
     BUNDLED_LANGUAGE_MODEL,
     classifier_path,
     fasttext_path,
-    load_fasttext,
     load_fasttext_label,
 )
 from curate.models.files import file_digest
 from curate.ops import _groups
+from curate.ops._languages import CONTROL, SEEN_CHARACTERS, LanguageLabels, fold_to_line
 from curate.ops.spec import Columns, Count, Knobs, group_op, op
 from curate.text.file_names import is_file_name_like
 from curate.text.unspaced import UNSPACED, UNSPACED_WORD
-
-_SEEN_CHARACTERS = 10_000
-"""Boilerplate and language are looked for in this many characters; a caption of a megabyte is long, not different."""
 
 _CHARACTERS = 3
 """Of scripts without spaces so many characters tell as much as a word: a dozen of Chinese may be Japanese, too."""
@@ -33,7 +30,6 @@ _CHARACTERS = 3
 _SURE = 0.5
 """Of a run of words a language is believed only with a probability above this."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _UNSPACED_TOKEN = re.compile(UNSPACED_WORD)
 _TOKEN = re.compile(rf"{UNSPACED_WORD}|[^\s{UNSPACED}]+")
 
@@ -114,14 +110,9 @@ def _basic(text: str) -> tuple[int, int, float, float, int, str | None]:
     letters, digits = _letters_and_digits(folded)
     visible = len(folded) - folded.count(" ")
     word_count = sum(any(map(str.isalnum, token)) for token in _TOKEN.findall(folded))
-    controls = len(_CONTROL.findall(text))
+    controls = len(CONTROL.findall(text))
     shares = (letters / visible, digits / visible) if visible else (0.0, 0.0)
     return word_count, len(folded), *shares, controls, find_boilerplate_phrase(folded)
-
-
-def fold_to_line(text: str) -> str:
-    """`text` with control characters and lone surrogates as spaces, spaces folded to single ones."""
-    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def _letters_and_digits(text: str) -> tuple[int, int]:
@@ -136,7 +127,7 @@ def _letters_and_digits(text: str) -> tuple[int, int]:
 
 def find_boilerplate_phrase(text: str) -> str | None:
     """The phrase of PHRASES in `text`, or `file name` or `generic word` if it is nothing but that; else None."""
-    plain = unicodedata.normalize("NFKC", text[:_SEEN_CHARACTERS]).lower()
+    plain = unicodedata.normalize("NFKC", text[:SEEN_CHARACTERS]).lower()
     found = _PHRASE.search(plain)
     if found:
         return found.group()
@@ -161,7 +152,7 @@ class language:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(self, *, model: str = BUNDLED_LANGUAGE_MODEL) -> None:
-        self._label = _Labels(model)
+        self._label = LanguageLabels(model)
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
@@ -172,22 +163,6 @@ class language:  # noqa: N801 - ops are named as recipes name them
         """One language a caption."""
         labels = [self._label(text) for text in texts]
         return {"language": [name for name, _ in labels], "language_probability": [share for _, share in labels]}
-
-
-class _Labels:
-    """The language of a text and its probability; neither without a letter."""
-
-    def __init__(self, model: str) -> None:
-        self._predict = load_fasttext(fasttext_path(model))
-
-    def __call__(self, text: str) -> tuple[str | None, float | None]:
-        line = fold_to_line(text[:_SEEN_CHARACTERS])
-        upper, lower = sum(map(str.isupper, line)), sum(map(str.islower, line))
-        if upper > lower:
-            line = line.lower()  # the model saw few capitals: 45 % right on names in capitals, 83 % when lowered
-        if not any(map(str.isalpha, line)):
-            return None, None
-        return self._predict(line)
 
 
 @op(
@@ -206,7 +181,7 @@ class language_share:  # noqa: N801 - ops are named as recipes name them
     """
 
     def __init__(self, *, model: str = BUNDLED_LANGUAGE_MODEL, run_words: Count = 12) -> None:
-        self._label, self._run_words = _Labels(model), run_words
+        self._label, self._run_words = LanguageLabels(model), run_words
 
     @staticmethod
     def identity(knobs: Knobs) -> str:
@@ -220,7 +195,7 @@ class language_share:  # noqa: N801 - ops are named as recipes name them
     def _share(self, text: str, language: str | None) -> float | None:
         if language is None:
             return None
-        labelled = [(self._label(run), len(run)) for run in self._runs(fold_to_line(text[:_SEEN_CHARACTERS]))]
+        labelled = [(self._label(run), len(run)) for run in self._runs(fold_to_line(text[:SEEN_CHARACTERS]))]
         sure = [(name, size) for (name, probability), size in labelled if (probability or 0) > _SURE]
         own = sum(size for name, size in sure if name == language)
         return own / sum(size for _, size in sure) if sure else 1.0
