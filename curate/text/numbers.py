@@ -50,7 +50,8 @@ _VAGUE = frozenset({"zero", "zeroth", "one", "first", "second"})
 """Words of numbers that mostly count nothing: one of them, at first, a second."""
 _MEANT = {
     "pair": 2, "couple": 2, "both": 2, "twin": 2, "twins": 2, "double": 2, "duo": 2, "single": 1, "trio": 3,
-    "triple": 3, "triplets": 3, "quartet": 4, "half": 2, "quarter": 4, "once": 1, "twice": 2, "dozen": 12, "hundred": 100,
+    "triple": 3, "triplets": 3, "quartet": 4, "half": 2, "quarter": 4, "once": 1, "twice": 2, "dozen": 12,
+    "hundred": 100,
     "thousand": 1000,
 }  # fmt: skip
 """Words that may stand for a number, and say none by themselves."""

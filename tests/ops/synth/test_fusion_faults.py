@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from fusions import GOOD, labelled, read_texts
+from fusions import GOOD, Texts, labelled, read_texts
 
 from curate.models.packages import PackageUnavailableError
 from curate.ops._languages import LanguageLabels
@@ -28,15 +28,19 @@ def find(label: LanguageLabels) -> Find:
     return lambda alt, caption, text: find_fault(alt, caption, text, label)
 
 
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    try:
+        return read_texts(fetch("tuxpaint-stamps"), fetch("openclipart-svg"))
+    except PackageUnavailableError as err:
+        pytest.skip(str(err))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("half", "phrases"), [(0, 0), (1, 1), (1, 2)], ids=["tuning", "held_out", "fresh"])
 def test_each_fault_is_found_in_19_of_20_fusions_at_one_false_alarm_in_50(
-    half: int, phrases: int, label: LanguageLabels
+    half: int, phrases: int, texts: Texts, label: LanguageLabels
 ) -> None:
-    try:
-        texts = read_texts(fetch("tuxpaint-stamps"), fetch("openclipart-svg"))
-    except PackageUnavailableError as err:
-        pytest.skip(str(err))
     found = [(one, find_faults(one.alt, one.caption, one.text, label)) for one in labelled(texts, half, phrases)]
     assert len(found) > 600 and sum(one.title for one, _ in found) > len(found) / 4
     good = [faults for one, faults in found if one.fault == GOOD]
