@@ -1,1 +1,1 @@
-"""Interleaved documents: texts and images in the order of reading, and the formats of other projects."""
+"""Interleaved documents: texts and images in their order, and the formats of other projects."""

@@ -1,1 +1,1 @@
-"""The recipe: one YAML file that says what to ingest, annotate, decide and publish, checked before it runs."""
+"""The recipe: one YAML file that says what is wanted, checked before it runs."""

@@ -1,4 +1,4 @@
-"""Shards: webdataset tars with an Arrow index beside each, written whole, opened at random, verified.
+"""Shards: webdataset tars with an Arrow index beside each; opened at random, verified.
 
 `info` says what a dataset is made of, `scan` reads strangers' tars without trusting them, `index` lays down and
 reads the table of where each part lies, `write` makes a shard, `remote` and `cache` reach tars that lie elsewhere,
