@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from curate import settings
 from curate.extras import MissingExtraError, require
 from curate.llm.model import ChatModel
+from curate.llm.provenance import WRITTEN
 from curate.ops.spec import CONTENT, COUNTS, GIVEN, OWN, READABLE, READABLE_OF, TAKEN, PartKind, Spec, spec_of
 from curate.ops.table import OPS, find_op, ops_that_write
 from curate.recipe.model import ELSE, Recipe, Rule, Rules, Step
@@ -305,9 +306,10 @@ def _check_names(names: Sequence[str], types: Mapping[str, pa.DataType], at: str
         kind = types[name]
         while pa.types.is_list(kind):
             kind = kind.value_type
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        if (pa.types.is_nested(kind) and kind != WRITTEN) or pa.types.is_binary(kind):
             raise SettingsError(
-                f"{at}: column {name!r} holds {types[name]}, only plain values and lists of them can be published"
+                f"{at}: column {name!r} holds {types[name]}; plain values, lists of them and who wrote a text can be"
+                " published"
             )
 
 

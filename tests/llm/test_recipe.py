@@ -11,6 +11,8 @@ import pytest
 from chat_server import Reply, completion, error, serving
 from conftest import Workplace
 
+from curate.shards import ShardReader
+
 OPS = '''
 import pyarrow as pa
 from curate.llm.chat import ChatRequest, Failure
@@ -64,7 +66,14 @@ def recipe(place: Workplace, url: str, count: int = 30, **more: Any) -> Path:
     step = {"op": "chat_ops:said", "with": {"prompt": str(place.root / "again.yaml")}}
     price = {"input": 1.0, "output": 2.0}
     llm = {"writer": {"url": url, "model": "small", "key": None, "price": price, **more}}
-    return place.recipe(kind="text", source=texts(place, count), shard_samples=8, steps=[step], llm=llm)
+    return place.recipe(
+        kind="text",
+        source=texts(place, count),
+        shard_samples=8,
+        steps=[step],
+        llm=llm,
+        publish={"columns": ["said", "said_by"]},
+    )
 
 
 def test_a_run_asks_once_and_tells_what_it_spent_by_model(place: Workplace) -> None:
@@ -76,6 +85,11 @@ def test_a_run_asks_once_and_tells_what_it_spent_by_model(place: Workplace) -> N
             {"name": "writer", "model": "small", "requests": 30, "tokens": 780, "usd": 0.00096,
              "usd_per_1000_kept": 0.032, "unsaid": 0, "in_doubt": 0}
         ]  # fmt: skip
+        with ShardReader(place.dataset / "00000.tar") as shard:
+            written = [json.loads(shard.read(n)["json"]) for n in range(3)]
+        assert {(one["said"][:6], one["said_by"]["model"], one["said_by"]["nano_usd"]) for one in written} == {
+            ("again ", "small", 32_000)
+        }
         assert summary["written"] == {"said_by": {"small": 30}}
         assert steps(place)["said"]["tallies"] == {"mood": {"bad": 20, "good": 10}}
         report = (place.out / "report.html").read_text(encoding="utf-8")
