@@ -26,6 +26,7 @@ TOLD = "The ferry leaves the old harbour at 7:30 every morning, and gulls follow
         ("According to the text, what follows it?", "Gulls follow it.", "asks_of_text"),
         ("What does this passage describe?", "A ferry.", "asks_of_text"),
         ("When does the ferry leave?", "It leaves at 9:15.", "ungrounded"),
+        ("When is it seen?", "The ferry leaves the old harbour every morning at 8.", "ungrounded"),
         ("What is painted on the ferry?", "A yellow dragon with golden wings.", "ungrounded"),
         ("Where is the old harbour of the ferry?", "The ferry harbour.", "answer_in_question"),
     ],
