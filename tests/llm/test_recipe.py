@@ -136,10 +136,10 @@ def test_the_key_stands_in_no_file_that_a_run_writes_even_if_the_model_says_it(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"llm": {}}, r"steps\.0\.with\.llm: op 'said': a chat model is asked; name one in the recipe"),
+        ({"llm": {}}, r"steps\.0\.op: op 'said' asks a chat model; name one in the recipe"),
         (
             {"llm": {"a": {"url": "http://x/v1", "model": "m"}, "b": {"url": "http://x/v1", "model": "m"}}},
-            r"steps\.0\.with\.llm: op 'said': missing; the recipe names several chat models: a, b",
+            r"steps\.0\.with\.llm: missing; the recipe names several chat models: a, b",
         ),
         ({"llm": {"a": {"url": "x", "model": "m"}}}, "expected the base URL of an endpoint"),
     ],
