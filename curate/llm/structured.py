@@ -19,6 +19,7 @@ from curate.llm.service import Chat
 from curate.readers.rows import excerpt
 
 MALFORMED = "malformed_answer"
+CUT = "cut_by_length"
 SHOWN = 200
 """Characters of a malformed answer that its failure shows."""
 
@@ -104,7 +105,7 @@ def _read(answer: Answer | Failure, model: type[M]) -> Structured[M] | _Malforme
         return Structured(_value(answer.text, model), answer)
     except MalformedError as err:
         if answer.finish == "length":
-            return Failure("cut_by_length", "the answer ended at `max_tokens`, before its JSON did: allow more")
+            return Failure(CUT, "the answer ended at `max_tokens`, before its JSON did: allow more")
         return _Malformed(answer, str(err))
 
 

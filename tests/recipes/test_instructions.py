@@ -105,5 +105,8 @@ def test_a_chat_model_writes_about_the_scenes_and_what_it_gets_wrong_is_dropped_
     records = [json.loads(line) for line in (home / "scenes.jsonl").read_text().splitlines()]
     dark = sum(any(o["category"] == "coal" for o in record["objects"]) for record in records)
     assert 0 < dark < SCENES and asked == SCENES + 2 * dark
-    assert step.dropped == {"instructions_fault.is": dark} and step.tallies["instructions_fault"]["not_json"] == dark
+    assert (
+        step.dropped == {"instructions_fault.is": dark}
+        and step.tallies["instructions_fault"]["malformed_answer"] == dark
+    )
     assert len(segments(summary.folder)) == SCENES - dark

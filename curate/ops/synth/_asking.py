@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from curate.llm.chat import Answer, ChatRequest, Failure
+from curate.llm.chat import Answer, ChatRequest
 from curate.llm.service import Chat
+from curate.llm.structured import CUT, MALFORMED, Structured, ask_structured
 from curate.ops.spec import Failed
 
 T = TypeVar("T")
@@ -20,42 +21,41 @@ SOUND = "none"
 
 @dataclass(frozen=True)
 class SoundReply(Generic[T]):
-    """The last answer to a request: what was read of it, None where `fault` says why not."""
+    """The last answer to a request: what was read of it, None where `fault` says why not; `answer`: None where it had
+    another structure than was asked for."""
 
     value: T | None
     fault: str
-    answer: Answer
+    answer: Answer | None
 
 
-Read = Callable[[int, Answer], tuple[T | None, str]]
-"""From a request's number and an answer to what it says and its fault."""
+Read = Callable[[int, M], tuple[T | None, str]]
+"""From a request's number and the value of its answer to what it says and its fault."""
 
 
-def ask_sound(chat: Chat, requests: Sequence[ChatRequest], read: Read[T], tries: int) -> list[SoundReply[T] | Failed]:
-    """Ask each request, draw by draw, until its answer is sound, at most `tries` times; the draw enters its seed."""
+def ask_sound(
+    chat: Chat, requests: Sequence[ChatRequest], form: type[M], read: Read[M, T], tries: int
+) -> list[SoundReply[T] | Failed]:
+    """Ask each request, draw by draw, until its answer is sound, at most `tries` times; the draw enters its seed.
+
+    Answers have the structure of `form`; those of an endpoint that enforces none are asked to be repaired once a draw.
+    Its faults are `malformed_answer` and `cut_by_length`.
+    """
     found: dict[int, SoundReply[T] | Failed] = {}
     left = list(range(len(requests)))
     for draw in range(tries):
-        answers = chat.ask([_drawn(requests[n], draw) for n in left])
-        for n, answer in zip(left, answers, strict=True):
-            if isinstance(answer, Failure):
-                found[n] = Failed(answer.error, answer.detail)
+        drawn = [_drawn(requests[n], draw) for n in left]
+        for n, one in zip(left, ask_structured(chat, drawn, form, repair=not chat.takes_schema), strict=True):
+            if isinstance(one, Structured):
+                found[n] = SoundReply(*read(n, one.value), one.answer)
+            elif one.error in (MALFORMED, CUT):
+                found[n] = SoundReply(None, one.error, None)
             else:
-                found[n] = SoundReply(*read(n, answer), answer)
+                found[n] = Failed(one.error, one.detail)
         left = [n for n in left if isinstance(reply := found[n], SoundReply) and reply.fault != SOUND]
         if not left:
             break
     return [found[n] for n in range(len(requests))]
-
-
-def parse_answer(answer: Answer, model: type[M]) -> tuple[M | None, str]:
-    """The answer as the JSON that was asked for, strictly: cut_by_length, not_json, off_schema where it is none."""
-    if answer.finish == "length":
-        return None, "cut_by_length"
-    try:
-        return model.model_validate_json(answer.text, strict=True), SOUND
-    except ValidationError as err:
-        return None, "not_json" if err.errors()[0]["type"] == "json_invalid" else "off_schema"
 
 
 def _drawn(request: ChatRequest, draw: int) -> ChatRequest:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.llm.chat import Answer, ChatRequest
+from curate.llm.chat import ChatRequest
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.ops._segments import columns_of
 from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, TextColumn, op
-from curate.ops.synth._asking import SoundReply, ask_sound, parse_answer
+from curate.ops.synth._asking import SOUND, SoundReply, ask_sound
 from curate.ops.synth._content_words import content_words
 
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -74,7 +74,8 @@ class judge_agreement:  # noqa: N801 - ops are named as recipes name them
         there = [
             n for n, (alt, text) in enumerate(zip(alts, judged, strict=True)) if alt.strip() and (text or "").strip()
         ]
-        replies = ask_sound(self._chat, [self._request(alts[n], judged[n] or "") for n in there], _read, self._tries)
+        requests = [self._request(alts[n], judged[n] or "") for n in there]
+        replies = ask_sound(self._chat, requests, _Judgement, lambda n, said: (said, SOUND), self._tries)
         nothing: dict[str, Any] = {"judged_score": None, "judged_reason": None, "judged_by": None}
         found: list[Failed | dict[str, Any]] = [nothing | {"judged_fault": NO_TEXT} for _ in alts]
         for n, reply in zip(there, replies, strict=True):
@@ -83,19 +84,16 @@ class judge_agreement:  # noqa: N801 - ops are named as recipes name them
 
     def _request(self, alt: str, text: str) -> ChatRequest:
         messages = self._prompt.messages({"alt": alt, "text": text})
-        return ChatRequest(messages, self._max_tokens, self._parameters, _Judgement.model_json_schema())
+        return ChatRequest(messages, self._max_tokens, self._parameters)
 
     def _row(self, reply: SoundReply[_Judgement]) -> dict[str, Any]:
+        parameters = self._parameters | {"max_tokens": self._max_tokens}
         return {
             "judged_score": reply.value and float(reply.value.score),
             "judged_reason": reply.value and reply.value.reason,
             "judged_fault": reply.fault,
-            "judged_by": written_by(self._prompt, self._parameters | {"max_tokens": self._max_tokens}, reply.answer),
+            "judged_by": reply.answer and written_by(self._prompt, parameters, reply.answer),
         }
-
-
-def _read(_: int, answer: Answer) -> tuple[_Judgement | None, str]:
-    return parse_answer(answer, _Judgement)
 
 
 @op(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from curate.document.interchange import Record, RecordError, parse_record
 from curate.document.segments import Segment, image_segment, is_image, text_of, text_segment
-from curate.llm.chat import Answer, ChatRequest
+from curate.llm.chat import ChatRequest
 from curate.llm.model import ChatModel
 from curate.llm.prompts import PromptTemplate, load_prompt
 from curate.llm.provenance import WRITTEN, written_by
@@ -20,7 +20,7 @@ from curate.models.files import file_digest
 from curate.ops._keys import generator
 from curate.ops._segments import columns_of
 from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, op
-from curate.ops.synth._asking import SOUND, SoundReply, ask_sound, parse_answer
+from curate.ops.synth._asking import SOUND, SoundReply, ask_sound
 from curate.ops.synth._conversation_faults import (
     find_conversation_fault,
     find_copy,
@@ -121,9 +121,8 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
         asked = [n for n, one in enumerate(told) if not isinstance(one, Failed)]
         contexts = {n: one[1] for n, one in enumerate(told) if not isinstance(one, Failed)}
         requests = [self._request(contexts[n], uids[n]) for n in asked]
-        replies = ask_sound(
-            self._chat, requests, lambda n, a: self._read(contexts[asked[n]], uids[asked[n]], a), self._tries
-        )
+        read = lambda n, said: self._read(contexts[asked[n]], uids[asked[n]], said)  # noqa: E731
+        replies = ask_sound(self._chat, requests, self._form, read, self._tries)
         found: list[Failed | dict[str, Any]] = [one if isinstance(one, Failed) else {} for one in told]
         for n, reply in zip(asked, replies, strict=True):
             images = told[n][0]  # type: ignore[index]
@@ -141,23 +140,20 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
     def _request(self, context: str, uid: str) -> ChatRequest:
         values = {"context": context, "turns": str(self._turns), "examples": self._draw_examples(uid)}
         messages = self._prompt.messages(values)
-        return ChatRequest(messages, self._max_tokens, self._parameters, self._form.model_json_schema())
+        return ChatRequest(messages, self._max_tokens, self._parameters)
 
     def _draw_examples(self, uid: str) -> str:
         order = generator(self._seed, uid, "examples").permutation(len(self._examples))[:EXAMPLES].tolist()
         return "\n".join(f"- {self._examples[n]}" for n in order)
 
-    def _read(self, context: str, uid: str, answer: Answer) -> tuple[list[Segment] | None, str]:
+    def _read(self, context: str, uid: str, said: BaseModel) -> tuple[list[Segment] | None, str]:
         """The turns that an answer says, and its fault."""
-        said, fault = parse_answer(answer, self._form)
         if isinstance(said, _Description):
             fault = self._copied(said.description) or find_description_fault(said.description, context) or SOUND
             question = templated("description", {}, self._seed, uid, 0)
             return _sound([(question, said.description)], fault), fault
         if isinstance(said, _Generation):
             return _read_generation(said)
-        if said is None:
-            return None, fault
         turns = [(turn.question.strip(), turn.answer.strip()) for turn in said.turns]  # type: ignore[attr-defined]
         found = self._copied("\n".join(part for turn in turns for part in turn))
         found = found or find_conversation_fault(turns, context, self._turns)
@@ -178,7 +174,7 @@ class write_instructions:  # noqa: N801 - ops are named as recipes name them
             "image_places": sum(map(is_image, document)),
             "instructions_fault": reply.fault,
             "instructions_grounded": grounded_share(list(zip(said[::2], said[1::2], strict=True)), context),
-            "instructions_by": written_by(self._prompt, parameters, reply.answer),
+            "instructions_by": reply.answer and written_by(self._prompt, parameters, reply.answer),
         }
 
 

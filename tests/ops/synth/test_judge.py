@@ -39,13 +39,13 @@ def test_a_score_and_its_reason_are_columns_and_say_who_judged(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        ("5", "off_schema"),
-        ("five", "not_json"),
-        ("{}", "off_schema"),
-        (score(6), "off_schema"),
-        (score("4"), "off_schema"),
-        (score(2.5), "off_schema"),
-        (json.dumps({"score": 3}), "off_schema"),
+        ("5", "malformed_answer"),
+        ("five", "malformed_answer"),
+        ("{}", "malformed_answer"),
+        (score(6), "malformed_answer"),
+        (score("4"), "malformed_answer"),
+        (score(2.5), "malformed_answer"),
+        (json.dumps({"score": 3}), "malformed_answer"),
     ],
 )
 def test_an_answer_off_the_rubric_is_a_named_fault_and_no_score(tmp_path: Path, answer: str, fault: str) -> None:

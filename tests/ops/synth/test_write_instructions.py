@@ -70,10 +70,10 @@ def test_a_conversation_is_written_from_captions_boxes_and_words_seen(tmp_path: 
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        ("Sure! Here is a conversation.", "not_json"),
-        ('{"turns": [{"question": "a?", "answer": 3}]}', "off_schema"),
-        ('{"turns": [{"question": "a?", "answer": "b", "more": "c"}]}', "off_schema"),
-        ('{"turns": []}', "off_schema"),
+        ("Sure! Here is a conversation.", "malformed_answer"),
+        ('{"turns": [{"question": "a?", "answer": 3}]}', "malformed_answer"),
+        ('{"turns": [{"question": "a?", "answer": "b", "more": "c"}]}', "malformed_answer"),
+        ('{"turns": []}', "malformed_answer"),
         (turns(GOOD[0]), "too_few_turns"),
         (turns(GOOD[0], ("Who is it?", "")), "empty_turn"),
         (turns(GOOD[0], ("Tell me more", "It is a cat.")), "no_question"),
@@ -113,7 +113,7 @@ def test_a_row_at_fault_costs_itself_alone(tmp_path: Path) -> None:
     found, _ = written([*records, {"image": "bird.png", "captions": ["a bird"]}], script, tmp_path, tries=1)
     errors = [d.error if isinstance(d, Failed) else None for d in found["document"]]
     assert errors[0] is None and errors[1] and errors[2:4] == ["nothing_known", "bad_record"]
-    assert found["instructions_fault"][0] == "none" and found["instructions_fault"][4] == "not_json"
+    assert found["instructions_fault"][0] == "none" and found["instructions_fault"][4] == "malformed_answer"
 
 
 def test_a_description_answers_a_template_and_pairs_tell_the_system_to_be_short(tmp_path: Path) -> None:
