@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -116,6 +117,10 @@ class Endpoint(Settings):
             raise ValueError(
                 f"{value!r}: expected the base URL of an endpoint, such as https://api.openai.com/v1, or `local` or"
                 " `vllm` for a model that the run serves itself"
+            )
+        if "@" in urlsplit(value).netloc:  # not shown: there may be a password in it
+            raise ValueError(
+                "no name, no password belongs into the URL: name the key's environment variable as `key`"
             )
         return value.rstrip("/")
 

@@ -142,12 +142,13 @@ def test_the_key_stands_in_no_file_that_a_run_writes_even_if_the_model_says_it(
             r"steps\.0\.with\.llm: missing; the recipe names several chat models: a, b",
         ),
         ({"llm": {"a": {"url": "x", "model": "m"}}}, "expected the base URL of an endpoint"),
+        ({"llm": {"a": {"url": f"https://me:{KEY}@x/v1", "model": "m"}}}, "no password belongs into the URL"),
     ],
 )
 def test_a_recipe_that_names_no_model_to_ask_is_refused(place: Workplace, change: dict[str, Any], words: str) -> None:
     path = recipe(place, "http://127.0.0.1:9/v1")
     found = place.curate("run", place.recipe(**json.loads(path.read_text(encoding="utf-8")) | change), "--dry-run")
-    assert found.code == 2 and re.search(words, found.stderr), found.stderr
+    assert found.code == 2 and re.search(words, found.stderr) and KEY not in found.stderr, found.stderr
 
 
 def test_a_key_that_is_missing_is_told_by_a_dry_run_and_ends_a_run_before_it_begins(place: Workplace) -> None:
