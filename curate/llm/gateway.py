@@ -23,7 +23,7 @@ REFUSED_AT_FIRST = 20
 FIRST_CONTACT_S = 30.0
 """What cannot be talked to, and never could, is waited for so long and not for all of `patience_s`."""
 
-_NO_TALK = (UNREACHED, "connection_broken", "malformed_answer", "timeout")
+_NO_TALK = (UNREACHED, "connection_broken", "malformed_answer", "endpoint_timeout")
 
 _BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 60.0

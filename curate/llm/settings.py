@@ -119,9 +119,7 @@ class Endpoint(Settings):
                 " `vllm` for a model that the run serves itself"
             )
         if "@" in urlsplit(value).netloc:  # not shown: there may be a password in it
-            raise ValueError(
-                "no name, no password belongs into the URL: name the key's environment variable as `key`"
-            )
+            raise ValueError("no name, no password belongs into the URL: name the key's environment variable as `key`")
         return value.rstrip("/")
 
     @field_validator("server")

@@ -54,7 +54,7 @@ class Sender:
         except aiohttp.ConnectionTimeoutError:
             return Again(Failure(UNREACHED, f"{self._endpoint.url}: no connection within {CONNECT_S:g} s"))
         except TimeoutError:
-            return Again(Failure("timeout", f"no answer within {self._endpoint.timeout_s:g} s"), in_doubt=True)
+            return Again(Failure("endpoint_timeout", f"no answer within {self._endpoint.timeout_s:g} s"), in_doubt=True)
         except aiohttp.ClientConnectorError as err:
             return Again(Failure(UNREACHED, f"{self._endpoint.url}: {err}"))
         except (aiohttp.ClientError, OSError) as err:

@@ -125,7 +125,7 @@ def test_more_tokens_send_again_only_what_was_cut_by_length(tmp_path: Path) -> N
         (Reply(200, error("upstream is gone") | {"choices": []}), "server_error"),
         (Reply(body=b'{"choices": [{"mess'), "malformed_answer"),
         (Reply(body=completion("x"), cut=40), "connection_broken"),
-        (Reply(body=completion("x"), after_s=1.2), "timeout"),
+        (Reply(body=completion("x"), after_s=1.2), "endpoint_timeout"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
