@@ -103,7 +103,7 @@ REMEDIES = {
     "too_many_bytes": "the first 64 MB of a page's images are kept",
     "ocr_timeout": "the engine takes too long on this picture: lower render_page's long_side_px",
     "ocr_failed": "the engine gave up on this picture: look at it, or set another engine",
-    "endpoint_timeout": "raise llm.NAME.timeout_s or lower its concurrency, then `curate retry --error endpoint_timeout`",
+    "endpoint_timeout": "raise timeout_s or lower concurrency, then `curate retry --error endpoint_timeout`",
     "server_error": "the chat model's endpoint failed at each try: `curate retry --error server_error` later",
     "connection_broken": "the endpoint broke off at each try: `curate retry --error connection_broken` later",
     "refused": "the chat model will not write this: take another prompt or model, or leave it",
