@@ -77,6 +77,7 @@ class GatewayService:
             self._do(self._open())
         except BaseException:
             self._end()
+            self._store.close()
             raise
         return self
 

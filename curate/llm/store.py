@@ -127,10 +127,17 @@ class AnswerStore:
             if spare_bytes:
                 self._lay_by(spare_bytes)
             self.db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            with self.transaction():
-                self._make_tables()
+            try:
+                self._set_up(durable)
+            except BaseException:
+                self.db.close()
+                raise
+
+    def _set_up(self, durable: bool) -> None:
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        with self.transaction():
+            self._make_tables()
 
     def use_spare(self) -> bool:
         """Free the room that was laid by, if it is there: what is on its way is to be kept on a full disk, too."""
