@@ -82,8 +82,10 @@ class GatewayService:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._do(self._close())
-        self._end()
+        try:
+            self._do(self._close())
+        finally:
+            self._end()
 
     @property
     def takes_schema(self) -> bool:
