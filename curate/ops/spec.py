@@ -38,6 +38,13 @@ Amount = Annotated[float, Field(ge=0)]
 """A knob that is a measure, not negative."""
 
 
+Mass = Annotated[float, Field(gt=0, le=1)]
+"""A knob of nucleus sampling: the share of the probability that is drawn from."""
+
+Temperature = Annotated[float, Field(ge=0, le=2)]
+"""A knob of sampling, as chat models' endpoints take it."""
+
+
 @dataclass(frozen=True)
 class ColumnOf:
     """Mark a knob as the name of a column that an earlier step writes, and the op reads.

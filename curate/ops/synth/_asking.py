@@ -12,11 +12,10 @@ from curate.llm.chat import Answer, ChatRequest
 from curate.llm.service import Chat
 from curate.llm.structured import CUT, MALFORMED, Structured, ask_structured
 from curate.ops.spec import Failed
+from curate.ops.synth._tries import SOUND, waves
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-SOUND = "none"
-"""The fault of an answer that has none."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,11 @@ def ask_sound(
     Its faults are `malformed_answer` and `cut_by_length`.
     """
     found: dict[int, SoundReply[T] | Failed] = {}
-    left = list(range(len(requests)))
-    for draw in range(tries):
+
+    def is_open(n: int) -> bool:
+        return n not in found or (isinstance(reply := found[n], SoundReply) and reply.fault != SOUND)
+
+    for draw, left in waves(range(len(requests)), is_open, tries):
         drawn = [_drawn(requests[n], draw) for n in left]
         for n, one in zip(left, ask_structured(chat, drawn, form, repair=not chat.takes_schema), strict=True):
             if isinstance(one, Structured):
@@ -52,9 +54,6 @@ def ask_sound(
                 found[n] = SoundReply(None, one.error, None)
             else:
                 found[n] = Failed(one.error, one.detail)
-        left = [n for n in left if isinstance(reply := found[n], SoundReply) and reply.fault != SOUND]
-        if not left:
-            break
     return [found[n] for n in range(len(requests))]
 
 

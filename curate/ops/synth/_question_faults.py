@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from curate.ops.synth._tries import SOUND
 from curate.text.words import plain_words
 
-SOUND = "none"
 LEAST_GROUNDED = 0.7
 """Of the longer words of an answer, the share that must stand in the text or in the question."""
 

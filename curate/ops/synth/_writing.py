@@ -12,9 +12,8 @@ from curate.llm.prompts import PromptTemplate
 from curate.llm.provenance import written_by
 from curate.llm.service import Chat
 from curate.ops.spec import Failed
+from curate.ops.synth._tries import SOUND, waves
 
-NONE = "none"
-"""The fault of a text that has none."""
 CUT = "too_long"
 """The fault of an answer that was cut at `max_tokens`."""
 
@@ -67,7 +66,7 @@ class WrittenTexts:
     texts: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     tries: int = 0
-    fault: str = NONE
+    fault: str = SOUND
     failure: Failure | None = None
 
     def columns(self, prompt: PromptTemplate, draws: TextDraws) -> tuple[Any, list[str] | None, Any, str | None]:
@@ -76,28 +75,33 @@ class WrittenTexts:
             return Failed(self.failure.error, self.failure.detail), None, None, None
         if not self.texts:
             return None, [], None, self.fault
-        return self.texts[0], self.texts, written_by(prompt, draws.said(), self.answers[0]), NONE
+        return self.texts[0], self.texts, written_by(prompt, draws.said(), self.answers[0]), SOUND
 
 
 def write(chat: Chat, wanted: Sequence[WantedTexts | None], draws: TextDraws) -> list[WrittenTexts]:
     """Write every row's texts; a row that is None wants none. All rows are asked at once, then those at fault again."""
     found = [WrittenTexts() for _ in wanted]
-    open_ = [(row, number) for row, one in enumerate(wanted) if one is not None for number in range(draws.n)]
-    for attempt in range(draws.tries):
-        open_ = [slot for slot in open_ if found[slot[0]].failure is None]
-        asked = [(row, number, wanted[row]) for row, number in open_]
-        requests = [
-            draws.request(one.messages, one.uid, number + attempt * draws.n)
-            for _, number, one in asked
-            if one is not None
-        ]
-        answers = chat.ask(requests) if requests else []
-        open_ = [
-            (row, number)
-            for (row, number, one), answer in zip(asked, answers, strict=True)
-            if one is not None and not _take(found[row], one, answer)
-        ]
+    taken: set[tuple[int, int]] = set()
+    slots = [(row, number, one) for row, one in enumerate(wanted) if one is not None for number in range(draws.n)]
+
+    def is_open(slot: tuple[int, int, WantedTexts]) -> bool:
+        return slot[:2] not in taken and found[slot[0]].failure is None
+
+    for wave, left in waves(slots, is_open, draws.tries):
+        requests = [draws.request(one.messages, one.uid, number + wave * draws.n) for _, number, one in left]
+        for (row, number, one), answer in zip(left, chat.ask(requests), strict=True):
+            if _take(found[row], one, answer):
+                taken.add((row, number))
     return found
+
+
+def columns_of_texts(
+    name: str, written: Sequence[WrittenTexts], prompt: PromptTemplate, draws: TextDraws
+) -> dict[str, list[Any]]:
+    """The columns of rows' texts: the first as `name`, all as `names`, `name_by` and `name_fault`."""
+    rows = [row.columns(prompt, draws) for row in written]
+    names = (name, f"{name}s", f"{name}_by", f"{name}_fault")
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def _take(row: WrittenTexts, wanted: WantedTexts, answer: Answer | Failure) -> bool:

@@ -15,13 +15,12 @@ from curate.models.devices import CPU, Device, Precision
 from curate.models.files import ModelError
 from curate.ops._keys import generator
 from curate.ops._passes import Passes
-from curate.ops.spec import Columns, Count, Knobs, Natural, op
+from curate.ops.spec import Columns, Count, Knobs, Mass, Natural, op
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-Mass = Annotated[float, Field(gt=0, le=1)]
 Penalty = Annotated[float, Field(ge=1)]
 
 

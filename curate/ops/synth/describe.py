@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pydantic import Field
 
 from curate.llm.chat import ChatPicture
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN
-from curate.ops.spec import Amount, Columns, Count, Knobs, Natural, op
-from curate.ops.synth._writing import TextDraws, WantedTexts, write
+from curate.ops.spec import Amount, Columns, Count, Knobs, Mass, Natural, op
+from curate.ops.synth._writing import TextDraws, WantedTexts, columns_of_texts, write
 from curate.pool.blob import Blob
 from curate.text.model_talk import find_meta_talk, find_refusal
 from curate.text.words import plain_words
@@ -22,7 +21,6 @@ from curate.text.words import plain_words
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Mass = Annotated[float, Field(gt=0, le=1)]
 
 _MEDIA = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 """Formats that endpoints take, by how the pool calls them."""
@@ -86,9 +84,7 @@ class describe:  # noqa: N801 - ops are named as recipes name them
             WantedTexts(self._prompt.messages({}, [_picture(image, file, blob, self._side)]), uid, self._find_fault)
             for image, file, blob, uid in zip(images, files, blobs, uids, strict=True)
         ]
-        rows = [row.columns(self._prompt, self._draws) for row in write(self._chat, wanted, self._draws)]
-        names = ("caption", "captions", "caption_by", "caption_fault")
-        return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        return columns_of_texts("caption", write(self._chat, wanted, self._draws), self._prompt, self._draws)
 
     def _find_fault(self, text: str) -> str | None:
         words = len(plain_words(text).tokens)

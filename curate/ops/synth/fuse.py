@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
 
 import pyarrow as pa
-from pydantic import Field
 
 from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
@@ -15,11 +13,9 @@ from curate.llm.provenance import WRITTEN
 from curate.models.fasttext import BUNDLED_LANGUAGE_MODEL, fasttext_path
 from curate.models.files import file_digest
 from curate.ops._languages import LanguageLabels
-from curate.ops.spec import Amount, Columns, Count, Knobs, Natural, TextColumn, op
+from curate.ops.spec import Amount, Columns, Count, Knobs, Mass, Natural, TextColumn, op
 from curate.ops.synth._faults import WordBounds, find_fault
-from curate.ops.synth._writing import TextDraws, WantedTexts, write
-
-Mass = Annotated[float, Field(gt=0, le=1)]
+from curate.ops.synth._writing import TextDraws, WantedTexts, columns_of_texts, write
 
 NOTHING_TO_FUSE = "nothing_to_fuse"
 """The fault of a row without an alt text, or without a caption where one is wanted."""
@@ -90,9 +86,7 @@ class fuse:  # noqa: N801 - ops are named as recipes name them
         seen = captions if self._has_caption else [""] * len(texts)
         wanted = [self._want(*row) for row in zip(texts, seen, uids, strict=True)]
         written = write(self._chat, wanted, self._draws)
-        rows = [row.columns(self._prompt, self._draws) for row in written]
-        names = ("vecap", "vecaps", "vecap_by", "vecap_fault")
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        columns = columns_of_texts("vecap", written, self._prompt, self._draws)
         for number, one in enumerate(wanted):
             if one is None:
                 columns["vecap_fault"][number] = NOTHING_TO_FUSE

@@ -13,11 +13,11 @@ from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.ops._segments import columns_of
-from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, TextColumn, op
-from curate.ops.synth._asking import SOUND, SoundReply, ask_sound
+from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, Temperature, TextColumn, op
+from curate.ops.synth._asking import SoundReply, ask_sound
 from curate.ops.synth._content_words import content_words
+from curate.ops.synth._tries import SOUND
 
-Temperature = Annotated[float, Field(ge=0, le=2)]
 NO_TEXT = "no_text"
 
 

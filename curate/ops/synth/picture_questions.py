@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
 
 from curate.document.segments import DOCUMENT, Segment, is_image, text_segment
 from curate.llm.chat import Answer, ChatRequest, Failure, Message
@@ -15,8 +14,10 @@ from curate.llm.model import ChatModel
 from curate.llm.prompts import load_prompt
 from curate.llm.provenance import WRITTEN, written_by
 from curate.llm.structure import Fault, Parts, Structure
-from curate.ops.spec import Columns, Count, Knobs, op
-from curate.ops.synth._question_faults import SOUND, find_fault
+from curate.ops._segments import columns_of
+from curate.ops.spec import Columns, Count, Knobs, Temperature, op
+from curate.ops.synth._question_faults import find_fault
+from curate.ops.synth._tries import SOUND, waves
 
 _WORDS = Structure({"question": (3, 40), "answer": (1, 60)})
 
@@ -84,7 +85,7 @@ class picture_questions:  # noqa: N801 - ops are named as recipes name them
         llm: str | None = None,
         prompt: str = "picture-questions",
         tries: Count = 2,
-        temperature: Annotated[float, Field(ge=0, le=2)] = 0.7,
+        temperature: Temperature = 0.7,
         max_tokens: Count = 200,
         max_section_words: Count = 250,
     ) -> None:
@@ -106,12 +107,11 @@ class picture_questions:  # noqa: N801 - ops are named as recipes name them
             images = [segment for segment in page.document if is_image(segment)]
             page.pictures = [self._picture(title, *pair) for pair in zip(images, texts, strict=True)]
         asked = [picture for page in pages for picture in page.pictures if picture.values["text"]]
-        for draw in range(self._tries):
-            left = [picture for picture in asked if picture.fault != SOUND]
+        for draw, left in waves(asked, lambda picture: picture.fault != SOUND, self._tries):
             answers = self._chat.ask([self._request(picture, draw) for picture in left])
             for picture, answer in zip(left, answers, strict=True):
                 _judge(picture, answer)
-        return _columns([self._row(page) for page in pages])
+        return columns_of([self._row(page) for page in pages], picture_questions)
 
     def _picture(self, title: str | None, image: Segment, text: str) -> _Picture:
         caption = image["caption"] or image["alt"] or "none"
@@ -149,10 +149,6 @@ class picture_questions:  # noqa: N801 - ops are named as recipes name them
             nano_usd=sum(a.nano_usd for a in answers),
         )
         return written_by(self._prompt, {**self._parameters, "max_tokens": self._max_tokens}, whole)
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    return {name: [row[name] for row in rows] for name in ("document", "document_by", "picture_fault", "questions")}
 
 
 def _judge(picture: _Picture, answer: Answer | Failure) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from curate.ops.spec import Columns, op
-from curate.ops.synth._question_faults import SOUND, find_fault
+from curate.ops.synth._question_faults import find_fault
+from curate.ops.synth._tries import SOUND
 
 
 @op(

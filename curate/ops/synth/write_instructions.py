@@ -19,8 +19,8 @@ from curate.mix.answers import FORMAT_PROMPTS
 from curate.models.files import file_digest
 from curate.ops._keys import generator
 from curate.ops._segments import columns_of
-from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, op
-from curate.ops.synth._asking import SOUND, SoundReply, ask_sound
+from curate.ops.spec import Columns, Count, Failed, Knobs, Natural, Temperature, op
+from curate.ops.synth._asking import SoundReply, ask_sound
 from curate.ops.synth._conversation_faults import (
     find_conversation_fault,
     find_copy,
@@ -31,9 +31,9 @@ from curate.ops.synth._conversation_faults import (
 from curate.ops.synth._records import WRITES, generation_turns
 from curate.ops.synth._scenes import describe_scene
 from curate.ops.synth._templates import templated
+from curate.ops.synth._tries import SOUND
 
 Style = Literal["conversation", "description", "reasoning", "pairs", "generation"]
-Temperature = Annotated[float, Field(ge=0, le=2)]
 EXAMPLES = 5
 """Prompts of others that a request for one shows: Mini-Gemini's 3.3."""
 
