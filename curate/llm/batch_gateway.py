@@ -28,6 +28,9 @@ from curate.llm.store import AnswerStore, Kept, Limits, Sum
 ROWS = 500
 """Results that are kept in one transaction."""
 
+CLOSING_S = 10.0
+"""A batch that is being collected when the run ends may take so long: its files are to be deleted."""
+
 Name = tuple[bytes, int]
 """A request's key and its bound of tokens."""
 
@@ -50,6 +53,7 @@ class BatchGateway:
         self._enqueued: dict[str, int] = {}
         self._most_enqueued = self._how.enqueued_tokens
         self._end: Exception | None = None
+        self._collecting: asyncio.Task[None] | None = None
         store.open_account(account)
 
     async def __aenter__(self) -> BatchGateway:
@@ -61,6 +65,9 @@ class BatchGateway:
         self._work.cancel()
         with suppress(asyncio.CancelledError):
             await self._work
+        if self._collecting is not None and not self._collecting.done():
+            with suppress(TimeoutError, EndpointError):  # what is left of it the next run takes up
+                await asyncio.wait_for(self._collecting, CLOSING_S)
         await self._client.close()
         self._store.close()
 
@@ -183,16 +190,22 @@ class BatchGateway:
             batch = await self._client.look(planned.batch_id)
             if batch.status not in _OVER:
                 continue
-            if batch.status == "failed":
-                self._check_failed(planned, batch)
-            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
-            for file_id in files:
-                await self._keep_file(planned, file_id)
-            self._forget(planned, was_whole=batch.status == "completed")
-            for file_id in (batch.input_file_id, *files):
-                await self._client.delete(file_id)
+            # Whoever waits for its answers may end the run as soon as they are there: it is collected to its end.
+            self._collecting = self._loop.create_task(self._collect_one(planned, batch))
+            await asyncio.shield(self._collecting)
             if self._end is not None:
                 raise self._end
+
+    async def _collect_one(self, planned: Planned, batch: Any) -> None:
+        """Keep what came of a batch that is over, and delete its files."""
+        if batch.status == "failed":
+            self._check_failed(planned, batch)
+        files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+        for file_id in files:
+            await self._keep_file(planned, file_id)
+        self._forget(planned, was_whole=batch.status == "completed")
+        for file_id in (batch.input_file_id, *files):
+            await self._client.delete(file_id)
 
     async def _keep_file(self, planned: Planned, file_id: str) -> None:
         asked = self._book.requests(planned.name)
