@@ -20,7 +20,7 @@ from curate.engine.runner import AT_WORK, Runner, RunProgress, Watch
 from curate.engine.stages import start_of
 from curate.engine.workers import Workers
 from curate.llm.model import ChatModel, Gateways, asked_here
-from curate.llm.store import NOTHING, Sum
+from curate.llm.store import NOTHING, Sum, total
 from curate.pool.tables import count_rows
 from curate.process import hold
 from curate.recipe.steps import ResolvedRecipe, assign_fingerprints, chats_of
@@ -118,9 +118,9 @@ class _Meter:
         """Book what came since the last time under the block that is done now."""
         for name, blocks in self.blocks.items():
             now = asked_here(name)
-            grown = (a - b for a, b in zip(now, self._read[name], strict=True))
+            grown = Sum(*(a - b for a, b in zip(now, self._read[name], strict=True)))
             at = min(progress.done, len(blocks)) - 1
-            blocks[at] = Sum(*(a + b for a, b in zip(blocks[at], grown, strict=True)))
+            blocks[at] = total([blocks[at], grown])
             self._read[name] = now
         self._watch(replace(progress, what=f"probe: {progress.what}"))
 

@@ -19,7 +19,7 @@ from typing import Any
 from curate.llm.batch_book import AskedInBatch, BatchBook, Ended, Planned
 from curate.llm.batch_client import BatchClient
 from curate.llm.chat import Answer, Failure, Prepared
-from curate.llm.ledger import BudgetError
+from curate.llm.ledger import BudgetError, most_of
 from curate.llm.outcomes import Again, Answered, AtFault, EndpointError, Ends, Outcome, TooFast, judge
 from curate.llm.prices import PicoPrice
 from curate.llm.settings import BatchMode, Endpoint
@@ -154,7 +154,7 @@ class BatchGateway:
         size = tokens = 0
         for count, request in enumerate(requests):
             size += len(request.body) + 120
-            tokens += _prompt_tokens(request, self._endpoint)
+            tokens += request.likely_input(self._endpoint.picture_tokens)
             is_too_long = size > self._how.most_bytes or count == self._how.most_requests
             if count and (is_too_long or (self._most_enqueued and tokens > self._most_enqueued)):
                 return requests[:count]
@@ -278,12 +278,10 @@ class BatchGateway:
         raise EndpointError(f"{self._endpoint.url} refused batch {batch.id}: {words or 'no words'}")
 
     def _tokens_of(self, requests: Sequence[Prepared]) -> int:
-        return sum(_prompt_tokens(request, self._endpoint) for request in requests)
+        return sum(request.likely_input(self._endpoint.picture_tokens) for request in requests)
 
     def _as_asked(self, request: Prepared) -> AskedInBatch:
-        tokens = request.text_bytes + request.pictures * self._endpoint.picture_tokens
-        most = Sum(1, tokens + request.max_tokens, self._price.of(tokens, request.max_tokens))
-        return AskedInBatch(request.key, request.max_tokens, most)
+        return AskedInBatch(request.key, request.max_tokens, most_of(request, self._endpoint, self._price))
 
 
 def _not_answered(error: Any) -> Outcome:
@@ -292,10 +290,6 @@ def _not_answered(error: Any) -> Outcome:
     if code in ("batch_expired", "batch_cancelled"):
         return TooFast(code, None)
     return Again(Failure("not_answered", f"the batch ended without it: {str(error)[:200]}"))
-
-
-def _prompt_tokens(request: Prepared, endpoint: Endpoint) -> int:
-    return request.text_bytes // 3 + request.pictures * endpoint.picture_tokens
 
 
 def _file_name(name: str) -> str:

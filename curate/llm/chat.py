@@ -92,6 +92,14 @@ class Prepared(NamedTuple):
     pictures: int
     body: bytes
 
+    def most_input(self, picture_tokens: int) -> int:
+        """The most tokens that it can have; a picture counts for `picture_tokens`."""
+        return self.text_bytes + self.pictures * picture_tokens
+
+    def likely_input(self, picture_tokens: int) -> int:
+        """About the tokens that it has: a text's are about a third of its bytes."""
+        return self.text_bytes // 3 + self.pictures * picture_tokens
+
 
 @dataclass(frozen=True)
 class Answer:

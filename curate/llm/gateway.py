@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 
 from curate.llm.chat import Answer, Failure, Prepared
-from curate.llm.ledger import Ledger
+from curate.llm.ledger import Ledger, most_of
 from curate.llm.outcomes import Again, Answered, AtFault, EndpointError, Ends, Outcome, TooFast
 from curate.llm.pace import Pace, Turn
 from curate.llm.prices import PicoPrice
@@ -103,7 +103,7 @@ class Gateway:
         try:
             if self._end is not None:
                 raise self._end
-            hold = Hold(next(self._numbers), self._most(request))
+            hold = Hold(next(self._numbers), most_of(request, self._endpoint, self._price))
             await self._ledger.hold(hold)
             outcome, settled = await self._send(request, hold)
             await settled
@@ -131,13 +131,9 @@ class Gateway:
             self._ledger.settle(settled)
             raise
 
-    def _most(self, request: Prepared) -> Sum:
-        tokens = request.text_bytes + request.pictures * self._endpoint.picture_tokens
-        return Sum(1, tokens + request.max_tokens, self._price.of(tokens, request.max_tokens))
-
     def _expected_tokens(self, request: Prepared) -> int:
-        """Tokens for the pace: a text's are about a third of its bytes; corrected when the endpoint has said them."""
-        return request.text_bytes // 3 + request.pictures * self._endpoint.picture_tokens + request.max_tokens
+        """Tokens for the pace; corrected when the endpoint has said them."""
+        return request.likely_input(self._endpoint.picture_tokens) + request.max_tokens
 
     def _settled(self, hold: Hold, outcome: Outcome) -> Settled:
         """A request's cost, by the endpoint's own count where it gave one."""

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from curate.lacks import MachineError
+from curate.llm.chat import Prepared
+from curate.llm.prices import PicoPrice
+from curate.llm.settings import Endpoint
 from curate.llm.store import Account, AnswerStore, Hold, Limits, Settled, StoreError, Sum
 
 MOMENT_S = 0.005
 """How long a change may wait for others to be written with: a commit costs ten times as much as a row."""
+
+
+def most_of(request: Prepared, endpoint: Endpoint, price: PicoPrice) -> Sum:
+    """The most that a request may cost: what is held for it until it is over."""
+    tokens = request.most_input(endpoint.picture_tokens)
+    return Sum(1, tokens + request.max_tokens, price.of(tokens, request.max_tokens))
 
 
 class BudgetError(MachineError):

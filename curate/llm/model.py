@@ -102,10 +102,15 @@ class ChatCost:
         """The dollars."""
         return self.account.spent.nano_usd / 1e9
 
+    def usd_per_1000(self, kept: int) -> float | None:
+        """The dollars for a thousand samples of those that are kept; None where none is."""
+        return 1000 * self.usd / kept if kept else None
+
     def to_json(self, kept: int) -> dict[str, Any]:
         """As plain data; `kept`: the samples that it was spent for."""
         spent = self.account.spent
-        each = {"usd_per_1000_kept": round(1000 * self.usd / kept, 6)} if kept else {}
+        dollars = self.usd_per_1000(kept)
+        each = {"usd_per_1000_kept": round(dollars, 6)} if dollars is not None else {}
         counted = {"requests": spent.requests, "tokens": spent.tokens, "usd": self.usd}
         doubts = {"unsaid": self.account.unsaid, "in_doubt": self.account.in_doubt}
         return {"name": self.chat.name, "model": self.chat.endpoint.name, **counted, **each, **doubts}

@@ -119,13 +119,13 @@ def render(summary: Summary, seen: RowSurvey) -> str:
 
 def cost_row(cost: ChatCost, kept: int) -> dict[str, str]:
     """The costs of a chat model, as texts: model, requests, tokens, dollars, and these a 1,000 samples kept."""
-    spent = cost.account.spent
+    spent, each = cost.account.spent, cost.usd_per_1000(kept)
     return {
         "model": shown(cost.chat.endpoint.name),
         "requests": f"{spent.requests:,}",
         "tokens": f"{spent.tokens:,}",
         "usd": f"{cost.usd:.4f}",
-        "each": f"{1000 * cost.usd / kept:.4f}" if kept else "-",
+        "each": "-" if each is None else f"{each:.4f}",
     }
 
 

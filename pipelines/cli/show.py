@@ -139,7 +139,7 @@ def show_plan(checked: ResolvedRecipe, workers: int, as_json: bool, probed: int 
     for one in estimates:
         out_console.print(_estimate_words(one), soft_wrap=True, markup=False)
     if probed is not None and not estimates:
-        out_console.print("probe: no step asks a chat model")
+        out_console.print("probe: no step asks a chat model, or the source is to be written first")
     asked = "some rows of it were asked about, and their answers are kept for the run"
     done = asked if estimates else "nothing was fetched or computed"
     out_console.print(f"dry run: the source was read and planned, {done}")
@@ -426,7 +426,8 @@ def tally_lines(funnel: Sequence[StepCount]) -> Iterator[str]:
 def cost_words(cost: ChatCost, kept: int) -> str:
     """The costs of a chat model, in a line."""
     spent, account = cost.account.spent, cost.account
-    each = f", {1000 * cost.usd / kept:.4g} dollars a 1,000 samples kept" if kept and cost.usd else ""
+    dollars = cost.usd_per_1000(kept)
+    each = f", {dollars:.4g} dollars a 1,000 samples kept" if dollars else ""
     doubts = [f"{account.unsaid:,} answers without a count of tokens"] if account.unsaid else []
     doubts += [f"{account.in_doubt:,} requests in doubt, counted at the most"] if account.in_doubt else []
     more = f" ({'; '.join(doubts)})" if doubts else ""
