@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
-from chat_server import completion
+from chat_server import completion, on_loopback
 
 Answering = Callable[[dict[str, Any]], Any]
 """By a request's body, what comes of it: a text, a pair of status and body, or None where the batch ends before it."""
@@ -128,30 +126,14 @@ class BatchServer:
 @contextmanager
 def serving_batches(answering: Answering, **more: Any) -> Iterator[BatchServer]:
     """A server at work in a thread of its own."""
-    server, loop = BatchServer(answering, **more), asyncio.new_event_loop()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=256 << 20)
-        app.router.add_post("/v1/files", server.upload)
-        app.router.add_get("/v1/files", server.files_of)
-        app.router.add_get("/v1/files/{id}/content", server.content)
-        app.router.add_delete("/v1/files/{id}", server.delete)
-        app.router.add_post("/v1/batches", server.create)
-        app.router.add_get("/v1/batches", server.batches_of)
-        app.router.add_get("/v1/batches/{id}", server.look)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return runner
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    try:
+    server = BatchServer(answering, **more)
+    app = web.Application(client_max_size=256 << 20)
+    app.router.add_post("/v1/files", server.upload)
+    app.router.add_get("/v1/files", server.files_of)
+    app.router.add_get("/v1/files/{id}/content", server.content)
+    app.router.add_delete("/v1/files/{id}", server.delete)
+    app.router.add_post("/v1/batches", server.create)
+    app.router.add_get("/v1/batches", server.batches_of)
+    app.router.add_get("/v1/batches/{id}", server.look)
+    with on_loopback(app) as server.url:
         yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

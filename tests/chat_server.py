@@ -68,7 +68,7 @@ def error(message: str, code: str | None = None, kind: str = "invalid_request_er
 @contextmanager
 def serving(script: Script) -> Iterator[ChatServer]:
     """A server at work in a thread of its own."""
-    server, loop = ChatServer(), asyncio.new_event_loop()
+    server = ChatServer()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         server.times.append(time.monotonic())
@@ -100,14 +100,21 @@ def serving(script: Script) -> Iterator[ChatServer]:
         request.transport.abort()
         return response
 
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_post("/v1/chat/completions", answer)
+    with on_loopback(app) as server.url:
+        yield server
+
+
+@contextmanager
+def on_loopback(app: web.Application) -> Iterator[str]:
+    """An application at work in a thread of its own, on a free port; its base URL."""
+    loop = asyncio.new_event_loop()
+
     async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=64 << 20)
-        app.router.add_post("/v1/chat/completions", answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner
 
     async def stop(runner: web.AppRunner) -> None:
@@ -121,7 +128,7 @@ def serving(script: Script) -> Iterator[ChatServer]:
     thread.start()
     runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     try:
-        yield server
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     finally:
         asyncio.run_coroutine_threadsafe(stop(runner), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
