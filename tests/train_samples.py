@@ -164,7 +164,7 @@ def mixture(folder: Path, **broken: tuple[int, ...]) -> Path:
 MULTIMODAL: dict[str, Any] = {
     "type": "multimodal",
     "train_tower": True,
-    "visual_tokens": 4,
+    "connector": {"type": "mlp", "vectors": 4},
     "pack": {"tokens": 192, "images": 6, "window": 64},
     "language": {"width": 32, "layers": 1, "heads": 2},
 }

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curate.commit import file_sha256
+from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.table import AnyConnector
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
@@ -94,15 +95,6 @@ class Language(Transformer):
     tokenizer: Literal["bytes", "simple"] = "bytes"
 
 
-def _square(value: int | None) -> int | None:
-    if value is not None and math.isqrt(value) ** 2 != value:
-        raise ValueError(f"{value} is no square number, and an image's vectors are a square raster")
-    return value
-
-
-Vectors = Annotated[Count | None, AfterValidator(_square)]
-
-
 class MatchingConfig(Settings):
     """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
 
@@ -110,9 +102,7 @@ class MatchingConfig(Settings):
     """
 
     type: Literal["matching"]
-    connector: Literal["mlp"] = "mlp"
-    visual_tokens: Vectors = None
-    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    connector: AnyConnector = MlpConfig()
     encoder: Transformer = Transformer()
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
@@ -122,9 +112,7 @@ class Caption(Settings):
 
     type: Literal["caption"]
     train_tower: bool = False
-    connector: Literal["mlp"] = "mlp"
-    visual_tokens: Vectors = None
-    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    connector: AnyConnector = MlpConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
     """Tokens kept of a caption, with its begin and end."""
     language: Language = Language()
@@ -160,9 +148,7 @@ class Multimodal(Settings):
 
     type: Literal["multimodal"]
     train_tower: bool = False
-    connector: Literal["mlp"] = "mlp"
-    visual_tokens: Vectors = None
-    """Vectors of an image, averaged from its patches; a square number. Nothing: one a patch."""
+    connector: AnyConnector = MlpConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     language: Language = Language()

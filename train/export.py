@@ -28,7 +28,6 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
         language = settings.language
-        shape = CaptionerShape(
-            language.tokenizer, language.width, language.layers, language.heads, settings.visual_tokens
-        )
+        connector = settings.connector.model_dump()
+        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
         write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)

@@ -95,11 +95,10 @@ class TrainedCaptioner:
 
     def look(self, images_BCHW: Tensor) -> Tensor:
         """See `Captioner`."""
-        from curate.models.image_tower import patches
+        from curate.models.image_tower import features_of
 
-        vectors_BNE: Tensor = self._net["connector"](
-            patches(self._net["tower"], images_BCHW.to(self._place.device, self._place.dtype))
-        )
+        images_BCHW = images_BCHW.to(self._place.device, self._place.dtype)
+        vectors_BNE: Tensor = self._net["connector"]([features_of(self._net["tower"], images_BCHW)])
         return vectors_BNE
 
     def write(self, vectors_BNE: Tensor) -> NextScores:
@@ -130,14 +129,13 @@ def _parts(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> nn.
     """Tower, connector and language model, by the names that they have in the file."""
     from torch import nn
 
-    from curate.models.connectors.mlp import Mlp
-    from curate.models.image_tower import patch_count_and_width
+    from curate.models.connectors.table import connector_of
+    from curate.models.image_tower import tower_shape
     from curate.models.language import LanguageModel
 
     tower = new_network(described).visual
     assert isinstance(tower, nn.Module)
-    _, width = patch_count_and_width(tower, described.size_px)
-    connector = Mlp(width, shape.width, shape.visual_tokens)
+    connector = connector_of(shape.connector).build([tower_shape(tower, described.size_px)], shape.width)
     language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
     return nn.ModuleDict({"tower": tower, "connector": connector, "language": language})
 

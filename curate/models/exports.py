@@ -7,6 +7,7 @@ The metadata is a dual encoder's (`curate.models.dual_encoder`: of a captioner, 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -24,14 +25,14 @@ Net = TypeVar("Net", bound="nn.Module")
 class CaptionerShape:
     """The language model behind the image tower, and how texts are spelled for it.
 
-    `visual_tokens`: vectors of an image, a square number, None for one a patch.
+    `connector`: its settings, as a settings file says them (`curate.models.connectors.table`).
     """
 
     tokenizer: Literal["bytes", "simple"]
     width: int
     layers: int
     heads: int
-    visual_tokens: int | None = None
+    connector: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""
@@ -40,12 +41,12 @@ class CaptionerShape:
 
 @dataclass(frozen=True)
 class MatcherShape:
-    """The text encoder behind the dual encoder. `visual_tokens`: see `CaptionerShape`."""
+    """The text encoder behind the dual encoder. `connector`: see `CaptionerShape`."""
 
     width: int
     layers: int
     heads: int
-    visual_tokens: int | None = None
+    connector: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

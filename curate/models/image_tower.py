@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from curate.models.features import Features, TowerShape
 from curate.models.files import ModelError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -25,32 +26,33 @@ def normalised(images_BCHW: Tensor) -> Tensor:
     return (images_BCHW.float() / 255 - mean) / std
 
 
-def patch_count_and_width(visual: nn.Module, size_px: int) -> tuple[int, int]:
-    """The number of patch vectors that `patches` gives an image, and their width."""
+def tower_shape(visual: nn.Module, size_px: int) -> TowerShape:
+    """The vectors that `features_of` gives an image of that size."""
     was_training = visual.training
     with torch.no_grad():
         visual.eval()
-        x_BND = patches(visual, torch.zeros(1, 3, size_px, size_px))
+        found = features_of(visual, torch.zeros(1, 3, size_px, size_px))
     visual.train(was_training)
-    return x_BND.shape[1], x_BND.shape[2]
+    return TowerShape(found.x_MPD.shape[2], found.grid)
 
 
-def patches(visual: nn.Module, images_BCHW: Tensor) -> Tensor:
-    """x_BND of an open_clip image tower's last block, before pooling: a vector a patch, no class vector."""
+def features_of(visual: nn.Module, images_BCHW: Tensor) -> Features:
+    """The vectors of an open_clip image tower's last block, before pooling: one a patch, no class vector."""
     return _last_block(visual, images_BCHW, features=False)[0]
 
 
-def patches_and_features(visual: nn.Module, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """(x_BND as `patches` gives it, the image's features BE), in one pass through the tower."""
-    x_BND, features_BE = _last_block(visual, images_BCHW, features=True)
-    assert features_BE is not None
-    return x_BND, features_BE
+def features_and_embedding(visual: nn.Module, images_BCHW: Tensor) -> tuple[Features, Tensor]:
+    """(vectors as `features_of` gives them, the image's embedding BE), in one pass through the tower."""
+    found, embedding_BE = _last_block(visual, images_BCHW, features=True)
+    assert embedding_BE is not None
+    return found, embedding_BE
 
 
-def _last_block(visual: nn.Module, images_BCHW: Tensor, features: bool) -> tuple[Tensor, Tensor | None]:
+def _last_block(visual: nn.Module, images_BCHW: Tensor, features: bool) -> tuple[Features, Tensor | None]:
     changed = at_resolution(visual, images_BCHW.shape[-1], "visual.")
-    x_BDHW, features_BE = functional_call(_LastBlock(visual, features), changed, (images_BCHW,))
-    return x_BDHW.flatten(2).transpose(1, 2), features_BE
+    x_BDHW, embedding_BE = functional_call(_LastBlock(visual, features), changed, (images_BCHW,))
+    _, _, height, width = x_BDHW.shape
+    return Features(x_BDHW.flatten(2).transpose(1, 2), (height, width)), embedding_BE
 
 
 def at_resolution(visual: nn.Module, size_px: int, prefix: str) -> dict[str, Tensor]:

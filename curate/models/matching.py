@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.mlp import Mlp
+from curate.models.connectors.table import connector_of
 from curate.models.exports import MatcherShape
-from curate.models.image_tower import patch_count_and_width, patches_and_features
+from curate.models.image_tower import features_and_embedding, tower_shape
 from curate.models.language import LanguageModel
 
 MATCHED = 1
@@ -29,8 +29,7 @@ class MatchingNetwork(nn.Module):
     def __init__(self, net: nn.Module, size_px: int, vocab_size: int, shape: MatcherShape) -> None:
         super().__init__()
         self.net = net
-        _, width = patch_count_and_width(self.visual, size_px)
-        self.connector = Mlp(width, shape.width, shape.visual_tokens)
+        self.connector = connector_of(shape.connector).build([tower_shape(self.visual, size_px)], shape.width)
         self.encoder = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
         self.head = nn.Linear(shape.width, 2)
 
@@ -43,8 +42,8 @@ class MatchingNetwork(nn.Module):
 
     def see(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """(vectors_BNE for `match`, unit features_BD) of normalised images."""
-        patches_BNP, features_BD = patches_and_features(self.visual, images_BCHW)
-        return self.connector(patches_BNP), F.normalize(features_BD, dim=-1)
+        features, embedding_BD = features_and_embedding(self.visual, images_BCHW)
+        return self.connector([features]), F.normalize(embedding_BD, dim=-1)
 
     def read(self, ids_BT: Tensor) -> Tensor:
         """Unit features_BD of texts by themselves."""

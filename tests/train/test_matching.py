@@ -23,7 +23,11 @@ from train.models.dual_encoder import DualEncoder, build
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.matching import MatchingObjective, draw_negatives
 
-MATCHING = {"type": "matching", "visual_tokens": 4, "encoder": {"width": 32, "layers": 1, "heads": 2}}
+MATCHING = {
+    "type": "matching",
+    "connector": {"type": "mlp", "vectors": 4},
+    "encoder": {"width": 32, "layers": 1, "heads": 2},
+}
 
 
 def objective() -> tuple[MatchingObjective, DualEncoder]:

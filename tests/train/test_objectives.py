@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from train_samples import TINY
 
+from curate.models.features import TowerShape
 from curate.models.files import ModelError
-from curate.models.image_tower import patch_count_and_width
+from curate.models.image_tower import tower_shape
 from curate.models.language import LanguageModel, rotary_angles, rotate
 from curate.stream.tokens import token_ids
 from curate.tokens.byte_pairs import byte_pairs
@@ -109,7 +110,7 @@ def test_patches_come_from_vision_transformers_and_resnets_alike(layers: Any) ->
     built = build(config(model={"clip": clip, "tokenizer": "simple:1024"}).model)
     visual = built.net.visual
     assert isinstance(visual, nn.Module)
-    assert patch_count_and_width(visual, 32) == ((16, 32) if layers == 2 else (1, 32 * 32))
+    assert tower_shape(visual, 32) == (TowerShape(32, (4, 4)) if layers == 2 else TowerShape(32 * 32, (1, 1)))
 
 
 def test_language_model_does_not_see_what_comes_after() -> None:

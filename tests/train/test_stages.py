@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind, settings_file
 
 from curate import mix
+from curate.models.features import TowerShape
 from curate.models.files import ModelError
-from curate.models.image_tower import at_resolution, patch_count_and_width
+from curate.models.image_tower import at_resolution, tower_shape
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Share, Stream
 from train import prepare
@@ -67,7 +68,9 @@ def test_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "objective", [{"type": "contrastive"}, {"type": "caption", "visual_tokens": 4, "text_length": 24}], ids=str
+    "objective",
+    [{"type": "contrastive"}, {"type": "caption", "connector": FOUR, "text_length": 24}],
+    ids=str,
 )
 def test_run_trains_through_a_ramp_of_the_resolution(tmp_path: Path, objective: dict[str, Any]) -> None:
     mixture(tmp_path / "mixture")
@@ -83,7 +86,7 @@ def test_positions_of_another_resolution_alone_are_interpolated() -> None:
     assert at_resolution(visual, 32, "") == {}
     [grown] = at_resolution(visual, 64, "").values()
     assert grown.shape == (1 + 64, 32)
-    assert patch_count_and_width(visual, 64) == (64, 32)
+    assert tower_shape(visual, 64) == TowerShape(32, (8, 8))
     torch.testing.assert_close(grown[0], visual.positional_embedding[0])  # type: ignore[index]
 
 
@@ -91,7 +94,7 @@ def test_resolution_that_changes_number_of_images_vectors_is_refused(tmp_path: P
     mixture(tmp_path)
     composed(tmp_path, RISING)
     settings = config({"type": "caption"})
-    with pytest.raises(ModelError, match=r"40 pixels has 25 patches, the model's own size 16"):
+    with pytest.raises(ModelError, match=r"40 pixels becomes 25 vectors, of the model's own size 16"):
         prepare.build(settings, build(settings.model), tmp_path / "mixture.json")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.exports import MatcherShape
-from curate.models.image_tower import normalised, patch_count_and_width
+from curate.models.image_tower import normalised, tower_shape
 from curate.models.matching import MATCHED, MatchingNetwork
 from train.config import MatchingConfig
 from train.models.dual_encoder import DualEncoder
@@ -46,7 +46,7 @@ class MatchingObjective(nn.Module):
     def __init__(self, clip: DualEncoder, settings: MatchingConfig) -> None:
         super().__init__()
         encoder = settings.encoder
-        self.shape = MatcherShape(encoder.width, encoder.layers, encoder.heads, settings.visual_tokens)
+        self.shape = MatcherShape(encoder.width, encoder.layers, encoder.heads, settings.connector.model_dump())
         self.network = MatchingNetwork(clip.net, clip.size_px, clip.tokenizer.vocab_size, self.shape)
         self.bound = math.log(settings.max_logit_scale)
 
@@ -63,7 +63,7 @@ class MatchingObjective(nn.Module):
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if the image tower cannot take images of that size."""
-        patch_count_and_width(self.network.visual, size_px)
+        tower_shape(self.network.visual, size_px)
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
         """Pairs, of all sources together."""

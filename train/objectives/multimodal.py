@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.mlp import Mlp
 from curate.models.files import ModelError
-from curate.models.image_tower import normalised, patch_count_and_width, patches
+from curate.models.image_tower import features_of, normalised, tower_shape
 from curate.models.language import LanguageModel
 from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
@@ -35,10 +34,8 @@ class MultimodalObjective(nn.Module):
         assert isinstance(visual, nn.Module)
         self.tower = visual
         self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
-        patch_count, width = patch_count_and_width(self.tower, clip.size_px)
-        self.pooled = settings.visual_tokens is not None
-        self.visual_tokens = settings.visual_tokens or patch_count
-        self.connector = Mlp(width, language.width, settings.visual_tokens)
+        self.connector = settings.connector.build([tower_shape(self.tower, clip.size_px)], language.width)
+        self.visual_tokens = self.connector.places
         self.language = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
 
     def parts(self) -> Parts:
@@ -53,11 +50,12 @@ class MultimodalObjective(nn.Module):
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if images of that size would become another number of vectors."""
-        patch_count, _ = patch_count_and_width(self.tower, size_px)
-        if not self.pooled and patch_count != self.visual_tokens:
+        with torch.no_grad():
+            found = self.connector([features_of(self.tower, torch.zeros(1, 3, size_px, size_px))])
+        if found.shape[1] != self.visual_tokens:
             raise ModelError(
-                f"an image of {size_px} pixels has {patch_count} patches, the model's own size {self.visual_tokens};"
-                " say objective.visual_tokens, a number that images of every stage are averaged to"
+                f"an image of {size_px} pixels becomes {found.shape[1]} vectors, of the model's own size"
+                f" {self.visual_tokens}; take a connector with a number of its own, as {{type: mlp, vectors: 144}}"
             )
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
@@ -89,8 +87,8 @@ class MultimodalObjective(nn.Module):
         parts = []
         for images in found:
             with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-                patches_NPD = patches(self.tower, normalised(images.flatten(0, -4)))
-            parts.append(self.connector(patches_NPD))
+                features = features_of(self.tower, normalised(images.flatten(0, -4)))
+            parts.append(self.connector([features]))
         vectors_NVD: Tensor = torch.cat(parts)
         return vectors_NVD[batch["order"]] if "order" in batch else vectors_NVD
 

@@ -1,32 +1,65 @@
-"""Two linear layers with a GELU between, a patch at a time (LLaVA-1.5, Liu et al. 2023), or a cell of patches.
+"""Two linear layers with a GELU between, a vector at a time (LLaVA-1.5, Liu et al. 2310.03744), or a cell of vectors.
 
-Averaged to a fixed raster first, every image becomes as many vectors at any resolution: MM1's average pooling
+Averaged to a fixed raster first, every picture becomes as many vectors at any resolution: MM1's average pooling
 (2403.09611, 3.1).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.models.connectors.rasters import check_one_tower, raster_of
+from curate.models.features import Features, TowerShape
+from curate.settings import Settings
+
+
+def _square(value: int | None) -> int | None:
+    if value is not None and math.isqrt(value) ** 2 != value:
+        raise ValueError(f"{value} is no square number, and a picture's vectors are a square raster")
+    return value
+
+
+Square = Annotated[int, Field(ge=1), AfterValidator(_square)]
+
+
+class MlpConfig(Settings):
+    """Settings of the MLP. `vectors`: of a view, averaged from its own; nothing: one for each of them.
+
+    `norm`: a LayerNorm before it, which LLaVA's has not.
+    """
+
+    type: Literal["mlp"] = "mlp"
+    vectors: Square | None = None
+    norm: bool = False
+
+    def build(self, towers: Sequence[TowerShape], width: int) -> Mlp:
+        """The module. Raises ModelError for several towers."""
+        return Mlp(check_one_tower("mlp", towers), width, self)
+
 
 class Mlp(nn.Module):
-    """x_BND to y_BNE; with `vectors`, a square number, to so many of them."""
+    """Vectors_MPD of one tower to vectors_NPE; the class vector, where there is one, is left out."""
 
-    def __init__(self, width_in: int, width_out: int, vectors: int | None = None) -> None:
+    def __init__(self, tower: TowerShape, width: int, config: MlpConfig) -> None:
         super().__init__()
-        self.side = math.isqrt(vectors) if vectors else None
-        self.norm = nn.LayerNorm(width_in)
-        self.up = nn.Linear(width_in, width_out)
-        self.out = nn.Linear(width_out, width_out)
+        self.tower = tower
+        self.side = math.isqrt(config.vectors) if config.vectors else None
+        self.places = tower.views * (config.vectors or tower.grid[0] * tower.grid[1])
+        self.norm = nn.LayerNorm(tower.width) if config.norm else nn.Identity()
+        self.up = nn.Linear(tower.width, width)
+        self.out = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """Vectors of the language model's width."""
+    def forward(self, towers: Sequence[Features]) -> Tensor:
+        """vectors_NPE, a picture's views one after another."""
+        x_MDHW = raster_of(towers[0], self.tower)
         if self.side is not None:
-            B, N, D = x_BND.shape
-            x_BDHW = x_BND.transpose(1, 2).reshape(B, D, math.isqrt(N), -1)
-            x_BND = F.adaptive_avg_pool2d(x_BDHW, self.side).flatten(2).transpose(1, 2)
-        y_BNE: Tensor = self.out(F.gelu(self.up(self.norm(x_BND))))
-        return y_BNE
+            x_MDHW = F.adaptive_avg_pool2d(x_MDHW, self.side)
+        x_MPD = x_MDHW.flatten(2).transpose(1, 2)
+        y_MPE: Tensor = self.out(F.gelu(self.up(self.norm(x_MPD))))
+        return y_MPE.reshape(-1, self.tower.views * y_MPE.shape[1], y_MPE.shape[2])
