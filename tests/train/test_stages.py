@@ -67,6 +67,9 @@ def test_resolution_ramps_from_stage_to_stage_in_whole_patches(tmp_path: Path) -
     assert {stages.resolution(16 * step + 15, 0) % 8 for step in range(10)} == {0}
 
 
+FOUR = {"type": "mlp", "vectors": 4}
+
+
 @pytest.mark.parametrize(
     "objective",
     [{"type": "contrastive"}, {"type": "caption", "connector": FOUR, "text_length": 24}],
