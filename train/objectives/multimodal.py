@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from curate.models.files import ModelError
 from curate.models.image_tower import features_of, normalised, tower_shape
@@ -15,6 +14,7 @@ from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
+from train.objectives.cross_entropy import token_losses
 from train.objectives.parts import Parts
 
 
@@ -72,8 +72,7 @@ class MultimodalObjective(nn.Module):
         mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
         y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
         wanted = batch["scored"][:, 1:]
-        scores_NV = self.language.logits(y_BTD[:, :-1][wanted])
-        losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        losses_N = token_losses(y_BTD[:, :-1][wanted], ids_BT[:, 1:][wanted], self.language.logits)
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
