@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.qformer import QFormerConfig
 
 
 def _by_name(value: Any) -> Any:
@@ -16,7 +17,7 @@ def _by_name(value: Any) -> Any:
 
 
 AnyConnector = Annotated[
-    MlpConfig,
+    MlpConfig | QFormerConfig,
     Field(discriminator="type"),
     BeforeValidator(_by_name),
 ]
