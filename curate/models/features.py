@@ -1,6 +1,6 @@
 """Vectors of pictures as towers give them and connectors take them.
 
-Shapes: N pictures, V views of a picture, P vectors of a view, D width of a tower.
+Shapes: N pictures, V views of a picture, P vectors of a view, D width of a tower, T tokens of a text.
 """
 
 from __future__ import annotations
@@ -40,3 +40,11 @@ class Features:
     x_MPD: Tensor
     grid: tuple[int, int]
     there_MP: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that a connector reads beside the pictures, one a picture: ids_NT, and which of them are no padding."""
+
+    ids_NT: Tensor
+    there_NT: Tensor
