@@ -106,14 +106,14 @@ class TrainedCaptioner:
         import torch
 
         language: Any = self._net["language"]
-        seen: list[list[Tensor]] = [[] for _ in language.blocks]
+        seen: list[Any] = []
 
         def scores_of(ids_BT: Tensor) -> Tensor:
             ids_BT = ids_BT.to(self._place.device)
-            if seen[0]:
-                x_BTE = language.embedding(ids_BT[:, -1:])
+            if seen:
+                x_BTE = language.embed(ids_BT[:, -1:])
             else:
-                x_BTE = language.embedding(ids_BT)
+                x_BTE = language.embed(ids_BT)
                 x_BTE = torch.cat((x_BTE[:, :1], vectors_BNE, x_BTE[:, 1:]), 1)
             scores_BV: Tensor = language.logits(language.go_on(x_BTE, seen)[:, -1])
             return scores_BV

@@ -10,9 +10,6 @@ from torch.nn import functional as F
 
 from curate.models.files import ModelError
 from curate.models.image_tower import features_of, normalised, tower_shape
-from curate.models.language import LanguageModel
-from curate.stream.packing import attention_mask
-from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
@@ -27,16 +24,16 @@ class MultimodalObjective(nn.Module):
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
+    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, sources: int = 1) -> None:
         super().__init__()
         self.sources = sources
-        language, visual = settings.language, clip.net.visual
+        visual = clip.net.visual
         assert isinstance(visual, nn.Module)
         self.tower = visual
         self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
-        self.connector = settings.connector.build([tower_shape(self.tower, clip.size_px)], language.width)
+        self.language = settings.language.build()
+        self.connector = settings.connector.build([tower_shape(self.tower, clip.size_px)], self.language.width)
         self.visual_tokens = self.connector.places
-        self.language = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
 
     def parts(self) -> Parts:
         """Tower, connector and language model."""
@@ -65,12 +62,11 @@ class MultimodalObjective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Sum of the scored tokens' cross entropies, scaled."""
-        ids_BT, segments_BT = batch["ids"], batch.get("segments")
-        x_BTD = self.language.embedding(ids_BT.clamp(min=0))
+        ids_BT = batch["ids"]
+        x_BTD = self.language.embed(ids_BT.clamp(min=0))
         if (vectors_NVD := self._image_vectors(batch)) is not None:
             x_BTD = x_BTD.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NVD.to(x_BTD.dtype))
-        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
-        y_BTD = self.language(x_BTD, batch.get("positions"), mask_BTT)
+        y_BTD = self.language(x_BTD, batch.get("positions"), batch.get("segments"))
         wanted = batch["scored"][:, 1:]
         scores_NV = self.language.logits(y_BTD[:, :-1][wanted])
         losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
