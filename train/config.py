@@ -17,6 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.table import AnyLanguage
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
@@ -75,26 +77,6 @@ class Contrastive(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
-class Transformer(Settings):
-    """Blocks of the small language model: RMSNorm, rotary positions, SwiGLU."""
-
-    width: Count = 256
-    layers: Count = 4
-    heads: Count = 4
-
-    @model_validator(mode="after")
-    def _whole_heads(self) -> Transformer:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads})")
-        return self
-
-
-class Language(Transformer):
-    """The small causal language model."""
-
-    tokenizer: Literal["bytes", "simple"] = "bytes"
-
-
 class MatchingConfig(Settings):
     """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
 
@@ -115,7 +97,7 @@ class Caption(Settings):
     connector: AnyConnector = MlpConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
     """Tokens kept of a caption, with its begin and end."""
-    language: Language = Language()
+    language: AnyLanguage = DecoderConfig()
 
 
 class PackConfig(Settings):
@@ -151,7 +133,7 @@ class Multimodal(Settings):
     connector: AnyConnector = MlpConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
-    language: Language = Language()
+    language: AnyLanguage = DecoderConfig()
 
 
 Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]

@@ -25,7 +25,6 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
-from curate.tokens.encoders import text_code
 from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
@@ -147,8 +146,8 @@ def _rows(
             else ContrastiveObjective(clip, settings.max_logit_scale)
         )
         return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
-    code = text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    code = settings.language.code()
+    captioner = MultimodalObjective(clip, settings, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
@@ -159,8 +158,8 @@ def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    code, pack, document = settings.language.code(), settings.pack, settings.document
+    objective = MultimodalObjective(clip, settings, len(chooser.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image

@@ -8,6 +8,7 @@ Shapes: N pictures, P places of a picture, B rows, T tokens, E width of the lang
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +16,23 @@ from torch import Tensor, nn
 from curate.models.connectors.table import AnyConnector
 from curate.models.files import ModelError
 from curate.models.image_tower import features_of, normalised, tower_shape
-from curate.models.language import LanguageModel
-
-PARTS = ("tower", "connector", "language")
+from curate.models.languages.face import Language
 
 
 class VisionLanguage(nn.Module):
     """`tower`: an open_clip image tower for pictures of `size_px`. `places`: of a picture among the tokens."""
 
-    def __init__(self, tower: nn.Module, size_px: int, connector: AnyConnector, language: LanguageModel) -> None:
+    def __init__(self, tower: nn.Module, size_px: int, connector: AnyConnector, language: Language) -> None:
         super().__init__()
-        self.tower, self.language = tower, language
+        self.tower = tower
+        self.language: Any = language  # a module with the face of a language model
         self.connector = connector.build([tower_shape(tower, size_px)], language.width)
         self.places: int = self.connector.places
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of tower, connector and language model."""
-        return {name: list(getattr(self, name).parameters()) for name in PARTS}
+        """Parameters of tower and connector, and of the language model's own parts."""
+        own = {name: list(getattr(self, name).parameters()) for name in ("tower", "connector")}
+        return {**own, **self.language.parts()}
 
     def train(self, mode: bool = True) -> VisionLanguage:
         """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
@@ -69,7 +70,7 @@ class VisionLanguage(nn.Module):
 
     def embed(self, ids_BT: Tensor, vectors_NPE: Tensor | None) -> Tensor:
         """x_BTE of tokens; where an id is negative, the pictures' vectors come one after another."""
-        x_BTE = self.language.embed(ids_BT.clamp(min=0))
+        x_BTE: Tensor = self.language.embed(ids_BT.clamp(min=0))
         if vectors_NPE is None:
             return x_BTE
         return x_BTE.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NPE.to(x_BTE.dtype))
@@ -79,10 +80,10 @@ class VisionLanguage(nn.Module):
 
         One picture a row, whose vectors stand behind the begin mark as in training. Keys and values are kept.
         """
-        seen: list[list[Tensor]] = [[] for _ in range(self.language.depth)]
+        seen: list[Any] = []
 
         def scores_of(ids_BT: Tensor) -> Tensor:
-            if seen[0]:
+            if seen:
                 x_BTE = self.language.embed(ids_BT[:, -1:])
             else:
                 x_BTE = self.language.embed(ids_BT)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 from curate.extras import require
 from curate.tokens.byte_pairs import byte_pairs, encodable
+from curate.tokens.hf import PREFIX, HfTokenizer
 
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
@@ -36,8 +36,14 @@ class TextCode:
     vocab_size: int
 
 
-def text_code(name: Literal["bytes", "simple"]) -> TextCode:
-    """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
+def text_code(name: str) -> TextCode:
+    """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
+
+    Raises ValueError for a model without a tokenizer.
+    """
+    if name.startswith(PREFIX):
+        own = HfTokenizer(name.removeprefix(PREFIX))
+        return TextCode(name, own.encode, own.decode, *own.marks(), own.vocab_size())
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
     return TextCode(name, encode, {"bytes": _of_bytes, "simple": _of_simple}[name], ids, ids + 1, ids + 2)
@@ -45,6 +51,8 @@ def text_code(name: Literal["bytes", "simple"]) -> TextCode:
 
 def counting(tokenizer: str) -> str:
     """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
+    if tokenizer.startswith(PREFIX):
+        return f"{HfTokenizer(tokenizer.removeprefix(PREFIX)).counting()} {RULES}"
     libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
     if libraries:
         require("tokenizer simple", "open_clip")
@@ -54,8 +62,10 @@ def counting(tokenizer: str) -> str:
 def encoder(tokenizer: str) -> Encode | None:
     """Make the encoder of texts by a tokenizer, marks of begin and end left out; None for one that is not known.
 
-    `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
+    `bytes` (UTF-8), `simple` (CLIP's byte pairs, in lower case) or `hf:MODEL` (that of a language model).
     """
+    if tokenizer.startswith(PREFIX):
+        return HfTokenizer(tokenizer.removeprefix(PREFIX)).encode
     return {"bytes": _bytes, "simple": _simple}.get(tokenizer)
 
 
