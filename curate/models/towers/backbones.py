@@ -69,7 +69,7 @@ def of_dual_encoder(net: nn.Module, config: ClipConfig) -> Backbone:
     trunk = getattr(visual, "trunk", visual)
     prepare = config.open_clip["preprocess_cfg"]
     mean, std = tuple(prepare.get("mean", MEAN)), tuple(prepare.get("std", STD))
-    return Backbone(_of_any_size(trunk), config.size_px, mean, std)
+    return Backbone(of_any_size(trunk), config.size_px, mean, std)
 
 
 def _timm(name: str, weights: str | None, where: str) -> Backbone:
@@ -88,7 +88,7 @@ def _timm(name: str, weights: str | None, where: str) -> Backbone:
         _load_file(net, Path(weights), where)
     prepare: Mapping[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
     size = prepare.get("input_size", (3, 224, 224))[-1]
-    return Backbone(_of_any_size(net), int(size), tuple(prepare["mean"]), tuple(prepare["std"]))
+    return Backbone(of_any_size(net), int(size), tuple(prepare["mean"]), tuple(prepare["std"]))
 
 
 def _load_file(net: nn.Module, path: Path, where: str) -> None:
@@ -104,7 +104,7 @@ def _load_file(net: nn.Module, path: Path, where: str) -> None:
         raise ModelError(f"{where}: {path} lacks weights of this network: {', '.join(missing[:5])}")
 
 
-def _of_any_size(net: Any) -> nn.Module:
+def of_any_size(net: Any) -> nn.Module:
     """The network; a vision transformer of timm interpolates its positions (bicubic) for pictures of other sizes."""
     embed: Any = getattr(net, "patch_embed", None)
     if hasattr(net, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
