@@ -1,6 +1,7 @@
 """Vectors of pictures as towers give them and connectors take them.
 
-Shapes: N pictures, V views of a picture, M = N x V of them, C x H x W pixels, P vectors of a view, D width of a tower.
+Shapes: N pictures, V views of a picture, M = N x V of them, C x H x W pixels, P vectors of a view, D width of a tower,
+T tokens of a text.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ class Features:
     x_MPD: Tensor
     grid: tuple[int, int]
     there_MP: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that a connector reads beside the pictures, one a picture: ids_NT, and which of them are no padding."""
+
+    ids_NT: Tensor
+    there_NT: Tensor
 
 
 @dataclass(frozen=True)
