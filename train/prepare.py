@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curate import mix
 from curate.image.scaled import scaled_pixels
-from curate.image.views import Views, tensor_name
+from curate.image.tensors import Shown, of_picture
+from curate.image.views import Views
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -27,7 +29,6 @@ from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
-from curate.stream.views import Seen, pad_together, see
 from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import text_code
 from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
@@ -49,60 +50,45 @@ class PreparedObjective:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a tower is shown of pictures, and at which size; of the first tower, the stage's resolution goes before."""
-
-    size_px: int
-    views: Views = field(default_factory=Views)
-
-
-@dataclass(frozen=True)
 class Pixels:
     """Makes {image: CHW} from an image's bytes, at the resolution of its stage, varied by the sample's randomness.
 
-    With `others`, also what these towers see, by their names, and with views of its own the first tower's are V x CHW
-    (`curate.stream.pictures`). `whole`: native pictures are padded to the largest there can be, for batches of rows.
+    `views`: the first tower's; `others`: what other towers are shown, by their names (`curate.image.tensors`).
+    `whole`: native pictures are padded to the largest there can be, for batches of rows.
     """
 
     chooser: TextChooser
     stages: Stages
     data: Data
-    first: Views = field(default_factory=Views)
+    views: Views = field(default_factory=Views)
     others: Mapping[str, Shown] = field(default_factory=dict)
     whole: bool = False
 
     def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one picture, uint8. Raises ImageError."""
-        source, whole = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
-        towers = {"": Shown(self.stages.resolution(drawn.at, source), self.first), **self.others}
-        if self.data.augment != Augment():
-            found = self._varied(data, towers, rng, whole)
-        else:
+        source, all_of_it = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
+        towers = {"": Shown(self.stages.resolution(drawn.at, source), self.views.of(all_of_it))}
+        towers |= {name: Shown(shown.size_px, shown.views.of(all_of_it)) for name, shown in self.others.items()}
+        found: dict[str, Tensor] = {}
+        for name, pixels_HWC in self._pixels(data, rng, towers):
+            found |= of_picture([pixels_HWC], name, towers[name], self.whole)
+        return found
+
+    def _pixels(
+        self, data: bytes, rng: np.random.Generator, towers: Mapping[str, Shown]
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """The picture for each tower: decoded once, or varied in one way at each size."""
+        if self.data.augment == Augment():
             least = max(shown.size_px * shown.views.tiles for shown in towers.values())
             pixels_HWC = scaled_pixels(data, images.LEAST * least)
-            found = {name: see([pixels_HWC], shown.size_px, shown.views.of(whole)) for name, shown in towers.items()}
-        return {name: tensor for tower, seen in found.items() for name, tensor in self._named(tower, seen, towers)}
-
-    def _varied(
-        self, data: bytes, towers: Mapping[str, Shown], rng: np.random.Generator, whole: bool
-    ) -> dict[str, Seen]:
-        """The same variation for every tower, each at its own size."""
-        found, state = {}, rng.bit_generator.state
+            yield from ((name, pixels_HWC) for name in towers)
+            return
+        state = rng.bit_generator.state
         for name, shown in towers.items():
             rng.bit_generator.state = state
             side = shown.size_px * shown.views.tiles
-            image_CHW = images.varied(data, side, self.data.augment, rng, whole=whole or shown.views.fit == "pad")
-            found[name] = see([image_CHW.permute(1, 2, 0).numpy()], shown.size_px, shown.views)
-        return found
-
-    def _named(self, tower: str, seen: Seen, towers: Mapping[str, Shown]) -> Iterator[tuple[str, Tensor]]:
-        views = towers[tower].views
-        x_VCHW, size_V2 = seen
-        if self.whole:
-            x_VCHW = pad_together([x_VCHW], towers[tower].size_px)
-        yield tensor_name("image", tower), x_VCHW if views.views > 1 else x_VCHW[0]
-        if views.sized:
-            yield tensor_name("image_size", tower), size_V2 if views.views > 1 else size_V2[0]
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class PictureGroups:
 def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> PictureGroups | None:
     """A batch's pictures for the first tower and for the `others`, by their names; None where it has none.
 
-    How they are called and laid out: `curate.stream.pictures`.
+    How they are called and laid out: `curate.image.tensors`.
     """
     firsts = [name for name in sorted(batch) if name.startswith("image") and name[5:].isdigit()] or ["image"]
     if not batch[firsts[0]].numel():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.stream.pictures import of_batch
+from curate.image.tensors import of_batch
 from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
@@ -212,7 +212,7 @@ class PackedDocument:
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
     """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
 
-    Images of several sizes or towers come as `curate.stream.pictures` says. A replacement is cut to the place that was
+    Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
     planned. Raises PackingError for a document of another length than its index says.
     """
     rows, shown, queue = [], list[Mapping[str, Tensor]](), iter(documents)

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from curate.image.files import load_stored
 from curate.image.scaled import scaled_pixels
+from curate.image.shown import fitted, padded, square
 from curate.sample import Kind
-from curate.stream.images import LEAST, fitted, image_part
+from curate.stream.images import LEAST, image_part
 from curate.stream.reading import DrawnSample, check_count
-from curate.stream.views import padded, square
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from curate import mix
+from curate.image.tensors import is_of_pictures, of_document
 from curate.mix.content import BETWEEN, PICTURE, Picture, Segment, part_system, sample_segments, segment_text
 from curate.mix.indexes import IMAGES, LAYOUT, SYSTEM_TOKENS, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
 from curate.stream.documents import CutRule, DocumentPiece, cut_document, size_of
 from curate.stream.images import keyed_rng
-from curate.stream.pictures import is_of_pictures, of_document
 from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
@@ -41,7 +41,7 @@ MARKS = 2
 
 Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Mapping[str, Tensor]]
 """From an image's bytes, its sample's randomness and the sample to {image: CHW}, or what several towers see of it
-(`curate.stream.pictures`)."""
+(`curate.image.tensors`)."""
 RuleOf = Callable[[int, int], CutRule]
 """From a source and a position to what is taken of a sample; `CutRule.tokens` counts the marks too."""
 
@@ -54,7 +54,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW (see `curate.stream.pictures`), source: its number}.
+    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW (see `curate.image.tensors`), source: its number}.
 
     `rules` and `pixels` follow the stages.
     """

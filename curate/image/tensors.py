@@ -10,14 +10,40 @@ and a batch has the first tower's pictures at several resolutions, they come as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curate.stream.views import pad_together
+from curate.image.scaled import Pixels
+from curate.image.shown import pad_together, see
+from curate.image.views import Views, tensor_name
 
 IMAGE_TENSOR = "image"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a tower is shown of pictures, and at which size."""
+
+    size_px: int
+    views: Views = field(default_factory=Views)
+
+
+def of_picture(stills: Sequence[Pixels], tower: str, shown: Shown, whole: bool = False) -> dict[str, Tensor]:
+    """The tensors of one picture for a tower: of its only view, or of several V x.
+
+    `whole`: what is native is padded to the largest there can be, so that all pictures are of one shape. Raises
+    ImageError.
+    """
+    views = shown.views
+    x_VCHW, size_V2 = see(stills, shown.size_px, views)
+    x_VCHW = pad_together([x_VCHW], shown.size_px) if whole else x_VCHW
+    found = {tensor_name("image", tower): x_VCHW}
+    if views.sized:
+        found[tensor_name("image_size", tower)] = size_V2
+    return found if views.views > 1 else {name: tensor[0] for name, tensor in found.items()}
 
 
 def is_of_pictures(name: str) -> bool:

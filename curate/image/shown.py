@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.image.files import DEFAULT_LIMITS, ImageError
 from curate.image.scaled import Pixels
 from curate.image.views import Size, Views, native_size, tile_boxes
-from curate.stream.images import fitted
 
 WHITE = 255
 
@@ -38,6 +38,23 @@ def padded(image_CHW: Tensor, size_px: int) -> tuple[Tensor, Size]:
     top, left = (size_px - height) // 2, (size_px - width) // 2
     out_CHW[:, top : top + height, left : left + width] = resized(image_CHW, (height, width))
     return out_CHW, (height, width)
+
+
+def fitted(width: int, height: int, size_px: int) -> tuple[int, int]:
+    """(width, height) with the short side at `size_px`, rounded as torchvision rounds.
+
+    Raises ImageError for a sliver that would become a giant.
+    """
+    if width <= height:
+        size = size_px, int(size_px * height / width)
+    else:
+        size = int(size_px * width / height), size_px
+    if size[0] * size[1] > DEFAULT_LIMITS.max_pixels:
+        raise ImageError(
+            "image_too_large",
+            f"{width} x {height}, resized to {size[0]} x {size[1]}: pixels are more than {DEFAULT_LIMITS.max_pixels}",
+        )
+    return size
 
 
 def resized(image_CHW: Tensor, size: Size) -> Tensor:
