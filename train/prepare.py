@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curate import mix
+from curate.image.scaled import scaled_pixels
+from curate.image.tensors import Shown, of_picture
+from curate.image.views import Views
 from curate.settings import unknown_message
 from curate.shards import load_dataset
-from curate.stream import images, resize
+from curate.stream import images
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
@@ -45,19 +50,44 @@ class PreparedObjective:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Makes image_CHW from an image's bytes, at the resolution of its stage, varied by the sample's randomness."""
+    """Makes {image: CHW} from an image's bytes, at the resolution of its stage, varied by the sample's randomness.
+
+    `views`: the first tower's; `others`: what other towers are shown, by their names (`curate.image.tensors`).
+    `whole`: native pictures are padded to the largest there can be, for batches of rows.
+    """
 
     chooser: TextChooser
     stages: Stages
     data: Data
+    views: Views = field(default_factory=Views)
+    others: Mapping[str, Shown] = field(default_factory=dict)
+    whole: bool = False
 
-    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
-        """image_CHW uint8. Raises ImageError."""
-        source, whole = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
-        size_px = self.stages.resolution(drawn.at, source)
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one picture, uint8. Raises ImageError."""
+        source, all_of_it = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
+        towers = {"": Shown(self.stages.resolution(drawn.at, source), self.views.of(all_of_it))}
+        towers |= {name: Shown(shown.size_px, shown.views.of(all_of_it)) for name, shown in self.others.items()}
+        found: dict[str, Tensor] = {}
+        for name, pixels_HWC in self._pixels(data, rng, towers):
+            found |= of_picture([pixels_HWC], name, towers[name], self.whole)
+        return found
+
+    def _pixels(
+        self, data: bytes, rng: np.random.Generator, towers: Mapping[str, Shown]
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """The picture for each tower: decoded once, or varied in one way at each size."""
         if self.data.augment == Augment():
-            return resize.whole(data, size_px) if whole else resize.fast(data, size_px)
-        return images.varied(data, size_px, self.data.augment, rng, whole=whole)
+            least = max(shown.size_px * shown.views.tiles for shown in towers.values())
+            pixels_HWC = scaled_pixels(data, images.LEAST * least)
+            yield from ((name, pixels_HWC) for name in towers)
+            return
+        state = rng.bit_generator.state
+        for name, shown in towers.items():
+            rng.bit_generator.state = state
+            side = shown.size_px * shown.views.tiles
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)
@@ -72,8 +102,8 @@ class PreparePair:
         """Tensors of one sample."""
         prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {"image": image_CHW, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
 
 
 @dataclass(frozen=True)

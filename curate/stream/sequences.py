@@ -15,7 +15,7 @@ are one computation on one layout, the first on the index's numbers, the second 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from curate import mix
+from curate.image.tensors import is_of_pictures, of_document
 from curate.mix.content import BETWEEN, PICTURE, Picture, Segment, part_system, sample_segments, segment_text
 from curate.mix.indexes import IMAGES, LAYOUT, SYSTEM_TOKENS, TEXT_TOKENS, chosen_tokens
 from curate.sample import Kind
@@ -38,8 +39,9 @@ IMAGE = -1
 MARKS = 2
 """Begin and end of a sequence."""
 
-Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Tensor]
-"""From an image's bytes, its sample's randomness and the sample to image_CHW."""
+Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Mapping[str, Tensor]]
+"""From an image's bytes, its sample's randomness and the sample to {image: CHW}, or what several towers see of it
+(`curate.image.tensors`)."""
 RuleOf = Callable[[int, int], CutRule]
 """From a source and a position to what is taken of a sample; `CutRule.tokens` counts the marks too."""
 
@@ -52,7 +54,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW, source: its number}.
+    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW (see `curate.image.tensors`), source: its number}.
 
     `rules` and `pixels` follow the stages.
     """
@@ -87,7 +89,7 @@ class Sequences:
         return {
             "ids": torch.tensor([*ids, self.code.end]),
             "scored": torch.tensor([*scored, _is_complete(pieces, layout)]),
-            "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
+            **of_document(images),
             "source": torch.tensor(source),
         }
 
@@ -194,7 +196,7 @@ def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int, visual_tok
         **sample,
         "ids": torch.cat((ids[:length], ids[-1:])),
         "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
-        "image": sample["image"][:kept],
+        **{name: sample[name][:kept] for name in sample if is_of_pictures(name)},
     }
 
 
