@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.fusion import AnyFusion, TokensConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
@@ -113,6 +114,7 @@ class Caption(Settings):
     type: Literal["caption"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
     """Tokens kept of a caption, with its begin and end."""
     language: Language = Language()
@@ -149,6 +151,7 @@ class Multimodal(Settings):
     type: Literal["multimodal"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     language: Language = Language()

@@ -8,10 +8,14 @@ Shapes: B batch, T positions, D width, H heads, K width of a head, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Between = Callable[[int, Tensor], Tensor]
+"""From the number of the layer that comes next and the stream x_BTD before it to the stream; `depth` is the norm's."""
 
 KeysValues = list[Tensor]
 """What a block keeps of positions that it has seen: nothing at first, then keys and values, BHTK each."""
@@ -73,7 +77,13 @@ class LanguageModel(nn.Module):
         x_BTD: Tensor = self.embedding(ids_BT)
         return x_BTD
 
-    def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None, mask_BTT: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor | None = None,
+        mask_BTT: Tensor | None = None,
+        between: Between | None = None,
+    ) -> Tensor:
         """y_BTD of the last block, normed; `logits` turns it into scores.
 
         Without positions and mask, a row is one sequence; with them, what they make of it (`curate.stream.packing`).
@@ -82,12 +92,12 @@ class LanguageModel(nn.Module):
         if positions_BT is not None:
             angles = angles[positions_BT].unsqueeze(1)
         mask = None if mask_BTT is None else mask_BTT.unsqueeze(1)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, angles, mask)
-        y_BTD: Tensor = self.norm(x_BTD)
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD if between is None else between(layer, x_BTD), angles, mask)
+        y_BTD: Tensor = self.norm(x_BTD if between is None else between(self.depth, x_BTD))
         return y_BTD
 
-    def go_on(self, x_BTD: Tensor, seen: list[KeysValues]) -> Tensor:
+    def go_on(self, x_BTD: Tensor, seen: list[KeysValues], between: Between | None = None) -> Tensor:
         """y_BTD of positions that follow those in `seen`, one entry a block, which grows by them.
 
         The first call takes any number of positions, later ones a single one.
@@ -95,9 +105,9 @@ class LanguageModel(nn.Module):
         before = seen[0][0].shape[2] if seen[0] else 0
         assert not before or x_BTD.shape[1] == 1, "one position at a time"
         angles = rotary_angles(before + x_BTD.shape[1], self.head_width, x_BTD.device)[before:]
-        for block, kept in zip(self.blocks, seen, strict=True):
-            x_BTD = block(x_BTD, angles, None, kept)
-        y_BTD: Tensor = self.norm(x_BTD)
+        for layer, (block, kept) in enumerate(zip(self.blocks, seen, strict=True)):
+            x_BTD = block(x_BTD if between is None else between(layer, x_BTD), angles, None, kept)
+        y_BTD: Tensor = self.norm(x_BTD if between is None else between(self.depth, x_BTD))
         return y_BTD
 
     def logits(self, y_ND: Tensor) -> Tensor:
