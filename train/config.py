@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
 from curate.models.languages.table import AnyLanguage
 from curate.sample import Kind
@@ -95,6 +96,7 @@ class Caption(Settings):
     type: Literal["caption"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
     """Tokens kept of a caption, with its begin and end."""
     language: AnyLanguage = DecoderConfig()
@@ -131,6 +133,7 @@ class Multimodal(Settings):
     type: Literal["multimodal"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     language: AnyLanguage = DecoderConfig()

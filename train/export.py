@@ -30,6 +30,6 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         assert isinstance(settings, Multimodal | Caption)
         language = settings.language
         assert isinstance(language, DecoderConfig)
-        connector = settings.connector.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
+        connector, fusion = settings.connector.model_dump(), settings.fusion.model_dump()
+        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector, fusion)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

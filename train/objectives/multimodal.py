@@ -15,8 +15,8 @@ from train.objectives.parts import Parts
 
 
 class MultimodalObjective(nn.Module):
-    """Next-token objective: an image's vectors, through a connector, take its places among the tokens; only texts and
-    ends are scored.
+    """Next-token objective: an image's vectors, through a connector, take its places among the tokens, or are what its
+    tag's text looks at between layers; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
     pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
@@ -27,14 +27,13 @@ class MultimodalObjective(nn.Module):
         super().__init__()
         visual = clip.net.visual
         assert isinstance(visual, nn.Module)
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, settings.language.build())
+        self.net = VisionLanguage(visual, clip.size_px, settings.connector, settings.language.build(), settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
-        self.trained = frozenset(
-            {"connector", *self.net.language.trained, *(["tower"] if settings.train_tower else [])}
-        )
+        frozen = self.net.language.parts().keys() - self.net.language.trained
+        self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
     def parts(self) -> Parts:
-        """Tower, connector and language model."""
+        """Tower, connector and language model, and gated blocks where there are any."""
         return self.net.parts()
 
     def check_resolution(self, size_px: int) -> None:
@@ -48,9 +47,10 @@ class MultimodalObjective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Sum of the scored tokens' cross entropies, scaled."""
-        ids_BT = batch["ids"]
-        x_BTD = self.net.embed(ids_BT, self.net.see_batch(batch))
-        y_BTD = self.net.language(x_BTD, batch.get("positions"), batch.get("segments"))
+        ids_BT, segments_BT = batch["ids"], batch.get("segments")
+        vectors_NPE = self.net.see_batch(batch)
+        x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
+        y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
         losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")

@@ -15,15 +15,15 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.resampler import ResamplerConfig
 
 
-def _by_name(value: Any) -> Any:
-    """A connector named without settings has its defaults."""
+def by_name(value: Any) -> Any:
+    """Settings of a part as a file says them: one named without settings has its defaults."""
     return {"type": value} if isinstance(value, str) else value
 
 
 AnyConnector = Annotated[
     LinearConfig | MlpConfig | CAbstractorConfig | ResamplerConfig | Idefics2PoolingConfig | QFormerConfig,
     Field(discriminator="type"),
-    BeforeValidator(_by_name),
+    BeforeValidator(by_name),
 ]
 
 
