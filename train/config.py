@@ -20,6 +20,7 @@ from curate.models.connectors.table import AnyConnector
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
+from curate.stream.forms import FormConfig
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -114,7 +115,8 @@ class Caption(Settings):
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
+    """Tokens kept of a caption, with its begin and end, and the tags and words that the form puts in."""
+    form: FormConfig = FormConfig()
     language: Language = Language()
 
 
@@ -131,10 +133,12 @@ class PackConfig(Settings):
 class DocumentConfig(Settings):
     """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
-    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}. A conversation is
+    cut at its end alone.
     """
 
     text_tokens: Count | None = None
+    """Of the sample's own texts, tags aside."""
     images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
@@ -151,6 +155,7 @@ class Multimodal(Settings):
     connector: AnyConnector = MlpConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
+    form: FormConfig = FormConfig()
     language: Language = Language()
 
 

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.stream.alarms import Alarm, Served, ServedConditions, find_alarms
 from curate.stream.batches import PackedBatch, pack_contents
-from curate.stream.packing import PADDING
 from curate.stream.reading import Replaced
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.stream.sequences import IMAGE, MARKS
+from curate.stream.sequences import MARKS, SampleAccount
 from curate.stream.stream import Batch
 
 REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")
@@ -200,7 +198,7 @@ class ServedTally:
         if batch.packed is None:
             changes = {unit: self._length_changes(found, unit) for unit in self._units if found}
         else:
-            changes = self._pack_changes(batch.packed, batch.tensors) if found and batch.tensors else {}
+            changes = self._pack_changes(batch.packed, batch.account) if found and batch.account is not None else {}
         if self._weighed and found:
             longer = self._length_changes(found, self.manifest.unit)
             changes["units"] = longer if batch.packed is None else np.minimum(longer, 0)
@@ -218,17 +216,17 @@ class ServedTally:
         longer = self._lengths.of(source, replacing, unit) - self._lengths.of(source, planned, unit)
         return np.bincount(source, longer, len(self.served)).astype(np.int64)
 
-    def _pack_changes(self, packed: PackedBatch, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
+    def _pack_changes(self, packed: PackedBatch, account_D6: Tensor) -> dict[str, Ints]:
         """By how much this rank's packs hold more than was planned, where replacements did not fill their places."""
-        kinds, used, picture = len(self.served), tensors["segments"] != PADDING, tensors["ids"] == IMAGE
-
-        def of_source(those: Tensor) -> Ints:
-            return torch.bincount(tensors["source"][those], minlength=kinds).numpy()
-
-        text = of_source(used & ~picture) - MARKS * of_source(used & (tensors["positions"] == 0))
-        images = of_source(used & picture) // packed.limits.visual_tokens
+        of = SampleAccount(*account_D6.T)
+        text = of.tokens - of.images_taken * packed.limits.visual_tokens - MARKS
+        found = (self._by_source(of.source, numbers) for numbers in (text, of.images_taken))
         planned = pack_contents(self.mixture, packed.mine, packed.limits)
-        return {TEXT_TOKENS: text - planned[0], IMAGES: images - planned[1]}
+        return {unit: there - n for unit, there, n in zip((TEXT_TOKENS, IMAGES), found, planned, strict=True)}
+
+    def _by_source(self, source_D: Tensor, numbers_D: Tensor) -> Ints:
+        """The sums of numbers, by source."""
+        return np.bincount(source_D.numpy(), numbers_D.numpy(), len(self.served)).astype(np.int64)
 
     def _has_lengths(self, unit: str) -> bool:
         try:
