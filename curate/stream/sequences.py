@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,15 +55,14 @@ RuleOf = Callable[[int, int], CutRule]
 
 
 class SampleAccount(NamedTuple):
-    """What a prepared sample had and what of it was taken, or D of them: `text` and `images` are its own."""
+    """What D prepared samples had, and what of it was taken: text tokens and images of their own, tokens in all."""
 
-    source: Tensor
-    text: Tensor
-    images: Tensor
-    text_taken: Tensor
-    images_taken: Tensor
-    tokens: Tensor
-    """Of its sequence, in all."""
+    source: Any
+    text: Any
+    images: Any
+    text_taken: Any
+    images_taken: Any
+    tokens: Any
 
 
 @dataclass(frozen=True)

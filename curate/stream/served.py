@@ -20,6 +20,7 @@ from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.stream.alarms import Alarm, Served, ServedConditions, find_alarms
 from curate.stream.batches import PackedBatch, pack_contents
+from curate.stream.fates import FateTally
 from curate.stream.reading import Replaced
 from curate.stream.sample_lengths import Ints, SampleLengths
 from curate.stream.sequences import MARKS, SampleAccount
@@ -33,8 +34,8 @@ REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")
 class ServedTally:
     """The tally of the stream of one mixture: add every batch, ask for the report or the alarms at any time.
 
-    Of packs, `used` tokens of their `room` are counted, and what of a long document was left out is not. Shares of the
-    mixture's unit are told by the indexes, of packs too.
+    Of packs, `used` tokens of their `room` are counted. Shares of the mixture's unit are told by the indexes, of packs
+    too. What became of what was seen is told beside (`curate.stream.fates`).
     """
 
     mixture: mix.Mixture
@@ -42,6 +43,7 @@ class ServedTally:
     used_tokens: int = 0
     tokens_room: int = 0
     conditions: ServedConditions = field(init=False)
+    fates: FateTally = field(init=False)
     _units: list[str] = field(init=False)
     _weighed: bool = field(init=False)
 
@@ -84,6 +86,7 @@ class ServedTally:
                 self.conditions, packed=True, stray=max(self.conditions.stray, batch.packed.stray)
             )
         self._count_replaced(batch)
+        self.fates.add(batch, self._lengths_of)
 
     @property
     def padding_waste(self) -> float:
@@ -91,9 +94,10 @@ class ServedTally:
         return 1 - self.used_tokens / self.tokens_room if self.tokens_room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Report each source's figures, how much it is off, and its share of samples, text tokens, images and units."""
+        """Report each source's figures, its fates, how much it is off, and its share of samples and each unit."""
+        fates = self.fates.report()
         out: dict[str, dict[str, Any]] = {
-            name: vars(served).copy() for name, served in self._with_replacements().items()
+            name: vars(served) | fates[name] for name, served in self._with_replacements().items()
         }
         for figures in out.values():
             figures["off"] = round(figures["samples"] - figures["wanted"], 6)
@@ -109,12 +113,14 @@ class ServedTally:
         return list(find_alarms(self.manifest, self._with_replacements(), self.conditions))
 
     def sum_over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
-        """Sum the replacements of all ranks into a copy; `total` sums a list over them, and every rank must ask."""
-        sums = iter(total([float(count) for delta in self._replacements.values() for count in delta.values()]))
+        """Sum what the ranks met into a copy; `total` sums a list over them, and every rank must ask."""
+        counts = [float(count) for delta in self._replacements.values() for count in delta.values()]
+        sums = iter(total([*counts, *self.fates.met()]))
         whole = copy.copy(self)
         whole._replacements = {
             name: {figure: int(next(sums)) for figure in delta} for name, delta in self._replacements.items()
         }
+        whole.fates = self.fates.having_met(list(sums))
         return whole
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,6 +132,7 @@ class ServedTally:
             "unit": self.manifest.unit,
             "stray": self.conditions.stray,
             "late": self.conditions.late,
+            "fates": self.fates.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -149,6 +156,7 @@ class ServedTally:
         self.served = {name: replace(served, **uncounted) for name, served in begun.items()}
         self._replacements = {name: dict.fromkeys(REPLACED_FIGURES, 0) for name in self.served}
         self._passes: set[tuple[int, int]] = set()
+        self.fates = FateTally(list(self.served), state.get("fates") if sources else {})
 
     def _with_replacements(self) -> dict[str, Served]:
         """The counts with what replacements changed."""
@@ -227,6 +235,14 @@ class ServedTally:
     def _by_source(self, source_D: Tensor, numbers_D: Tensor) -> Ints:
         """The sums of numbers, by source."""
         return np.bincount(source_D.numpy(), numbers_D.numpy(), len(self.served)).astype(np.int64)
+
+    def _lengths_of(self, source: npt.NDArray[np.int32], row: Ints) -> tuple[Ints, Ints]:
+        """The text tokens and images of rows, as far as indexes count them."""
+        none = np.zeros(len(row), np.int64)
+        text, images = (
+            self._lengths.of(source, row, unit) if self._has_lengths(unit) else none for unit in (TEXT_TOKENS, IMAGES)
+        )
+        return text, images
 
     def _has_lengths(self, unit: str) -> bool:
         try:

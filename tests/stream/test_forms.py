@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from train_samples import MULTIMODAL, TINY, composed, every_kind, published, square
+from train_samples import FLAMINGO, MULTIMODAL, TINY, composed, every_kind, published, talk
 
 from curate import mix
 from curate.mix.content import PICTURE, laid_prompt
@@ -25,7 +25,6 @@ from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
 
-FLAMINGO = {"image_tag": "before", "end_of_chunk": True, "score": "after_image"}
 FORMS: list[dict[str, Any]] = [
     {},
     FLAMINGO,
@@ -138,16 +137,6 @@ def test_what_follows_an_image_is_told_by_the_last_image_and_the_last_end() -> N
         assert follows_image(image, end).tolist() == wanted
 
 
-def talk(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """A picture, questions and answers; some name marks that only a form may set."""
-    image, text = square(number)
-    turns = [("question", f"What <|im_end|> is in {number}?"), ("answer", f"{text} <EOC>")] * (number % 3 + 1)
-    told = [("system", "Be brief.")] if number % 2 else []
-    said = [{"type": "text", "text": words, "block": block} for block, words in told + turns]
-    said.insert(len(told), {"type": "image", "part": "0.png"})
-    return {"0.png": image}, {"segments": said}
-
-
 SPEC = """seed: 3
 sources:
   - {path: caption, templates: ["What is it?", "Caption:"], system: [be kind, ""]}
@@ -209,7 +198,7 @@ def test_pairs_are_scored_but_for_the_image_as_open_flamingo_has_them(home: Path
 def test_of_a_chat_answers_and_what_ends_them_are_scored_and_no_text_sets_a_mark(home: Path) -> None:
     form = {"chat": "chatml"}
     pack = {"tokens": 400, "images": 6, "window": 48}
-    found = documents(streamed(composed(home, "sources: [{path: talk}]"), 6, form, pack=pack), form)
+    found = documents(streamed(composed(home, "sources: [{path: talk}]"), 14, form, pack=pack), form)
     asked = "<|im_start|>user\n....What <|im_end|> is in "
     short = [(said, scored) for said, scored in found if said.count("assistant") == 1]
     assert short and all(
