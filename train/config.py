@@ -23,6 +23,7 @@ from curate.models.languages.table import AnyLanguage
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
+from curate.stream.forms import FormConfig
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -98,7 +99,8 @@ class Caption(Settings):
     connector: AnyConnector = MlpConfig()
     fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
+    """Tokens kept of a caption, with its begin and end, and the tags and words that the form puts in."""
+    form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
 
@@ -115,10 +117,12 @@ class PackConfig(Settings):
 class DocumentConfig(Settings):
     """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
-    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}. A conversation is
+    cut at its end alone.
     """
 
     text_tokens: Count | None = None
+    """Of the sample's own texts, tags aside."""
     images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
@@ -136,6 +140,7 @@ class Multimodal(Settings):
     fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
+    form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
 

@@ -22,14 +22,16 @@ from curate.stream import images
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
+from curate.stream.forms import SequenceForm
 from curate.stream.packing import PackLimits
-from curate.stream.prompts import TextChooser
+from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
+from curate.tokens.encoders import TextCode
 from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.choice import Objective
@@ -108,7 +110,7 @@ class PreparePair:
 
 @dataclass(frozen=True)
 class PrepareRow:
-    """Makes {ids, scored: T, image: 1 x CHW, source} from a drawn sample, padded to `length`."""
+    """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
 
     sequences: Sequences
     length: int
@@ -116,6 +118,7 @@ class PrepareRow:
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
         sample = self.sequences(drawn)
+        del sample["image_at"]
         missing = self.length - len(sample["ids"])
         padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
         return {**sample, **padded}
@@ -176,11 +179,12 @@ def _rows(
             else ContrastiveObjective(clip, settings.max_logit_scale)
         )
         return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
-    code = settings.language.code()
+    code = settings.language.code(settings.form.tags())
     captioner = MultimodalObjective(clip, settings, len(chooser.numbers))
-    length = captioner.visual_tokens + settings.text_length
-    rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
-    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
+    form = _form(settings, code, captioner.visual_tokens, chooser)
+    length = len(form.image) + settings.text_length
+    rules = StageRules(pixels.stages, CutRule(length, 1))
+    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
 
 
 def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
@@ -188,16 +192,27 @@ def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = settings.language.code(), settings.pack, settings.document
+    code, pack, document = settings.language.code(settings.form.tags()), settings.pack, settings.document
     objective = MultimodalObjective(clip, settings, len(chooser.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
-    rule = CutRule(
-        pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
-    )
-    sequences = Sequences(chooser, code, StageRules(pixels.stages, rule), pixels)
-    sizes = Sizes(chooser, code, sequences.rules, SampleLengths(chooser.mixture))
-    limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
+    rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
+    form = _form(settings, code, objective.visual_tokens, chooser)
+    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
+    sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
+    limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+
+
+def _form(settings: Caption | Multimodal, code: TextCode, places: int, chooser: TextChooser) -> SequenceForm:
+    """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
+    form = SequenceForm(code, places, config=settings.form)
+    for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
+        if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
+            raise mix.MixtureError(
+                f"the mixture's source {source.name!r} has the template {behind[0]!r}, with words behind the text: in a"
+                " chat the text is the answer, and ends the turn; put them before it, or leave out `form.chat`"
+            )
+    return form
 
 
 def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from curate.extras import require
@@ -14,7 +14,7 @@ from curate.tokens.hf import PREFIX, HfTokenizer
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
 
-RULES = "4"
+RULES = "5"
 """The version of this module's reading: it changes with what a text or a document is taken to say."""
 
 SIMPLE_IDS = 49_406
@@ -26,7 +26,10 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class TextCode:
-    """The spelling of a language model: `begin` and `end` are none of a text's ids, nor may they be decoded."""
+    """The spelling of a language model: `begin`, `end` and `tags` are none of a text's ids, nor may they be decoded.
+
+    `tags`: ids that stand for a name, `<image>` or a mark of a chat, which no text can set.
+    """
 
     name: str
     encode: Encode
@@ -34,19 +37,25 @@ class TextCode:
     begin: int
     end: int
     vocab_size: int
+    tags: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
-def text_code(name: str) -> TextCode:
+def text_code(name: str, tags: Sequence[str] = ()) -> TextCode:
     """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
 
-    Raises ValueError for a model without a tokenizer.
+    With one id more for each of `tags` that it has not itself. Raises ValueError for a model without a tokenizer.
     """
     if name.startswith(PREFIX):
         own = HfTokenizer(name.removeprefix(PREFIX))
-        return TextCode(name, own.encode, own.decode, *own.marks(), own.vocab_size())
+        ids = own.vocab_size()
+        numbered = own.numbered(tags)
+        vocab_size = max([ids - 1, *numbered.values()]) + 1
+        return TextCode(name, own.encode, own.decode, *own.marks(), vocab_size, numbered)
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
-    return TextCode(name, encode, {"bytes": _of_bytes, "simple": _of_simple}[name], ids, ids + 1, ids + 2)
+    numbered = {tag: ids + 2 + number for number, tag in enumerate(tags)}
+    decode = {"bytes": _of_bytes, "simple": _of_simple}[name]
+    return TextCode(name, encode, decode, ids, ids + 1, ids + 2 + len(tags), numbered)
 
 
 def counting(tokenizer: str) -> str:

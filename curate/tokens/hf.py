@@ -50,6 +50,12 @@ class HfTokenizer:
         """Its ids, special ones included."""
         return len(loaded(self.model))
 
+    def numbered(self, tags: Sequence[str]) -> dict[str, int]:
+        """The id of each tag: its own special token of that name, or one behind its last."""
+        known, first = loaded(self.model).added_tokens_encoder, self.vocab_size()
+        new = [tag for tag in tags if tag not in known]
+        return {tag: known[tag] if tag in known else first + new.index(tag) for tag in tags}
+
     def counting(self) -> str:
         """Names how texts are counted: by what the tokenizer holds, wherever it lies."""
         content = hashlib.sha256(_plain(self.model).to_str().encode()).hexdigest()[:16]

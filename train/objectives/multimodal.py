@@ -27,7 +27,8 @@ class MultimodalObjective(nn.Module):
         super().__init__()
         visual = clip.net.visual
         assert isinstance(visual, nn.Module)
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, settings.language.build(), settings.fusion)
+        language = settings.language.build(settings.form.tags())
+        self.net = VisionLanguage(visual, clip.size_px, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
         frozen = self.net.language.parts().keys() - self.net.language.trained
         self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -38,29 +37,27 @@ class HfConfig(Settings):
     train: Literal["whole", "nothing"] = "whole"
     """What of its own weights is trained, unless a stage says otherwise; of an adapted one, nothing."""
     adapter: AdapterConfig | None = None
-    tags: tuple[str, ...] = ()
-    """Tokens that it gets beside its own; their rows are trained whatever else is."""
     checkpointing: bool = False
     """Whether the layers' insides are computed again in the backward pass, for less memory: of what is trained."""
 
-    def code(self) -> TextCode:
-        """How texts are spelled for it; its tags are the last ids. Raises ValueError."""
-        own = text_code(PREFIX + self.model)
-        return replace(own, vocab_size=own.vocab_size + len(self.tags))
+    def code(self, tags: Sequence[str] = ()) -> TextCode:
+        """How texts are spelled for it; tags that it has not itself are the last ids. Raises ValueError."""
+        return text_code(PREFIX + self.model, tags)
 
-    def build(self) -> HfLanguage:
-        """The module. Raises ValueError, which ModelError is."""
-        return HfLanguage(pretrained(self.model), self.code().vocab_size, self)
+    def build(self, tags: Sequence[str] = ()) -> HfLanguage:
+        """The module; the rows of tags that it has not itself are trained whatever else is."""
+        first, all_of_them = self.code().vocab_size, self.code(tags).vocab_size
+        return HfLanguage(pretrained(self.model), all_of_them, all_of_them - first, self)
 
 
 class HfLanguage(nn.Module):
     """A causal language model of `transformers`: see `curate.models.languages.face`."""
 
-    def __init__(self, net: Any, vocab_size: int, config: HfConfig) -> None:
+    def __init__(self, net: Any, vocab_size: int, tagged: int, config: HfConfig) -> None:
         super().__init__()
         self.net = net
         self._size, self._layers = _size_without_embeddings(net), tuple(_layers_of(net))
-        tagged, first = len(config.tags), vocab_size - len(config.tags)
+        first = vocab_size - tagged
         _check_face(net, first)
         self.depth, self.vocab_size = len(self._layers), vocab_size
         embedding, head = net.get_input_embeddings().weight, net.get_output_embeddings().weight
