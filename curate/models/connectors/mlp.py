@@ -1,4 +1,4 @@
-"""Two linear layers with a GELU between, a vector at a time (LLaVA-1.5, Liu et al. 2310.03744), or a cell of vectors.
+"""Two linear layers with a GELU between, a vector at a time (LLaVA-1.5, 2310.03744), or a cell of vectors.
 
 Averaged to a fixed raster first, every picture becomes as many vectors at any resolution: MM1's average pooling
 (2403.09611, 3.1).
