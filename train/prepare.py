@@ -28,9 +28,7 @@ from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import text_code
 from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
-from train.objectives.choice import Objective
-from train.objectives.contrastive import ContrastiveObjective
-from train.objectives.matching import MatchingObjective
+from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
 
@@ -113,7 +111,8 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     chooser = TextChooser(mixture, config.seed)
     pixels = Pixels(chooser, stages, config.data)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, chooser, pixels)
+        objective = objective_of(config, clip, len(chooser.numbers))
+        found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive | MatchingConfig):
@@ -124,7 +123,8 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        found = _rows(config.objective, clip, chooser, pixels)
+        objective = objective_of(config, clip, len(chooser.numbers))
+        found = _rows(config.objective, objective, clip, chooser, pixels)
     for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
@@ -132,7 +132,11 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 
 def _rows(
-    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+    settings: Contrastive | MatchingConfig | Caption,
+    objective: Objective,
+    clip: DualEncoder,
+    chooser: TextChooser,
+    pixels: Pixels,
 ) -> PreparedObjective:
     if isinstance(settings, Contrastive | MatchingConfig):
         chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
@@ -141,26 +145,21 @@ def _rows(
                 f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
                 " has one loss of all pairs of a batch: use mode interleave or homogeneous"
             )
-        of_pairs = (
-            MatchingObjective(clip, settings)
-            if isinstance(settings, MatchingConfig)
-            else ContrastiveObjective(clip, settings.max_logit_scale)
-        )
-        return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+        return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
     code = text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
-    length = captioner.visual_tokens + settings.text_length
-    rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
-    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
+    assert isinstance(objective, MultimodalObjective)
+    length = objective.visual_tokens + settings.text_length
+    rules = StageRules(pixels.stages, CutRule(length, 1, objective.visual_tokens))
+    return PreparedObjective(objective, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
+def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
     if chooser.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
     code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    assert isinstance(objective, MultimodalObjective)
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image

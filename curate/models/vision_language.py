@@ -74,17 +74,22 @@ class VisionLanguage(nn.Module):
             return x_BTE
         return x_BTE.masked_scatter((ids_BT < 0).unsqueeze(-1), vectors_NPE.to(x_BTE.dtype))
 
-    def writer(self, vectors_NPE: Tensor) -> Callable[[Tensor], Tensor]:
+    def writer(self, vectors_NPE: Tensor | None, begun_BT: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """scores_BV of what comes next, given ids_BT of all so far, one token more at each call.
 
-        One picture a row, whose vectors stand behind the begin mark as in training. Keys and values are kept.
+        `begun_BT`: what the rows begin with, as `embed` takes it, for any number of pictures in any places; without it,
+        the ids of the first call, and one picture a row, whose vectors stand behind the begin mark as in training. Keys
+        and values are kept.
         """
         seen: list[list[Tensor]] = [[] for _ in range(self.language.depth)]
 
         def scores_of(ids_BT: Tensor) -> Tensor:
             if seen[0]:
                 x_BTE = self.language.embed(ids_BT[:, -1:])
+            elif begun_BT is not None:
+                x_BTE = self.embed(begun_BT, vectors_NPE)
             else:
+                assert vectors_NPE is not None
                 x_BTE = self.language.embed(ids_BT)
                 x_BTE = torch.cat((x_BTE[:, :1], vectors_NPE.to(x_BTE.dtype), x_BTE[:, 1:]), 1)
             scores_BV: Tensor = self.language.logits(self.language.go_on(x_BTE, seen)[:, -1])

@@ -15,8 +15,8 @@ _MARK = re.compile(r"\(([a-z])\)[.:]?\s*|([a-z])[.):]\s+")
 _BARE = re.compile(r"\(?([a-z])\)?[.:]?")
 _OPTION = re.compile(r"(?:^|(?<=\s))(?:\(([A-Z])\)|([A-Z])[.)])\s+")
 _ARTICLES = frozenset(("a", "an", "the"))
-_NUMBERS = {word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-_NUMBERS["none"] = "0"
+_NUMBERS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
+_NUMBERS |= {"seven": "7", "eight": "8", "nine": "9", "ten": "10"}
 _VOTES = 3
 """So many of the other people who agree make an answer wholly right."""
 

@@ -1,4 +1,4 @@
-"""CV-Bench's figures: accuracies of its four kinds, in the plane and in space (Cambrian-1, Tong et al. 2406.16860, 3.2).
+"""CV-Bench's figures: accuracies of its four kinds, in the plane and in space (Cambrian-1, 2406.16860, 3.2).
 
 Published is (( ADE20K + COCO ) / 2 + Omni3D ) / 2, by the source of the picture. Questions that we make of annotations
 have other sources: there relation and count stand for the plane, depth and distance for space, each weighing the same.
@@ -15,6 +15,8 @@ from train.evaluation.intervals import Draws, Resampled
 PLANE_KINDS, SPACE_KINDS = ("relation", "count"), ("depth", "distance")
 KINDS = (*PLANE_KINDS, *SPACE_KINDS)
 PLANE_SOURCES, SPACE_SOURCES = ("ade20k", "coco"), ("omni3d",)
+MEMBERS = {"2D": (*PLANE_KINDS, *PLANE_SOURCES), "3D": (*SPACE_KINDS, *SPACE_SOURCES)}
+"""Groups whose questions a combined accuracy is of."""
 
 
 def cv_bench(

@@ -1,8 +1,8 @@
-"""Evaluate a dual encoder: recall at k over distinct captions, ROC AUC of matched pairs."""
+"""Evaluate a dual encoder: recall at k over distinct captions, ROC AUC of matched pairs, zero-shot classification."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.mix.content import own_text
+from curate.mix.content import own_text, texts_under
 from curate.models.image_tower import normalised
 from curate.stream import images
 from curate.stream.reading import UNREADABLE
 from curate.stream.stream import DatasetReader
 from curate.stream.tokens import token_ids
+from train.evaluation.figures import Measured, View, measured
+from train.evaluation.intervals import Draws, Resampled
 from train.models.dual_encoder import DualEncoder
 
 BATCH = 64
@@ -40,23 +42,108 @@ class Matching:
         return {**asdict(self), "auc": round(self.auc, 4), "recall": rounded}
 
 
+@dataclass(frozen=True)
+class EmbeddedPairs:
+    """Unit vectors of N pictures and of their captions, on the CPU; `label`s where they were asked for.
+
+    `grey_D`: of a picture that shows nothing.
+    """
+
+    images_ND: Tensor
+    texts_ND: Tensor
+    grey_D: Tensor
+    uids: list[str]
+    captions: list[str]
+    labels: list[str]
+    unreadable: int
+
+
 def evaluate(clip: DualEncoder, dataset: Path, *, seed: int = 0, limit: int = 5_000) -> Matching:
     """Measure `clip` on the first `limit` pairs of a published dataset. Raises ValueError if none can be read."""
+    pairs = embed_pairs(clip, dataset, limit)
+    scores_NN = pairs.images_ND @ pairs.texts_ND.T
+    other = swap_captions(pairs.captions, seed)
+    rows = torch.arange(len(pairs.captions))
+    auc = roc_auc(scores_NN[rows, rows].numpy(), scores_NN[rows, torch.from_numpy(other)].numpy())
+    recall = {name: float(hits.float().mean()) for name, hits in retrieval_hits(scores_NN, pairs.captions).items()}
+    return Matching(len(pairs.captions), pairs.unreadable, auc, recall)
+
+
+def embed_pairs(clip: DualEncoder, dataset: Path, limit: int, label: str = "") -> EmbeddedPairs:
+    """Embed the first `limit` pairs of a published dataset, with the texts under the key `label` of their JSON.
+
+    Raises ValueError where fewer than two can be read.
+    """
     dataset_reader = DatasetReader(dataset.name, dataset)
     try:
-        images_ND, texts_ND, captions, unreadable = _embed(clip, dataset_reader, min(limit, dataset_reader.rows))
+        pairs = _embed(clip, dataset_reader, min(limit, dataset_reader.rows), label)
     finally:
         dataset_reader.close()
-    if len(captions) < 2:
-        raise ValueError(f"{dataset}: {len(captions)} readable pairs; at least 2 are needed to evaluate on")
-    scores_NN = images_ND @ texts_ND.T
-    other = swap_captions(captions, seed)
-    rows = torch.arange(len(captions))
-    auc = roc_auc(scores_NN[rows, rows].numpy(), scores_NN[rows, torch.from_numpy(other)].numpy())
+    if len(pairs.captions) < 2:
+        raise ValueError(f"{dataset}: {len(pairs.captions)} readable pairs; at least 2 are needed to evaluate on")
+    return pairs
+
+
+def measure_pairs(clip: DualEncoder, pairs: EmbeddedPairs, views: Sequence[View], seed: int) -> list[Measured]:
+    """Recall of a dual encoder, and its zero-shot accuracy where pairs have labels, by view, with intervals."""
+    order = np.random.default_rng(seed).permutation(len(pairs.uids))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, -1)  # one circle through all
+    shown: dict[View, Tensor] = {
+        "seen": pairs.images_ND,
+        "blind": pairs.grey_D.expand_as(pairs.images_ND),
+        "shuffled": pairs.images_ND[torch.from_numpy(other)],
+    }
+    firsts = _number_captions(pairs.captions)[1].tolist()
+    by_image, by_text = Resampled(pairs.uids, seed), Resampled([pairs.uids[n] for n in firsts], seed)
+    draws: dict[View, dict[str, Draws]] = {}
+    for view in views:
+        hits = retrieval_hits(shown[view] @ pairs.texts_ND.T, pairs.captions)
+        draws[view] = {
+            name: (by_image if name.startswith("image") else by_text).mean(found.double().tolist())
+            for name, found in hits.items()
+        }
+    found = [measured("retrieval", name, len(pairs.uids), draws) for name in draws["seen"]]
+    if not pairs.labels:
+        return found
+    classes = sorted(set(pairs.labels))
+    weights_DC = zero_shot_weights(clip, classes)
+    truth_N = torch.tensor([classes.index(label) for label in pairs.labels])
+    for view in views:
+        hits = class_hits(shown[view] @ weights_DC, truth_N)
+        draws[view] = {name: by_image.mean(right.double().tolist()) for name, right in hits.items()}
+    return found + [measured("zero-shot", name, len(pairs.uids), draws) for name in draws["seen"]]
+
+
+def zero_shot_weights(clip: DualEncoder, classes: Sequence[str]) -> Tensor:
+    """weights_DC: of each class the mean of its name in seven sentences, by open_clip (Radford et al. 2021, 3.1.4)."""
+    import open_clip
+
+    device = next(clip.net.parameters()).device
+    weights_DC: Tensor = open_clip.build_zero_shot_classifier(
+        clip.net,
+        tokenizer=lambda texts: token_ids(clip.tokenizer, texts),
+        classnames=list(classes),
+        templates=open_clip.SIMPLE_IMAGENET_TEMPLATES,
+        device=device,
+    )
+    return weights_DC.float().cpu()
+
+
+def class_hits(scores_NC: Tensor, truth_N: Tensor) -> dict[str, Tensor]:
+    """Whether the right class is the first, and among the first five where there are more."""
+    best_NK = scores_NC.topk(min(5, scores_NC.shape[1]), dim=1).indices
+    hits_NK = best_NK == truth_N[:, None]
+    found = {"accuracy@1": hits_NK[:, 0]}
+    return found | {"accuracy@5": hits_NK.any(1)} if scores_NC.shape[1] > 5 else found
+
+
+def retrieval_hits(scores_NN: Tensor, captions: list[str]) -> dict[str, Tensor]:
+    """Whether each picture (`image_to_text@k`), and each distinct caption (`text_to_image@k`), finds one of its own."""
     numbers, firsts = _number_captions(captions)
-    recall = {f"image_to_text@{k}": recall_at(scores_NN[:, firsts], numbers, torch.arange(len(firsts)), k) for k in KS}
-    recall |= {f"text_to_image@{k}": recall_at(scores_NN.T[firsts], torch.arange(len(firsts)), numbers, k) for k in KS}
-    return Matching(len(captions), unreadable, auc, recall)
+    each = torch.arange(len(firsts))
+    hits = {f"image_to_text@{k}": hits_at(scores_NN[:, firsts], numbers, each, k) for k in KS}
+    return hits | {f"text_to_image@{k}": hits_at(scores_NN.T[firsts], each, numbers, k) for k in KS}
 
 
 def roc_auc(matched: npt.NDArray[Any], mismatched: npt.NDArray[Any]) -> float:
@@ -67,10 +154,10 @@ def roc_auc(matched: npt.NDArray[Any], mismatched: npt.NDArray[Any]) -> float:
     return float((below + upto).mean() / (2 * len(mismatched)))
 
 
-def recall_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> float:
-    """Share of rows with one of their own among the `k` best columns; `rows` and `columns` number the captions."""
+def hits_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> Tensor:
+    """Whether a row has one of its own among the `k` best columns; `rows` and `columns` number the captions."""
     best_RK = scores_RC.topk(min(k, scores_RC.shape[1]), dim=1).indices
-    return float((columns[best_RK] == rows[:, None]).any(1).float().mean())
+    return (columns[best_RK] == rows[:, None]).any(1)
 
 
 def swap_captions(captions: list[str], seed: int) -> npt.NDArray[np.int64]:
@@ -92,37 +179,46 @@ def _number_captions(captions: list[str]) -> tuple[Tensor, Tensor]:
     return torch.tensor([numbers[text] for text in captions]), torch.tensor(list(firsts.values()))
 
 
-def _embed(clip: DualEncoder, dataset_reader: DatasetReader, rows: int) -> tuple[Tensor, Tensor, list[str], int]:
+def _embed(clip: DualEncoder, dataset_reader: DatasetReader, rows: int, label: str) -> EmbeddedPairs:
     device = next(clip.net.parameters()).device
     clip.net.eval()
-    image_parts: list[Tensor] = []
-    text_parts: list[Tensor] = []
-    captions: list[str] = []
-    with torch.inference_mode():
-        for images_BCHW, texts in _batches(dataset_reader, rows, clip.size_px):
-            pictures = normalised(images_BCHW.to(device))
-            image_parts.append(F.normalize(clip.net.encode_image(pictures), dim=-1).float().cpu())  # type: ignore[operator]
-            ids_BT = token_ids(clip.tokenizer, texts).to(device)
-            text_parts.append(F.normalize(clip.net.encode_text(ids_BT), dim=-1).float().cpu())  # type: ignore[operator]
-            captions += texts
     width = clip.config.model["embed_dim"]
-    empty = torch.zeros(0, width)
-    return torch.cat([empty, *image_parts]), torch.cat([empty, *text_parts]), captions, rows - len(captions)
+    seen, read = [torch.zeros(0, width)], [torch.zeros(0, width)]
+    uids: list[str] = []
+    captions: list[str] = []
+    labels: list[str] = []
+
+    def unit(vectors_BD: Tensor) -> Tensor:
+        return F.normalize(vectors_BD, dim=-1).float().cpu()
+
+    with torch.inference_mode():
+        for batch in _batches(dataset_reader, rows, clip.size_px, label):
+            images_BCHW = torch.stack([pixels for pixels, *_ in batch])
+            seen.append(unit(clip.net.encode_image(normalised(images_BCHW.to(device)))))  # type: ignore[operator]
+            ids_BT = token_ids(clip.tokenizer, [text for _, text, _, _ in batch]).to(device)
+            read.append(unit(clip.net.encode_text(ids_BT)))  # type: ignore[operator]
+            captions += [text for _, text, _, _ in batch]
+            labels += [found for _, _, found, _ in batch if label]
+            uids += [uid for *_, uid in batch]
+        grey_1CHW = torch.full((1, 3, clip.size_px, clip.size_px), 128, dtype=torch.uint8, device=device)
+        grey_D = unit(clip.net.encode_image(normalised(grey_1CHW)))[0]  # type: ignore[operator]
+    return EmbeddedPairs(torch.cat(seen), torch.cat(read), grey_D, uids, captions, labels, rows - len(captions))
 
 
-def _batches(dataset_reader: DatasetReader, rows: int, size_px: int) -> Iterator[tuple[Tensor, list[str]]]:
-    pictures: list[Tensor] = []
-    texts: list[str] = []
+def _batches(
+    dataset_reader: DatasetReader, rows: int, size_px: int, label: str
+) -> Iterator[list[tuple[Tensor, str, str, str]]]:
+    """(pixels, caption, label, uid) of readable samples."""
+    batch: list[tuple[Tensor, str, str, str]] = []
     for row in range(rows):
         try:
-            _, parts = dataset_reader.read(row)
-            text = own_text(parts)
-            pictures.append(images.plain(images.image_part(parts), size_px))
+            uid, parts = dataset_reader.read(row)
+            named = texts_under(parts, label)[0] if label else ""
+            batch.append((images.plain(images.image_part(parts), size_px), own_text(parts), named, uid))
         except UNREADABLE:
             continue  # counted as unreadable by the caller
-        texts.append(text)
-        if len(texts) == BATCH:
-            yield torch.stack(pictures), texts
-            pictures, texts = [], []
-    if texts:
-        yield torch.stack(pictures), texts
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

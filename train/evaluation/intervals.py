@@ -49,18 +49,21 @@ class Resampled:
         names, self._sample = np.unique(np.asarray(samples, dtype=str), return_inverse=True)
         self._samples, self._seed, self._resamples = len(names), seed, resamples
 
-    def mean(self, scores: npt.ArrayLike, of: npt.NDArray[np.bool_] | None = None) -> Draws:
+    def sums(self, values_QK: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Sums of the questions' values over all samples, then over each resample: (1 + resamples) x K."""
+        values = np.atleast_2d(np.asarray(values_QK, np.float64))
+        of_sample = np.stack([np.bincount(self._sample, column, self._samples) for column in values.T], axis=1)
+        rng = np.random.default_rng(self._seed)
+        drawn = (of_sample[rng.integers(self._samples, size=self._samples)].sum(0) for _ in range(self._resamples))
+        return np.stack([of_sample.sum(0), *drawn])
+
+    def mean(self, scores: Sequence[float], of: npt.NDArray[np.bool_] | None = None) -> Draws:
         """Mean of the questions' scores (of those that `of` marks) over all samples, then over each resample.
 
         A resample in which none of them was drawn has no figure: NaN, which is left out of an interval.
         """
         counted = np.ones(len(self._sample)) if of is None else of.astype(np.float64)
-        sums = np.bincount(self._sample, np.asarray(scores, np.float64) * counted, self._samples)
-        counts = np.bincount(self._sample, counted, self._samples)
-        found = np.full(self._resamples + 1, np.nan)
-        rng = np.random.default_rng(self._seed)
-        for number in range(self._resamples + 1):
-            drawn = np.arange(self._samples) if not number else rng.integers(self._samples, size=self._samples)
-            if (total := counts[drawn].sum()) > 0:
-                found[number] = sums[drawn].sum() / total
+        sums = self.sums(np.stack([np.asarray(scores, np.float64) * counted, counted], axis=1))
+        with np.errstate(invalid="ignore"):
+            found: Draws = sums[:, 0] / sums[:, 1]
         return found
