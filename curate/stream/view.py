@@ -20,7 +20,10 @@ from curate import mix
 from curate.commit import file_sha256
 from curate.shards import UnreachableError
 from curate.stream.opened import OpenMixture, open_mixture
-from curate.stream.reading import DrawnSample, ReadOptions, ReadySample, Replaced, StreamError, check_count
+from curate.stream.reading import DrawnSample, Place, ReadOptions, ReadySample, Replaced, StreamError, check_count
+
+BLOCK = 1 << 8
+"""Positions located at once where they are asked for one by one: as dear as one alone, and the next is often near."""
 
 
 class MixtureView(Dataset[Any]):
@@ -48,6 +51,7 @@ class MixtureView(Dataset[Any]):
         self.digest = file_sha256(self.mixture.path)
         self.prepare, self.reading = prepare, reading or ReadOptions()
         self.length = _check_length(self.mixture.manifest, length)
+        self._block: tuple[int, list[Place]] = 0, []
         self._opened: OpenMixture | None = open_mixture(self.mixture, prepare, self.reading)
 
     def __len__(self) -> int:
@@ -58,21 +62,21 @@ class MixtureView(Dataset[Any]):
         return f"MixtureView({self.mixture.path.name}, SHA-256 {self.digest[:16]}, {self.length} positions)"
 
     def __getitem__(self, position: SupportsIndex) -> Any:
-        return self.__getitems__([position])[0]
+        return self._items([self._check_index(position)])[0]
 
     def __getitems__(self, positions: Sequence[SupportsIndex]) -> list[Any]:
         """Read a batch at once, as torch's DataLoader asks for it: samples of one shard are read together."""
-        ready = self._read(positions)
-        return [item.sample if self.prepare is None else item.tensors for item in ready]
+        return self._items([self._check_index(position) for position in positions])
 
     def replaced(self, positions: Sequence[SupportsIndex]) -> list[Replaced]:
         """Read these positions and tell what cannot be read there, why, and what takes its place."""
-        ready = zip(map(self._check_index, positions), self._read(positions), strict=True)
+        checked = [self._check_index(position) for position in positions]
+        ready = zip(checked, self._read(checked), strict=True)
         return [replace(replaced, position=at) for at, item in ready for replaced in item.replaced]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is given: open files stay here."""
-        return self.__dict__ | {"_opened": None}
+        return self.__dict__ | {"_opened": None, "_block": (0, [])}
 
     def close(self) -> None:
         """Close the shards; the next item opens them again."""
@@ -80,17 +84,32 @@ class MixtureView(Dataset[Any]):
             self._opened.close()
         self._opened = None
 
-    def _read(self, positions: Sequence[SupportsIndex]) -> list[ReadySample]:
-        at = np.array([self._check_index(position) for position in positions], np.int64)
-        places = list(zip(*(column.tolist() for column in self.mixture.locate(at)), strict=True))
-        step = self.mixture.manifest.batch or 1
-        opened = self._ensure_open()
+    def _items(self, positions: Sequence[int]) -> list[Any]:
+        ready = self._read(positions)
+        return [item.sample if self.prepare is None else item.tensors for item in ready]
+
+    def _read(self, positions: Sequence[int]) -> list[ReadySample]:
+        step, opened = self.mixture.manifest.batch or 1, self._ensure_open()
+        places = [self._place(positions[0])] if len(positions) == 1 else self._locate(positions)
         try:
-            ready = opened.samples.read_chunk(0, places, (at // step * step).tolist())
+            ready = opened.samples.read_chunk(0, places, [at // step * step for at in positions])
         except UnreachableError as err:
             raise StreamError(str(err)) from err
         opened.unreadable.add([replaced for item in ready for replaced in item.replaced], len(ready))
         return ready
+
+    def _place(self, position: int) -> Place:
+        """The place at one position, from the block of them that was located last if it is there."""
+        begin, places = self._block
+        if not 0 <= position - begin < len(places):
+            begin = position // BLOCK * BLOCK
+            places = self._locate(range(begin, min(begin + BLOCK, self.length)))
+            self._block = begin, places
+        return places[position - begin]
+
+    def _locate(self, positions: Sequence[int]) -> list[Place]:
+        columns = self.mixture.locate(np.asarray(positions, np.int64))
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
     def _check_index(self, position: SupportsIndex) -> int:
         """The position that an index means, as a list has it."""
