@@ -51,6 +51,7 @@ from curate.stream.reading import (
     check_count,
 )
 from curate.stream.sample_lengths import Ints
+from curate.stream.state import can_resume, position_of, state_at
 
 __all__ = [
     "Batch",
@@ -148,23 +149,18 @@ class Stream(IterableDataset[Batch]):
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def _state(self, position: int) -> dict[str, Any]:
-        state: dict[str, Any] = {"position": position, "manifest": self.digest}
+        state = state_at(position, self.digest)
         if isinstance(self.sampler, PackBatchSampler):
             state |= {"packs": self.packs, "window": list(self.sampler.window_bounds(position))}
         return state
 
     def can_resume(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be resumed from: it is of this manifest, or of the one that this one continues."""
-        digest = str(state["manifest"])
-        return digest == self.digest or self.mixture.knows(digest, int(state["position"]))
+        return can_resume(state, self.mixture, self.digest)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
-        if not self.can_resume(state):
-            raise StreamError(
-                "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
-                " write one that goes on from here (curate mix write --continue)"
-            )
+        position = position_of(state, self.mixture, self.digest)
         if state.get("packs") != self.packs:
             raise StreamError(
                 "this state is of rows, or of packs with other limits; go on with those it was saved with, or start a"
@@ -178,7 +174,7 @@ class Stream(IterableDataset[Batch]):
         if isinstance(self.sampler, PackBatchSampler) and state["manifest"] != self.digest:
             self._check_window(self.sampler, state)
         self._cancel_prefetched()
-        self.position = int(state["position"])
+        self.position = position
 
     def _check_window(self, sampler: PackBatchSampler, state: Mapping[str, Any]) -> None:
         """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""

@@ -8,7 +8,7 @@ goes from 0 on has the mixture's shares and epochs at any moment, one that shuff
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -21,6 +21,7 @@ from curate.commit import file_sha256
 from curate.shards import UnreachableError
 from curate.stream.opened import OpenMixture, open_mixture
 from curate.stream.reading import DrawnSample, Place, ReadOptions, ReadySample, Replaced, StreamError, check_count
+from curate.stream.state import position_of, state_at
 
 BLOCK = 1 << 8
 """Positions located at once where they are asked for one by one: as dear as one alone, and the next is often near."""
@@ -73,6 +74,14 @@ class MixtureView(Dataset[Any]):
         checked = [self._check_index(position) for position in positions]
         ready = zip(checked, self._read(checked), strict=True)
         return [replace(replaced, position=at) for at, item in ready for replaced in item.replaced]
+
+    def state_at(self, position: int) -> dict[str, Any]:
+        """The state of a run that has read up to `position`: what a stream of this mixture would give, or take."""
+        return state_at(position, self.digest)
+
+    def position_of(self, state: Mapping[str, Any]) -> int:
+        """The position to go on from by a state of a view or stream. Raises StreamError for another mixture's."""
+        return position_of(state, self.mixture, self.digest)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is given: open files stay here."""

@@ -132,6 +132,17 @@ def test_pickled_view_is_small_and_the_same(manifest: Path) -> None:
     assert torch.equal(copy[17]["image"], view[17]["image"])
 
 
+def test_a_stream_goes_on_where_a_reader_of_a_view_stopped_and_the_other_way(manifest: Path, tmp_path: Path) -> None:
+    view, stream = MixtureView(manifest, length=90), Stream(manifest, 16)
+    stream.load_state_dict(view.state_at(7))
+    batch = next(stream)
+    stream.close()
+    assert batch.uids == tuple(sample.uid for sample in view.__getitems__(range(7, 23)))
+    assert view.position_of(batch.state) == 23
+    with pytest.raises(StreamError, match="manifest has changed since this state was saved"):
+        MixtureView(mixture(tmp_path, few=(1,)), length=90).position_of(batch.state)
+
+
 def test_name_of_a_view_changes_with_what_it_gives(manifest: Path, tmp_path: Path) -> None:
     """Grain writes it into a checkpoint, and refuses to go on with another."""
     named = repr(MixtureView(manifest, length=90))
