@@ -25,9 +25,10 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
-from curate.tokens.encoders import text_code
-from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
+from curate.tokens.encoders import TextCode, text_code
+from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
+from train.objectives.bootstrap import PADDING, BootstrapObjective
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
@@ -78,6 +79,26 @@ class PreparePair:
 
 
 @dataclass(frozen=True)
+class PrepareTold:
+    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+
+    chooser: TextChooser
+    pixels: Pixels
+    code: TextCode
+    length: int
+
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
+        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        text_T = torch.full((self.length,), PADDING)
+        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return {"image": image_CHW, "text": text_T}
+
+
+@dataclass(frozen=True)
 class PrepareRow:
     """Makes {ids, scored: T, image: 1 x CHW, source} from a drawn sample, padded to `length`."""
 
@@ -116,7 +137,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
         found = _packs(config.objective, clip, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive | MatchingConfig):
+        if not isinstance(config.objective, Caption):
             _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
@@ -132,26 +153,41 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 
 def _rows(
-    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
+    clip: DualEncoder,
+    chooser: TextChooser,
+    pixels: Pixels,
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | MatchingConfig):
-        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
-        if chooser.mixture.manifest.mode == "accumulate":
-            raise mix.MixtureError(
-                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
-                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
-            )
-        of_pairs = (
-            MatchingObjective(clip, settings)
-            if isinstance(settings, MatchingConfig)
-            else ContrastiveObjective(clip, settings.max_logit_scale)
-        )
-        return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+    if not isinstance(settings, Caption):
+        return _pairs(settings, clip, chooser, pixels)
     code = text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
+
+
+def _pairs(
+    settings: Contrastive | MatchingConfig | BootstrapConfig,
+    clip: DualEncoder,
+    chooser: TextChooser,
+    pixels: Pixels,
+) -> PreparedObjective:
+    chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
+    if chooser.mixture.manifest.mode == "accumulate":
+        raise mix.MixtureError(
+            f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+            " has one loss of all pairs of a batch: use mode interleave or homogeneous"
+        )
+    if isinstance(settings, BootstrapConfig):
+        told = PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
+        return PreparedObjective(BootstrapObjective(clip, settings), told, pixels.stages)
+    objective = (
+        MatchingObjective(clip, settings)
+        if isinstance(settings, MatchingConfig)
+        else ContrastiveObjective(clip, settings.max_logit_scale)
+    )
+    return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
 
 
 def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
