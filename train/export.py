@@ -32,4 +32,4 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         language = settings.language
         connector = settings.connector.model_dump()
         shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
-        write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)
+        write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

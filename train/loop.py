@@ -91,7 +91,7 @@ class Trainer:
         ever = {self._parts_at(start) for start in stages.starts}
         self.parts: frozenset[str] = frozenset()
         self._train(frozenset().union(*ever))
-        size = objective.language.size() if isinstance(objective, MultimodalObjective) else None
+        size = objective.net.language.size() if isinstance(objective, MultimodalObjective) else None
         self.settings = optim.resolve_rate(config.optim, size)
         self.optimizer = optim.adamw(objective, self.settings)
         self.checkpoints = out / "checkpoints"

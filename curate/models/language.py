@@ -65,8 +65,13 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.blocks = nn.ModuleList(Block(width, heads, layers) for _ in range(layers))
         self.norm = nn.RMSNorm(width)
-        self.head_width = width // heads
+        self.width, self.depth, self.head_width = width, layers, width // heads
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """x_BTD of tokens."""
+        x_BTD: Tensor = self.embedding(ids_BT)
+        return x_BTD
 
     def forward(self, x_BTD: Tensor, positions_BT: Tensor | None = None, mask_BTT: Tensor | None = None) -> Tensor:
         """y_BTD of the last block, normed; `logits` turns it into scores.

@@ -7,8 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from curate.models.connectors.c_abstractor import CAbstractorConfig
+from curate.models.connectors.idefics2_pooling import Idefics2PoolingConfig
+from curate.models.connectors.linear import LinearConfig
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.qformer import QFormerConfig
+from curate.models.connectors.resampler import ResamplerConfig
 
 
 def _by_name(value: Any) -> Any:
@@ -17,7 +21,7 @@ def _by_name(value: Any) -> Any:
 
 
 AnyConnector = Annotated[
-    MlpConfig | QFormerConfig,
+    LinearConfig | MlpConfig | CAbstractorConfig | ResamplerConfig | Idefics2PoolingConfig | QFormerConfig,
     Field(discriminator="type"),
     BeforeValidator(_by_name),
 ]
