@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import raster_of
+from curate.models.connectors.rasters import by_picture, check_same_views, raster_of
 from curate.models.connectors.windows import resized
 from curate.models.features import Features, TowerShape
-from curate.models.files import ModelError
 from curate.settings import Settings
 
 
@@ -26,14 +25,6 @@ class ChannelsConfig(Settings):
         """The module. Raises ModelError for towers that see other numbers of views."""
         check_same_views("channels", towers)
         return Channels(towers, self.side or towers[0].grid[0], width)
-
-
-def check_same_views(connector: str, towers: Sequence[TowerShape]) -> int:
-    """Views of a picture. Raises ModelError where towers differ."""
-    views = sorted({tower.views for tower in towers})
-    if len(views) != 1:
-        raise ModelError(f"connector {connector}: its towers see {views} views of a picture; give all the same")
-    return views[0]
 
 
 class Channels(nn.Module):
@@ -52,5 +43,4 @@ class Channels(nn.Module):
             resized(raster_of(found, shape), self.side) for found, shape in zip(towers, self.towers, strict=True)
         ]
         x_MPD = torch.cat(rasters, 1).flatten(2).transpose(1, 2)
-        y_MPE: Tensor = self.out(F.gelu(self.up(x_MPD)))
-        return y_MPE.reshape(-1, self.places, y_MPE.shape[2])
+        return by_picture(self.out(F.gelu(self.up(x_MPD))), self.towers[0])
