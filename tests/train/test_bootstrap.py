@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from train_samples import TINY, command, lines, settings
 
+from curate.models.bootstrap import BootstrapHeads, similarities
 from curate.models.features import Features, Texts
 from curate.models.qformer import QFormer, QFormerShape
 from curate.tokens.encoders import text_code
 from train.__main__ import main
 from train.config import BootstrapConfig, Config
 from train.models.dual_encoder import build
-from train.objectives.bootstrap import PADDING, BootstrapHeads, BootstrapObjective, itc_loss, similarities
+from train.objectives.bootstrap import PADDING, BootstrapObjective, itc_loss
 from train.objectives.choice import set_trained
 from train.objectives.matching import draw_negatives
 
@@ -86,7 +87,7 @@ def test_everything_that_trains_in_stage_one_has_the_published_size(vision: int,
 def test_loss_is_contrast_matching_and_telling_by_hand() -> None:
     """With two samples there is one negative to draw, so all three losses can be written down."""
     made, given = objective(), batch("a red square", "blue")
-    net, heads, picture = made.connector, made.heads, made._see(given["image"])
+    net, heads, picture = made.net.connector, made.net.heads, made.net.see(given["image"])
     text = Texts(given["text"].clamp(min=0), given["text"] >= 0)
     query, kept = net.see(picture)
     i2t = similarities(F.normalize(heads.image(query), dim=-1), F.normalize(heads.text(net.read(text)[:, 0]), dim=-1))
@@ -110,11 +111,13 @@ def test_loss_is_contrast_matching_and_telling_by_hand() -> None:
 def test_what_is_contrasted_with_stands_still() -> None:
     """The text's projection learns from rows of texts alone: as if its features in the pictures' rows were given."""
     made, given = objective(), batch("a red square", "blue")
-    text = Texts(given["text"].clamp(min=0), given["text"] >= 0)
-    i2t, t2i = made._compare(made.connector.see(made._see(given["image"]))[0], made.connector.read(text)[:, 0])
-    assert torch.autograd.grad(i2t.sum(), made.heads.text.weight, retain_graph=True, allow_unused=True)[0] is None
-    assert torch.autograd.grad(t2i.sum(), made.heads.image.weight, retain_graph=True, allow_unused=True)[0] is None
-    assert torch.autograd.grad(i2t.sum(), made.heads.image.weight)[0].abs().sum() > 0
+    images, _ = made.net.image_features(made.net.see(given["image"]))
+    texts = made.net.text_features(Texts(given["text"].clamp(min=0), given["text"] >= 0))
+    i2t, t2i = made._logits(images, texts)
+    of_image, of_text = made.net.heads.image.weight, made.net.heads.text.weight
+    for logits, learns, still in ((i2t, of_image, of_text), (t2i, of_text, of_image)):
+        gradients = torch.autograd.grad(logits.sum(), (learns, still), retain_graph=True, allow_unused=True)
+        assert gradients[0].abs().sum() > 0 and gradients[1] is None
 
 
 def test_hard_pairs_are_drawn_by_the_softmax_of_all_but_the_same() -> None:
@@ -132,18 +135,17 @@ def test_hard_pairs_are_drawn_by_the_softmax_of_all_but_the_same() -> None:
 
 def test_texts_that_read_the_same_are_no_negatives_of_each_other() -> None:
     made, given = objective(), batch("same", "same")
-    ids, picture = given["text"], made._see(given["image"])
-    own = made.connector.join(picture, Texts(ids.clamp(min=0), ids >= 0))
-    wanted = F.cross_entropy(made.heads.match(own).mean(1), torch.tensor([1, 1]))
+    ids, picture = given["text"], made.net.see(given["image"])
+    wanted = F.cross_entropy(made.net.match(picture, Texts(ids.clamp(min=0), ids >= 0)), torch.tensor([1, 1]))
     torch.testing.assert_close(made._matching_loss(picture, ids, torch.zeros(2, 2), torch.zeros(2, 2)), wanted)
 
 
 def test_tower_stays_as_it_is_and_the_norm_on_it_trains() -> None:
     made = objective().train()
     made(batch("a red square", "blue")).backward()
-    assert not made.tower.training and all(p.grad is None for p in made.tower.parameters())
-    assert made.connector.look_norm.weight.grad is not None  # type: ignore[union-attr]
-    unused = {n for n, p in made.named_parameters() if p.grad is None and not n.startswith("tower.")}
+    assert not made.net.tower.training and all(p.grad is None for p in made.net.tower.parameters())
+    assert made.net.connector.look_norm.weight.grad is not None  # type: ignore[union-attr]
+    unused = {n for n, p in made.named_parameters() if p.grad is None and not n.startswith("net.tower.")}
     assert not unused
     parts = made.parts()
     assert sum(map(len, parts.values())) == len(list(made.parameters()))

@@ -1,7 +1,7 @@
 """BLIP-2's stage one: a Q-Former learns from a frozen tower to say what a picture shows (Li et al. 2301.12597, 3.2).
 
-Where paper and code (LAVIS) differ, this follows the code. Shapes: B pairs of this rank, N of all ranks, Q queries,
-T tokens, D width, E width of the features that are compared, V ids.
+Where paper and code (LAVIS) differ, this follows the code. Shapes: B pairs of this rank, N of all ranks, P vectors of a
+picture, Q queries, T tokens, D width, E width of the features that are compared, V ids.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.blip import blip_folder
+from curate.models.bootstrap import BootstrapNetwork, similarities
 from curate.models.features import Features, Texts
-from curate.models.image_tower import features_of, normalised, tower_shape
+from curate.models.image_tower import tower_shape
 from curate.models.matching import MATCHED
-from curate.models.qformer import EPS, QFormer, Seen
+from curate.models.qformer import Seen
 from curate.models.qformer_weights import start_from_bert
 from train.config import BootstrapConfig
 from train.models.dual_encoder import DualEncoder
@@ -28,36 +29,11 @@ PADDING = -1
 """Stands in a batch's texts where there is no token."""
 
 
-def similarities(images_BQE: Tensor, texts_NE: Tensor) -> Tensor:
-    """Similarities_BN of pictures and texts: of a picture's queries the one that is closest counts."""
-    return torch.einsum("bqe,ne->bqn", images_BQE, texts_NE).amax(1)
-
-
 def itc_loss(i2t_BN: Tensor, t2i_BN: Tensor, first: int, smoothing: float) -> Tensor:
     """Mean of the cross entropies of pictures to texts and texts to pictures; row b's own is column `first` + b."""
     own_B = first + torch.arange(len(i2t_BN), device=i2t_BN.device)
     both = [F.cross_entropy(logits_BN.float(), own_B, label_smoothing=smoothing) for logits_BN in (i2t_BN, t2i_BN)]
     return (both[0] + both[1]) / 2
-
-
-class BootstrapHeads(nn.Module):
-    """What stage one reads off a Q-Former, and stage two leaves out.
-
-    ITC's two projections and its temperature (a plain number, not a logarithm, and not bounded), ITM's two classes,
-    and of ITG all of BERT's head of words but the words themselves, which are the Q-Former's.
-    """
-
-    def __init__(self, width: int, features: int, ids: int, temperature: float) -> None:
-        super().__init__()
-        self.image, self.text = nn.Linear(width, features), nn.Linear(width, features)
-        self.temperature = nn.Parameter(torch.tensor(temperature))
-        self.match = nn.Linear(width, 2)
-        self.dense, self.norm = nn.Linear(width, width), nn.LayerNorm(width, eps=EPS)
-        self.bias = nn.Parameter(torch.zeros(ids))
-
-    def tell(self, y_ND: Tensor, words_VD: Tensor) -> Tensor:
-        """logits_NV of the next token."""
-        return F.linear(self.norm(F.gelu(self.dense(y_ND))), words_VD, self.bias)
 
 
 class BootstrapObjective(nn.Module):
@@ -74,29 +50,20 @@ class BootstrapObjective(nn.Module):
 
     def __init__(self, clip: DualEncoder, settings: BootstrapConfig) -> None:
         super().__init__()
-        visual, shape = clip.net.visual, settings.connector
+        visual = clip.net.visual
         assert isinstance(visual, nn.Module)
-        self.tower, self.smoothing = visual, settings.smoothing
-        self.connector = QFormer(shape.sizes([tower_shape(visual, clip.size_px)], reads=True), shape.norm)
-        assert self.connector.shape.ids is not None
-        self.tell_id = self.connector.shape.ids - 1
-        self.heads = BootstrapHeads(shape.width, settings.features, self.tell_id + 1, settings.temperature)
+        self.smoothing = settings.smoothing
+        self.net = BootstrapNetwork(visual, clip.size_px, settings.connector, settings.features, settings.temperature)
         if settings.bert is not None:
-            start_from_bert(self.connector, blip_folder(settings.bert))
+            start_from_bert(self.net.connector, blip_folder(settings.bert))
 
     def parts(self) -> Parts:
         """The image tower, the Q-Former with its queries, the heads of the three losses."""
-        return {name: list(getattr(self, name).parameters()) for name in ("tower", "connector", "heads")}
-
-    def train(self, mode: bool = True) -> BootstrapObjective:
-        """Set training mode; a frozen tower stays in evaluation mode."""
-        super().train(mode)
-        self.tower.train(mode and self._tower_trained())
-        return self
+        return self.net.parts()
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if the image tower cannot take images of that size."""
-        tower_shape(self.tower, size_px)
+        tower_shape(self.net.tower, size_px)
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
         """Pairs, of all sources together."""
@@ -105,9 +72,9 @@ class BootstrapObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Number of this rank's pairs times the sum of the three losses, scaled."""
         ids_BT = batch["text"]
-        text, picture = Texts(ids_BT.clamp(min=0), ids_BT != PADDING), self._see(batch["image"])
-        query_BQD, kept = self.connector.see(picture)
-        i2t_BN, t2i_BN = self._compare(query_BQD, self.connector.read(text)[:, 0])
+        text, picture = Texts(ids_BT.clamp(min=0), ids_BT != PADDING), self.net.see(batch["image"])
+        images_BQE, kept = self.net.image_features(picture)
+        i2t_BN, t2i_BN = self._logits(images_BQE, self.net.text_features(text))
         itc = itc_loss(i2t_BN, t2i_BN, first_row(len(ids_BT)), self.smoothing)
         itm = self._matching_loss(picture, ids_BT, i2t_BN.detach(), t2i_BN.detach())
         loss = (itc + itm + self._telling_loss(text, kept)) * len(ids_BT)
@@ -116,20 +83,11 @@ class BootstrapObjective(nn.Module):
     def after_step(self) -> None:
         """Do nothing: nothing is bounded."""
 
-    def _see(self, images_BCHW: Tensor) -> Features:
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            return features_of(self.tower, normalised(images_BCHW))
-
-    def _tower_trained(self) -> bool:
-        return any(p.requires_grad for p in self.tower.parameters())
-
-    def _compare(self, query_BQD: Tensor, first_BD: Tensor) -> tuple[Tensor, Tensor]:
+    def _logits(self, images_BQE: Tensor, texts_BE: Tensor) -> tuple[Tensor, Tensor]:
         """(logits_BN of pictures and all ranks' texts, logits_BN of texts and all ranks' pictures)."""
-        images_BQE = F.normalize(self.heads.image(query_BQD).float(), dim=-1)
-        texts_BE = F.normalize(self.heads.text(first_BD).float(), dim=-1)
         i2t_BN = similarities(images_BQE, gather(texts_BE.detach()))
         t2i_BN = similarities(gather(images_BQE.detach()), texts_BE).T
-        return i2t_BN / self.heads.temperature, t2i_BN / self.heads.temperature
+        return i2t_BN / self.net.heads.temperature, t2i_BN / self.net.heads.temperature
 
     def _matching_loss(self, picture: Features, ids_BT: Tensor, i2t_BN: Tensor, t2i_BN: Tensor) -> Tensor:
         """Cross entropy over three pairs a sample: its own, its text with another's picture, the other way round."""
@@ -139,20 +97,18 @@ class BootstrapObjective(nn.Module):
         other_text, has_text = draw_negatives(i2t_BN, same_BN, least=0.0)
         ids = torch.cat((ids_BT, ids_BT, all_NT[other_text]))
         pictures = torch.cat((picture.x_MPD, all_NPD[other_image], picture.x_MPD))
-        query = self.connector.join(Features(pictures, picture.grid), Texts(ids.clamp(min=0), ids != PADDING))
+        logits = self.net.match(Features(pictures, picture.grid), Texts(ids.clamp(min=0), ids != PADDING))
         wanted = torch.full((3, len(ids_BT)), MATCHED, device=ids_BT.device)
         wanted[1:] = torch.where(torch.stack((has_image, has_text)), 1 - MATCHED, NO_NEGATIVE)
-        logits = self.heads.match(query).mean(1).float()
         total = F.cross_entropy(logits, wanted.flatten(), ignore_index=NO_NEGATIVE, reduction="sum")
         return total / _mean_count(wanted != NO_NEGATIVE)
 
     def _telling_loss(self, text: Texts, kept: list[Seen]) -> Tensor:
-        """Cross entropy of each next token, [DEC] in the place of a text's first."""
-        assert self.connector.words is not None
-        told_BT, wanted_BT = text.ids_NT.clone(), text.there_NT[:, 1:]
-        told_BT[:, 0] = self.tell_id
-        y_ND = self.connector.tell(Texts(told_BT, text.there_NT), kept)[:, :-1][wanted_BT]
-        logits_NV = self.heads.tell(y_ND, self.connector.words.weight).float()
+        """Cross entropy of each next token."""
+        words, wanted_BT = self.net.connector.words, text.there_NT[:, 1:]
+        assert words is not None
+        y_ND = self.net.tell(text, kept)[:, :-1][wanted_BT]
+        logits_NV = self.net.heads.tell(y_ND, words.weight).float()
         next_N = text.ids_NT[:, 1:][wanted_BT]
         total = F.cross_entropy(logits_NV, next_N, label_smoothing=self.smoothing, reduction="sum")
         return total / _mean_count(wanted_BT)
