@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
@@ -91,6 +92,27 @@ class MatchingConfig(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
+class BootstrapConfig(Settings):
+    """BLIP-2's stage one (Li et al. 2301.12597): ITC, ITM and ITG of a Q-Former on a frozen image tower.
+
+    A later stage starts from its run by the connector's name. With accumulation, over each part's pairs.
+    """
+
+    type: Literal["qformer"]
+    connector: QFormerConfig = QFormerConfig()
+    text_length: Annotated[int, Field(ge=4)] = 32
+    """Tokens kept of a text, with its begin and end."""
+    features: Count = 256
+    """Width of what ITC compares."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07
+    """What ITC's similarities are divided by at the start; it is learnt."""
+    smoothing: Share = 0.1
+    """Share of the truth that is spread over all classes, in ITC and ITG."""
+    bert: PathText | None = None
+    """A folder of transformers' BERT, or its name on the hub, whose weights the Q-Former begins with (the heads are
+    drawn). Nothing: random weights."""
+
+
 class Caption(Settings):
     """Image tower, connector, language model, a sample a row; the loss is on texts only (LLaVA, Liu et al. 2023)."""
 
@@ -144,7 +166,9 @@ class Multimodal(Settings):
     language: AnyLanguage = DecoderConfig()
 
 
-Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
+Objective = Annotated[
+    Contrastive | MatchingConfig | BootstrapConfig | Caption | Multimodal, Field(discriminator="type")
+]
 
 
 class RunConfig(Settings):

@@ -16,6 +16,7 @@ from train.models.dual_encoder import export as export_dual_encoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
+from train.objectives.multimodal import MultimodalObjective
 
 
 def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, precision: Precision = "fp32") -> None:
@@ -26,6 +27,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         metadata = described(clip) | objective.shape.metadata()
         write_weights(objective.network.state_dict(), metadata, path, precision)
     else:
+        assert isinstance(objective, MultimodalObjective), "the command line refuses the export of others"
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
         language = settings.language

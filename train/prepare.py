@@ -31,8 +31,10 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
-from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
+from curate.tokens.encoders import TextCode, text_code
+from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
+from train.objectives.bootstrap import PADDING
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
@@ -106,6 +108,26 @@ class PreparePair:
 
 
 @dataclass(frozen=True)
+class PrepareTold:
+    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+
+    chooser: TextChooser
+    pixels: Pixels
+    code: TextCode
+    length: int
+
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
+        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        text_T = torch.full((self.length,), PADDING)
+        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return {**picture, "text": text_T}
+
+
+@dataclass(frozen=True)
 class PrepareRow:
     """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
 
@@ -146,7 +168,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
         found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive | MatchingConfig):
+        if not isinstance(config.objective, Caption):
             _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
@@ -163,25 +185,33 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 
 def _rows(
-    settings: Contrastive | MatchingConfig | Caption,
+    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
     objective: Objective,
     clip: DualEncoder,
     chooser: TextChooser,
     pixels: Pixels,
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | MatchingConfig):
-        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
-        if chooser.mixture.manifest.mode == "accumulate":
-            raise mix.MixtureError(
-                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
-                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
-            )
-        return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+    if not isinstance(settings, Caption):
+        return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
     assert isinstance(objective, MultimodalObjective)
     form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
     return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+
+
+def _pairs(
+    settings: Contrastive | MatchingConfig | BootstrapConfig, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+) -> PreparePair | PrepareTold:
+    chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
+    if chooser.mixture.manifest.mode == "accumulate":
+        raise mix.MixtureError(
+            f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+            " has one loss of all pairs of a batch: use mode interleave or homogeneous"
+        )
+    if isinstance(settings, BootstrapConfig):
+        return PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
+    return PreparePair(chooser, pixels, clip.tokenizer)
 
 
 def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
