@@ -16,10 +16,15 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.fusion import AnyFusion, TokensConfig
+from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.table import AnyLanguage
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
+from curate.stream.forms import FormConfig
 from train.optim import Count, Optim
 from train.start import Start
 
@@ -75,26 +80,6 @@ class Contrastive(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
-class Transformer(Settings):
-    """Blocks of the small language model: RMSNorm, rotary positions, SwiGLU."""
-
-    width: Count = 256
-    layers: Count = 4
-    heads: Count = 4
-
-    @model_validator(mode="after")
-    def _whole_heads(self) -> Transformer:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads})")
-        return self
-
-
-class Language(Transformer):
-    """The small causal language model."""
-
-    tokenizer: Literal["bytes", "simple"] = "bytes"
-
-
 class MatchingConfig(Settings):
     """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
 
@@ -107,15 +92,38 @@ class MatchingConfig(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
+class BootstrapConfig(Settings):
+    """BLIP-2's stage one (Li et al. 2301.12597): ITC, ITM and ITG of a Q-Former on a frozen image tower.
+
+    A later stage starts from its run by the connector's name. With accumulation, over each part's pairs.
+    """
+
+    type: Literal["qformer"]
+    connector: QFormerConfig = QFormerConfig()
+    text_length: Annotated[int, Field(ge=4)] = 32
+    """Tokens kept of a text, with its begin and end."""
+    features: Count = 256
+    """Width of what ITC compares."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07
+    """What ITC's similarities are divided by at the start; it is learnt."""
+    smoothing: Share = 0.1
+    """Share of the truth that is spread over all classes, in ITC and ITG."""
+    bert: PathText | None = None
+    """A folder of transformers' BERT, or its name on the hub, whose weights the Q-Former begins with (the heads are
+    drawn). Nothing: random weights."""
+
+
 class Caption(Settings):
     """Image tower, connector, language model, a sample a row; the loss is on texts only (LLaVA, Liu et al. 2023)."""
 
     type: Literal["caption"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
-    language: Language = Language()
+    """Tokens kept of a caption, with its begin and end, and the tags and words that the form puts in."""
+    form: FormConfig = FormConfig()
+    language: AnyLanguage = DecoderConfig()
 
 
 class PackConfig(Settings):
@@ -131,10 +139,12 @@ class PackConfig(Settings):
 class DocumentConfig(Settings):
     """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
-    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}. A conversation is
+    cut at its end alone.
     """
 
     text_tokens: Count | None = None
+    """Of the sample's own texts, tags aside."""
     images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
@@ -149,12 +159,16 @@ class Multimodal(Settings):
     type: Literal["multimodal"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
-    language: Language = Language()
+    form: FormConfig = FormConfig()
+    language: AnyLanguage = DecoderConfig()
 
 
-Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
+Objective = Annotated[
+    Contrastive | MatchingConfig | BootstrapConfig | Caption | Multimodal, Field(discriminator="type")
+]
 
 
 class RunConfig(Settings):

@@ -74,7 +74,7 @@ class Trainer:
         self.objective, self.stages, self.step, self.samples = prepared.objective, prepared.stages, 0, 0
         self.checkpoints, self.trained = out / "checkpoints", trained_settings(config)
         self.served, self.guard = Served(stream.mixture, out, ranks), SpikeGuard(config.optim.spikes, out, ranks)
-        size = self.objective.language.size() if isinstance(self.objective, MultimodalObjective) else None
+        size = self.objective.net.language.size() if isinstance(self.objective, MultimodalObjective) else None
         self.settings = optim.resolve_rate(config.optim, size)
         self.plan = groups.plan(self.objective, self.settings, _parts_by_stage(self.objective, self.stages))
         self._start()

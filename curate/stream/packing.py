@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from curate.image.tensors import of_batch
 from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
@@ -181,13 +183,13 @@ def balance(costs: Sequence[float], world: int) -> list[list[int]]:
 
 def lay_out(pack: Pack, length: int) -> dict[str, Tensor]:
     """Lay out a pack, {segments: T, positions: T}: the document a token belongs to (0 is padding), its place in it."""
-    segments_T, positions_T = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.long)
-    at = 0
-    for number, size in enumerate(pack.tokens, start=1):
-        segments_T[at : at + size] = number
-        positions_T[at : at + size] = torch.arange(size)
-        at += size
-    return {"segments": segments_T, "positions": positions_T}
+    sizes = np.array([*pack.tokens, length - sum(pack.tokens)])
+    segments_T = np.repeat([*range(1, len(pack.tokens) + 1), PADDING], sizes)
+    positions_T = np.arange(length) - np.repeat(sizes.cumsum() - sizes, sizes)
+    return {
+        "segments": torch.from_numpy(segments_T),
+        "positions": torch.from_numpy(np.where(segments_T == PADDING, 0, positions_T)),
+    }
 
 
 def attention_mask(segments_BT: Tensor) -> Tensor:
@@ -209,48 +211,47 @@ class PackedDocument:
 
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
-    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
+    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
+    documents in order (`curate.stream.sequences.SampleAccount`).
 
-    Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
-    A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
-    index says.
+    Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
+    planned. Raises PackingError for a document of another length than its index says.
     """
-    rows, images, queue = [], [], iter(documents)
+    rows, shown, queue = list[dict[str, Tensor]](), list[Mapping[str, Tensor]](), iter(documents)
     for pack in packs:
-        row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
-        row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
-        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
-        at = 0
-        for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
-            fitted = _fit_document(next(queue), tokens, pictures, limits)
-            for name in ("ids", "scored"):
-                row[name][at : at + len(fitted[name])] = fitted[name]
-            row["source"][at : at + tokens] = fitted["source"]
-            row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
-            images += [fitted["image"]] if len(fitted["image"]) else []
-            at += tokens
-        rows.append(row)
-    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**stacked, **_join_images(images)}
+        due = zip(pack.tokens, pack.images, strict=True)
+        fitted = [_fit_document(next(queue), tokens, pictures) for tokens, pictures in due]
+        rows.append(_row(pack, fitted, limits.tokens))
+        shown += fitted
+    accounts = [fitted["account"] for fitted in shown]
+    found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    found["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
+    return {**found, **of_batch(shown)}
 
 
-def _join_images(images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The pictures of documents, N x CHW each, together."""
-    sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
-    kinds = sorted(set(sides.tolist()))
-    if len(kinds) < 2:
-        return {"image": torch.cat(list(images)) if images else torch.empty(0, dtype=torch.uint8)}
-    by_side = {f"image{side:06d}": torch.cat([i for i in images if i.shape[-1] == side]) for side in kinds}
-    return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
+def _row(pack: Pack, fitted: Sequence[Mapping[str, Tensor]], length: int) -> dict[str, Tensor]:
+    """{ids, scored, source, segments, positions: T} of a pack: each document, then nothing to where the next begins."""
+    due = [*pack.tokens, length - sum(pack.tokens)]
+    sizes = [*(len(document["ids"]) for document in fitted), 0]
+    gaps = [planned - size for planned, size in zip(due, sizes, strict=True)]
+    row = lay_out(pack, length)
+    if any(gaps[:-1]):  # a replacement that is shorter
+        laid = np.repeat([True, False] * len(due), np.stack((sizes, gaps), 1).ravel())
+        row["segments"][torch.from_numpy(~laid)] = PADDING
+    sources = [*(int(document["source"]) for document in fitted), 0]
+    row["source"] = torch.from_numpy(np.repeat(sources, due))
+    for name, kind in (("ids", torch.long), ("scored", torch.bool)):
+        parts = [document[name] for document in fitted]
+        filled = [F.pad(part, (0, gap)) if gap else part for part, gap in zip(parts, gaps, strict=False)]
+        row[name] = torch.cat([*filled, torch.zeros(gaps[-1], dtype=kind)])
+    return row
 
 
-def _fit_document(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
+def _fit_document(document: PackedDocument, tokens: int, images: int) -> Mapping[str, Tensor]:
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images
-        return (
-            cut_sequence(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
-        )
+        return cut_sequence(dict(document.tensors), tokens, images) if smaller else document.tensors
     if found != (tokens, images):
         raise PackingError(
             f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"

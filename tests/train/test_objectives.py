@@ -40,7 +40,7 @@ def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(settings.model), settings.objective, CODE)
+    objective = MultimodalObjective(build(settings.model), settings.objective)
     set_trained(objective, objective.trained)
     return objective
 
@@ -93,14 +93,16 @@ def test_caption_is_predicted_from_the_image() -> None:
 def test_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
     for train_tower in (False, True):
         objective = captioner(train_tower).train()
-        before = {name: value.clone() for name, value in objective.tower.state_dict().items()}
+        before = {name: value.clone() for name, value in objective.net.tower.state_dict().items()}
         planned = groups.plan(objective, Optim(), [("all", objective.trained)])
         optimizer = groups.adamw(objective, planned, Optim())
         objective(captioned("a cat", "two")).backward()
         optimizer.step()
-        moved = [name for name, value in objective.tower.state_dict().items() if not torch.equal(value, before[name])]
+        moved = [
+            name for name, value in objective.net.tower.state_dict().items() if not torch.equal(value, before[name])
+        ]
         assert bool(moved) == train_tower
-        assert objective.tower.training == train_tower
+        assert objective.net.tower.training == train_tower
 
 
 @pytest.mark.parametrize("layers", [2, [1, 1, 1, 1]])
@@ -183,7 +185,7 @@ def test_mm1s_law_of_the_rate_gives_its_published_values(parameters: float, rate
 
 
 def test_law_is_of_the_language_models_size_without_its_embedding() -> None:
-    language = captioner().language
+    language = captioner().net.language
     size = language.size()
     assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
     assert optim.resolve_rate(Optim(lr="mm1"), size).lr == optim.law_rate(size)

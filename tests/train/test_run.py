@@ -188,7 +188,11 @@ def test_trained_encoder_is_exported_and_opens_in_open_clip(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "begun"),
-    [pytest.param(CAPTION, False, marks=pytest.mark.robust), ({"type": "contrastive"}, True), (MULTIMODAL, False)],
+    [
+        pytest.param(CAPTION, False, marks=pytest.mark.robust),
+        pytest.param({"type": "contrastive"}, True, marks=pytest.mark.systems),
+        (MULTIMODAL, False),
+    ],
     ids=["caption", "contrastive, begun alone", "multimodal"],
 )
 def test_two_ranks_train_as_one(
