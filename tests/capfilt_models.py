@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from train_samples import CAPTION, TINY
 
+from curate.models.towers.tower import tower_of
 from curate.tokens.encoders import text_code
 from train.config import Caption, Config, MatchingConfig
 from train.export import export
@@ -35,7 +36,7 @@ def captioner(path: Path, seed: int = 0) -> MultimodalObjective:
     assert isinstance(config.objective, Caption)
     torch.manual_seed(seed)
     clip = build(config.model)
-    objective = MultimodalObjective(clip, config.objective, text_code("bytes"))
+    objective = MultimodalObjective({"clip": tower_of(clip.net, clip.config)}, config.objective, text_code("bytes"))
     export(clip, objective, config, path)
     return objective.eval()
 

@@ -29,5 +29,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         assert isinstance(settings, Multimodal | Caption)
         language = settings.language
         connector = settings.connector.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
+        built = objective.net.all_towers() if config.model.towers else {}
+        towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
+        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector, towers)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

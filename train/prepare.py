@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.towers.tower import Tower, tower_of
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -87,7 +88,7 @@ class Pixels:
         for name, shown in towers.items():
             rng.bit_generator.state = state
             side = shown.size_px * shown.views.tiles
-            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
             yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
@@ -139,11 +140,14 @@ class StageRules:
 def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
-    stages = Stages(mixture, clip.size_px)
+    towers = _towers(config, clip)
+    own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
+    stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
-    pixels = Pixels(chooser, stages, config.data)
+    pixels = _pixels(config, towers, chooser, stages)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, chooser, pixels)
+        _refuse_sizes(stages, pixels.views)
+        found = _packs(config.objective, towers, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
         if isinstance(config.objective, Contrastive | MatchingConfig):
@@ -154,43 +158,70 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        found = _rows(config.objective, clip, chooser, pixels)
-    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
+        if isinstance(config.objective, Caption):
+            found = _captions(config.objective, towers, chooser, pixels)
+        else:
+            found = _pairs(config.objective, clip, chooser, pixels)
+    for size_px in sorted(stages.all_resolutions() - {own_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
     return found
 
 
-def _rows(
-    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+def _towers(config: Config, clip: DualEncoder) -> dict[str, Tower]:
+    """The towers by name: those of the settings, or the dual encoder's own; of its own objectives none."""
+    if isinstance(config.objective, Contrastive | MatchingConfig):
+        return {}
+    named = {name: tower.build(f"model.towers.{name}") for name, tower in config.model.towers.items()}
+    return named or {"clip": tower_of(clip.net, clip.config)}
+
+
+def _pixels(config: Config, towers: Mapping[str, Tower], chooser: TextChooser, stages: Stages) -> Pixels:
+    """What all towers are shown; a batch of rows has pictures of one shape."""
+    if not towers:
+        return Pixels(chooser, stages, config.data)
+    (_, first), *rest = towers.items()
+    others = {name: Shown(tower.size_px, tower.config.views) for name, tower in rest}
+    whole = not isinstance(config.objective, Multimodal)
+    return Pixels(chooser, stages, config.data, first.config.views, others, whole)
+
+
+def _pairs(
+    settings: Contrastive | MatchingConfig, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | MatchingConfig):
-        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
-        if chooser.mixture.manifest.mode == "accumulate":
-            raise mix.MixtureError(
-                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
-                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
-            )
-        of_pairs = (
-            MatchingObjective(clip, settings)
-            if isinstance(settings, MatchingConfig)
-            else ContrastiveObjective(clip, settings.max_logit_scale)
+    chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
+    if chooser.mixture.manifest.mode == "accumulate":
+        raise mix.MixtureError(
+            f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+            " has one loss of all pairs of a batch: use mode interleave or homogeneous"
         )
-        return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+    of_pairs = (
+        MatchingObjective(clip, settings)
+        if isinstance(settings, MatchingConfig)
+        else ContrastiveObjective(clip, settings.max_logit_scale)
+    )
+    return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+
+
+def _captions(
+    settings: Caption, towers: Mapping[str, Tower], chooser: TextChooser, pixels: Pixels
+) -> PreparedObjective:
     code = text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    captioner = MultimodalObjective(towers, settings, code, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
 
 
-def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
+def _packs(
+    settings: Multimodal, towers: Mapping[str, Tower], chooser: TextChooser, pixels: Pixels
+) -> PreparedObjective:
     if chooser.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
     code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    objective = MultimodalObjective(towers, settings, code, len(chooser.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
@@ -220,6 +251,16 @@ def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
+
+
+def _refuse_sizes(stages: Stages, views: Views) -> None:
+    """Raise MixtureError for pictures of several sizes in a batch whose views say where in them something is."""
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
+        if views.sized and len(sides) > 1:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says a `resolution` by source, and the first tower is shown"
+                " pictures that do not fill their views (fit: pad or native, frames): say one for all, or fit: square"
             )
 
 

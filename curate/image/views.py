@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Fit = Literal["square", "pad", "native"]
+Fit = Literal["square", "pad", "whole", "native"]
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
@@ -31,9 +31,10 @@ class Split:
 class Views:
     """How a tower sees a picture.
 
-    `fit`: `square`: short side to the tower's size, centre cut out; `pad`: long side to it, white beside; `native`: own
+    `fit`: `square`: short side to the tower's size, centre cut out; `pad`: long side to it, white beside, which is hidden; `whole`: the
+    same, the white seen as part of the picture; `native`: own
     aspect ratio, long side at most the tower's size, each side at least `shortest_px`, black to the right and below
-    where others are larger; None: square, and padded what is to be seen whole. `frames`: stills of a film at most, each
+    where others are larger; None: square, and whole what is to be seen whole. `frames`: stills of a film at most, each
     a view.
     """
 
@@ -59,7 +60,7 @@ class Views:
 
     def of(self, whole: bool) -> Views:
         """The views of a picture that is to be seen `whole`, or need not."""
-        return replace(self, fit=self.fit or ("pad" if whole else "square"))
+        return replace(self, fit=self.fit or ("whole" if whole else "square"))
 
 
 def native_size(size: Size, shortest_px: int, longest_px: int) -> Size:

@@ -23,9 +23,10 @@ Net = TypeVar("Net", bound="nn.Module")
 
 @dataclass(frozen=True)
 class CaptionerShape:
-    """The language model behind the image tower, and how texts are spelled for it.
+    """The language model behind the towers, and how texts are spelled for it.
 
-    `connector`: its settings, as a settings file says them (`curate.models.connectors.table`).
+    `connector`, `towers`: their settings, as a settings file says them (`curate.models.connectors.table`,
+    `curate.models.towers.tower`); without towers, the dual encoder's own.
     """
 
     tokenizer: Literal["bytes", "simple"]
@@ -33,6 +34,7 @@ class CaptionerShape:
     layers: int
     heads: int
     connector: Mapping[str, Any]
+    towers: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

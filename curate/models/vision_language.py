@@ -1,4 +1,4 @@
-"""A tower, a connector and a language model as one network: pictures and texts in, the next token's scores out.
+"""Towers, a connector and a language model as one network: pictures and texts in, the next token's scores out.
 
 What the trainer trains (`train.objectives.multimodal`) and what writes captions and answers is this one module.
 
@@ -7,65 +7,74 @@ Shapes: N pictures, P places of a picture, B rows, T tokens, E width of the lang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from curate.models.connectors.table import AnyConnector
+from curate.models.features import Features, Pictures, pictures_in
 from curate.models.files import ModelError
-from curate.models.image_tower import features_of, normalised, tower_shape
 from curate.models.language import LanguageModel
-
-PARTS = ("tower", "connector", "language")
+from curate.models.towers.tower import Tower
 
 
 class VisionLanguage(nn.Module):
-    """`tower`: an open_clip image tower for pictures of `size_px`. `places`: of a picture among the tokens."""
+    """`towers`: by name, in the connector's order. `places`: of a picture among the tokens."""
 
-    def __init__(self, tower: nn.Module, size_px: int, connector: AnyConnector, language: LanguageModel) -> None:
+    def __init__(self, towers: Mapping[str, Tower], connector: AnyConnector, language: LanguageModel) -> None:
         super().__init__()
-        self.tower, self.language = tower, language
-        self.connector = connector.build([tower_shape(tower, size_px)], language.width)
+        self.towers, self.language = nn.ModuleDict(dict(towers)), language
+        self.connector = connector.build([tower.shape for tower in towers.values()], language.width)
         self.places: int = self.connector.places
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of tower, connector and language model."""
-        return {name: list(getattr(self, name).parameters()) for name in PARTS}
+        """Parameters of the towers, of the connector with the towers' own norms, and of the language model."""
+        towers = self.all_towers().values()
+        norms = [p for tower in towers for p in tower.norm.parameters()]
+        return {
+            "tower": [p for tower in towers for p in tower.net.parameters()],
+            "connector": [*norms, *self.connector.parameters()],
+            "language": list(self.language.parameters()),
+        }
 
-    def train(self, mode: bool = True) -> VisionLanguage:
-        """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
-        super().train(mode)
-        self.tower.train(mode and self._tower_trained())
-        return self
+    def all_towers(self) -> dict[str, Tower]:
+        """The towers by their names."""
+        return {name: tower for name, tower in self.towers.items() if isinstance(tower, Tower)}
 
     def check_resolution(self, size_px: int) -> None:
-        """Raise ModelError if pictures of that size would become another number of vectors."""
+        """Raise ModelError if pictures of that size for the first tower would become another number of vectors."""
+        first, *others = self.all_towers().values()
+        shapes = [first.shape_at(size_px), *(tower.shape for tower in others)]
+        device = next(self.connector.parameters()).device
+        blank = [
+            Features(torch.zeros(shape.views, shape.vectors, shape.width, device=device), shape.grid)
+            for shape in shapes
+        ]
         with torch.no_grad():
-            found = self.see(torch.zeros(1, 3, size_px, size_px)).shape[1]
+            found = self.connector(blank).shape[1]
         if found != self.places:
             raise ModelError(
                 f"an image of {size_px} pixels becomes {found} vectors, of the model's own size {self.places}; take a"
                 " connector with a number of its own, as {type: mlp, vectors: 144}"
             )
 
-    def see(self, images_NCHW: Tensor) -> Tensor:
-        """vectors_NPE of pictures that are normalised for the tower."""
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            features = features_of(self.tower, images_NCHW)
-        vectors_NPE: Tensor = self.connector([features])
+    def see(self, pictures: Sequence[Pictures]) -> Tensor:
+        """vectors_NPE of N pictures, as each tower is shown them."""
+        towers = self.all_towers().values()
+        vectors_NPE: Tensor = self.connector([tower(shown) for tower, shown in zip(towers, pictures, strict=True)])
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor | None:
         """vectors_NPE of all pictures of a batch of the stream in the order of their places; None if it has none.
 
-        The batch is as `curate.stream.packing.assemble` makes it: a tensor a size, and `order`.
+        How the batch holds them: `curate.image.tensors`.
         """
-        found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
-        if not found:
+        found = pictures_in(batch, tuple(self.towers)[1:])
+        if found is None:
             return None
-        vectors_NPE = torch.cat([self.see(normalised(images.flatten(0, -4))) for images in found])
-        return vectors_NPE[batch["order"]] if "order" in batch else vectors_NPE
+        vectors_NPE = torch.cat([self.see(group) for group in found.groups])
+        return vectors_NPE if found.order is None else vectors_NPE[found.order]
 
     def embed(self, ids_BT: Tensor, vectors_NPE: Tensor | None) -> Tensor:
         """x_BTE of tokens; where an id is negative, the pictures' vectors come one after another."""
@@ -91,6 +100,3 @@ class VisionLanguage(nn.Module):
             return scores_BV
 
         return scores_of
-
-    def _tower_trained(self) -> bool:
-        return any(p.requires_grad for p in self.tower.parameters())

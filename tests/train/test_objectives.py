@@ -16,6 +16,7 @@ from curate.models.features import TowerShape
 from curate.models.files import ModelError
 from curate.models.image_tower import tower_shape
 from curate.models.language import LanguageModel, rotary_angles, rotate
+from curate.models.towers.tower import tower_of
 from curate.stream.tokens import token_ids
 from curate.tokens.byte_pairs import byte_pairs
 from curate.tokens.clip import described_tokens
@@ -40,7 +41,8 @@ def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(settings.model), settings.objective, CODE)
+    clip = build(settings.model)
+    objective = MultimodalObjective({"clip": tower_of(clip.net, clip.config)}, settings.objective, CODE)
     set_trained(objective, objective.trained)
     return objective
 
@@ -93,15 +95,14 @@ def test_caption_is_predicted_from_the_image() -> None:
 def test_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
     for train_tower in (False, True):
         objective = captioner(train_tower).train()
-        before = {name: value.clone() for name, value in objective.net.tower.state_dict().items()}
+        tower = objective.net.all_towers()["clip"].net
+        before = {name: value.clone() for name, value in tower.state_dict().items()}
         optimizer = optim.adamw(objective, Optim())
         objective(captioned("a cat", "two")).backward()
         optimizer.step()
-        moved = [
-            name for name, value in objective.net.tower.state_dict().items() if not torch.equal(value, before[name])
-        ]
+        moved = [name for name, value in tower.state_dict().items() if not torch.equal(value, before[name])]
         assert bool(moved) == train_tower
-        assert objective.net.tower.training == train_tower
+        assert tower.training == train_tower
 
 
 @pytest.mark.parametrize("layers", [2, [1, 1, 1, 1]])

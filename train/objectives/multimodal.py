@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.language import LanguageModel
+from curate.models.towers.tower import Tower
 from curate.models.vision_language import VisionLanguage
 from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
-from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
 
 
@@ -22,21 +22,22 @@ class MultimodalObjective(nn.Module):
     ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
+    pictures in the order of their places (or see `curate.image.tensors`), source: B or B x T}, of packs
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
+    def __init__(
+        self, towers: Mapping[str, Tower], settings: Caption | Multimodal, code: TextCode, sources: int = 1
+    ) -> None:
         super().__init__()
-        language, visual = settings.language, clip.net.visual
-        assert isinstance(visual, nn.Module)
+        language = settings.language
         decoder = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, decoder)
+        self.net = VisionLanguage(towers, settings.connector, decoder)
         self.sources, self.visual_tokens = sources, self.net.places
         self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
 
     def parts(self) -> Parts:
-        """Tower, connector and language model."""
+        """Towers, connector and language model."""
         return self.net.parts()
 
     def check_resolution(self, size_px: int) -> None:

@@ -5,7 +5,9 @@ Shapes: M views, C channels, H x W pixels, h x w raster, P vectors of a view, D 
 
 from __future__ import annotations
 
+import json
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,11 +15,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from curate.image.views import Split, Views
+from curate.image.views import Fit, Split, Views
+from curate.models.dual_encoder import ClipConfig, exported_config, named_config
 from curate.models.features import Features, Pictures, TowerShape
 from curate.models.files import ModelError
 from curate.models.image_tower import at_resolution
-from curate.models.towers.backbones import Backbone, Colour, load_backbone
+from curate.models.towers.backbones import Backbone, Colour, load_backbone, of_dual_encoder
 from curate.models.towers.native import native_features, without_padding
 from curate.models.towers.rasters import cut_raster, joined, there_in_square
 from curate.settings import PathText, Settings
@@ -60,8 +63,8 @@ class TowerConfig(Settings):
     """The raster is resized to side x side (bilinear, corners not aligned; Cambrian-1: 27 to 24)."""
     norm: bool = False
     """A LayerNorm over the vectors, which trains also where the tower is frozen (BLIP-2's `ln_vision`)."""
-    fit: Literal["square", "pad", "native"] | None = None
-    """See `curate.image.views.Views`. Nothing: square, and padded for the kinds in `data.whole`."""
+    fit: Fit | None = None
+    """See `curate.image.views.Views`. Nothing: square, and whole for the kinds in `data.whole`."""
     split: SplitConfig | None = None
     frames: Count | None = None
     """Stills of a film at most, each a view."""
@@ -96,6 +99,11 @@ class TowerConfig(Settings):
             backbone.net.prune_intermediate_layers([self.layer], prune_norm=not self.final_norm)  # type: ignore[operator]
             return Tower(backbone, self, -1, where)
         return Tower(backbone, self, self.layer, where)
+
+
+def tower_of(net: nn.Module, config: ClipConfig) -> Tower:
+    """The image tower of one of open_clip's dual encoders, which it shares with it; nothing is left out."""
+    return Tower(of_dual_encoder(net, config), TowerConfig(model=dict(config.model)), -1)
 
 
 class Tower(nn.Module):
@@ -133,6 +141,17 @@ class Tower(nn.Module):
         super().train(mode)
         self.net.train(mode and self.is_trained)
         return self
+
+    def described(self) -> TowerConfig:
+        """The settings by which it can be built again where nothing but its weights is at hand."""
+        model = self.config.model
+        if isinstance(model, str) and model.endswith(".safetensors"):
+            model = dict(exported_config(Path(model)).model)
+        elif isinstance(model, str) and model.endswith(".json"):
+            model = named_config(json.loads(Path(model).read_text(encoding="utf-8")), self.where)
+        mean, std = (tuple(colour.flatten().tolist()) for colour in (self.mean_C11, self.std_C11))
+        own = {"model": model, "weights": None, "size_px": self.size_px, "mean": mean, "std": std}
+        return self.config.model_copy(update=own)
 
     def shape_at(self, size_px: int) -> TowerShape:
         """What it gives of pictures of that size, found without computing anything. Raises ModelError."""
