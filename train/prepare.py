@@ -16,7 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
-from curate.models.towers.tower import Tower, tower_of
+from curate.models.towers.tower import VisionTower, tower_of
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -168,7 +168,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     return found
 
 
-def _towers(config: Config, clip: DualEncoder) -> dict[str, Tower]:
+def _towers(config: Config, clip: DualEncoder) -> dict[str, VisionTower]:
     """The towers by name: those of the settings, or the dual encoder's own; of its own objectives none."""
     if isinstance(config.objective, Contrastive | MatchingConfig):
         return {}
@@ -176,7 +176,7 @@ def _towers(config: Config, clip: DualEncoder) -> dict[str, Tower]:
     return named or {"clip": tower_of(clip.net, clip.config)}
 
 
-def _pixels(config: Config, towers: Mapping[str, Tower], chooser: TextChooser, stages: Stages) -> Pixels:
+def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChooser, stages: Stages) -> Pixels:
     """What all towers are shown; a batch of rows has pictures of one shape."""
     if not towers:
         return Pixels(chooser, stages, config.data)
@@ -204,7 +204,7 @@ def _pairs(
 
 
 def _captions(
-    settings: Caption, towers: Mapping[str, Tower], chooser: TextChooser, pixels: Pixels
+    settings: Caption, towers: Mapping[str, VisionTower], chooser: TextChooser, pixels: Pixels
 ) -> PreparedObjective:
     code = text_code(settings.language.tokenizer)
     captioner = MultimodalObjective(towers, settings, code, len(chooser.numbers))
@@ -214,7 +214,7 @@ def _captions(
 
 
 def _packs(
-    settings: Multimodal, towers: Mapping[str, Tower], chooser: TextChooser, pixels: Pixels
+    settings: Multimodal, towers: Mapping[str, VisionTower], chooser: TextChooser, pixels: Pixels
 ) -> PreparedObjective:
     if chooser.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(

@@ -16,13 +16,13 @@ from curate.models.connectors.table import AnyConnector
 from curate.models.features import Features, Pictures, pictures_in
 from curate.models.files import ModelError
 from curate.models.language import LanguageModel
-from curate.models.towers.tower import Tower
+from curate.models.towers.tower import VisionTower
 
 
 class VisionLanguage(nn.Module):
     """`towers`: by name, in the connector's order. `places`: of a picture among the tokens."""
 
-    def __init__(self, towers: Mapping[str, Tower], connector: AnyConnector, language: LanguageModel) -> None:
+    def __init__(self, towers: Mapping[str, VisionTower], connector: AnyConnector, language: LanguageModel) -> None:
         super().__init__()
         self.towers, self.language = nn.ModuleDict(dict(towers)), language
         self.connector = connector.build([tower.shape for tower in towers.values()], language.width)
@@ -38,9 +38,9 @@ class VisionLanguage(nn.Module):
             "language": list(self.language.parameters()),
         }
 
-    def all_towers(self) -> dict[str, Tower]:
+    def all_towers(self) -> dict[str, VisionTower]:
         """The towers by their names."""
-        return {name: tower for name, tower in self.towers.items() if isinstance(tower, Tower)}
+        return {name: tower for name, tower in self.towers.items() if isinstance(tower, VisionTower)}
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if pictures of that size for the first tower would become another number of vectors."""

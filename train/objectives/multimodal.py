@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.language import LanguageModel
-from curate.models.towers.tower import Tower
+from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
 from curate.stream.packing import attention_mask
 from curate.tokens.encoders import TextCode
@@ -27,7 +27,7 @@ class MultimodalObjective(nn.Module):
     """
 
     def __init__(
-        self, towers: Mapping[str, Tower], settings: Caption | Multimodal, code: TextCode, sources: int = 1
+        self, towers: Mapping[str, VisionTower], settings: Caption | Multimodal, code: TextCode, sources: int = 1
     ) -> None:
         super().__init__()
         language = settings.language

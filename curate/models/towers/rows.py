@@ -10,10 +10,10 @@ from torch import Tensor
 from curate.image.scaled import Pixels
 from curate.image.tensors import Shown, of_picture
 from curate.models.features import Pictures
-from curate.models.towers.tower import Tower
+from curate.models.towers.tower import VisionTower
 
 
-def row_of(pixels_HWC: Pixels, towers: Mapping[str, Tower]) -> Tensor:
+def row_of(pixels_HWC: Pixels, towers: Mapping[str, VisionTower]) -> Tensor:
     """One picture as the towers are shown it, a row of bytes. Raises ImageError."""
     parts = []
     for name, tower in towers.items():
@@ -22,8 +22,8 @@ def row_of(pixels_HWC: Pixels, towers: Mapping[str, Tower]) -> Tensor:
     return torch.cat(parts)
 
 
-def pictures_of(rows_NS: Tensor, towers: Mapping[str, Tower]) -> list[Pictures]:
-    """What each tower is shown of the pictures in such rows."""
+def pictures_of(rows_NS: Tensor, towers: Mapping[str, VisionTower]) -> list[Pictures]:
+    """Pictures for each tower from such rows."""
     found, at = [], 0
     for tower in towers.values():
         views, side = tower.config.views.views, tower.size_px

@@ -85,11 +85,11 @@ class TowerConfig(Settings):
 
     @property
     def views(self) -> Views:
-        """What the tower is shown of a picture."""
+        """Views that the tower is shown of a picture."""
         split = None if self.split is None else Split(**self.split.model_dump())
         return Views(self.fit, split, self.frames, self.shortest_px)
 
-    def build(self, where: str = "tower") -> Tower:
+    def build(self, where: str = "tower") -> VisionTower:
         """The tower, on the CPU; random weights come from torch's seed. Raises ModelError, which `where` begins.
 
         What its features have no use for is left out: blocks above the layer, heads.
@@ -97,16 +97,16 @@ class TowerConfig(Settings):
         backbone = load_backbone(self.model, self.weights, where)
         if not self.stages and hasattr(backbone.net, "prune_intermediate_layers"):
             backbone.net.prune_intermediate_layers([self.layer], prune_norm=not self.final_norm)  # type: ignore[operator]
-            return Tower(backbone, self, -1, where)
-        return Tower(backbone, self, self.layer, where)
+            return VisionTower(backbone, self, -1, where)
+        return VisionTower(backbone, self, self.layer, where)
 
 
-def tower_of(net: nn.Module, config: ClipConfig) -> Tower:
+def tower_of(net: nn.Module, config: ClipConfig) -> VisionTower:
     """The image tower of one of open_clip's dual encoders, which it shares with it; nothing is left out."""
-    return Tower(of_dual_encoder(net, config), TowerConfig(model=dict(config.model)), -1)
+    return VisionTower(of_dual_encoder(net, config), TowerConfig(model=dict(config.model)), -1)
 
 
-class Tower(nn.Module):
+class VisionTower(nn.Module):
     """Pictures to vectors by one network: its `shape` says how many and how wide.
 
     A network none of whose parameters is trained stays in evaluation mode, and runs without gradients. Its own
@@ -136,7 +136,7 @@ class Tower(nn.Module):
         """Whether any of the network's parameters is."""
         return any(p.requires_grad for p in self.net.parameters())
 
-    def train(self, mode: bool = True) -> Tower:
+    def train(self, mode: bool = True) -> VisionTower:
         """Set training mode; a frozen network stays in evaluation mode: its batch statistics do not move."""
         super().train(mode)
         self.net.train(mode and self.is_trained)
@@ -154,7 +154,7 @@ class Tower(nn.Module):
         return self.config.model_copy(update=own)
 
     def shape_at(self, size_px: int) -> TowerShape:
-        """What it gives of pictures of that size, found without computing anything. Raises ModelError."""
+        """Shape of the vectors of pictures of that size, found without computing anything. Raises ModelError."""
         patch = self._patch_px
         if patch and size_px % patch and size_px != self.own_px:
             below = max(size_px // patch, 1) * patch
