@@ -31,14 +31,22 @@ def test_quarters_are_cut_at_the_floor_of_the_middle_as_in_idefics2() -> None:
     assert tile_boxes((5, 9), 2) == [(0, 0, 2, 4), (0, 4, 2, 9), (2, 0, 5, 4), (2, 4, 5, 9)]
 
 
-@given(Side, Side)
-def test_native_sizes_are_those_of_idefics2_in_transformers(height: int, width: int) -> None:
-    from transformers.image_utils import SizeDict
-    from transformers.models.idefics2.image_processing_idefics2 import get_resize_output_image_size
-
-    image = torch.empty(0, height, width)
-    wanted = get_resize_output_image_size(image, SizeDict(shortest_edge=378, longest_edge=980))
-    assert native_size((height, width), 378, 980) == wanted
+@pytest.mark.parametrize(
+    ("given_size", "wanted"),
+    [
+        ((600, 800), (600, 800)),
+        ((900, 1401), (629, 980)),
+        ((3000, 2000), (980, 653)),
+        ((100, 200), (378, 378)),
+        ((50, 2000), (378, 980)),
+        ((981, 980), (980, 979)),
+        ((1333, 999), (980, 734)),
+        ((4000, 90), (980, 378)),
+    ],
+)
+def test_native_sizes_are_those_of_idefics2(given_size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """The values are what `transformers` 5.23 gives (image_processing_idefics2.get_resize_output_image_size)."""
+    assert native_size(given_size, 378, 980) == wanted
 
 
 def test_idefics2_splits_into_quarters_and_the_whole_each_of_native_aspect() -> None:

@@ -81,6 +81,7 @@ def idefics2(net: nn.Module) -> nn.Module:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[(84, 84)], [(28, 42)], [(28, 84), (70, 40), (84, 84)], [(30, 55), (14, 14)]])
 def test_a_siglip_tower_equals_idefics2s_in_transformers(sizes: list[tuple[int, int]]) -> None:
     net = trunk()
