@@ -5,6 +5,7 @@ Shapes: B images, C x H x W pixels, N vectors of an image, E their width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from curate.models.sampling import Marks, NextScores
     from curate.models.vision_language import VisionLanguage
+
+
+PICTURE = -1
+"""Stands among ids where a vector of a picture goes."""
 
 
 class Captioner(Protocol):
@@ -114,6 +119,20 @@ class TrainedCaptioner:
         scores_of = self._net.writer(vectors_BNE)
         return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
 
+    def begin(self, parts: Sequence[str | None]) -> list[int]:
+        """The ids that a sequence of texts and pictures (None) begins with: its mark, and PICTURE at their places."""
+        spelled = (self._code.encode(part) if part is not None else [PICTURE] * self._net.places for part in parts)
+        return [self._code.begin, *itertools.chain.from_iterable(spelled)]
+
+    def write_after(self, begun: Sequence[int], vectors_NPE: Tensor | None, rows: int) -> NextScores:
+        """Scores of what follows the ids of `begin` in so many rows, which have the pictures one after another."""
+        import torch
+
+        begun_BT = torch.tensor([list(begun)] * rows, device=self._place.device)
+        vectors_NPE = self._net.see_nothing(begun_BT.device) if vectors_NPE is None else vectors_NPE
+        scores_of = self._net.writer(vectors_NPE, begun_BT)
+        return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
+
     def text(self, ids: Sequence[int]) -> str:
         """See `Captioner`."""
         return self._code.decode(ids)
@@ -122,6 +141,7 @@ class TrainedCaptioner:
 def _network(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> VisionLanguage:
     """The network that the file's weights are of."""
     from curate.models.connectors.table import connector_of
+    from curate.models.fusion import fusion_of
     from curate.models.language import LanguageModel
     from curate.models.towers.tower import TowerConfig, tower_of
     from curate.models.vision_language import VisionLanguage
@@ -130,7 +150,8 @@ def _network(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> V
     towers = {name: config.build(name) for name, config in settings.items()}
     towers = towers or {"clip": tower_of(new_network(described), described)}
     language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
-    return VisionLanguage(towers, connector_of(shape.connector), language)
+    connector, fusion = connector_of(shape.connector), fusion_of(shape.fusion)
+    return VisionLanguage(towers, connector, language, fusion)
 
 
 class CocaCaptioner:

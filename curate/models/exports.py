@@ -25,8 +25,8 @@ Net = TypeVar("Net", bound="nn.Module")
 class CaptionerShape:
     """The language model behind the towers, and how texts are spelled for it.
 
-    `connector`, `towers`: their settings, as a settings file says them (`curate.models.connectors.table`,
-    `curate.models.towers.tower`); without towers, the dual encoder's own.
+    `connector`, `fusion`, `towers`: their settings, as a settings file says them (`curate.models.connectors.table`,
+    `curate.models.fusion`, `curate.models.towers.tower`); without towers, the dual encoder's own.
     """
 
     tokenizer: Literal["bytes", "simple"]
@@ -34,6 +34,7 @@ class CaptionerShape:
     layers: int
     heads: int
     connector: Mapping[str, Any]
+    fusion: Mapping[str, Any]
     towers: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:

@@ -210,19 +210,21 @@ class PackedDocument:
 
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
-    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
+    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
+    documents in order (`curate.stream.sequences.SampleAccount`).
 
     Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
     planned. Raises PackingError for a document of another length than its index says.
     """
-    rows, shown, queue = [], list[Mapping[str, Tensor]](), iter(documents)
+    rows, shown, accounts, queue = [], list[Mapping[str, Tensor]](), [], iter(documents)
     for pack in packs:
         row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
         row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
-            fitted = _fit_document(next(queue), tokens, pictures, limits)
+            fitted = _fit_document(next(queue), tokens, pictures)
+            accounts.append(fitted["account"])
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
             row["source"][at : at + tokens] = fitted["source"]
@@ -231,16 +233,15 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
             at += tokens
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    stacked["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
     return {**stacked, **of_batch(shown)}
 
 
-def _fit_document(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
+def _fit_document(document: PackedDocument, tokens: int, images: int) -> Mapping[str, Tensor]:
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images
-        return (
-            cut_sequence(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
-        )
+        return cut_sequence(dict(document.tensors), tokens, images) if smaller else document.tensors
     if found != (tokens, images):
         raise PackingError(
             f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"

@@ -8,19 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from train_samples import CAPTION, MULTIMODAL, TINY, mixture, of_every_kind
+from train_samples import TINY, mixture, of_every_kind
 
-from curate.mix import MixtureError
-from curate.models.captioners import TrainedCaptioner
-from curate.models.devices import CPU
-from curate.models.files import ModelError
-from curate.settings import SettingsError
 from curate.stream.reading import ReadOptions
 from curate.stream.stream import Batch, Stream
 from train import prepare
-from train.config import Config, read, trained_settings
-from train.export import export
+from train.config import Config
 from train.models.dual_encoder import build
 from train.prepare import PreparedObjective
 

@@ -142,6 +142,11 @@ class VisionTower(nn.Module):
         self.net.train(mode and self.is_trained)
         return self
 
+    def blank(self, device: torch.device) -> Pictures:
+        """The views of one black picture."""
+        side = self.size_px
+        return Pictures(torch.zeros(self.config.views.views, 3, side, side, dtype=torch.uint8, device=device))
+
     def described(self) -> TowerConfig:
         """The settings by which it can be built again where nothing but its weights is at hand."""
         model = self.config.model
