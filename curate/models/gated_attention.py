@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from curate.models.cross_attention import Activation, CrossAttention, FeedForward
 from curate.models.files import ModelError
-from curate.models.language import Between
+from curate.models.languages.face import Between
 from curate.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.language import LanguageModel
 from curate.models.vision_language import VisionLanguage
-from curate.stream.packing import attention_mask
-from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
@@ -26,14 +23,15 @@ class MultimodalObjective(nn.Module):
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
+    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, sources: int = 1) -> None:
         super().__init__()
-        language, visual = settings.language, clip.net.visual
+        visual = clip.net.visual
         assert isinstance(visual, nn.Module)
-        decoder = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, decoder, settings.fusion)
+        language = settings.language.build(settings.form.tags())
+        self.net = VisionLanguage(visual, clip.size_px, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
-        self.trained = frozenset(self.net.parts()) - (set() if settings.train_tower else {"tower"})
+        frozen = self.net.language.parts().keys() - self.net.language.trained
+        self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
     def parts(self) -> Parts:
         """Tower, connector and language model, and gated blocks where there are any."""
@@ -53,8 +51,7 @@ class MultimodalObjective(nn.Module):
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         vectors_NPE = self.net.see_batch(batch)
         x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
-        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
-        y_BTD = self.net.language(x_BTD, batch.get("positions"), mask_BTT, between)
+        y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
         losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")

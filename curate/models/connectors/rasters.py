@@ -31,6 +31,12 @@ def check_one_tower(connector: str, towers: Sequence[TowerShape]) -> TowerShape:
     return towers[0]
 
 
+def check_same_views(connector: str, towers: Sequence[TowerShape]) -> None:
+    """Raise ModelError where towers see other numbers of views of a picture."""
+    if len(views := sorted({tower.views for tower in towers})) > 1:
+        raise ModelError(f"connector {connector}: its towers see {views} views of a picture; give all the same")
+
+
 def raster_of(found: Features, shape: TowerShape) -> Tensor:
     """x_MDHW of a tower's vectors, the class vector left out."""
     x_MPD = found.x_MPD[:, shape.class_vector :]
