@@ -10,7 +10,6 @@ pictures of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -20,13 +19,10 @@ from torch import Tensor, nn
 
 from curate.models.cross_attention import Activation, CrossAttention, FeedForward
 from curate.models.files import ModelError
+from curate.models.languages.face import Between
 from curate.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
-
-
-Between = Callable[[int, Tensor], Tensor]
-"""What a decoder calls with the number of its next layer and the stream before it; gives the stream."""
 
 
 class GatedConfig(Settings):
@@ -91,9 +87,9 @@ class Media:
         last_BT = phi(tags_BT, segments_BT)
         return cls(vectors_BIPD, last_BT, phi(tags_BT) - last_BT)
 
-    def following(self) -> Media:
-        """Media of the one place that follows, while text is generated: it looks at what the last place looks at."""
-        return replace(self, last_BT=self.last_BT[:, -1:], earlier_BT=self.earlier_BT[:, -1:])
+    def of_last(self, places: int) -> Media:
+        """Media of so many of the last places: of what is generated, when all before is kept."""
+        return replace(self, last_BT=self.last_BT[:, -places:], earlier_BT=self.earlier_BT[:, -places:])
 
     def seen(self, all_before: bool) -> Tensor:
         """seen_BTS: which of the row's S = I x P vectors each place looks at."""
@@ -106,11 +102,15 @@ class Media:
 
 
 class GatedBlocks(nn.Module):
-    """The blocks of a decoder; block k stands before its layer (k + 1) x interval - 1."""
+    """The blocks of a decoder; block k stands before its layer (k + 1) x interval - 1.
+
+    `tag_E`: what stands in the sequence where a picture is.
+    """
 
     def __init__(self, depth: int, width: int, media_width: int, config: GatedConfig) -> None:
         super().__init__()
         self.interval, self.all_before = config.interval, config.all_before
+        self.tag_E = nn.Parameter(torch.randn(width) * width**-0.5)
         self.blocks = nn.ModuleList(GatedBlock(width, media_width, config) for _ in range(depth // config.interval))
 
     def between(self, media: Media) -> Between:

@@ -45,7 +45,7 @@ def test_the_blocks_of_whole_models_have_the_published_sizes() -> None:
     ):
         with torch.device("meta"):
             blocks = GatedConfig.model_validate({"interval": interval, **settings}).build(depth, width, media_width)
-        assert sum(p.numel() for p in blocks.parameters()) == expected
+        assert sum(p.numel() for p in blocks.blocks.parameters()) == expected
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,9 @@ def test_generated_text_without_tags_looks_at_the_last_image_before_it() -> None
     rows, blocks = ("aIbIcde", "abcdefg"), opened()
     x_BTE = stream(*rows)
     whole = looked(blocks, x_BTE, Media.of(vectors(2), tags(*rows)))
-    media = Media.of(vectors(2), tags("aIbI", "abcd"))
-    parts = [looked(blocks, x_BTE[:, :4], media)]
+    parts = [looked(blocks, x_BTE[:, :4], Media.of(vectors(2), tags("aIbI", "abcd")))]
     for place in range(4, 7):
-        media = media.following()
+        media = Media.of(vectors(2), tags(*(row[: place + 1] for row in rows))).of_last(1)
         parts.append(looked(blocks, x_BTE[:, place : place + 1], media))
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-12, atol=1e-12)
 
@@ -187,7 +186,7 @@ def test_a_batch_without_images_gives_every_parameter_a_gradient() -> None:
     for layer in range(4):
         x_BTE = between(layer, x_BTE)
     x_BTE.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in blocks.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in blocks.blocks.parameters())
     attention = [p.grad for name, p in blocks.named_parameters() if ".attention." in name]
     assert attention and not any(grad.any() for grad in attention if grad is not None)
 

@@ -18,8 +18,8 @@ from curate.models.connectors.resampler import ResamplerConfig
 from curate.models.connectors.sva import SvaConfig
 
 
-def _by_name(value: Any) -> Any:
-    """A connector named without settings has its defaults."""
+def by_name(value: Any) -> Any:
+    """Settings of a part as a file says them: one named without settings has its defaults."""
     return {"type": value} if isinstance(value, str) else value
 
 
@@ -34,7 +34,7 @@ AnyConnector = Annotated[
     | ChannelsConfig
     | MiningConfig,
     Field(discriminator="type"),
-    BeforeValidator(_by_name),
+    BeforeValidator(by_name),
 ]
 
 
