@@ -34,10 +34,8 @@ from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import TextCode, text_code
 from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
-from train.objectives.bootstrap import PADDING, BootstrapObjective
-from train.objectives.choice import Objective
-from train.objectives.contrastive import ContrastiveObjective
-from train.objectives.matching import MatchingObjective
+from train.objectives.bootstrap import PADDING
+from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
 
@@ -166,7 +164,8 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     chooser = TextChooser(mixture, config.seed)
     pixels = Pixels(chooser, stages, config.data)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, chooser, pixels)
+        objective = objective_of(config, clip, len(chooser.numbers))
+        found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
         if not isinstance(config.objective, Caption):
@@ -177,7 +176,8 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        found = _rows(config.objective, clip, chooser, pixels)
+        objective = objective_of(config, clip, len(chooser.numbers))
+        found = _rows(config.objective, objective, clip, chooser, pixels)
     for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
@@ -186,26 +186,23 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
 
 def _rows(
     settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
+    objective: Objective,
     clip: DualEncoder,
     chooser: TextChooser,
     pixels: Pixels,
 ) -> PreparedObjective:
     if not isinstance(settings, Caption):
-        return _pairs(settings, clip, chooser, pixels)
-    code = settings.language.code(settings.form.tags())
-    captioner = MultimodalObjective(clip, settings, len(chooser.numbers))
-    form = _form(settings, code, captioner.visual_tokens, chooser)
+        return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
+    assert isinstance(objective, MultimodalObjective)
+    form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
-    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+    return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
 
 
 def _pairs(
-    settings: Contrastive | MatchingConfig | BootstrapConfig,
-    clip: DualEncoder,
-    chooser: TextChooser,
-    pixels: Pixels,
-) -> PreparedObjective:
+    settings: Contrastive | MatchingConfig | BootstrapConfig, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+) -> PreparePair | PrepareTold:
     chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
     if chooser.mixture.manifest.mode == "accumulate":
         raise mix.MixtureError(
@@ -213,35 +210,29 @@ def _pairs(
             " has one loss of all pairs of a batch: use mode interleave or homogeneous"
         )
     if isinstance(settings, BootstrapConfig):
-        told = PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
-        return PreparedObjective(BootstrapObjective(clip, settings), told, pixels.stages)
-    objective = (
-        MatchingObjective(clip, settings)
-        if isinstance(settings, MatchingConfig)
-        else ContrastiveObjective(clip, settings.max_logit_scale)
-    )
-    return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+        return PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
+    return PreparePair(chooser, pixels, clip.tokenizer)
 
 
-def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
+def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
     if chooser.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = settings.language.code(settings.form.tags()), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, len(chooser.numbers))
+    assert isinstance(objective, MultimodalObjective)
+    pack, document = settings.pack, settings.document
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
-    form = _form(settings, code, objective.visual_tokens, chooser)
+    form = _form(settings, objective.visual_tokens, chooser)
     sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
 
-def _form(settings: Caption | Multimodal, code: TextCode, places: int, chooser: TextChooser) -> SequenceForm:
+def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
-    form = SequenceForm(code, places, config=settings.form)
+    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form)
     for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
         if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
             raise mix.MixtureError(

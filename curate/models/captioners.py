@@ -5,6 +5,7 @@ Shapes: B images, C x H x W pixels, N vectors of an image, E their width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from curate.models.sampling import Marks, NextScores
     from curate.models.vision_language import VisionLanguage
+
+
+PICTURE = -1
+"""Stands among ids where a vector of a picture goes."""
 
 
 class Captioner(Protocol):
@@ -101,6 +106,20 @@ class TrainedCaptioner:
     def write(self, vectors_BNE: Tensor) -> NextScores:
         """See `Captioner`."""
         scores_of = self._net.writer(vectors_BNE)
+        return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
+
+    def begin(self, parts: Sequence[str | None]) -> list[int]:
+        """The ids that a sequence of texts and pictures (None) begins with: its mark, and PICTURE at their places."""
+        spelled = (self._code.encode(part) if part is not None else [PICTURE] * self._net.places for part in parts)
+        return [self._code.begin, *itertools.chain.from_iterable(spelled)]
+
+    def write_after(self, begun: Sequence[int], vectors_NPE: Tensor | None, rows: int) -> NextScores:
+        """Scores of what follows the ids of `begin` in so many rows, which have the pictures one after another."""
+        import torch
+
+        begun_BT = torch.tensor([list(begun)] * rows, device=self._place.device)
+        vectors_NPE = self._net.see_nothing(begun_BT.device) if vectors_NPE is None else vectors_NPE
+        scores_of = self._net.writer(vectors_NPE, begun_BT)
         return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
 
     def text(self, ids: Sequence[int]) -> str:

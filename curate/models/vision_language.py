@@ -86,9 +86,13 @@ class VisionLanguage(nn.Module):
         """
         found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
         if not found:
-            return self.see(torch.zeros(1, 3, self.size_px, self.size_px, device=batch["ids"].device))[:0]
+            return self.see_nothing(batch["ids"].device)
         vectors_NPE = torch.cat([self.see(normalised(images.flatten(0, -4))) for images in found])
         return vectors_NPE[batch["order"]] if "order" in batch else vectors_NPE
+
+    def see_nothing(self, device: torch.device) -> Tensor:
+        """vectors_NPE of no pictures, by looking at a blank one."""
+        return self.see(torch.zeros(1, 3, self.size_px, self.size_px, device=device))[:0]
 
     def embed(self, ids_BT: Tensor, vectors_NPE: Tensor) -> Tensor:
         """x_BTE of tokens; where an id is negative, the pictures' vectors come one after another, or each one's tag."""
@@ -110,23 +114,34 @@ class VisionLanguage(nn.Module):
         media = Media.of(vectors_NPE, ids_BT < 0, segments_BT)
         return self.gated.between(media if last is None else media.of_last(last))
 
-    def writer(self, vectors_NPE: Tensor) -> Callable[[Tensor], Tensor]:
+    def writer(self, vectors_NPE: Tensor, begun_BT: Tensor | None = None) -> Callable[[Tensor], Tensor]:
         """scores_BV of what comes next, given ids_BT of all so far, one token more at each call.
 
-        One picture a row, whose vectors stand behind the begin mark as in training. Keys and values are kept.
+        `begun_BT`: what the rows begin with, in place of the ids of the first call, for any number of pictures in any
+        places. Without it, one picture a row, whose vectors stand behind the begin mark as in training. Keys and values
+        are kept.
         """
         seen: list[Any] = []
-        picture_BP = torch.full((len(vectors_NPE), self.places), PICTURE, device=vectors_NPE.device)
+        begun: list[Tensor] = [] if begun_BT is None else [begun_BT]
+        first = [0]
 
         def scores_of(ids_BT: Tensor) -> Tensor:
-            ids_BT = torch.cat((ids_BT[:, :1], picture_BP, ids_BT[:, 1:]), 1)
-            new_BT = ids_BT[:, -1:] if seen else ids_BT
-            between = self.between(ids_BT, vectors_NPE, last=new_BT.shape[1])
+            if not seen:
+                first[0] = ids_BT.shape[1]
+                begun[:] = begun or [self._with_picture(ids_BT)]
+            whole_BT = torch.cat((begun[0], ids_BT[:, first[0] :]), 1)
+            new_BT = whole_BT[:, -1:] if seen else whole_BT
+            between = self.between(whole_BT, vectors_NPE, last=new_BT.shape[1])
             y_BTE = self.language.go_on(self.embed(new_BT, vectors_NPE), seen, between)
             scores_BV: Tensor = self.language.logits(y_BTE[:, -1])
             return scores_BV
 
         return scores_of
+
+    def _with_picture(self, ids_BT: Tensor) -> Tensor:
+        """Rows of ids with a picture's places behind the first."""
+        picture_BP = torch.full((len(ids_BT), self.places), PICTURE, device=ids_BT.device)
+        return torch.cat((ids_BT[:, :1], picture_BP, ids_BT[:, 1:]), 1)
 
     def _tower_trained(self) -> bool:
         return any(p.requires_grad for p in self.tower.parameters())
