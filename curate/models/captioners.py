@@ -118,6 +118,7 @@ class TrainedCaptioner:
         import torch
 
         begun_BT = torch.tensor([list(begun)] * rows, device=self._place.device)
+        vectors_NPE = self._net.see_nothing(begun_BT.device) if vectors_NPE is None else vectors_NPE
         scores_of = self._net.writer(vectors_NPE, begun_BT)
         return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
 
@@ -131,13 +132,15 @@ def _network(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> V
     from torch import nn
 
     from curate.models.connectors.table import connector_of
+    from curate.models.fusion import fusion_of
     from curate.models.language import LanguageModel
     from curate.models.vision_language import VisionLanguage
 
     tower = new_network(described).visual
     assert isinstance(tower, nn.Module)
     language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
-    return VisionLanguage(tower, described.size_px, connector_of(shape.connector), language)
+    connector, fusion = connector_of(shape.connector), fusion_of(shape.fusion)
+    return VisionLanguage(tower, described.size_px, connector, language, fusion)
 
 
 class CocaCaptioner:

@@ -176,7 +176,8 @@ def recipes(as_json: JsonOption = False) -> None:
 def index_(
     tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or folders of them.", metavar="TARS...")],
     tokenizer: Annotated[
-        str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
+        str | None,
+        typer.Option(help="simple (CLIP's byte pairs), words, bytes, hf:MODEL, or a tokenizer.json.", metavar="NAME"),
     ] = None,
     texts: Annotated[
         list[str] | None, typer.Option(help="A key whose texts a mixture may choose from; may be repeated.")

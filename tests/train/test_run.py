@@ -37,7 +37,7 @@ def test_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     assert [line["step"] for line in metrics] == list(range(1, 13))
     assert metrics[-1]["position"] == 192
     assert metrics[-1]["loss"] < metrics[0]["loss"]
-    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "served", "alarms"}
+    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "skipped", "served", "alarms"}
     assert metrics[-1]["served"] == summary["served"]
     assert metrics[-1]["alarms"] == summary["alarms"] == []
 

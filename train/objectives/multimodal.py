@@ -8,35 +8,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.language import LanguageModel
 from curate.models.vision_language import VisionLanguage
-from curate.stream.packing import attention_mask
-from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
 
 
 class MultimodalObjective(nn.Module):
-    """Next-token objective: an image's vectors, through a connector, take its places among the tokens; only texts and
-    ends are scored.
+    """Next-token objective: an image's vectors, through a connector, take its places among the tokens, or are what its
+    tag's text looks at between layers; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
     pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
+    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, sources: int = 1) -> None:
         super().__init__()
-        language, visual = settings.language, clip.net.visual
+        visual = clip.net.visual
         assert isinstance(visual, nn.Module)
-        decoder = LanguageModel(code.vocab_size, language.width, language.layers, language.heads)
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, decoder)
+        language = settings.language.build(settings.form.tags())
+        self.net = VisionLanguage(visual, clip.size_px, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
-        self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
+        frozen = self.net.language.parts().keys() - self.net.language.trained
+        self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
     def parts(self) -> Parts:
-        """Tower, connector and language model."""
+        """Tower, connector and language model, and gated blocks where there are any."""
         return self.net.parts()
 
     def check_resolution(self, size_px: int) -> None:
@@ -51,9 +49,9 @@ class MultimodalObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Sum of the scored tokens' cross entropies, scaled."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
-        x_BTD = self.net.embed(ids_BT, self.net.see_batch(batch))
-        mask_BTT = None if segments_BT is None else attention_mask(segments_BT)
-        y_BTD = self.net.language(x_BTD, batch.get("positions"), mask_BTT)
+        vectors_NPE = self.net.see_batch(batch)
+        x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
+        y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]
         scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
         losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
