@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, str] = {
     "open_clip": "train",
     "tensorboard": "train",
     "timm": "train",
+    "sacrebleu": "eval",
     "peft": "lm",
     "tokenizers": "lm",
     "transformers": "lm",

@@ -1,4 +1,4 @@
-"""Models that can be evaluated: exported files, folders of `transformers`' BLIP, and the newest checkpoint of a run."""
+"""Load what is evaluated: exported files, `transformers`' BLIP, the newest checkpoint of a run."""
 
 from __future__ import annotations
 
