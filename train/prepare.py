@@ -147,7 +147,7 @@ def _rows(
         )
         return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
     code = settings.language.code()
-    captioner = MultimodalObjective(clip, settings, len(chooser.numbers))
+    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     length = captioner.visual_tokens + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
     return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
@@ -159,7 +159,7 @@ def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
     code, pack, document = settings.language.code(), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, len(chooser.numbers))
+    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(
         pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image

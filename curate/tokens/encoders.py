@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from curate.extras import require
@@ -26,7 +26,10 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class TextCode:
-    """The spelling of a language model: `begin` and `end` are none of a text's ids, nor may they be decoded."""
+    """The spelling of a language model: `begin`, `end` and `tags` are none of a text's ids, nor may they be decoded.
+
+    `tags`: ids that stand for a name, `<image>` or a mark of a chat, which no text can set.
+    """
 
     name: str
     encode: Encode
@@ -34,19 +37,28 @@ class TextCode:
     begin: int
     end: int
     vocab_size: int
+    tags: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
-def text_code(name: str) -> TextCode:
+def text_code(name: str, tags: Sequence[str] = ()) -> TextCode:
     """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
 
-    Raises ValueError for a model without a tokenizer.
+    With an id more for each of `tags`, as far as the model has none. Raises ValueError for one without a tokenizer.
     """
     if name.startswith(PREFIX):
-        own = HfTokenizer(name.removeprefix(PREFIX))
-        return TextCode(name, own.encode, own.decode, *own.marks(), own.vocab_size())
+        return _of_model(name, tags)
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
-    return TextCode(name, encode, {"bytes": _of_bytes, "simple": _of_simple}[name], ids, ids + 1, ids + 2)
+    numbered = {tag: ids + 2 + number for number, tag in enumerate(tags)}
+    decode = {"bytes": _of_bytes, "simple": _of_simple}[name]
+    return TextCode(name, encode, decode, ids, ids + 1, ids + 2 + len(tags), numbered)
+
+
+def _of_model(name: str, tags: Sequence[str]) -> TextCode:
+    own = HfTokenizer(name.removeprefix(PREFIX))
+    has, ids = own.special(), own.vocab_size()
+    new = {tag: ids + number for number, tag in enumerate(tag for tag in tags if tag not in has)}
+    return TextCode(name, own.encode, own.decode, *own.marks(), ids + len(new), {**has, **new})
 
 
 def counting(tokenizer: str) -> str:

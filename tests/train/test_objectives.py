@@ -40,7 +40,7 @@ def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(settings.model), settings.objective)
+    objective = MultimodalObjective(build(settings.model), settings.objective, CODE)
     set_trained(objective, objective.trained)
     return objective
 

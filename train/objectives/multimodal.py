@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from curate.models.files import ModelError
 from curate.models.image_tower import features_of, normalised, tower_shape
+from curate.tokens.encoders import TextCode
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
 from train.objectives.parts import Parts
@@ -24,14 +25,14 @@ class MultimodalObjective(nn.Module):
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, sources: int = 1) -> None:
+    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, code: TextCode, sources: int = 1) -> None:
         super().__init__()
         self.sources = sources
         visual = clip.net.visual
         assert isinstance(visual, nn.Module)
         self.tower = visual
         self.trained = frozenset({"connector", "language", *(["tower"] if settings.train_tower else [])})
-        self.language = settings.language.build()
+        self.language = settings.language.build(code)
         self.connector = settings.connector.build([tower_shape(self.tower, clip.size_px)], self.language.width)
         self.visual_tokens = self.connector.places
 

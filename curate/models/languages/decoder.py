@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -42,10 +43,10 @@ class DecoderConfig(Transformer):
             raise ValueError(f"experts.every {self.experts.every} of {self.layers} layers is none; make it smaller")
         return self
 
-    def code(self) -> TextCode:
-        """How texts are spelled for it."""
-        return text_code(self.tokenizer)
+    def code(self, tags: Sequence[str] = ()) -> TextCode:
+        """Its spelling of texts, with tags."""
+        return text_code(self.tokenizer, tags)
 
-    def build(self) -> LanguageModel:
+    def build(self, code: TextCode) -> LanguageModel:
         """The module."""
-        return LanguageModel(self.code().vocab_size, self.width, self.layers, self.heads, self.experts)
+        return LanguageModel(code.vocab_size, self.width, self.layers, self.heads, self.experts)

@@ -26,7 +26,7 @@ class Language(Protocol):
     trained: frozenset[str]
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a stage may train, by name."""
+        """Parameters that a stage may train, by name."""
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """x_BTD of ids."""
@@ -57,4 +57,4 @@ class Language(Protocol):
         """Parameters, embeddings aside: the N of MM1's law."""
 
     def extra_losses(self) -> Tensor | None:
-        """What the last forward costs beside its predictions (the routers of a mixture of experts); None: nothing."""
+        """The last forward's cost beside its predictions (the routers of a mixture of experts); None: nothing."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from curate.extras import require
 from curate.models.attention import block_mask, document_mask
@@ -38,43 +38,38 @@ class HfConfig(Settings):
     train: Literal["whole", "nothing"] = "whole"
     """What of its own weights is trained, unless a stage says otherwise; of an adapted one, nothing."""
     adapter: AdapterConfig | None = None
-    tags: tuple[str, ...] = ()
-    """Tokens that it gets beside its own; their rows are trained whatever else is."""
-    checkpointing: bool = False
-    """Whether the layers' insides are computed again in the backward pass, for less memory: of what is trained."""
 
-    def code(self) -> TextCode:
-        """How texts are spelled for it; its tags are the last ids. Raises ValueError."""
-        own = text_code(PREFIX + self.model)
-        return replace(own, vocab_size=own.vocab_size + len(self.tags))
+    def code(self, tags: Sequence[str] = ()) -> TextCode:
+        """Its spelling of texts, with tags that it has or, as the last ids, gets. Raises ValueError."""
+        return text_code(PREFIX + self.model, tags)
 
-    def build(self) -> HfLanguage:
+    def build(self, code: TextCode) -> HfLanguage:
         """The module. Raises ValueError, which ModelError is."""
-        return HfLanguage(pretrained(self.model), self.code().vocab_size, self)
+        return HfLanguage(pretrained(self.model), self.code().vocab_size, code.vocab_size, self)
 
 
 class HfLanguage(nn.Module):
-    """A causal language model of `transformers`: see `curate.models.languages.face`."""
+    """A causal language model of `transformers`: see `curate.models.languages.face`.
 
-    def __init__(self, net: Any, vocab_size: int, config: HfConfig) -> None:
+    `own_ids`: those of its tokenizer; from there to `vocab_size` are tags that it gets, whose rows are a part of their
+    own, trained whatever else is.
+    """
+
+    def __init__(self, net: Any, own_ids: int, vocab_size: int, config: HfConfig) -> None:
         super().__init__()
         self.net = net
         self._size, self._layers = _size_without_embeddings(net), tuple(_layers_of(net))
-        tagged, first = len(config.tags), vocab_size - len(config.tags)
-        _check_face(net, first)
-        self.depth, self.vocab_size = len(self._layers), vocab_size
+        _check_face(net, own_ids)
+        self.depth, self._own_ids = len(self._layers), own_ids
         embedding, head = net.get_input_embeddings().weight, net.get_output_embeddings().weight
         self.width = embedding.shape[1]
-        self.tags = TagRows(embedding, head, tagged, first) if tagged else None
+        new = vocab_size - own_ids
+        self.tags = TagRows(embedding, head, new, own_ids) if new else None
         if config.adapter is not None:
             adapt(net, config.adapter)
         whole = config.train == "whole" and config.adapter is None
-        wanted = {"language": whole, "adapter": config.adapter is not None, "tags": bool(tagged)}
+        wanted = {"language": whole, "adapter": config.adapter is not None, "tags": bool(new)}
         self.trained = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
-        self._now: Between | None = None
-        if config.checkpointing:
-            options = {"use_reentrant": False, "context_fn": self._as_in_this_call}
-            net.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Its own weights, and those of its adapters and tags."""
@@ -135,9 +130,8 @@ class HfLanguage(nn.Module):
     def logits(self, y_ND: Tensor) -> Tensor:
         """scores_NV of its own ids that the tokenizer has, then of the tags."""
         scores_NV: Tensor = self.net.get_output_embeddings()(y_ND)
-        if self.tags is None:
-            return scores_NV[..., : self.vocab_size]
-        return torch.cat((scores_NV[..., : self.tags.first], self.tags.logits(y_ND)), -1)
+        scores_NV = scores_NV[..., : self._own_ids]
+        return scores_NV if self.tags is None else torch.cat((scores_NV, self.tags.logits(y_ND)), -1)
 
     def size(self) -> int:
         """Parameters without embeddings, tags, the output's matrix and adapters."""
@@ -162,7 +156,7 @@ class HfLanguage(nn.Module):
     @contextmanager
     def _layered(self, between: Between | None) -> Iterator[None]:
         """For the time of a call, `between` stands before each layer and after the last."""
-        self._now, hooks = between, []
+        hooks: list[RemovableHandle] = []
         if between is not None:
             for number, layer in enumerate(self._layers):
                 hook = functools.partial(_before, between, number)
@@ -173,10 +167,6 @@ class HfLanguage(nn.Module):
         finally:
             for handle in hooks:
                 handle.remove()
-
-    def _as_in_this_call(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Contexts of a checkpointed layer's first and second computation: in the second, the call is over."""
-        return nullcontext(), self._layered(self._now)
 
 
 def _before(between: Between, number: int, _: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -196,7 +186,7 @@ def pretrained(model: str) -> Any:
     require(f"language model {model}", "transformers")
     from transformers import AutoModelForCausalLM
 
-    _register_kernel()
+    register_kernel()
     source, options = source_of(model)
     with loading(f"language model {model}"):
         return AutoModelForCausalLM.from_pretrained(
@@ -210,7 +200,7 @@ def pretrained(model: str) -> Any:
 
 
 @functools.cache
-def _register_kernel() -> None:
+def register_kernel() -> None:
     """Tell `transformers` of a kernel that is flex attention for masks by blocks, and torch's own for all others."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.flex_attention import flex_attention_forward
