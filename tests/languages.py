@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+SENTENCES = ("a red apple on a wooden table", "two dogs run in the snow", "what is it? a boat, in the harbour")
+CHAT = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+)
+"""ChatML, with the trimming that many templates have."""
 SHAPE = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -42,3 +49,23 @@ def hf_language(kind: str, tags: int = 0, **settings: Any) -> Any:
 
     ids = SHAPE["vocab_size"]
     return HfLanguage(hf_network(kind, KERNEL), ids, ids + tags, HfConfig(type="hf", model="tiny", **settings)).eval()
+
+
+def hf_folder(folder: Path, kind: str = "llama", **changed: Any) -> Path:
+    """A model with its tokenizer (byte pairs) and chat template, as `save_pretrained` leaves them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    spelling = Tokenizer(models.BPE())
+    spelling.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    spelling.decoder = decoders.ByteLevel()
+    marks = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
+    spelling.train_from_iterator(SENTENCES, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=spelling, pad_token=marks[0], bos_token=marks[1], eos_token=marks[2], chat_template=CHAT
+    )
+    hf_network(kind, vocab_size=len(tokenizer), **changed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
