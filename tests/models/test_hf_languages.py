@@ -164,7 +164,7 @@ def test_a_real_model_speaks_and_learns_a_caption_through_our_face() -> None:
     ids = torch.tensor([[code.begin, code.tags["<image>"], *code.encode("A zebra of blue glass."), code.end]])
     optimizer = torch.optim.AdamW([p for p in language.parameters() if p.requires_grad], lr=1e-2)
     losses = []
-    for _ in range(12):
+    for _ in range(30):
         found = language.logits(language(language.embed(ids)))[0, 1:-1]
         loss = torch.nn.functional.cross_entropy(found, ids[0, 2:])
         optimizer.zero_grad()
