@@ -99,7 +99,7 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
 
 def _after(outcome: Outcome, config: Config, after: After) -> dict[str, Any]:
     """Do what is wanted after a training; what is to be told of it."""
-    from train.evaluate import evaluate
+    from train.evaluation.dual_encoders import evaluate
     from train.export import export
 
     told: dict[str, Any] = {}

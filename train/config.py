@@ -1,6 +1,6 @@
-"""Configuration of a run: five short sections of one YAML file.
+"""Configuration of a run: six short sections of one YAML file.
 
-`data`, `model`, `objective`, `optim` and `seed` say what is trained: change one and it is another run, which a
+`data`, `model`, `objective`, `start`, `optim` and `seed` say what is trained: change one and it is another run, which a
 checkpoint of the old one refuses. `run` says how (device, threads, how often to log and save) and may change freely.
 """
 
@@ -17,13 +17,16 @@ from pydantic import Field, field_validator, model_validator
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.hf import HfConfig
 from curate.models.languages.table import AnyLanguage
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
-
-Count = Annotated[int, Field(ge=1)]
+from curate.stream.forms import FormConfig
+from train.optim import Count, Optim
+from train.start import Start
 
 
 class Data(Settings):
@@ -95,8 +98,10 @@ class Caption(Settings):
     type: Literal["caption"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
+    """Tokens kept of a caption, with its begin and end, and the tags and words that the form puts in."""
+    form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
 
@@ -113,10 +118,12 @@ class PackConfig(Settings):
 class DocumentConfig(Settings):
     """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
-    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}. A conversation is
+    cut at its end alone.
     """
 
     text_tokens: Count | None = None
+    """Of the sample's own texts, tags aside."""
     images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
@@ -131,32 +138,14 @@ class Multimodal(Settings):
     type: Literal["multimodal"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
+    form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
 
 Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
-
-
-class Optim(Settings):
-    """AdamW with linear warm-up, then a cosine to a floor."""
-
-    steps: Count = 1000
-    lr: Annotated[float, Field(gt=0.0)] | Literal["mm1"] = 5e-4
-    """The rate after the warm-up; `mm1`: by MM1's law of the language model's size."""
-    floor: Share = 0.0
-    """The last learning rate, as a share of `lr`."""
-    warmup: Annotated[int, Field(ge=0)] = 100
-    betas: tuple[Share, Share] = (0.9, 0.98)
-    eps: Annotated[float, Field(gt=0.0)] = 1e-6
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
-    decay_convention: Literal["coupled", "independent"] = "coupled"
-    """Whether a step shrinks weights by rate x decay (torch) or by the schedule's height x decay (AXLearn)."""
-    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    accumulate: Count = 1
-    """Parts a batch is cut into, one forward and backward each: less memory, the same samples a step."""
-    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 class RunConfig(Settings):
@@ -172,6 +161,13 @@ class RunConfig(Settings):
     """Folder on this host where tars that lie elsewhere are kept whole; without one they are read in ranges."""
     cache_gb: Annotated[float, Field(gt=0.0)] = 64.0
     """What that folder may take, in 10^9 bytes, shared by all processes of the host."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several ranks share the work: each with all weights, or with its shard of them, of moments and gradients."""
+    recompute: bool = False
+    """Whether a block's activations are computed again in the backward pass rather than kept: less memory, a third more
+    work."""
+    compile: bool = False
+    """Whether blocks are compiled (`torch.compile`): faster after some minutes; other last bits."""
     log_every: Count = 10
     checkpoint_every: Count = 500
     keep: Count = 2
@@ -185,6 +181,7 @@ class Config(Settings):
     data: Data = Data()
     model: Model = Model()
     objective: Objective = Contrastive(type="contrastive")
+    start: Start | None = None
     optim: Optim = Optim()
     run: RunConfig = RunConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -225,6 +222,10 @@ def trained_settings(config: Config) -> dict[str, Any]:
         value = plain["model"][key]
         if isinstance(value, str) and value.endswith(".safetensors"):
             plain["model"][key] = "sha256:" + file_sha256(Path(value))
+    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+        plain["objective"]["language"]["model"] = language.digest()
+    if config.start is not None:
+        plain["start"]["run"] = "sha256:" + config.start.digest()
     return plain
 
 
@@ -232,19 +233,6 @@ def digest(plain: dict[str, Any]) -> str:
     """SHA-256 of plain data in canonical JSON."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Differences of two plain trees, as `path: old -> new` lines."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
-    return [] if old == new else [f"{at}: {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _read_json(path: Path) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.models.exports import CaptionerShape
-from curate.models.languages.decoder import DecoderConfig
 from train.config import Caption, Config, Multimodal
 from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
 from train.models.dual_encoder import export as export_dual_encoder
@@ -28,8 +27,6 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
     else:
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
-        language = settings.language
-        assert isinstance(language, DecoderConfig)
-        connector = settings.connector.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
-        write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)
+        parts = (part.model_dump(mode="json") for part in (settings.connector, settings.fusion))
+        shape = CaptionerShape(settings.language.model_dump(mode="json"), settings.form.tags(), *parts)
+        write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

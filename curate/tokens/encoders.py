@@ -14,7 +14,7 @@ from curate.tokens.hf import PREFIX, HfTokenizer
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
 
-RULES = "4"
+RULES = "5"
 """The version of this module's reading: it changes with what a text or a document is taken to say."""
 
 SIMPLE_IDS = 49_406

@@ -32,6 +32,7 @@ from pipelines.cli.options import (
     example,
     resources,
 )
+from train.evaluation import commands
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -270,6 +271,25 @@ def train(context: typer.Context) -> None:
     from train.__main__ import main as train_main
 
     raise typer.Exit(train_main(context.args, "curate train"))
+
+
+app.command(
+    "eval",
+    epilog=example(
+        "curate eval work/captioner.safetensors --on work/held-out --html work/answers.html",
+        "curate eval work/train --on work/scenes/dataset --task choice --limit 500",
+        "curate eval work/clip.safetensors --on work/held-out --label meta.label --json",
+    ),
+)(commands.evaluate)
+app.command(
+    "ask",
+    epilog=example(
+        "curate ask work/train cat.jpg",
+        'curate ask work/captioner.safetensors cat.jpg "What is on the sofa?"',
+        'curate ask work/train a.jpg b.jpg "Which of them is older?" --together',
+        "curate ask work/train photographs/ --temperature 0.7 --seed 3 --json",
+    ),
+)(commands.ask)
 
 
 @app.command(

@@ -112,7 +112,7 @@ def test_model_comes_from_its_folder_with_its_weights_and_its_spelling(tmp_path:
     folder = hf_folder(tmp_path / "tiny")
     config = language_of({"type": "hf", "model": str(folder)})
     code = config.code(["<image>"])
-    language = config.build(code).eval()
+    language = config.build(["<image>"]).eval()
     assert language.embed(torch.tensor([[code.tags["<image>"]]])).shape == (1, 1, 32)
     ids = torch.tensor([code.encode("a red boat")])
     own = AutoModelForCausalLM.from_pretrained(folder).eval()(input_ids=ids).logits
@@ -146,7 +146,7 @@ def test_a_real_model_speaks_and_learns_a_caption_through_our_face() -> None:
     config = language_of(settings)
     code = config.code(["<image>"])
     torch.manual_seed(0)
-    language = config.build(code)
+    language = config.build(["<image>"])
     set_trained(language)
     assert language.size() == pytest.approx(106e6, rel=0.02)
 

@@ -7,11 +7,23 @@ so that its loss does not depend on how a batch was cut. How samples become its 
 
 from __future__ import annotations
 
+from train.config import Config, Contrastive, MatchingConfig
+from train.models.dual_encoder import DualEncoder
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
 
 Objective = ContrastiveObjective | MatchingObjective | MultimodalObjective
+
+
+def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objective:
+    """The objective that a configuration describes, over so many sources; what has no weights yet is drawn."""
+    settings = config.objective
+    if isinstance(settings, Contrastive):
+        return ContrastiveObjective(clip, settings.max_logit_scale)
+    if isinstance(settings, MatchingConfig):
+        return MatchingObjective(clip, settings)
+    return MultimodalObjective(clip, settings, sources)
 
 
 def set_trained(objective: Objective, names: frozenset[str]) -> None:

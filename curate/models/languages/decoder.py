@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
@@ -44,9 +44,13 @@ class DecoderConfig(Transformer):
         return self
 
     def code(self, tags: Sequence[str] = ()) -> TextCode:
-        """Its spelling of texts, with tags."""
+        """Its spelling of texts, `tags` beside them."""
         return text_code(self.tokenizer, tags)
 
-    def build(self, code: TextCode) -> LanguageModel:
+    def chat(self) -> NoReturn:
+        """None: raises ValueError."""
+        raise ValueError("form.chat: own is for a model of `transformers`, which brings a template; name another chat")
+
+    def build(self, tags: Sequence[str] = ()) -> LanguageModel:
         """The module."""
-        return LanguageModel(code.vocab_size, self.width, self.layers, self.heads, self.experts)
+        return LanguageModel(self.code(tags).vocab_size, self.width, self.layers, self.heads, self.experts)

@@ -18,11 +18,13 @@ into it, by which cross-attention stands between layers; number `depth` comes af
 class Language(Protocol):
     """A causal language model: embeddings in, logits out.
 
-    `depth`: its layers. `trained`: which of its `parts` are, unless a stage says otherwise.
+    `depth`: its layers. `longest`: positions of a sequence at most. `trained`: which of its `parts` are, unless a stage
+    says otherwise.
     """
 
     width: int
     depth: int
+    longest: int
     trained: frozenset[str]
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

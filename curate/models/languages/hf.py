@@ -6,22 +6,26 @@ Shapes: B rows, T positions, D width, N tokens, V vocabulary.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from curate.extras import require
 from curate.models.attention import block_mask, document_mask
-from curate.models.files import ModelError
+from curate.models.files import ModelError, file_digest
 from curate.models.languages.adapters import AdapterConfig, adapt, is_adapter
 from curate.models.languages.face import Between
 from curate.models.languages.tags import TagRows
 from curate.settings import PathText, Settings
+from curate.tokens.chat_templates import HfChat
 from curate.tokens.encoders import TextCode, text_code
 from curate.tokens.hf import PREFIX, loading, source_of
 
@@ -43,9 +47,21 @@ class HfConfig(Settings):
         """Its spelling of texts, with tags that it has or, as the last ids, gets. Raises ValueError."""
         return text_code(PREFIX + self.model, tags)
 
-    def build(self, code: TextCode) -> HfLanguage:
-        """The module. Raises ValueError, which ModelError is."""
-        return HfLanguage(pretrained(self.model), self.code().vocab_size, code.vocab_size, self)
+    def chat(self) -> HfChat:
+        """The words that its tokenizer puts around turns."""
+        return HfChat(self.model)
+
+    def digest(self) -> str:
+        """SHA-256 of the model's files; of a hub's model, its name."""
+        path = Path(self.model)
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        if not path.exists():
+            return self.model
+        return hashlib.sha256(" ".join(f"{p.name}:{file_digest(p)}" for p in files).encode()).hexdigest()
+
+    def build(self, tags: Sequence[str] = ()) -> HfLanguage:
+        """The module; the rows of tags that it has not itself are trained whatever else is. Raises ValueError."""
+        return HfLanguage(pretrained(self.model), self.code().vocab_size, self.code(tags).vocab_size, self)
 
 
 class HfLanguage(nn.Module):
@@ -62,9 +78,12 @@ class HfLanguage(nn.Module):
         _check_face(net, own_ids)
         self.depth, self._own_ids = len(self._layers), own_ids
         embedding, head = net.get_input_embeddings().weight, net.get_output_embeddings().weight
-        self.width = embedding.shape[1]
+        self.width, self.longest = embedding.shape[1], int(getattr(net.config, "max_position_embeddings", 1 << 20))
         new = vocab_size - own_ids
         self.tags = TagRows(embedding, head, new, own_ids) if new else None
+        self._tied = head is embedding
+        if self._tied:  # a second name of one matrix, by which it would be saved twice
+            net.set_output_embeddings(nn.Identity())
         if config.adapter is not None:
             adapt(net, config.adapter)
         whole = config.train == "whole" and config.adapter is None
@@ -129,7 +148,8 @@ class HfLanguage(nn.Module):
 
     def logits(self, y_ND: Tensor) -> Tensor:
         """scores_NV of its own ids that the tokenizer has, then of the tags."""
-        scores_NV: Tensor = self.net.get_output_embeddings()(y_ND)
+        tied = self.net.get_input_embeddings().weight if self._tied else None
+        scores_NV = self.net.get_output_embeddings()(y_ND) if tied is None else F.linear(y_ND, tied)
         scores_NV = scores_NV[..., : self._own_ids]
         return scores_NV if self.tags is None else torch.cat((scores_NV, self.tags.logits(y_ND)), -1)
 
