@@ -20,6 +20,7 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.hf import HfConfig
 from curate.models.languages.table import AnyLanguage
 from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
@@ -253,6 +254,8 @@ def trained_settings(config: Config) -> dict[str, Any]:
         for key in network.keys() & {"clip", "model", "weights"}:
             if isinstance(network[key], str) and network[key].endswith(".safetensors"):
                 network[key] = "sha256:" + file_sha256(Path(network[key]))
+    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+        plain["objective"]["language"]["model"] = language.digest()
     if config.start is not None:
         plain["start"]["run"] = "sha256:" + config.start.digest()
     return plain

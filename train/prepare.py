@@ -245,7 +245,8 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
 
 def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
-    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form)
+    own_chat = settings.language.chat() if settings.form.chat == "own" else None
+    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
     for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
         if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
             raise mix.MixtureError(

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from curate.commit import file_sha256
+from curate.models.experts import upcycled
 from curate.settings import PathText, Settings, seen_from_here
 from train.checkpoint import WEIGHTS, newest_checkpoint
 from train.groups import match_names
@@ -58,14 +59,15 @@ class Start(Settings):
 def load_start(objective: Objective, start: Start) -> str:
     """Take the start weights by name; returns a sentence of what was taken and what was not. Raises StartError.
 
-    A weight of another shape is an error, never left as it was drawn.
+    A weight of another shape is an error, never left as it was drawn. A dense feed-forward becomes every expert of the
+    mixture in its place (`curate.models.experts.upcycled`).
     """
     path = start.weights()
     try:
-        there = {_renamed(name, start): value for name, value in load_file(path).items()}
+        named = {_renamed(name, start): value for name, value in load_file(path).items()}
     except (OSError, SafetensorError) as err:
         raise StartError(f"start.run: {path} cannot be read ({err})") from err
-    state = objective.state_dict()
+    state, there = objective.state_dict(), upcycled(named, objective)
     wanted = _wanted(objective, start.match)
     taken = sorted(wanted & there.keys())
     if not taken:

@@ -19,7 +19,6 @@ from curate.models.dual_encoder import ClipConfig, exported_config, new_network
 from curate.models.exports import CaptionerShape, captioner_shape, load_weights
 from curate.models.files import ModelError, file_digest
 from curate.models.pixels import Prepare, not_too_long, open_clip_pixels
-from curate.tokens.encoders import text_code
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,16 +84,16 @@ def load_captioner(model: str, pretrained: str, precision: Precision, device: De
 class TrainedCaptioner:
     """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`)."""
 
-    longest = 1 << 20  # rotary positions have no end
-
     def __init__(self, path: Path, place: Place) -> None:
+        from curate.models.languages.table import language_of
         from curate.models.sampling import Marks
 
         described, config = exported_config(path), captioner_shape(path)
         self._place = place
-        self._code = text_code(config.tokenizer)
-        net = _network(described, config, self._code.vocab_size)
+        self._code = language_of(config.language).code(config.tags)
+        net = _network(described, config)
         self._net = load_weights(net, path).to(place.device, place.dtype).eval()
+        self.longest = self._net.language.longest
         self.prepare: Prepare = self._shown
         self.marks = Marks(self._code.end, (self._code.begin,))
 
@@ -138,18 +137,18 @@ class TrainedCaptioner:
         return self._code.decode(ids)
 
 
-def _network(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> VisionLanguage:
+def _network(described: ClipConfig, shape: CaptionerShape) -> VisionLanguage:
     """The network that the file's weights are of."""
     from curate.models.connectors.table import connector_of
     from curate.models.fusion import fusion_of
-    from curate.models.language import LanguageModel
+    from curate.models.languages.table import language_of
     from curate.models.towers.tower import TowerConfig, tower_of
     from curate.models.vision_language import VisionLanguage
 
     settings = {name: TowerConfig.model_validate(plain) for name, plain in shape.towers.items()}
     towers = {name: config.build(name) for name, config in settings.items()}
     towers = towers or {"clip": tower_of(new_network(described), described)}
-    language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
+    language = language_of(shape.language).build(shape.tags)
     connector, fusion = connector_of(shape.connector), fusion_of(shape.fusion)
     return VisionLanguage(towers, connector, language, fusion)
 

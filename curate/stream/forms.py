@@ -41,12 +41,12 @@ class FormConfig(Settings):
     """The tag <EOC> behind the text that belongs to an image: before the next image, and at the end. It is scored."""
     score: Literal["all", "after_image"] = "all"
     """`after_image`: of documents, no text before the first image is scored, nor any between <EOC> and the next."""
-    chat: Literal["plain", "chatml", "llama2", "vicuna"] | ChatTemplate = "plain"
+    chat: Literal["plain", "own", "chatml", "llama2", "vicuna"] | ChatTemplate = "plain"
     """Words around the turns of a conversation, and around a template and the text that answers it. `plain`: an empty
-    line between the turns."""
+    line between the turns. `own`: those that come with the language model's tokenizer."""
 
     def template(self) -> ChatTemplate | None:
-        """The words of the chat; None for `plain`."""
+        """The words of the chat; None for `plain`, and for `own`, which the settings do not know."""
         return named_chat(self.chat) if isinstance(self.chat, str) else self.chat
 
     def tags(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class MultimodalObjective(nn.Module):
         return [float(count) for count in found.tolist()]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the scored tokens' cross entropies, scaled."""
+        """Sum of the scored tokens' cross entropies, scaled, and of what a language model costs beside, with each."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         vectors_NPE = self.net.see_batch(batch)
         x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
@@ -53,6 +53,8 @@ class MultimodalObjective(nn.Module):
         wanted = batch["scored"][:, 1:]
         scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
         losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        if (extra := self.net.language.extra_losses()) is not None:
+            losses_N = losses_N + extra  # a mean over tokens: a token's share of a step is its share of it
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:
