@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
 from train.config import Caption, Multimodal
+from train.objectives.cross_entropy import token_losses
 from train.objectives.parts import Parts
 
 
@@ -51,8 +51,7 @@ class MultimodalObjective(nn.Module):
         x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
         y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]
-        scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
-        losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        losses_N = token_losses(y_BTD[:, :-1][wanted], ids_BT[:, 1:][wanted], self.net.language.logits)
         if (extra := self.net.language.extra_losses()) is not None:
             losses_N = losses_N + extra  # a mean over tokens: a token's share of a step is its share of it
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
