@@ -210,13 +210,13 @@ class PackedDocument:
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
     """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
-    documents in order (`curate.stream.sequences.SampleAccount`).
+    documents in order (`curate.stream.sequences.SampleAccount`); {instruction: N x L} where samples have one.
 
     Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
     A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
     index says.
     """
-    rows, images, accounts, queue = [], [], [], iter(documents)
+    rows, images, queue, accounts, instructions = [], [], iter(documents), list[Tensor](), list[Tensor]()
     for pack in packs:
         row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
@@ -225,6 +225,7 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
             fitted = _fit_document(next(queue), tokens, pictures)
             accounts.append(fitted["account"])
+            instructions += [fitted["instruction"]] if "instruction" in fitted else []
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
             row["source"][at : at + tokens] = fitted["source"]
@@ -234,6 +235,7 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     stacked["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
+    stacked |= {"instruction": torch.cat(instructions)} if instructions else {}
     return {**stacked, **_join_images(images)}
 
 
