@@ -6,6 +6,7 @@
 
 from curate.stream.batches import PackedBatch, Packing
 from curate.stream.documents import CutRule
+from curate.stream.forms import FormConfig, SequenceForm
 from curate.stream.packing import PackingError, PackLimits, attention_mask
 from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample, Prepare, ReadOptions, Replaced, Share, StreamError
@@ -22,6 +23,7 @@ __all__ = [
     "CutRule",
     "DrawnSample",
     "Fit",
+    "FormConfig",
     "PackLimits",
     "PackedBatch",
     "Packing",
@@ -31,6 +33,7 @@ __all__ = [
     "ReadOptions",
     "Replaced",
     "SampleLengths",
+    "SequenceForm",
     "Sequences",
     "ServedTally",
     "Share",

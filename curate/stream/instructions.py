@@ -1,4 +1,4 @@
-"""What a sample asks, apart from what it answers: for encoder-decoders, and for connectors that read the question."""
+"""Questions apart from answers: for encoder-decoders, and for connectors that read what is asked."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ RuleOf = Callable[[int, int], CutRule]
 
 
 class SampleAccount(NamedTuple):
-    """What D prepared samples had, and what of it was taken: text tokens and images of their own, tokens in all."""
+    """Counts of D prepared samples: text tokens and images of their own, of these taken, and tokens in all."""
 
     source: Any
     text: Any
