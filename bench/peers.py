@@ -20,6 +20,9 @@ PEERS = {
 }
 """The packages that are installed for each."""
 
+TRAINERS = {name: name for name in ("grain", "megatron-energon", "torchtitan", "trl")}
+"""Those of the trainers whose adapters docs/own-trainer.md prints."""
+
 SHAPES = {
     "4 (MM1)": [0.4185, 0.0315, 0.45, 0.1],
     "16 geometric": [0.6**n for n in range(16)],
@@ -31,13 +34,14 @@ SHAPES = {
 
 def environment(work: Path, name: str) -> str:
     """The Python of a peer's environment, made if it is not there; torch and the like are taken from ours."""
-    folder = work / "env" / PEERS[name]
+    package = (PEERS | TRAINERS)[name]
+    folder = work / "env" / package
     python, done = folder / "bin" / "python", folder / "installed"
     if not done.exists():
         venv.create(folder, with_pip=True, system_site_packages=True, clear=True)
         ours = next(path for path in sys.path if path.endswith("site-packages"))
         (next((folder / "lib").glob("python*/site-packages")) / "base.pth").write_text(ours + "\n")
-        subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=True, stdout=sys.stderr)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", package], check=True, stdout=sys.stderr)
         done.touch()
     return str(python)
 

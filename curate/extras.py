@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, str] = {
     "selectolax": "docs",
     "open_clip": "train",
     "tensorboard": "train",
+    "peft": "lm",
     "tokenizers": "lm",
     "transformers": "lm",
     "genai_prices": "llm",

@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from train_samples import CAPTION, TINY
 
-from curate.tokens.encoders import text_code
 from train.config import Caption, Config, MatchingConfig
 from train.export import export
 from train.models.dual_encoder import build
@@ -35,7 +34,7 @@ def captioner(path: Path, seed: int = 0) -> MultimodalObjective:
     assert isinstance(config.objective, Caption)
     torch.manual_seed(seed)
     clip = build(config.model)
-    objective = MultimodalObjective(clip, config.objective, text_code("bytes"))
+    objective = MultimodalObjective(clip, config.objective)
     export(clip, objective, config, path)
     return objective.eval()
 

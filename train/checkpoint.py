@@ -24,10 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from curate.commit import dump_json
-from train.config import differences
 
 WEIGHTS, MOMENTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-VERSION = 3
+VERSION = 4
 
 
 class CheckpointError(ValueError):
@@ -36,11 +35,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Progress of a run: steps done, the stream's state, and what every source has served (`curate.stream.served`)."""
+    """Progress of a run: steps done, the stream's state, what every source has served (`curate.stream.served`), and
+    what tells a spike (`train.faults`).
+    """
 
     step: int
     stream: dict[str, Any]
     served: dict[str, Any]
+    spikes: dict[str, Any]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -99,7 +101,7 @@ def restore(
 ) -> TrainProgress:
     """Load the checkpoint at `path` into `module` and `optimizer`. Raises CheckpointError if it is of another run.
 
-    `knows` tells whether the stream can go on from a state of its own.
+    `can_resume` tells whether the stream can go on from a state of its own.
     """
     state = _read_state(path)
     if state.get("version") != VERSION:
@@ -123,7 +125,7 @@ def restore(
     for key, value in moments.items():
         name, _, kind = key.rpartition("/")
         optimizer.state[parameters[name]][kind] = _like(value, parameters[name])
-    return TrainProgress(state["step"], state["stream"], state["served"])
+    return TrainProgress(state["step"], state["stream"], state["served"], state["spikes"])
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -163,3 +165,16 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Differences of two plain trees, as `path: old -> new` lines."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
+    return [] if old == new else [f"{at}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

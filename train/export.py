@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.models.exports import CaptionerShape
+from curate.models.languages.decoder import DecoderConfig
 from train.config import Caption, Config, Multimodal
 from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
 from train.models.dual_encoder import export as export_dual_encoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
+from train.objectives.multimodal import MultimodalObjective
 
 
 def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, precision: Precision = "fp32") -> None:
@@ -25,9 +27,11 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         metadata = described(clip) | objective.shape.metadata()
         write_weights(objective.network.state_dict(), metadata, path, precision)
     else:
+        assert isinstance(objective, MultimodalObjective), "the command line refuses the export of others"
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
         language = settings.language
-        connector = settings.connector.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
-        write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)
+        assert isinstance(language, DecoderConfig)
+        connector, fusion = settings.connector.model_dump(), settings.fusion.model_dump()
+        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector, fusion)
+        write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

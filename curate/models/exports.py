@@ -25,7 +25,8 @@ Net = TypeVar("Net", bound="nn.Module")
 class CaptionerShape:
     """The language model behind the image tower, and how texts are spelled for it.
 
-    `connector`: its settings, as a settings file says them (`curate.models.connectors.table`).
+    `connector`, `fusion`: their settings, as a settings file says them (`curate.models.connectors.table`,
+    `curate.models.fusion`).
     """
 
     tokenizer: Literal["bytes", "simple"]
@@ -33,6 +34,7 @@ class CaptionerShape:
     layers: int
     heads: int
     connector: Mapping[str, Any]
+    fusion: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

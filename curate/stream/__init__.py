@@ -1,7 +1,8 @@
 """The stream: from a mixture and a position to batches, for any torch trainer.
 
-`Stream` gives batches; `Fit` makes squares of images, `Sequences` tokens and images of samples of every kind, which
-`Packing` packs. What else is here is what these take and give. docs/stream.md shows their use.
+`Stream` gives batches, `MixtureView` the sample at any position; `Fit` makes squares of images, `Sequences` tokens and
+images of samples of every kind, which `Packing` packs. What else is here is what these take and give. docs/stream.md
+shows their use.
 """
 
 from curate.stream.batches import PackedBatch, Packing
@@ -16,6 +17,7 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.served import ServedTally
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Stream
+from curate.stream.view import MixtureView
 from curate.tokens.encoders import TextCode, text_code
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "DrawnSample",
     "Fit",
     "FormConfig",
+    "MixtureView",
     "PackLimits",
     "PackedBatch",
     "Packing",

@@ -78,8 +78,9 @@ class DrawnSample:
 class Replaced:
     """An unreadable sample: the batch it was met in, where it lies, what was wrong, and what took its place.
 
-    `tried`: 0 for one that was planned here, else the how manyeth that was drawn in its stead. `by` is the uid of the
-    sample that came, `by_row` its row. `unfit`: nothing is known to be wrong with it but that `prepare` refused it.
+    `position` is that batch's, of a view the sample's own. `tried`: 0 for one that was planned here, else the how
+    manyeth that was drawn in its stead. `by` is the uid of the sample that came, `by_row` its row. `unfit`: nothing is
+    known to be wrong with it but that `prepare` refused it.
     """
 
     position: int
@@ -250,7 +251,7 @@ class DatasetReader:
 class ReadySample:
     """A sample that stands in its batch, and what was met on the way to it.
 
-    It comes as read where nothing prepares it, as tensors where they are not stacked.
+    It comes as read where nothing prepares it, as what was made of it where that is not stacked.
     """
 
     uid: str

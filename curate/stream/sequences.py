@@ -15,7 +15,7 @@ one computation on one layout, the first on the index's numbers, the second on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from curate import mix
+from curate.image.tensors import is_of_pictures, of_document
 from curate.mix.content import (
     PICTURE,
     Picture,
@@ -54,8 +55,9 @@ from curate.stream.spelling import (
     system_ids,
 )
 
-Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Tensor]
-"""From an image's bytes, its sample's randomness and the sample to image_CHW."""
+Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Mapping[str, Tensor]]
+"""From an image's bytes, its sample's randomness and the sample to {image: CHW}, or what several towers see of it
+(`curate.image.tensors`)."""
 RuleOf = Callable[[int, int], CutRule]
 """From a source and a position to what is taken of a sample; `CutRule.tokens` counts the marks too."""
 
@@ -73,10 +75,11 @@ class SampleAccount(NamedTuple):
 
 @dataclass(frozen=True)
 class Sequences:
-    """Prepares a drawn sample: {ids: T, scored: T, image: N x CHW, image_at: N x 2, source: its number, account: 6}.
+    """Prepares a drawn sample: {ids, scored: T, image: N x CHW, image_at: N x 2, source: its number, account: 6}.
 
-    `image_at`: where the ids of each image begin and end, its tags among them; `account`: a `SampleAccount`. `rules`
-    and `pixels` follow the stages. With `instructions`, {instruction: N x L} besides: what is asked, for each image.
+    `image`: see `curate.image.tensors`. `image_at`: where the ids of each image begin and end, its tags among them;
+    `account`: a `SampleAccount`. `rules` and `pixels` follow the stages. With `instructions`, {instruction: N x L}
+    besides: what is asked, for each image.
     """
 
     chooser: TextChooser
@@ -116,10 +119,8 @@ class Sequences:
         """The images of a sequence, and where they stand in it."""
         rng = keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         images = [self.pixels(drawn.parts[name], rng, drawn) for name in spelled.images]
-        return {
-            "image": torch.stack(images) if images else torch.empty(0, dtype=torch.uint8),
-            "image_at": torch.tensor(spelled.image_at, dtype=torch.long).reshape(-1, 2),
-        }
+        image_at = torch.tensor(spelled.image_at, dtype=torch.long).reshape(-1, 2)
+        return {**of_document(images), "image_at": image_at}
 
     def _parts(self, drawn: DrawnSample, segments: Sequence[Segment], prompts: Prompts) -> list[SpelledPart]:
         """The sample's images and texts, and what its template puts before and after its text."""
@@ -230,7 +231,7 @@ def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int) -> dict[st
         **sample,
         "ids": torch.cat((ids[:length], ids[-1:])),
         "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
-        "image": sample["image"][:kept],
+        **{name: sample[name][:kept] for name in sample if is_of_pictures(name)},
         "image_at": sample["image_at"][:kept],
         **({"instruction": sample["instruction"][:kept]} if "instruction" in sample else {}),
         "account": torch.stack(account),

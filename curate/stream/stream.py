@@ -17,9 +17,8 @@ names the shard.
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,8 +33,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from curate import mix
 from curate.commit import file_sha256
-from curate.shards import ShardCache, UnreachableError
+from curate.shards import UnreachableError
 from curate.stream.batches import PackBatchSampler, PackedBatch, Packing, PlannedBatch, RowBatchSampler
+from curate.stream.opened import OpenMixture, open_mixture
 from curate.stream.packing import PackedDocument, PackingError, assemble
 from curate.stream.prefetch import Prefetcher
 from curate.stream.reading import (
@@ -46,14 +46,12 @@ from curate.stream.reading import (
     ReadOptions,
     ReadySample,
     Replaced,
-    SampleReader,
-    ShardReaderCache,
     Share,
     StreamError,
     check_count,
-    check_kinds,
 )
 from curate.stream.sample_lengths import Ints
+from curate.stream.state import can_resume, position_of, state_at
 
 __all__ = [
     "Batch",
@@ -72,8 +70,6 @@ CHUNK = 8
 """Samples a thread takes at a time: enough that handing over costs little."""
 RAW_CHUNK = 64
 """The same where nothing is decoded."""
-ALWAYS_BORNE = 8
-"""Unreadable samples always borne, so that a short run does not stop at its first."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +139,13 @@ class Stream(IterableDataset[Batch]):
         )
         self.packs = packing.name if packing else None
         self.position = 0
-        self.unreadable: Counter[str] = Counter()
-        self._seen = 0
         self._worker = (0, 1)
         self._workers: _Workers | None = None
 
     @property
     def datasets(self) -> list[DatasetReader]:
         """The datasets, in the manifest's order."""
-        return self._ensure_workers().datasets
+        return self._ensure_workers().opened.datasets
 
     def state_dict(self) -> dict[str, Any]:
         """The state: the position of the next sample to be given, and the manifest it belongs to."""
@@ -159,23 +153,18 @@ class Stream(IterableDataset[Batch]):
         return state | {"worker": list(self._worker)} if self._worker[1] > 1 else state
 
     def _state(self, position: int) -> dict[str, Any]:
-        state: dict[str, Any] = {"position": position, "manifest": self.digest}
+        state = state_at(position, self.digest)
         if isinstance(self.sampler, PackBatchSampler):
             state |= {"packs": self.packs, "window": list(self.sampler.window_bounds(position))}
         return state
 
     def can_resume(self, state: Mapping[str, Any]) -> bool:
         """Whether a state can be resumed from: it is of this manifest, or of the one that this one continues."""
-        digest = str(state["manifest"])
-        return digest == self.digest or self.mixture.knows(digest, int(state["position"]))
+        return can_resume(state, self.mixture, self.digest)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state that is known, on any number of ranks. Raises StreamError if it is another's."""
-        if not self.can_resume(state):
-            raise StreamError(
-                "the mixture manifest has changed since this state was saved; start a new run for a new mixture, or"
-                " write one that goes on from here (curate mix write --continue)"
-            )
+        position = position_of(state, self.mixture, self.digest)
         if state.get("packs") != self.packs:
             raise StreamError(
                 "this state is of rows, or of packs with other limits; go on with those it was saved with, or start a"
@@ -189,7 +178,7 @@ class Stream(IterableDataset[Batch]):
         if isinstance(self.sampler, PackBatchSampler) and state["manifest"] != self.digest:
             self._check_window(self.sampler, state)
         self._cancel_prefetched()
-        self.position = int(state["position"])
+        self.position = position
 
     def _check_window(self, sampler: PackBatchSampler, state: Mapping[str, Any]) -> None:
         """Raise StreamError where a mixture takes over from another within a window whose packs have been begun."""
@@ -236,12 +225,12 @@ class Stream(IterableDataset[Batch]):
         planned = pending.planned
         self.position = self.sampler.position_after(planned.following, others)
         replaced = tuple(r for item in ready for r in item.replaced)
-        self._count_replaced(replaced, len(ready))
+        work.opened.unreadable.add(replaced, len(ready))
         return Batch(
             tensors,
             tuple(item.uid for item in ready),
             replaced,
-            {dataset.name: n for dataset, n in zip(work.datasets, planned.drawn, strict=True)},
+            {dataset.name: n for dataset, n in zip(work.opened.datasets, planned.drawn, strict=True)},
             self._state(planned.following),
             tuple(item.sample for item in ready if item.sample is not None),
             planned.positions,
@@ -256,21 +245,6 @@ class Stream(IterableDataset[Batch]):
             return True
         return self.sampler.batch(self.sampler.position_after(self.position, batches - 1)) is not None
 
-    def at(self, positions: Sequence[int]) -> list[DrawnSample]:
-        """Read the samples at any positions: those of a pack (`curate.stream.packing`), or of a step gone by.
-
-        What cannot be read is replaced as in a batch. The stream itself does not move.
-        """
-        work = self._ensure_workers()
-        columns = self.mixture.locate(np.asarray(positions, dtype=np.int64))
-        places = list(zip(*(column.tolist() for column in columns), strict=True))
-        reader = SampleReader(work.datasets, self.mixture.manifest.seed, None)
-        try:
-            ready = reader.read_chunk(min(positions, default=0), places, positions)
-        except UnreachableError as err:
-            raise StreamError(str(err)) from err
-        return [item.sample for item in ready if item.sample is not None]
-
     def __getstate__(self) -> dict[str, Any]:
         """What a worker process is given: threads, locks and open files stay here."""
         return self.__dict__ | {"_workers": None}
@@ -282,32 +256,27 @@ class Stream(IterableDataset[Batch]):
             self._workers.pool.shutdown(cancel_futures=True)
             if self._workers.prefetcher is not None:
                 self._workers.prefetcher.close()
-            for dataset in self._workers.datasets:
-                dataset.close()
+            self._workers.opened.close()
         self._workers = None
 
     def _ensure_workers(self) -> _Workers:
         """Threads and open shards of this very process: a fork inherits neither."""
-        if self._workers is None or self._workers.pid != os.getpid():
-            sources, readers = enumerate(self.mixture.manifest.datasets), ShardReaderCache(self.reading.open_shards)
-            cache = ShardCache(self.reading.cache, self.reading.cache_bytes) if self.reading.cache else None
-            datasets = [DatasetReader(s.name, self.mixture.folder(n), cache, readers) for n, s in sources]
-            check_kinds(self.prepare, datasets)
-            reader = SampleReader(datasets, self.mixture.manifest.seed, self.prepare)
-            alone = self.prepare is None and not any(dataset.is_remote for dataset in datasets)
-            pool = _start_threads(1 if alone else self.reading.threads)
+        if self._workers is None or not self._workers.opened.is_own:
+            opened = open_mixture(self.mixture, self.prepare, self.reading)
+            far = any(dataset.is_remote for dataset in opened.datasets)
+            pool = _start_threads(self.reading.threads if self.prepare or far else 1)
             prefetcher = (
-                Prefetcher(self.mixture, datasets, cache, readers)
-                if cache and any(s.is_remote for s in datasets)
+                Prefetcher(self.mixture, opened.datasets, opened.cache, opened.readers)
+                if opened.cache and far
                 else None
             )
-            self._workers = _Workers(os.getpid(), datasets, reader, pool, deque(), prefetcher)
+            self._workers = _Workers(opened, pool, deque(), prefetcher)
             if prefetcher is not None:  # a stream in someone's loader is dropped rather than closed
                 weakref.finalize(self._workers, prefetcher.close)
         return self._workers
 
     def _cancel_prefetched(self) -> None:
-        if self._workers is not None and self._workers.pid == os.getpid():
+        if self._workers is not None and self._workers.opened.is_own:
             for pending in self._workers.prefetched:
                 for future in pending.chunks:
                     future.cancel()
@@ -318,28 +287,11 @@ class Stream(IterableDataset[Batch]):
         size, places, stages = CHUNK if self.prepare else RAW_CHUNK, planned.places, planned.stages
         tasks = [
             work.pool.submit(
-                work.reader.read_chunk, planned.start, places[at : at + size], stages[at : at + size], at, stack
+                work.opened.samples.read_chunk, planned.start, places[at : at + size], stages[at : at + size], at, stack
             )
             for at in range(0, len(places), size)
         ]
         return _Pending(tasks, stack, planned)
-
-    def _count_replaced(self, replaced: tuple[Replaced, ...], seen: int) -> None:
-        """Count what was replaced; stop when it is more than the run said it would bear."""
-        self._seen += seen
-        self.unreadable.update(r.shard for r in replaced)
-        if self.unreadable.total() <= ALWAYS_BORNE + self.reading.max_unreadable * self._seen:
-            return
-        shard, count = self.unreadable.most_common(1)[0]
-        last = next((r for r in replaced if r.shard == shard), replaced[-1])
-        mend = "check that shard with `curate verify`"
-        if last.unfit:
-            mend = "it was read well: give the stream a function that can prepare such samples"
-        raise StreamError(
-            f"{self.unreadable.total()} of {self._seen} samples could not be read, more than data.max_unreadable"
-            f" ({self.reading.max_unreadable:g}) bears; most of them ({count}) in {shard} ({last.error}); {mend}, or"
-            " raise the limit"
-        )
 
 
 def _check_batch(manifest: mix.Manifest, batch_size: int) -> None:
@@ -389,9 +341,7 @@ class _Pending:
 
 @dataclass
 class _Workers:
-    pid: int
-    datasets: list[DatasetReader]
-    reader: SampleReader
+    opened: OpenMixture
     pool: ThreadPoolExecutor
     prefetched: deque[_Pending]
     prefetcher: Prefetcher | None

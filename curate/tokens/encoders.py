@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Literal
 
 from curate.extras import require
 from curate.tokens.byte_pairs import byte_pairs, encodable
+from curate.tokens.hf import PREFIX, HfTokenizer
 
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
@@ -40,8 +40,17 @@ class TextCode:
     tags: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
-def text_code(name: Literal["bytes", "simple"], tags: Sequence[str] = ()) -> TextCode:
-    """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids), and one id more for each of `tags`."""
+def text_code(name: str, tags: Sequence[str] = ()) -> TextCode:
+    """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
+
+    With one id more for each of `tags` that it has not itself. Raises ValueError for a model without a tokenizer.
+    """
+    if name.startswith(PREFIX):
+        own = HfTokenizer(name.removeprefix(PREFIX))
+        ids = own.vocab_size()
+        numbered = own.numbered(tags)
+        vocab_size = max([ids - 1, *numbered.values()]) + 1
+        return TextCode(name, own.encode, own.decode, *own.marks(), vocab_size, numbered)
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
     numbered = {tag: ids + 2 + number for number, tag in enumerate(tags)}
@@ -51,6 +60,8 @@ def text_code(name: Literal["bytes", "simple"], tags: Sequence[str] = ()) -> Tex
 
 def counting(tokenizer: str) -> str:
     """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
+    if tokenizer.startswith(PREFIX):
+        return f"{HfTokenizer(tokenizer.removeprefix(PREFIX)).counting()} {RULES}"
     libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
     if libraries:
         require("tokenizer simple", "open_clip")
@@ -60,8 +71,10 @@ def counting(tokenizer: str) -> str:
 def encoder(tokenizer: str) -> Encode | None:
     """Make the encoder of texts by a tokenizer, marks of begin and end left out; None for one that is not known.
 
-    `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
+    `bytes` (UTF-8), `simple` (CLIP's byte pairs, in lower case) or `hf:MODEL` (that of a language model).
     """
+    if tokenizer.startswith(PREFIX):
+        return HfTokenizer(tokenizer.removeprefix(PREFIX)).encode
     return {"bytes": _bytes, "simple": _simple}.get(tokenizer)
 
 

@@ -119,14 +119,6 @@ def test_samples_that_were_prepared_to_different_shapes_are_named(manifest: Path
     stream.close()
 
 
-def test_samples_of_any_positions_can_be_read_by_themselves(manifest: Path, whole: list[Batch]) -> None:
-    stream = Stream(manifest, GLOBAL)
-    found = stream.at([30, 2, 24])
-    assert [sample.uid for sample in found] == [whole[1].uids[6], whole[0].uids[2], whole[1].uids[0]]
-    assert stream.position == 0
-    stream.close()
-
-
 def test_stream_stops_before_the_end_of_its_manifest(manifest: Path, whole: list[Batch]) -> None:
     ending = manifest.with_name("ending.json")
     mix.save(mix.load(manifest).manifest.model_copy(update={"end": 2 * GLOBAL + 5}), ending)

@@ -91,9 +91,9 @@ def test_kept_keys_and_values_give_the_scores_of_the_whole_sequence(tmp_path: Pa
     for end in range(len(text) + 1):
         scores.append(reader(torch.tensor([[*prefix, *text[:end]]])))
     ids = torch.tensor([[prefix[0], *[-1] * trained.visual_tokens, *text]])
-    x = trained.language.embedding(ids.clamp(min=0))
+    x = trained.net.language.embed(ids.clamp(min=0))
     x = x.masked_scatter((ids < 0).unsqueeze(-1), vectors)
-    whole = trained.language.logits(trained.language(x)[:, trained.visual_tokens :])
+    whole = trained.net.language.logits(trained.net.language(x)[:, trained.visual_tokens :])
     torch.testing.assert_close(torch.cat(scores), whole[0])
 
 
