@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from pydantic import Field
 
+from curate.models.experts import upcycled
 from curate.settings import PathText, Settings, seen_from_here
 from train.checkpoint import STATE, newest_checkpoint, read_weights, weights_digest
 from train.groups import match_names
@@ -55,11 +56,12 @@ class Start(Settings):
 def load_start(objective: Objective, start: Start) -> str:
     """Take the start weights by name; returns a sentence of what was taken and what was not. Raises ValueError.
 
-    A weight of another shape is an error, never left as it was drawn.
+    A weight of another shape is an error, never left as it was drawn. A dense feed-forward becomes every expert of the
+    mixture in its place (`curate.models.experts.upcycled`).
     """
     path = start.weights()
-    there = {_renamed(name, start): value for name, value in read_weights(path).items()}
-    state = objective.state_dict()
+    named = {_renamed(name, start): value for name, value in read_weights(path).items()}
+    state, there = objective.state_dict(), upcycled(named, objective)
     wanted = _wanted(objective, start.match)
     taken = sorted(wanted & there.keys())
     if not taken:

@@ -212,7 +212,7 @@ class PackedDocument:
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
     """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
-    documents in order (`curate.stream.sequences.SampleAccount`).
+    documents in order (`curate.stream.sequences.SampleAccount`); {instruction: N x L} where samples have one.
 
     Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
     planned. Raises PackingError for a document of another length than its index says.
@@ -226,7 +226,8 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
     accounts = [fitted["account"] for fitted in shown]
     found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     found["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
-    return {**found, **of_batch(shown)}
+    asked = [document["instruction"] for document in shown if "instruction" in document]
+    return {**found, **({"instruction": torch.cat(asked)} if asked else {}), **of_batch(shown)}
 
 
 def _row(pack: Pack, fitted: Sequence[Mapping[str, Tensor]], length: int) -> dict[str, Tensor]:
