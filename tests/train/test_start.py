@@ -13,6 +13,7 @@ from train_samples import CAPTION, MULTIMODAL, TINY, lines, settings
 
 from train.__main__ import main
 
+TOWER = "net.towers.clip.net"
 STILL = {**TINY["optim"], "steps": 1, "groups": [{"match": ["*.bias"], "lr": 1e-9}, {"match": ["*"], "lr": 1e-9}]}
 """One step that moves nothing to speak of."""
 
