@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.models.files import ModelError
 from curate.models.vision_language import VisionLanguage
 from train.config import Caption, Multimodal
 from train.models.dual_encoder import DualEncoder
@@ -30,6 +31,11 @@ class MultimodalObjective(nn.Module):
         language = settings.language.build(settings.form.tags())
         self.net = VisionLanguage(visual, clip.size_px, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
+        if self.net.gated is not None and settings.form.image_tag != "none":
+            raise ModelError(
+                f"objective.form.image_tag is {settings.form.image_tag!r}, and with the fusion cross_attention a"
+                " picture's one place is its tag already; leave image_tag out"
+            )
         frozen = self.net.language.parts().keys() - self.net.language.trained
         self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
