@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from curate.models.files import ModelError
 from curate.models.fusion import TokensConfig
 from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
@@ -32,6 +33,11 @@ class MultimodalObjective(nn.Module):
         self.fusion = TokensConfig() if isinstance(settings, TextOnly) else settings.fusion
         self.net = VisionLanguage(towers, settings.connector, language, self.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
+        if self.net.gated is not None and settings.form.image_tag != "none":
+            raise ModelError(
+                f"objective.form.image_tag is {settings.form.image_tag!r}, and with the fusion cross_attention a"
+                " picture's one place is its tag already; leave image_tag out"
+            )
         frozen = self.net.language.parts().keys() - self.net.language.trained
         self.trained = frozenset(self.net.parts()) - frozen - self._untrained(settings)
 
