@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.connectors.qformer import QFormerConfig
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -23,6 +24,7 @@ from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import SequenceForm
+from curate.stream.instructions import Instructed, marked
 from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
@@ -34,7 +36,6 @@ from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import TextCode, text_code
 from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
-from train.objectives.bootstrap import PADDING
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
@@ -121,17 +122,15 @@ class PrepareTold:
         prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
-        text_T = torch.full((self.length,), PADDING)
-        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
-        return {**picture, "text": text_T}
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))
+        return {**picture, "text": marked(self.code, ids, self.length)}
 
 
 @dataclass(frozen=True)
 class PrepareRow:
     """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
 
-    sequences: Sequences
+    sequences: Prepare
     length: int
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
@@ -197,7 +196,8 @@ def _rows(
     form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
-    return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+    sequences = _with_instructions(settings, Sequences(chooser, form, rules, pixels))
+    return PreparedObjective(objective, PrepareRow(sequences, length), pixels.stages)
 
 
 def _pairs(
@@ -227,7 +227,16 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
     sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
-    return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+    prepare = _with_instructions(settings, sequences)
+    return PreparedObjective(objective, prepare, pixels.stages, Packing(sizes, pixels.stages, limits))
+
+
+def _with_instructions(settings: Caption | Multimodal, sequences: Sequences) -> Prepare:
+    """Sequences, and what is asked of their pictures where the connector reads that."""
+    connector = settings.connector
+    if isinstance(connector, QFormerConfig) and connector.instruction:
+        return Instructed(sequences, sequences.form.code, text_code(connector.tokenizer))
+    return sequences
 
 
 def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:

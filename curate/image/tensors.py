@@ -21,6 +21,8 @@ from curate.image.shown import pad_together, see
 from curate.image.views import Views, tensor_name
 
 IMAGE_TENSOR = "image"
+INSTRUCTION = "instruction"
+"""What a picture is seen for, where the connector reads that: N x T ids (`curate.stream.instructions`)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def of_picture(stills: Sequence[Pixels], tower: str, shown: Shown, whole: bool =
 
 def is_of_pictures(name: str) -> bool:
     """Whether a prepared sample's tensor of that name has a row for each of its pictures."""
-    return name.partition(":")[0] in (IMAGE_TENSOR, "image_size")
+    return name.partition(":")[0] in (IMAGE_TENSOR, "image_size", INSTRUCTION)
 
 
 def of_document(pictures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -80,6 +82,6 @@ def _together(documents: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def _padded(documents: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     listed = {name: [document[name] for document in documents] for name in documents[0]}
     return {
-        name: torch.cat(found) if name.startswith("image_size") else pad_together(found)
+        name: pad_together(found) if name.partition(":")[0] == IMAGE_TENSOR else torch.cat(found)
         for name, found in listed.items()
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from curate.image.tensors import INSTRUCTION
 from curate.image.views import tensor_name
 
 
@@ -54,6 +55,11 @@ class Texts:
     ids_NT: Tensor
     there_NT: Tensor
 
+    @classmethod
+    def of(cls, ids_NT: Tensor) -> Texts:
+        """Texts of ids that are negative where there is none."""
+        return cls(ids_NT.clamp(min=0), ids_NT >= 0)
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -94,6 +100,19 @@ def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> Pict
         groups.append([first, *(_pictures(batch, other, mine) for other in others)])
         at += len(batch[name])
     return PictureGroups(groups, batch["order"])
+
+
+def asked_in(batch: Mapping[str, Tensor], pictures: Sequence[int]) -> list[Texts | None]:
+    """What is asked of a batch's pictures, group by group (`PictureGroups`); None for each where nothing is.
+
+    `pictures`: of each group.
+    """
+    if INSTRUCTION not in batch:
+        return [None] * len(pictures)
+    ids_NT = batch[INSTRUCTION].flatten(0, -2)
+    if "order" in batch:
+        ids_NT = ids_NT[torch.argsort(batch["order"])]
+    return [Texts.of(ids) for ids in torch.split(ids_NT, list(pictures))]
 
 
 def _pictures(batch: Mapping[str, Tensor], tower: str, which: Tensor | None = None) -> Pictures:

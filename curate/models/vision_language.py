@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from curate.models.connectors.table import AnyConnector
+from curate.models.features import Texts, asked_in
 from curate.models.files import ModelError
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.gated_attention import GatedBlocks, GatedConfig, Media
@@ -70,11 +71,11 @@ class VisionLanguage(nn.Module):
                 f" {self.connector.places}; take a connector with a number of its own, as {{type: mlp, vectors: 144}}"
             )
 
-    def see(self, images_NCHW: Tensor) -> Tensor:
-        """vectors_NPE of pictures that are normalised for the tower."""
+    def see(self, images_NCHW: Tensor, asked: Texts | None = None) -> Tensor:
+        """vectors_NPE of pictures that are normalised for the tower; `asked`: of them, if the connector reads it."""
         with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
             features = features_of(self.tower, images_NCHW)
-        vectors_NPE: Tensor = self.connector([features])
+        vectors_NPE: Tensor = self.connector([features], **({} if asked is None else {"text": asked}))
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -87,7 +88,9 @@ class VisionLanguage(nn.Module):
         found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
         if not found:
             return self.see_nothing(batch["ids"].device)
-        vectors_NPE = torch.cat([self.see(normalised(images.flatten(0, -4))) for images in found])
+        parts = [images.flatten(0, -4) for images in found]
+        asked = asked_in(batch, [len(part) for part in parts])
+        vectors_NPE = torch.cat([self.see(normalised(part), text) for part, text in zip(parts, asked, strict=True)])
         return vectors_NPE[batch["order"]] if "order" in batch else vectors_NPE
 
     def see_nothing(self, device: torch.device) -> Tensor:

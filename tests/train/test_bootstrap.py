@@ -19,11 +19,12 @@ from train_samples import TINY, command, lines, settings
 from curate.models.bootstrap import BootstrapHeads, similarities
 from curate.models.features import Features, Texts
 from curate.models.qformer import QFormer, QFormerShape
+from curate.stream.instructions import PADDING
 from curate.tokens.encoders import text_code
 from train.__main__ import main
 from train.config import BootstrapConfig, Config
 from train.models.dual_encoder import build
-from train.objectives.bootstrap import PADDING, BootstrapObjective, itc_loss
+from train.objectives.bootstrap import BootstrapObjective, itc_loss
 from train.objectives.choice import set_trained
 from train.objectives.matching import draw_negatives
 
@@ -88,7 +89,7 @@ def test_loss_is_contrast_matching_and_telling_by_hand() -> None:
     """With two samples there is one negative to draw, so all three losses can be written down."""
     made, given = objective(), batch("a red square", "blue")
     net, heads, picture = made.net.connector, made.net.heads, made.net.see(given["image"])
-    text = Texts(given["text"].clamp(min=0), given["text"] >= 0)
+    text = Texts.of(given["text"])
     query, kept = net.see(picture)
     i2t = similarities(F.normalize(heads.image(query), dim=-1), F.normalize(heads.text(net.read(text)[:, 0]), dim=-1))
     itc = itc_loss(i2t / 0.07, i2t.T / 0.07, 0, 0.1)
@@ -112,7 +113,7 @@ def test_what_is_contrasted_with_stands_still() -> None:
     """The text's projection learns from rows of texts alone: as if its features in the pictures' rows were given."""
     made, given = objective(), batch("a red square", "blue")
     images, _ = made.net.image_features(made.net.see(given["image"]))
-    texts = made.net.text_features(Texts(given["text"].clamp(min=0), given["text"] >= 0))
+    texts = made.net.text_features(Texts.of(given["text"]))
     i2t, t2i = made._logits(images, texts)
     of_image, of_text = made.net.heads.image.weight, made.net.heads.text.weight
     for logits, learns, still in ((i2t, of_image, of_text), (t2i, of_text, of_image)):
@@ -136,7 +137,7 @@ def test_hard_pairs_are_drawn_by_the_softmax_of_all_but_the_same() -> None:
 def test_texts_that_read_the_same_are_no_negatives_of_each_other() -> None:
     made, given = objective(), batch("same", "same")
     ids, picture = given["text"], made.net.see(given["image"])
-    wanted = F.cross_entropy(made.net.match(picture, Texts(ids.clamp(min=0), ids >= 0)), torch.tensor([1, 1]))
+    wanted = F.cross_entropy(made.net.match(picture, Texts.of(ids)), torch.tensor([1, 1]))
     torch.testing.assert_close(made._matching_loss(picture, ids, torch.zeros(2, 2), torch.zeros(2, 2)), wanted)
 
 

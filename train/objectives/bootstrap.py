@@ -25,9 +25,6 @@ from train.objectives.matching import NO_NEGATIVE, draw_negatives
 from train.objectives.parts import Parts
 from train.ranks import first_row, gather
 
-PADDING = -1
-"""Stands in a batch's texts where there is no token."""
-
 
 def itc_loss(i2t_BN: Tensor, t2i_BN: Tensor, first: int, smoothing: float) -> Tensor:
     """Mean of the cross entropies of pictures to texts and texts to pictures; row b's own is column `first` + b."""
@@ -72,7 +69,7 @@ class BootstrapObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Number of this rank's pairs times the sum of the three losses, scaled."""
         ids_BT = batch["text"]
-        text, picture = Texts(ids_BT.clamp(min=0), ids_BT != PADDING), self.net.see(batch["image"])
+        text, picture = Texts.of(ids_BT), self.net.see(batch["image"])
         images_BQE, kept = self.net.image_features(picture)
         i2t_BN, t2i_BN = self._logits(images_BQE, self.net.text_features(text))
         itc = itc_loss(i2t_BN, t2i_BN, first_row(len(ids_BT)), self.smoothing)
@@ -97,7 +94,7 @@ class BootstrapObjective(nn.Module):
         other_text, has_text = draw_negatives(i2t_BN, same_BN, least=0.0)
         ids = torch.cat((ids_BT, ids_BT, all_NT[other_text]))
         pictures = torch.cat((picture.x_MPD, all_NPD[other_image], picture.x_MPD))
-        logits = self.net.match(Features(pictures, picture.grid), Texts(ids.clamp(min=0), ids != PADDING))
+        logits = self.net.match(Features(pictures, picture.grid), Texts.of(ids))
         wanted = torch.full((3, len(ids_BT)), MATCHED, device=ids_BT.device)
         wanted[1:] = torch.where(torch.stack((has_image, has_text)), 1 - MATCHED, NO_NEGATIVE)
         total = F.cross_entropy(logits, wanted.flatten(), ignore_index=NO_NEGATIVE, reduction="sum")
