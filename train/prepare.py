@@ -17,6 +17,7 @@ from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
 from curate.models.connectors.qformer import QFormerConfig
+from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -24,7 +25,7 @@ from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import SequenceForm
-from curate.stream.instructions import Instructed, marked
+from curate.stream.instructions import NOTHING, Instructions
 from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
@@ -36,6 +37,7 @@ from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import TextCode, text_code
 from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
+from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
@@ -88,7 +90,7 @@ class Pixels:
         for name, shown in towers.items():
             rng.bit_generator.state = state
             side = shown.size_px * shown.views.tiles
-            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
             yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
@@ -122,15 +124,17 @@ class PrepareTold:
         prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))
-        return {**picture, "text": marked(self.code, ids, self.length)}
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        text_T = torch.full((self.length,), NOTHING)
+        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return {**picture, "text": text_T}
 
 
 @dataclass(frozen=True)
 class PrepareRow:
     """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
 
-    sequences: Prepare
+    sequences: Sequences
     length: int
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
@@ -159,11 +163,14 @@ class StageRules:
 def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
-    stages = Stages(mixture, clip.size_px)
+    objective = objective_of(config, clip, len(mixture.manifest.datasets))
+    towers = objective.net.all_towers() if isinstance(objective, BootstrapObjective | MultimodalObjective) else {}
+    own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
+    stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
-    pixels = Pixels(chooser, stages, config.data)
+    pixels = _pixels(config, towers, chooser, stages)
     if isinstance(config.objective, Multimodal):
-        objective = objective_of(config, clip, len(chooser.numbers))
+        _refuse_sizes(stages, pixels.views)
         found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
@@ -175,12 +182,21 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        objective = objective_of(config, clip, len(chooser.numbers))
         found = _rows(config.objective, objective, clip, chooser, pixels)
-    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
+    for size_px in sorted(stages.all_resolutions() - {own_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
     return found
+
+
+def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChooser, stages: Stages) -> Pixels:
+    """What all towers are shown; a batch of rows has pictures of one shape."""
+    if not towers:
+        return Pixels(chooser, stages, config.data)
+    (_, first), *rest = towers.items()
+    others = {name: Shown(tower.size_px, tower.config.views) for name, tower in rest}
+    whole = not isinstance(config.objective, Multimodal)
+    return Pixels(chooser, stages, config.data, first.config.views, others, whole)
 
 
 def _rows(
@@ -196,7 +212,7 @@ def _rows(
     form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
-    sequences = _with_instructions(settings, Sequences(chooser, form, rules, pixels))
+    sequences = Sequences(chooser, form, rules, pixels, _instructions(settings))
     return PreparedObjective(objective, PrepareRow(sequences, length), pixels.stages)
 
 
@@ -224,24 +240,24 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
     form = _form(settings, objective.visual_tokens, chooser)
-    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
+    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels, _instructions(settings))
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
-    prepare = _with_instructions(settings, sequences)
-    return PreparedObjective(objective, prepare, pixels.stages, Packing(sizes, pixels.stages, limits))
+    return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
 
-def _with_instructions(settings: Caption | Multimodal, sequences: Sequences) -> Prepare:
-    """Sequences, and what is asked of their pictures where the connector reads that."""
+def _instructions(settings: Caption | Multimodal) -> Instructions | None:
+    """How what is asked of pictures is spelled for a connector that reads it."""
     connector = settings.connector
     if isinstance(connector, QFormerConfig) and connector.instruction:
-        return Instructed(sequences, sequences.form.code, text_code(connector.tokenizer))
-    return sequences
+        return Instructions(text_code(connector.tokenizer))
+    return None
 
 
 def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
-    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form)
+    own_chat = settings.language.chat() if settings.form.chat == "own" else None
+    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
     for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
         if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
             raise mix.MixtureError(
@@ -270,6 +286,16 @@ def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
+
+
+def _refuse_sizes(stages: Stages, views: Views) -> None:
+    """Raise MixtureError for pictures of several sizes in a batch whose views say where in them something is."""
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
+        if views.sized and len(sides) > 1:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says a `resolution` by source, and the first tower is shown"
+                " pictures that do not fill their views (fit: pad or native, frames): say one for all, or fit: square"
             )
 
 

@@ -21,13 +21,11 @@ from curate.image.shown import pad_together, see
 from curate.image.views import Views, tensor_name
 
 IMAGE_TENSOR = "image"
-INSTRUCTION = "instruction"
-"""What a picture is seen for, where the connector reads that: N x T ids (`curate.stream.instructions`)."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a tower is shown of pictures, and at which size."""
+    """Views that a tower is shown of pictures, at its size."""
 
     size_px: int
     views: Views = field(default_factory=Views)
@@ -50,7 +48,7 @@ def of_picture(stills: Sequence[Pixels], tower: str, shown: Shown, whole: bool =
 
 def is_of_pictures(name: str) -> bool:
     """Whether a prepared sample's tensor of that name has a row for each of its pictures."""
-    return name.partition(":")[0] in (IMAGE_TENSOR, "image_size", INSTRUCTION)
+    return name.partition(":")[0] in (IMAGE_TENSOR, "image_size")
 
 
 def of_document(pictures: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from curate.image.tensors import INSTRUCTION
 from curate.image.views import tensor_name
 
 
@@ -77,10 +76,12 @@ class PictureGroups:
     """A batch's pictures, several towers' side by side: in each group the first tower's are of one size.
 
     `order`: which of all groups' pictures, one group after another, stands at each place; None: as they come.
+    `asked`: of the pictures of each group, where the batch says (`instruction`: `curate.stream.instructions`).
     """
 
     groups: Sequence[Sequence[Pictures]]
     order: Tensor | None = None
+    asked: Sequence[Texts | None] = (None,)
 
 
 def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> PictureGroups | None:
@@ -92,27 +93,22 @@ def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> Pict
     if not batch[firsts[0]].numel():
         return None
     if len(firsts) == 1:
-        return PictureGroups([[_pictures(batch, name) for name in ("", *others)]])
-    found, groups, at = torch.argsort(batch["order"]), [], 0
+        return PictureGroups([[_pictures(batch, name) for name in ("", *others)]], asked=[_asked(batch)])
+    found, groups, asked, at = torch.argsort(batch["order"]), [], [], 0
     for name in firsts:
         first = Pictures(batch[name].flatten(0, -4))
         mine = found[at : at + len(batch[name])]
         groups.append([first, *(_pictures(batch, other, mine) for other in others)])
+        asked.append(_asked(batch, mine))
         at += len(batch[name])
-    return PictureGroups(groups, batch["order"])
+    return PictureGroups(groups, batch["order"], asked)
 
 
-def asked_in(batch: Mapping[str, Tensor], pictures: Sequence[int]) -> list[Texts | None]:
-    """What is asked of a batch's pictures, group by group (`PictureGroups`); None for each where nothing is.
-
-    `pictures`: of each group.
-    """
-    if INSTRUCTION not in batch:
-        return [None] * len(pictures)
-    ids_NT = batch[INSTRUCTION].flatten(0, -2)
-    if "order" in batch:
-        ids_NT = ids_NT[torch.argsort(batch["order"])]
-    return [Texts.of(ids) for ids in torch.split(ids_NT, list(pictures))]
+def _asked(batch: Mapping[str, Tensor], which: Tensor | None = None) -> Texts | None:
+    if "instruction" not in batch:
+        return None
+    ids_NL = batch["instruction"].flatten(0, -2)
+    return Texts.of(ids_NL if which is None else ids_NL[which])
 
 
 def _pictures(batch: Mapping[str, Tensor], tower: str, which: Tensor | None = None) -> Pictures:

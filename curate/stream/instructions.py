@@ -1,53 +1,54 @@
-"""Texts for networks that read them beside pictures; of a sequence, what is asked of its pictures.
-
-InstructBLIP (Dai et al. 2305.06500, 3.1).
-"""
+"""Questions apart from answers: for encoder-decoders, and for connectors that read what is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from curate.image.tensors import INSTRUCTION
-from curate.stream.reading import DrawnSample
+from curate.mix.content import Prompt, Segment
+from curate.stream.forms import IMAGE
+from curate.stream.prompts import Prompts
 from curate.tokens.encoders import TextCode
 
-LENGTH = 128
-"""Tokens of an instruction at most; a longer one loses its beginning."""
-PADDING = -1
-"""Stands in a text's ids where there is no token."""
+NOTHING = -1
+"""Stands in an instruction where it is shorter than it may be."""
 
 
 @dataclass(frozen=True)
-class Instructed:
-    """Prepares a sample as `prepare` does, and {instruction: N x T}: what each of its N pictures is to be seen for.
+class Instructions:
+    """Spells what a sample asks in a code of the connector's own: begin, at most `limit` ids with both marks, end.
 
-    That is the text before the sample's first scored token: a template's, a system's, a conversation's first question.
-    What is asked later is left out, since earlier answers would see it. `code` spells the sample, `reads` it for the
-    connector.
+    Cut from the left, as InstructBLIP's (2305.06500) is in LAVIS: what stands last is nearest to the answer. Of a
+    conversation, what is asked before the first answer: later questions would tell earlier answers what comes.
     """
 
-    prepare: Callable[[DrawnSample], dict[str, Tensor]]
     code: TextCode
-    reads: TextCode
+    limit: int = 128
 
-    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        sample = self.prepare(drawn)
-        ids = sample["ids"][: int(sample["scored"].int().argmax())]
-        asked = self.code.decode([n for n in ids.tolist() if n >= 0 and n != self.code.begin])
-        return {**sample, INSTRUCTION: spell_instruction(self.reads, asked).expand(len(sample["image"]), -1)}
-
-
-def spell_instruction(reads: TextCode, asked: str) -> Tensor:
-    """ids_T of an instruction: begin, its last tokens, end, padding."""
-    return marked(reads, reads.encode(" ".join(asked.split()))[2 - LENGTH :], LENGTH)
+    def __call__(self, segments: Sequence[Segment], prompts: Prompts) -> Tensor:
+        """ids_L of a conversation's first questions, or of the words of a template; NOTHING behind their end."""
+        before = itertools.takewhile(lambda segment: not isinstance(segment, str), segments)
+        asked = [segment.text for segment in before if isinstance(segment, Prompt)]
+        words = " ".join(text for text in (*asked, prompts.before.strip(), prompts.after.strip()) if text)
+        ids = self.code.encode(words)[-(self.limit - 2) :]
+        ids_L = torch.full((self.limit,), NOTHING)
+        ids_L[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return ids_L
 
 
-def marked(code: TextCode, ids: Sequence[int], length: int) -> Tensor:
-    """ids_T of a text: begin, at most `length` - 2 of its ids, end, padding."""
-    found = [code.begin, *ids[: length - 2], code.end]
-    return torch.tensor([*found, *[PADDING] * (length - len(found))])
+def split_at_answer(ids_T: Tensor, scored_T: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(ids that an encoder reads, ids that a decoder writes behind its begin, which of these are scored).
+
+    The first scored id is the first that is written; later questions are then read by the decoder, unscored. Raises
+    ValueError for a sample that says nothing, or shows an image behind its first answer: an encoder reads once.
+    """
+    if not scored_T.any():
+        raise ValueError("nothing of this sample is scored: an encoder-decoder has nothing to write")
+    first = int(scored_T.int().argmax())
+    if bool((ids_T[first:] == IMAGE).any()):
+        raise ValueError("an image stands behind the first answer, and an encoder reads what comes before it alone")
+    return ids_T[:first], ids_T[first:], scored_T[first:]

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from train_samples import TINY, composed, mixture, settings
 
+from curate.mix.content import Prompt
 from curate.mix.count_tokens import add_text_tokens
-from curate.stream.instructions import LENGTH, PADDING, spell_instruction
+from curate.stream.instructions import NOTHING, Instructions
+from curate.stream.prompts import Prompts
 from curate.stream.stream import Share, Stream
 from curate.tokens.encoders import text_code
 from train import prepare
@@ -44,8 +46,8 @@ sources:
 
 def asked_of(spelled: Tensor) -> str:
     assert spelled[0] == CODE.begin
-    ids = spelled[spelled != PADDING].tolist()
-    assert ids[-1] == CODE.end and len(spelled) == LENGTH
+    ids = spelled[spelled != NOTHING].tolist()
+    assert ids[-1] == CODE.end and len(spelled) == 128
     return CODE.decode(ids[1:-1])
 
 
@@ -69,11 +71,14 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return composed(folder, ASKED, "asked.json")
 
 
-def test_an_instruction_loses_its_beginning() -> None:
+def test_an_instruction_loses_its_beginning_and_knows_no_later_question() -> None:
+    spell = Instructions(CODE)
     long = "the beginning " + "x" * 200 + " the end"
-    assert asked_of(spell_instruction(CODE, long)) == long[-126:]
-    assert asked_of(spell_instruction(CODE, " What is \n it? ")) == "What is it?"
-    assert asked_of(spell_instruction(CODE, "")) == ""
+    assert asked_of(spell([Prompt(long)], Prompts())) == long[-126:]
+    turns = [Prompt("What is it?"), "A cat.", Prompt("Of which colour?"), "Black."]
+    assert asked_of(spell(turns, Prompts())) == "What is it?"
+    assert asked_of(spell(["An answer."], Prompts(before="Say what is seen: "))) == "Say what is seen:"
+    assert asked_of(spell(["An answer."], Prompts())) == ""
 
 
 def test_each_picture_of_a_row_is_seen_for_what_its_template_asks(asked: Path) -> None:

@@ -29,8 +29,6 @@ class QFormerConfig(Settings):
     tokenizer: str = "simple"
     """How its texts are spelled: `bytes`, `simple` (CLIP's byte pairs), or `hf:MODEL`, the folder or name of a BERT. To
     its ids one is added, [DEC], with which a text begins that stage one tells."""
-    norm: bool = True
-    """The LayerNorm on the tower's vectors that is trained although the tower is not."""
     width: Count = 768
     layers: Count = 12
     heads: Count = 12
@@ -56,13 +54,13 @@ class QFormerConfig(Settings):
 
     def sizes(self, towers: Sequence[TowerShape], reads: bool) -> QFormerShape:
         """The sizes on a tower, with what texts need or without. Raises ModelError for several towers."""
-        sizes = self.model_dump(exclude={"type", "instruction", "norm", "tokenizer"})
+        sizes = self.model_dump(exclude={"type", "instruction", "tokenizer"})
         ids = text_code(self.tokenizer).vocab_size + 1 if reads else None
         return QFormerShape(check_one_tower("qformer", towers).width, ids=ids, **sizes)
 
     def build(self, towers: Sequence[TowerShape], width: int) -> QFormerConnector:
         """The module. Raises ModelError for several towers."""
-        return QFormerConnector(self.sizes(towers, self.instruction), self.norm, towers[0].views, width)
+        return QFormerConnector(self.sizes(towers, self.instruction), towers[0].views, width)
 
 
 class QFormerConnector(QFormer):
@@ -71,8 +69,8 @@ class QFormerConnector(QFormer):
     Its weights have the names of stage one's: what that trained is a start.
     """
 
-    def __init__(self, shape: QFormerShape, normed: bool, views: int, width: int) -> None:
-        super().__init__(shape, normed)
+    def __init__(self, shape: QFormerShape, views: int, width: int) -> None:
+        super().__init__(shape)
         self.views = views
         self.places = views * shape.queries
         self.out = nn.Linear(shape.width, width)
