@@ -252,7 +252,7 @@ class Config(Settings):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
             )
-        if self.model.towers and not isinstance(self.objective, Caption | Multimodal):
+        if self.model.towers and not isinstance(self.objective, BootstrapConfig | Caption | Multimodal):
             raise ValueError(f"the {self.objective.type} objective trains the dual encoder: leave model.towers out")
         if self.data.augment != Augment() and any(tower.fit == "native" for tower in self.model.towers.values()):
             raise ValueError("data.augment makes squares, and a tower has fit: native: leave one of them out")

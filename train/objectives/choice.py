@@ -27,7 +27,7 @@ def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objecti
     if isinstance(settings, MatchingConfig):
         return MatchingObjective(clip, settings)
     if isinstance(settings, BootstrapConfig):
-        return BootstrapObjective(clip, settings)
+        return BootstrapObjective(towers_of(config.model, clip), settings)
     if isinstance(settings, TextOnly):
         return TextOnlyObjective(clip, settings, sources)
     return MultimodalObjective(towers_of(config.model, clip), settings, sources)
