@@ -1,4 +1,6 @@
-"""CIDEr-D of ours against coco-caption's own, by numbers: the same tokens, pictures drawn at random, and odd ones.
+"""CIDEr-D of ours against coco-caption's own, on the same tokens.
+
+Captions are drawn at random, odd ones among them.
 
     pip install --no-deps --target work/peers pycocoevalcap      (BSD-2-Clause, 104 MB)
     PYTHONPATH=work/peers python -m bench.cider --pictures 5000

@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -31,8 +32,10 @@ from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
-from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
+from curate.tokens.encoders import TextCode, text_code
+from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
+from train.objectives.bootstrap import PADDING
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
@@ -85,7 +88,7 @@ class Pixels:
         for name, shown in towers.items():
             rng.bit_generator.state = state
             side = shown.size_px * shown.views.tiles
-            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
             yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
@@ -103,6 +106,26 @@ class PreparePair:
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
         return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+
+
+@dataclass(frozen=True)
+class PrepareTold:
+    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+
+    chooser: TextChooser
+    pixels: Pixels
+    code: TextCode
+    length: int
+
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
+        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        text_T = torch.full((self.length,), PADDING)
+        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return {**picture, "text": text_T}
 
 
 @dataclass(frozen=True)
@@ -138,15 +161,18 @@ class StageRules:
 def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
-    stages = Stages(mixture, clip.size_px)
+    objective = objective_of(config, clip, len(mixture.manifest.datasets))
+    towers = objective.net.all_towers() if isinstance(objective, MultimodalObjective) else {}
+    own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
+    stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
-    pixels = Pixels(chooser, stages, config.data)
+    pixels = _pixels(config, towers, chooser, stages)
     if isinstance(config.objective, Multimodal):
-        objective = objective_of(config, clip, len(chooser.numbers))
+        _refuse_sizes(stages, pixels.views)
         found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive | MatchingConfig):
+        if not isinstance(config.objective, Caption):
             _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
@@ -154,34 +180,51 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        objective = objective_of(config, clip, len(chooser.numbers))
         found = _rows(config.objective, objective, clip, chooser, pixels)
-    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
+    for size_px in sorted(stages.all_resolutions() - {own_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
     return found
 
 
+def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChooser, stages: Stages) -> Pixels:
+    """What all towers are shown; a batch of rows has pictures of one shape."""
+    if not towers:
+        return Pixels(chooser, stages, config.data)
+    (_, first), *rest = towers.items()
+    others = {name: Shown(tower.size_px, tower.config.views) for name, tower in rest}
+    whole = not isinstance(config.objective, Multimodal)
+    return Pixels(chooser, stages, config.data, first.config.views, others, whole)
+
+
 def _rows(
-    settings: Contrastive | MatchingConfig | Caption,
+    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
     objective: Objective,
     clip: DualEncoder,
     chooser: TextChooser,
     pixels: Pixels,
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | MatchingConfig):
-        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
-        if chooser.mixture.manifest.mode == "accumulate":
-            raise mix.MixtureError(
-                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
-                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
-            )
-        return PreparedObjective(objective, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
+    if not isinstance(settings, Caption):
+        return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
     assert isinstance(objective, MultimodalObjective)
     form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
     return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+
+
+def _pairs(
+    settings: Contrastive | MatchingConfig | BootstrapConfig, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+) -> PreparePair | PrepareTold:
+    chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
+    if chooser.mixture.manifest.mode == "accumulate":
+        raise mix.MixtureError(
+            f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+            " has one loss of all pairs of a batch: use mode interleave or homogeneous"
+        )
+    if isinstance(settings, BootstrapConfig):
+        return PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
+    return PreparePair(chooser, pixels, clip.tokenizer)
 
 
 def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
@@ -232,6 +275,16 @@ def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
+
+
+def _refuse_sizes(stages: Stages, views: Views) -> None:
+    """Raise MixtureError for pictures of several sizes in a batch whose views say where in them something is."""
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
+        if views.sized and len(sides) > 1:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says a `resolution` by source, and the first tower is shown"
+                " pictures that do not fill their views (fit: pad or native, frames): say one for all, or fit: square"
             )
 
 

@@ -23,16 +23,18 @@ Net = TypeVar("Net", bound="nn.Module")
 
 @dataclass(frozen=True)
 class CaptionerShape:
-    """The language model behind the image tower, what joins them, and the tags that texts are spelled with.
+    """The language model behind the towers, what joins them, and the tags that texts are spelled with.
 
-    `language`, `connector`, `fusion`: their settings, as a settings file says them (`curate.models.languages.table`,
-    `curate.models.connectors.table`, `curate.models.fusion`).
+    `language`, `connector`, `fusion`, `towers`: their settings, as a settings file says them
+    (`curate.models.languages.table`, `curate.models.connectors.table`, `curate.models.fusion`,
+    `curate.models.towers.tower`); without towers, the dual encoder's own.
     """
 
     language: Mapping[str, Any]
     tags: Sequence[str]
     connector: Mapping[str, Any]
     fusion: Mapping[str, Any]
+    towers: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

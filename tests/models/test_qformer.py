@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from curate.models.connectors.qformer import QFormerConfig
+from curate.models.connectors.qformer import QFormerConfig, QFormerConnector
 from curate.models.connectors.table import connector_of
 from curate.models.features import Features, Texts, TowerShape
 from curate.models.files import ModelError
@@ -51,11 +51,9 @@ def small(**changed: Any) -> QFormer:
     ],
 )
 def test_published_sizes(vision: int, width: int, instruction: bool, whole: int, trained: int) -> None:
-    tower = TowerShape(vision, (16, 16), class_vector=True)
+    shape = QFormerShape(vision, ids=30_523 if instruction else None)
     with torch.device("meta"):
-        counts = [
-            count(QFormerConfig(instruction=instruction, norm=norm).build([tower], width)) for norm in (True, False)
-        ]
+        counts = [count(QFormerConnector(shape, normed, 1, width)) for normed in (True, False)]
     assert counts == [whole, trained]
 
 
@@ -186,7 +184,7 @@ def test_equal_to_transformers_with_an_instruction() -> None:
 
 def test_published_folder_loads_and_one_of_another_shape_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    model = theirs("InstructBlip")
+    model = theirs("InstructBlip", vocab_size=259)
     weights = {f"qformer.{name}": weight.contiguous() for name, weight in model.state_dict().items()}
     half = len(weights) // 2  # published ones lie in several files, the decoder's weights among them
     names = sorted(weights)
@@ -194,7 +192,7 @@ def test_published_folder_loads_and_one_of_another_shape_is_refused(tmp_path: Pa
     rest = {n: weights[n] for n in names[half:]} | {"query_tokens": torch.randn(1, 4, 32)}
     rest |= {"language_model.lm_head.weight": torch.randn(3, 3), "language_projection.weight": torch.randn(16, 32)}
     save_file(rest, tmp_path / "model-00002-of-00002.safetensors")
-    config = QFormerConfig(instruction=True, ids=50, **SMALL)
+    config = QFormerConfig(instruction=True, tokenizer="bytes", **SMALL)
     ours = config.build([TowerShape(VISION, (3, 3))], 16)
     load_published(ours, tmp_path)
     assert torch.equal(ours.queries, rest["query_tokens"][0]) and torch.equal(
@@ -202,9 +200,7 @@ def test_published_folder_loads_and_one_of_another_shape_is_refused(tmp_path: Pa
     )
     assert torch.equal(ours.blocks[2].text_mlp.up.weight, model.encoder.layer[2].intermediate.dense.weight)  # type: ignore[union-attr]
     with pytest.raises(ModelError, match="no Q-Former of this shape"):
-        load_published(
-            QFormerConfig(ids=50, **{**SMALL, "layers": 4}).build([TowerShape(VISION, (3, 3))], 16), tmp_path
-        )
+        load_published(QFormerConfig(**{**SMALL, "layers": 4}).build([TowerShape(VISION, (3, 3))], 16), tmp_path)
     with pytest.raises(ModelError, match="other formats are not read"):
         load_published(ours, tmp_path / "nothing")
 
@@ -232,7 +228,7 @@ def test_start_from_bert_copies_the_texts_feed_forwards_to_the_queries(tmp_path:
 
 
 def test_every_view_is_asked_what_its_picture_is_asked() -> None:
-    config = connector_of({"type": "qformer", "instruction": True, "ids": 50, **SMALL})
+    config = connector_of({"type": "qformer", "instruction": True, "tokenizer": "bytes", **SMALL})
     torch.manual_seed(0)
     connector = config.build([TowerShape(VISION, (3, 3), views=2)], 16).eval()
     assert connector.places == 8

@@ -54,12 +54,12 @@ class Answerer:
         """What stands in a picture's place for a model that is not to see."""
 
     def answer(self, pictures: Sequence[Image.Image], question: str, manner: Manner = Manner()) -> str:
-        """What the model says to a question about pictures, or of pictures where the question is empty."""
+        """The model's words to a question about pictures, or about pictures alone where the question is empty."""
         asked: Asked = [*pictures, question + BETWEEN] if question else pictures
         return self.answer_all([asked], manner, [question])[0]
 
     def answer_all(self, asked: Sequence[Asked], manner: Manner, names: Sequence[str]) -> list[str]:
-        """What the model says to each, up to an empty line; `names`: of each, for its randomness.
+        """The model's words to each, up to an empty line; `names`: of each, for its randomness.
 
         What begins with the same texts is answered together. Raises ModelError for what the model cannot read.
         """

@@ -35,7 +35,7 @@ def answer_words(answer: str) -> tuple[str, ...]:
 
 
 def said_answer(answer: str) -> str:
-    """What a model gives as its answer, in lower case: behind "the answer is", without the mark of an option.
+    """The answer in a model's words, in lower case: what comes behind "the answer is", without the mark of an option.
 
     "(a) Apple" says "apple". As in the evaluation of Cambrian-1 (Tong et al. 2406.16860), which then takes a first
     letter for an option's; here that is `right_choice`'s work.

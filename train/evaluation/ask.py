@@ -25,6 +25,14 @@ class Reply:
     answer: str
     generate: str | None
 
+    def lines(self, named: bool) -> Iterator[str]:
+        """The answer for people, behind its pictures' names if they are wanted, and the prompt on a line of its own."""
+        names = f"{', '.join(self.pictures)}: " if named else ""
+        if self.answer or self.generate is None:
+            yield names + (self.answer or "(nothing)")
+        if self.generate is not None:
+            yield f"{names}prompt for an image model: {self.generate}"
+
     def plain(self) -> dict[str, Any]:
         """JSON-able data."""
         return asdict(self)

@@ -21,7 +21,7 @@ from curate.mix.content import BETWEEN, Picture
 from curate.stream.reading import UNREADABLE, StreamError
 from train.evaluation.answerer import Answerer, Asked, Manner, decoded
 from train.evaluation.asked_samples import AskedSamples, Parts
-from train.evaluation.figures import Answered, View
+from train.evaluation.figures import AnsweredQuestion, View
 from train.evaluation.questions import Question, Task, sample_questions
 
 ANSWERS, ASKING = "answers.jsonl", "asking.json"
@@ -34,8 +34,8 @@ class EvaluationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked, and how. `task`: questions of this alone. `prompt`: said before every caption."""
+class AskingPlan:
+    """Choice of what is asked, and how. `task`: questions of this alone. `prompt`: said before every caption."""
 
     views: Sequence[View] = ("seen", "blind", "shuffled")
     task: Task | None = None
@@ -45,8 +45,8 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Counts of samples: all, answered, unreadable, such as ask nothing; and of questions.
+class AskedCounts:
+    """AskedCounts of samples: all, answered, unreadable, such as ask nothing; and of questions.
 
     `errors`: of unreadable samples, how many had each.
     """
@@ -75,7 +75,7 @@ class Asking:
 
     answerer: Answerer
     samples: AskedSamples
-    wanted: Wanted
+    wanted: AskingPlan
 
     def ask_all(self, folder: Path, identity: Mapping[str, Any]) -> Iterator[int]:
         """Ask what is not answered in `folder` yet; yields how many samples are done, as it goes.
@@ -148,9 +148,9 @@ class Asking:
         return said
 
 
-def read_answers(folder: Path) -> tuple[list[Answered], Counts]:
-    """What was answered in a folder, and the counts."""
-    found: list[Answered] = []
+def read_answers(folder: Path) -> tuple[list[AnsweredQuestion], AskedCounts]:
+    """The questions that were answered in a folder, and the counts."""
+    found: list[AnsweredQuestion] = []
     errors: Counter[str] = Counter()
     samples = answered = 0
     with (folder / ANSWERS).open(encoding="utf-8") as file:
@@ -162,9 +162,9 @@ def read_answers(folder: Path) -> tuple[list[Answered], Counts]:
             for one in questions:
                 said = one.pop("said")
                 asked = [part if isinstance(part, str) else Picture(**part) for part in one.pop("asked")]
-                found.append(Answered(line["row"], line["uid"], Question(asked=asked, **one), said))
+                found.append(AnsweredQuestion(line["row"], line["uid"], Question(asked=asked, **one), said))
     bad = errors.total()
-    return found, Counts(samples, answered, bad, samples - answered - bad, len(found), dict(errors))
+    return found, AskedCounts(samples, answered, bad, samples - answered - bad, len(found), dict(errors))
 
 
 def _shown(asked: Sequence[str | Picture], pictures: Sequence[Image.Image]) -> Asked:

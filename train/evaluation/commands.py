@@ -74,14 +74,14 @@ def evaluate(  # noqa: PLR0913 - options of a command
     dual encoder by recall. Beside every figure stand its 95 % interval, the figure without pictures and that with
     another sample's: few questions need their picture. Answers are kept as they come; the same command goes on.
     """
-    from train.evaluation.asking import Wanted
+    from train.evaluation.asking import AskingPlan
     from train.evaluation.models import load_model, model_digest, torch_device
 
     views: list[View] = ["seen"]
     views += ["blind"] if blind else []
     views += ["shuffled"] if shuffled else []
     manner = _manner(tokens, top_p, temperature, seed)
-    wanted = Wanted(views, task, references or (), prompt, manner)
+    wanted = AskingPlan(views, task, references or (), prompt, manner)
     folder = out or Path("work") / "eval" / f"{model.stem}-on-{on.resolve().name.removesuffix('.json')}"
     identity = {"model": str(model), "model_digest": model_digest(model), "seed": seed, "limit": limit}
     loaded = load_model(model, torch_device(device))
@@ -116,6 +116,7 @@ def ask(  # noqa: PLR0913 - options of a command
     from train.evaluation.ask import sort_words
     from train.evaluation.asking import EvaluationError
     from train.evaluation.models import load_model, torch_device
+    from train.evaluation.tables import visible
 
     pictures, question = sort_words(words)
     loaded = load_model(model, torch_device(device))
@@ -129,10 +130,8 @@ def ask(  # noqa: PLR0913 - options of a command
         _print_json([reply.plain() for reply in replies])
         return
     for reply in replies:
-        name = f"{', '.join(reply.pictures)}: " if len(pictures) > 1 else ""
-        typer.echo(f"{name}{reply.answer or '(nothing)'}" if reply.answer or reply.generate is None else name.strip())
-        if reply.generate is not None:
-            typer.echo(f"prompt for an image model: {reply.generate}")
+        for line in reply.lines(named=len(pictures) > 1):
+            typer.echo(visible(line))
 
 
 def _manner(tokens: int, top_p: float | None, temperature: float | None, seed: int) -> Manner:

@@ -1,4 +1,4 @@
-"""Evaluate a dual encoder: recall at k over distinct captions, ROC AUC of matched pairs, zero-shot classification."""
+"""Evaluate a dual encoder: recall at k over distinct captions, AUC of matched pairs, zero-shot accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from curate.stream import images
 from curate.stream.reading import UNREADABLE
 from curate.stream.stream import DatasetReader
 from curate.stream.tokens import token_ids
-from train.evaluation.figures import Measured, View, measured
+from train.evaluation.figures import MeasuredViews, View, measured
 from train.evaluation.intervals import Draws, Resampled
 from train.models.dual_encoder import DualEncoder
 
@@ -84,7 +84,7 @@ def embed_pairs(clip: DualEncoder, dataset: Path, limit: int, label: str = "") -
     return pairs
 
 
-def measure_pairs(clip: DualEncoder, pairs: EmbeddedPairs, views: Sequence[View], seed: int) -> list[Measured]:
+def measure_pairs(clip: DualEncoder, pairs: EmbeddedPairs, views: Sequence[View], seed: int) -> list[MeasuredViews]:
     """Recall of a dual encoder, and its zero-shot accuracy where pairs have labels, by view, with intervals."""
     order = np.random.default_rng(seed).permutation(len(pairs.uids))
     other = np.empty_like(order)
@@ -131,7 +131,7 @@ def zero_shot_weights(clip: DualEncoder, classes: Sequence[str]) -> Tensor:
 
 
 def class_hits(scores_NC: Tensor, truth_N: Tensor) -> dict[str, Tensor]:
-    """Whether the right class is the first, and among the first five where there are more."""
+    """Hits of each picture: the right class is the first; of more than five, it is among the first five."""
     best_NK = scores_NC.topk(min(5, scores_NC.shape[1]), dim=1).indices
     hits_NK = best_NK == truth_N[:, None]
     found = {"accuracy@1": hits_NK[:, 0]}
@@ -139,7 +139,7 @@ def class_hits(scores_NC: Tensor, truth_N: Tensor) -> dict[str, Tensor]:
 
 
 def retrieval_hits(scores_NN: Tensor, captions: list[str]) -> dict[str, Tensor]:
-    """Whether each picture (`image_to_text@k`), and each distinct caption (`text_to_image@k`), finds one of its own."""
+    """Hits by name: of each picture (`image_to_text@k`), of each distinct caption (`text_to_image@k`)."""
     numbers, firsts = _number_captions(captions)
     each = torch.arange(len(firsts))
     hits = {f"image_to_text@{k}": hits_at(scores_NN[:, firsts], numbers, each, k) for k in KS}
@@ -155,7 +155,7 @@ def roc_auc(matched: npt.NDArray[Any], mismatched: npt.NDArray[Any]) -> float:
 
 
 def hits_at(scores_RC: Tensor, rows: Tensor, columns: Tensor, k: int) -> Tensor:
-    """Whether a row has one of its own among the `k` best columns; `rows` and `columns` number the captions."""
+    """Hits of the rows with one of their own among the `k` best columns; `rows`, `columns` number the captions."""
     best_RK = scores_RC.topk(min(k, scores_RC.shape[1]), dim=1).indices
     return (columns[best_RK] == rows[:, None]).any(1)
 

@@ -13,9 +13,9 @@ from curate.shards.info import dataset_file
 from curate.strict_json import plain
 from train.evaluation.answerer import Answerer
 from train.evaluation.asked_samples import AskedSamples
-from train.evaluation.asking import Asking, Counts, EvaluationError, Wanted, read_answers
+from train.evaluation.asking import AskedCounts, Asking, AskingPlan, EvaluationError, read_answers
 from train.evaluation.dual_encoders import embed_pairs, measure_pairs
-from train.evaluation.figures import Answered, Measured, View, score
+from train.evaluation.figures import AnsweredQuestion, MeasuredViews, View, score
 from train.evaluation.intervals import LEVEL, RESAMPLES
 from train.models.dual_encoder import DualEncoder
 
@@ -28,7 +28,7 @@ MOST_PAIRS = 5_000
 class Evaluated:
     """An evaluation: what was answered, each question's score, and the results as they stand in `results.json`."""
 
-    answered: Sequence[Answered]
+    answered: Sequence[AnsweredQuestion]
     scores: Sequence[float]
     results: Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Evaluated:
 def evaluate_answers(
     answerer: Answerer,
     samples: AskedSamples,
-    wanted: Wanted,
+    wanted: AskingPlan,
     folder: Path,
     identity: Mapping[str, Any],
     watch: Callable[[int], None],
@@ -67,13 +67,13 @@ def evaluate_pairs(
     pairs = embed_pairs(clip, dataset, identity["limit"] or MOST_PAIRS, identity["label"])
     figures = measure_pairs(clip, pairs, views, identity["seed"])
     answered = len(pairs.uids)
-    counts = Counts(answered + pairs.unreadable, answered, pairs.unreadable, 0, answered, {})
+    counts = AskedCounts(answered + pairs.unreadable, answered, pairs.unreadable, 0, answered, {})
     said = {**identity, "dataset": str(dataset), "dataset_digest": file_sha256(dataset_file(dataset)), "views": views}
     with hold(folder):
         return _written({**said, "counts": asdict(counts), "blind_with": "a grey picture"}, figures, folder)
 
 
-def _written(hung_on: Mapping[str, Any], figures: Sequence[Measured], folder: Path) -> Mapping[str, Any]:
+def _written(hung_on: Mapping[str, Any], figures: Sequence[MeasuredViews], folder: Path) -> Mapping[str, Any]:
     """Commit results: the figures with all that they hang on."""
     intervals = {"level": LEVEL, "resamples": RESAMPLES, "over": "samples"}
     results: Mapping[str, Any] = plain({**hung_on, "intervals": intervals, "figures": [one.plain() for one in figures]})
@@ -81,7 +81,7 @@ def _written(hung_on: Mapping[str, Any], figures: Sequence[Measured], folder: Pa
     return results
 
 
-def _nothing(samples: AskedSamples, wanted: Wanted, counts: Counts) -> str:
+def _nothing(samples: AskedSamples, wanted: AskingPlan, counts: AskedCounts) -> str:
     task = f" of task {wanted.task}" if wanted.task else ""
     said = f"{counts.unreadable} are unreadable and {counts.ask_nothing} ask nothing"
     why = f" ({', '.join(counts.errors)})" if counts.errors else ""

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: every metric of what was answered, seeing, blind and with another's pictures, side by side.
+"""Figures of an evaluation: metrics of what was answered seeing, blind and with another's pictures.
 
 CIDEr-D is given as coco-caption prints it (0 to 10; papers often say a hundred times that), BLEU as sacrebleu does (0
 to 100), accuracies as shares.
@@ -16,7 +16,7 @@ from curate.extras import require
 from train.evaluation.answers import fuzzy_match, right_choice, vqa_accuracy
 from train.evaluation.cider import caption_tokens, cider_d
 from train.evaluation.cv_bench import KINDS, MEMBERS, cv_bench
-from train.evaluation.intervals import Draws, Figure, Resampled
+from train.evaluation.intervals import Draws, Estimate, Resampled
 from train.evaluation.questions import Question, Task
 
 View = Literal["seen", "blind", "shuffled"]
@@ -26,7 +26,7 @@ PEOPLE = 3
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredQuestion:
     """A question of the sample `uid`, which lies at `row`, and what the model said by view."""
 
     row: int
@@ -36,7 +36,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredViews:
     """A metric of all questions of a task, or a group of them: a figure by view, and by how much seeing gains on each.
 
     A gain's interval is of the difference within resamples: above 0, the model needs its pictures.
@@ -45,8 +45,8 @@ class Measured:
     task: str
     metric: str
     questions: int
-    views: Mapping[View, Figure]
-    gains: Mapping[View, Figure]
+    views: Mapping[View, Estimate]
+    gains: Mapping[View, Estimate]
 
     def plain(self) -> dict[str, Any]:
         """JSON-able data."""
@@ -54,17 +54,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredAnswers:
     """All figures, each question's own score when seen (its first metric's), and sacrebleu's signature, if it ran."""
 
-    figures: Sequence[Measured]
+    figures: Sequence[MeasuredViews]
     scores: Sequence[float]
     bleu: str = ""
 
 
-def score(answered: Sequence[Answered], seed: int) -> Scored:
+def score(answered: Sequence[AnsweredQuestion], seed: int) -> ScoredAnswers:
     """Every figure of the questions by their tasks. Raises MissingExtraError: BLEU is sacrebleu's."""
-    figures: list[Measured] = []
+    figures: list[MeasuredViews] = []
     scores = [0.0] * len(answered)
     signature = ""
     for task, rule in _RULES.items():
@@ -81,15 +81,15 @@ def score(answered: Sequence[Answered], seed: int) -> Scored:
         if task == "caption":
             signature = _add_bleu(mine, resampled, draws)
         figures += [measured(task, metric, _count(metric, mine), draws) for metric in draws["seen"]]
-    return Scored(figures, scores, signature)
+    return ScoredAnswers(figures, scores, signature)
 
 
-def _captions(answered: Sequence[Answered], view: View) -> list[float]:
+def _captions(answered: Sequence[AnsweredQuestion], view: View) -> list[float]:
     references = [[caption_tokens(text) for text in one.question.references] for one in answered]
     return cider_d([caption_tokens(one.said[view]) for one in answered], references)
 
 
-def _answers(answered: Sequence[Answered], view: View) -> list[float]:
+def _answers(answered: Sequence[AnsweredQuestion], view: View) -> list[float]:
     return [_answer_score(one.said[view], one.question.references) for one in answered]
 
 
@@ -99,12 +99,12 @@ def _answer_score(said: str, references: Sequence[str]) -> float:
     return float(any(fuzzy_match(said, reference) for reference in references))
 
 
-def _choices(answered: Sequence[Answered], view: View) -> list[float]:
+def _choices(answered: Sequence[AnsweredQuestion], view: View) -> list[float]:
     asked = ((one.said[view], one.question) for one in answered)
     return [float(right_choice(said, q.options, q.right if q.right is not None else -1)) for said, q in asked]
 
 
-_RULES: Mapping[Task, Callable[[Sequence[Answered], View], list[float]]] = {
+_RULES: Mapping[Task, Callable[[Sequence[AnsweredQuestion], View], list[float]]] = {
     "caption": _captions,
     "answer": _answers,
     "choice": _choices,
@@ -112,7 +112,7 @@ _RULES: Mapping[Task, Callable[[Sequence[Answered], View], list[float]]] = {
 
 
 def _metrics(
-    task: Task, answered: Sequence[Answered], scores: Sequence[float], resampled: Resampled
+    task: Task, answered: Sequence[AnsweredQuestion], scores: Sequence[float], resampled: Resampled
 ) -> dict[str, Draws]:
     if task == "caption":
         return {"CIDEr-D": resampled.mean(scores)}
@@ -128,7 +128,9 @@ def _metrics(
     return found | {kind: resampled.mean(scores, np.array([k == kind for k in kinds])) for kind in named}
 
 
-def _add_bleu(answered: Sequence[Answered], resampled: Resampled, draws: Mapping[View, dict[str, Draws]]) -> str:
+def _add_bleu(
+    answered: Sequence[AnsweredQuestion], resampled: Resampled, draws: Mapping[View, dict[str, Draws]]
+) -> str:
     """Put BLEU-4 (Post 1804.08771) of each view into `draws`; sacrebleu's signature."""
     require("BLEU of captions", "sacrebleu")
     from sacrebleu.metrics.bleu import BLEU
@@ -151,23 +153,24 @@ def _add_bleu(answered: Sequence[Answered], resampled: Resampled, draws: Mapping
                 for sums in resampled.sums(counted)
             ]
         )
-    return str(metric.get_signature()).replace("nrefs:?", f"nrefs:{_most_references(answered)}")
+    listed = [one.question.references for one in answered]
+    columns: Any = [[texts[n] if n < len(texts) else None for texts in listed] for n in range(max(map(len, listed)))]
+    whole = metric.corpus_score([one.said["seen"] for one in answered], columns)
+    assert abs(whole.score - draws["seen"]["BLEU-4"][0]) < 1e-6, "the parts are not the whole"
+    return str(metric.get_signature())
 
 
-def _most_references(answered: Sequence[Answered]) -> str:
-    counts = {len(one.question.references) for one in answered}
-    return str(counts.pop()) if len(counts) == 1 else "var"
-
-
-def _count(metric: str, answered: Sequence[Answered]) -> int:
+def _count(metric: str, answered: Sequence[AnsweredQuestion]) -> int:
     """Questions that a metric is of: those of a group that has its name, or all."""
     groups = set(MEMBERS.get(metric, (metric,)))
     found = sum(bool(groups & {one.question.kind, one.question.source}) for one in answered)
     return found or len(answered)
 
 
-def measured(task: str, metric: str, questions: int, draws: Mapping[View, Mapping[str, Draws]]) -> Measured:
+def measured(task: str, metric: str, questions: int, draws: Mapping[View, Mapping[str, Draws]]) -> MeasuredViews:
     """A metric's figures by view, of so many questions."""
     of = {view: found[metric] for view, found in draws.items() if metric in found}
-    gains: dict[View, Figure] = {view: Figure.of(of["seen"] - found) for view, found in of.items() if view != "seen"}
-    return Measured(task, metric, questions, {view: Figure.of(found) for view, found in of.items()}, gains)
+    gains: dict[View, Estimate] = {
+        view: Estimate.of(of["seen"] - found) for view, found in of.items() if view != "seen"
+    }
+    return MeasuredViews(task, metric, questions, {view: Estimate.of(found) for view, found in of.items()}, gains)

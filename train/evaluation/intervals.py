@@ -19,7 +19,7 @@ Draws = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A figure with the bounds of its 95 % interval."""
 
     value: float
@@ -27,7 +27,7 @@ class Figure:
     high: float
 
     @classmethod
-    def of(cls, draws: Draws) -> Figure:
+    def of(cls, draws: Draws) -> Estimate:
         """The figure in `draws`; bounds are percentiles (Efron and Tibshirani 1993, 13.3)."""
         if len(draws) == 1 or not np.isfinite(draws[0]):
             return cls(float(draws[0]), float("nan"), float("nan"))

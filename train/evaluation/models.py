@@ -1,4 +1,4 @@
-"""Models that can be evaluated: exported files, folders of `transformers`' BLIP, and the newest checkpoint of a run."""
+"""Load what is evaluated: exported files, `transformers`' BLIP, the newest checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -70,13 +70,16 @@ def export_newest(run: Path, path: Path) -> Path:
     """Write what `--export` would have written of a run's newest checkpoint. Raises ModelError, SettingsError."""
     newest = _newest(run)
     config = validate(json.loads((newest / STATE).read_text(encoding="utf-8"))["trained"], Config, str(newest))
-    if str(config.model.clip).startswith("sha256:"):
+    towers = config.model.towers
+    if any(str(named).startswith("sha256:") for named in (config.model.clip, *(t.model for t in towers.values()))):
         raise ModelError(
             f"{run}: began from an exported file, of which a checkpoint keeps the digest alone; run the same `curate"
             " train` again with --export FILE, and name that file"
         )
-    clip = build(config.model.model_copy(update={"weights": None}))
-    objective = objective_of(config, clip)
+    unread = {name: tower.model_copy(update={"weights": None}) for name, tower in towers.items()}
+    model = config.model.model_copy(update={"weights": None, "towers": unread})
+    clip = build(model)
+    objective = objective_of(config.model_copy(update={"model": model}), clip)
     objective.load_state_dict(load_file(newest / WEIGHTS), strict=True)
     export(clip, objective, config, path)
     return path

@@ -12,7 +12,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unicodedata import category
 
 import numpy as np
 
@@ -22,8 +21,8 @@ from curate.mix.content import Picture
 from curate.stream.reading import UNREADABLE
 from train.evaluation.asked_samples import AskedSamples
 from train.evaluation.evaluate import Evaluated
-from train.evaluation.figures import Answered
-from train.evaluation.tables import VIEW_WORDS, better_twin, count_words, figure_words, notes
+from train.evaluation.figures import AnsweredQuestion
+from train.evaluation.tables import VIEW_WORDS, better_twin, count_words, figure_words, notes, visible
 
 EXAMPLES = 12
 """Of each group: worst, best, drawn."""
@@ -96,7 +95,7 @@ def _groups(evaluated: Evaluated, samples: AskedSamples, seed: int) -> list[tupl
     ]
 
 
-def _example(one: Answered, score: float, top: float, samples: AskedSamples) -> AnswerExample:
+def _example(one: AnsweredQuestion, score: float, top: float, samples: AskedSamples) -> AnswerExample:
     question = one.question
     references = list(dict.fromkeys(question.references))
     if question.right is not None:
@@ -112,7 +111,7 @@ def _example(one: Answered, score: float, top: float, samples: AskedSamples) -> 
     )
 
 
-def _pictures(one: Answered, samples: AskedSamples) -> list[str]:
+def _pictures(one: AnsweredQuestion, samples: AskedSamples) -> list[str]:
     """Small JPEGs of what was shown, as data URIs."""
     try:
         _, _, parts = samples.read(one.row)
@@ -132,6 +131,4 @@ def _thumbnail(data: bytes) -> str:
 
 
 def _cut(text: str) -> str:
-    """At most so many characters, none of which steers a page: control, bidi and unassigned ones show as U+FFFD."""
-    more = "…" if len(text) > CHARACTERS else ""
-    return "".join(c if c == "\n" or category(c)[0] != "C" else "\ufffd" for c in text[:CHARACTERS]) + more
+    return visible(text[:CHARACTERS]) + ("…" if len(text) > CHARACTERS else "")

@@ -51,7 +51,7 @@ class Question:
 
     @property
     def text(self) -> str:
-        """What is asked, without what was said before."""
+        """The question alone, without what was said before."""
         return next((part.strip() for part in reversed(self.asked) if isinstance(part, str)), "")
 
 

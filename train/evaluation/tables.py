@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from unicodedata import category
 
 from rich.table import Table
 
 VIEW_WORDS: Mapping[str, str] = {"seen": "seeing", "blind": "blind", "shuffled": "another's"}
+
+
+def visible(text: str) -> str:
+    """A model's or a stranger's text that steers neither a page nor a terminal: what it might, shows as U+FFFD."""
+    return "".join(c if c in "\n\t" or category(c)[0] != "C" else "\ufffd" for c in text)
 
 
 def figure_table(results: Mapping[str, Any]) -> Table:
@@ -28,7 +34,7 @@ def figure_table(results: Mapping[str, Any]) -> Table:
 
 
 def better_twin(figure: Mapping[str, Any]) -> Mapping[str, float]:
-    """What seeing gains on the better of its twins."""
+    """The gain of seeing on the better of its twins."""
     found: Mapping[str, float] = min(figure["gains"].values(), key=lambda gain: gain["value"])
     return found
 
@@ -49,7 +55,7 @@ def count_words(counts: Mapping[str, Any]) -> str:
 
 
 def notes(results: Mapping[str, Any]) -> str:
-    """What all figures hang on, in words."""
+    """All that the figures hang on, in words."""
     twins = "; gain: on the better twin, blind or shown another sample's pictures" if results["views"][1:] else ""
     blind = f" Blind, the model was given {results['blind_with']}." if "blind" in results["views"] else ""
     bleu = f" BLEU: {results['bleu']}." if results.get("bleu") else ""

@@ -12,6 +12,7 @@ from curate.models.connectors.rasters import check_one_tower
 from curate.models.features import Features, Texts, TowerShape
 from curate.models.qformer import QFormer, QFormerShape
 from curate.settings import Settings
+from curate.tokens.encoders import text_code
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -24,8 +25,9 @@ class QFormerConfig(Settings):
     """Vectors of a view of a picture."""
     instruction: bool = False
     """Whether it reads the instruction too (InstructBLIP, Dai et al. 2305.06500), and not the picture alone."""
-    ids: Count = 30_523
-    """Of its texts: BERT's 30,522, then [DEC], with which a text begins that stage one writes."""
+    tokenizer: Literal["bytes", "simple"] = "simple"
+    """How its texts are spelled, as a language model's are (`curate.tokens.encoders.text_code`). To their ids one is
+    added, [DEC], with which a text begins that stage one tells."""
     norm: bool = True
     """The LayerNorm on the tower's vectors that is trained although the tower is not."""
     width: Count = 768
@@ -44,14 +46,15 @@ class QFormerConfig(Settings):
             raise ValueError(f"width {self.width} must be a multiple of heads ({self.heads})")
         return self
 
-    def shape(self, towers: Sequence[TowerShape], reads: bool) -> QFormerShape:
+    def sizes(self, towers: Sequence[TowerShape], reads: bool) -> QFormerShape:
         """The sizes on a tower, with what texts need or without. Raises ModelError for several towers."""
-        sizes = self.model_dump(exclude={"type", "instruction", "norm", "ids"})
-        return QFormerShape(check_one_tower("qformer", towers).width, ids=self.ids if reads else None, **sizes)
+        sizes = self.model_dump(exclude={"type", "instruction", "norm", "tokenizer"})
+        ids = text_code(self.tokenizer).vocab_size + 1 if reads else None
+        return QFormerShape(check_one_tower("qformer", towers).width, ids=ids, **sizes)
 
     def build(self, towers: Sequence[TowerShape], width: int) -> QFormerConnector:
         """The module. Raises ModelError for several towers."""
-        return QFormerConnector(self.shape(towers, self.instruction), self.norm, towers[0].views, width)
+        return QFormerConnector(self.sizes(towers, self.instruction), self.norm, towers[0].views, width)
 
 
 class QFormerConnector(QFormer):

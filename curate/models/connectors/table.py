@@ -8,11 +8,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from curate.models.connectors.c_abstractor import CAbstractorConfig
+from curate.models.connectors.channels import ChannelsConfig
 from curate.models.connectors.idefics2_pooling import Idefics2PoolingConfig
 from curate.models.connectors.linear import LinearConfig
+from curate.models.connectors.mining import MiningConfig
 from curate.models.connectors.mlp import MlpConfig
 from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.resampler import ResamplerConfig
+from curate.models.connectors.sva import SvaConfig
 
 
 def by_name(value: Any) -> Any:
@@ -21,7 +24,15 @@ def by_name(value: Any) -> Any:
 
 
 AnyConnector = Annotated[
-    LinearConfig | MlpConfig | CAbstractorConfig | ResamplerConfig | Idefics2PoolingConfig | QFormerConfig,
+    LinearConfig
+    | MlpConfig
+    | CAbstractorConfig
+    | ResamplerConfig
+    | Idefics2PoolingConfig
+    | QFormerConfig
+    | SvaConfig
+    | ChannelsConfig
+    | MiningConfig,
     Field(discriminator="type"),
     BeforeValidator(by_name),
 ]
