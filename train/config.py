@@ -20,8 +20,9 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
-from curate.models.languages.hf import HfConfig
-from curate.models.languages.table import AnyLanguage
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
+from curate.models.languages.pretrained import PretrainedConfig
+from curate.models.languages.table import AnyDecoder, AnyLanguage
 from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
@@ -133,6 +134,12 @@ class Caption(Settings):
     form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
+    @model_validator(mode="after")
+    def _reads_pictures(self) -> Caption:
+        if isinstance(self.language, EncoderDecoderConfig) and not isinstance(self.fusion, TokensConfig):
+            raise ValueError("an encoder_decoder takes pictures among its tokens: leave fusion out")
+        return self
+
 
 class PackConfig(Settings):
     """Limits of a packed sequence. The defaults are MM1's (2403.09611)."""
@@ -171,7 +178,7 @@ class Multimodal(Settings):
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     form: FormConfig = FormConfig()
-    language: AnyLanguage = DecoderConfig()
+    language: AnyDecoder = DecoderConfig()
 
 
 Objective = Annotated[
@@ -254,7 +261,7 @@ def trained_settings(config: Config) -> dict[str, Any]:
         for key in network.keys() & {"clip", "model", "weights"}:
             if isinstance(network[key], str) and network[key].endswith(".safetensors"):
                 network[key] = "sha256:" + file_sha256(Path(network[key]))
-    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+    if isinstance(language := getattr(config.objective, "language", None), PretrainedConfig):
         plain["objective"]["language"]["model"] = language.digest()
     if config.start is not None:
         plain["start"]["run"] = "sha256:" + config.start.digest()
