@@ -17,6 +17,7 @@ from curate.models.experts import Experts
 from train.__main__ import main
 from train.config import Config
 from train.models.dual_encoder import build
+from train.objectives.choice import objective_of
 from train.objectives.multimodal import MultimodalObjective
 
 EXPERTS = {"width": 32, "layers": 2, "heads": 2, "experts": {"count": 4, "every": 2}}
@@ -42,6 +43,7 @@ def hf(model: Path, **more: Any) -> dict[str, Any]:
     return {"type": "hf", "model": str(model), **more}
 
 
+@pytest.mark.slow
 def test_adapter_and_rows_of_tags_are_trained_exported_and_write_captions(
     model: Path, manifest: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +66,7 @@ def test_adapter_and_rows_of_tags_are_trained_exported_and_write_captions(
     assert scores.shape == (1, 301) and scores.isfinite().all()
 
 
+@pytest.mark.slow
 def test_run_is_gone_on_with_and_refused_when_the_model_is_another(
     model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +87,7 @@ def test_run_is_gone_on_with_and_refused_when_the_model_is_another(
     assert "objective.language.model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_packs_of_every_kind_are_planned_by_the_models_own_tokenizer_and_chat(model: Path, tmp_path: Path) -> None:
     manifest = of_every_kind(tmp_path / "data", tokenizer=f"hf:{model}")
     objective = {**MULTIMODAL, "language": hf(model, train="nothing"), "form": {"chat": "own"}}
@@ -101,10 +105,11 @@ def test_own_chat_of_a_decoder_without_one_is_refused(
     assert "name another chat" in capsys.readouterr().err
 
 
-def test_routers_are_trained_and_their_losses_are_weighed_as_tokens_are(kinds: Path, tmp_path: Path) -> None:
+def test_losses_of_routers_are_weighed_as_tokens_are() -> None:
     config = Config.model_validate({**TINY, "objective": {**CAPTION, "language": EXPERTS}})
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(config.model), config.objective)  # type: ignore[arg-type]
+    objective = objective_of(config, build(config.model))
+    assert isinstance(objective, MultimodalObjective)
     ids = torch.randint(0, 256, (2, 12))
     batch = {"ids": ids, "scored": torch.ones(2, 12, dtype=torch.bool), "source": torch.tensor([0, 0])}
     whole = objective({**batch, "scale": torch.tensor([1 / 22])})
@@ -115,6 +120,7 @@ def test_routers_are_trained_and_their_losses_are_weighed_as_tokens_are(kinds: P
     torch.testing.assert_close(objective({**batch, "scale": torch.tensor([1 / 22])}) + extra, whole)
 
 
+@pytest.mark.slow
 def test_dense_run_is_the_start_of_one_with_experts(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
