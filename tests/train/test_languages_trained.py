@@ -110,14 +110,15 @@ def test_losses_of_routers_are_weighed_as_tokens_are() -> None:
     torch.manual_seed(0)
     objective = objective_of(config, build(config.model))
     assert isinstance(objective, MultimodalObjective)
-    ids = torch.randint(0, 256, (2, 12))
-    batch = {"ids": ids, "scored": torch.ones(2, 12, dtype=torch.bool), "source": torch.tensor([0, 0])}
-    whole = objective({**batch, "scale": torch.tensor([1 / 22])})
+    ids = torch.cat((torch.full((2, objective.visual_tokens), -1), torch.randint(0, 256, (2, 12))), 1)
+    image = torch.randint(256, (2, 1, 3, 32, 32)).byte()
+    batch = {"ids": ids, "scored": ids >= 0, "source": torch.tensor([0, 0]), "image": image}
+    whole = objective({**batch, "scale": torch.tensor([1 / 24])})
     extra = objective.net.language.extra_losses()
     for module in objective.modules():
         if isinstance(module, Experts):
             module.config = module.config.model_copy(update={"balance": 0.0, "z": 0.0})
-    torch.testing.assert_close(objective({**batch, "scale": torch.tensor([1 / 22])}) + extra, whole)
+    torch.testing.assert_close(objective({**batch, "scale": torch.tensor([1 / 24])}) + extra, whole)
 
 
 @pytest.mark.slow
