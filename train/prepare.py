@@ -30,7 +30,7 @@ from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
-from curate.stream.sequences import Sequences, Sizes
+from curate.stream.sequences import Sequences, Sizes, account_of_pair
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
@@ -97,7 +97,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PreparePair:
-    """Makes {image: CHW uint8, text: T} from a drawn sample, the text within its template."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample, the text within its template."""
 
     chooser: TextChooser
     pixels: Pixels
@@ -105,15 +105,23 @@ class PreparePair:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+        had, taken = self.tokenizer.count(words), len(self.tokenizer(words)) - self.tokenizer.marks
+        return {
+            **picture,
+            "text": token_ids(self.tokenizer, [words])[0],
+            "account": account_of_pair(source, had, taken),
+        }
 
 
 @dataclass(frozen=True)
 class PrepareTold:
-    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample: begin, its text within its template, end,
+    padding.
+    """
 
     chooser: TextChooser
     pixels: Pixels
@@ -122,13 +130,15 @@ class PrepareTold:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        whole = self.code.encode(words)
+        ids = whole[: self.length - 2]
         text_T = torch.full((self.length,), NOTHING)
         text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
-        return {**picture, "text": text_T}
+        return {**picture, "text": text_T, "account": account_of_pair(source, len(whole), len(ids))}
 
 
 @dataclass(frozen=True)
