@@ -33,5 +33,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         language = settings.language
         assert isinstance(language, DecoderConfig)
         connector, fusion = settings.connector.model_dump(), settings.fusion.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector, fusion)
+        sizes = (language.width, language.layers, language.heads)
+        tags, form = settings.form.tags(), settings.form.model_dump()
+        shape = CaptionerShape(language.tokenizer, *sizes, connector, fusion, tags, form)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

@@ -7,8 +7,8 @@ The metadata is a dual encoder's (`curate.models.dual_encoder`: of a captioner, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -26,7 +26,8 @@ class CaptionerShape:
     """The language model behind the image tower, and how texts are spelled for it.
 
     `connector`, `fusion`: their settings, as a settings file says them (`curate.models.connectors.table`,
-    `curate.models.fusion`).
+    `curate.models.fusion`). `tags`: ids beside the tokenizer's own, by name; `form`: the form of its sequences
+    (`curate.stream.forms`).
     """
 
     tokenizer: Literal["bytes", "simple"]
@@ -35,6 +36,8 @@ class CaptionerShape:
     heads: int
     connector: Mapping[str, Any]
     fusion: Mapping[str, Any]
+    tags: Sequence[str] = ()
+    form: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from conftest import Workplace
 from tiny_answerers import trained, untrained
 from train_samples import dataset, mixture, published, square
 
-from curate.mix.content import Picture
+from curate.mix.content import Picture, Prompt
+from train.evaluation.answerer import decoded
+from train.evaluation.asked_samples import AskedSamples
+from train.evaluation.examples import Examples
 from train.evaluation.figures import AnsweredQuestion, ScoredAnswers, score
 from train.evaluation.questions import Question, sample_questions
 
@@ -59,8 +63,8 @@ def test_pair_with_a_question_asks_it_and_shows_its_choices() -> None:
 def test_conversation_asks_each_question_after_what_was_said_before() -> None:
     parts, said = conversation(0)
     first, second = sample_questions("interleaved", {**parts, "json": json.dumps(said).encode()})
-    assert first.asked == [Picture("0.png"), "What is it?\n\n"]
-    assert second.asked[:3] == [*first.asked, f"{first.references[0]}\n\n"]
+    assert list(first.asked) == [Picture("0.png"), Prompt("What is it?")]
+    assert list(second.asked[:3]) == [*first.asked, first.references[0]]
     assert (first.task, second.task, second.right) == ("answer", "choice", 0)
 
 
@@ -74,7 +78,7 @@ def figures_of(said: dict[str, str], question: Question, copies: int = 4) -> Sco
 
 
 def test_gain_is_what_seeing_adds_to_each_twin() -> None:
-    question = Question("choice", [Picture("png"), "Which?"], ["B"], ["left", "right"], 1)
+    question = Question("choice", [Picture("png"), Prompt("Which?")], ["B"], ["left", "right"], 1)
     (figure,) = figures_of({"seen": "(b) right", "blind": "B", "shuffled": "left"}, question).figures
     assert {view: found.value for view, found in figure.views.items()} == {"seen": 1, "blind": 1, "shuffled": 0}
     assert (figure.gains["blind"].value, figure.gains["shuffled"].value) == (0, 1)
@@ -131,14 +135,10 @@ def test_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(place: Wor
 
 
 def test_other_pictures_are_another_samples_and_never_the_same_picture(place: Workplace) -> None:
-    from train.evaluation.asked_samples import AskedSamples
-
     held = dataset(place.root / "held", 8, broken=(1,))
     samples = AskedSamples(held, None, 3)
     own = [samples.read(n)[2]["png"] for n in range(8)]
     shown = [samples.others_pictures(n, [own[n]]) for n in range(8)]
-    from train.evaluation.answerer import decoded
-
     pixels = [decoded(data).tobytes() for n, data in enumerate(own) if n != 1]
     assert all(found and found[0].tobytes() in pixels for found in shown)
     assert all(found and found[0].tobytes() != decoded(own[n]).tobytes() for n, found in enumerate(shown) if n != 1)
@@ -164,6 +164,26 @@ def test_mixture_is_asked_in_the_order_of_its_positions(place: Workplace, model:
     listed = place.curate("mix", "at", manifest, "--step", "0", "--batch", "12", "--json").json
     assert [row["uid"] for row in rows] == [one["uid"] for one in listed]
     assert found["counts"]["samples"] == 12
+
+
+def test_examples_are_others_with_their_answers_and_fewer_are_the_first_of_more(place: Workplace) -> None:
+    held = dataset(place.root / "held", 12)
+    with closing(Examples(held, 2, 5, "Describe it.")) as two, closing(Examples(held, 4, 5, "Describe it.")) as four:
+        for number in range(12):
+            uid, _, parts = AskedSamples(held, None, 5).read(number)
+            some, more = two.before(uid), four.before(uid)
+            assert [type(part).__name__ for part in some] == ["Image", "Prompt", "str"] * 2
+            assert len(more) == 12 and [part for part in more[:6] if isinstance(part, str)] == [some[2], some[5]]
+            assert parts["txt"].decode() != "" and decoded(parts["png"]) not in more
+
+
+def test_model_is_asked_behind_examples_in_the_words_of_its_chat(place: Workplace, tmp_path: Path) -> None:
+    model = untrained(tmp_path / "chat.safetensors", form={"image_tag": "before", "chat": "chatml"})
+    held = dataset(place.root / "held", 6)
+    found = evaluated(place, model, held, "--shots", "4", "--prompt", "Describe it.", "--limit", "4")
+    assert (found["shots"], found["counts"]["answered"]) == (4, 4)
+    too_many = place.curate("eval", model, "--on", held, "--shots", "6", "--out", place.root / "more")
+    assert too_many.code == 1 and too_many.stderr.startswith("error: held: 5 of 6 samples can be examples")
 
 
 def test_page_shows_strangers_words_as_words(place: Workplace, model: Path) -> None:
