@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, str] = {
     "selectolax": "docs",
     "open_clip": "train",
     "tensorboard": "train",
+    "timm": "train",
     "sacrebleu": "eval",
     "peft": "lm",
     "tokenizers": "lm",

@@ -20,7 +20,9 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.hf import HfConfig
 from curate.models.languages.table import AnyLanguage
+from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
@@ -53,8 +55,14 @@ class Model(Settings):
     tokenizer: str = "simple"
     """`simple` (CLIP's byte pairs), `simple:N` (cut to a vocabulary of N), or `words:FILE` (a JSON list of words)."""
 
+    towers: dict[Annotated[str, Field(pattern=r"^[a-z]\w*$")], TowerConfig] = Field(default_factory=dict)
+    """Vision towers of the caption and multimodal objectives by name, in the order that the connector takes them in: of
+    the first, a stage's resolution sets the size. Nothing: the dual encoder's own."""
+
     @model_validator(mode="after")
     def _whole_export(self) -> Model:
+        if self.towers and self.model_fields_set & {"clip", "weights"}:
+            raise ValueError("towers stand in the dual encoder's place; leave clip and weights out")
         if self.exported and self.model_fields_set & {"weights", "tokenizer"}:
             raise ValueError("clip names an exported file, which has its own weights and tokenizer; leave those out")
         return self
@@ -215,6 +223,10 @@ class Config(Settings):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
             )
+        if self.model.towers and not isinstance(self.objective, Caption | Multimodal):
+            raise ValueError(f"the {self.objective.type} objective trains the dual encoder: leave model.towers out")
+        if self.data.augment != Augment() and any(tower.fit == "native" for tower in self.model.towers.values()):
+            raise ValueError("data.augment makes squares, and a tower has fit: native: leave one of them out")
         return self
 
 
@@ -222,32 +234,42 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the run that `path` describes, and the files it names. Raises SettingsError."""
     config = load(path, Config, overrides)
     model = config.model
-    found: dict[str, Any] = {}
-    if isinstance(model.clip, str) and model.clip.endswith(".json"):
-        found["clip"] = _read_json(Path(model.clip))
-    for key in ("clip", "weights"):
-        value = getattr(model, key)
-        if isinstance(value, str) and value.endswith(".safetensors") and not Path(value).is_file():
-            raise SettingsError(f"{path}: model.{key}: no such file: {value}{seen_from_here(value)}")
+    found = _read_network(path, "model.clip", "clip", model)
+    towers = {
+        n: t.model_copy(update=_read_network(path, f"model.towers.{n}", "model", t)) for n, t in model.towers.items()
+    }
     if model.tokenizer.startswith("words:") and not model.tokenizer.startswith("words:["):
         file = Path(model.tokenizer.removeprefix("words:")).expanduser()
         words = _read_json(file)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise SettingsError(f"{file}: expected a JSON list of words")
         found["tokenizer"] = "words:" + json.dumps(words, ensure_ascii=False, separators=(",", ":"))
-    return config.model_copy(update={"model": model.model_copy(update=found)})
+    return config.model_copy(update={"model": model.model_copy(update=found | {"towers": towers})})
 
 
 def trained_settings(config: Config) -> dict[str, Any]:
     """The settings that decide what is trained, as plain data: every section but `run`, files by their digest."""
     plain = config.model_dump(mode="json", exclude={"run"})
-    for key in ("clip", "weights"):
-        value = plain["model"][key]
-        if isinstance(value, str) and value.endswith(".safetensors"):
-            plain["model"][key] = "sha256:" + file_sha256(Path(value))
+    for network in (plain["model"], *plain["model"]["towers"].values()):
+        for key in network.keys() & {"clip", "model", "weights"}:
+            if isinstance(network[key], str) and network[key].endswith(".safetensors"):
+                network[key] = "sha256:" + file_sha256(Path(network[key]))
+    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+        plain["objective"]["language"]["model"] = language.digest()
     if config.start is not None:
         plain["start"]["run"] = "sha256:" + config.start.digest()
     return plain
+
+
+def _read_network(path: Path, where: str, key: str, settings: Model | TowerConfig) -> dict[str, Any]:
+    """What the JSON file holds that `settings` name under `key`. Raises SettingsError, also where weights are not."""
+    for name in (key, "weights"):
+        value = getattr(settings, name)
+        if isinstance(value, str) and value.endswith(".safetensors") and not Path(value).is_file():
+            at = where if name == key else f"{where.removesuffix('.clip')}.weights"
+            raise SettingsError(f"{path}: {at}: no such file: {value}{seen_from_here(value)}")
+    network = getattr(settings, key)
+    return {key: _read_json(Path(network))} if isinstance(network, str) and network.endswith(".json") else {}
 
 
 def digest(plain: dict[str, Any]) -> str:

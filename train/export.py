@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.models.exports import CaptionerShape
-from curate.models.languages.decoder import DecoderConfig
 from train.config import Caption, Config, Multimodal
 from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
 from train.models.dual_encoder import export as export_dual_encoder
@@ -30,10 +29,9 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         assert isinstance(objective, MultimodalObjective), "the command line refuses the export of others"
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
-        language = settings.language
-        assert isinstance(language, DecoderConfig)
-        connector, fusion = settings.connector.model_dump(), settings.fusion.model_dump()
-        sizes = (language.width, language.layers, language.heads)
-        tags, form = settings.form.tags(), settings.form.model_dump()
-        shape = CaptionerShape(language.tokenizer, *sizes, connector, fusion, tags, form)
+        built = objective.net.all_towers() if config.model.towers else {}
+        towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
+        parts = (settings.language, settings.connector, settings.fusion, settings.form)
+        language, connector, fusion, form = (part.model_dump(mode="json") for part in parts)
+        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers, form)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from curate.settings import unknown_message
 from train.optim import Group, Optim, peak_rate
@@ -116,7 +117,10 @@ def _kept_rows(parameter: Tensor, rows: tuple[int, ...]) -> Tensor:
     """1 in the rows that train and 0 in the others, as many axes as the parameter."""
     kept = torch.zeros(len(parameter), device=parameter.device, dtype=parameter.dtype)
     kept[list(rows)] = 1
-    return kept.view(-1, *[1] * (parameter.ndim - 1))
+    kept = kept.view(-1, *[1] * (parameter.ndim - 1))
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(kept, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return kept
 
 
 def _assign_groups(objective: Objective, groups: Sequence[Group]) -> dict[str, Group]:

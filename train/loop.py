@@ -16,17 +16,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from curate.stream.stages import Stages
 from curate.stream.stream import Batch, ReadOptions, Share, Stream
-from train import checkpoint, faults, groups, optim, parallel, prepare
+from train import checkpoint, faults, groups, optim, prepare
 from train.checkpoint import TrainProgress
-from train.config import Config, Contrastive, digest, trained_settings
+from train.config import Config, digest, trained_settings
 from train.faults import SpikeGuard, StepFigures
 from train.metrics import METRICS, Metrics, Served, last_loss
 from train.models.dual_encoder import DualEncoder, build
 from train.objectives.choice import Objective
 from train.objectives.multimodal import MultimodalObjective
+from train.parallel import Parallel
 from train.prepare import PreparedObjective
 from train.ranks import Ranks
 from train.start import load_start
@@ -56,9 +58,12 @@ def run(config: Config, manifest: Path, out: Path, ranks: Ranks) -> Outcome:
     stream = Stream(manifest, part, prepared.prepare, Share(ranks.rank, ranks.world), options, prepared.packing)
     try:
         trainer = Trainer(config, ranks, out, prepared, stream)
-        return Outcome(clip, prepared.objective, trainer.train())
+        summary = trainer.train()
     finally:
         stream.close()
+    if checkpoint.is_sharded(prepared.objective):
+        return _unsharded(config, manifest, prepared.objective, summary)
+    return Outcome(clip, prepared.objective, summary)
 
 
 class Trainer:
@@ -74,12 +79,10 @@ class Trainer:
         self.plan = groups.plan(self.objective, self.settings, _parts_by_stage(self.objective, self.stages))
         self._start()
         groups.train_stage(self.objective, self.plan, range(len(self.stages.starts)))
-        parallel.place(self.objective, config.run, ranks)
+        self.parallel = Parallel(self.objective, config.run, ranks, self.plan)
         self.optimizer = groups.adamw(self.objective, self.plan, self.settings)
-        self._resume()
         self.stage = -1
-        idle = not isinstance(config.objective, Contrastive) or len(self.stages.starts) > 1
-        self.parallel = parallel.Parallel(self.objective, ranks, idle)
+        self._resume()
 
     def train(self) -> dict[str, Any]:
         """Run all remaining steps, if any; returns the summary."""
@@ -204,12 +207,9 @@ class Trainer:
 
     def _save(self) -> None:
         served = self.served.tally.sum_over_ranks(self.ranks.sum).state_dict()
-        if self.ranks.is_first:
-            progress = TrainProgress(self.step, self.stream.state_dict(), served, self.guard.state_dict())
-            checkpoint.save(
-                self.checkpoints, self.objective, self.optimizer, progress, self.trained, self.config.run.keep
-            )
-        self.ranks.barrier()
+        progress = TrainProgress(self.step, self.stream.state_dict(), served, self.guard.state_dict())
+        state = vars(progress) | {"trained": self.trained}
+        checkpoint.save(self.checkpoints, self.objective, self.optimizer, state, self.config.run.keep, self.ranks)
 
     def _summary(self, done: int, seconds: float) -> dict[str, Any]:
         newest = checkpoint.newest_checkpoint(self.checkpoints)
@@ -228,6 +228,15 @@ class Trainer:
     def _say(self, sentence: str) -> None:
         if self.ranks.is_first:
             sys.stderr.write(f"{sentence}\n")
+
+
+def _unsharded(config: Config, manifest: Path, objective: Objective, summary: dict[str, Any]) -> Outcome:
+    """The outcome with the whole weights, which the first rank alone is given; all call it together."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, clip = get_model_state_dict(objective, options=options), build(config.model)
+    whole = prepare.build(config, clip, manifest).objective
+    whole.load_state_dict(weights, strict=bool(weights))
+    return Outcome(clip, whole, summary)
 
 
 def _parts_by_stage(objective: Objective, stages: Stages) -> list[tuple[str, frozenset[str]]]:

@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
 from curate.stream import images
@@ -87,7 +88,7 @@ class Pixels:
         for name, shown in towers.items():
             rng.bit_generator.state = state
             side = shown.size_px * shown.views.tiles
-            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit == "pad")
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
             yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
@@ -160,11 +161,14 @@ class StageRules:
 def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
-    stages = Stages(mixture, clip.size_px)
+    objective = objective_of(config, clip, len(mixture.manifest.datasets))
+    towers = objective.net.all_towers() if isinstance(objective, MultimodalObjective) else {}
+    own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
+    stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
-    pixels = Pixels(chooser, stages, config.data)
+    pixels = _pixels(config, towers, chooser, stages)
     if isinstance(config.objective, Multimodal):
-        objective = objective_of(config, clip, len(chooser.numbers))
+        _refuse_sizes(stages, pixels.views)
         found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
@@ -176,12 +180,21 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        objective = objective_of(config, clip, len(chooser.numbers))
         found = _rows(config.objective, objective, clip, chooser, pixels)
-    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
+    for size_px in sorted(stages.all_resolutions() - {own_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
     return found
+
+
+def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChooser, stages: Stages) -> Pixels:
+    """What all towers are shown; a batch of rows has pictures of one shape."""
+    if not towers:
+        return Pixels(chooser, stages, config.data)
+    (_, first), *rest = towers.items()
+    others = {name: Shown(tower.size_px, tower.config.views) for name, tower in rest}
+    whole = not isinstance(config.objective, Multimodal)
+    return Pixels(chooser, stages, config.data, first.config.views, others, whole)
 
 
 def _rows(
@@ -232,7 +245,8 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
 
 def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
-    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form)
+    own_chat = settings.language.chat() if settings.form.chat == "own" else None
+    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
     for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
         if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
             raise mix.MixtureError(
@@ -261,6 +275,16 @@ def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
+
+
+def _refuse_sizes(stages: Stages, views: Views) -> None:
+    """Raise MixtureError for pictures of several sizes in a batch whose views say where in them something is."""
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
+        if views.sized and len(sides) > 1:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says a `resolution` by source, and the first tower is shown"
+                " pictures that do not fill their views (fit: pad or native, frames): say one for all, or fit: square"
             )
 
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from curate.commit import file_sha256
+from curate.models.experts import upcycled
 from curate.settings import PathText, Settings, seen_from_here
-from train.checkpoint import WEIGHTS, newest_checkpoint
+from train.checkpoint import STATE, newest_checkpoint, read_weights, weights_digest
 from train.groups import match_names
 
 if TYPE_CHECKING:
@@ -40,10 +38,10 @@ class Start(Settings):
     """Beginnings of names there, and what stands for them here: `{net.visual: tower}`."""
 
     def weights(self) -> Path:
-        """The file of the weights. Raises StartError."""
+        """The checkpoint's folder, or the file. Raises StartError."""
         path = Path(self.run)
-        found = path if path.is_file() else (newest_checkpoint(path / "checkpoints") or path) / WEIGHTS
-        if not found.is_file():
+        found = newest_checkpoint(path / "checkpoints") or path
+        if not found.is_file() and not (found / STATE).is_file():
             raise StartError(
                 f"start.run: no weights in {self.run}{seen_from_here(self.run)}; name the --out of a run that has"
                 " written a checkpoint, or a .safetensors"
@@ -51,21 +49,19 @@ class Start(Settings):
         return found
 
     def digest(self) -> str:
-        """SHA-256 of the weights' file. Raises StartError."""
-        return file_sha256(self.weights())
+        """SHA-256 of the weights. Raises StartError."""
+        return weights_digest(self.weights())
 
 
 def load_start(objective: Objective, start: Start) -> str:
-    """Take the start weights by name; returns a sentence of what was taken and what was not. Raises StartError.
+    """Take the start weights by name; returns a sentence of what was taken and what was not. Raises ValueError.
 
-    A weight of another shape is an error, never left as it was drawn.
+    A weight of another shape is an error, never left as it was drawn. A dense feed-forward becomes every expert of the
+    mixture in its place (`curate.models.experts.upcycled`).
     """
     path = start.weights()
-    try:
-        there = {_renamed(name, start): value for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as err:
-        raise StartError(f"start.run: {path} cannot be read ({err})") from err
-    state = objective.state_dict()
+    named = {_renamed(name, start): value for name, value in read_weights(path).items()}
+    state, there = objective.state_dict(), upcycled(named, objective)
     wanted = _wanted(objective, start.match)
     taken = sorted(wanted & there.keys())
     if not taken:

@@ -107,7 +107,7 @@ def _views_of(image_CHW: Tensor, size_px: int, views: Views) -> list[tuple[Tenso
 def _square_views(image_CHW: Tensor, size_px: int, views: Views) -> list[tuple[Tensor, Size]]:
     """One square, or a square of `tiles` times the side cut into tiles, and the whole of it."""
     tiles = views.tiles
-    if views.fit == "pad":
+    if views.fit in ("pad", "whole"):
         whole_CHW, size = padded(image_CHW, size_px * tiles)
     else:
         whole_CHW, size = square(image_CHW, size_px * tiles), (size_px, size_px)

@@ -25,7 +25,7 @@ IMAGE_TENSOR = "image"
 
 @dataclass(frozen=True)
 class Shown:
-    """What a tower is shown of pictures, and at which size."""
+    """Views that a tower is shown of pictures, at its size."""
 
     size_px: int
     views: Views = field(default_factory=Views)

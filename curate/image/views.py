@@ -1,4 +1,4 @@
-"""What a vision tower is shown of a picture: one square, or views of it, and how large they are. No pixels here.
+"""Views of a picture that a vision tower is shown, one square or several, and how large they are. No pixels here.
 
 Shapes are (height, width) in pixels, boxes (top, left, bottom, right).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Fit = Literal["square", "pad", "native"]
+Fit = Literal["square", "pad", "whole", "native"]
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
@@ -29,12 +29,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Views:
-    """How a tower sees a picture.
+    """Views that a tower is shown of a picture.
 
-    `fit`: `square`: short side to the tower's size, centre cut out; `pad`: long side to it, white beside; `native`: own
-    aspect ratio, long side at most the tower's size, each side at least `shortest_px`, black to the right and below
-    where others are larger; None: square, and padded what is to be seen whole. `frames`: stills of a film at most, each
-    a view.
+    `fit`: `square`: short side to the tower's size, centre cut out; `pad`: long side to it, white beside, which is
+    hidden; `whole`: the same, the white seen as part of the picture; `native`: own aspect ratio, long side at most the
+    tower's size, each side at least `shortest_px`, black to the right and below where others are larger; None: square,
+    and whole what is to be seen whole. `frames`: stills of a film at most, each a view.
     """
 
     fit: Fit | None = None
@@ -59,7 +59,7 @@ class Views:
 
     def of(self, whole: bool) -> Views:
         """The views of a picture that is to be seen `whole`, or need not."""
-        return replace(self, fit=self.fit or ("pad" if whole else "square"))
+        return replace(self, fit=self.fit or ("whole" if whole else "square"))
 
 
 def native_size(size: Size, shortest_px: int, longest_px: int) -> Size:
@@ -84,5 +84,5 @@ def tile_boxes(size: Size, tiles: int) -> list[Box]:
 
 
 def tensor_name(what: Literal["image", "image_size"], tower: str) -> str:
-    """What a batch calls the pictures of a tower, or their sizes; the first tower's have no name behind them."""
+    """The name in a batch of a tower's pictures, or of their sizes; the first tower's have none behind them."""
     return f"{what}:{tower}" if tower else what

@@ -53,7 +53,7 @@ Segment = str | Prompt | Picture
 
 
 def laid_prompt(tokens: int) -> int:
-    """How a prompt of so many tokens stands in a layout."""
+    """A prompt of so many tokens, as it stands in a layout."""
     return PICTURE - 1 - tokens
 
 

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from curate.models.blip import blip_folder, blip_identity, is_blip
 from curate.models.clip import Clip, clip_identity, load_clip
 from curate.models.devices import CPU, Device, Place, Precision
 from curate.models.dual_encoder import ClipConfig, exported_config, new_network
 from curate.models.exports import CaptionerShape, captioner_shape, load_weights
 from curate.models.files import ModelError, file_digest
-from curate.models.pixels import Prepare, open_clip_pixels
-from curate.tokens.encoders import text_code
+from curate.models.pixels import Prepare, not_too_long, open_clip_pixels
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from curate.models.sampling import Marks, NextScores
@@ -77,22 +79,30 @@ def load_captioner(model: str, pretrained: str, precision: Precision, device: De
 class TrainedCaptioner:
     """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`).
 
-    `code`: how it spells texts; `places` of a picture; `form`: settings of its sequences (`curate.stream.forms`).
+    `code`: how it spells texts; `places` of a picture; `form`: settings of its sequences (`curate.stream.forms`);
+    `chat`: gives the words of its tokenizer's own chat.
     """
 
-    longest = 1 << 20  # rotary positions have no end
-
     def __init__(self, path: Path, place: Place) -> None:
+        from curate.models.languages.table import language_of
         from curate.models.sampling import Marks
 
         described, config = exported_config(path), captioner_shape(path)
         self._place = place
-        self.code = text_code(config.tokenizer, config.tags)
-        net = _network(described, config, self.code.vocab_size)
+        language = language_of(config.language)
+        self.code, self.chat = language.code(config.tags), language.chat
+        net = _network(described, config)
         self._net = load_weights(net, path).to(place.device, place.dtype).eval()
+        self.longest = self._net.language.longest
         self.places, self.form = self._net.places, config.form
-        self.prepare = open_clip_pixels(described.open_clip["preprocess_cfg"])
+        self.prepare: Prepare = self._shown
         self.marks = Marks(self.code.end, (self.code.begin,))
+
+    def _shown(self, image: Image) -> Tensor:
+        """What all towers are shown, as in training, in one row of bytes."""
+        from curate.models.towers.rows import row_of
+
+        return row_of(np.array(not_too_long(image)), self._net.all_towers())
 
     def spell(self, prompt: str) -> list[int]:
         """See `Captioner`."""
@@ -100,7 +110,9 @@ class TrainedCaptioner:
 
     def look(self, images_BCHW: Tensor) -> Tensor:
         """See `Captioner`."""
-        return self._net.see(images_BCHW.to(self._place.device, self._place.dtype))
+        from curate.models.towers.rows import pictures_of
+
+        return self._net.see(pictures_of(images_BCHW.to(self._place.device), self._net.all_towers()))
 
     def write(self, vectors_BNE: Tensor) -> NextScores:
         """See `Captioner`."""
@@ -124,20 +136,20 @@ class TrainedCaptioner:
         return self.code.decode(ids)
 
 
-def _network(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> VisionLanguage:
+def _network(described: ClipConfig, shape: CaptionerShape) -> VisionLanguage:
     """The network that the file's weights are of."""
-    from torch import nn
-
     from curate.models.connectors.table import connector_of
     from curate.models.fusion import fusion_of
-    from curate.models.language import LanguageModel
+    from curate.models.languages.table import language_of
+    from curate.models.towers.tower import TowerConfig, tower_of
     from curate.models.vision_language import VisionLanguage
 
-    tower = new_network(described).visual
-    assert isinstance(tower, nn.Module)
-    language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
+    settings = {name: TowerConfig.model_validate(plain) for name, plain in shape.towers.items()}
+    towers = {name: config.build(name) for name, config in settings.items()}
+    towers = towers or {"clip": tower_of(new_network(described), described)}
+    language = language_of(shape.language).build(shape.tags)
     connector, fusion = connector_of(shape.connector), fusion_of(shape.fusion)
-    return VisionLanguage(tower, described.size_px, connector, language, fusion)
+    return VisionLanguage(towers, connector, language, fusion)
 
 
 class CocaCaptioner:

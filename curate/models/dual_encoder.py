@@ -123,7 +123,7 @@ def named_config(clip: str | Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def open_clip_preprocessing(name: str, tag: str | None) -> dict[str, Any]:
-    """What open_clip says of a named model's pictures: of its weights `tag`, or of the first it knows; {}: nothing."""
+    """Mean and std of a named model's pictures, of its weights `tag` or of the first that open_clip knows; {}: none."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     tags = list_pretrained_tags_by_model(name)

@@ -120,17 +120,15 @@ class Experts(nn.Module):
         return self.config.balance * balance + self.config.z * scores_NE.logsumexp(-1).square().mean()
 
 
-def upcycled(dense: Mapping[str, Tensor], sparse: nn.Module) -> dict[str, Tensor]:
-    """State of a model with experts from that of the dense one: every expert a copy of the feed-forward it replaces.
+def upcycled(weights: Mapping[str, Tensor], sparse: nn.Module) -> dict[str, Tensor]:
+    """Weights of a dense model as those of one with experts, each a copy of the feed-forward that it replaces.
 
-    Sparse upcycling (Komatsuzaki et al. 2212.05055). The routers stay as they were drawn; since gates sum to one, the
-    logits are the dense model's, to rounding, until the first step.
+    Sparse upcycling (Komatsuzaki et al. 2212.05055). Of the routers nothing is said, and they stay as they were drawn;
+    since gates sum to one, the logits are the dense model's, to rounding, until the first step.
     """
-    found = dict(dense)
+    found = dict(weights)
     for name, module in sparse.named_modules():
-        if isinstance(module, Experts):
-            for matrix in ("gate_up", "down"):
-                copy = found.pop(f"{name}.{matrix}.weight")
-                found[f"{name}.{matrix}"] = copy.expand(module.config.count, -1, -1).clone()
-            found[f"{name}.router.weight"] = module.router.weight.detach().clone()
+        for matrix in ("gate_up", "down") if isinstance(module, Experts) else ():
+            if (dense := found.pop(f"{name}.{matrix}.weight", None)) is not None:
+                found[f"{name}.{matrix}"] = dense.expand(module.config.count, -1, -1).clone()
     return found

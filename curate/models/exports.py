@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.models.dual_encoder import metadata_of
 from curate.models.files import ModelError
@@ -23,20 +23,19 @@ Net = TypeVar("Net", bound="nn.Module")
 
 @dataclass(frozen=True)
 class CaptionerShape:
-    """The language model behind the image tower, and how texts are spelled for it.
+    """The language model behind the towers, what joins them, and the tags that texts are spelled with.
 
-    `connector`, `fusion`: their settings, as a settings file says them (`curate.models.connectors.table`,
-    `curate.models.fusion`). `tags`: ids beside the tokenizer's own, by name; `form`: the form of its sequences
+    `language`, `connector`, `fusion`, `towers`: their settings, as a settings file says them
+    (`curate.models.languages.table`, `curate.models.connectors.table`, `curate.models.fusion`,
+    `curate.models.towers.tower`); without towers, the dual encoder's own. `form`: that of its sequences
     (`curate.stream.forms`).
     """
 
-    tokenizer: Literal["bytes", "simple"]
-    width: int
-    layers: int
-    heads: int
+    language: Mapping[str, Any]
+    tags: Sequence[str]
     connector: Mapping[str, Any]
     fusion: Mapping[str, Any]
-    tags: Sequence[str] = ()
+    towers: Mapping[str, Any]
     form: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:

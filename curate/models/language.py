@@ -79,6 +79,7 @@ class LanguageModel(nn.Module):
         self._there_BT: Tensor | None = None
 
     trained = frozenset({"language"})
+    longest = 1 << 20  # rotary positions have no end
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """All of it is one part."""

@@ -1,4 +1,4 @@
-"""A tower, a connector and a language model as one network: pictures and texts in, the next token's scores out.
+"""Towers, a connector and a language model as one network: pictures and texts in, the next token's scores out.
 
 What the trainer trains (`train.objectives.multimodal`) and what writes captions and answers is this one module.
 
@@ -7,92 +7,103 @@ Shapes: N pictures, P places of a picture, B rows, T tokens, E width of the lang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from curate.models.connectors.table import AnyConnector
+from curate.models.features import Features, Pictures, pictures_in
 from curate.models.files import ModelError
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.gated_attention import GatedBlocks, GatedConfig, Media
-from curate.models.image_tower import features_of, normalised, tower_shape
 from curate.models.languages.face import Between, Language
+from curate.models.towers.tower import VisionTower
 
 PICTURE = -1
 """Stands in ids where a vector of a picture goes."""
 
 
 class VisionLanguage(nn.Module):
-    """`tower`: an open_clip image tower for pictures of `size_px`. `places`: of a picture among the tokens.
+    """`towers`: by name, in the connector's order. `places`: of a picture among the tokens.
 
-    Where pictures come in by cross-attention, that is one place, and the connector's vectors have the tower's width.
+    Where pictures come in by cross-attention, that is one place, and the connector's vectors have the first tower's
+    width.
     """
 
     def __init__(
         self,
-        tower: nn.Module,
-        size_px: int,
+        towers: Mapping[str, VisionTower],
         connector: AnyConnector,
         language: Language,
         fusion: AnyFusion = TokensConfig(),  # noqa: B008
     ) -> None:
         super().__init__()
-        self.tower, self.size_px = tower, size_px
+        self.towers = nn.ModuleDict(dict(towers))
         self.language: Any = language  # a module with the face of a language model
-        shape = tower_shape(tower, size_px)
+        shapes = [tower.shape for tower in towers.values()]
         self.gated: GatedBlocks | None = None
         if isinstance(fusion, GatedConfig):
-            self.gated = fusion.build(language.depth, language.width, shape.width)
-        self.connector = connector.build([shape], shape.width if self.gated else language.width)
+            self.gated = fusion.build(language.depth, language.width, shapes[0].width)
+        self.connector = connector.build(shapes, shapes[0].width if self.gated else language.width)
         self.places: int = 1 if self.gated else self.connector.places
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of tower and connector, of gated blocks where there are any, of the language model's own parts."""
-        names = ("tower", "connector", *(["gated"] if self.gated is not None else []))
-        own = {name: list(getattr(self, name).parameters()) for name in names}
-        return {**own, **self.language.parts()}
+        """Parameters of the towers, of the connector with the towers' own norms, of gated blocks where there are any,
+        of the language model's own parts.
+        """
+        towers = self.all_towers().values()
+        norms = [p for tower in towers for p in tower.norm.parameters()]
+        own = {
+            "tower": [p for tower in towers for p in tower.net.parameters()],
+            "connector": [*norms, *self.connector.parameters()],
+        }
+        gated = {} if self.gated is None else {"gated": list(self.gated.parameters())}
+        return {**own, **gated, **self.language.parts()}
 
-    def train(self, mode: bool = True) -> VisionLanguage:
-        """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
-        super().train(mode)
-        self.tower.train(mode and self._tower_trained())
-        return self
+    def all_towers(self) -> dict[str, VisionTower]:
+        """The towers by their names."""
+        return {name: tower for name, tower in self.towers.items() if isinstance(tower, VisionTower)}
 
     def check_resolution(self, size_px: int) -> None:
-        """Raise ModelError if pictures of that size would become another number of vectors."""
+        """Raise ModelError if pictures of that size for the first tower would become another number of vectors."""
+        first, *others = self.all_towers().values()
+        shapes = [first.shape_at(size_px), *(tower.shape for tower in others)]
+        device = next(self.connector.parameters()).device
+        blank = [
+            Features(torch.zeros(shape.views, shape.vectors, shape.width, device=device), shape.grid)
+            for shape in shapes
+        ]
         with torch.no_grad():
-            found = self.see(torch.zeros(1, 3, size_px, size_px)).shape[1]
+            found = self.connector(blank).shape[1]
         if found != self.connector.places:
             raise ModelError(
                 f"an image of {size_px} pixels becomes {found} vectors, of the model's own size"
                 f" {self.connector.places}; take a connector with a number of its own, as {{type: mlp, vectors: 144}}"
             )
 
-    def see(self, images_NCHW: Tensor) -> Tensor:
-        """vectors_NPE of pictures that are normalised for the tower."""
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            features = features_of(self.tower, images_NCHW)
-        vectors_NPE: Tensor = self.connector([features])
+    def see(self, pictures: Sequence[Pictures]) -> Tensor:
+        """vectors_NPE of N pictures, as each tower is shown them."""
+        towers = self.all_towers().values()
+        vectors_NPE: Tensor = self.connector([tower(shown) for tower, shown in zip(towers, pictures, strict=True)])
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
         """vectors_NPE of all pictures of a batch of the stream in the order of their places.
 
-        The batch is as `curate.stream.packing.assemble` makes it: a tensor a size, and `order`. Where it has none, a
-        blank picture is looked at and nothing of it taken: so tower and connector take part in the exchange with ranks
-        that have some, with gradients of 0.
+        How the batch holds them: `curate.image.tensors`. Where it has none, a blank picture is looked at and nothing of
+        it taken: so towers and connector take part in the exchange with ranks that have some, with gradients of 0.
         """
-        found = [batch[name] for name in sorted(batch) if name.startswith("image") and batch[name].numel()]
-        if not found:
+        found = pictures_in(batch, tuple(self.towers)[1:])
+        if found is None:
             return self.see_nothing(batch["ids"].device)
-        vectors_NPE = torch.cat([self.see(normalised(images.flatten(0, -4))) for images in found])
-        return vectors_NPE[batch["order"]] if "order" in batch else vectors_NPE
+        vectors_NPE = torch.cat([self.see(group) for group in found.groups])
+        return vectors_NPE if found.order is None else vectors_NPE[found.order]
 
     def see_nothing(self, device: torch.device) -> Tensor:
         """vectors_NPE of no pictures, by looking at a blank one."""
-        return self.see(torch.zeros(1, 3, self.size_px, self.size_px, device=device))[:0]
+        return self.see([tower.blank(device) for tower in self.all_towers().values()])[:0]
 
     def embed(self, ids_BT: Tensor, vectors_NPE: Tensor) -> Tensor:
         """x_BTE of tokens; where an id is negative, the pictures' vectors come one after another, or each one's tag."""
@@ -142,6 +153,3 @@ class VisionLanguage(nn.Module):
         """Rows of ids with a picture's places behind the first."""
         picture_BP = torch.full((len(ids_BT), self.places), PICTURE, device=ids_BT.device)
         return torch.cat((ids_BT[:, :1], picture_BP, ids_BT[:, 1:]), 1)
-
-    def _tower_trained(self) -> bool:
-        return any(p.requires_grad for p in self.tower.parameters())

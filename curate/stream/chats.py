@@ -53,7 +53,7 @@ class ChatTemplate(Settings):
         return out
 
 
-def named_chat(name: Literal["plain", "chatml", "llama2", "vicuna"]) -> ChatTemplate | None:
+def named_chat(name: Literal["plain", "own", "chatml", "llama2", "vicuna"]) -> ChatTemplate | None:
     """The words of a published chat; None for `plain`."""
     return _NAMED.get(name)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from curate.mix.content import PICTURE, is_prompt, laid_tokens
 from curate.sample import Kind
-from curate.stream.forms import Entry, SequenceForm, Words, is_conversation
+from curate.stream.forms import Entry, FormWords, SequenceForm, is_conversation
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class DocumentPiece:
 
 @dataclass(frozen=True)
 class CutDocument:
-    """What is taken of a document, in order, and whether its last text was taken to its end."""
+    """The pieces that are taken of a document, in order, and whether its last text was taken to its end."""
 
-    pieces: list[DocumentPiece | Words]
+    pieces: list[DocumentPiece | FormWords]
     complete: bool
 
     def size(self, layout: Sequence[int]) -> tuple[int, int]:
         """(tokens in all, images)."""
-        tokens = sum(len(p.ids) if isinstance(p, Words) else p.end - p.begin for p in self.pieces)
+        tokens = sum(len(p.ids) if isinstance(p, FormWords) else p.end - p.begin for p in self.pieces)
         return tokens, sum(isinstance(p, DocumentPiece) and layout[p.number] == PICTURE for p in self.pieces)
 
     def text_tokens(self, layout: Sequence[int], prompts: bool) -> int:
@@ -110,7 +110,7 @@ class _Cut:
     moved: bool
     chat: bool
     parted: bool
-    pieces: list[DocumentPiece | Words] = field(default_factory=list)
+    pieces: list[DocumentPiece | FormWords] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.left, self.text_left, self.images_left = self.rule.tokens, self.rule.text, self.rule.images
@@ -118,7 +118,7 @@ class _Cut:
 
     def take(self, entry: Entry) -> bool:
         """Take what there is room for; whether all was taken that is not to be left out."""
-        if isinstance(entry, Words):
+        if isinstance(entry, FormWords):
             return self._take_words(entry)
         if self.layout[entry] == PICTURE:
             return self._take_image(entry)
@@ -130,9 +130,9 @@ class _Cut:
         if end is None or self.chat or not said or not self.shown:
             return True
         self.shown, self.said = False, []
-        return self._take_words(Words(end.ids, scored=any(not is_prompt(self.layout[number]) for number in said)))
+        return self._take_words(FormWords(end.ids, scored=any(not is_prompt(self.layout[number]) for number in said)))
 
-    def _take_words(self, words: Words) -> bool:
+    def _take_words(self, words: FormWords) -> bool:
         if len(words.ids) > self.left:
             return False
         self.pieces.append(words)
@@ -164,12 +164,12 @@ class _Cut:
             self.left, self.text_left = self.left - len(between.ids) - (end - begin), self.text_left - (end - begin)
         return max(begin, end) == size
 
-    def _between(self) -> Words:
+    def _between(self) -> FormWords:
         """What parts a text that comes next from what was taken last."""
         last = self.pieces[-1] if self.pieces else None
         if not self.parted or not isinstance(last, DocumentPiece) or self.layout[last.number] == PICTURE:
-            return Words(())
-        return Words(self.form.between, scored=not is_prompt(self.layout[last.number]))
+            return FormWords(())
+        return FormWords(self.form.between, scored=not is_prompt(self.layout[last.number]))
 
 
 def _skip_tokens(layout: Sequence[int], rule: CutRule, form: SequenceForm, rng: np.random.Generator) -> int:

@@ -1,4 +1,4 @@
-"""What became of the samples that a run has seen: seen = trained + cut + replaced, of samples, text tokens and images.
+"""Fates of what a run has seen: seen = trained + cut + replaced, of samples, text tokens and images.
 
     trained     samples taken whole; the text tokens and images that were taken of any
     cut         samples of which a part was left out; the text tokens and images left out
@@ -54,7 +54,7 @@ class FateTally:
             self._count(source, 2, (np.ones(len(lost)), text, images))
 
     def met(self) -> list[float]:
-        """What this rank met, as plain numbers, to be added up over ranks."""
+        """The counts that this rank met, as plain numbers, to be added up over ranks."""
         return [float(count) for count in self.met_SFU.flat]
 
     def having_met(self, sums: Sequence[float]) -> FateTally:

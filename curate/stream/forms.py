@@ -41,12 +41,12 @@ class FormConfig(Settings):
     """The tag <EOC> behind the text that belongs to an image: before the next image, and at the end. It is scored."""
     score: Literal["all", "after_image"] = "all"
     """`after_image`: of documents, no text before the first image is scored, nor any between <EOC> and the next."""
-    chat: Literal["plain", "chatml", "llama2", "vicuna"] | ChatTemplate = "plain"
+    chat: Literal["plain", "own", "chatml", "llama2", "vicuna"] | ChatTemplate = "plain"
     """Words around the turns of a conversation, and around a template and the text that answers it. `plain`: an empty
-    line between the turns."""
+    line between the turns. `own`: those that come with the language model's tokenizer."""
 
     def template(self) -> ChatTemplate | None:
-        """The words of the chat; None for `plain`."""
+        """The words of the chat; None for `plain`, and for `own`, which the settings do not know."""
         return named_chat(self.chat) if isinstance(self.chat, str) else self.chat
 
     def tags(self) -> tuple[str, ...]:
@@ -61,14 +61,14 @@ NO_FORM = FormConfig()
 
 
 @dataclass(frozen=True)
-class Words:
+class FormWords:
     """Ids that a form puts in."""
 
     ids: tuple[int, ...]
     scored: bool = False
 
 
-Entry = int | Words
+Entry = int | FormWords
 """Of a sequence: the number of one of the sample's own texts and images, or words that the form puts in."""
 
 
@@ -94,7 +94,7 @@ class SequenceForm:
 
     @property
     def chat(self) -> Chat | None:
-        """What puts words around turns; None: an empty line between them."""
+        """The chat that puts words around turns; None: an empty line between them."""
         return self.own_chat or self.config.template()
 
     @cached_property
@@ -108,17 +108,17 @@ class SequenceForm:
 
     @property
     def shared(self) -> int:
-        """How many of its first ids an image shares with one right before it."""
+        """The number of its first ids that an image shares with one right before it."""
         return int(self.config.image_tag == "around")
 
     @cached_property
-    def end_of_chunk(self) -> Words | None:
-        """What ends the text that belongs to an image."""
-        return Words((self.code.tags[END_OF_CHUNK],), scored=True) if self.config.end_of_chunk else None
+    def end_of_chunk(self) -> FormWords | None:
+        """The tag that ends the text that belongs to an image."""
+        return FormWords((self.code.tags[END_OF_CHUNK],), scored=True) if self.config.end_of_chunk else None
 
     @cached_property
     def between(self) -> tuple[int, ...]:
-        """What parts two texts."""
+        """The ids that part two texts."""
         return tuple(self.code.encode(BETWEEN))
 
     def open_with(self, system: Sequence[int], layout: Sequence[int]) -> list[int]:
@@ -141,7 +141,7 @@ class SequenceForm:
         return out
 
     def score_chunks(self, ids_T: Tensor) -> Tensor:
-        """Which ids of a document may be scored, T bool: all but images, or as `score: after_image` says."""
+        """Tell which ids of a document may be scored, T bool: all but images, or as `score: after_image` says."""
         tags = self.code.tags
         image_T = (ids_T == IMAGE) | (ids_T == tags.get(IMAGE_TAG, IMAGE)) | (ids_T == tags.get(BOUNDARY, IMAGE))
         if self.config.score == "all":
@@ -150,7 +150,7 @@ class SequenceForm:
 
 
 def follows_image(image_T: Tensor, end_T: Tensor) -> Tensor:
-    """Which ids stand behind an image and not behind the end of its chunk, T bool; the end itself does.
+    """Tell which ids stand behind an image and not behind the end of its chunk, T bool; the end itself does.
 
     As open_flamingo scores interleaved documents; its `<image>` is then left out.
     """
@@ -178,7 +178,7 @@ def turns(layout: Sequence[int]) -> list[tuple[Role, list[int]]]:
     return out
 
 
-def chat_gaps(form: SequenceForm, roles: tuple[Role, ...]) -> list[tuple[Words, ...]]:
+def chat_gaps(form: SequenceForm, roles: tuple[Role, ...]) -> list[tuple[FormWords, ...]]:
     """The words before the first turn of a chat, between any two, and behind the last.
 
     A begin before all and an end behind all are left out: those are the sequence's own.
@@ -188,21 +188,21 @@ def chat_gaps(form: SequenceForm, roles: tuple[Role, ...]) -> list[tuple[Words, 
 
 
 @functools.lru_cache(4096)
-def _chat_gaps(code: TextCode, chat: Chat, roles: tuple[Role, ...]) -> list[tuple[Words, ...]]:
+def _chat_gaps(code: TextCode, chat: Chat, roles: tuple[Role, ...]) -> list[tuple[FormWords, ...]]:
     stand_ins = [f"\ue000{number}\ue001" for number in range(len(roles))]
-    gaps: list[list[Words]] = [[]]
+    gaps: list[list[FormWords]] = [[]]
     for text, scored in chat(roles, stand_ins):
         for n, words in enumerate(re.split("\ue000[0-9]+\ue001", text)):
             if n:
                 gaps.append([])
             if ids := _spell(code, words):
-                gaps[-1].append(Words(ids, scored))
+                gaps[-1].append(FormWords(ids, scored))
     if len(gaps) != len(roles) + 1:
         raise ValueError(f"the chat's words hold {len(gaps) - 1} of {len(roles)} turns' texts ({', '.join(roles)})")
     if gaps[0] and gaps[0][0].ids[0] == code.begin:
-        gaps[0][0] = Words(gaps[0][0].ids[1:], gaps[0][0].scored)
+        gaps[0][0] = FormWords(gaps[0][0].ids[1:], gaps[0][0].scored)
     if gaps[-1] and gaps[-1][-1].ids[-1] == code.end:
-        gaps[-1][-1] = Words(gaps[-1][-1].ids[:-1], gaps[-1][-1].scored)
+        gaps[-1][-1] = FormWords(gaps[-1][-1].ids[:-1], gaps[-1][-1].scored)
     return [tuple(gap) for gap in gaps]
 
 
@@ -213,5 +213,5 @@ def _spell(code: TextCode, words: str) -> tuple[int, ...]:
     return tuple(n for piece in pieces for n in ((marks[piece],) if piece in marks else code.encode(piece)))
 
 
-def _ids(words: Sequence[Words]) -> list[int]:
+def _ids(words: Sequence[FormWords]) -> list[int]:
     return [n for one in words for n in one.ids]

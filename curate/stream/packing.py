@@ -211,7 +211,7 @@ class PackedDocument:
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
     """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
-    documents in order (`curate.stream.sequences.SampleAccount`).
+    documents in order (`curate.stream.sequences.SampleAccount`); {instruction: N x L} where samples have one.
 
     Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
     planned. Raises PackingError for a document of another length than its index says.
@@ -234,7 +234,8 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     stacked["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
-    return {**stacked, **of_batch(shown)}
+    asked = [document["instruction"] for document in shown if "instruction" in document]
+    return {**stacked, **({"instruction": torch.cat(asked)} if asked else {}), **of_batch(shown)}
 
 
 def _fit_document(document: PackedDocument, tokens: int, images: int) -> Mapping[str, Tensor]:

@@ -15,9 +15,8 @@ one computation on one layout, the first on the index's numbers, the second on t
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +28,6 @@ from curate.image.tensors import is_of_pictures, of_document
 from curate.mix.content import (
     PICTURE,
     Picture,
-    Prompt,
     Segment,
     is_prompt,
     laid_prompt,
@@ -38,16 +36,24 @@ from curate.mix.content import (
     sample_segments,
 )
 from curate.mix.indexes import IMAGES, LAYOUT, SYSTEM_TOKENS, TEXT_TOKENS, chosen_tokens
-from curate.stream.documents import CutDocument, CutRule, LaidSample, cut_document
-from curate.stream.forms import SequenceForm, Words, is_conversation
+from curate.stream.documents import CutDocument, CutRule, LaidSample
+from curate.stream.forms import SequenceForm, is_conversation
 from curate.stream.images import keyed_rng
+from curate.stream.instructions import Instructions
 from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.tokens.encoders import TextCode
-
-MARKS = 2
-"""Begin and end of a sequence."""
+from curate.stream.spelling import (
+    MARKS,
+    SpelledPart,
+    SpelledSample,
+    SpelledText,
+    cut_sample,
+    encode_prompt,
+    lay,
+    spell,
+    system_ids,
+)
 
 Pixels = Callable[[bytes, np.random.Generator, DrawnSample], Mapping[str, Tensor]]
 """From an image's bytes, its sample's randomness and the sample to {image: CHW}, or what several towers see of it
@@ -57,7 +63,7 @@ RuleOf = Callable[[int, int], CutRule]
 
 
 class SampleAccount(NamedTuple):
-    """What D prepared samples had, and what of it was taken: text tokens and images of their own, tokens in all."""
+    """Counts of D prepared samples: text tokens and images of their own, of these taken, and tokens in all."""
 
     source: Any
     text: Any
@@ -72,13 +78,15 @@ class Sequences:
     """Prepares a drawn sample: {ids, scored: T, image: N x CHW, image_at: N x 2, source: its number, account: 6}.
 
     `image`: see `curate.image.tensors`. `image_at`: where the ids of each image begin and end, its tags among them;
-    `account`: a `SampleAccount`. `rules` and `pixels` follow the stages.
+    `account`: a `SampleAccount`. `rules` and `pixels` follow the stages. With `instructions`, {instruction: N x L}
+    besides: what is asked, for each image.
     """
 
     chooser: TextChooser
     form: SequenceForm
     rules: RuleOf
     pixels: Pixels
+    instructions: Instructions | None = None
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample. Raises ValueError, which ContentError and ImageError are."""
@@ -87,36 +95,43 @@ class Sequences:
         told, segments = part_system(sample_segments(drawn.kind, drawn.parts, self.chooser.choose_text(drawn)))
         parts = self._parts(drawn, segments, prompts)
         told_ids = code.encode(told)
-        system = _system(self.form, prompts, told_ids)
-        sample = LaidSample(drawn.kind, [_lay(part) for part in parts], bool(system))
+        system = system_ids(self.form, prompts, told_ids)
+        sample = LaidSample(drawn.kind, [lay(part) for part in parts], bool(system))
         draw = _document_rng(self.chooser, drawn.uid, drawn.epoch)
-        opening, lost, cut = _cut(sample, system, self.rules(source, drawn.at), self.form, draw)
-        spelled = _spell(self.form, parts, [code.begin, *opening], cut)
+        opening, lost, cut = cut_sample(sample, system, self.rules(source, drawn.at), self.form, draw)
+        spelled = spell(self.form, parts, [code.begin, *opening], cut)
         told_taken = max(len(told_ids) - lost, 0)
-        rng = keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        images = [self.pixels(drawn.parts[name], rng, drawn) for name in spelled.images]
         ids_T, scored_T = torch.tensor([*spelled.ids, code.end]), torch.tensor([*spelled.scored, cut.complete])
         if drawn.kind == "interleaved" and not is_conversation(sample.layout):
             scored_T &= self.form.score_chunks(ids_T)
+        account = [source, *_account(sample, cut, (len(told_ids), told_taken)), len(ids_T)]
+        instruction = self.instructions(segments, prompts) if self.instructions else None
         return {
             "ids": ids_T,
             "scored": scored_T,
-            **of_document(images),
-            "image_at": torch.tensor(spelled.image_at, dtype=torch.long).reshape(-1, 2),
+            **self._shown(drawn, spelled),
             "source": torch.tensor(source),
-            "account": torch.tensor([source, *_account(sample, cut, (len(told_ids), told_taken)), len(ids_T)]),
+            "account": torch.tensor(account),
+            **({} if instruction is None else {"instruction": instruction.expand(len(spelled.images), -1)}),
         }
 
-    def _parts(self, drawn: DrawnSample, segments: Sequence[Segment], prompts: Prompts) -> list[_Part]:
+    def _shown(self, drawn: DrawnSample, spelled: SpelledSample) -> dict[str, Tensor]:
+        """The images of a sequence, and where they stand in it."""
+        rng = keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
+        images = [self.pixels(drawn.parts[name], rng, drawn) for name in spelled.images]
+        image_at = torch.tensor(spelled.image_at, dtype=torch.long).reshape(-1, 2)
+        return {**of_document(images), "image_at": image_at}
+
+    def _parts(self, drawn: DrawnSample, segments: Sequence[Segment], prompts: Prompts) -> list[SpelledPart]:
         """The sample's images and texts, and what its template puts before and after its text."""
-        parts = [s if isinstance(s, Picture) else _Text.of(s, self.form.code) for s in segments]
+        parts = [s if isinstance(s, Picture) else SpelledText.of(s, self.form.code) for s in segments]
         if drawn.kind == "interleaved":
             return parts
         pictures = [part for part in parts if isinstance(part, Picture)]
         if drawn.kind != "text" and not pictures:
             raise ValueError(f"no image among the sample's parts ({', '.join(sorted(drawn.parts)) or 'none'})")
         before, after = (
-            _Text(_encode_prompt(self.form.code, text), asks=True) for text in (prompts.before, prompts.after)
+            SpelledText(encode_prompt(self.form.code, text), asks=True) for text in (prompts.before, prompts.after)
         )
         return [*pictures, before, *parts[len(pictures) :], after]
 
@@ -183,9 +198,9 @@ class Sizes:
         self, source: int, access: tuple[str, int], told: int, layout: list[int], rule: CutRule
     ) -> tuple[int, int]:
         """(tokens, images) of what is taken of one sample; `access` is its uid and epoch."""
-        system = _system(self.form, self.chooser.prompts(source, *access), [0] * told)
+        system = system_ids(self.form, self.chooser.prompts(source, *access), [0] * told)
         sample = LaidSample(self.lengths.infos[source].kind, layout, bool(system))
-        opening, _, cut = _cut(sample, system, rule, self.form, _document_rng(self.chooser, *access))
+        opening, _, cut = cut_sample(sample, system, rule, self.form, _document_rng(self.chooser, *access))
         tokens, images = cut.size(layout)
         return len(opening) + tokens, images
 
@@ -198,7 +213,7 @@ class Sizes:
             text = found[self.chooser.choose_index(uid, epoch, len(found))] if found else 0
         prompts = self.chooser.prompts(source, uid, epoch)
         before, after = (
-            laid_prompt(len(_encode_prompt(self.form.code, words))) for words in (prompts.before, prompts.after)
+            laid_prompt(len(encode_prompt(self.form.code, words))) for words in (prompts.before, prompts.after)
         )
         return [*([PICTURE] * images), before, text, after]
 
@@ -218,58 +233,9 @@ def cut_sequence(sample: dict[str, Tensor], tokens: int, images: int) -> dict[st
         "scored": torch.cat((scored[:length], torch.zeros(1, dtype=torch.bool))),
         **{name: sample[name][:kept] for name in sample if is_of_pictures(name)},
         "image_at": sample["image_at"][:kept],
+        **({"instruction": sample["instruction"][:kept]} if "instruction" in sample else {}),
         "account": torch.stack(account),
     }
-
-
-@dataclass(frozen=True)
-class _Text:
-    ids: list[int]
-    asks: bool
-
-    @classmethod
-    def of(cls, segment: str | Prompt, code: TextCode) -> _Text:
-        asks = isinstance(segment, Prompt)
-        return cls(code.encode(segment.text if isinstance(segment, Prompt) else segment), asks)
-
-
-_Part = Picture | _Text
-
-
-def _lay(part: _Part) -> int:
-    """How a part stands in a layout."""
-    if isinstance(part, Picture):
-        return PICTURE
-    return laid_prompt(len(part.ids)) if part.asks else len(part.ids)
-
-
-@dataclass
-class _Spelled:
-    """Ids, whether each is scored, the names of the images' parts, and where each image's ids begin and end."""
-
-    ids: list[int]
-    scored: list[bool]
-    images: list[str]
-    image_at: list[tuple[int, int]]
-
-
-def _spell(form: SequenceForm, parts: Sequence[_Part], opening: list[int], cut: CutDocument) -> _Spelled:
-    """The ids of what was taken of a sample, behind its opening."""
-    out = _Spelled(opening, [False] * len(opening), [], [])
-    for piece in cut.pieces:
-        part = None if isinstance(piece, Words) else parts[piece.number]
-        if isinstance(piece, Words):
-            ids, scored = list(piece.ids), piece.scored
-        elif isinstance(part, _Text):
-            ids, scored = part.ids[piece.begin : piece.end], not part.asks
-        else:
-            assert isinstance(part, Picture)
-            ids, scored = list(form.image[piece.begin : piece.end]), False
-            out.images.append(part.part)
-            out.image_at.append((len(out.ids), len(out.ids) + len(ids)))
-        out.ids += ids
-        out.scored += [scored] * len(ids)
-    return out
 
 
 def _account(sample: LaidSample, cut: CutDocument, told: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -284,31 +250,5 @@ def _account(sample: LaidSample, cut: CutDocument, told: tuple[int, int]) -> tup
     return told[0] + text, sample.layout.count(PICTURE), told[1] + taken, images
 
 
-def _cut(
-    sample: LaidSample,
-    system: list[int],
-    rule: CutRule,
-    form: SequenceForm,
-    draw: Callable[[], np.random.Generator],
-) -> tuple[list[int], int, CutDocument]:
-    """(the ids that the system is told, how many have no room, what of the sample is taken in the room left)."""
-    room, whole = max(rule.tokens - MARKS, 0), form.open_with(system, sample.layout)
-    opening = whole[:room]
-    cut = cut_document(sample, replace(rule, tokens=room - len(opening)), form, draw)
-    return opening, len(whole) - len(opening), cut
-
-
-def _system(form: SequenceForm, prompts: Prompts, told: list[int]) -> list[int]:
-    """The ids of the mixture's system prompt, and behind it those that the sample brings."""
-    own = _encode_prompt(form.code, prompts.system)
-    return [*own, *(form.between if own and told else ()), *told]
-
-
 def _document_rng(chooser: TextChooser, uid: str, epoch: int) -> Callable[[], np.random.Generator]:
     return lambda: keyed_rng(chooser.seed, uid, epoch, "document")
-
-
-@functools.lru_cache(4096)
-def _encode_prompt(code: TextCode, text: str) -> list[int]:
-    """A prompt's ids; there are few of them, each said again and again."""
-    return code.encode(text)

@@ -23,7 +23,8 @@ from curate.stream.batches import PackedBatch, pack_contents
 from curate.stream.fates import FateTally
 from curate.stream.reading import Replaced
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.stream.sequences import MARKS, SampleAccount
+from curate.stream.sequences import SampleAccount
+from curate.stream.spelling import MARKS
 from curate.stream.stream import Batch
 
 REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")

@@ -1,4 +1,4 @@
-"""Few-shot prompts: examples of a dataset before a question, drawn by (dataset, seed, uid), the same for every model.
+"""Few-shot prompts: examples before a question, drawn by (dataset, seed, uid), the same for every model.
 
 Flamingo (2204.14198) puts 4 to 32 pairs of an image and its text before the image in question; with none, it takes two
 examples without their images, so that the form of an answer is shown and no image is.

@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.mix.content import PICTURE, Picture, Prompt, Segment, laid_prompt, part_system
 from curate.stream.documents import CutDocument, CutRule, LaidSample, cut_document
-from curate.stream.forms import SequenceForm, Words
+from curate.stream.forms import FormWords, SequenceForm
 from curate.stream.prompts import Prompts
 from curate.tokens.encoders import TextCode
 
@@ -36,7 +36,7 @@ SpelledPart = Picture | SpelledText
 
 
 def lay(part: SpelledPart) -> int:
-    """How a part stands in a layout."""
+    """A part as it stands in a layout."""
     if isinstance(part, Picture):
         return PICTURE
     return laid_prompt(len(part.ids)) if part.asks else len(part.ids)
@@ -56,8 +56,8 @@ def spell(form: SequenceForm, parts: Sequence[SpelledPart], opening: list[int], 
     """The ids of what was taken of a sample, behind its opening."""
     out = SpelledSample(opening, [False] * len(opening), [], [])
     for piece in cut.pieces:
-        part = None if isinstance(piece, Words) else parts[piece.number]
-        if isinstance(piece, Words):
+        part = None if isinstance(piece, FormWords) else parts[piece.number]
+        if isinstance(piece, FormWords):
             ids, scored = list(piece.ids), piece.scored
         elif isinstance(part, SpelledText):
             ids, scored = part.ids[piece.begin : piece.end], not part.asks
@@ -88,7 +88,7 @@ def spell_prompt(form: SequenceForm, segments: Sequence[Segment], tokens: int) -
     sample = LaidSample("interleaved", [lay(part) for part in parts], bool(system))
     rule = CutRule(tokens + MARKS, images=len(parts))
     opening, lost, cut = cut_sample(sample, system, rule, form, np.random.default_rng)
-    at = [n for n, p in enumerate(cut.pieces) if not isinstance(p, Words) and p.number == len(parts) - 1]
+    at = [n for n, p in enumerate(cut.pieces) if not isinstance(p, FormWords) and p.number == len(parts) - 1]
     if lost or not at or cut.size(sample.layout)[1] < sample.layout.count(PICTURE):
         raise ValueError(f"prompt_too_long: it takes more than {tokens} tokens; ask less, or show fewer examples")
     before_answer = CutDocument(cut.pieces[: at[0]], complete=False)

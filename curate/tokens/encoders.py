@@ -43,19 +43,22 @@ class TextCode:
 def text_code(name: str, tags: Sequence[str] = ()) -> TextCode:
     """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
 
-    With one id more for each of `tags` that it has not itself. Raises ValueError for a model without a tokenizer.
+    With an id more for each of `tags`, as far as the model has none. Raises ValueError for one without a tokenizer.
     """
     if name.startswith(PREFIX):
-        own = HfTokenizer(name.removeprefix(PREFIX))
-        ids = own.vocab_size()
-        numbered = own.numbered(tags)
-        vocab_size = max([ids - 1, *numbered.values()]) + 1
-        return TextCode(name, own.encode, own.decode, *own.marks(), vocab_size, numbered)
+        return _of_model(name, tags)
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
     numbered = {tag: ids + 2 + number for number, tag in enumerate(tags)}
     decode = {"bytes": _of_bytes, "simple": _of_simple}[name]
     return TextCode(name, encode, decode, ids, ids + 1, ids + 2 + len(tags), numbered)
+
+
+def _of_model(name: str, tags: Sequence[str]) -> TextCode:
+    own = HfTokenizer(name.removeprefix(PREFIX))
+    has, ids = own.special(), own.vocab_size()
+    new = {tag: ids + number for number, tag in enumerate(tag for tag in tags if tag not in has)}
+    return TextCode(name, own.encode, own.decode, *own.marks(), ids + len(new), {**has, **new})
 
 
 def counting(tokenizer: str) -> str:

@@ -1,6 +1,6 @@
 """Tokenizers of `transformers`: a folder, a .gguf file, or a name on the hub.
 
-Their special tokens are never spelled by a text, however it reads: only templates and tags set them.
+Their special tokens are never spelled by a text, however it reads: only tags and the words of a chat set them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ class HfTokenizer:
         """The ids of a text, none of them special."""
         return list(_plain(self.model).encode(text, add_special_tokens=False).ids)
 
-    def encode_template(self, text: str) -> list[int]:
-        """The ids of what a template wrote, in which special tokens are meant."""
-        return list(loaded(self.model)(text, add_special_tokens=False, verbose=False)["input_ids"])
-
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special ones left out."""
-        return str(loaded(self.model).decode(list(ids), skip_special_tokens=True))
+        """The text of ids, special ones and those of tags that are not its own left out."""
+        own = [n for n in ids if n < self.vocab_size()]
+        return str(loaded(self.model).decode(own, skip_special_tokens=True))
 
     def marks(self) -> tuple[int, int]:
         """(begin, end): its own; where a model has no begin, its end mark stands there, as GPT-2's does."""
@@ -46,15 +43,14 @@ class HfTokenizer:
             raise ValueError(f"tokenizer {self.model}: it has no end mark (eos_token), by which a text would end")
         return (end if tokenizer.bos_token_id is None else tokenizer.bos_token_id), end
 
+    def special(self) -> dict[str, int]:
+        """The ids of its special tokens."""
+        found = loaded(self.model).added_tokens_decoder
+        return {token.content: number for number, token in found.items() if token.special}
+
     def vocab_size(self) -> int:
         """Its ids, special ones included."""
         return len(loaded(self.model))
-
-    def numbered(self, tags: Sequence[str]) -> dict[str, int]:
-        """The id of each tag: its own special token of that name, or one behind its last."""
-        known, first = loaded(self.model).added_tokens_encoder, self.vocab_size()
-        new = [tag for tag in tags if tag not in known]
-        return {tag: known[tag] if tag in known else first + new.index(tag) for tag in tags}
 
     def counting(self) -> str:
         """Names how texts are counted: by what the tokenizer holds, wherever it lies."""

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from curate.models.connectors.channels import Channels
 from curate.models.connectors.mining import Mining
+from curate.models.connectors.rasters import windows_of
 from curate.models.connectors.sva import InsideConfig, Sva, SvaConfig, SvaLayer
 from curate.models.connectors.table import connector_of
-from curate.models.connectors.windows import windows_of
 from curate.models.features import Features, TowerShape
 from curate.models.files import ModelError
+from curate.models.towers.rasters import cut_raster
 
 CAMBRIAN = [
     TowerShape(1152, (27, 27)),  # SigLIP, CLIP, DINOv2, the four stages of a ConvNeXt
@@ -173,7 +174,7 @@ def test_mining_has_the_published_sizes_and_cells() -> None:
     with torch.device("meta"):
         made = connector_of({"type": "mining"}).build(GEMINI, 4096)
         tiled = connector_of({"type": "mining"}).build(
-            [TowerShape(1024, (24, 24), True, views=5), TowerShape(2880, (384, 384))], 4096
+            [TowerShape(1024, (24, 24), True, views=5), TowerShape(2880, (192, 192), views=5)], 4096
         )
     assert isinstance(made, Mining)
     assert count(made.q, made.k, made.v) == 6_963_456 and count(made.up, made.out) == 20_979_712
@@ -182,11 +183,10 @@ def test_mining_has_the_published_sizes_and_cells() -> None:
     assert [cells[1, 2, 0], cells[1, 2, -1], cells[23, 23, 0], cells[23, 23, -1]] == [1552, 2903, 35512, 36863]
 
 
-def miner(views: int = 1, whole: str = "first") -> tuple[Mining, list[TowerShape]]:
+def miner(views: int = 1) -> tuple[Mining, list[TowerShape]]:
     torch.manual_seed(0)
-    side = 12 if views == 1 else 24
-    towers = [TowerShape(16, (3, 3), class_vector=True, views=views), TowerShape(10, (side, side))]
-    made = connector_of({"type": "mining", "cell": 4, "whole": whole}).build(towers, 24)
+    towers = [TowerShape(16, (3, 3), class_vector=True, views=views), TowerShape(10, (12, 12), views=views)]
+    made = connector_of({"type": "mining", "cell": 4}).build(towers, 24)
     assert isinstance(made, Mining)
     return made, towers
 
@@ -203,14 +203,17 @@ def test_what_is_mined_is_one_heads_attention_in_the_own_cell_added_to_the_raw_v
 
 
 def test_tiles_are_mined_in_their_quarters_and_the_whole_in_the_map_halved() -> None:
-    for whole in ("first", "last"):
-        made, _ = miner(5, whole)
-        fine = Features(positions(24).flatten(2).transpose(1, 2).expand(1, -1, 10), (24, 24))
-        cells = made.cells(fine, 3)[..., 0].view(5, 3, 3, 16)
-        tiles = cells[1:] if whole == "first" else cells[:-1]
-        assert tiles[:, 0, 0, 0].tolist() == [0, 12, 288, 300]  # top left, top right, bottom left, bottom right
-        halved = F.avg_pool2d(positions(24), 2)
-        torch.testing.assert_close(cells[0 if whole == "first" else 4], windows_of(halved, 3)[..., 0].view(3, 3, 16))
+    """5N: the first tower saw a whole and four tiles, the second's raster of the large picture is cut alike."""
+    made, towers = miner(5)
+    coarse, large = looks(towers, 1)[0], torch.randn(1, 10, 24, 24)
+    cut = cut_raster(large, 2, "first").flatten(2).transpose(1, 2)
+    found = made([coarse, Features(cut, (12, 12))])
+    assert found.shape == (1, 45, 24)
+    quarter = large[:, :, 12:, :12]  # of view 3, the tile at the bottom left
+    raw, cells = coarse.x_MPD[3, 1:], windows_of(quarter, 3)
+    torch.testing.assert_close(found[0, 27:36], made.out(F.gelu(made.up(raw + made.mine(raw, cells)))))
+    raw, cells = coarse.x_MPD[0, 1:], windows_of(F.avg_pool2d(large, 2), 3)
+    torch.testing.assert_close(found[0, :9], made.out(F.gelu(made.up(raw + made.mine(raw, cells)))))
 
 
 def test_channels_are_joined_at_the_first_towers_raster_after_resizing() -> None:
@@ -227,7 +230,7 @@ def test_channels_are_joined_at_the_first_towers_raster_after_resizing() -> None
     ("settings", "towers", "message"),
     [
         ({"type": "mining"}, TOWERS[:1], "takes two towers"),
-        ({"type": "mining"}, [TowerShape(8, (3, 3), views=3), TowerShape(8, (24, 24))], "a whole with its tiles"),
+        ({"type": "mining"}, [TowerShape(8, (3, 3), views=5), TowerShape(8, (24, 24))], r"see \[1, 5\] views"),
         (SMALL, [TOWERS[0], TowerShape(8, (16, 16), views=5)], r"see \[1, 5\] views"),
         ({"type": "channels"}, [TOWERS[0], TowerShape(8, (16, 16), views=5)], r"see \[1, 5\] views"),
     ],

@@ -10,7 +10,7 @@ from torch import nn
 from curate.models.features import Pictures
 from curate.models.towers.backbones import Backbone, of_any_size
 from curate.models.towers.native import patches_of, patches_there, position_ids
-from curate.models.towers.tower import Tower, TowerConfig
+from curate.models.towers.tower import TowerConfig, VisionTower
 
 SIDE_PX, PATCH = 84, 14
 
@@ -48,9 +48,9 @@ def trunk() -> nn.Module:
     return net
 
 
-def native_tower(net: nn.Module) -> Tower:
+def native_tower(net: nn.Module) -> VisionTower:
     config = TowerConfig(model="timm:vit_so400m_patch14_siglip_224", fit="native", final_norm=True)
-    return Tower(Backbone(of_any_size(net), SIDE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), config, -1).eval()
+    return VisionTower(Backbone(of_any_size(net), SIDE_PX, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), config, -1).eval()
 
 
 def idefics2(net: nn.Module) -> nn.Module:
@@ -81,6 +81,7 @@ def idefics2(net: nn.Module) -> nn.Module:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[(84, 84)], [(28, 42)], [(28, 84), (70, 40), (84, 84)], [(30, 55), (14, 14)]])
 def test_a_siglip_tower_equals_idefics2s_in_transformers(sizes: list[tuple[int, int]]) -> None:
     net = trunk()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from curate.models.features import Pictures
 from curate.models.files import ModelError
-from curate.models.towers.tower import Tower, TowerConfig
+from curate.models.towers.tower import TowerConfig, VisionTower
 
 TINY_CLIP = {
     "embed_dim": 32,
@@ -25,7 +25,7 @@ VIT = "timm:test_vit"
 CONVNEXT = "timm:test_convnext"
 
 
-def tower(**settings: Any) -> Tower:
+def tower(**settings: Any) -> VisionTower:
     torch.manual_seed(0)
     return TowerConfig(**settings).build().eval()
 

@@ -14,12 +14,14 @@ from torch import Tensor
 from train_samples import MULTIMODAL, TINY
 
 from curate.models.captioners import load_captioner
+from curate.models.features import Pictures
 from curate.models.vision_language import PICTURE
 from curate.stream.packing import Pack, PackedDocument, PackLimits, assemble
 from curate.tokens.encoders import text_code
 from train.config import Config
 from train.export import export
 from train.models.dual_encoder import DualEncoder, build
+from train.models.towers import towers_of
 from train.objectives.multimodal import MultimodalObjective
 
 CODE = text_code("bytes")
@@ -39,7 +41,7 @@ def made(fusion: Mapping[str, Any], sources: int = 1, gates: float = 0.6) -> tup
     torch.manual_seed(0)
     settings = config(fusion)
     clip = build(settings.model)
-    objective = MultimodalObjective(clip, settings.objective, CODE, sources)  # type: ignore[arg-type]
+    objective = MultimodalObjective(towers_of(settings.model, clip), settings.objective, sources)  # type: ignore[arg-type]
     with torch.no_grad():
         for name, parameter in objective.named_parameters():
             if name.endswith("_gate"):
@@ -125,14 +127,14 @@ def test_a_batch_without_images_gives_every_part_a_gradient(fusion: dict[str, An
     parts = {name: p for name, p in objective.named_parameters() if "visual" not in name}
     seen = {name for name, p in objective.named_parameters() if p.requires_grad and name in gradients}
     assert all(name in seen for name in parts if ".connector." in name or ".gated.blocks." in name)
-    assert not any(gradients[name].any() for name in seen if ".connector." in name or ".tower." in name)
+    assert not any(gradients[name].any() for name in seen if ".connector." in name or ".towers." in name)
     assert any(gradients[name].any() for name in seen if ".language." in name)
 
 
 @FUSIONS
 def test_what_is_written_token_by_token_is_what_the_whole_sequence_says(fusion: dict[str, Any]) -> None:
     net = made(fusion)[1].eval().net
-    vectors_NPE = net.see(torch.randn(2, 3, 32, 32))
+    vectors_NPE = net.see([Pictures(torch.randint(256, (2, 3, 32, 32)).byte())])
     ids_BT = torch.tensor([[CODE.begin, *b"a red one"], [CODE.begin, *b"two blues"]])
     write = net.writer(vectors_NPE)
     found = torch.stack([write(ids_BT[:, : 3 + token]) for token in range(8)], 1)
@@ -149,11 +151,13 @@ def test_an_exported_captioner_sees_pictures_as_the_trained_one(fusion: dict[str
     clip, objective = made(fusion)
     export(clip, objective, config(fusion), tmp_path / "captioner.safetensors")
     captioner = load_captioner(str(tmp_path / "captioner.safetensors"), "", "float32")
-    pixels, ids_BT = torch.randn(2, 3, 32, 32), torch.tensor([[CODE.begin, *b"a"]] * 2)
+    pixels, ids_BT = torch.randint(256, (2, 3, 32, 32)).byte(), torch.tensor([[CODE.begin, *b"a"]] * 2)
     objective.eval()
     with torch.no_grad():
-        expected = objective.net.writer(objective.net.see(pixels))(ids_BT)
-        torch.testing.assert_close(captioner.write(captioner.look(pixels))(ids_BT), expected, rtol=1e-5, atol=1e-5)
+        expected = objective.net.writer(objective.net.see([Pictures(pixels)]))(ids_BT)
+        torch.testing.assert_close(
+            captioner.write(captioner.look(pixels.flatten(1)))(ids_BT), expected, rtol=1e-5, atol=1e-5
+        )
 
 
 RANKED = """

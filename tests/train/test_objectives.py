@@ -23,6 +23,7 @@ from curate.tokens.encoders import text_code
 from train import groups, optim
 from train.config import Caption, Config, Optim
 from train.models.dual_encoder import build
+from train.models.towers import towers_of
 from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective
@@ -40,7 +41,8 @@ def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(settings.model), settings.objective)
+    clip = build(settings.model)
+    objective = MultimodalObjective(towers_of(settings.model, clip), settings.objective)
     set_trained(objective, objective.trained)
     return objective
 
@@ -93,16 +95,15 @@ def test_caption_is_predicted_from_the_image() -> None:
 def test_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
     for train_tower in (False, True):
         objective = captioner(train_tower).train()
-        before = {name: value.clone() for name, value in objective.net.tower.state_dict().items()}
+        tower = objective.net.all_towers()["clip"].net
+        before = {name: value.clone() for name, value in tower.state_dict().items()}
         planned = groups.plan(objective, Optim(), [("all", objective.trained)])
         optimizer = groups.adamw(objective, planned, Optim())
         objective(captioned("a cat", "two")).backward()
         optimizer.step()
-        moved = [
-            name for name, value in objective.net.tower.state_dict().items() if not torch.equal(value, before[name])
-        ]
+        moved = [name for name, value in tower.state_dict().items() if not torch.equal(value, before[name])]
         assert bool(moved) == train_tower
-        assert objective.net.tower.training == train_tower
+        assert tower.training == train_tower
 
 
 @pytest.mark.parametrize("layers", [2, [1, 1, 1, 1]])

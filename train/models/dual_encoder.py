@@ -48,7 +48,14 @@ class DualEncoder:
 
 
 def build(model: Model) -> DualEncoder:
-    """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError."""
+    """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError.
+
+    Where `model` names towers of their own, it is none but its description, on the meta device.
+    """
+    if model.towers:
+        config = clip_config(model)
+        with torch.device("meta"):
+            return DualEncoder(new_network(config), config, _tokenizer(config))
     if model.exported:
         return load_export(Path(str(model.clip)))
     config = clip_config(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from train.config import BootstrapConfig, Config, Contrastive, MatchingConfig
 from train.models.dual_encoder import DualEncoder
+from train.models.towers import towers_of
 from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
@@ -26,7 +27,7 @@ def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objecti
         return MatchingObjective(clip, settings)
     if isinstance(settings, BootstrapConfig):
         return BootstrapObjective(clip, settings)
-    return MultimodalObjective(clip, settings, sources)
+    return MultimodalObjective(towers_of(config.model, clip), settings, sources)
 
 
 def set_trained(objective: Objective, names: frozenset[str]) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
 from train.config import Caption, Multimodal
-from train.models.dual_encoder import DualEncoder
+from train.objectives.cross_entropy import token_losses
 from train.objectives.parts import Parts
 
 
@@ -19,22 +19,20 @@ class MultimodalObjective(nn.Module):
     tag's text looks at between layers; only texts and ends are scored.
 
     A batch is rows of one sample, or packs of documents that do not see each other: {ids, scored: B x T, image: N
-    pictures in the order of their places (or see `curate.stream.packing.assemble`), source: B or B x T}, of packs
+    pictures in the order of their places (or see `curate.image.tensors`), source: B or B x T}, of packs
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, clip: DualEncoder, settings: Caption | Multimodal, sources: int = 1) -> None:
+    def __init__(self, towers: Mapping[str, VisionTower], settings: Caption | Multimodal, sources: int = 1) -> None:
         super().__init__()
-        visual = clip.net.visual
-        assert isinstance(visual, nn.Module)
         language = settings.language.build(settings.form.tags())
-        self.net = VisionLanguage(visual, clip.size_px, settings.connector, language, settings.fusion)
+        self.net = VisionLanguage(towers, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
         frozen = self.net.language.parts().keys() - self.net.language.trained
         self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
     def parts(self) -> Parts:
-        """Tower, connector and language model, and gated blocks where there are any."""
+        """Towers, connector and language model, and gated blocks where there are any."""
         return self.net.parts()
 
     def check_resolution(self, size_px: int) -> None:
@@ -47,14 +45,15 @@ class MultimodalObjective(nn.Module):
         return [float(count) for count in found.tolist()]
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the scored tokens' cross entropies, scaled."""
+        """Sum of the scored tokens' cross entropies, scaled, and of what a language model costs beside, with each."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
         vectors_NPE = self.net.see_batch(batch)
         x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
         y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]
-        scores_NV = self.net.language.logits(y_BTD[:, :-1][wanted])
-        losses_N = F.cross_entropy(scores_NV.float(), ids_BT[:, 1:][wanted], reduction="none")
+        losses_N = token_losses(y_BTD[:, :-1][wanted], ids_BT[:, 1:][wanted], self.net.language.logits)
+        if (extra := self.net.language.extra_losses()) is not None:
+            losses_N = losses_N + extra  # a mean over tokens: a token's share of a step is its share of it
         return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
 
     def after_step(self) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.connectors.rasters import by_picture, check_same_views, raster_of
-from curate.models.connectors.windows import resized
 from curate.models.features import Features, TowerShape
+from curate.models.towers.rasters import joined
 from curate.settings import Settings
 
 
@@ -39,8 +38,6 @@ class Channels(nn.Module):
 
     def forward(self, towers: Sequence[Features]) -> Tensor:
         """vectors_NPE, a picture's views one after another."""
-        rasters = [
-            resized(raster_of(found, shape), self.side) for found, shape in zip(towers, self.towers, strict=True)
-        ]
-        x_MPD = torch.cat(rasters, 1).flatten(2).transpose(1, 2)
+        rasters = [raster_of(found, shape) for found, shape in zip(towers, self.towers, strict=True)]
+        x_MPD = joined(rasters, self.side).flatten(2).transpose(1, 2)
         return by_picture(self.out(F.gelu(self.up(x_MPD))), self.towers[0])

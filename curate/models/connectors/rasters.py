@@ -54,3 +54,12 @@ def cells_of(found: Features, shape: TowerShape, side: int | None) -> Tensor:
 def by_picture(y_MPE: Tensor, shape: TowerShape) -> Tensor:
     """vectors_NPE: the vectors of a picture's views, one view after another."""
     return y_MPE.reshape(-1, shape.views * y_MPE.shape[1], y_MPE.shape[2])
+
+
+def windows_of(x_MDHW: Tensor, side: int) -> Tensor:
+    """What lies under each of `side` x `side` places of a square raster, both row by row: (M side side) x (R R) x D."""
+    M, D, height, _ = x_MDHW.shape
+    R = height // side
+    assert R * side == height, "whole windows"
+    x_MDSRSR = x_MDHW.reshape(M, D, side, R, side, R)
+    return x_MDSRSR.permute(0, 2, 4, 3, 5, 1).reshape(M * side * side, R * R, D)

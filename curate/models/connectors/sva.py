@@ -13,7 +13,7 @@ windows together, D width of the aggregator, E of the language model, H heads, B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -22,9 +22,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import check_same_views, raster_of
-from curate.models.connectors.windows import resized, windows_of
+from curate.models.connectors.rasters import check_same_views, raster_of, windows_of
 from curate.models.features import Features, TowerShape
+from curate.models.languages.face import Between
+from curate.models.towers.rasters import joined
 from curate.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -151,7 +152,7 @@ class Sva(nn.Module):
         """The towers' vectors at the aggregator's width, in windows."""
         found = []
         for found_one, shape, side, project in zip(towers, self.shapes, self.sides, self.towers, strict=True):
-            x_MDHW = resized(raster_of(found_one, shape), side * self.side)
+            x_MDHW = joined([raster_of(found_one, shape)], side * self.side)
             x_MDHW = project(x_MDHW.movedim(1, 3)).movedim(3, 1)
             found.append((x_MDHW, _there(found_one, shape, x_MDHW)))
         context_MD = found[0][0].mean((2, 3))
@@ -172,7 +173,7 @@ class Sva(nn.Module):
             y_RSE = torch.cat((y_RSE, self.newline.to(y_RSE.dtype).expand(len(y_RSE), 1, -1)), 1)
         return y_RSE.reshape(-1, self.places, y_SE.shape[1])
 
-    def between(self, windows: Windows, pictured_BT: Tensor) -> Callable[[int, Tensor], Tensor]:
+    def between(self, windows: Windows, pictured_BT: Tensor) -> Between:
         """The layers inside, as a language model calls them: what stands where pictures are looks at their windows.
 
         `pictured_BT`: the places of all pictures, in their order, newlines among them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import Field, model_validator
 
@@ -44,8 +44,12 @@ class DecoderConfig(Transformer):
         return self
 
     def code(self, tags: Sequence[str] = ()) -> TextCode:
-        """How texts are spelled for it, `tags` beside them."""
+        """Its spelling of texts, `tags` beside them."""
         return text_code(self.tokenizer, tags)
+
+    def chat(self) -> NoReturn:
+        """None: raises ValueError."""
+        raise ValueError("form.chat: own is for a model of `transformers`, which brings a template; name another chat")
 
     def build(self, tags: Sequence[str] = ()) -> LanguageModel:
         """The module."""

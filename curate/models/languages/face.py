@@ -18,15 +18,17 @@ into it, by which cross-attention stands between layers; number `depth` comes af
 class Language(Protocol):
     """A causal language model: embeddings in, logits out.
 
-    `depth`: its layers. `trained`: which of its `parts` are, unless a stage says otherwise.
+    `depth`: its layers. `longest`: positions of a sequence at most. `trained`: which of its `parts` are, unless a stage
+    says otherwise.
     """
 
     width: int
     depth: int
+    longest: int
     trained: frozenset[str]
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a stage may train, by name."""
+        """Parameters that a stage may train, by name."""
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """x_BTD of ids."""
@@ -57,4 +59,4 @@ class Language(Protocol):
         """Parameters, embeddings aside: the N of MM1's law."""
 
     def extra_losses(self) -> Tensor | None:
-        """What the last forward costs beside its predictions (the routers of a mixture of experts); None: nothing."""
+        """The last forward's cost beside its predictions (the routers of a mixture of experts); None: nothing."""

@@ -6,21 +6,26 @@ Shapes: B rows, T positions, D width, N tokens, V vocabulary.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from curate.extras import require
 from curate.models.attention import block_mask, document_mask
-from curate.models.files import ModelError
+from curate.models.files import ModelError, file_digest
 from curate.models.languages.adapters import AdapterConfig, adapt, is_adapter
 from curate.models.languages.face import Between
 from curate.models.languages.tags import TagRows
 from curate.settings import PathText, Settings
+from curate.tokens.chat_templates import HfChat
 from curate.tokens.encoders import TextCode, text_code
 from curate.tokens.hf import PREFIX, loading, source_of
 
@@ -37,41 +42,53 @@ class HfConfig(Settings):
     train: Literal["whole", "nothing"] = "whole"
     """What of its own weights is trained, unless a stage says otherwise; of an adapted one, nothing."""
     adapter: AdapterConfig | None = None
-    checkpointing: bool = False
-    """Whether the layers' insides are computed again in the backward pass, for less memory: of what is trained."""
 
     def code(self, tags: Sequence[str] = ()) -> TextCode:
-        """How texts are spelled for it; tags that it has not itself are the last ids. Raises ValueError."""
+        """Its spelling of texts, with tags that it has or, as the last ids, gets. Raises ValueError."""
         return text_code(PREFIX + self.model, tags)
 
+    def chat(self) -> HfChat:
+        """The words that its tokenizer puts around turns."""
+        return HfChat(self.model)
+
+    def digest(self) -> str:
+        """SHA-256 of the model's files; of a hub's model, its name."""
+        path = Path(self.model)
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        if not path.exists():
+            return self.model
+        return hashlib.sha256(" ".join(f"{p.name}:{file_digest(p)}" for p in files).encode()).hexdigest()
+
     def build(self, tags: Sequence[str] = ()) -> HfLanguage:
-        """The module; the rows of tags that it has not itself are trained whatever else is."""
-        first, all_of_them = self.code().vocab_size, self.code(tags).vocab_size
-        return HfLanguage(pretrained(self.model), all_of_them, all_of_them - first, self)
+        """The module; the rows of tags that it has not itself are trained whatever else is. Raises ValueError."""
+        return HfLanguage(pretrained(self.model), self.code().vocab_size, self.code(tags).vocab_size, self)
 
 
 class HfLanguage(nn.Module):
-    """A causal language model of `transformers`: see `curate.models.languages.face`."""
+    """A causal language model of `transformers`: see `curate.models.languages.face`.
 
-    def __init__(self, net: Any, vocab_size: int, tagged: int, config: HfConfig) -> None:
+    `own_ids`: those of its tokenizer; from there to `vocab_size` are tags that it gets, whose rows are a part of their
+    own, trained whatever else is.
+    """
+
+    def __init__(self, net: Any, own_ids: int, vocab_size: int, config: HfConfig) -> None:
         super().__init__()
         self.net = net
         self._size, self._layers = _size_without_embeddings(net), tuple(_layers_of(net))
-        first = vocab_size - tagged
-        _check_face(net, first)
-        self.depth, self.vocab_size = len(self._layers), vocab_size
+        _check_face(net, own_ids)
+        self.depth, self._own_ids = len(self._layers), own_ids
         embedding, head = net.get_input_embeddings().weight, net.get_output_embeddings().weight
-        self.width = embedding.shape[1]
-        self.tags = TagRows(embedding, head, tagged, first) if tagged else None
+        self.width, self.longest = embedding.shape[1], int(getattr(net.config, "max_position_embeddings", 1 << 20))
+        new = vocab_size - own_ids
+        self.tags = TagRows(embedding, head, new, own_ids) if new else None
+        self._tied = head is embedding
+        if self._tied:  # a second name of one matrix, by which it would be saved twice
+            net.set_output_embeddings(nn.Identity())
         if config.adapter is not None:
             adapt(net, config.adapter)
         whole = config.train == "whole" and config.adapter is None
-        wanted = {"language": whole, "adapter": config.adapter is not None, "tags": bool(tagged)}
+        wanted = {"language": whole, "adapter": config.adapter is not None, "tags": bool(new)}
         self.trained = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
-        self._now: Between | None = None
-        if config.checkpointing:
-            options = {"use_reentrant": False, "context_fn": self._as_in_this_call}
-            net.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Its own weights, and those of its adapters and tags."""
@@ -131,10 +148,10 @@ class HfLanguage(nn.Module):
 
     def logits(self, y_ND: Tensor) -> Tensor:
         """scores_NV of its own ids that the tokenizer has, then of the tags."""
-        scores_NV: Tensor = self.net.get_output_embeddings()(y_ND)
-        if self.tags is None:
-            return scores_NV[..., : self.vocab_size]
-        return torch.cat((scores_NV[..., : self.tags.first], self.tags.logits(y_ND)), -1)
+        tied = self.net.get_input_embeddings().weight if self._tied else None
+        scores_NV = self.net.get_output_embeddings()(y_ND) if tied is None else F.linear(y_ND, tied)
+        scores_NV = scores_NV[..., : self._own_ids]
+        return scores_NV if self.tags is None else torch.cat((scores_NV, self.tags.logits(y_ND)), -1)
 
     def size(self) -> int:
         """Parameters without embeddings, tags, the output's matrix and adapters."""
@@ -159,7 +176,7 @@ class HfLanguage(nn.Module):
     @contextmanager
     def _layered(self, between: Between | None) -> Iterator[None]:
         """For the time of a call, `between` stands before each layer and after the last."""
-        self._now, hooks = between, []
+        hooks: list[RemovableHandle] = []
         if between is not None:
             for number, layer in enumerate(self._layers):
                 hook = functools.partial(_before, between, number)
@@ -170,10 +187,6 @@ class HfLanguage(nn.Module):
         finally:
             for handle in hooks:
                 handle.remove()
-
-    def _as_in_this_call(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Contexts of a checkpointed layer's first and second computation: in the second, the call is over."""
-        return nullcontext(), self._layered(self._now)
 
 
 def _before(between: Between, number: int, _: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
@@ -193,7 +206,7 @@ def pretrained(model: str) -> Any:
     require(f"language model {model}", "transformers")
     from transformers import AutoModelForCausalLM
 
-    _register_kernel()
+    register_kernel()
     source, options = source_of(model)
     with loading(f"language model {model}"):
         return AutoModelForCausalLM.from_pretrained(
@@ -207,7 +220,7 @@ def pretrained(model: str) -> Any:
 
 
 @functools.cache
-def _register_kernel() -> None:
+def register_kernel() -> None:
     """Tell `transformers` of a kernel that is flex attention for masks by blocks, and torch's own for all others."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.flex_attention import flex_attention_forward

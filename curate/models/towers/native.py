@@ -1,4 +1,4 @@
-"""Vision transformers on pictures of their own aspect ratios, padded together (Idefics2, Laurençon et al. 2405.02246).
+"""Vision transformers on pictures of their own aspect ratios, padded together: Idefics2's (2405.02246).
 
 Shapes: M views, H x W pixels, h x w patches of the padded raster, P = h x w, D width.
 """

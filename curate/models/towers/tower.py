@@ -5,7 +5,9 @@ Shapes: M views, C channels, H x W pixels, h x w raster, P vectors of a view, D 
 
 from __future__ import annotations
 
+import json
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,11 +15,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from curate.image.views import Split, Views
+from curate.image.views import Fit, Split, Views
+from curate.models.dual_encoder import ClipConfig, exported_config, named_config
 from curate.models.features import Features, Pictures, TowerShape
 from curate.models.files import ModelError
 from curate.models.image_tower import at_resolution
-from curate.models.towers.backbones import Backbone, Colour, load_backbone
+from curate.models.towers.backbones import Backbone, Colour, load_backbone, of_dual_encoder
 from curate.models.towers.native import native_features, without_padding
 from curate.models.towers.rasters import cut_raster, joined, there_in_square
 from curate.settings import PathText, Settings
@@ -60,8 +63,8 @@ class TowerConfig(Settings):
     """The raster is resized to side x side (bilinear, corners not aligned; Cambrian-1: 27 to 24)."""
     norm: bool = False
     """A LayerNorm over the vectors, which trains also where the tower is frozen (BLIP-2's `ln_vision`)."""
-    fit: Literal["square", "pad", "native"] | None = None
-    """See `curate.image.views.Views`. Nothing: square, and padded for the kinds in `data.whole`."""
+    fit: Fit | None = None
+    """See `curate.image.views.Views`. Nothing: square, and whole for the kinds in `data.whole`."""
     split: SplitConfig | None = None
     frames: Count | None = None
     """Stills of a film at most, each a view."""
@@ -82,11 +85,11 @@ class TowerConfig(Settings):
 
     @property
     def views(self) -> Views:
-        """What the tower is shown of a picture."""
+        """Views that the tower is shown of a picture."""
         split = None if self.split is None else Split(**self.split.model_dump())
         return Views(self.fit, split, self.frames, self.shortest_px)
 
-    def build(self, where: str = "tower") -> Tower:
+    def build(self, where: str = "tower") -> VisionTower:
         """The tower, on the CPU; random weights come from torch's seed. Raises ModelError, which `where` begins.
 
         What its features have no use for is left out: blocks above the layer, heads.
@@ -94,11 +97,16 @@ class TowerConfig(Settings):
         backbone = load_backbone(self.model, self.weights, where)
         if not self.stages and hasattr(backbone.net, "prune_intermediate_layers"):
             backbone.net.prune_intermediate_layers([self.layer], prune_norm=not self.final_norm)  # type: ignore[operator]
-            return Tower(backbone, self, -1, where)
-        return Tower(backbone, self, self.layer, where)
+            return VisionTower(backbone, self, -1, where)
+        return VisionTower(backbone, self, self.layer, where)
 
 
-class Tower(nn.Module):
+def tower_of(net: nn.Module, config: ClipConfig) -> VisionTower:
+    """The image tower of one of open_clip's dual encoders, which it shares with it; nothing is left out."""
+    return VisionTower(of_dual_encoder(net, config), TowerConfig(model=dict(config.model)), -1)
+
+
+class VisionTower(nn.Module):
     """Pictures to vectors by one network: its `shape` says how many and how wide.
 
     A network none of whose parameters is trained stays in evaluation mode, and runs without gradients. Its own
@@ -128,14 +136,30 @@ class Tower(nn.Module):
         """Whether any of the network's parameters is."""
         return any(p.requires_grad for p in self.net.parameters())
 
-    def train(self, mode: bool = True) -> Tower:
+    def train(self, mode: bool = True) -> VisionTower:
         """Set training mode; a frozen network stays in evaluation mode: its batch statistics do not move."""
         super().train(mode)
         self.net.train(mode and self.is_trained)
         return self
 
+    def blank(self, device: torch.device) -> Pictures:
+        """The views of one black picture."""
+        side = self.size_px
+        return Pictures(torch.zeros(self.config.views.views, 3, side, side, dtype=torch.uint8, device=device))
+
+    def described(self) -> TowerConfig:
+        """The settings by which it can be built again where nothing but its weights is at hand."""
+        model = self.config.model
+        if isinstance(model, str) and model.endswith(".safetensors"):
+            model = dict(exported_config(Path(model)).model)
+        elif isinstance(model, str) and model.endswith(".json"):
+            model = named_config(json.loads(Path(model).read_text(encoding="utf-8")), self.where)
+        mean, std = (tuple(colour.flatten().tolist()) for colour in (self.mean_C11, self.std_C11))
+        own = {"model": model, "weights": None, "size_px": self.size_px, "mean": mean, "std": std}
+        return self.config.model_copy(update=own)
+
     def shape_at(self, size_px: int) -> TowerShape:
-        """What it gives of pictures of that size, found without computing anything. Raises ModelError."""
+        """Shape of the vectors of pictures of that size, found without computing anything. Raises ModelError."""
         patch = self._patch_px
         if patch and size_px % patch and size_px != self.own_px:
             below = max(size_px // patch, 1) * patch
