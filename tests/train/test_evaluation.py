@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Workplace
-from tiny_answerers import trained, untrained
+from tiny_answerers import dual_encoder, trained, untrained
+from torch.nn import functional as F
 from train_samples import dataset, mixture, published, square
 
 from curate.mix.content import Picture, Prompt
+from curate.stream.tokens import token_ids
 from train.evaluation.answerer import decoded
 from train.evaluation.asked_samples import AskedSamples
+from train.evaluation.dual_encoders import zero_shot_weights
 from train.evaluation.examples import Examples
 from train.evaluation.figures import AnsweredQuestion, ScoredAnswers, score
 from train.evaluation.questions import Question, sample_questions
+from train.models.dual_encoder import load_export
 
 
 def turns(*said: tuple[str, str]) -> list[dict[str, str]]:
@@ -197,6 +202,30 @@ def test_page_shows_strangers_words_as_words(place: Workplace, model: Path) -> N
     assert "<script" not in text and "&lt;script&gt;" in text and "\u202e" not in text and "\x1b" not in text
     assert text.count("data:image/jpeg;base64,") == 5
     assert image not in text.encode()
+
+
+def test_dual_encoder_is_measured_beside_its_twins_and_by_its_classes(place: Workplace) -> None:
+    clip = dual_encoder(place.root / "clip.safetensors")
+    held = dataset(place.root / "held", 30, broken=(4,))
+    found = evaluated(place, clip, held, "--label", "meta.names")
+    assert (found["counts"]["samples"], found["counts"]["answered"], found["counts"]["unreadable"]) == (30, 29, 1)
+    figures = {one["metric"]: one["views"] for one in found["figures"]}
+    assert figures.keys() >= {"image_to_text@1", "text_to_image@10", "accuracy@1", "accuracy@5"}
+    assert figures["accuracy@5"]["seen"]["value"] >= figures["accuracy@1"]["seen"]["value"]
+    recall = figures["image_to_text@1"]
+    assert recall["seen"]["low"] <= recall["seen"]["value"] <= recall["seen"]["high"]
+    assert recall["blind"]["value"] <= 0.5, "one caption is the nearest of a picture that shows nothing"
+
+
+def test_zero_shot_weights_of_a_class_are_the_mean_of_its_sentences(tmp_path: Path) -> None:
+    import open_clip
+
+    clip = load_export(dual_encoder(tmp_path / "clip.safetensors"))
+    found_DC = zero_shot_weights(clip, ["red", "blue"])
+    sentences = [template("blue") for template in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+    with torch.inference_mode():
+        each_ND = F.normalize(clip.net.encode_text(token_ids(clip.tokenizer, sentences)), dim=-1)
+    torch.testing.assert_close(found_DC[:, 1], F.normalize(each_ND.mean(0), dim=0))
 
 
 @pytest.mark.slow
