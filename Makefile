@@ -15,7 +15,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not robust"
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not systems and not robust"
 
-# Real material at real size: Openclipart curated as its recipe's header says, emoji, printed pages, thousands of pages.
+# Real material at real size (Openclipart as its recipe's header says, emoji, printed pages, thousands of pages), and
+# promises that `make test` holds on one road held on the others too.
 systems: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "systems and not robust"
 

@@ -53,7 +53,7 @@ from pipelines.materials.packages import fetch
 from pipelines.materials.tiny_clip.pairs import named_things, sketches_of
 from train import loop
 from train.config import Config
-from train.evaluate import evaluate
+from train.evaluation.dual_encoders import evaluate
 from train.export import export
 from train.models.dual_encoder import load_export
 from train.ranks import join_ranks
@@ -293,7 +293,7 @@ def ratio(part: Any, whole: Any) -> float | None:
 
 
 def auc(high: Any, low: Any) -> float:
-    from train.evaluate import roc_auc
+    from train.evaluation.dual_encoders import roc_auc
 
     return round(roc_auc(high, low), 4)
 

@@ -25,6 +25,7 @@ from curate.sample import Kind, uid_of
 from curate.shards import DatasetInfo, ShardWriter, save_dataset
 from curate.stream.batches import PackBatchSampler, Packing
 from curate.stream.documents import CutRule
+from curate.stream.forms import SequenceForm
 from curate.stream.packing import Pack, PackLimits, padding_share
 from curate.stream.prompts import TextChooser
 from curate.stream.reading import Share
@@ -39,7 +40,7 @@ WEIGHTS: dict[Kind, float] = {"caption": 0.45, "interleaved": 0.45, "text": 0.10
 SCHEMA = pa.schema(
     [(TEXT_TOKENS, pa.int32()), (IMAGES, pa.int32()), (SYSTEM_TOKENS, pa.int32()), (LAYOUT, pa.list_(pa.int32()))]
 )
-RULES = {"MM1": CutRule(4096, 16, 144), "Flamingo": CutRule(4096, 5, 144, 256, "random", 0.5)}
+RULES = {"MM1": CutRule(4096, 16), "Flamingo": CutRule(4096, 5, 256, "random", 0.5)}
 WINDOWS = (256, 1024, 4096, 16384)
 RUNS = 5
 
@@ -89,7 +90,8 @@ def measured(path: Path) -> Iterator[dict[str, object]]:
     mixture = mix.load(path)
     stages, chooser = Stages(mixture, 224), TextChooser(mixture, 0)
     for name, rule in RULES.items():
-        sizes = Sizes(chooser, text_code("bytes"), StageRules(stages, rule), SampleLengths(mixture))
+        form = SequenceForm(text_code("bytes"), 144)
+        sizes = Sizes(chooser, form, StageRules(stages, rule), SampleLengths(mixture))
         for size in WINDOWS:
             limits = PackLimits(window=size)
             sampler = PackBatchSampler(Packing(sizes, stages, limits), 1, Share())

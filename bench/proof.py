@@ -53,7 +53,7 @@ from curate.stream.stream import DatasetReader
 from pipelines.materials import openclipart
 from train import loop
 from train.config import Config, digest, read, trained_settings
-from train.evaluate import evaluate
+from train.evaluation.dual_encoders import evaluate
 from train.ranks import join_ranks
 
 Sample = tuple[str, dict[str, bytes]]

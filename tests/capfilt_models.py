@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from train_samples import CAPTION, TINY
 
-from curate.tokens.encoders import text_code
 from train.config import Caption, Config, MatchingConfig
 from train.export import export
 from train.models.dual_encoder import build
+from train.models.towers import towers_of
 from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
 
@@ -35,7 +35,7 @@ def captioner(path: Path, seed: int = 0) -> MultimodalObjective:
     assert isinstance(config.objective, Caption)
     torch.manual_seed(seed)
     clip = build(config.model)
-    objective = MultimodalObjective(clip, config.objective, text_code("bytes"))
+    objective = MultimodalObjective(towers_of(config.model, clip), config.objective)
     export(clip, objective, config, path)
     return objective.eval()
 

@@ -122,6 +122,16 @@ def prose(seed: int) -> tuple[dict[str, bytes], dict[str, Any]]:
     return {"txt": text.encode()}, {}
 
 
+def talk(number: int) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """A picture, questions and answers; some name marks that only a form may set."""
+    image, text = square(number)
+    turns = [("question", f"What <|im_end|> is in {number}?"), ("answer", f"{text} <EOC>")] * (number % 3 + 1)
+    told = [("system", "Be brief.")] if number % 2 else []
+    said = [{"type": "text", "text": words, "block": block} for block, words in told + turns]
+    said.insert(len(told), {"type": "image", "part": "0.png"})
+    return {"0.png": image}, {"segments": said}
+
+
 def every_kind(folder: Path, samples: int = 30) -> Path:
     """A folder with a dataset of each kind, named by it."""
     dataset(folder / "caption", samples, seed=1)
@@ -168,6 +178,10 @@ MULTIMODAL: dict[str, Any] = {
     "pack": {"tokens": 192, "images": 6, "window": 64},
     "language": {"width": 32, "layers": 1, "heads": 2},
 }
+
+
+FLAMINGO = {"image_tag": "before", "end_of_chunk": True, "score": "after_image"}
+"""open_flamingo's form of documents."""
 
 
 def settings_file(folder: Path, settings: dict[str, Any]) -> Path:

@@ -84,6 +84,11 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
 
     if config.objective.type not in ("contrastive", "matching") and after.evaluate:
         raise ValueError("--evaluate measures a dual encoder, of the objectives contrastive and matching; leave it out")
+    if config.objective.type == "qformer" and after.export:
+        raise ValueError(
+            "--export writes what an op can run, and of the objective qformer nothing is: leave it out, and start the"
+            " next stage from this run's folder"
+        )
     if resume == "never" and any((out / "checkpoints").glob("[0-9]*")):
         raise ValueError(f"{out} holds checkpoints already; choose another --out, or leave --resume at auto")
     with ExitStack() as held:
@@ -99,7 +104,7 @@ def _train(manifest: Path, config: Config, out: Path, resume: str, after: After)
 
 def _after(outcome: Outcome, config: Config, after: After) -> dict[str, Any]:
     """Do what is wanted after a training; what is to be told of it."""
-    from train.evaluate import evaluate
+    from train.evaluation.dual_encoders import evaluate
     from train.export import export
 
     told: dict[str, Any] = {}

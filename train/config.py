@@ -1,6 +1,6 @@
-"""Configuration of a run: five short sections of one YAML file.
+"""Configuration of a run: six short sections of one YAML file.
 
-`data`, `model`, `objective`, `optim` and `seed` say what is trained: change one and it is another run, which a
+`data`, `model`, `objective`, `start`, `optim` and `seed` say what is trained: change one and it is another run, which a
 checkpoint of the old one refuses. `run` says how (device, threads, how often to log and save) and may change freely.
 """
 
@@ -16,12 +16,19 @@ from pydantic import Field, field_validator, model_validator
 
 from curate.commit import file_sha256
 from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
+from curate.models.fusion import AnyFusion, TokensConfig
+from curate.models.languages.decoder import DecoderConfig, Transformer
+from curate.models.languages.hf import HfConfig
+from curate.models.languages.table import AnyLanguage
+from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
 from curate.stream.augment import Augment, Share
-
-Count = Annotated[int, Field(ge=1)]
+from curate.stream.forms import FormConfig
+from train.optim import Count, Optim
+from train.start import Start
 
 
 class Data(Settings):
@@ -48,8 +55,14 @@ class Model(Settings):
     tokenizer: str = "simple"
     """`simple` (CLIP's byte pairs), `simple:N` (cut to a vocabulary of N), or `words:FILE` (a JSON list of words)."""
 
+    towers: dict[Annotated[str, Field(pattern=r"^[a-z]\w*$")], TowerConfig] = Field(default_factory=dict)
+    """Vision towers of the caption and multimodal objectives by name, in the order that the connector takes them in: of
+    the first, a stage's resolution sets the size. Nothing: the dual encoder's own."""
+
     @model_validator(mode="after")
     def _whole_export(self) -> Model:
+        if self.towers and self.model_fields_set & {"clip", "weights"}:
+            raise ValueError("towers stand in the dual encoder's place; leave clip and weights out")
         if self.exported and self.model_fields_set & {"weights", "tokenizer"}:
             raise ValueError("clip names an exported file, which has its own weights and tokenizer; leave those out")
         return self
@@ -75,26 +88,6 @@ class Contrastive(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
-class Transformer(Settings):
-    """Blocks of the small language model: RMSNorm, rotary positions, SwiGLU."""
-
-    width: Count = 256
-    layers: Count = 4
-    heads: Count = 4
-
-    @model_validator(mode="after")
-    def _whole_heads(self) -> Transformer:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads})")
-        return self
-
-
-class Language(Transformer):
-    """The small causal language model."""
-
-    tokenizer: Literal["bytes", "simple"] = "bytes"
-
-
 class MatchingConfig(Settings):
     """BLIP's filter: the contrastive loss, and a two-way head that tells pairs from hard ones of the batch.
 
@@ -107,15 +100,38 @@ class MatchingConfig(Settings):
     max_logit_scale: Annotated[float, Field(gt=0.0)] = 100.0
 
 
+class BootstrapConfig(Settings):
+    """BLIP-2's stage one (Li et al. 2301.12597): ITC, ITM and ITG of a Q-Former on a frozen image tower.
+
+    A later stage starts from its run by the connector's name. With accumulation, over each part's pairs.
+    """
+
+    type: Literal["qformer"]
+    connector: QFormerConfig = QFormerConfig()
+    text_length: Annotated[int, Field(ge=4)] = 32
+    """Tokens kept of a text, with its begin and end."""
+    features: Count = 256
+    """Width of what ITC compares."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07
+    """What ITC's similarities are divided by at the start; it is learnt."""
+    smoothing: Share = 0.1
+    """Share of the truth that is spread over all classes, in ITC and ITG."""
+    bert: PathText | None = None
+    """A folder of transformers' BERT, or its name on the hub, whose weights the Q-Former begins with (the heads are
+    drawn). Nothing: random weights."""
+
+
 class Caption(Settings):
     """Image tower, connector, language model, a sample a row; the loss is on texts only (LLaVA, Liu et al. 2023)."""
 
     type: Literal["caption"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     text_length: Annotated[int, Field(ge=4)] = 64
-    """Tokens kept of a caption, with its begin and end."""
-    language: Language = Language()
+    """Tokens kept of a caption, with its begin and end, and the tags and words that the form puts in."""
+    form: FormConfig = FormConfig()
+    language: AnyLanguage = DecoderConfig()
 
 
 class PackConfig(Settings):
@@ -131,10 +147,12 @@ class PackConfig(Settings):
 class DocumentConfig(Settings):
     """Cut of a sample that is longer than it may be; by default as much as a pack holds, from its beginning.
 
-    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}.
+    Flamingo's choice (2204.14198) is {text_tokens: 256, images: 5, start: random, next_image: 0.5}. A conversation is
+    cut at its end alone.
     """
 
     text_tokens: Count | None = None
+    """Of the sample's own texts, tags aside."""
     images: Annotated[int, Field(ge=0)] | None = None
     start: Literal["first", "random"] = "first"
     """`random`: from anywhere, by (seed, uid, epoch)."""
@@ -149,32 +167,16 @@ class Multimodal(Settings):
     type: Literal["multimodal"]
     train_tower: bool = False
     connector: AnyConnector = MlpConfig()
+    fusion: AnyFusion = TokensConfig()
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
-    language: Language = Language()
+    form: FormConfig = FormConfig()
+    language: AnyLanguage = DecoderConfig()
 
 
-Objective = Annotated[Contrastive | MatchingConfig | Caption | Multimodal, Field(discriminator="type")]
-
-
-class Optim(Settings):
-    """AdamW with linear warm-up, then a cosine to a floor."""
-
-    steps: Count = 1000
-    lr: Annotated[float, Field(gt=0.0)] | Literal["mm1"] = 5e-4
-    """The rate after the warm-up; `mm1`: by MM1's law of the language model's size."""
-    floor: Share = 0.0
-    """The last learning rate, as a share of `lr`."""
-    warmup: Annotated[int, Field(ge=0)] = 100
-    betas: tuple[Share, Share] = (0.9, 0.98)
-    eps: Annotated[float, Field(gt=0.0)] = 1e-6
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
-    decay_convention: Literal["coupled", "independent"] = "coupled"
-    """Whether a step shrinks weights by rate x decay (torch) or by the schedule's height x decay (AXLearn)."""
-    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    accumulate: Count = 1
-    """Parts a batch is cut into, one forward and backward each: less memory, the same samples a step."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+Objective = Annotated[
+    Contrastive | MatchingConfig | BootstrapConfig | Caption | Multimodal, Field(discriminator="type")
+]
 
 
 class RunConfig(Settings):
@@ -190,6 +192,13 @@ class RunConfig(Settings):
     """Folder on this host where tars that lie elsewhere are kept whole; without one they are read in ranges."""
     cache_gb: Annotated[float, Field(gt=0.0)] = 64.0
     """What that folder may take, in 10^9 bytes, shared by all processes of the host."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several ranks share the work: each with all weights, or with its shard of them, of moments and gradients."""
+    recompute: bool = False
+    """Whether a block's activations are computed again in the backward pass rather than kept: less memory, a third more
+    work."""
+    compile: bool = False
+    """Whether blocks are compiled (`torch.compile`): faster after some minutes; other last bits."""
     log_every: Count = 10
     checkpoint_every: Count = 500
     keep: Count = 2
@@ -203,6 +212,7 @@ class Config(Settings):
     data: Data = Data()
     model: Model = Model()
     objective: Objective = Contrastive(type="contrastive")
+    start: Start | None = None
     optim: Optim = Optim()
     run: RunConfig = RunConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -213,6 +223,10 @@ class Config(Settings):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
             )
+        if self.model.towers and not isinstance(self.objective, Caption | Multimodal):
+            raise ValueError(f"the {self.objective.type} objective trains the dual encoder: leave model.towers out")
+        if self.data.augment != Augment() and any(tower.fit == "native" for tower in self.model.towers.values()):
+            raise ValueError("data.augment makes squares, and a tower has fit: native: leave one of them out")
         return self
 
 
@@ -220,49 +234,48 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the run that `path` describes, and the files it names. Raises SettingsError."""
     config = load(path, Config, overrides)
     model = config.model
-    found: dict[str, Any] = {}
-    if isinstance(model.clip, str) and model.clip.endswith(".json"):
-        found["clip"] = _read_json(Path(model.clip))
-    for key in ("clip", "weights"):
-        value = getattr(model, key)
-        if isinstance(value, str) and value.endswith(".safetensors") and not Path(value).is_file():
-            raise SettingsError(f"{path}: model.{key}: no such file: {value}{seen_from_here(value)}")
+    found = _read_network(path, "model.clip", "clip", model)
+    towers = {
+        n: t.model_copy(update=_read_network(path, f"model.towers.{n}", "model", t)) for n, t in model.towers.items()
+    }
     if model.tokenizer.startswith("words:") and not model.tokenizer.startswith("words:["):
         file = Path(model.tokenizer.removeprefix("words:")).expanduser()
         words = _read_json(file)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise SettingsError(f"{file}: expected a JSON list of words")
         found["tokenizer"] = "words:" + json.dumps(words, ensure_ascii=False, separators=(",", ":"))
-    return config.model_copy(update={"model": model.model_copy(update=found)})
+    return config.model_copy(update={"model": model.model_copy(update=found | {"towers": towers})})
 
 
 def trained_settings(config: Config) -> dict[str, Any]:
     """The settings that decide what is trained, as plain data: every section but `run`, files by their digest."""
     plain = config.model_dump(mode="json", exclude={"run"})
-    for key in ("clip", "weights"):
-        value = plain["model"][key]
-        if isinstance(value, str) and value.endswith(".safetensors"):
-            plain["model"][key] = "sha256:" + file_sha256(Path(value))
+    for network in (plain["model"], *plain["model"]["towers"].values()):
+        for key in network.keys() & {"clip", "model", "weights"}:
+            if isinstance(network[key], str) and network[key].endswith(".safetensors"):
+                network[key] = "sha256:" + file_sha256(Path(network[key]))
+    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+        plain["objective"]["language"]["model"] = language.digest()
+    if config.start is not None:
+        plain["start"]["run"] = "sha256:" + config.start.digest()
     return plain
+
+
+def _read_network(path: Path, where: str, key: str, settings: Model | TowerConfig) -> dict[str, Any]:
+    """What the JSON file holds that `settings` name under `key`. Raises SettingsError, also where weights are not."""
+    for name in (key, "weights"):
+        value = getattr(settings, name)
+        if isinstance(value, str) and value.endswith(".safetensors") and not Path(value).is_file():
+            at = where if name == key else f"{where.removesuffix('.clip')}.weights"
+            raise SettingsError(f"{path}: {at}: no such file: {value}{seen_from_here(value)}")
+    network = getattr(settings, key)
+    return {key: _read_json(Path(network))} if isinstance(network, str) and network.endswith(".json") else {}
 
 
 def digest(plain: dict[str, Any]) -> str:
     """SHA-256 of plain data in canonical JSON."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Differences of two plain trees, as `path: old -> new` lines."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))]
-    return [] if old == new else [f"{at}: {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _read_json(path: Path) -> Any:

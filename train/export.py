@@ -15,6 +15,7 @@ from train.models.dual_encoder import export as export_dual_encoder
 from train.objectives.choice import Objective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
+from train.objectives.multimodal import MultimodalObjective
 
 
 def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, precision: Precision = "fp32") -> None:
@@ -25,9 +26,13 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         metadata = described(clip) | objective.shape.metadata()
         write_weights(objective.network.state_dict(), metadata, path, precision)
     else:
+        assert isinstance(objective, MultimodalObjective), "the command line refuses the export of others"
         settings = config.objective
         assert isinstance(settings, Multimodal | Caption)
-        language = settings.language
-        connector = settings.connector.model_dump()
-        shape = CaptionerShape(language.tokenizer, language.width, language.layers, language.heads, connector)
-        write_weights(objective.state_dict(), described(clip) | shape.metadata(), path, precision)
+        built = objective.net.all_towers() if config.model.towers else {}
+        towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
+        language, connector, fusion = (
+            part.model_dump(mode="json") for part in (settings.language, settings.connector, settings.fusion)
+        )
+        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers)
+        write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

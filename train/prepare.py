@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curate import mix
+from curate.image.scaled import scaled_pixels
+from curate.image.tensors import Shown, of_picture
+from curate.image.views import Views
+from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
-from curate.stream import images, resize
+from curate.stream import images
 from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
+from curate.stream.forms import SequenceForm
 from curate.stream.packing import PackLimits
-from curate.stream.prompts import TextChooser
+from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
-from curate.tokens.encoders import text_code
-from train.config import Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
+from curate.tokens.encoders import TextCode, text_code
+from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
 from train.models.dual_encoder import DualEncoder
-from train.objectives.choice import Objective
-from train.objectives.contrastive import ContrastiveObjective
-from train.objectives.matching import MatchingObjective
+from train.objectives.bootstrap import PADDING
+from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 
 
@@ -46,19 +52,44 @@ class PreparedObjective:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Makes image_CHW from an image's bytes, at the resolution of its stage, varied by the sample's randomness."""
+    """Makes {image: CHW} from an image's bytes, at the resolution of its stage, varied by the sample's randomness.
+
+    `views`: the first tower's; `others`: what other towers are shown, by their names (`curate.image.tensors`).
+    `whole`: native pictures are padded to the largest there can be, for batches of rows.
+    """
 
     chooser: TextChooser
     stages: Stages
     data: Data
+    views: Views = field(default_factory=Views)
+    others: Mapping[str, Shown] = field(default_factory=dict)
+    whole: bool = False
 
-    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> Tensor:
-        """image_CHW uint8. Raises ImageError."""
-        source, whole = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
-        size_px = self.stages.resolution(drawn.at, source)
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one picture, uint8. Raises ImageError."""
+        source, all_of_it = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
+        towers = {"": Shown(self.stages.resolution(drawn.at, source), self.views.of(all_of_it))}
+        towers |= {name: Shown(shown.size_px, shown.views.of(all_of_it)) for name, shown in self.others.items()}
+        found: dict[str, Tensor] = {}
+        for name, pixels_HWC in self._pixels(data, rng, towers):
+            found |= of_picture([pixels_HWC], name, towers[name], self.whole)
+        return found
+
+    def _pixels(
+        self, data: bytes, rng: np.random.Generator, towers: Mapping[str, Shown]
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """The picture for each tower: decoded once, or varied in one way at each size."""
         if self.data.augment == Augment():
-            return resize.whole(data, size_px) if whole else resize.fast(data, size_px)
-        return images.varied(data, size_px, self.data.augment, rng, whole=whole)
+            least = max(shown.size_px * shown.views.tiles for shown in towers.values())
+            pixels_HWC = scaled_pixels(data, images.LEAST * least)
+            yield from ((name, pixels_HWC) for name in towers)
+            return
+        state = rng.bit_generator.state
+        for name, shown in towers.items():
+            rng.bit_generator.state = state
+            side = shown.size_px * shown.views.tiles
+            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
+            yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)
@@ -73,13 +104,33 @@ class PreparePair:
         """Tensors of one sample."""
         prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        image_CHW = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {"image": image_CHW, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+
+
+@dataclass(frozen=True)
+class PrepareTold:
+    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+
+    chooser: TextChooser
+    pixels: Pixels
+    code: TextCode
+    length: int
+
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
+        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
+        text_T = torch.full((self.length,), PADDING)
+        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
+        return {**picture, "text": text_T}
 
 
 @dataclass(frozen=True)
 class PrepareRow:
-    """Makes {ids, scored: T, image: 1 x CHW, source} from a drawn sample, padded to `length`."""
+    """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
 
     sequences: Sequences
     length: int
@@ -87,6 +138,7 @@ class PrepareRow:
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
         sample = self.sequences(drawn)
+        del sample["image_at"]
         missing = self.length - len(sample["ids"])
         padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
         return {**sample, **padded}
@@ -109,14 +161,18 @@ class StageRules:
 def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
-    stages = Stages(mixture, clip.size_px)
+    objective = objective_of(config, clip, len(mixture.manifest.datasets))
+    towers = objective.net.all_towers() if isinstance(objective, MultimodalObjective) else {}
+    own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
+    stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
-    pixels = Pixels(chooser, stages, config.data)
+    pixels = _pixels(config, towers, chooser, stages)
     if isinstance(config.objective, Multimodal):
-        found = _packs(config.objective, clip, chooser, pixels)
+        _refuse_sizes(stages, pixels.views)
+        found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if isinstance(config.objective, Contrastive | MatchingConfig):
+        if not isinstance(config.objective, Caption):
             _refuse_unpaired(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
@@ -124,51 +180,80 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
                 f"the mixture's mode is accumulate, every source in every step of {manifest.batch} samples, and"
                 f" data.batch_size is {config.data.batch_size}; make both the same"
             )
-        found = _rows(config.objective, clip, chooser, pixels)
-    for size_px in sorted(stages.all_resolutions() - {clip.size_px}):
+        found = _rows(config.objective, objective, clip, chooser, pixels)
+    for size_px in sorted(stages.all_resolutions() - {own_px}):
         found.objective.check_resolution(size_px)
     _check_stages(mixture.manifest, found.objective)
     return found
 
 
+def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChooser, stages: Stages) -> Pixels:
+    """What all towers are shown; a batch of rows has pictures of one shape."""
+    if not towers:
+        return Pixels(chooser, stages, config.data)
+    (_, first), *rest = towers.items()
+    others = {name: Shown(tower.size_px, tower.config.views) for name, tower in rest}
+    whole = not isinstance(config.objective, Multimodal)
+    return Pixels(chooser, stages, config.data, first.config.views, others, whole)
+
+
 def _rows(
-    settings: Contrastive | MatchingConfig | Caption, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
+    objective: Objective,
+    clip: DualEncoder,
+    chooser: TextChooser,
+    pixels: Pixels,
 ) -> PreparedObjective:
-    if isinstance(settings, Contrastive | MatchingConfig):
-        chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
-        if chooser.mixture.manifest.mode == "accumulate":
-            raise mix.MixtureError(
-                f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
-                " has one loss of all pairs of a batch: use mode interleave or homogeneous"
-            )
-        of_pairs = (
-            MatchingObjective(clip, settings)
-            if isinstance(settings, MatchingConfig)
-            else ContrastiveObjective(clip, settings.max_logit_scale)
+    if not isinstance(settings, Caption):
+        return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
+    assert isinstance(objective, MultimodalObjective)
+    form = _form(settings, objective.visual_tokens, chooser)
+    length = len(form.image) + settings.text_length
+    rules = StageRules(pixels.stages, CutRule(length, 1))
+    return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+
+
+def _pairs(
+    settings: Contrastive | MatchingConfig | BootstrapConfig, clip: DualEncoder, chooser: TextChooser, pixels: Pixels
+) -> PreparePair | PrepareTold:
+    chooser.refuse_choices("system", f"of which the {settings.type} objective has no use")
+    if chooser.mixture.manifest.mode == "accumulate":
+        raise mix.MixtureError(
+            f"the mixture's mode is accumulate, which weighs the losses of sources; the {settings.type} objective"
+            " has one loss of all pairs of a batch: use mode interleave or homogeneous"
         )
-        return PreparedObjective(of_pairs, PreparePair(chooser, pixels, clip.tokenizer), pixels.stages)
-    code = text_code(settings.language.tokenizer)
-    captioner = MultimodalObjective(clip, settings, code, len(chooser.numbers))
-    length = captioner.visual_tokens + settings.text_length
-    rules = StageRules(pixels.stages, CutRule(length, 1, captioner.visual_tokens))
-    return PreparedObjective(captioner, PrepareRow(Sequences(chooser, code, rules, pixels), length), pixels.stages)
+    if isinstance(settings, BootstrapConfig):
+        return PrepareTold(chooser, pixels, text_code(settings.connector.tokenizer), settings.text_length)
+    return PreparePair(chooser, pixels, clip.tokenizer)
 
 
-def _packs(settings: Multimodal, clip: DualEncoder, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
+def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pixels: Pixels) -> PreparedObjective:
     if chooser.mixture.manifest.mode == "homogeneous":
         raise mix.MixtureError(
             "the mixture's mode is homogeneous, a source a batch, and packs are made of all sources: use interleave"
         )
-    code, pack, document = text_code(settings.language.tokenizer), settings.pack, settings.document
-    objective = MultimodalObjective(clip, settings, code, len(chooser.numbers))
+    assert isinstance(objective, MultimodalObjective)
+    pack, document = settings.pack, settings.document
     most = pack.images if document.images is None else min(document.images, pack.images)
-    rule = CutRule(
-        pack.tokens, most, objective.visual_tokens, document.text_tokens, document.start, document.next_image
-    )
-    sequences = Sequences(chooser, code, StageRules(pixels.stages, rule), pixels)
-    sizes = Sizes(chooser, code, sequences.rules, SampleLengths(chooser.mixture))
-    limits = PackLimits(pack.tokens, pack.images, objective.visual_tokens, pack.window)
+    rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
+    form = _form(settings, objective.visual_tokens, chooser)
+    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
+    sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
+    limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+
+
+def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
+    """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
+    own_chat = settings.language.chat() if settings.form.chat == "own" else None
+    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
+    for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
+        if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
+            raise mix.MixtureError(
+                f"the mixture's source {source.name!r} has the template {behind[0]!r}, with words behind the text: in a"
+                " chat the text is the answer, and ends the turn; put them before it, or leave out `form.chat`"
+            )
+    return form
 
 
 def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
@@ -190,6 +275,16 @@ def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
             raise mix.MixtureError(
                 f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
                 " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+            )
+
+
+def _refuse_sizes(stages: Stages, views: Views) -> None:
+    """Raise MixtureError for pictures of several sizes in a batch whose views say where in them something is."""
+    for stage, sides in zip(stages.mixture.manifest.stages, stages.resolutions(), strict=True):
+        if views.sized and len(sides) > 1:
+            raise mix.MixtureError(
+                f"the mixture's stage {stage.name!r} says a `resolution` by source, and the first tower is shown"
+                " pictures that do not fill their views (fit: pad or native, frames): say one for all, or fit: square"
             )
 
 

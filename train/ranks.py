@@ -81,3 +81,8 @@ def gather(x: Tensor) -> Tensor:
         return x
     joined_rows: Tensor = _Gather.apply(x)
     return joined_rows
+
+
+def first_row(rows: int) -> int:
+    """The number, among the rows that `gather` gives, of this rank's first; every rank has `rows` of them."""
+    return dist.get_rank() * rows if dist.is_available() and dist.is_initialized() else 0

@@ -18,7 +18,7 @@ IMAGE_NAMES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"
 BETWEEN = "\n\n"
 """Stands between two texts that follow each other in a document."""
 PICTURE = -1
-"""Where an image stands, in a layout; texts are told by their tokens."""
+"""Where an image stands, in a layout; a text is told by its tokens, a prompt as `laid_prompt` says."""
 MAX_CHARACTERS = 1 << 22
 """Of one sample's texts. Longer documents are for the text pipeline to cut."""
 
@@ -50,6 +50,21 @@ _PROMPTS: Mapping[object, type[Prompt]] = {"question": Prompt, "system": System}
 """Blocks of a conversation that are prompts."""
 
 Segment = str | Prompt | Picture
+
+
+def laid_prompt(tokens: int) -> int:
+    """A prompt of so many tokens, as it stands in a layout."""
+    return PICTURE - 1 - tokens
+
+
+def is_prompt(part: int) -> bool:
+    """Whether a part of a layout is a prompt."""
+    return part < PICTURE
+
+
+def laid_tokens(part: int) -> int:
+    """The tokens of text of a part of a layout; an image has none."""
+    return PICTURE - 1 - part if is_prompt(part) else max(part, 0)
 
 
 def sample_segments(kind: Kind, parts: Mapping[str, bytes], chosen: str | None = None) -> list[Segment]:
@@ -118,14 +133,9 @@ def _document(parts: Mapping[str, bytes]) -> list[Segment]:
     out: list[Segment] = []
     for kind, run in groupby(rest, type):
         segments = list(run)
-        if kind is Picture:
-            out += segments
-            continue
-        if out and not isinstance(out[-1], Picture):
-            out[-1] = _make_segment(type(out[-1]), segment_text(out[-1]) + BETWEEN)
-        out.append(_make_segment(kind, BETWEEN.join(segment_text(s) for s in segments if not isinstance(s, Picture))))
-    parted = BETWEEN if out and not isinstance(out[0], Picture) else ""
-    return [System(BETWEEN.join(told) + parted), *out] if told else out
+        texts = [segment_text(s) for s in segments if not isinstance(s, Picture)]
+        out += [_make_segment(kind, BETWEEN.join(texts))] if texts else segments
+    return [System(BETWEEN.join(told)), *out] if told else out
 
 
 def _lift_system(segments: list[Segment]) -> tuple[list[str], list[Segment]]:

@@ -4,7 +4,7 @@
     answer_tokens      of these, the tokens that are predicted: all but a conversation's questions and system prompts
     images             images that are there
     system_tokens      of a document: the tokens of what its system is told, which comes before all
-    layout             of a document: the tokens of each other text, -1 for each image, in order
+    layout             of a document, in order: the tokens of each other text, -1 for an image, -2 - n for a prompt of n
     text_tokens:KEY    tokens of each text found under KEY, of which a mixture may choose (`texts`)
 
 The tars and dataset.json stay as they are, so that a mixture made before goes on being valid. A sample that does not
@@ -21,7 +21,17 @@ from typing import Any
 import pyarrow as pa
 
 from curate.commit import commit_file
-from curate.mix.content import PICTURE, Picture, Segment, part_system, sample_segments, segment_text, texts_under
+from curate.mix.content import (
+    PICTURE,
+    Picture,
+    Prompt,
+    Segment,
+    laid_prompt,
+    laid_tokens,
+    part_system,
+    sample_segments,
+    texts_under,
+)
 from curate.mix.indexes import (
     ANSWER_TOKENS,
     COUNTED_BY,
@@ -91,16 +101,22 @@ def _count_rows(reader: ShardReader, kind: Kind, count: Count, texts: Sequence[s
         parts = {name: reader.read_part(row, name) if name in wordy else b"" for name in names}
         told, segments = part_system(_segments_or_none(kind, parts))
         system_tokens = count(told)
-        laid = [PICTURE if isinstance(segment, Picture) else count(segment_text(segment)) for segment in segments]
-        scored = [n for segment, n in zip(segments, laid, strict=True) if isinstance(segment, str)]
+        laid = [_lay(segment, count) for segment in segments]
         yield {
-            TEXT_TOKENS: system_tokens + sum(n for n in laid if n != PICTURE),
-            ANSWER_TOKENS: sum(scored),
+            TEXT_TOKENS: system_tokens + sum(map(laid_tokens, laid)),
+            ANSWER_TOKENS: sum(part for part in laid if part > 0),
             IMAGES: laid.count(PICTURE),
             SYSTEM_TOKENS: system_tokens,
             LAYOUT: laid,
             **{chosen_tokens(key): _count_texts_under(parts, key, count) for key in texts},
         }
+
+
+def _lay(segment: Segment, count: Count) -> int:
+    """How a segment stands in a layout."""
+    if isinstance(segment, Picture):
+        return PICTURE
+    return laid_prompt(count(segment.text)) if isinstance(segment, Prompt) else count(segment)
 
 
 def _segments_or_none(kind: Kind, parts: Mapping[str, bytes]) -> Sequence[Segment]:

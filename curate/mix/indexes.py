@@ -13,7 +13,8 @@ from curate.shards.index import as_numpy, as_one_array
 
 ANSWER_TOKENS, IMAGES, TEXT_TOKENS = "answer_tokens", "images", "text_tokens"
 LAYOUT = "layout"
-"""Of a document: the tokens of each text, -1 for each image, in order; what its system is told is none of them."""
+"""Of a document, in order: the tokens of each text, -1 for an image, -2 - n for a prompt of n tokens; what its system
+is told is none of them."""
 SYSTEM_TOKENS = "system_tokens"
 """Of a document: the tokens of what its system is told."""
 COUNTED_BY = "text_tokens_by"

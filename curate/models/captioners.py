@@ -5,9 +5,12 @@ Shapes: B images, C x H x W pixels, N vectors of an image, E their width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from curate.models.blip import blip_folder, blip_identity, is_blip
 from curate.models.clip import Clip, clip_identity, load_clip
@@ -15,13 +18,18 @@ from curate.models.devices import CPU, Device, Place, Precision
 from curate.models.dual_encoder import ClipConfig, exported_config, new_network
 from curate.models.exports import CaptionerShape, captioner_shape, load_weights
 from curate.models.files import ModelError, file_digest
-from curate.models.pixels import Prepare, open_clip_pixels
-from curate.tokens.encoders import text_code
+from curate.models.pixels import Prepare, not_too_long, open_clip_pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from PIL.Image import Image
+    from torch import Tensor
 
     from curate.models.sampling import Marks, NextScores
+    from curate.models.vision_language import VisionLanguage
+
+
+PICTURE = -1
+"""Stands among ids where a vector of a picture goes."""
 
 
 class Captioner(Protocol):
@@ -76,18 +84,24 @@ def load_captioner(model: str, pretrained: str, precision: Precision, device: De
 class TrainedCaptioner:
     """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`)."""
 
-    longest = 1 << 20  # rotary positions have no end
-
     def __init__(self, path: Path, place: Place) -> None:
+        from curate.models.languages.table import language_of
         from curate.models.sampling import Marks
 
         described, config = exported_config(path), captioner_shape(path)
         self._place = place
-        self._code = text_code(config.tokenizer)
-        net = _parts(described, config, self._code.vocab_size)
+        self._code = language_of(config.language).code(config.tags)
+        net = _network(described, config)
         self._net = load_weights(net, path).to(place.device, place.dtype).eval()
-        self.prepare = open_clip_pixels(described.open_clip["preprocess_cfg"])
+        self.longest = self._net.language.longest
+        self.prepare: Prepare = self._shown
         self.marks = Marks(self._code.end, (self._code.begin,))
+
+    def _shown(self, image: Image) -> Tensor:
+        """What all towers are shown, as in training, in one row of bytes."""
+        from curate.models.towers.rows import row_of
+
+        return row_of(np.array(not_too_long(image)), self._net.all_towers())
 
     def spell(self, prompt: str) -> list[int]:
         """See `Captioner`."""
@@ -95,49 +109,48 @@ class TrainedCaptioner:
 
     def look(self, images_BCHW: Tensor) -> Tensor:
         """See `Captioner`."""
-        from curate.models.image_tower import features_of
+        from curate.models.towers.rows import pictures_of
 
-        images_BCHW = images_BCHW.to(self._place.device, self._place.dtype)
-        vectors_BNE: Tensor = self._net["connector"]([features_of(self._net["tower"], images_BCHW)])
-        return vectors_BNE
+        return self._net.see(pictures_of(images_BCHW.to(self._place.device), self._net.all_towers()))
 
     def write(self, vectors_BNE: Tensor) -> NextScores:
-        """See `Captioner`. The image's vectors stand behind the begin mark, as in training."""
+        """See `Captioner`."""
+        scores_of = self._net.writer(vectors_BNE)
+        return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
+
+    def begin(self, parts: Sequence[str | None]) -> list[int]:
+        """The ids that a sequence of texts and pictures (None) begins with: its mark, and PICTURE at their places."""
+        spelled = (self._code.encode(part) if part is not None else [PICTURE] * self._net.places for part in parts)
+        return [self._code.begin, *itertools.chain.from_iterable(spelled)]
+
+    def write_after(self, begun: Sequence[int], vectors_NPE: Tensor | None, rows: int) -> NextScores:
+        """Scores of what follows the ids of `begin` in so many rows, which have the pictures one after another."""
         import torch
 
-        language: Any = self._net["language"]
-        seen: list[list[Tensor]] = [[] for _ in language.blocks]
-
-        def scores_of(ids_BT: Tensor) -> Tensor:
-            ids_BT = ids_BT.to(self._place.device)
-            if seen[0]:
-                x_BTE = language.embedding(ids_BT[:, -1:])
-            else:
-                x_BTE = language.embedding(ids_BT)
-                x_BTE = torch.cat((x_BTE[:, :1], vectors_BNE, x_BTE[:, 1:]), 1)
-            scores_BV: Tensor = language.logits(language.go_on(x_BTE, seen)[:, -1])
-            return scores_BV
-
-        return scores_of
+        begun_BT = torch.tensor([list(begun)] * rows, device=self._place.device)
+        vectors_NPE = self._net.see_nothing(begun_BT.device) if vectors_NPE is None else vectors_NPE
+        scores_of = self._net.writer(vectors_NPE, begun_BT)
+        return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
 
     def text(self, ids: Sequence[int]) -> str:
         """See `Captioner`."""
         return self._code.decode(ids)
 
 
-def _parts(described: ClipConfig, shape: CaptionerShape, vocab_size: int) -> nn.ModuleDict:
-    """Tower, connector and language model, by the names that they have in the file."""
-    from torch import nn
-
+def _network(described: ClipConfig, shape: CaptionerShape) -> VisionLanguage:
+    """The network that the file's weights are of."""
     from curate.models.connectors.table import connector_of
-    from curate.models.image_tower import tower_shape
-    from curate.models.language import LanguageModel
+    from curate.models.fusion import fusion_of
+    from curate.models.languages.table import language_of
+    from curate.models.towers.tower import TowerConfig, tower_of
+    from curate.models.vision_language import VisionLanguage
 
-    tower = new_network(described).visual
-    assert isinstance(tower, nn.Module)
-    connector = connector_of(shape.connector).build([tower_shape(tower, described.size_px)], shape.width)
-    language = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
-    return nn.ModuleDict({"tower": tower, "connector": connector, "language": language})
+    settings = {name: TowerConfig.model_validate(plain) for name, plain in shape.towers.items()}
+    towers = {name: config.build(name) for name, config in settings.items()}
+    towers = towers or {"clip": tower_of(new_network(described), described)}
+    language = language_of(shape.language).build(shape.tags)
+    connector, fusion = connector_of(shape.connector), fusion_of(shape.fusion)
+    return VisionLanguage(towers, connector, language, fusion)
 
 
 class CocaCaptioner:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.extras import require
 from curate.models.files import ModelError
+from curate.settings import unknown_message
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,6 +104,44 @@ def exported_config(path: Path) -> ClipConfig:
             " its weights"
         )
     return parsed_config(metadata["open_clip_config"], str(path), metadata.get("tokenizer"))
+
+
+def named_config(clip: str | Mapping[str, Any], where: str) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a model that it names, or that is given, a copy. Raises ModelError."""
+    require("a dual encoder", "open_clip")
+    import open_clip
+
+    found: dict[str, Any] | None
+    if isinstance(clip, str):
+        found = copy.deepcopy(open_clip.get_model_config(clip))
+        if found is None:
+            raise ModelError(f"{where}: {unknown_message('open_clip model', clip, open_clip.list_models())}")
+    else:
+        found = dict(copy.deepcopy(clip.get("model_cfg", clip)))
+    check_model_config(found, where)
+    return found
+
+
+def open_clip_preprocessing(name: str, tag: str | None) -> dict[str, Any]:
+    """Mean and std of a named model's pictures, of its weights `tag` or of the first that open_clip knows; {}: none."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    tags = list_pretrained_tags_by_model(name)
+    known = get_pretrained_cfg(name, tag if tag in tags else tags[0]) if tags else {}
+    return {key: list(known[key]) for key in ("mean", "std") if key in known}
+
+
+def load_pretrained(name: str | Mapping[str, Any], tag: str, where: str) -> nn.Module:
+    """A network that open_clip names, with weights that it names. Raises ModelError."""
+    import open_clip
+
+    if not isinstance(name, str):
+        raise ModelError(f"{where}: a pretrained tag needs a model that open_clip names; give a .safetensors file")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise ModelError(f"{where}: {unknown_message(f'tag of {name}', tag, tags)}")
+    net: nn.Module = open_clip.create_model(name, pretrained=tag)
+    return net
 
 
 def new_network(config: ClipConfig) -> nn.Module:

@@ -7,10 +7,10 @@ The metadata is a dual encoder's (`curate.models.dual_encoder`: of a captioner, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curate.models.dual_encoder import metadata_of
 from curate.models.files import ModelError
@@ -23,16 +23,18 @@ Net = TypeVar("Net", bound="nn.Module")
 
 @dataclass(frozen=True)
 class CaptionerShape:
-    """The language model behind the image tower, and how texts are spelled for it.
+    """The language model behind the towers, what joins them, and the tags that texts are spelled with.
 
-    `connector`: its settings, as a settings file says them (`curate.models.connectors.table`).
+    `language`, `connector`, `fusion`, `towers`: their settings, as a settings file says them
+    (`curate.models.languages.table`, `curate.models.connectors.table`, `curate.models.fusion`,
+    `curate.models.towers.tower`); without towers, the dual encoder's own.
     """
 
-    tokenizer: Literal["bytes", "simple"]
-    width: int
-    layers: int
-    heads: int
+    language: Mapping[str, Any]
+    tags: Sequence[str]
     connector: Mapping[str, Any]
+    fusion: Mapping[str, Any]
+    towers: Mapping[str, Any]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

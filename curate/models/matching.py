@@ -30,7 +30,7 @@ class MatchingNetwork(nn.Module):
         super().__init__()
         self.net = net
         self.connector = connector_of(shape.connector).build([tower_shape(self.visual, size_px)], shape.width)
-        self.encoder = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads)
+        self.encoder = LanguageModel(vocab_size, shape.width, shape.layers, shape.heads, causal=False)
         self.head = nn.Linear(shape.width, 2)
 
     @property
@@ -54,8 +54,8 @@ class MatchingNetwork(nn.Module):
         """logits_B2 of each text with its image, read off at the end mark."""
         B, N, _ = vectors_BNE.shape
         end_B = N + ids_BT.argmax(1)
-        x_BSE = torch.cat((vectors_BNE, self.encoder.embedding(ids_BT).to(vectors_BNE.dtype)), 1)
+        x_BSE = torch.cat((vectors_BNE, self.encoder.embed(ids_BT).to(vectors_BNE.dtype)), 1)
         there_BS = torch.arange(x_BSE.shape[1], device=ids_BT.device) <= end_B[:, None]
-        y_BSE = self.encoder(x_BSE, mask_BTT=there_BS[:, None, :].expand(-1, x_BSE.shape[1], -1))
+        y_BSE = self.encoder(x_BSE, segments_BT=there_BS.long())
         logits_B2: Tensor = self.head(y_BSE[torch.arange(B, device=ids_BT.device), end_B])
         return logits_B2

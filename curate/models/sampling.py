@@ -21,13 +21,15 @@ class Sampling:
 
     `min_tokens`, `max_tokens`: of a sequence with its begin mark and prompt, as BLIP and `transformers` count.
     `repetition_penalty`: divides the positive scores of tokens that stand in it already, and multiplies the negative
-    (Keskar et al. 1909.05858).
+    (Keskar et al. 1909.05858). `temperature`: divides all scores before. Of `p` 0 the likeliest token alone is left:
+    greedy.
     """
 
     p: float
     min_tokens: int
     max_tokens: int
     repetition_penalty: float
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _shaped(scores_BV: Tensor, ids_BT: Tensor, marks: Marks, sampling: Sampling)
     scores_BV = scores_BV.scatter(1, ids_BT, torch.where(said_BT > 0, said_BT / penalty, said_BT * penalty))
     barred = [*marks.never, *([marks.end] if ids_BT.shape[1] < sampling.min_tokens else [])]
     scores_BV[:, barred] = -torch.inf
-    return scores_BV
+    return scores_BV / sampling.temperature
 
 
 def _draw(scores_BV: Tensor, draws_B: Tensor, p: float) -> Tensor:

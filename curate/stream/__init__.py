@@ -7,6 +7,7 @@ shows their use.
 
 from curate.stream.batches import PackedBatch, Packing
 from curate.stream.documents import CutRule
+from curate.stream.forms import FormConfig, SequenceForm
 from curate.stream.packing import PackingError, PackLimits, attention_mask
 from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample, Prepare, ReadOptions, Replaced, Share, StreamError
@@ -24,6 +25,7 @@ __all__ = [
     "CutRule",
     "DrawnSample",
     "Fit",
+    "FormConfig",
     "MixtureView",
     "PackLimits",
     "PackedBatch",
@@ -34,6 +36,7 @@ __all__ = [
     "ReadOptions",
     "Replaced",
     "SampleLengths",
+    "SequenceForm",
     "Sequences",
     "ServedTally",
     "Share",

@@ -32,7 +32,8 @@ from curate.stream.packing import (
 )
 from curate.stream.reading import Place, Share
 from curate.stream.sample_lengths import Ints
-from curate.stream.sequences import MARKS, Sizes
+from curate.stream.sequences import Sizes
+from curate.stream.spelling import MARKS
 from curate.stream.stages import Stages
 
 PLANNED = 1 << 13

@@ -15,9 +15,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
-from curate.image.files import DEFAULT_LIMITS, ImageError
 from curate.image.rgb import RGB, WHITE
 from curate.image.scaled import scaled_image
+from curate.image.shown import fitted
 from curate.mix.content import image_name
 from curate.stream.augment import Augment
 
@@ -64,23 +64,6 @@ def varied(data: bytes, size_px: int, augment: Augment, rng: np.random.Generator
     if rng.random() < augment.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return _to_tensor(_recoloured(image, augment, rng))
-
-
-def fitted(width: int, height: int, size_px: int) -> tuple[int, int]:
-    """(width, height) with the short side at `size_px`, rounded as torchvision rounds.
-
-    Raises ImageError for a sliver that would become a giant.
-    """
-    if width <= height:
-        size = size_px, int(size_px * height / width)
-    else:
-        size = int(size_px * width / height), size_px
-    if size[0] * size[1] > DEFAULT_LIMITS.max_pixels:
-        raise ImageError(
-            "image_too_large",
-            f"{width} x {height}, resized to {size[0]} x {size[1]}: pixels are more than {DEFAULT_LIMITS.max_pixels}",
-        )
-    return size
 
 
 def _recoloured(image: Image.Image, augment: Augment, rng: np.random.Generator) -> Image.Image:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curate.image.tensors import of_batch
 from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
@@ -209,48 +210,39 @@ class PackedDocument:
 
 
 def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits: PackLimits) -> dict[str, Tensor]:
-    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW} of packs, from documents in order.
+    """Assemble {ids, scored, source, segments, positions: B x T, image: N x CHW, account: D x 6} of packs, from
+    documents in order (`curate.stream.sequences.SampleAccount`); {instruction: N x L} where samples have one.
 
-    Images of several sizes come as a tensor a size (`image000384`), and `order`: which of all of them each picture is.
-    A replacement is cut to the place that was planned. Raises PackingError for a document of another length than its
-    index says.
+    Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
+    planned. Raises PackingError for a document of another length than its index says.
     """
-    rows, images, queue = [], [], iter(documents)
+    rows, shown, accounts, queue = [], list[Mapping[str, Tensor]](), [], iter(documents)
     for pack in packs:
         row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
         row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
         row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
         at = 0
         for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
-            fitted = _fit_document(next(queue), tokens, pictures, limits)
+            fitted = _fit_document(next(queue), tokens, pictures)
+            accounts.append(fitted["account"])
             for name in ("ids", "scored"):
                 row[name][at : at + len(fitted[name])] = fitted[name]
             row["source"][at : at + tokens] = fitted["source"]
             row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
-            images += [fitted["image"]] if len(fitted["image"]) else []
+            shown.append(fitted)
             at += tokens
         rows.append(row)
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {**stacked, **_join_images(images)}
+    stacked["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
+    asked = [document["instruction"] for document in shown if "instruction" in document]
+    return {**stacked, **({"instruction": torch.cat(asked)} if asked else {}), **of_batch(shown)}
 
 
-def _join_images(images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The pictures of documents, N x CHW each, together."""
-    sides = np.array([found.shape[-1] for found in images for _ in range(len(found))], np.int64)
-    kinds = sorted(set(sides.tolist()))
-    if len(kinds) < 2:
-        return {"image": torch.cat(list(images)) if images else torch.empty(0, dtype=torch.uint8)}
-    by_side = {f"image{side:06d}": torch.cat([i for i in images if i.shape[-1] == side]) for side in kinds}
-    return {**by_side, "order": torch.from_numpy(np.argsort(np.argsort(sides, kind="stable"), kind="stable"))}
-
-
-def _fit_document(document: PackedDocument, tokens: int, images: int, limits: PackLimits) -> Mapping[str, Tensor]:
+def _fit_document(document: PackedDocument, tokens: int, images: int) -> Mapping[str, Tensor]:
     found = len(document.tensors["ids"]), len(document.tensors["image"])
     if document.replaced:
         smaller = found[0] > tokens or found[1] > images
-        return (
-            cut_sequence(dict(document.tensors), tokens, images, limits.visual_tokens) if smaller else document.tensors
-        )
+        return cut_sequence(dict(document.tensors), tokens, images) if smaller else document.tensors
     if found != (tokens, images):
         raise PackingError(
             f"lengths_differ: sample {document.uid} has {found[0]} tokens and {found[1]} images, its index made them"

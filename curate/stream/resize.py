@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from curate.image.files import load_stored
-from curate.image.scaled import Pixels, scaled_pixels
+from curate.image.scaled import scaled_pixels
+from curate.image.shown import fitted, padded, square
 from curate.sample import Kind
-from curate.stream.images import LEAST, fitted, image_part
+from curate.stream.images import LEAST, image_part
 from curate.stream.reading import DrawnSample, check_count
 
 
@@ -46,11 +46,7 @@ def fast(data: bytes, size_px: int, least: float = LEAST) -> Tensor:
 
     A JPEG is decoded at a fraction where `least` times `size_px` is left. Raises ImageError.
     """
-    pixels_HWC = scaled_pixels(data, least * size_px)
-    width, height = fitted(pixels_HWC.shape[1], pixels_HWC.shape[0], size_px)
-    image_CHW = _resized(pixels_HWC, height, width)
-    top, left = round((height - size_px) / 2), round((width - size_px) / 2)
-    return image_CHW[:, top : top + size_px, left : left + size_px].contiguous()
+    return square(torch.from_numpy(scaled_pixels(data, least * size_px)).permute(2, 0, 1), size_px)
 
 
 def whole(data: bytes, size_px: int) -> Tensor:
@@ -58,13 +54,7 @@ def whole(data: bytes, size_px: int) -> Tensor:
 
     Raises ImageError.
     """
-    pixels_HWC = scaled_pixels(data, LEAST * size_px)
-    scale = size_px / max(pixels_HWC.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels_HWC.shape[:2])
-    out_CHW = torch.full((3, size_px, size_px), 255, dtype=torch.uint8)
-    top, left = (size_px - height) // 2, (size_px - width) // 2
-    out_CHW[:, top : top + height, left : left + width] = _resized(pixels_HWC, height, width)
-    return out_CHW
+    return padded(torch.from_numpy(scaled_pixels(data, LEAST * size_px)).permute(2, 0, 1), size_px)[0]
 
 
 def exact(data: bytes, size_px: int) -> Tensor:
@@ -80,10 +70,3 @@ def exact(data: bytes, size_px: int) -> Tensor:
     top, left = round((height - size_px) / 2), round((width - size_px) / 2)
     image = image.crop((left, top, left + size_px, top + size_px)).convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _resized(pixels_HWC: Pixels, height: int, width: int) -> Tensor:
-    image_CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)
-    if (height, width) == tuple(image_CHW.shape[1:]):
-        return image_CHW
-    return F.interpolate(image_CHW[None], (height, width), mode="bicubic", antialias=True)[0]

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from curate import mix
 from curate.mix.indexes import IMAGES, TEXT_TOKENS
 from curate.stream.alarms import Alarm, Served, ServedConditions, find_alarms
 from curate.stream.batches import PackedBatch, pack_contents
-from curate.stream.packing import PADDING
+from curate.stream.fates import FateTally
 from curate.stream.reading import Replaced
 from curate.stream.sample_lengths import Ints, SampleLengths
-from curate.stream.sequences import IMAGE, MARKS
+from curate.stream.sequences import SampleAccount
+from curate.stream.spelling import MARKS
 from curate.stream.stream import Batch
 
 REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")
@@ -35,8 +35,8 @@ REPLACED_FIGURES = ("replaced", TEXT_TOKENS, IMAGES, "units")
 class ServedTally:
     """The tally of the stream of one mixture: add every batch, ask for the report or the alarms at any time.
 
-    Of packs, `used` tokens of their `room` are counted, and what of a long document was left out is not. Shares of the
-    mixture's unit are told by the indexes, of packs too.
+    Of packs, `used` tokens of their `room` are counted. Shares of the mixture's unit are told by the indexes, of packs
+    too. What became of what was seen is told beside (`curate.stream.fates`).
     """
 
     mixture: mix.Mixture
@@ -44,6 +44,7 @@ class ServedTally:
     used_tokens: int = 0
     tokens_room: int = 0
     conditions: ServedConditions = field(init=False)
+    fates: FateTally = field(init=False)
     _units: list[str] = field(init=False)
     _weighed: bool = field(init=False)
 
@@ -86,6 +87,7 @@ class ServedTally:
                 self.conditions, packed=True, stray=max(self.conditions.stray, batch.packed.stray)
             )
         self._count_replaced(batch)
+        self.fates.add(batch, self._lengths_of)
 
     @property
     def padding_waste(self) -> float:
@@ -93,9 +95,10 @@ class ServedTally:
         return 1 - self.used_tokens / self.tokens_room if self.tokens_room else 0.0
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Report each source's figures, how much it is off, and its share of samples, text tokens, images and units."""
+        """Report each source's figures, its fates, how much it is off, and its share of samples and each unit."""
+        fates = self.fates.report()
         out: dict[str, dict[str, Any]] = {
-            name: vars(served).copy() for name, served in self._with_replacements().items()
+            name: vars(served) | fates[name] for name, served in self._with_replacements().items()
         }
         for figures in out.values():
             figures["off"] = round(figures["samples"] - figures["wanted"], 6)
@@ -111,12 +114,14 @@ class ServedTally:
         return list(find_alarms(self.manifest, self._with_replacements(), self.conditions))
 
     def sum_over_ranks(self, total: Callable[[list[float]], list[float]]) -> ServedTally:
-        """Sum the replacements of all ranks into a copy; `total` sums a list over them, and every rank must ask."""
-        sums = iter(total([float(count) for delta in self._replacements.values() for count in delta.values()]))
+        """Sum what the ranks met into a copy; `total` sums a list over them, and every rank must ask."""
+        counts = [float(count) for delta in self._replacements.values() for count in delta.values()]
+        sums = iter(total([*counts, *self.fates.met()]))
         whole = copy.copy(self)
         whole._replacements = {
             name: {figure: int(next(sums)) for figure in delta} for name, delta in self._replacements.items()
         }
+        whole.fates = self.fates.having_met(list(sums))
         return whole
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,6 +133,7 @@ class ServedTally:
             "unit": self.manifest.unit,
             "stray": self.conditions.stray,
             "late": self.conditions.late,
+            "fates": self.fates.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -151,6 +157,7 @@ class ServedTally:
         self.served = {name: replace(served, **uncounted) for name, served in begun.items()}
         self._replacements = {name: dict.fromkeys(REPLACED_FIGURES, 0) for name in self.served}
         self._passes: set[tuple[int, int]] = set()
+        self.fates = FateTally(list(self.served), state.get("fates") if sources else {})
 
     def _with_replacements(self) -> dict[str, Served]:
         """The counts with what replacements changed."""
@@ -200,7 +207,7 @@ class ServedTally:
         if batch.packed is None:
             changes = {unit: self._length_changes(found, unit) for unit in self._units if found}
         else:
-            changes = self._pack_changes(batch.packed, batch.tensors) if found and batch.tensors else {}
+            changes = self._pack_changes(batch.packed, batch.account) if found and batch.account is not None else {}
         if self._weighed and found:
             longer = self._length_changes(found, self.manifest.unit)
             changes["units"] = longer if batch.packed is None else np.minimum(longer, 0)
@@ -218,17 +225,25 @@ class ServedTally:
         longer = self._lengths.of(source, replacing, unit) - self._lengths.of(source, planned, unit)
         return np.bincount(source, longer, len(self.served)).astype(np.int64)
 
-    def _pack_changes(self, packed: PackedBatch, tensors: Mapping[str, Tensor]) -> dict[str, Ints]:
+    def _pack_changes(self, packed: PackedBatch, account_D6: Tensor) -> dict[str, Ints]:
         """By how much this rank's packs hold more than was planned, where replacements did not fill their places."""
-        kinds, used, picture = len(self.served), tensors["segments"] != PADDING, tensors["ids"] == IMAGE
-
-        def of_source(those: Tensor) -> Ints:
-            return torch.bincount(tensors["source"][those], minlength=kinds).numpy()
-
-        text = of_source(used & ~picture) - MARKS * of_source(used & (tensors["positions"] == 0))
-        images = of_source(used & picture) // packed.limits.visual_tokens
+        of = SampleAccount(*account_D6.T)
+        text = of.tokens - of.images_taken * packed.limits.visual_tokens - MARKS
+        found = (self._by_source(of.source, numbers) for numbers in (text, of.images_taken))
         planned = pack_contents(self.mixture, packed.mine, packed.limits)
-        return {TEXT_TOKENS: text - planned[0], IMAGES: images - planned[1]}
+        return {unit: there - n for unit, there, n in zip((TEXT_TOKENS, IMAGES), found, planned, strict=True)}
+
+    def _by_source(self, source_D: Tensor, numbers_D: Tensor) -> Ints:
+        """The sums of numbers, by source."""
+        return np.bincount(source_D.numpy(), numbers_D.numpy(), len(self.served)).astype(np.int64)
+
+    def _lengths_of(self, source: npt.NDArray[np.int32], row: Ints) -> tuple[Ints, Ints]:
+        """The text tokens and images of rows, as far as indexes count them."""
+        none = np.zeros(len(row), np.int64)
+        text, images = (
+            self._lengths.of(source, row, unit) if self._has_lengths(unit) else none for unit in (TEXT_TOKENS, IMAGES)
+        )
+        return text, images
 
     def _has_lengths(self, unit: str) -> bool:
         try:

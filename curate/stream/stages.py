@@ -61,11 +61,6 @@ class Stages:
             return max(setting.values(), default=own)
         return own if setting is None else setting
 
-    def trained(self, position: int) -> frozenset[str] | None:
-        """The parts that are trained, where the manifest says so."""
-        setting = self.mixture.manifest.stages[self.number(position)].train
-        return None if setting is None else frozenset(setting)
-
     def scale(self, position: int, counts: Sequence[float]) -> list[float]:
         """The factor of each source's losses, given how many there are of each in the step.
 

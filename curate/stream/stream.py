@@ -78,7 +78,9 @@ class Batch:
 
     `drawn` counts the whole global batch by source, and `positions` are all of its positions, the same on every rank.
     `state` is the stream's once this batch has been used: what a checkpoint keeps. `samples` holds the samples as read
-    where nothing prepares them; `packed` tells of the packs where there are any.
+    where nothing prepares them; `packed` tells of the packs where there are any. `account` tells of each of this rank's
+    samples what it had and what of it was taken, where its preparation does (`curate.stream.sequences.SampleAccount`),
+    and `planned` which of them are those that were planned.
     """
 
     tensors: dict[str, Tensor]
@@ -89,6 +91,8 @@ class Batch:
     samples: tuple[DrawnSample, ...] = ()
     positions: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     packed: PackedBatch | None = None
+    account: Tensor | None = None
+    planned: tuple[bool, ...] = ()
 
 
 def this_share() -> Share:
@@ -231,6 +235,8 @@ class Stream(IterableDataset[Batch]):
             tuple(item.sample for item in ready if item.sample is not None),
             planned.positions,
             planned.packed,
+            tensors.pop("account", None),
+            tuple(not item.replaced for item in ready),
         )
 
     def has_batches(self, batches: int) -> bool:

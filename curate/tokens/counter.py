@@ -15,7 +15,8 @@ Count = Callable[[str], int]
 def token_counter(tokenizer: str) -> tuple[Count, str]:
     """Make a counter of a text's tokens, and the name of that counting: where two names differ, counts may.
 
-    `tokenizer`: simple (CLIP's), words, bytes, or the path of a tokenizer.json. Raises ValueError for one not known.
+    `tokenizer`: simple (CLIP's), words, bytes, hf:MODEL (a language model's), or the path of a tokenizer.json. Raises
+    ValueError for one not known.
     """
     if tokenizer == "words":
         return lambda text: len(text.split()), counting(tokenizer)
@@ -24,8 +25,8 @@ def token_counter(tokenizer: str) -> tuple[Count, str]:
     if Path(tokenizer).suffix == ".json":
         return _described(Path(tokenizer)), f"{tokenizer} {RULES} {file_sha256(Path(tokenizer))[:16]}"
     raise ValueError(
-        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, or the path of a tokenizer.json of the"
-        " Hugging Face `tokenizers` library)"
+        f"unknown tokenizer {tokenizer!r} (allowed: simple, words, bytes, hf:MODEL, or the path of a tokenizer.json of"
+        " the Hugging Face `tokenizers` library)"
     )
 
 

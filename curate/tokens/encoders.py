@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Literal
 
 from curate.extras import require
 from curate.tokens.byte_pairs import byte_pairs, encodable
+from curate.tokens.hf import PREFIX, HfTokenizer
 
 MAX_WORD = 64
 """Characters of a word that are spelled at once: the cost of byte pairs is the square of a word's length."""
 
-RULES = "4"
+RULES = "5"
 """The version of this module's reading: it changes with what a text or a document is taken to say."""
 
 SIMPLE_IDS = 49_406
@@ -26,7 +26,10 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class TextCode:
-    """The spelling of a language model: `begin` and `end` are none of a text's ids, nor may they be decoded."""
+    """The spelling of a language model: `begin`, `end` and `tags` are none of a text's ids, nor may they be decoded.
+
+    `tags`: ids that stand for a name, `<image>` or a mark of a chat, which no text can set.
+    """
 
     name: str
     encode: Encode
@@ -34,17 +37,34 @@ class TextCode:
     begin: int
     end: int
     vocab_size: int
+    tags: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
-def text_code(name: Literal["bytes", "simple"]) -> TextCode:
-    """`bytes` (UTF-8, 258 ids) or `simple` (CLIP's byte pairs, 49,408 ids)."""
+def text_code(name: str, tags: Sequence[str] = ()) -> TextCode:
+    """`bytes` (UTF-8, 258 ids), `simple` (CLIP's byte pairs, 49,408 ids) or `hf:MODEL` (that of a language model).
+
+    With an id more for each of `tags`, as far as the model has none. Raises ValueError for one without a tokenizer.
+    """
+    if name.startswith(PREFIX):
+        return _of_model(name, tags)
     encode, ids = encoder(name), {"bytes": 256, "simple": SIMPLE_IDS}[name]
     assert encode is not None
-    return TextCode(name, encode, {"bytes": _of_bytes, "simple": _of_simple}[name], ids, ids + 1, ids + 2)
+    numbered = {tag: ids + 2 + number for number, tag in enumerate(tags)}
+    decode = {"bytes": _of_bytes, "simple": _of_simple}[name]
+    return TextCode(name, encode, decode, ids, ids + 1, ids + 2 + len(tags), numbered)
+
+
+def _of_model(name: str, tags: Sequence[str]) -> TextCode:
+    own = HfTokenizer(name.removeprefix(PREFIX))
+    has, ids = own.special(), own.vocab_size()
+    new = {tag: ids + number for number, tag in enumerate(tag for tag in tags if tag not in has)}
+    return TextCode(name, own.encode, own.decode, *own.marks(), ids + len(new), {**has, **new})
 
 
 def counting(tokenizer: str) -> str:
     """Names how texts are counted by a tokenizer that `encoder` knows: where two names differ, counts may."""
+    if tokenizer.startswith(PREFIX):
+        return f"{HfTokenizer(tokenizer.removeprefix(PREFIX)).counting()} {RULES}"
     libraries = ("open_clip_torch", "ftfy") if tokenizer == "simple" else ()
     if libraries:
         require("tokenizer simple", "open_clip")
@@ -54,8 +74,10 @@ def counting(tokenizer: str) -> str:
 def encoder(tokenizer: str) -> Encode | None:
     """Make the encoder of texts by a tokenizer, marks of begin and end left out; None for one that is not known.
 
-    `bytes` (UTF-8) or `simple` (CLIP's byte pairs, in lower case).
+    `bytes` (UTF-8), `simple` (CLIP's byte pairs, in lower case) or `hf:MODEL` (that of a language model).
     """
+    if tokenizer.startswith(PREFIX):
+        return HfTokenizer(tokenizer.removeprefix(PREFIX)).encode
     return {"bytes": _bytes, "simple": _simple}.get(tokenizer)
 
 

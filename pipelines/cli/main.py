@@ -32,6 +32,7 @@ from pipelines.cli.options import (
     example,
     resources,
 )
+from train.evaluation import commands
 
 app = typer.Typer(
     help="Curate multimodal training data: from raw input to shards, a mixture and a training step.",
@@ -175,7 +176,8 @@ def recipes(as_json: JsonOption = False) -> None:
 def index_(
     tars: Annotated[list[Path], typer.Argument(help="Webdataset tars, or folders of them.", metavar="TARS...")],
     tokenizer: Annotated[
-        str | None, typer.Option(help="simple (CLIP's byte pairs), words, bytes, or a tokenizer.json.", metavar="NAME")
+        str | None,
+        typer.Option(help="simple (CLIP's byte pairs), words, bytes, hf:MODEL, or a tokenizer.json.", metavar="NAME"),
     ] = None,
     texts: Annotated[
         list[str] | None, typer.Option(help="A key whose texts a mixture may choose from; may be repeated.")
@@ -269,6 +271,25 @@ def train(context: typer.Context) -> None:
     from train.__main__ import main as train_main
 
     raise typer.Exit(train_main(context.args, "curate train"))
+
+
+app.command(
+    "eval",
+    epilog=example(
+        "curate eval work/captioner.safetensors --on work/held-out --html work/answers.html",
+        "curate eval work/train --on work/scenes/dataset --task choice --limit 500",
+        "curate eval work/clip.safetensors --on work/held-out --label meta.label --json",
+    ),
+)(commands.evaluate)
+app.command(
+    "ask",
+    epilog=example(
+        "curate ask work/train cat.jpg",
+        'curate ask work/captioner.safetensors cat.jpg "What is on the sofa?"',
+        'curate ask work/train a.jpg b.jpg "Which of them is older?" --together',
+        "curate ask work/train photographs/ --temperature 0.7 --seed 3 --json",
+    ),
+)(commands.ask)
 
 
 @app.command(

@@ -154,7 +154,7 @@ def test_signal_that_is_ignored_stays_so(place: Workplace) -> None:
     "moment",
     [
         *(pytest.param(at, marks=pytest.mark.robust) for at in (".lock", "pool-*/rows/*.parquet")),
-        "pool-*/columns/*/*.parquet",
+        pytest.param("pool-*/columns/*/*.parquet", marks=pytest.mark.systems),
     ],
 )
 def test_sigterm_leaves_nothing_of_ray_behind(place: Workplace, moment: str) -> None:

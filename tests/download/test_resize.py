@@ -180,6 +180,7 @@ def test_img2dataset_as_the_engine_gives_the_same_rows_and_bytes(site: Site) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_img2dataset_as_the_engine_resizes_alike(site: Site) -> None:
     site.pages["/a"] = ("200 OK", (), noisy("jpeg"))
     resize = {"mode": "center_crop", "size_px": 24}

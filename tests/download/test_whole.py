@@ -10,6 +10,7 @@ from hostile import JPEG, Site
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_img2dataset_sees_through_codings_and_asks_for_urls_as_they_stand(site: Site) -> None:
     site.pages |= {
         "/binary": ("200 OK", ("Content-Encoding: binary",), JPEG),

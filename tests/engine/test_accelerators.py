@@ -116,7 +116,7 @@ FINE = [f"a fine text {n}" for n in range(40)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("gpus", "fraction"), [(2, 0.5), (1, 0.25)])
+@pytest.mark.parametrize(("gpus", "fraction"), [(2, 0.5), pytest.param(1, 0.25, marks=pytest.mark.systems)])
 def test_workers_share_gpus_and_each_sees_its_own_alone(place: Workplace, gpus: int, fraction: float) -> None:
     """Four workers, two on each of two GPUs, or all on one."""
     written = recipe(place, FINE, steps=[{"op": "own_models:model", "with": {"workers": 4}}])

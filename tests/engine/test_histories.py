@@ -130,6 +130,7 @@ def changes_of(site: Site, what: str, recipe: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_killed_retry_before_a_group_op_is_finished_by_the_next(
     site: Site,
 ) -> None:

@@ -269,6 +269,7 @@ def busy_worker(process: subprocess.Popen[str], seconds: float = 60) -> int:
     raise AssertionError("no worker of ours was at work")
 
 
+@pytest.mark.systems
 def test_driver_with_ray_killed_at_work_ends_in_the_same_bytes(killer: Killer) -> None:
     process = killer.start("ray-driver", ["--workers", "2"])
     wait_for(killer.place.out, "pool-*/rows/*.parquet", process)

@@ -13,7 +13,9 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "robust_urls.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.robust), "2"])
+@pytest.mark.parametrize(
+    "workers", [pytest.param("0", marks=pytest.mark.robust), pytest.param("2", marks=pytest.mark.systems)]
+)
 def test_two_thousand_urls_with_every_kind_of_error_are_counted_exactly(tmp_path: Path, workers: str) -> None:
     command = [sys.executable, str(SCRIPT), "--urls", "2000", "--workers", workers, "--home", str(tmp_path / "home")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -19,9 +19,9 @@ from curate.settings import SettingsError
 from curate.shipped import recipe_path, shipped_recipes
 
 PUBLIC = {
-    "curate.stream": """Batch CutRule DrawnSample Fit MixtureView PackLimits PackedBatch Packing PackingError Prepare
-        Prompts ReadOptions Replaced SampleLengths Sequences ServedTally Share Sizes Stages Stream StreamError
-        TextChooser TextCode attention_mask text_code""",
+    "curate.stream": """Batch CutRule DrawnSample Fit FormConfig MixtureView PackLimits PackedBatch Packing PackingError
+        Prepare Prompts ReadOptions Replaced SampleLengths SequenceForm Sequences ServedTally Share Sizes Stages Stream
+        StreamError TextChooser TextCode attention_mask text_code""",
     "curate.ops": """BLOB DOCUMENT Absent Blob Columns EmbeddingColumn Failed NumberColumn Segment Stored TextColumn
         group_op image_segment is_image op text_segment""",
     "curate.mix": None,

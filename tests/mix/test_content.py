@@ -46,9 +46,9 @@ def test_conversations_questions_are_prompts_and_its_answers_are_said() -> None:
     assert sample_segments("interleaved", parts) == [
         System("Be brief."),
         Picture("0.jpg"),
-        Prompt("What is it?\n\n"),
-        "A cat.\n\n",
-        Prompt("And now?\n\n"),
+        Prompt("What is it?"),
+        "A cat.",
+        Prompt("And now?"),
         "A dog.",
     ]
 

@@ -18,20 +18,34 @@ from curate.commit import commit_file
 from curate.mix.content import PICTURE
 from curate.mix.count_tokens import add_text_tokens
 from curate.shards import load_dataset
-from curate.stream.documents import CutRule, cut_document, size_of
+from curate.stream.documents import CutDocument, CutRule, DocumentPiece, LaidSample, cut_document
+from curate.stream.forms import SequenceForm
 from curate.stream.images import keyed_rng
 from curate.stream.stream import ReadOptions, Share, Stream, StreamError
+from curate.tokens.encoders import text_code
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
 
-FLAMINGO = CutRule(tokens=2048, images=5, visual_tokens=64, text_tokens=256, start="random", next_image=0.5)
+FLAMINGO = CutRule(tokens=2048, images=5, text_tokens=256, start="random", next_image=0.5)
 LAYOUTS = st.lists(st.one_of(st.just(PICTURE), st.integers(0, 300)), max_size=30)
 
 
+PLAIN = SequenceForm(text_code("bytes"), 64)
+
+
+def cut(layout: list[int], rule: CutRule, rng: np.random.Generator, form: SequenceForm = PLAIN) -> CutDocument:
+    return cut_document(LaidSample("interleaved", layout), rule, form, lambda: rng)
+
+
 def pieces(layout: list[int], rule: CutRule, uid: str = "u", epoch: int = 0) -> list[tuple[int, int, int]]:
-    found = cut_document(layout, rule, lambda: keyed_rng(0, uid, epoch, "document"))
-    return [(p.number, p.begin, p.end) for p in found]
+    """What is taken of a document's own: of its images 0 to 0, of its texts the tokens."""
+    found = own(cut(layout, rule, keyed_rng(0, uid, epoch, "document")))
+    return [(p.number, p.begin, 0 if layout[p.number] == PICTURE else p.end) for p in found]
+
+
+def own(found: CutDocument) -> list[DocumentPiece]:
+    return [piece for piece in found.pieces if isinstance(piece, DocumentPiece)]
 
 
 @settings(deadline=None)
@@ -40,10 +54,10 @@ def test_limits_hold_and_nothing_comes_twice_or_out_of_order(
     layout: list[int], start: Any, next_image: float, tokens: int
 ) -> None:
     """No limit is passed and nothing comes twice or out of order."""
-    rule = CutRule(tokens, 3, 40, 200, start, next_image)
-    found = cut_document(layout, rule, lambda: np.random.default_rng(len(layout)))
-    total, images = size_of(found, layout, 40)
-    texts = [piece for piece in found if layout[piece.number] != PICTURE]
+    rule = CutRule(tokens, 3, 200, start, next_image)
+    found = cut(layout, rule, np.random.default_rng(len(layout)))
+    total, images = found.size(layout)
+    texts = [piece for piece in own(found) if layout[piece.number] != PICTURE]
     assert total <= tokens and images <= 3 and sum(piece.end - piece.begin for piece in texts) <= 200
     assert [piece.number for piece in texts] == sorted({piece.number for piece in texts})
     inner = [n for n in range(len(layout)) if texts and texts[0].number < n < texts[-1].number and layout[n] > 0]
@@ -54,13 +68,13 @@ def test_document_that_fits_is_taken_whole_wherever_it_may_start() -> None:
     layout = [10, PICTURE, 30, PICTURE, PICTURE, 7]
     whole = [(0, 0, 10), (1, 0, 0), (2, 0, 30), (3, 0, 0), (4, 0, 0), (5, 0, 7)]
     for start in ("first", "random"):
-        assert pieces(layout, CutRule(500, 16, 64, start=start)) == whole  # type: ignore[arg-type]
+        assert pieces(layout, CutRule(500, 16, start=start)) == whole  # type: ignore[arg-type]
 
 
 def test_mm1_choice_takes_a_document_from_its_beginning_until_full() -> None:
     """MM1's choice takes a document from its beginning until its sequence is full."""
     layout = [PICTURE, 1000, PICTURE, 4000, PICTURE, 50]
-    assert pieces(layout, CutRule(4096, 16, 144)) == [(0, 0, 0), (1, 0, 1000), (2, 0, 0), (3, 0, 4096 - 1000 - 2 * 144)]
+    assert pieces(layout, CutRule(4096, 16)) == [(0, 0, 0), (1, 0, 1000), (2, 0, 0), (3, 0, 4096 - 1000 - 2 * 64)]
 
 
 def test_flamingo_choice_takes_256_tokens_anywhere_and_five_images() -> None:
@@ -78,7 +92,7 @@ def test_flamingo_choice_takes_256_tokens_anywhere_and_five_images() -> None:
 
 def test_image_that_a_text_before_it_may_see_moves_in_front_of_that_text() -> None:
     layout = [5, PICTURE, 6, PICTURE, PICTURE, 7]
-    order = [number for number, _, _ in pieces(layout, CutRule(500, 16, 8, next_image=1.0))]
+    order = [number for number, _, _ in pieces(layout, CutRule(500, 16, next_image=1.0))]
     assert order == [1, 0, 3, 4, 2, 5]
 
 
@@ -197,7 +211,7 @@ def test_conversation_is_scored_and_weighed_by_its_answers_alone(tmp_path: Path)
     scored = tensors["ids"][tensors["scored"]]
     predicted = bytes(scored[scored < 256].tolist()).decode()
     assert "square on" in predicted and "What is in" not in predicted
-    answers = [len(square(n)[1]) * (n % 3 + 1) + 2 * (n % 3) for n in range(12)]
+    answers = [len(square(n)[1]) * (n % 3 + 1) for n in range(12)]
     assert mix.load(manifest).manifest.datasets[0].units == sum(answers)
 
 

@@ -155,7 +155,7 @@ def test_checkpoint_of_an_older_version_is_refused(
     arguments = [str(manifest), "--config", str(settings(tmp_path)), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--set", "optim.steps=2"]) == 0
     [state] = (tmp_path / "out" / "checkpoints").glob("*/state.json")
-    state.write_text(state.read_text().replace('"version": 3', '"version": 1'))
+    state.write_text(state.read_text().replace('"version": 4', '"version": 1'))
     assert main([*arguments, "--set", "optim.steps=2"]) == 2
     assert "00000002: is of version 1" in capsys.readouterr().err
 

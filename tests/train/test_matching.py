@@ -136,7 +136,8 @@ def test_exported_captioner_holds_all_weights_and_says_how_to_build_it(manifest:
 
     shape = captioner_shape(path)
     assert (shape.tokenizer, shape.width, shape.layers, shape.heads) == ("bytes", 32, 1, 2)
-    trained = load_file(out / "checkpoints" / "00000002" / "model.safetensors")
+    saved = load_file(out / "checkpoints" / "00000002" / "model.safetensors")
+    trained = {name.removeprefix("net."): value for name, value in saved.items()}
     exported: dict[str, Any] = load_file(path)
     assert trained.keys() == exported.keys()
     assert all(torch.equal(trained[name], exported[name]) for name in trained)

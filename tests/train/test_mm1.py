@@ -47,6 +47,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_mm1s_recipe_trains_on_samples_of_every_kind_and_survives_a_kill(tmp_path: Path) -> None:
     every_kind(tmp_path)
     for kind in ("caption", "interleaved", "ocr", "text"):

@@ -20,9 +20,10 @@ from curate.stream.tokens import token_ids
 from curate.tokens.byte_pairs import byte_pairs
 from curate.tokens.clip import described_tokens
 from curate.tokens.encoders import text_code
-from train import optim
+from train import groups, optim
 from train.config import Caption, Config, Optim
 from train.models.dual_encoder import build
+from train.models.towers import towers_of
 from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective
@@ -40,7 +41,8 @@ def captioner(train_tower: bool = False) -> MultimodalObjective:
     settings = config(objective={"type": "caption", "train_tower": train_tower, "language": LANGUAGE})
     assert isinstance(settings.objective, Caption)
     torch.manual_seed(0)
-    objective = MultimodalObjective(build(settings.model), settings.objective, CODE)
+    clip = build(settings.model)
+    objective = MultimodalObjective(towers_of(settings.model, clip), settings.objective)
     set_trained(objective, objective.trained)
     return objective
 
@@ -93,13 +95,15 @@ def test_caption_is_predicted_from_the_image() -> None:
 def test_frozen_tower_does_not_move_and_a_trained_one_does() -> None:
     for train_tower in (False, True):
         objective = captioner(train_tower).train()
-        before = {name: value.clone() for name, value in objective.tower.state_dict().items()}
-        optimizer = optim.adamw(objective, Optim())
+        tower = objective.net.all_towers()["clip"].net
+        before = {name: value.clone() for name, value in tower.state_dict().items()}
+        planned = groups.plan(objective, Optim(), [("all", objective.trained)])
+        optimizer = groups.adamw(objective, planned, Optim())
         objective(captioned("a cat", "two")).backward()
         optimizer.step()
-        moved = [name for name, value in objective.tower.state_dict().items() if not torch.equal(value, before[name])]
+        moved = [name for name, value in tower.state_dict().items() if not torch.equal(value, before[name])]
         assert bool(moved) == train_tower
-        assert objective.tower.training == train_tower
+        assert tower.training == train_tower
 
 
 @pytest.mark.parametrize("layers", [2, [1, 1, 1, 1]])
@@ -155,17 +159,6 @@ def test_words_outside_the_vocabulary_share_one_id() -> None:
     assert tokenizer.vocab_size == 5
 
 
-def test_norms_biases_and_the_logit_scale_do_not_decay() -> None:
-    built = build(config().model)
-    optimizer = optim.adamw(built.net, Optim(weight_decay=0.2))
-    names = {id(parameter): name for name, parameter in built.net.named_parameters()}
-    decayed, spared = ({names[id(p)] for p in group["params"]} for group in optimizer.param_groups)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
-    assert "logit_scale" in spared
-    assert all("ln" not in name and "bias" not in name for name in decayed)
-    assert decayed | spared == set(names.values())
-
-
 def test_rate_warms_up_then_falls_along_a_cosine_to_its_floor() -> None:
     settings = Optim(steps=110, warmup=10, lr=1.0, floor=0.1)
     rates = [optim.learning_rate(step, settings) for step in range(111)]
@@ -193,25 +186,13 @@ def test_mm1s_law_of_the_rate_gives_its_published_values(parameters: float, rate
 
 
 def test_law_is_of_the_language_models_size_without_its_embedding() -> None:
-    language = captioner().language
+    language = captioner().net.language
     size = language.size()
     assert size == sum(p.numel() for p in language.blocks.parameters()) + language.norm.weight.numel()
     assert optim.resolve_rate(Optim(lr="mm1"), size).lr == optim.law_rate(size)
     assert optim.resolve_rate(Optim(lr=0.5), size).lr == 0.5
     with pytest.raises(ValueError, match="this objective has none"):
         optim.resolve_rate(Optim(lr="mm1"), None)
-
-
-@pytest.mark.parametrize(("convention", "left"), [("coupled", 1 - 0.01 * 0.5), ("independent", 1 - 0.01)])
-def test_weight_without_gradient_decays_by_rate_or_by_schedule(convention: Any, left: float) -> None:
-    net = nn.Linear(3, 3, bias=False)
-    before = net.weight.detach().clone()
-    settings = Optim(lr=0.5, warmup=0, weight_decay=0.01, decay_convention=convention)
-    optimizer = optim.adamw(net, settings)
-    optim.set_rate(optimizer, optim.learning_rate(0, settings))
-    (net.weight * 0).sum().backward()
-    optimizer.step()
-    torch.testing.assert_close(net.weight.detach(), before * left)
 
 
 def test_logit_scale_stays_within_its_bounds() -> None:

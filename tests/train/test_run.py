@@ -37,7 +37,7 @@ def test_run_prints_one_json_line_and_writes_metrics_and_checkpoints(
     assert [line["step"] for line in metrics] == list(range(1, 13))
     assert metrics[-1]["position"] == 192
     assert metrics[-1]["loss"] < metrics[0]["loss"]
-    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "served", "alarms"}
+    assert set(metrics[0]) == {"step", "position", "loss", "lr", "grad_norm", "skipped", "served", "alarms"}
     assert metrics[-1]["served"] == summary["served"]
     assert metrics[-1]["alarms"] == summary["alarms"] == []
 
@@ -188,7 +188,11 @@ def test_trained_encoder_is_exported_and_opens_in_open_clip(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "begun"),
-    [pytest.param(CAPTION, False, marks=pytest.mark.robust), ({"type": "contrastive"}, True), (MULTIMODAL, False)],
+    [
+        pytest.param(CAPTION, False, marks=pytest.mark.robust),
+        pytest.param({"type": "contrastive"}, True, marks=pytest.mark.systems),
+        (MULTIMODAL, False),
+    ],
     ids=["caption", "contrastive, begun alone", "multimodal"],
 )
 def test_two_ranks_train_as_one(

@@ -202,11 +202,11 @@ def test_source_of_its_own_resolution_keeps_its_vectors_in_place(tmp_path: Path)
     assert len(batch["order"]) == int((batch["ids"] < 0).sum()) // 4
     objective = prepared.objective.eval()
     assert isinstance(objective, MultimodalObjective)
-    vectors = objective._image_vectors(batch)
+    vectors = objective.net.see_batch(batch)
     assert vectors is not None
     pictures = [picture for name in sorted(batch) if name.startswith("image") for picture in batch[name]]
     for place in range(0, len(vectors), 5):
-        [alone] = objective._image_vectors({"image": pictures[int(batch["order"][place])][None]})  # type: ignore[misc]
+        [alone] = objective.net.see_batch({"image": pictures[int(batch["order"][place])][None]})  # type: ignore[misc]
         torch.testing.assert_close(vectors[place], alone)
 
 

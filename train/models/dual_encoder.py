@@ -5,23 +5,27 @@ What such a file holds, and how it is read, is said in `curate.models.dual_encod
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from curate.commit import commit_file
-from curate.extras import require
-from curate.models.dual_encoder import ClipConfig, check_model_config, exported_config, load_network, new_network
+from curate.models.dual_encoder import (
+    ClipConfig,
+    exported_config,
+    load_network,
+    load_pretrained,
+    named_config,
+    new_network,
+)
 from curate.models.files import ModelError
 from curate.models.image_tower import MEAN, STD
-from curate.settings import unknown_message
 from curate.tokens.clip import Tokenizer, described_tokens
 from train.config import Model
 
@@ -44,7 +48,14 @@ class DualEncoder:
 
 
 def build(model: Model) -> DualEncoder:
-    """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError."""
+    """The dual encoder that `model` describes, on the CPU; random weights come from torch's seed. Raises ModelError.
+
+    Where `model` names towers of their own, it is none but its description, on the meta device.
+    """
+    if model.towers:
+        config = clip_config(model)
+        with torch.device("meta"):
+            return DualEncoder(new_network(config), config, _tokenizer(config))
     if model.exported:
         return load_export(Path(str(model.clip)))
     config = clip_config(model)
@@ -52,23 +63,13 @@ def build(model: Model) -> DualEncoder:
         return DualEncoder(load_network(config, Path(model.weights)), config, _tokenizer(config))
     net = new_network(config)
     if model.weights is not None:
-        net.load_state_dict(_pretrained(model))
+        net.load_state_dict(load_pretrained(model.clip, model.weights, "model.weights").state_dict())
     return DualEncoder(net, config, _tokenizer(config))
 
 
 def clip_config(model: Model) -> ClipConfig:
     """open_clip's configuration in full, the vocabulary's size filled in from the tokenizer. Raises ModelError."""
-    require("objective contrastive", "open_clip")
-    import open_clip
-
-    found: dict[str, Any] | None
-    if isinstance(model.clip, str):
-        found = copy.deepcopy(open_clip.get_model_config(model.clip))
-        if found is None:
-            raise ModelError(f"model.clip: {unknown_message('open_clip model', model.clip, open_clip.list_models())}")
-    else:
-        found = dict(copy.deepcopy(model.clip.get("model_cfg", model.clip)))
-    check_model_config(found, "model.clip")
+    found = named_config(model.clip, "model.clip")
     text = found["text_cfg"]
     if not text.get("hf_model_name"):
         size = described_tokens(model.tokenizer, text.setdefault("context_length", 77)).vocab_size
@@ -131,14 +132,3 @@ def _tokenizer(config: ClipConfig) -> Tokenizer:
         return described_tokens(config.tokenizer, config.context_length)
     except ValueError as err:
         raise ModelError(f"model.tokenizer: {err}") from err
-
-
-def _pretrained(model: Model) -> dict[str, Tensor]:
-    import open_clip
-
-    if not isinstance(model.clip, str):
-        raise ModelError("model.weights: a pretrained tag needs a model that open_clip names; give a .safetensors file")
-    tags = open_clip.list_pretrained_tags_by_model(model.clip)
-    if model.weights not in tags:
-        raise ModelError(f"model.weights: {unknown_message(f'tag of {model.clip}', str(model.weights), tags)}")
-    return dict(open_clip.create_model(model.clip, pretrained=model.weights).state_dict())

@@ -1,4 +1,4 @@
-"""The choice of objective: contrastive loss of pairs, their matching, or the prediction of texts after images.
+"""The choice of objective: contrastive loss of pairs, their matching, BLIP-2's stage one, or texts after images.
 
 An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
 what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
@@ -7,11 +7,27 @@ so that its loss does not depend on how a batch was cut. How samples become its 
 
 from __future__ import annotations
 
+from train.config import BootstrapConfig, Config, Contrastive, MatchingConfig
+from train.models.dual_encoder import DualEncoder
+from train.models.towers import towers_of
+from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.contrastive import ContrastiveObjective
 from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
 
-Objective = ContrastiveObjective | MatchingObjective | MultimodalObjective
+Objective = BootstrapObjective | ContrastiveObjective | MatchingObjective | MultimodalObjective
+
+
+def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objective:
+    """The objective that a configuration describes, over so many sources; what has no weights yet is drawn."""
+    settings = config.objective
+    if isinstance(settings, Contrastive):
+        return ContrastiveObjective(clip, settings.max_logit_scale)
+    if isinstance(settings, MatchingConfig):
+        return MatchingObjective(clip, settings)
+    if isinstance(settings, BootstrapConfig):
+        return BootstrapObjective(clip, settings)
+    return MultimodalObjective(towers_of(config.model, clip), settings, sources)
 
 
 def set_trained(objective: Objective, names: frozenset[str]) -> None:

@@ -22,13 +22,14 @@ NO_NEGATIVE = -100
 """The class of a pair that is none: nothing in the batch differs from it."""
 
 
-def draw_negatives(logits_RC: Tensor, same_RC: Tensor) -> tuple[Tensor, Tensor]:
+def draw_negatives(logits_RC: Tensor, same_RC: Tensor, least: float = 1e-4) -> tuple[Tensor, Tensor]:
     """(a column for each row, drawn by the softmax of its logits; whether the row has one that is not the same).
 
-    As BLIP draws them, with its 1e-4 on every share. From torch's generator.
+    `least` is added to every share: BLIP's 1e-4, BLIP-2's 0. From torch's generator.
     """
-    shares_RC = (F.softmax(logits_RC.float(), dim=1) + 1e-4).masked_fill(same_RC, 0)
-    has_one = shares_RC.sum(1) > 0
+    has_one = ~same_RC.all(1)
+    logits_RC = logits_RC.float() if least else logits_RC.float().masked_fill(same_RC, -torch.inf)
+    shares_RC = (F.softmax(logits_RC, dim=1) + least).masked_fill(same_RC, 0)
     drawn = torch.multinomial(shares_RC.masked_fill(~has_one[:, None], 1), 1)[:, 0]
     return drawn, has_one
 

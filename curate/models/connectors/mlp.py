@@ -1,31 +1,20 @@
-"""Two linear layers with a GELU between, a vector at a time (LLaVA-1.5, Liu et al. 2310.03744), or a cell of vectors.
+"""Two linear layers with a GELU between, a vector at a time (LLaVA-1.5, 2310.03744).
 
-Averaged to a fixed raster first, every picture becomes as many vectors at any resolution: MM1's average pooling
-(2403.09611, 3.1).
+Averaged to a fixed raster first, every picture becomes as many vectors at any resolution.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import check_one_tower, raster_of
+from curate.models.connectors.rasters import Square, by_picture, cells_of, check_one_tower
 from curate.models.features import Features, TowerShape
 from curate.settings import Settings
-
-
-def _square(value: int | None) -> int | None:
-    if value is not None and math.isqrt(value) ** 2 != value:
-        raise ValueError(f"{value} is no square number, and a picture's vectors are a square raster")
-    return value
-
-
-Square = Annotated[int, Field(ge=1), AfterValidator(_square)]
 
 
 class MlpConfig(Settings):
@@ -57,9 +46,5 @@ class Mlp(nn.Module):
 
     def forward(self, towers: Sequence[Features]) -> Tensor:
         """vectors_NPE, a picture's views one after another."""
-        x_MDHW = raster_of(towers[0], self.tower)
-        if self.side is not None:
-            x_MDHW = F.adaptive_avg_pool2d(x_MDHW, self.side)
-        x_MPD = x_MDHW.flatten(2).transpose(1, 2)
-        y_MPE: Tensor = self.out(F.gelu(self.up(self.norm(x_MPD))))
-        return y_MPE.reshape(-1, self.tower.views * y_MPE.shape[1], y_MPE.shape[2])
+        x_MPD = cells_of(towers[0], self.tower, self.side)
+        return by_picture(self.out(F.gelu(self.up(self.norm(x_MPD)))), self.tower)

@@ -7,18 +7,34 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from curate.models.connectors.c_abstractor import CAbstractorConfig
+from curate.models.connectors.channels import ChannelsConfig
+from curate.models.connectors.idefics2_pooling import Idefics2PoolingConfig
+from curate.models.connectors.linear import LinearConfig
+from curate.models.connectors.mining import MiningConfig
 from curate.models.connectors.mlp import MlpConfig
+from curate.models.connectors.qformer import QFormerConfig
+from curate.models.connectors.resampler import ResamplerConfig
+from curate.models.connectors.sva import SvaConfig
 
 
-def _by_name(value: Any) -> Any:
-    """A connector named without settings has its defaults."""
+def by_name(value: Any) -> Any:
+    """Settings of a part as a file says them: one named without settings has its defaults."""
     return {"type": value} if isinstance(value, str) else value
 
 
 AnyConnector = Annotated[
-    MlpConfig,
+    LinearConfig
+    | MlpConfig
+    | CAbstractorConfig
+    | ResamplerConfig
+    | Idefics2PoolingConfig
+    | QFormerConfig
+    | SvaConfig
+    | ChannelsConfig
+    | MiningConfig,
     Field(discriminator="type"),
-    BeforeValidator(_by_name),
+    BeforeValidator(by_name),
 ]
 
 

@@ -17,7 +17,7 @@ from curate.models.sampling import Marks, Sampling, sample
 from curate.ops.spec import identity
 from curate.ops.synth.caption import caption, draws_of
 from curate.sample import uid_of
-from curate.stream import images as by_trainer
+from curate.stream import resize as by_trainer
 
 UIDS = [uid_of("caption", "test", str(n)) for n in range(21)]
 
@@ -91,9 +91,9 @@ def test_kept_keys_and_values_give_the_scores_of_the_whole_sequence(tmp_path: Pa
     for end in range(len(text) + 1):
         scores.append(reader(torch.tensor([[*prefix, *text[:end]]])))
     ids = torch.tensor([[prefix[0], *[-1] * trained.visual_tokens, *text]])
-    x = trained.language.embedding(ids.clamp(min=0))
+    x = trained.net.language.embed(ids.clamp(min=0))
     x = x.masked_scatter((ids < 0).unsqueeze(-1), vectors)
-    whole = trained.language.logits(trained.language(x)[:, trained.visual_tokens :])
+    whole = trained.net.language.logits(trained.net.language(x)[:, trained.visual_tokens :])
     torch.testing.assert_close(torch.cat(scores), whole[0])
 
 
@@ -106,9 +106,7 @@ def test_pixels_are_those_that_it_was_trained_on(tmp_path: Path) -> None:
     image.save(file := io.BytesIO(), "PNG")
     decoded = decode(file.getvalue()).image
     assert decoded is not None
-    from curate.models.image_tower import normalised
-
-    torch.testing.assert_close(loaded.prepare(decoded)[None], normalised(by_trainer.plain(file.getvalue(), 32)[None]))
+    assert torch.equal(loaded.prepare(decoded), by_trainer.fast(file.getvalue(), 32).flatten())
 
 
 def test_draws_are_of_seed_uid_and_number() -> None:

@@ -1,0 +1,126 @@
+"""Answers of models that see: texts and pictures in, what the model says in turn.
+
+One face for whoever asks: `curate ask`, `curate eval`, and adapters to other projects' evaluation
+(docs/own-evaluation.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from curate.image.files import ImageError, decode
+from curate.mix.content import BETWEEN
+from curate.models.captioners import PICTURE, Captioner, TrainedCaptioner
+from curate.models.files import ModelError
+from curate.models.sampling import NextScores, Sampling, sample
+from curate.stream.images import keyed_rng
+
+Asked = Sequence[str | Image.Image]
+"""What a model is told and shown, in order: texts and RGB pictures."""
+
+BATCH = 16
+"""Rows answered together, if all begin with the same texts."""
+_GREY = (122, 116, 104)
+"""The mean of CLIP's training pictures (Radford et al. 2021)."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Settings of answers: at most so many `tokens`; greedy, unless `top_p` (Holtzman et al. 1904.09751) is above 0.
+
+    `seed` decides, with the name of what is asked, among the likely tokens.
+    """
+
+    tokens: int = 64
+    top_p: float = 0.0
+    temperature: float = 1.0
+    seed: int = 0
+
+
+class Answerer:
+    """Asks one captioner. Ours read pictures and texts in any order, others one picture and the text behind it."""
+
+    def __init__(self, captioner: Captioner) -> None:
+        self._captioner = captioner
+        self.interleaves = isinstance(captioner, TrainedCaptioner)
+        self.blind_with = "nothing: the texts alone" if self.interleaves else "a grey picture"
+        """What stands in a picture's place for a model that is not to see."""
+
+    def answer(self, pictures: Sequence[Image.Image], question: str, manner: Manner = Manner()) -> str:
+        """The model's words to a question about pictures, or about pictures alone where the question is empty."""
+        asked: Asked = [*pictures, question + BETWEEN] if question else pictures
+        return self.answer_all([asked], manner, [question])[0]
+
+    def answer_all(self, asked: Sequence[Asked], manner: Manner, names: Sequence[str]) -> list[str]:
+        """The model's words to each, up to an empty line; `names`: of each, for its randomness.
+
+        What begins with the same texts is answered together. Raises ModelError for what the model cannot read.
+        """
+        layouts = [tuple(part if isinstance(part, str) else None for part in parts) for parts in asked]
+        found = [""] * len(asked)
+        for layout in dict.fromkeys(layouts):
+            alike = [number for number, other in enumerate(layouts) if other == layout]
+            for start in range(0, len(alike), BATCH):
+                some = alike[start : start + BATCH]
+                shown = [part for number in some for part in asked[number] if not isinstance(part, str)]
+                draws = [keyed_rng(manner.seed, names[n], 0, "answer").random(manner.tokens) for n in some]
+                for number, text in zip(some, self._write(layout, shown, manner, np.stack(draws)), strict=True):
+                    found[number] = text
+        return found
+
+    def without_pictures(self, asked: Asked) -> Asked:
+        """The same for a model that is not to see: pictures left out, or what `blind_with` says in their place."""
+        if self.interleaves:
+            return [part for part in asked if isinstance(part, str)]
+        return [part if isinstance(part, str) else Image.new("RGB", part.size, _GREY) for part in asked]
+
+    def _write(
+        self,
+        layout: Sequence[str | None],
+        shown: Sequence[Image.Image],
+        manner: Manner,
+        draws_BS: npt.NDArray[np.float64],
+    ) -> list[str]:
+        captioner = self._captioner
+        with torch.inference_mode():
+            vectors_NPE = captioner.look(torch.stack([captioner.prepare(image) for image in shown])) if shown else None
+            prefix, scores_of = self._begin(layout, vectors_NPE, len(draws_BS))
+            longest = min(len(prefix) + manner.tokens, captioner.longest)
+            if longest <= len(prefix):
+                raise ModelError(
+                    f"what is asked has {len(prefix)} tokens, and this model reads {captioner.longest}; ask in fewer"
+                    " words"
+                )
+            sampling = Sampling(manner.top_p, 0, longest, 1.0, manner.temperature)
+            written = sample(scores_of, prefix, torch.from_numpy(draws_BS), captioner.marks, sampling)
+        return [" ".join(captioner.text(ids).strip().split(BETWEEN)[0].split()) for ids in written]
+
+    def _begin(
+        self, layout: Sequence[str | None], vectors_NPE: Tensor | None, rows: int
+    ) -> tuple[list[int], NextScores]:
+        """(ids of the texts that the rows begin with, scores of what follows)."""
+        captioner = self._captioner
+        if isinstance(captioner, TrainedCaptioner):
+            begun = captioner.begin(layout)
+            return [i for i in begun if i != PICTURE], captioner.write_after(begun, vectors_NPE, rows)
+        if vectors_NPE is None or layout.count(None) != 1:
+            raise ModelError(
+                f"this model captions one picture at a time, and {layout.count(None)} are shown; give one, or a model"
+                " of the objective caption or multimodal"
+            )
+        return captioner.spell(" ".join(part for part in layout if part).strip()), captioner.write(vectors_NPE)
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The RGB picture in a file's bytes. Raises ImageError."""
+    found = decode(data)
+    if found.image is None:
+        raise ImageError(str(found.error), found.detail)
+    return found.image
