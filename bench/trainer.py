@@ -1,4 +1,4 @@
-"""Measure what the trainer costs beside the model: waiting for data, its own work, collating, padding; on a GPU, MFU.
+"""Measure what the trainer costs beside the bare model: waiting, its own work, collating; on a GPU, MFU.
 
     python bench/trainer.py --work DIR              # on a CPU; with a GPU, everything, in under 8 minutes
     python bench/trainer.py --work DIR --only step,collate,objectives,mfu
@@ -105,7 +105,7 @@ def trainer_of(settings: dict[str, Any], manifest: Path, ranks: Ranks, out: Path
 
 
 def bare_step(objective: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """What anyone's loop must do, and no more."""
+    """Take a step as anyone's loop must, and do no more."""
     objective(tensors).backward()
     nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
     optimizer.step()

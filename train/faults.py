@@ -69,11 +69,11 @@ class SpikeGuard:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been seen."""
+        """The state: norms of the steps before, and how many were skipped."""
         return {"norms": self.norms, "skipped": self.skipped, "in_a_row": self.in_a_row}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what had been seen."""
+        """Go on from a state."""
         self.norms, self.skipped, self.in_a_row = list(state["norms"]), state["skipped"], state["in_a_row"]
 
     def _fault(self, figures: StepFigures) -> str | None:

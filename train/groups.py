@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from curate.settings import unknown_message
-from train.optim import Group, Optim, peak_rate
-
-if TYPE_CHECKING:
-    from train.objectives.choice import Objective
+from train.objectives.parts import Parted
+from train.optim import Optim, ParameterGroup, peak_rate
 
 
 class GroupError(ValueError):
@@ -24,7 +21,7 @@ class GroupError(ValueError):
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a parameter is trained: its rate after the warm-up (0: it is frozen), torch's decay, rows that alone train.
+    """Treatment of a parameter: its rate after the warm-up (0: it is frozen), torch's decay, rows that alone train.
 
     torch shrinks a weight by rate x decay a step. A decay that is independent of the rate follows its schedule alone
     (Loshchilov and Hutter 2019, as AXLearn has it): by rate / peak x decay.
@@ -39,7 +36,7 @@ Plan = Mapping[str, tuple[Treatment, ...]]
 """By a parameter's name: its treatment in each stage."""
 
 
-def plan(objective: Objective, optim: Optim, stages: Sequence[tuple[str, frozenset[str]]]) -> Plan:
+def plan(objective: Parted, optim: Optim, stages: Sequence[tuple[str, frozenset[str]]]) -> Plan:
     """Plan how every parameter is trained in `stages`, each its name and the parts that it trains. Raises GroupError.
 
     What belongs to no part (a logit scale) is trained in every stage. A group may only name parts and parameters that
@@ -54,7 +51,7 @@ def plan(objective: Objective, optim: Optim, stages: Sequence[tuple[str, frozens
         group_of = _assign_groups(objective, settings.groups)
         for name, parameter in objective.named_parameters():
             trains = part_of.get(id(parameter)) in (*parts, None)
-            group = group_of.get(name, Group(match=("*",)))
+            group = group_of.get(name, ParameterGroup(match=("*",)))
             found[name].append(_treatment(name, parameter, group, settings) if trains else Treatment())
         if not any(treatments[-1].rate for treatments in found.values()):
             raise GroupError(
@@ -64,7 +61,7 @@ def plan(objective: Objective, optim: Optim, stages: Sequence[tuple[str, frozens
     return {name: tuple(treatments) for name, treatments in found.items()}
 
 
-def match_names(objective: Objective, entries: Iterable[str], where: str) -> set[str]:
+def match_names(objective: Parted, entries: Iterable[str], where: str) -> set[str]:
     """Names of the parameters that parts or patterns name. Raises GroupError for an entry that names none."""
     parts, named = objective.parts(), dict(objective.named_parameters())
     name_of, found = {id(p): name for name, p in named.items()}, set[str]()
@@ -123,9 +120,9 @@ def _kept_rows(parameter: Tensor, rows: tuple[int, ...]) -> Tensor:
     return kept
 
 
-def _assign_groups(objective: Objective, groups: Sequence[Group]) -> dict[str, Group]:
+def _assign_groups(objective: Parted, groups: Sequence[ParameterGroup]) -> dict[str, ParameterGroup]:
     """The group of each parameter that has one: the first that matches it."""
-    found: dict[str, Group] = {}
+    found: dict[str, ParameterGroup] = {}
     for number, group in enumerate(groups):
         where = f"optim.groups[{number}].match"
         mine = match_names(objective, group.match, where) - found.keys()
@@ -136,7 +133,7 @@ def _assign_groups(objective: Objective, groups: Sequence[Group]) -> dict[str, G
     return found
 
 
-def _check_moves(objective: Objective, optim: Optim, found: Mapping[str, Sequence[Treatment]]) -> None:
+def _check_moves(objective: Parted, optim: Optim, found: Mapping[str, Sequence[Treatment]]) -> None:
     """Raise GroupError for a group with a rate for what no stage trains: it would say nothing."""
     for number, group in enumerate(optim.groups):
         where = f"optim.groups[{number}].match"
@@ -148,7 +145,7 @@ def _check_moves(objective: Objective, optim: Optim, found: Mapping[str, Sequenc
             )
 
 
-def _check_rows(objective: nn.Module, names: set[str], group: Group, where: str) -> None:
+def _check_rows(objective: Parted, names: set[str], group: ParameterGroup, where: str) -> None:
     for name in sorted(names) if group.rows else ():
         count = len(objective.get_parameter(name)) if objective.get_parameter(name).ndim else 0
         for row in group.rows:
@@ -156,8 +153,8 @@ def _check_rows(objective: nn.Module, names: set[str], group: Group, where: str)
                 raise GroupError(f"{where}: {name} has {count} rows, and there is no row {row}")
 
 
-def _treatment(name: str, parameter: Tensor, group: Group, optim: Optim) -> Treatment:
-    """How a group trains a parameter."""
+def _treatment(name: str, parameter: Tensor, group: ParameterGroup, optim: Optim) -> Treatment:
+    """The treatment of a parameter by a group."""
     rate = peak_rate(optim) if group.lr is None else group.lr
     if not rate:
         return Treatment()

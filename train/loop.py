@@ -24,7 +24,7 @@ from train import checkpoint, faults, groups, optim, prepare
 from train.checkpoint import TrainProgress
 from train.config import Config, digest, trained_settings
 from train.faults import SpikeGuard, StepFigures
-from train.metrics import METRICS, Metrics, Served, last_loss
+from train.metrics import METRICS, Metrics, ServedReport, last_loss
 from train.models.dual_encoder import DualEncoder, build
 from train.objectives.choice import Objective
 from train.objectives.multimodal import MultimodalObjective
@@ -73,7 +73,7 @@ class Trainer:
         self.config, self.ranks, self.out, self.stream = config, ranks, out, stream
         self.objective, self.stages, self.step, self.samples = prepared.objective, prepared.stages, 0, 0
         self.checkpoints, self.trained = out / "checkpoints", trained_settings(config)
-        self.served, self.guard = Served(stream.mixture, out, ranks), SpikeGuard(config.optim.spikes, out, ranks)
+        self.served, self.guard = ServedReport(stream.mixture, out, ranks), SpikeGuard(config.optim.spikes, out, ranks)
         self.settings = optim.resolve_rate(config.optim, law_size(self.objective))
         self.plan = groups.plan(self.objective, self.settings, parts_by_stage(self.objective, self.stages))
         self._start()

@@ -1,4 +1,4 @@
-"""What a run tells of itself: a line a logged step, what its sources were served, alarms, replaced samples."""
+"""Metrics of a run: a line a logged step, samples served by source, alarms, replaced samples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ UNREADABLE = "unreadable.{:05d}.jsonl"
 """Samples that were replaced: one file a rank, one line a sample."""
 
 
-class Served:
-    """What all ranks were served since position 0, by source; an alarm is said the first time."""
+class ServedReport:
+    """Samples that all ranks were served since position 0, by source; an alarm is said the first time."""
 
     def __init__(self, mixture: mix.Mixture, out: Path, ranks: Ranks) -> None:
         self.tally, self.ranks = ServedTally(mixture), ranks

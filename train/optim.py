@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0.0)] | Literal["mm1"]
 
 
-class Group(Settings):
+class ParameterGroup(Settings):
     """Parameters that are trained in a way of their own; of several groups that match one, the first has it."""
 
     match: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -31,21 +31,21 @@ class Group(Settings):
     """Rows that alone train, of embeddings for instance; -1 is the last, where added tags stand."""
 
     @model_validator(mode="after")
-    def _rows_without_decay(self) -> Group:
+    def _rows_without_decay(self) -> ParameterGroup:
         if self.rows and self.decay:
             raise ValueError("rows: the others would decay too; set decay: 0, or leave it out")
         return self
 
 
 class StageRates(Settings):
-    """What a stage of the mixture trains in another way; what is left out is the run's."""
+    """Rates and groups of a stage of the mixture; what is left out is the run's."""
 
     lr: Rate | None = None
-    groups: tuple[Group, ...] | None = None
+    groups: tuple[ParameterGroup, ...] | None = None
 
 
 class Spikes(Settings):
-    """What happens to a step whose loss or gradient is not finite, or whose gradient is far longer than is usual."""
+    """Rule for a step whose loss or gradient is not finite, or whose gradient is far longer than is usual."""
 
     action: Literal["stop", "skip"] = "stop"
     """`skip`: its samples are used up, the weights stay. Either way the step is told, with its samples' uids."""
@@ -77,7 +77,7 @@ class Optim(Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     decay_convention: Literal["coupled", "independent"] = "coupled"
     """Whether a step shrinks weights by rate x decay (torch) or by the schedule's height x decay (AXLearn)."""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[ParameterGroup, ...] = ()
     stages: Mapping[str, StageRates] = {}
     """Rates and groups of a stage of the mixture, by its name; the schedule's height goes on over all of them."""
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0

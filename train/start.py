@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from curate.models.experts import upcycled
 from curate.settings import PathText, Settings, seen_from_here
 from train.checkpoint import STATE, newest_checkpoint, read_weights, weights_digest
 from train.groups import match_names
-
-if TYPE_CHECKING:
-    from train.objectives.choice import Objective
+from train.objectives.parts import Parted
 
 TOLD = 6
 """Names that are told one by one, of those that did not match."""
@@ -53,12 +52,13 @@ class Start(Settings):
         return weights_digest(self.weights())
 
 
-def load_start(objective: Objective, start: Start) -> str:
+def load_start(objective: Parted, start: Start) -> str:
     """Take the start weights by name; returns a sentence of what was taken and what was not. Raises ValueError.
 
     A weight of another shape is an error, never left as it was drawn. A dense feed-forward becomes every expert of the
     mixture in its place (`curate.models.experts.upcycled`).
     """
+    assert isinstance(objective, nn.Module)
     path = start.weights()
     named = {_renamed(name, start): value for name, value in read_weights(path).items()}
     state, there = objective.state_dict(), upcycled(named, objective)
@@ -94,7 +94,7 @@ def _renamed(name: str, start: Start) -> str:
     return start.rename[old] + name[len(old) :]
 
 
-def _wanted(objective: Objective, match: tuple[str, ...]) -> set[str]:
+def _wanted(objective: Parted, match: tuple[str, ...]) -> set[str]:
     """The parameters that are matched, and the kept buffers that are, or stand in a module with one that is."""
     names = match_names(objective, match, "start.match")
     modules, kept = {name.rpartition(".")[0] for name in names}, objective.state_dict().keys()
