@@ -31,6 +31,17 @@ def check_one_tower(connector: str, towers: Sequence[TowerShape]) -> TowerShape:
     return towers[0]
 
 
+def check_whole_rasters(connector: str, towers: Sequence[TowerShape]) -> None:
+    """Raise ModelError for a tower whose views keep their own aspect ratio: what would be made of them hangs on the
+    largest of a batch.
+    """
+    if any(tower.native for tower in towers):
+        raise ModelError(
+            f"connector {connector}: needs rasters of one size, and a tower's `fit: native` gives many; take `fit:"
+            " pad`, or the connector resampler or idefics2_pooling, which leave out what is empty"
+        )
+
+
 def check_same_views(connector: str, towers: Sequence[TowerShape]) -> None:
     """Raise ModelError where towers see other numbers of views of a picture."""
     if len(views := sorted({tower.views for tower in towers})) > 1:

@@ -174,7 +174,8 @@ class VisionTower(nn.Module):
                 f"{self.where}: it cannot take pictures of {size_px} pixels: {str(err)[:300]}; give a size that it can,"
                 f" as its own {self.own_px}"
             ) from err
-        return TowerShape(found.x_MPD.shape[2], found.grid, self.config.class_vector, len(found.x_MPD))
+        native = self.config.fit == "native"
+        return TowerShape(found.x_MPD.shape[2], found.grid, self.config.class_vector, len(found.x_MPD), native)
 
     def forward(self, pictures: Pictures) -> Features:
         """The vectors of all views; which of them show something of a picture that is not whole."""
