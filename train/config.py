@@ -134,6 +134,35 @@ class Caption(Settings):
     language: AnyLanguage = DecoderConfig()
 
 
+class GapConfig(Settings):
+    """Mean embedding of pictures less that of texts, which is added to texts (CLOSE, Gu et al. 2211.09778).
+
+    `pairs`: a published dataset, the first `samples` pairs of which tell it.
+    """
+
+    pairs: PathText
+    samples: Annotated[int, Field(ge=2)] = 1000
+
+
+class TextOnly(Settings):
+    """Connector and language model on texts alone, CLIP's text tower in the place of its image tower (TOMGPT).
+
+    Which of a sample's texts is embedded, asked and learnt: see `train.objectives.text_only`. Export it, and it sees.
+    """
+
+    type: Literal["text_only"]
+    train_language: bool = False
+    connector: AnyConnector = MlpConfig()
+    text_length: Annotated[int, Field(ge=4)] = 64
+    """Tokens kept of a question and its answer, with begin and end."""
+    form: FormConfig = FormConfig()
+    language: AnyLanguage = DecoderConfig()
+    noise: Annotated[float, Field(ge=0.0)] = 0.0
+    """Standard deviation of what is added to each number of a unit embedding in training (CapDec, Nukrai et al.
+    2211.00575, has 0.126). TOMGPT says nothing of any."""
+    gap: GapConfig | None = None
+
+
 class PackConfig(Settings):
     """Limits of a packed sequence. The defaults are MM1's (2403.09611)."""
 
@@ -175,7 +204,7 @@ class Multimodal(Settings):
 
 
 Objective = Annotated[
-    Contrastive | MatchingConfig | BootstrapConfig | Caption | Multimodal, Field(discriminator="type")
+    Contrastive | MatchingConfig | BootstrapConfig | Caption | TextOnly | Multimodal, Field(discriminator="type")
 ]
 
 

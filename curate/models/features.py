@@ -21,7 +21,7 @@ class TowerShape:
 
     `grid`: height and width of their raster, the largest that there can be where views keep their own aspect ratio.
     `class_vector`: whether one stands before the raster. `views`: how many a picture is cut into, the whole included.
-    `native`: whether views keep their own aspect ratio, so that rasters are of many sizes.
+    `native`: whether views keep their own aspect ratio, so that rasters are of many sizes and padded.
     """
 
     width: int

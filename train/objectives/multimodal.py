@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from curate.models.files import ModelError
+from curate.models.fusion import TokensConfig
 from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
-from train.config import Caption, Multimodal
+from train.config import Caption, Multimodal, TextOnly
 from train.objectives.cross_entropy import token_losses
 from train.objectives.parts import Parts
 
@@ -24,10 +25,13 @@ class MultimodalObjective(nn.Module):
     {segments, positions: B x T}. Sources are numbered below `sources`.
     """
 
-    def __init__(self, towers: Mapping[str, VisionTower], settings: Caption | Multimodal, sources: int = 1) -> None:
+    def __init__(
+        self, towers: Mapping[str, VisionTower], settings: Caption | TextOnly | Multimodal, sources: int = 1
+    ) -> None:
         super().__init__()
         language = settings.language.build(settings.form.tags())
-        self.net = VisionLanguage(towers, settings.connector, language, settings.fusion)
+        self.fusion = TokensConfig() if isinstance(settings, TextOnly) else settings.fusion
+        self.net = VisionLanguage(towers, settings.connector, language, self.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
         if self.net.gated is not None and settings.form.image_tag != "none":
             raise ModelError(
@@ -35,7 +39,13 @@ class MultimodalObjective(nn.Module):
                 " picture's one place is its tag already; leave image_tag out"
             )
         frozen = self.net.language.parts().keys() - self.net.language.trained
-        self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
+        self.trained = frozenset(self.net.parts()) - frozen - self._untrained(settings)
+
+    @staticmethod
+    def _untrained(settings: Caption | TextOnly | Multimodal) -> set[str]:
+        if isinstance(settings, TextOnly):
+            return {"tower"} if settings.train_language else {"tower", "language"}
+        return set() if settings.train_tower else {"tower"}
 
     def parts(self) -> Parts:
         """Towers, connector and language model, and gated blocks where there are any."""
@@ -50,10 +60,14 @@ class MultimodalObjective(nn.Module):
         found = torch.bincount(_sources(batch)[batch["scored"]], minlength=self.sources)
         return [float(count) for count in found.tolist()]
 
+    def vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """vectors_NPE of the batch's pictures."""
+        return self.net.see_batch(batch)
+
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Sum of the scored tokens' cross entropies, scaled, and of what a language model costs beside, with each."""
         ids_BT, segments_BT = batch["ids"], batch.get("segments")
-        vectors_NPE = self.net.see_batch(batch)
+        vectors_NPE = self.vectors(batch)
         x_BTD, between = self.net.embed(ids_BT, vectors_NPE), self.net.between(ids_BT, vectors_NPE, segments_BT)
         y_BTD = self.net.language(x_BTD, batch.get("positions"), segments_BT, between)
         wanted = batch["scored"][:, 1:]

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import by_picture, check_same_views, check_whole_rasters, raster_of
+from curate.models.connectors.rasters import by_picture, check_same_views, raster_of
 from curate.models.features import Features, TowerShape
 from curate.models.towers.rasters import joined
 from curate.settings import Settings
@@ -23,7 +23,6 @@ class ChannelsConfig(Settings):
     def build(self, towers: Sequence[TowerShape], width: int) -> Channels:
         """The module. Raises ModelError for towers that see other numbers of views."""
         check_same_views("channels", towers)
-        check_whole_rasters("channels", towers)
         return Channels(towers, self.side or towers[0].grid[0], width)
 
 

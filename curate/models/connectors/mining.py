@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import by_picture, check_same_views, check_whole_rasters, raster_of, windows_of
+from curate.models.connectors.rasters import by_picture, check_same_views, raster_of, windows_of
 from curate.models.features import Features, TowerShape
 from curate.models.files import ModelError
 from curate.models.towers.rasters import joined
@@ -36,7 +36,6 @@ class MiningConfig(Settings):
                 f"connector mining: takes two towers, the second with the finer raster, and there are {len(towers)}"
             )
         check_same_views("mining", towers)
-        check_whole_rasters("mining", towers)
         return Mining(towers, self.cell, width)
 
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import check_same_views, check_whole_rasters, raster_of, windows_of
+from curate.models.connectors.rasters import check_same_views, raster_of, windows_of
 from curate.models.features import Features, TowerShape
 from curate.models.languages.face import Between
 from curate.models.towers.rasters import joined
@@ -61,7 +61,6 @@ class SvaConfig(Settings):
     def build(self, towers: Sequence[TowerShape], width: int) -> Sva:
         """The module. Raises ModelError for towers that see other numbers of views."""
         check_same_views("sva", towers)
-        check_whole_rasters("sva", towers)
         return Sva(towers, width, self)
 
 
