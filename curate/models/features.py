@@ -21,12 +21,14 @@ class TowerShape:
 
     `grid`: height and width of their raster, the largest that there can be where views keep their own aspect ratio.
     `class_vector`: whether one stands before the raster. `views`: how many a picture is cut into, the whole included.
+    `native`: whether views keep their own aspect ratio, so that rasters are of many sizes and padded.
     """
 
     width: int
     grid: tuple[int, int]
     class_vector: bool = False
     views: int = 1
+    native: bool = False
 
     @property
     def vectors(self) -> int:

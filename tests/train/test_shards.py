@@ -45,7 +45,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(folder: Path, **changed: Any) -> Path:
     """Settings of a run on packs of 96 tokens, with rows of the embedding that alone train."""
     objective = {**MULTIMODAL, "language": LANGUAGE, "pack": {"tokens": 96, "images": 4, "window": 32}}
-    optimizer = {**TINY["optim"], "groups": [{"match": ["language.embedding.weight"], "rows": [97, -1]}]}
+    optimizer = {**TINY["optim"], "groups": [{"match": ["net.language.embedding.weight"], "rows": [97, -1]}]}
     more = {"objective": objective, "data": {"batch_size": 2}, "optim": optimizer, "run": {**TINY["run"], "keep": 99}}
     return settings(folder, **{**more, **changed})
 
@@ -81,8 +81,8 @@ def test_ranks_that_hold_shards_train_as_one_and_go_on_from_each_others_checkpoi
     sharded, exported = read_weights(two / "checkpoints" / "00000012"), load_file(file)
     assert sharded.keys() == exported.keys()
     assert all(torch.equal(sharded[name], exported[name]) for name in exported)
-    start = load_file(one / "checkpoints" / "00000005" / "model.safetensors")["language.embedding.weight"]
-    moved = (sharded["language.embedding.weight"] != start).any(1).nonzero().flatten().tolist()
+    start = load_file(one / "checkpoints" / "00000005" / "model.safetensors")["net.language.embedding.weight"]
+    moved = (sharded["net.language.embedding.weight"] != start).any(1).nonzero().flatten().tolist()
     assert moved == [97, len(start) - 1]
 
 

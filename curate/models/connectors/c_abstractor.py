@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.extras import require
-from curate.models.connectors.rasters import Square, by_picture, check_one_tower, raster_of
+from curate.models.connectors.rasters import Square, by_picture, check_one_tower, check_raster, raster_of
 from curate.models.features import Features, TowerShape
 from curate.models.files import ModelError
 from curate.settings import Settings
@@ -37,7 +37,7 @@ class CAbstractorConfig(Settings):
 
     def build(self, towers: Sequence[TowerShape], width: int) -> CAbstractor:
         """The module. Raises ModelError for several towers."""
-        return CAbstractor(check_one_tower("c_abstractor", towers), width, self)
+        return CAbstractor(check_raster("c_abstractor", check_one_tower("c_abstractor", towers)), width, self)
 
 
 class CAbstractor(nn.Module):
