@@ -83,8 +83,8 @@ def export_newest(run: Path, path: Path) -> Path:
         objective.load_state_dict(read_weights(newest), strict=True)
     except RuntimeError as err:
         raise ModelError(
-            f"{newest}: its weights are not those of the network that it describes; another version of the trainer wrote"
-            f" them: export the model with that version ({str(err).splitlines()[1].strip()[:120]})"
+            f"{newest}: its weights are not those of the network that it describes; another version of the trainer"
+            f" wrote them: export the model with that version ({str(err).splitlines()[1].strip()[:120]})"
         ) from None
     export(clip, objective, config, path)
     return path
