@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curate.models.arrange import Boundaries
 from curate.models.connectors.table import AnyConnector
 from curate.models.features import Features, Pictures, pictures_in
 from curate.models.files import ModelError
@@ -47,11 +48,15 @@ class VisionLanguage(nn.Module):
         if isinstance(fusion, GatedConfig):
             self.gated = fusion.build(language.depth, language.width, shapes[0].width)
         self.connector = connector.build(shapes, shapes[0].width if self.gated else language.width)
-        self.places: int = 1 if self.gated else self.connector.places
+        self.boundaries: Boundaries | None = None
+        if isinstance(fusion, TokensConfig) and fusion.boundaries:
+            self.boundaries = Boundaries(shapes[0].views, self.connector.places, language.width)
+        of_picture = self.connector if self.boundaries is None else self.boundaries
+        self.places: int = 1 if self.gated else of_picture.places
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the towers, of the connector with the towers' own norms, of gated blocks where there are any,
-        of the language model's own parts.
+        """Parameters of the towers, of the connector with the towers' norms and the boundaries, of gated blocks where
+        there are any, of the language model's own parts.
         """
         towers = self.all_towers().values()
         norms = [p for tower in towers for p in tower.norm.parameters()]
@@ -59,6 +64,7 @@ class VisionLanguage(nn.Module):
             "tower": [p for tower in towers for p in tower.net.parameters()],
             "connector": [*norms, *self.connector.parameters()],
         }
+        own["connector"] += [] if self.boundaries is None else self.boundaries.parameters()
         gated = {} if self.gated is None else {"gated": list(self.gated.parameters())}
         return {**own, **gated, **self.language.parts()}
 
@@ -87,6 +93,8 @@ class VisionLanguage(nn.Module):
         """vectors_NPE of N pictures, as each tower is shown them."""
         towers = self.all_towers().values()
         vectors_NPE: Tensor = self.connector([tower(shown) for tower, shown in zip(towers, pictures, strict=True)])
+        if self.boundaries is not None:
+            vectors_NPE = self.boundaries(vectors_NPE)
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
