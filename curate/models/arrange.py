@@ -15,7 +15,8 @@ class Boundaries(nn.Module):
     """One learnt vector before, between and after the views of a picture (Idefics2, Laurençon et al. 2405.02246).
 
     Views that follow one another share it: 64 vectors of one view become 66 places, of four quarters and the whole 326.
-    Idefics2 has it as a token of the text, `<fake_token_around_image>`. Raises ModelError for vectors that are not of one view each.
+    Idefics2 has it as a token of the text, `<fake_token_around_image>`. Raises ModelError for vectors that are not of
+    one view each.
     """
 
     def __init__(self, views: int, places: int, width: int) -> None:
