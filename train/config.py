@@ -20,8 +20,9 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
-from curate.models.languages.hf import HfConfig
-from curate.models.languages.table import AnyLanguage
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
+from curate.models.languages.pretrained import PretrainedConfig
+from curate.models.languages.table import AnyDecoder, AnyLanguage
 from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
@@ -133,6 +134,12 @@ class Caption(Settings):
     form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
+    @model_validator(mode="after")
+    def _reads_pictures(self) -> Caption:
+        if isinstance(self.language, EncoderDecoderConfig) and not isinstance(self.fusion, TokensConfig):
+            raise ValueError("an encoder_decoder takes pictures among its tokens: leave fusion out")
+        return self
+
 
 class GapConfig(Settings):
     """Mean embedding of pictures less that of texts, which is added to texts (CLOSE, Gu et al. 2211.09778).
@@ -156,7 +163,7 @@ class TextOnly(Settings):
     text_length: Annotated[int, Field(ge=4)] = 64
     """Tokens kept of a question and its answer, with begin and end."""
     form: FormConfig = FormConfig()
-    language: AnyLanguage = DecoderConfig()
+    language: AnyDecoder = DecoderConfig()
     noise: Annotated[float, Field(ge=0.0)] = 0.0
     """Standard deviation of what is added to each number of a unit embedding in training (CapDec, Nukrai et al.
     2211.00575, has 0.126). TOMGPT says nothing of any."""
@@ -200,7 +207,7 @@ class Multimodal(Settings):
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     form: FormConfig = FormConfig()
-    language: AnyLanguage = DecoderConfig()
+    language: AnyDecoder = DecoderConfig()
 
 
 Objective = Annotated[
@@ -252,7 +259,7 @@ class Config(Settings):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
             )
-        if self.model.towers and not isinstance(self.objective, Caption | Multimodal):
+        if self.model.towers and not isinstance(self.objective, BootstrapConfig | Caption | Multimodal):
             raise ValueError(f"the {self.objective.type} objective trains the dual encoder: leave model.towers out")
         if self.data.augment != Augment() and any(tower.fit == "native" for tower in self.model.towers.values()):
             raise ValueError("data.augment makes squares, and a tower has fit: native: leave one of them out")
@@ -283,7 +290,7 @@ def trained_settings(config: Config) -> dict[str, Any]:
         for key in network.keys() & {"clip", "model", "weights"}:
             if isinstance(network[key], str) and network[key].endswith(".safetensors"):
                 network[key] = "sha256:" + file_sha256(Path(network[key]))
-    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+    if isinstance(language := getattr(config.objective, "language", None), PretrainedConfig):
         plain["objective"]["language"]["model"] = language.digest()
     if config.start is not None:
         plain["start"]["run"] = "sha256:" + config.start.digest()

@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.connectors.qformer import QFormerConfig
 from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
@@ -24,18 +25,19 @@ from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import SequenceForm
+from curate.stream.instructions import NOTHING, Instructions
 from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
-from curate.stream.sequences import Sequences, Sizes
+from curate.stream.sequences import Sequences, Sizes, account_of_pair
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import TextCode, text_code
 from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal, TextOnly
 from train.models.dual_encoder import DualEncoder
-from train.objectives.bootstrap import PADDING
+from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
 from train.objectives.text_only import as_document
@@ -95,7 +97,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PreparePair:
-    """Makes {image: CHW uint8, text: T} from a drawn sample, the text within its template."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample, the text within its template."""
 
     chooser: TextChooser
     pixels: Pixels
@@ -103,15 +105,23 @@ class PreparePair:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+        had, taken = self.tokenizer.count(words), len(self.tokenizer(words)) - self.tokenizer.marks
+        return {
+            **picture,
+            "text": token_ids(self.tokenizer, [words])[0],
+            "account": account_of_pair(source, had, taken),
+        }
 
 
 @dataclass(frozen=True)
 class PrepareTold:
-    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample: begin, its text within its template, end,
+    padding.
+    """
 
     chooser: TextChooser
     pixels: Pixels
@@ -120,13 +130,15 @@ class PrepareTold:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
-        text_T = torch.full((self.length,), PADDING)
+        whole = self.code.encode(words)
+        ids = whole[: self.length - 2]
+        text_T = torch.full((self.length,), NOTHING)
         text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
-        return {**picture, "text": text_T}
+        return {**picture, "text": text_T, "account": account_of_pair(source, len(whole), len(ids))}
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
     objective = objective_of(config, clip, len(mixture.manifest.datasets))
-    towers = objective.net.all_towers() if isinstance(objective, MultimodalObjective) else {}
+    towers = objective.net.all_towers() if isinstance(objective, BootstrapObjective | MultimodalObjective) else {}
     own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
     stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
@@ -233,8 +245,8 @@ def _rows(
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
     if isinstance(settings, Caption):
-        row = PrepareRow(Sequences(chooser, form, rules, pixels), length)
-        return PreparedObjective(objective, row, pixels.stages)
+        sequences = Sequences(chooser, form, rules, pixels, _instructions(settings))
+        return PreparedObjective(objective, PrepareRow(sequences, length), pixels.stages)
     chooser.refuse_choices("template", "of which the text_only objective has no use: its prompts are the questions")
     row = PrepareRow(Sequences(chooser, form, rules, ContextIds(clip.tokenizer)), length)
     return PreparedObjective(objective, PrepareTextOnly(row), pixels.stages)
@@ -264,10 +276,18 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
     form = _form(settings, objective.visual_tokens, chooser)
-    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
+    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels, _instructions(settings))
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
+
+
+def _instructions(settings: Caption | Multimodal) -> Instructions | None:
+    """How what is asked of pictures is spelled for a connector that reads it."""
+    connector = settings.connector
+    if isinstance(connector, QFormerConfig) and connector.instruction:
+        return Instructions(text_code(connector.tokenizer))
+    return None
 
 
 def _form(settings: Caption | TextOnly | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:

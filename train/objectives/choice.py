@@ -7,11 +7,13 @@ so that its loss does not depend on how a batch was cut. How samples become its 
 
 from __future__ import annotations
 
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
 from train.config import BootstrapConfig, Config, Contrastive, MatchingConfig, TextOnly
 from train.models.dual_encoder import DualEncoder
 from train.models.towers import towers_of
 from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.encoder_decoder import EncoderDecoderObjective
 from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
 from train.objectives.text_only import TextOnlyObjective
@@ -27,10 +29,12 @@ def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objecti
     if isinstance(settings, MatchingConfig):
         return MatchingObjective(clip, settings)
     if isinstance(settings, BootstrapConfig):
-        return BootstrapObjective(clip, settings)
+        return BootstrapObjective(towers_of(config.model, clip), settings)
     if isinstance(settings, TextOnly):
         return TextOnlyObjective(clip, settings, sources)
-    return MultimodalObjective(towers_of(config.model, clip), settings, sources)
+    of_answers = isinstance(settings.language, EncoderDecoderConfig)
+    kind = EncoderDecoderObjective if of_answers else MultimodalObjective
+    return kind(towers_of(config.model, clip), settings, sources)
 
 
 def set_trained(objective: Objective, names: frozenset[str]) -> None:

@@ -57,7 +57,7 @@ class MultimodalObjective(nn.Module):
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
         """Tokens scored, of each source."""
-        found = torch.bincount(_sources(batch)[batch["scored"]], minlength=self.sources)
+        found = torch.bincount(sources_of(batch)[batch["scored"]], minlength=self.sources)
         return [float(count) for count in found.tolist()]
 
     def vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -74,13 +74,15 @@ class MultimodalObjective(nn.Module):
         losses_N = token_losses(y_BTD[:, :-1][wanted], ids_BT[:, 1:][wanted], self.net.language.logits)
         if (extra := self.net.language.extra_losses()) is not None:
             losses_N = losses_N + extra  # a mean over tokens: a token's share of a step is its share of it
-        return (losses_N * batch["scale"][_sources(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
+        return (
+            (losses_N * batch["scale"][sources_of(batch)[:, 1:][wanted]]).sum() if "scale" in batch else losses_N.sum()
+        )
 
     def after_step(self) -> None:
         """Do nothing: nothing is bounded."""
 
 
-def _sources(batch: Mapping[str, Tensor]) -> Tensor:
+def sources_of(batch: Mapping[str, Tensor]) -> Tensor:
     """The number of each token's source, BT."""
     source = batch["source"]
     return source if source.ndim == 2 else source[:, None].expand_as(batch["ids"])
