@@ -100,12 +100,15 @@ class VisionLanguage(nn.Module):
             )
 
     def see(self, pictures: Sequence[Pictures], asked: Texts | None = None) -> Tensor:
-        """vectors_NPE of N pictures, as each tower is shown them, and for what is `asked` if the connector reads that.
+        """vectors_NPE of N pictures, as each tower is shown them, for what is `asked` if the connector reads that."""
+        towers = self.all_towers().values()
+        return self.connect([tower(shown) for tower, shown in zip(towers, pictures, strict=True)], asked)
+
+    def connect(self, found: Sequence[Features], asked: Texts | None = None) -> Tensor:
+        """vectors_NPE of what each tower found.
 
         Of an aggregator with layers inside the language model, the windows that it looks at there.
         """
-        towers = self.all_towers().values()
-        found = [tower(shown) for tower, shown in zip(towers, pictures, strict=True)]
         if (aggregator := self._aggregator) is not None:
             return aggregator.look(found)
         vectors_NPE: Tensor = self.connector(found) if asked is None else self.connector(found, text=asked)
