@@ -104,6 +104,7 @@ CONNECTORS = [
         },
         {"type": "mining", "cell": 8},
         id="mining of 5N",
+        marks=pytest.mark.slow,
     ),
 ]
 
