@@ -1,4 +1,4 @@
-"""Whether what each connector lets through is used: a model that sees, beside its blind twin and beside wrong pictures.
+"""A model that sees by each connector, beside its blind twin and beside wrong pictures.
 
     OMP_NUM_THREADS=1 python -m bench.connectors [--only resampler] [--seeds 3] [--steps 150]
 
@@ -60,7 +60,7 @@ PROOFS: Mapping[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Pairs:
+class NamedPictures:
     """Pictures as the tower sees them, and their names: begin, words, end, and nothing up to the longest's end."""
 
     x_NPD: Tensor  # noqa: N815
@@ -68,15 +68,15 @@ class Pairs:
     ids_NT: Tensor  # noqa: N815
     words: int
 
-    def of(self, which: Tensor) -> Pairs:
-        return Pairs(self.x_NPD[which], self.grid, self.ids_NT[which], self.words)
+    def of(self, which: Tensor) -> NamedPictures:
+        return NamedPictures(self.x_NPD[which], self.grid, self.ids_NT[which], self.words)
 
-    def with_pictures(self, x_NPD: Tensor) -> Pairs:  # noqa: N803
-        return Pairs(x_NPD, self.grid, self.ids_NT, self.words)
+    def with_pictures(self, x_NPD: Tensor) -> NamedPictures:  # noqa: N803
+        return NamedPictures(x_NPD, self.grid, self.ids_NT, self.words)
 
 
 @dataclass(frozen=True)
-class Proof:
+class ConnectorProof:
     """Nats a word: of the first and last 20 steps, and held out."""
 
     first: float
@@ -87,7 +87,7 @@ class Proof:
     cpu_seconds: float
 
 
-def read_pairs() -> tuple[Pairs, Pairs, VisionTower]:
+def read_pairs() -> tuple[NamedPictures, NamedPictures, VisionTower]:
     """(pairs to train on, pairs held out, the tower). Raises PackageUnavailableError."""
     torch.set_num_threads(1)
     tower = TowerConfig(model=str(TOWER), size_px=SIDE_PX).build().requires_grad_(False).eval()
@@ -96,7 +96,7 @@ def read_pairs() -> tuple[Pairs, Pairs, VisionTower]:
     features = [tower(Pictures(part)) for part in images.split(256)]
     out = torch.tensor([held_out(drawing.code) for drawing in found])
     ids_NT, words = spelled([drawing.names["en"].split() for drawing in found], out)
-    pairs = Pairs(torch.cat([f.x_MPD for f in features]), features[0].grid, ids_NT, words)
+    pairs = NamedPictures(torch.cat([f.x_MPD for f in features]), features[0].grid, ids_NT, words)
     return pairs.of(~out), pairs.of(out), tower
 
 
@@ -118,7 +118,7 @@ def network(tower: VisionTower, words: int, settings: Mapping[str, Any]) -> Visi
     return VisionLanguage({"tower": tower}, connector, language, fusion)
 
 
-def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
+def loss_of(net: VisionLanguage, pairs: NamedPictures) -> Tensor:
     """Nats a word of names behind their pictures; what no name to train on has is not asked for."""
     vectors_NPE = net.connector([Features(pairs.x_NPD, pairs.grid)])
     pictures = torch.full((len(pairs.ids_NT), net.places), PICTURE)
@@ -128,7 +128,7 @@ def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
     return F.cross_entropy(net.language.logits(y_NSE[scored_NT]), pairs.ids_NT[:, 1:][scored_NT])
 
 
-def trained(net: VisionLanguage, pairs: Pairs, seed: int, steps: int) -> list[float]:
+def trained(net: VisionLanguage, pairs: NamedPictures, seed: int, steps: int) -> list[float]:
     """Train all but the tower; the loss of each step."""
     torch.manual_seed(seed)
     parts = net.parts()
@@ -158,7 +158,9 @@ def batches(count: int, steps: int) -> Iterator[Tensor]:
         order = order[BATCH:]
 
 
-def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, VisionTower], seed: int, steps: int) -> Proof:
+def prove(
+    settings: Mapping[str, Any], data: tuple[NamedPictures, NamedPictures, VisionTower], seed: int, steps: int
+) -> ConnectorProof:
     """Train a model and its blind twin, and measure both on pairs that neither has seen."""
     pairs, unseen, tower = data
     began, nets, losses = time.process_time(), [], []
@@ -171,7 +173,7 @@ def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, VisionTower], s
         shuffled = loss_of(nets[0], unseen.with_pictures(unseen.x_NPD.roll(len(unseen.x_NPD) // 2, 0))).item()
         blind = loss_of(nets[1].eval(), unseen.with_pictures(torch.zeros_like(unseen.x_NPD))).item()
     first, last = mean(losses[0][:20]), mean(losses[0][-20:])
-    return Proof(first, last, seeing, shuffled, blind, time.process_time() - began)
+    return ConnectorProof(first, last, seeing, shuffled, blind, time.process_time() - began)
 
 
 def main() -> None:
