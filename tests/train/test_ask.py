@@ -55,14 +55,14 @@ def test_answers_are_the_same_each_time_greedy_and_drawn_by_seed(place: Workplac
     def said(*more: str) -> str:
         return place.curate("ask", model, pictures / "0.png", "--tokens", "12", *more).stdout
 
-    assert said() == said() == said("--temperature", "0") == said("--seed", "5")
+    assert said() == said("--temperature", "0") == said("--seed", "5")
     drawn = [said("--temperature", "3", "--seed", str(n)) for n in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2] and said() not in drawn
     assert said("--top-p", "0.000001") == said()
 
 
 def test_nothing_that_a_model_says_steers_a_terminal(place: Workplace, model: Path, pictures: Path) -> None:
-    for seed in range(4):
+    for seed in range(2):
         words = ("--temperature", "5", "--tokens", "60", "--seed", str(seed))
         text = place.curate("ask", model, pictures / "0.png", *words).stdout
         assert all(c == "\n" or c.isprintable() for c in text), repr(text)
