@@ -30,16 +30,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.models.connectors.table import connector_of
-from curate.models.features import Features
+from curate.models.features import Features, Pictures
 from curate.models.fusion import fusion_of
-from curate.models.image_tower import features_of, normalised
 from curate.models.language import LanguageModel
+from curate.models.towers.tower import TowerConfig, VisionTower
 from curate.models.vision_language import PICTURE, VisionLanguage
 from curate.stream.resize import whole
 from pipelines.materials.drawings import held_out, twemoji
 from pipelines.materials.packages import fetch
-from train.config import Model
-from train.models.dual_encoder import build
 
 TOWER = Path(__file__).parents[1] / "curate" / "weights" / "tiny-clip.safetensors"
 SIDE_PX, BATCH = 128, 64
@@ -89,16 +87,13 @@ class Proof:
     cpu_seconds: float
 
 
-def read_pairs() -> tuple[Pairs, Pairs, torch.nn.Module]:
+def read_pairs() -> tuple[Pairs, Pairs, VisionTower]:
     """(pairs to train on, pairs held out, the tower). Raises PackageUnavailableError."""
     torch.set_num_threads(1)
-    tower = build(Model(clip=str(TOWER))).net.visual
-    assert isinstance(tower, torch.nn.Module)
-    tower.eval()
+    tower = TowerConfig(model=str(TOWER), size_px=SIDE_PX).build().requires_grad_(False).eval()
     found = twemoji(fetch("twemoji"), fetch("emoji-names"))
     images = torch.stack([whole(drawing.file.read_bytes(), SIDE_PX) for drawing in found])
-    with torch.no_grad():
-        features = [features_of(tower, normalised(part)) for part in images.split(256)]
+    features = [tower(Pictures(part)) for part in images.split(256)]
     out = torch.tensor([held_out(drawing.code) for drawing in found])
     ids_NT, words = spelled([drawing.names["en"].split() for drawing in found], out)
     pairs = Pairs(torch.cat([f.x_MPD for f in features]), features[0].grid, ids_NT, words)
@@ -116,11 +111,11 @@ def spelled(names: list[list[str]], out: Tensor) -> tuple[Tensor, int]:
     return ids_NT, 4 + len(known)
 
 
-def network(tower: torch.nn.Module, words: int, settings: Mapping[str, Any]) -> VisionLanguage:
+def network(tower: VisionTower, words: int, settings: Mapping[str, Any]) -> VisionLanguage:
     """A network of random weights behind the tower."""
     language = LanguageModel(words, WIDTH, LAYERS, HEADS)
     connector, fusion = connector_of(settings["connector"]), fusion_of(settings.get("fusion", {"type": "tokens"}))
-    return VisionLanguage(tower, SIDE_PX, connector, language, fusion)
+    return VisionLanguage({"tower": tower}, connector, language, fusion)
 
 
 def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
@@ -163,7 +158,7 @@ def batches(count: int, steps: int) -> Iterator[Tensor]:
         order = order[BATCH:]
 
 
-def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, torch.nn.Module], seed: int, steps: int) -> Proof:
+def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, VisionTower], seed: int, steps: int) -> Proof:
     """Train a model and its blind twin, and measure both on pairs that neither has seen."""
     pairs, unseen, tower = data
     began, nets, losses = time.process_time(), [], []

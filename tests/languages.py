@@ -35,7 +35,7 @@ def hf_network(kind: str, kernel: str = "sdpa", **changed: Any) -> Any:
     """A causal language model of `transformers`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from curate.models.languages.hf import register_kernel
+    from curate.models.languages.pretrained import register_kernel
 
     register_kernel()
     torch.manual_seed(0)
@@ -45,10 +45,25 @@ def hf_network(kind: str, kernel: str = "sdpa", **changed: Any) -> Any:
 
 def hf_language(kind: str, tags: int = 0, **settings: Any) -> Any:
     """The same behind our face, with so many new tags; its tokenizer has as many ids as it has."""
-    from curate.models.languages.hf import KERNEL, HfConfig, HfLanguage
+    from curate.models.languages.hf import HfConfig, HfLanguage
+    from curate.models.languages.pretrained import KERNEL
 
     ids = SHAPE["vocab_size"]
     return HfLanguage(hf_network(kind, KERNEL), ids, ids + tags, HfConfig(type="hf", model="tiny", **settings)).eval()
+
+
+def t5_folder(folder: Path, **changed: Any) -> Path:
+    """A tiny T5 with the tokenizer of `hf_folder`."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    hf_folder(folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    torch.manual_seed(0)
+    shape = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+    config = T5Config(vocab_size=310, pad_token_id=0, eos_token_id=2, **{**shape, **changed})
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
 
 
 def hf_folder(folder: Path, kind: str = "llama", **changed: Any) -> Path:

@@ -20,8 +20,9 @@ from curate.models.connectors.qformer import QFormerConfig
 from curate.models.connectors.table import AnyConnector
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.languages.decoder import DecoderConfig, Transformer
-from curate.models.languages.hf import HfConfig
-from curate.models.languages.table import AnyLanguage
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
+from curate.models.languages.pretrained import PretrainedConfig
+from curate.models.languages.table import AnyDecoder, AnyLanguage
 from curate.models.towers.tower import TowerConfig
 from curate.sample import Kind
 from curate.settings import PathText, Settings, SettingsError, load, seen_from_here, unknown_message
@@ -133,6 +134,41 @@ class Caption(Settings):
     form: FormConfig = FormConfig()
     language: AnyLanguage = DecoderConfig()
 
+    @model_validator(mode="after")
+    def _reads_pictures(self) -> Caption:
+        if isinstance(self.language, EncoderDecoderConfig) and not isinstance(self.fusion, TokensConfig):
+            raise ValueError("an encoder_decoder takes pictures among its tokens: leave fusion out")
+        return self
+
+
+class GapConfig(Settings):
+    """Mean embedding of pictures less that of texts, which is added to texts (CLOSE, Gu et al. 2211.09778).
+
+    `pairs`: a published dataset, the first `samples` pairs of which tell it.
+    """
+
+    pairs: PathText
+    samples: Annotated[int, Field(ge=2)] = 1000
+
+
+class TextOnly(Settings):
+    """Connector and language model on texts alone, CLIP's text tower in the place of its image tower (TOMGPT).
+
+    Which of a sample's texts is embedded, asked and learnt: see `train.objectives.text_only`. Export it, and it sees.
+    """
+
+    type: Literal["text_only"]
+    train_language: bool = False
+    connector: AnyConnector = MlpConfig()
+    text_length: Annotated[int, Field(ge=4)] = 64
+    """Tokens kept of a question and its answer, with begin and end."""
+    form: FormConfig = FormConfig()
+    language: AnyDecoder = DecoderConfig()
+    noise: Annotated[float, Field(ge=0.0)] = 0.0
+    """Standard deviation of what is added to each number of a unit embedding in training (CapDec, Nukrai et al.
+    2211.00575, has 0.126). TOMGPT says nothing of any."""
+    gap: GapConfig | None = None
+
 
 class PackConfig(Settings):
     """Limits of a packed sequence. The defaults are MM1's (2403.09611)."""
@@ -171,11 +207,11 @@ class Multimodal(Settings):
     pack: PackConfig = PackConfig()
     document: DocumentConfig = DocumentConfig()
     form: FormConfig = FormConfig()
-    language: AnyLanguage = DecoderConfig()
+    language: AnyDecoder = DecoderConfig()
 
 
 Objective = Annotated[
-    Contrastive | MatchingConfig | BootstrapConfig | Caption | Multimodal, Field(discriminator="type")
+    Contrastive | MatchingConfig | BootstrapConfig | Caption | TextOnly | Multimodal, Field(discriminator="type")
 ]
 
 
@@ -223,7 +259,7 @@ class Config(Settings):
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} must be a multiple of optim.accumulate {self.optim.accumulate}"
             )
-        if self.model.towers and not isinstance(self.objective, Caption | Multimodal):
+        if self.model.towers and not isinstance(self.objective, BootstrapConfig | Caption | Multimodal):
             raise ValueError(f"the {self.objective.type} objective trains the dual encoder: leave model.towers out")
         if self.data.augment != Augment() and any(tower.fit == "native" for tower in self.model.towers.values()):
             raise ValueError("data.augment makes squares, and a tower has fit: native: leave one of them out")
@@ -254,7 +290,7 @@ def trained_settings(config: Config) -> dict[str, Any]:
         for key in network.keys() & {"clip", "model", "weights"}:
             if isinstance(network[key], str) and network[key].endswith(".safetensors"):
                 network[key] = "sha256:" + file_sha256(Path(network[key]))
-    if isinstance(language := getattr(config.objective, "language", None), HfConfig):
+    if isinstance(language := getattr(config.objective, "language", None), PretrainedConfig):
         plain["objective"]["language"]["model"] = language.digest()
     if config.start is not None:
         plain["start"]["run"] = "sha256:" + config.start.digest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.models.exports import CaptionerShape
-from train.config import Caption, Config, Multimodal
+from train.config import Caption, Config, Multimodal, TextOnly
 from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
 from train.models.dual_encoder import export as export_dual_encoder
 from train.objectives.choice import Objective
@@ -28,11 +28,10 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
     else:
         assert isinstance(objective, MultimodalObjective), "the command line refuses the export of others"
         settings = config.objective
-        assert isinstance(settings, Multimodal | Caption)
-        built = objective.net.all_towers() if config.model.towers else {}
+        assert isinstance(settings, Multimodal | Caption | TextOnly)
+        built = objective.net.all_towers() if config.model.towers or isinstance(settings, TextOnly) else {}
         towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
-        language, connector, fusion = (
-            part.model_dump(mode="json") for part in (settings.language, settings.connector, settings.fusion)
-        )
-        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers)
+        parts = (settings.language, settings.connector, objective.fusion, settings.form)
+        language, connector, fusion, form = (part.model_dump(mode="json") for part in parts)
+        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers, form)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

@@ -16,6 +16,7 @@ from curate import mix
 from curate.image.scaled import scaled_pixels
 from curate.image.tensors import Shown, of_picture
 from curate.image.views import Views
+from curate.models.connectors.qformer import QFormerConfig
 from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
@@ -24,20 +25,22 @@ from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import SequenceForm
+from curate.stream.instructions import NOTHING, Instructions
 from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
 from curate.stream.reading import DrawnSample, Prepare
 from curate.stream.sample_lengths import SampleLengths
-from curate.stream.sequences import Sequences, Sizes
+from curate.stream.sequences import Sequences, Sizes, account_of_pair
 from curate.stream.stages import Stages
 from curate.stream.tokens import token_ids
 from curate.tokens.clip import Tokenizer
 from curate.tokens.encoders import TextCode, text_code
-from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal
+from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal, TextOnly
 from train.models.dual_encoder import DualEncoder
-from train.objectives.bootstrap import PADDING
+from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
+from train.objectives.text_only import as_document
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PreparePair:
-    """Makes {image: CHW uint8, text: T} from a drawn sample, the text within its template."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample, the text within its template."""
 
     chooser: TextChooser
     pixels: Pixels
@@ -102,15 +105,23 @@ class PreparePair:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        return {**picture, "text": token_ids(self.tokenizer, [prompts.wrap(self.chooser.text(drawn))])[0]}
+        had, taken = self.tokenizer.count(words), len(self.tokenizer(words)) - self.tokenizer.marks
+        return {
+            **picture,
+            "text": token_ids(self.tokenizer, [words])[0],
+            "account": account_of_pair(source, had, taken),
+        }
 
 
 @dataclass(frozen=True)
 class PrepareTold:
-    """Makes {image: CHW uint8, text: T} from a drawn sample: begin, the text within its template, end, padding."""
+    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample: begin, its text within its template, end,
+    padding.
+    """
 
     chooser: TextChooser
     pixels: Pixels
@@ -119,13 +130,15 @@ class PrepareTold:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        prompts = self.chooser.prompts(self.chooser.numbers[drawn.source], drawn.uid, drawn.epoch)
+        source = self.chooser.numbers[drawn.source]
+        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
         rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
         picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        ids = self.code.encode(prompts.wrap(self.chooser.text(drawn)))[: self.length - 2]
-        text_T = torch.full((self.length,), PADDING)
+        whole = self.code.encode(words)
+        ids = whole[: self.length - 2]
+        text_T = torch.full((self.length,), NOTHING)
         text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
-        return {**picture, "text": text_T}
+        return {**picture, "text": text_T, "account": account_of_pair(source, len(whole), len(ids))}
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,28 @@ class PrepareRow:
         missing = self.length - len(sample["ids"])
         padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
         return {**sample, **padded}
+
+
+@dataclass(frozen=True)
+class PrepareTextOnly:
+    """Makes what `PrepareRow` makes from a text, in the place of its picture the ids of its context, image: 1 x T."""
+
+    row: PrepareRow
+
+    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Tensors of one sample."""
+        return self.row(as_document(drawn))
+
+
+@dataclass(frozen=True)
+class ContextIds:
+    """Makes {image: T}, the ids of a context, in the place of a picture's pixels."""
+
+    tokenizer: Tokenizer
+
+    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
+        """Ids of the text in the bytes."""
+        return {"image": token_ids(self.tokenizer, [data.decode("utf-8")])[0]}
 
 
 @dataclass(frozen=True)
@@ -162,7 +197,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
     """Build what `config` trains on the mixture in the file `path`. Raises MixtureError, ModelError."""
     mixture = mix.read(path)
     objective = objective_of(config, clip, len(mixture.manifest.datasets))
-    towers = objective.net.all_towers() if isinstance(objective, MultimodalObjective) else {}
+    towers = objective.net.all_towers() if isinstance(objective, BootstrapObjective | MultimodalObjective) else {}
     own_px = next((tower.size_px for tower in towers.values()), clip.size_px)
     stages = Stages(mixture, own_px)
     chooser = TextChooser(mixture, config.seed)
@@ -172,8 +207,7 @@ def build(config: Config, clip: DualEncoder, path: Path) -> PreparedObjective:
         found = _packs(config.objective, objective, chooser, pixels)
     else:
         _refuse_sequences(stages, config.objective.type)
-        if not isinstance(config.objective, Caption):
-            _refuse_unpaired(mixture, config.objective.type)
+        _refuse_kinds(mixture, config.objective.type)
         manifest = mixture.manifest
         if manifest.mode == "accumulate" and manifest.batch != config.data.batch_size:
             raise mix.MixtureError(
@@ -198,19 +232,24 @@ def _pixels(config: Config, towers: Mapping[str, VisionTower], chooser: TextChoo
 
 
 def _rows(
-    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption,
+    settings: Contrastive | MatchingConfig | BootstrapConfig | Caption | TextOnly,
     objective: Objective,
     clip: DualEncoder,
     chooser: TextChooser,
     pixels: Pixels,
 ) -> PreparedObjective:
-    if not isinstance(settings, Caption):
+    if not isinstance(settings, Caption | TextOnly):
         return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
     assert isinstance(objective, MultimodalObjective)
     form = _form(settings, objective.visual_tokens, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
-    return PreparedObjective(objective, PrepareRow(Sequences(chooser, form, rules, pixels), length), pixels.stages)
+    if isinstance(settings, Caption):
+        sequences = Sequences(chooser, form, rules, pixels, _instructions(settings))
+        return PreparedObjective(objective, PrepareRow(sequences, length), pixels.stages)
+    chooser.refuse_choices("template", "of which the text_only objective has no use: its prompts are the questions")
+    row = PrepareRow(Sequences(chooser, form, rules, ContextIds(clip.tokenizer)), length)
+    return PreparedObjective(objective, PrepareTextOnly(row), pixels.stages)
 
 
 def _pairs(
@@ -237,13 +276,21 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
     form = _form(settings, objective.visual_tokens, chooser)
-    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels)
+    sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels, _instructions(settings))
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
     return PreparedObjective(objective, sequences, pixels.stages, Packing(sizes, pixels.stages, limits))
 
 
-def _form(settings: Caption | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
+def _instructions(settings: Caption | Multimodal) -> Instructions | None:
+    """How what is asked of pictures is spelled for a connector that reads it."""
+    connector = settings.connector
+    if isinstance(connector, QFormerConfig) and connector.instruction:
+        return Instructions(text_code(connector.tokenizer))
+    return None
+
+
+def _form(settings: Caption | TextOnly | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
     own_chat = settings.language.chat() if settings.form.chat == "own" else None
     form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
@@ -268,13 +315,18 @@ def _check_stages(manifest: mix.Manifest, objective: Objective) -> None:
                 raise mix.MixtureError(where + unknown_message("source or group", name, sorted(names - {""})))
 
 
-def _refuse_unpaired(mixture: mix.Mixture, objective: str) -> None:
+def _refuse_kinds(mixture: mix.Mixture, objective: str) -> None:
+    """Raise MixtureError for sources of a kind that an objective of rows can do nothing with."""
+    if objective == "caption":
+        return
+    kinds, what = (
+        (("text",), "texts") if objective == "text_only" else (("caption", "ocr"), "pairs of an image and a text")
+    )
     for number, source in enumerate(mixture.manifest.datasets):
-        kind = load_dataset(mixture.folder(number)).kind
-        if kind in ("interleaved", "text"):
+        if (kind := load_dataset(mixture.folder(number)).kind) not in kinds:
             raise mix.MixtureError(
-                f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes pairs of"
-                " an image and a text: leave it out, or train with `objective: {type: multimodal}`"
+                f"the mixture's source {source.name!r} is of kind {kind}, and the {objective} objective takes"
+                f" {what}: leave it out, or train with `objective: {{type: multimodal}}`"
             )
 
 

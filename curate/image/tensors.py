@@ -80,6 +80,6 @@ def _together(documents: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def _padded(documents: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     listed = {name: [document[name] for document in documents] for name in documents[0]}
     return {
-        name: torch.cat(found) if name.startswith("image_size") else pad_together(found)
+        name: pad_together(found) if name.partition(":")[0] == IMAGE_TENSOR else torch.cat(found)
         for name, found in listed.items()
     }

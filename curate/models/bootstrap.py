@@ -5,14 +5,16 @@ Shapes: B pictures or texts, N texts, Q queries, D width of the Q-Former, E of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.connectors.qformer import QFormerConfig
 from curate.models.features import Features, Texts
-from curate.models.image_tower import features_of, normalised, tower_shape
 from curate.models.qformer import EPS, QFormer, Seen
+from curate.models.towers.tower import VisionTower
 
 
 def similarities(images_BQE: Tensor, texts_NE: Tensor) -> Tensor:
@@ -41,30 +43,35 @@ class BootstrapHeads(nn.Module):
 
 
 class BootstrapNetwork(nn.Module):
-    """`tower`: an open_clip image tower for pictures of `size_px`. Its parts have the names of `VisionLanguage`'s."""
+    """`towers`: one, by its name. The parts have the names of those of `VisionLanguage`, which starts from them."""
 
-    def __init__(self, tower: nn.Module, size_px: int, connector: QFormerConfig, features: int, temp: float) -> None:
+    def __init__(
+        self, towers: Mapping[str, VisionTower], connector: QFormerConfig, features: int, temperature: float
+    ) -> None:
         super().__init__()
-        self.tower = tower
-        self.connector = QFormer(connector.sizes([tower_shape(tower, size_px)], reads=True), connector.norm)
+        self.towers = nn.ModuleDict(dict(towers))
+        self.connector = QFormer(connector.sizes([tower.shape for tower in towers.values()], reads=True))
         assert self.connector.shape.ids is not None
         self.tell_id = self.connector.shape.ids - 1
-        self.heads = BootstrapHeads(connector.width, features, self.tell_id + 1, temp)
+        self.heads = BootstrapHeads(connector.width, features, self.tell_id + 1, temperature)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the tower, the Q-Former with its queries, the heads of the three losses."""
-        return {name: list(getattr(self, name).parameters()) for name in ("tower", "connector", "heads")}
+        """Parameters of the tower, of the Q-Former with its queries and the tower's norm, of the losses' heads."""
+        return {
+            "tower": list(self.tower.net.parameters()),
+            "connector": [*self.tower.norm.parameters(), *self.connector.parameters()],
+            "heads": list(self.heads.parameters()),
+        }
 
-    def train(self, mode: bool = True) -> BootstrapNetwork:
-        """Set training mode; a frozen tower stays in evaluation mode: its batch statistics do not move."""
-        super().train(mode)
-        self.tower.train(mode and self._tower_trained())
-        return self
+    def all_towers(self) -> dict[str, VisionTower]:
+        """The tower by its name."""
+        return {name: tower for name, tower in self.towers.items() if isinstance(tower, VisionTower)}
 
-    def see(self, images_BCHW: Tensor) -> Features:
-        """The tower's features of pictures in uint8."""
-        with torch.set_grad_enabled(self._tower_trained() and torch.is_grad_enabled()):
-            return features_of(self.tower, normalised(images_BCHW))
+    @property
+    def tower(self) -> VisionTower:
+        """The tower."""
+        [tower] = self.all_towers().values()
+        return tower
 
     def image_features(self, picture: Features) -> tuple[Tensor, list[Seen]]:
         """(unit images_BQE, what `tell` looks at)."""
@@ -85,6 +92,3 @@ class BootstrapNetwork(nn.Module):
         told_BT = text.ids_NT.clone()
         told_BT[:, 0] = self.tell_id
         return self.connector.tell(Texts(told_BT, text.there_NT), kept)
-
-    def _tower_trained(self) -> bool:
-        return any(p.requires_grad for p in self.tower.parameters())

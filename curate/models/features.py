@@ -21,12 +21,14 @@ class TowerShape:
 
     `grid`: height and width of their raster, the largest that there can be where views keep their own aspect ratio.
     `class_vector`: whether one stands before the raster. `views`: how many a picture is cut into, the whole included.
+    `native`: whether views keep their own aspect ratio, so that rasters are of many sizes and padded.
     """
 
     width: int
     grid: tuple[int, int]
     class_vector: bool = False
     views: int = 1
+    native: bool = False
 
     @property
     def vectors(self) -> int:
@@ -54,6 +56,11 @@ class Texts:
     ids_NT: Tensor
     there_NT: Tensor
 
+    @classmethod
+    def of(cls, ids_NT: Tensor) -> Texts:
+        """Texts of ids that are negative where there is none."""
+        return cls(ids_NT.clamp(min=0), ids_NT >= 0)
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -71,10 +78,12 @@ class PictureGroups:
     """A batch's pictures, several towers' side by side: in each group the first tower's are of one size.
 
     `order`: which of all groups' pictures, one group after another, stands at each place; None: as they come.
+    `asked`: of the pictures of each group, where the batch says (`instruction`: `curate.stream.instructions`).
     """
 
     groups: Sequence[Sequence[Pictures]]
     order: Tensor | None = None
+    asked: Sequence[Texts | None] = (None,)
 
 
 def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> PictureGroups | None:
@@ -86,14 +95,22 @@ def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> Pict
     if not batch[firsts[0]].numel():
         return None
     if len(firsts) == 1:
-        return PictureGroups([[_pictures(batch, name) for name in ("", *others)]])
-    found, groups, at = torch.argsort(batch["order"]), [], 0
+        return PictureGroups([[_pictures(batch, name) for name in ("", *others)]], asked=[_asked(batch)])
+    found, groups, asked, at = torch.argsort(batch["order"]), [], [], 0
     for name in firsts:
         first = Pictures(batch[name].flatten(0, -4))
         mine = found[at : at + len(batch[name])]
         groups.append([first, *(_pictures(batch, other, mine) for other in others)])
+        asked.append(_asked(batch, mine))
         at += len(batch[name])
-    return PictureGroups(groups, batch["order"])
+    return PictureGroups(groups, batch["order"], asked)
+
+
+def _asked(batch: Mapping[str, Tensor], which: Tensor | None = None) -> Texts | None:
+    if "instruction" not in batch:
+        return None
+    ids_NL = batch["instruction"].flatten(0, -2)
+    return Texts.of(ids_NL if which is None else ids_NL[which])
 
 
 def _pictures(batch: Mapping[str, Tensor], tower: str, which: Tensor | None = None) -> Pictures:

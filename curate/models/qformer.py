@@ -128,15 +128,13 @@ class QFormerBlock(nn.Module):
 class QFormer(nn.Module):
     """Queries, blocks, and of texts their ids and positions, which begin at 0 whether or not queries stand before.
 
-    `look_norm`: the LayerNorm that BLIP-2 trains on a frozen tower's vectors (LAVIS's `ln_vision`); left out with
-    `normed` false.
+    The LayerNorm that BLIP-2 trains on a frozen tower's vectors is the tower's (`TowerConfig.norm`).
     """
 
-    def __init__(self, shape: QFormerShape, normed: bool = True) -> None:
+    def __init__(self, shape: QFormerShape) -> None:
         super().__init__()
         self.shape = shape
         self.queries = nn.Parameter(torch.empty(shape.queries, shape.width))
-        self.look_norm = nn.LayerNorm(shape.vision) if normed else nn.Identity()
         self.words = nn.Embedding(shape.ids, shape.width) if shape.ids else None
         self.positions = nn.Embedding(shape.positions, shape.width) if shape.ids else None
         self.norm = nn.LayerNorm(shape.width, eps=EPS)
@@ -148,7 +146,7 @@ class QFormer(nn.Module):
     def see(self, picture: Features) -> tuple[Tensor, list[Seen]]:
         """(y_BQD of the queries alone, what `tell` looks at: their keys and values in every block)."""
         x_BQD = self._start(self.queries.expand(len(picture.x_MPD), -1, -1))
-        picture, kept = self._normed(picture), []
+        kept = []
         for block in self.blocks:
             x_BQD, own = block(x_BQD, picture)
             kept.append(own)
@@ -166,7 +164,6 @@ class QFormer(nn.Module):
         query_BQD = self.queries.expand(len(text.ids_NT), -1, -1)
         x_BSD = self._start(torch.cat((query_BQD, self._words(text)), 1))
         there_BS = F.pad(text.there_NT, (self.shape.queries, 0), value=True)
-        picture = self._normed(picture)
         for block in self.blocks:
             x_BSD, _ = block(x_BSD, picture, there_BS[:, None, None])
         return x_BSD[:, : self.shape.queries]
@@ -189,9 +186,6 @@ class QFormer(nn.Module):
         assert self.words is not None and self.positions is not None, "a Q-Former without ids reads no text"
         x_BTD: Tensor = self.words(text.ids_NT) + self.positions.weight[: text.ids_NT.shape[1]]
         return x_BTD
-
-    def _normed(self, picture: Features) -> Features:
-        return Features(self.look_norm(picture.x_MPD), picture.grid, picture.there_MP)
 
 
 def _draw(module: nn.Module) -> None:

@@ -23,7 +23,6 @@ _NAMES = tuple(
     for pattern, ours in (
         (r"^query_tokens$", "queries"),
         (r"^language_projection\.", "out."),
-        (r"^vision_model\.post_layernorm\.", "look_norm."),
         (r"^embeddings\.word_embeddings\.", "words."),
         (r"^embeddings\.position_embeddings\.", "positions."),
         (r"^(embeddings\.)?(layernorm|LayerNorm)\.", "norm."),
@@ -82,7 +81,7 @@ def load_published(module: QFormer, folder: Path) -> None:
     """
     found, wanted = of_transformers(read_folder(folder)), module.state_dict()
     fits = {name: weight for name, weight in found.items() if name in wanted and weight.shape == wanted[name].shape}
-    missing = sorted(name for name in wanted if name not in fits and not name.startswith(("out.", "look_norm.")))
+    missing = sorted(name for name in wanted if name not in fits and not name.startswith("out."))
     if missing:
         raise ModelError(
             f"{folder}: is no Q-Former of this shape: {len(missing)} weights are missing or of another shape,"
@@ -106,7 +105,7 @@ def start_from_bert(module: QFormer, folder: Path) -> None:
             " vocabulary and one more, `width` its own"
         )
     found["words.weight"] = torch.cat((words, torch.randn(len(rows) - len(words), rows.shape[1]) * STD))
-    new = ("queries", "look_norm.", "out.")
+    new = ("queries", "out.")
     missing = [n for n in wanted if not n.startswith(new) and ".cross." not in n and not _fits(found, n, wanted[n])]
     if missing:
         raise ModelError(f"{folder}: is no BERT of this shape: {sorted(missing)[0]} is missing or of another shape")

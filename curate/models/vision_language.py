@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curate.models.connectors.sva import Sva
 from curate.models.connectors.table import AnyConnector
-from curate.models.features import Features, Pictures, pictures_in
+from curate.models.features import Features, Pictures, Texts, pictures_in
 from curate.models.files import ModelError
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.gated_attention import GatedBlocks, GatedConfig, Media
@@ -66,6 +67,11 @@ class VisionLanguage(nn.Module):
         """The towers by their names."""
         return {name: tower for name, tower in self.towers.items() if isinstance(tower, VisionTower)}
 
+    @property
+    def _aggregator(self) -> Sva | None:
+        """The connector, where it has layers inside the language model."""
+        return self.connector if isinstance(self.connector, Sva) and self.connector.inside is not None else None
+
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if pictures of that size for the first tower would become another number of vectors."""
         first, *others = self.all_towers().values()
@@ -83,10 +89,16 @@ class VisionLanguage(nn.Module):
                 f" {self.connector.places}; take a connector with a number of its own, as {{type: mlp, vectors: 144}}"
             )
 
-    def see(self, pictures: Sequence[Pictures]) -> Tensor:
-        """vectors_NPE of N pictures, as each tower is shown them."""
+    def see(self, pictures: Sequence[Pictures], asked: Texts | None = None) -> Tensor:
+        """vectors_NPE of N pictures, as each tower is shown them, and for what is `asked` if the connector reads that.
+
+        Of an aggregator with layers inside the language model, the windows that it looks at there.
+        """
         towers = self.all_towers().values()
-        vectors_NPE: Tensor = self.connector([tower(shown) for tower, shown in zip(towers, pictures, strict=True)])
+        found = [tower(shown) for tower, shown in zip(towers, pictures, strict=True)]
+        if (aggregator := self._aggregator) is not None:
+            return aggregator.look(found)
+        vectors_NPE: Tensor = self.connector(found) if asked is None else self.connector(found, text=asked)
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -98,7 +110,7 @@ class VisionLanguage(nn.Module):
         found = pictures_in(batch, tuple(self.towers)[1:])
         if found is None:
             return self.see_nothing(batch["ids"].device)
-        vectors_NPE = torch.cat([self.see(group) for group in found.groups])
+        vectors_NPE = torch.cat([self.see(*of) for of in zip(found.groups, found.asked, strict=True)])
         return vectors_NPE if found.order is None else vectors_NPE[found.order]
 
     def see_nothing(self, device: torch.device) -> Tensor:
@@ -111,15 +123,20 @@ class VisionLanguage(nn.Module):
         pictured_BT1 = (ids_BT < 0).unsqueeze(-1)
         if self.gated is not None:
             return torch.where(pictured_BT1, self.gated.tag_E.to(x_BTE.dtype), x_BTE)
+        if (aggregator := self._aggregator) is not None:
+            vectors_NPE = aggregator.gather(vectors_NPE)
         return x_BTE.masked_scatter(pictured_BT1, vectors_NPE.to(x_BTE.dtype))
 
     def between(
         self, ids_BT: Tensor, vectors_NPE: Tensor, segments_BT: Tensor | None = None, last: int | None = None
     ) -> Between | None:
-        """The function that the language model calls between its layers, so that texts look at the pictures.
+        """The function that the language model calls between its layers, so that texts or places look at the pictures.
 
-        None where pictures stand among the tokens. `last`: for so many of the last places, those before being kept.
+        None where pictures do no more than stand among the tokens. `last`: for so many of the last places, those before
+        being kept.
         """
+        if (aggregator := self._aggregator) is not None:
+            return aggregator.between(vectors_NPE, (ids_BT < 0)[:, -(last or ids_BT.shape[1]) :])
         if self.gated is None:
             return None
         media = Media.of(vectors_NPE, ids_BT < 0, segments_BT)

@@ -5,7 +5,8 @@
     replaced    samples that could not be read, and their text tokens and images as the index counts them
 
 What came in the place of a replaced sample is no part of this: it is another sample, seen out of its turn. Texts are a
-sample's own, whichever was chosen; a template's words and the marks and tags of a form are none.
+sample's own, whichever was chosen; a template's words and the marks and tags of a form are none (of pairs for a dual
+encoder, whose text is one with its template, the words are).
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ class FormConfig(Settings):
     """The tags of images and the words of a chat; by default neither, and every text of a document is scored."""
 
     image_tag: Literal["none", "before", "around"] = "none"
-    """`before`: the tag <image> before an image's vectors, or in place of them where a decoder attends to them across.
-    `around`: the tag <boundary> before, after and between the views of an image; neighbours share one."""
+    """`before`: the tag <image> before an image's vectors. `around`: the tag <boundary> before, after and between the
+    views of an image; neighbours share one. Where a decoder attends to images across, the one place of each is a learnt
+    tag already."""
     end_of_chunk: bool = False
     """The tag <EOC> behind the text that belongs to an image: before the next image, and at the end. It is scored."""
     score: Literal["all", "after_image"] = "all"

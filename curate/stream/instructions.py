@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,15 +22,17 @@ NOTHING = -1
 class Instructions:
     """Spells what a sample asks in a code of the connector's own: begin, at most `limit` ids with both marks, end.
 
-    Cut from the left, as InstructBLIP's (2305.06500) is in LAVIS: what stands last is nearest to the answer.
+    Cut from the left, as InstructBLIP's (2305.06500) is in LAVIS: what stands last is nearest to the answer. Of a
+    conversation, what is asked before the first answer: later questions would tell earlier answers what comes.
     """
 
     code: TextCode
     limit: int = 128
 
     def __call__(self, segments: Sequence[Segment], prompts: Prompts) -> Tensor:
-        """ids_L of the questions of a conversation, or of the words of a template; NOTHING behind their end."""
-        asked = [segment.text for segment in segments if isinstance(segment, Prompt)]
+        """ids_L of a conversation's first questions, or of the words of a template; NOTHING behind their end."""
+        before = itertools.takewhile(lambda segment: not isinstance(segment, str), segments)
+        asked = [segment.text for segment in before if isinstance(segment, Prompt)]
         words = " ".join(text for text in (*asked, prompts.before.strip(), prompts.after.strip()) if text)
         ids = self.code.encode(words)[-(self.limit - 2) :]
         ids_L = torch.full((self.limit,), NOTHING)

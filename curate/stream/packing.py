@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from curate.image.tensors import of_batch
 from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
-
-PADDING = 0
-"""The segment id of padding; documents count from 1."""
+from curate.tokens.segments import PADDING
 
 
 class PackingError(ValueError):
@@ -182,22 +181,13 @@ def balance(costs: Sequence[float], world: int) -> list[list[int]]:
 
 def lay_out(pack: Pack, length: int) -> dict[str, Tensor]:
     """Lay out a pack, {segments: T, positions: T}: the document a token belongs to (0 is padding), its place in it."""
-    segments_T, positions_T = torch.zeros(length, dtype=torch.long), torch.zeros(length, dtype=torch.long)
-    at = 0
-    for number, size in enumerate(pack.tokens, start=1):
-        segments_T[at : at + size] = number
-        positions_T[at : at + size] = torch.arange(size)
-        at += size
-    return {"segments": segments_T, "positions": positions_T}
-
-
-def attention_mask(segments_BT: Tensor) -> Tensor:
-    """mask_BTT bool: token i sees token j of its own document and not after it; padding sees nothing but itself."""
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    places_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
-    causal_TT = places_T[:, None] >= places_T[None, :]
-    itself_TT = places_T[:, None] == places_T[None, :]
-    return (same_BTT & causal_TT & (segments_BT != PADDING)[:, :, None]) | itself_TT
+    sizes = np.array([*pack.tokens, length - sum(pack.tokens)])
+    segments_T = np.repeat([*range(1, len(pack.tokens) + 1), PADDING], sizes)
+    positions_T = np.arange(length) - np.repeat(sizes.cumsum() - sizes, sizes)
+    return {
+        "segments": torch.from_numpy(segments_T),
+        "positions": torch.from_numpy(np.where(segments_T == PADDING, 0, positions_T)),
+    }
 
 
 @dataclass(frozen=True)
@@ -216,26 +206,35 @@ def assemble(packs: Sequence[Pack], documents: Sequence[PackedDocument], limits:
     Images of several sizes or towers come as `curate.image.tensors` says. A replacement is cut to the place that was
     planned. Raises PackingError for a document of another length than its index says.
     """
-    rows, shown, accounts, queue = [], list[Mapping[str, Tensor]](), [], iter(documents)
+    rows, shown, queue = list[dict[str, Tensor]](), list[Mapping[str, Tensor]](), iter(documents)
     for pack in packs:
-        row = {**lay_out(pack, limits.tokens), "ids": torch.zeros(limits.tokens, dtype=torch.long)}
-        row["scored"] = torch.zeros(limits.tokens, dtype=torch.bool)
-        row["source"] = torch.zeros(limits.tokens, dtype=torch.long)
-        at = 0
-        for tokens, pictures in zip(pack.tokens, pack.images, strict=True):
-            fitted = _fit_document(next(queue), tokens, pictures)
-            accounts.append(fitted["account"])
-            for name in ("ids", "scored"):
-                row[name][at : at + len(fitted[name])] = fitted[name]
-            row["source"][at : at + tokens] = fitted["source"]
-            row["segments"][at + len(fitted["ids"]) : at + tokens] = PADDING
-            shown.append(fitted)
-            at += tokens
-        rows.append(row)
-    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    stacked["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
+        due = zip(pack.tokens, pack.images, strict=True)
+        fitted = [_fit_document(next(queue), tokens, pictures) for tokens, pictures in due]
+        rows.append(_row(pack, fitted, limits.tokens))
+        shown += fitted
+    accounts = [fitted["account"] for fitted in shown]
+    found = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    found["account"] = torch.stack(accounts) if accounts else torch.zeros(0, 6, dtype=torch.long)
     asked = [document["instruction"] for document in shown if "instruction" in document]
-    return {**stacked, **({"instruction": torch.cat(asked)} if asked else {}), **of_batch(shown)}
+    return {**found, **({"instruction": torch.cat(asked)} if asked else {}), **of_batch(shown)}
+
+
+def _row(pack: Pack, fitted: Sequence[Mapping[str, Tensor]], length: int) -> dict[str, Tensor]:
+    """{ids, scored, source, segments, positions: T} of a pack: each document, then nothing to where the next begins."""
+    due = [*pack.tokens, length - sum(pack.tokens)]
+    sizes = [*(len(document["ids"]) for document in fitted), 0]
+    gaps = [planned - size for planned, size in zip(due, sizes, strict=True)]
+    row = lay_out(pack, length)
+    if any(gaps[:-1]):  # a replacement that is shorter
+        laid = np.repeat([True, False] * len(due), np.stack((sizes, gaps), 1).ravel())
+        row["segments"][torch.from_numpy(~laid)] = PADDING
+    sources = [*(int(document["source"]) for document in fitted), 0]
+    row["source"] = torch.from_numpy(np.repeat(sources, due))
+    for name, kind in (("ids", torch.long), ("scored", torch.bool)):
+        parts = [document[name] for document in fitted]
+        filled = [F.pad(part, (0, gap)) if gap else part for part, gap in zip(parts, gaps, strict=False)]
+        row[name] = torch.cat([*filled, torch.zeros(gaps[-1], dtype=kind)])
+    return row
 
 
 def _fit_document(document: PackedDocument, tokens: int, images: int) -> Mapping[str, Tensor]:

@@ -73,6 +73,11 @@ class SampleAccount(NamedTuple):
     tokens: Any
 
 
+def account_of_pair(source: int, text: int, taken: int) -> Tensor:
+    """The account of a pair of an image and a text of which so many tokens were taken."""
+    return torch.tensor([source, text, 1, taken, 1, taken])
+
+
 @dataclass(frozen=True)
 class Sequences:
     """Prepares a drawn sample: {ids, scored: T, image: N x CHW, image_at: N x 2, source: its number, account: 6}.

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from curate.tokens.byte_pairs import byte_pairs, encodable, remembering
@@ -31,6 +32,9 @@ class Tokenizer:
     vocab_size: int
     context_length: int
     ids: Tokens
+    count: Callable[[str], int]
+    """The tokens of a whole text, marks left out: those of long ones are not all among its ids."""
+    marks: int
 
     def __call__(self, text: str) -> Sequence[int]:
         """The ids of a text, marks included, at most `context_length`."""
@@ -42,7 +46,8 @@ def described_tokens(spec: str, context_length: int) -> Tokenizer:
     name, _, rest = spec.partition(":")
     if name == "simple":
         pairs = byte_pairs(int(rest) if rest else None)
-        return Tokenizer(spec, pairs.vocab_size, context_length, _by_byte_pairs(pairs, context_length))
+        ids = _by_byte_pairs(pairs, context_length)
+        return Tokenizer(spec, pairs.vocab_size, context_length, ids, partial(_count_byte_pairs, pairs), marks=2)
     if name == "words":
         return _by_words(spec, json.loads(rest), context_length)
     raise ValueError(f"unknown tokenizer {spec[:40]!r} (allowed: simple, simple:N, words:[...])")
@@ -69,6 +74,13 @@ def _by_byte_pairs(pairs: Any, context_length: int) -> Tokens:
     return lambda text: [begin, *pairs.encode(_bounded(text))[: context_length - 2], end]
 
 
+def _count_byte_pairs(pairs: Any, text: str) -> int:
+    """A long text is counted in parts, as it is cut."""
+    text = text if len(text) <= MAX_CHARACTERS else " ".join(text.split())
+    parts = (text[at : at + MAX_CHARACTERS] for at in range(0, len(text), MAX_CHARACTERS))
+    return sum(len(pairs.encode(encodable(part))) for part in parts)
+
+
 def _by_words(spec: str, words: Sequence[str], context_length: int) -> Tokenizer:
     """Word n of the list is id n + 2, any other word 1, the end mark the id after the last."""
     known = {word: n + 2 for n, word in enumerate(words)}
@@ -80,4 +92,7 @@ def _by_words(spec: str, words: Sequence[str], context_length: int) -> Tokenizer
         found = re.findall(r"\w+", unicodedata.normalize("NFKC", _bounded(text)).casefold())
         return [*(known.get(word, 1) for word in found[: context_length - 1]), end]
 
-    return Tokenizer(spec, end + 1, context_length, ids)
+    def count(text: str) -> int:
+        return len(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+    return Tokenizer(spec, end + 1, context_length, ids, count, marks=1)

@@ -36,8 +36,13 @@ class HfTokenizer:
         return str(loaded(self.model).decode(own, skip_special_tokens=True))
 
     def marks(self) -> tuple[int, int]:
-        """(begin, end): its own; where a model has no begin, its end mark stands there, as GPT-2's does."""
+        """(begin, end): its own; where a model has no begin, its end mark stands there, as GPT-2's does.
+
+        Of BERT, [CLS] and [SEP].
+        """
         tokenizer = loaded(self.model)
+        if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+            return tokenizer.cls_token_id, tokenizer.sep_token_id
         end = tokenizer.eos_token_id
         if end is None:
             raise ValueError(f"tokenizer {self.model}: it has no end mark (eos_token), by which a text would end")

@@ -14,6 +14,7 @@ from curate.models.connectors.c_abstractor import CAbstractorConfig, regnet_stag
 from curate.models.connectors.idefics2_pooling import Idefics2Pooling, Idefics2PoolingConfig
 from curate.models.connectors.resampler import ResamplerConfig
 from curate.models.connectors.table import connector_of
+from curate.models.cross_attention import FeedForward
 from curate.models.features import Features, TowerShape
 from curate.models.files import ModelError
 
@@ -155,12 +156,14 @@ def test_the_c_abstractor_takes_another_raster_with_its_positions_interpolated()
     assert torch.allclose(connector._positions((7, 7)), torch.full((8, 7, 7), 0.3))
 
 
-def test_the_c_abstractor_refuses_rasters_of_which_a_part_is_empty() -> None:
-    tower = TowerShape(8, (4, 4))
-    found = features(tower, 1)
-    partly = Features(found.x_MPD, tower.grid, torch.arange(16)[None] < 8)
-    with pytest.raises(ModelError, match="need whole rasters"):
-        built({"type": "c_abstractor", "vectors": 4, "hidden": 16}, tower)([partly])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "c_abstractor", "sva", "channels", "mining"])
+def test_connectors_of_rasters_refuse_pictures_of_their_own_aspect_ratio(kind: str) -> None:
+    """Their rasters are as large as the largest of a batch needs: a picture's vectors would hang on the others."""
+    towers = [TowerShape(8, (4, 4), native=True)] * (1 if kind in ("linear", "mlp", "c_abstractor") else 2)
+    with pytest.raises(ModelError, match="takes rasters of one size, and the tower's pictures keep their aspect ratio"):
+        connector_of({"type": kind}).build(towers, 24)
+    for settings in TAKE_PARTS:
+        connector_of(settings).build([TowerShape(8, (4, 4), native=True)], 24)
 
 
 @pytest.mark.parametrize("settings", TAKE_PARTS)
@@ -186,6 +189,25 @@ def test_frames_of_a_video_have_times_only_where_wanted() -> None:
     torch.testing.assert_close(timeless([found]), timeless([turned]), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(timed([found]), timed([turned]), atol=1e-3)
     assert timed.times_FD.shape == (3, 8)
+
+
+def test_latents_look_at_each_other_as_well_as_at_the_picture() -> None:
+    """Keys and values are joined: with one layer, each latent's output depends on every latent."""
+    resampler = built(
+        {"type": "resampler", "latents": 3, "depth": 1, "heads": 2, "head_width": 8}, TowerShape(8, (2, 2))
+    )
+    latents_NLE = resampler([features(resampler.tower, 1)])
+    (grad_LD,) = torch.autograd.grad(latents_NLE[0, 0].square().sum(), resampler.latents_LD)
+    assert grad_LD.abs().sum(1).gt(1e-6).all()
+
+
+def test_the_feed_forward_has_the_activation_that_was_asked_for() -> None:
+    x_BTD = torch.randn(1, 2, 8)
+    for activation, applied in (("gelu", F.gelu), ("squared_relu", lambda x: x.clamp(min=0) ** 2)):
+        forward = FeedForward(8, activation)
+        torch.testing.assert_close(
+            forward(x_BTD), applied(forward.norm(x_BTD) @ forward.up.weight.T) @ forward.down.weight.T
+        )
 
 
 def test_a_resampler_of_another_width_than_the_towers_has_a_linear_layer_behind_it() -> None:

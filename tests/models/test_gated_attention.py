@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from curate.models.files import ModelError
 from curate.models.gated_attention import GatedBlock, GatedBlocks, GatedConfig, Media, phi
+from curate.models.language import LanguageModel
+from curate.models.languages.hf import HfConfig, HfLanguage
 
 FLAMINGO = {"heads": 16, "head_width": 128, "activation": "squared_relu"}
 TINY: dict[str, Any] = {"interval": 2, "heads": 2, "head_width": 4}
@@ -116,6 +119,33 @@ def test_at_the_beginning_blocks_give_the_stream_back_to_the_bit() -> None:
     x_BTE = stream("tIab", "IIab")
     between = blocks.between(Media.of(vectors(3), tags("tIab", "IIab")))
     assert all(torch.equal(between(layer, x_BTE), x_BTE) for layer in range(5))
+
+
+def tiny_llama() -> HfLanguage:
+    """A decoder of `transformers` with four layers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 4}
+    net = LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes)).double()
+    return HfLanguage(net, 32, 0, HfConfig(type="hf", model="tiny"))
+
+
+def own_decoder() -> LanguageModel:
+    return LanguageModel(32, WIDTH, 4, 2).double()
+
+
+@pytest.mark.parametrize("decoder", [own_decoder, tiny_llama])
+@torch.no_grad()
+def test_at_step_0_a_decoders_scores_are_unchanged_to_the_bit(decoder: Callable[[], Any]) -> None:
+    torch.manual_seed(3)
+    language, rows = decoder().eval(), ("tIabIc", "abcIIa")
+    blocks, x_BTE, media = GatedConfig(**TINY).build(4, WIDTH, MEDIA_WIDTH).double(), stream(*rows), vectors(4)
+    alone = language.logits(language(x_BTE))
+    assert torch.equal(language.logits(language(x_BTE, between=blocks.between(Media.of(media, tags(*rows))))), alone)
+    later = language.logits(language(x_BTE, between=opened().between(Media.of(media, tags(*rows)))))
+    other = language.logits(language(x_BTE, between=opened().between(Media.of(vectors(4, 9), tags(*rows)))))
+    assert torch.equal(later[0, 0], other[0, 0]) and torch.equal(later[1, :3], other[1, :3])
+    assert not torch.allclose(later[0, 1:], other[0, 1:]) and not torch.allclose(later[1, 3:], other[1, 3:])
 
 
 def test_text_before_the_first_image_never_depends_on_an_image() -> None:

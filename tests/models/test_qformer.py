@@ -41,7 +41,7 @@ def small(**changed: Any) -> QFormer:
 
 @pytest.mark.parametrize(
     ("vision", "width", "instruction", "whole", "trained"),
-    [  # InstructBLIP's "188M", BLIP-2's stage two "107M", "108M", "104M", "103M" (papers); whole: with the look's norm
+    [  # InstructBLIP's "188M", BLIP-2's stage two "107M", "108M", "104M", "103M" (papers)
         (1408, 4096, True, 188_837_376, 188_834_560),
         (1408, 2560, False, 107_133_696, 107_130_880),
         (1408, 4096, False, 108_314_880, 108_312_064),
@@ -53,15 +53,16 @@ def small(**changed: Any) -> QFormer:
 def test_published_sizes(vision: int, width: int, instruction: bool, whole: int, trained: int) -> None:
     shape = QFormerShape(vision, ids=30_523 if instruction else None)
     with torch.device("meta"):
-        counts = [count(QFormerConnector(shape, normed, 1, width)) for normed in (True, False)]
-    assert counts == [whole, trained]
+        made = QFormerConnector(shape, 1, width)
+        norm = nn.LayerNorm(vision)  # of the tower (`TowerConfig.norm`)
+    assert [count(made) + count(norm), count(made)] == [whole, trained]
 
 
 def test_published_sizes_of_the_transformer_itself() -> None:
     """As `transformers` counts its own: InstructBlipQFormerModel and Blip2QFormerModel, without queries."""
     with torch.device("meta"):
         sizes = {
-            (vision, ids): QFormer(QFormerShape(vision, ids=ids), normed=False)
+            (vision, ids): QFormer(QFormerShape(vision, ids=ids))
             for vision, ids in ((1408, 30_523), (1408, None), (1024, None))
         }
     assert [count(m) for m in sizes.values()] == [185_684_736, 105_162_240, 101_623_296]
@@ -94,7 +95,7 @@ def test_who_sees_whom_in_each_task(queries: int, tokens: int, ones: dict[str, i
     (queries_alone, kept), text_alone = qformer.see(look), qformer.read(given)
     after = qformer.tell(given, kept)
     x = torch.cat((qformer.queries, qformer.words(given.ids_NT)[0] + qformer.positions.weight))[None]  # type: ignore[union-attr]
-    joined = qformer.blocks[0](qformer.norm(x), Features(qformer.look_norm(look.x_MPD), look.grid))[0]
+    joined = qformer.blocks[0](qformer.norm(x), look)[0]
     masks = {
         "itc": seen_by([*queries_alone[0], *text_alone[0]], columns),
         "itm": seen_by(list(joined[0]), columns),
@@ -160,8 +161,7 @@ def test_equal_to_transformers_without_a_text() -> None:
     model, ours = theirs("Blip2"), small(ids=None)
     queries, look = torch.randn(1, 4, 32), picture()
     weights = of_transformers({"query_tokens": queries, **{f"qformer.{n}": w for n, w in model.state_dict().items()}})
-    ours.load_state_dict({**weights, **{n: w for n, w in ours.state_dict().items() if "look_norm" in n}})
-    ours.look_norm = nn.Identity()
+    ours.load_state_dict(weights)
     wanted = model(query_embeds=queries.expand(2, -1, -1), encoder_hidden_states=look.x_MPD).last_hidden_state
     torch.testing.assert_close(ours.see(look)[0], wanted, atol=1e-5, rtol=0)
 
@@ -170,8 +170,7 @@ def test_equal_to_transformers_with_an_instruction() -> None:
     pytest.importorskip("transformers")
     model, ours = theirs("InstructBlip"), small()
     queries, look, words = torch.randn(1, 4, 32), picture(), text(6, 3)
-    ours.load_state_dict(of_transformers({"query_tokens": queries, **model.state_dict()}), strict=False)
-    ours.look_norm = nn.Identity()
+    ours.load_state_dict(of_transformers({"query_tokens": queries, **model.state_dict()}))
     wanted = model(
         input_ids=words.ids_NT,
         attention_mask=torch.cat((torch.ones(2, 4, dtype=torch.long), words.there_NT.long()), 1),

@@ -98,13 +98,14 @@ def test_a_place_looks_at_nineteen_vectors_and_at_the_first_towers_mean() -> Non
 def test_layer_is_one_softmax_over_all_towers_windows() -> None:
     """Against the attention written down place by place."""
     made = small()
-    layer, windows = made.groups[0][0], made.look(looks(TOWERS))  # type: ignore[index]
+    layer, windows = made.groups[0][0], made.look(looks(TOWERS)).flatten(0, 1)  # type: ignore[index]
+    assert (windows[..., -1] == 1).all()
     assert isinstance(layer, SvaLayer)
     query = torch.randn(32, 32)
-    x = layer.into(torch.cat((query, layer.context(windows.context_SD)), 1))
+    x = layer.into(torch.cat((query, layer.context(windows[:, 0, :-1])), 1))
     q, rows = layer.q(x), []
     for place in range(32):
-        tower = [x_SWD[place] for x_SWD, _ in windows.towers]
+        tower = list(windows[place, 1:, :-1].split([1, 4, 16]))
         tower[1] = tower[1] + layer.positions["1"]
         tower[2] = tower[2] + layer.positions["2"]
         k = torch.cat([layer.k[n](x_WD) for n, x_WD in enumerate(tower)])

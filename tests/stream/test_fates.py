@@ -15,11 +15,13 @@ from curate.mix.count_tokens import add_text_tokens
 from curate.stream.sample_lengths import SampleLengths
 from curate.stream.served import ServedTally
 from curate.stream.stream import ReadOptions, Share, Stream
+from curate.tokens.clip import described_tokens
 from train import prepare
 from train.config import Config
 from train.models.dual_encoder import build
 
 EACH = 24
+TALE = "a red square on black, " * 3
 EPOCH = "batch: 8\nsources: [{sources}]\nstages: [{{name: once, steps: {steps}}}, {{name: again}}]"
 """A stage that sees every sample of every source once."""
 
@@ -37,6 +39,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published(folder / "pages", "interleaved", [torn(n) for n in range(EACH)])
     published(folder / "talk", "interleaved", [talk(n) for n in range(EACH)])
     published(folder / "scans", "ocr", [scan(n) for n in range(EACH)])
+    tales = [({"png": scan(n)[0]["png"], "txt": TALE.encode()}, {}) for n in range(EACH)]
+    published(folder / "tales", "caption", tales)
     published(folder / "books", "text", [prose(n) for n in range(EACH)])
     for name in ("pairs", "pages", "talk", "scans", "books"):
         add_text_tokens(folder / name, "bytes")
@@ -48,9 +52,12 @@ def once(home: Path, sources: list[str]) -> Path:
     return composed(home, EPOCH.format(sources=listed, steps=EACH * len(sources) // 8), f"{'-'.join(sources)}.json")
 
 
-def epoch(manifest: Path, objective: dict[str, Any], world: int, stop: int | None = None) -> dict[str, dict[str, Any]]:
+def epoch(
+    manifest: Path, objective: dict[str, Any], world: int, stop: int | None = None, tokenizer: str = "simple:1024"
+) -> dict[str, dict[str, Any]]:
     """The report of one epoch of every source on `world` ranks, saved and resumed after `stop` batches."""
-    config = Config.model_validate({**TINY, "objective": objective})
+    model = {**TINY["model"], "tokenizer": tokenizer}
+    config = Config.model_validate({**TINY, "model": model, "objective": objective})
     prepared = prepare.build(config, build(config.model), manifest)
     size = 2 if prepared.packing else 8
     end = EACH * len(mix.load(manifest).manifest.datasets)
@@ -98,7 +105,10 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize(("world", "stop"), [(1, None), (2, 3)])
+TWO = pytest.param(2, 3, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("world", "stop"), [(1, None), TWO])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_all_that_packs_saw_was_trained_on_or_cut_or_replaced(
     home: Path, objective: str, world: int, stop: int | None
@@ -107,10 +117,26 @@ def test_all_that_packs_saw_was_trained_on_or_cut_or_replaced(
     check(manifest, epoch(manifest, OBJECTIVES[objective], world, stop), cut={"pages", "talk", "books"})
 
 
-@pytest.mark.parametrize(("world", "stop"), [(1, None), (2, 3)])
+@pytest.mark.parametrize(("world", "stop"), [(1, None), TWO])
 def test_all_that_rows_saw_was_trained_on_or_cut_or_replaced(home: Path, world: int, stop: int | None) -> None:
     manifest = once(home, ["pairs", "scans"])
     check(manifest, epoch(manifest, {**CAPTION, "text_length": 20}, world, stop), cut={"pairs", "scans"})
+
+
+@pytest.mark.parametrize(("tokenizer", "marks"), [('words:["a", "red", "square", "on"]', 1), ("simple:1024", 2)])
+def test_captions_that_a_context_cuts_are_counted(home: Path, tokenizer: str, marks: int) -> None:
+    manifest = once(home, ["scans", "tales"])
+    report = epoch(manifest, {"type": "contrastive"}, 1, tokenizer=tokenizer)
+    whole = described_tokens(tokenizer, 1000)
+    for name, texts in (("scans", [scan(n)[0]["txt"].decode() for n in range(EACH)]), ("tales", [TALE] * EACH)):
+        had = [len(whole(text)) - marks for text in texts]
+        taken = [min(n, 12 - marks) for n in had]
+        of = report[name]
+        assert (of["seen_samples"], of["seen_images"], of["trained_images"]) == (EACH, EACH, EACH)
+        assert (of["seen_text_tokens"], of["trained_text_tokens"]) == (sum(had), sum(taken))
+        assert of["cut_text_tokens"] == sum(had) - sum(taken)
+        assert of["cut_samples"] == sum(t < n for t, n in zip(taken, had, strict=True)) == EACH - of["trained_samples"]
+    assert report["tales"]["cut_samples"] == EACH
 
 
 def check(manifest: Path, report: dict[str, dict[str, Any]], cut: set[str]) -> None:

@@ -105,7 +105,7 @@ def test_idefics2_neighbours_share_a_boundary_and_five_views_take_326_places() -
     assert len(form_of(around, 5 * 64, views=5).image) == 326
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.one_of(st.just(PICTURE), st.integers(0, 9), st.integers(0, 9).map(laid_prompt)), max_size=12),
     st.sampled_from(FORMS),

@@ -15,6 +15,7 @@ from train_samples import MULTIMODAL, TINY
 
 from curate.models.captioners import load_captioner
 from curate.models.features import Pictures
+from curate.models.files import ModelError
 from curate.models.vision_language import PICTURE
 from curate.stream.packing import Pack, PackedDocument, PackLimits, assemble
 from curate.tokens.encoders import text_code
@@ -58,7 +59,7 @@ def document(text: str, number: int, places: int) -> PackedDocument:
     images = torch.randint(256, (text.count("I"), 3, 32, 32), generator=torch.Generator().manual_seed(number))
     scored = (ids_T >= 0) & (ids_T != CODE.begin)
     tensors = {"ids": ids_T, "scored": scored, "image": images.byte(), "source": torch.tensor(number)}
-    return PackedDocument(str(number), tensors, False)
+    return PackedDocument(str(number), {**tensors, "account": torch.zeros(6, dtype=torch.long)}, False)
 
 
 def packed(numbers: Sequence[int], places: int, spare: int = 0) -> dict[str, Tensor]:
@@ -96,6 +97,13 @@ def test_flamingos_place_of_a_picture_is_one_and_the_gated_blocks_are_a_part() -
     assert objective.visual_tokens == 1
     assert objective.trained == objective.parts().keys() == {"tower", "connector", "language", "gated"}
     assert made(TOKENS)[1].visual_tokens == 4 and "gated" not in made(TOKENS)[1].parts()
+
+
+@pytest.mark.parametrize("tag", ["before", "around"])
+def test_another_tag_beside_the_place_of_a_picture_is_refused(tag: str) -> None:
+    with pytest.raises(ModelError, match=r"form.image_tag is .* a picture's one place is its tag"):
+        made({**CROSS, "form": {"image_tag": tag}})
+    made({**TOKENS, "form": {"image_tag": tag}})
 
 
 def test_at_step_0_the_scores_are_those_of_the_language_model_alone_to_the_bit() -> None:
@@ -163,33 +171,39 @@ def test_an_exported_captioner_sees_pictures_as_the_trained_one(fusion: dict[str
 RANKED = """
 import sys
 sys.path[:0] = {paths!r}
-import torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
+import torch
+from torch.distributed.tensor import DTensor
 from test_fusion import DOCUMENTS, made, packed
+from train.config import RunConfig
+from train.parallel import Parallel, place
+from train.ranks import join_ranks
 
 torch.set_num_threads(1)
-dist.init_process_group("gloo")
-for name, fusion in {fusions!r}.items():
-    objective = made(fusion, sources=len(DOCUMENTS))[1]
-    batch = packed([dist.get_rank()], objective.visual_tokens)  # the first rank's has a picture, the second's none
-    parallel = DistributedDataParallel(objective, find_unused_parameters=True)
-    (parallel({{**batch, "scale": torch.ones(len(DOCUMENTS))}}) * 2).backward()
-    if dist.get_rank() == 0:
-        torch.save({{name: p.grad for name, p in objective.named_parameters()}}, {out!r} + name)
-dist.destroy_process_group()
+with join_ranks("cpu") as ranks:
+    for name, (fusion, how) in {cases!r}.items():
+        objective = made(fusion, sources=len(DOCUMENTS))[1]
+        place(objective, RunConfig(parallel=how), ranks)
+        batch = packed([ranks.rank], objective.visual_tokens)  # the first rank's has a picture, the second's none
+        parallel = Parallel(objective, ranks, idle=True)
+        (parallel({{**batch, "scale": torch.ones(len(DOCUMENTS))}}) * 2).backward()
+        gradients = {{name: p.grad for name, p in objective.named_parameters() if p.grad is not None}}
+        whole = {{name: g.full_tensor() if isinstance(g, DTensor) else g for name, g in gradients.items()}}
+        if ranks.is_first:
+            torch.save(whole, {out!r} + name)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_two_ranks_of_which_one_has_no_image_train_as_one(tmp_path: Path) -> None:
     here, script, out = Path(__file__).parent, tmp_path / "ranks.py", str(tmp_path / "gradients-")
-    fusions = {"tokens": TOKENS, "cross": CROSS}
-    script.write_text(RANKED.format(paths=[str(here), str(here.parent)], fusions=fusions, out=out))
+    cases = {"tokens": (TOKENS, "ddp"), "cross": (CROSS, "ddp"), "in shards": (TOKENS, "fsdp"), "both": (CROSS, "fsdp")}
+    script.write_text(RANKED.format(paths=[str(here), str(here.parent)], cases=cases, out=out))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     subprocess.run(torchrun, check=True, capture_output=True, timeout=120)
-    for kind, fusion in fusions.items():
+    for kind, (fusion, _) in cases.items():
         _, objective = made(fusion, sources=len(DOCUMENTS))
         _, expected = loss_and_gradients(objective, packed([0, 1], objective.visual_tokens))
         found = torch.load(out + kind)
         for name, gradient in expected.items():
-            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4, msg=f"{kind}: {name}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from train_samples import MULTIMODAL, TINY, composed, mixture, of_every_kind
+from train_samples import FLAMINGO, MULTIMODAL, TINY, composed, mixture, of_every_kind
 
 from curate import mix
 from curate.stream.served import ServedTally
@@ -68,9 +68,10 @@ def alone(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     return out
 
 
-def test_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(manifest: Path) -> None:
-    objective = made(manifest, language={"width": 32, "layers": 2, "heads": 2}).objective.eval()
-    for batch in batches(manifest, 2):
+@pytest.mark.parametrize("form", [{}, FLAMINGO, {"image_tag": "around", "chat": "chatml"}], ids=str)
+def test_loss_of_packs_is_the_sum_of_the_losses_of_their_documents_alone(manifest: Path, form: dict[str, Any]) -> None:
+    objective = made(manifest, language={"width": 32, "layers": 2, "heads": 2}, form=form).objective.eval()
+    for batch in batches(manifest, 2, form=form):
         documents = alone(batch.tensors)
         assert len(documents) == len(batch.uids) > len(batch.tensors["ids"])
         parts = [objective(document) for document in documents]

@@ -45,7 +45,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(folder: Path, **changed: Any) -> Path:
     """Settings of a run on packs of 96 tokens, with rows of the embedding that alone train."""
     objective = {**MULTIMODAL, "language": LANGUAGE, "pack": {"tokens": 96, "images": 4, "window": 32}}
-    optimizer = {**TINY["optim"], "groups": [{"match": ["language.embedding.weight"], "rows": [97, -1]}]}
+    optimizer = {**TINY["optim"], "groups": [{"match": ["net.language.embedding.weight"], "rows": [97, -1]}]}
     more = {"objective": objective, "data": {"batch_size": 2}, "optim": optimizer, "run": {**TINY["run"], "keep": 99}}
     return settings(folder, **{**more, **changed})
 
@@ -79,10 +79,10 @@ def test_ranks_that_hold_shards_train_as_one_and_go_on_from_each_others_checkpoi
     assert_alike(lines(two), lines(one)[5:])
     assert_alike(lines(back), lines(one)[10:])
     sharded, exported = read_weights(two / "checkpoints" / "00000012"), load_file(file)
-    assert sharded.keys() == exported.keys()
-    assert all(torch.equal(sharded[name], exported[name]) for name in exported)
-    start = load_file(one / "checkpoints" / "00000005" / "model.safetensors")["language.embedding.weight"]
-    moved = (sharded["language.embedding.weight"] != start).any(1).nonzero().flatten().tolist()
+    assert sharded.keys() == {f"net.{name}" for name in exported}
+    assert all(torch.equal(sharded[f"net.{name}"], exported[name]) for name in exported)
+    start = load_file(one / "checkpoints" / "00000005" / "model.safetensors")["net.language.embedding.weight"]
+    moved = (sharded["net.language.embedding.weight"] != start).any(1).nonzero().flatten().tolist()
     assert moved == [97, len(start) - 1]
 
 

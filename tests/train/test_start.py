@@ -13,6 +13,7 @@ from train_samples import CAPTION, MULTIMODAL, TINY, lines, settings
 
 from train.__main__ import main
 
+TOWER = "net.towers.clip.net"
 STILL = {**TINY["optim"], "steps": 1, "groups": [{"match": ["*.bias"], "lr": 1e-9}, {"match": ["*"], "lr": 1e-9}]}
 """One step that moves nothing to speak of."""
 
@@ -30,16 +31,16 @@ def test_stage_two_begins_with_the_parts_that_stage_one_trained(
     kinds: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dual = run(manifest, tmp_path / "one")
-    start = {"run": str(dual), "rename": {"net.visual": "tower"}, "match": ["tower"]}
+    start = {"run": str(dual), "rename": {"net.visual": TOWER}, "match": ["tower"]}
     capsys.readouterr()
     data = {"batch_size": 4}
     out = run(kinds, tmp_path / "two", objective=MULTIMODAL, start=start, optim=STILL, data=data)
     said = capsys.readouterr().err
     there, here = weights(dual), weights(out)
-    towers = [name for name in here if name.startswith("tower.")]
+    towers = [name for name in here if name.startswith(TOWER)]
     assert f"start: {len(towers)} of {len(towers)} tensors taken from" in said and "left there: net.ln_final" in said
     for name in towers:
-        torch.testing.assert_close(here[name], there[name.replace("tower.", "net.visual.")], rtol=0, atol=1e-6)
+        torch.testing.assert_close(here[name], there[name.replace(TOWER, "net.visual")], rtol=0, atol=1e-6)
     again = run(kinds, tmp_path / "three", objective=MULTIMODAL, start={"run": str(out)}, optim=STILL, data=data)
     for name, value in weights(again).items():
         torch.testing.assert_close(value, here[name], rtol=0, atol=1e-6)

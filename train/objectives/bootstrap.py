@@ -14,19 +14,15 @@ from torch.nn import functional as F
 
 from curate.models.blip import blip_folder
 from curate.models.bootstrap import BootstrapNetwork, similarities
-from curate.models.features import Features, Texts
-from curate.models.image_tower import tower_shape
+from curate.models.features import Features, Texts, pictures_in
 from curate.models.matching import MATCHED
 from curate.models.qformer import Seen
 from curate.models.qformer_weights import start_from_bert
+from curate.models.towers.tower import VisionTower
 from train.config import BootstrapConfig
-from train.models.dual_encoder import DualEncoder
 from train.objectives.matching import NO_NEGATIVE, draw_negatives
 from train.objectives.parts import Parts
 from train.ranks import first_row, gather
-
-PADDING = -1
-"""Stands in a batch's texts where there is no token."""
 
 
 def itc_loss(i2t_BN: Tensor, t2i_BN: Tensor, first: int, smoothing: float) -> Tensor:
@@ -48,12 +44,10 @@ class BootstrapObjective(nn.Module):
 
     trained = frozenset({"connector", "heads"})
 
-    def __init__(self, clip: DualEncoder, settings: BootstrapConfig) -> None:
+    def __init__(self, towers: Mapping[str, VisionTower], settings: BootstrapConfig) -> None:
         super().__init__()
-        visual = clip.net.visual
-        assert isinstance(visual, nn.Module)
         self.smoothing = settings.smoothing
-        self.net = BootstrapNetwork(visual, clip.size_px, settings.connector, settings.features, settings.temperature)
+        self.net = BootstrapNetwork(towers, settings.connector, settings.features, settings.temperature)
         if settings.bert is not None:
             start_from_bert(self.net.connector, blip_folder(settings.bert))
 
@@ -63,7 +57,7 @@ class BootstrapObjective(nn.Module):
 
     def check_resolution(self, size_px: int) -> None:
         """Raise ModelError if the image tower cannot take images of that size."""
-        tower_shape(self.net.tower, size_px)
+        self.net.tower.shape_at(size_px)
 
     def counts(self, batch: Mapping[str, Tensor]) -> list[float]:
         """Pairs, of all sources together."""
@@ -72,7 +66,9 @@ class BootstrapObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Number of this rank's pairs times the sum of the three losses, scaled."""
         ids_BT = batch["text"]
-        text, picture = Texts(ids_BT.clamp(min=0), ids_BT != PADDING), self.net.see(batch["image"])
+        found = pictures_in(batch)
+        assert found is not None, "a pair has a picture"
+        text, picture = Texts.of(ids_BT), self.net.tower(found.groups[0][0])
         images_BQE, kept = self.net.image_features(picture)
         i2t_BN, t2i_BN = self._logits(images_BQE, self.net.text_features(text))
         itc = itc_loss(i2t_BN, t2i_BN, first_row(len(ids_BT)), self.smoothing)
@@ -97,7 +93,7 @@ class BootstrapObjective(nn.Module):
         other_text, has_text = draw_negatives(i2t_BN, same_BN, least=0.0)
         ids = torch.cat((ids_BT, ids_BT, all_NT[other_text]))
         pictures = torch.cat((picture.x_MPD, all_NPD[other_image], picture.x_MPD))
-        logits = self.net.match(Features(pictures, picture.grid), Texts(ids.clamp(min=0), ids != PADDING))
+        logits = self.net.match(Features(pictures, picture.grid), Texts.of(ids))
         wanted = torch.full((3, len(ids_BT)), MATCHED, device=ids_BT.device)
         wanted[1:] = torch.where(torch.stack((has_image, has_text)), 1 - MATCHED, NO_NEGATIVE)
         total = F.cross_entropy(logits, wanted.flatten(), ignore_index=NO_NEGATIVE, reduction="sum")

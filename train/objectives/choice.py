@@ -1,4 +1,4 @@
-"""The choice of objective: contrastive loss of pairs, their matching, BLIP-2's stage one, or texts after images.
+"""The choice of objective: contrastive loss of pairs, their matching, BLIP-2's stage one, texts after images or texts.
 
 An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
 what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
@@ -7,13 +7,16 @@ so that its loss does not depend on how a batch was cut. How samples become its 
 
 from __future__ import annotations
 
-from train.config import BootstrapConfig, Config, Contrastive, MatchingConfig
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
+from train.config import BootstrapConfig, Config, Contrastive, MatchingConfig, TextOnly
 from train.models.dual_encoder import DualEncoder
 from train.models.towers import towers_of
 from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.contrastive import ContrastiveObjective
+from train.objectives.encoder_decoder import EncoderDecoderObjective
 from train.objectives.matching import MatchingObjective
 from train.objectives.multimodal import MultimodalObjective
+from train.objectives.text_only import TextOnlyObjective
 
 Objective = BootstrapObjective | ContrastiveObjective | MatchingObjective | MultimodalObjective
 
@@ -26,8 +29,12 @@ def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objecti
     if isinstance(settings, MatchingConfig):
         return MatchingObjective(clip, settings)
     if isinstance(settings, BootstrapConfig):
-        return BootstrapObjective(clip, settings)
-    return MultimodalObjective(towers_of(config.model, clip), settings, sources)
+        return BootstrapObjective(towers_of(config.model, clip), settings)
+    if isinstance(settings, TextOnly):
+        return TextOnlyObjective(clip, settings, sources)
+    of_answers = isinstance(settings.language, EncoderDecoderConfig)
+    kind = EncoderDecoderObjective if of_answers else MultimodalObjective
+    return kind(towers_of(config.model, clip), settings, sources)
 
 
 def set_trained(objective: Objective, names: frozenset[str]) -> None:

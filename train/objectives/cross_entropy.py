@@ -24,7 +24,7 @@ def token_losses(y_ND: Tensor, wanted_N: Tensor, logits: Callable[[Tensor], Tens
     if len(y_ND) <= CHUNK:
         return _losses(y_ND, wanted_N, logits)
     again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-    chunks = zip(y_ND.split(CHUNK), wanted_N.split(CHUNK), strict=True)
+    chunks = zip(torch.split(y_ND, CHUNK), torch.split(wanted_N, CHUNK), strict=True)
     return torch.cat([again(_losses, y_CD, wanted_C, logits) for y_CD, wanted_C in chunks])
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from curate.models.connectors.rasters import Square, by_picture, cells_of, check_one_tower
+from curate.models.connectors.rasters import Square, by_picture, cells_of, check_one_tower, check_raster
 from curate.models.features import Features, TowerShape
 from curate.settings import Settings
 
@@ -25,7 +25,7 @@ class LinearConfig(Settings):
 
     def build(self, towers: Sequence[TowerShape], width: int) -> Linear:
         """The module. Raises ModelError for several towers."""
-        return Linear(check_one_tower("linear", towers), width, self)
+        return Linear(check_raster("linear", check_one_tower("linear", towers)), width, self)
 
 
 class Linear(nn.Module):

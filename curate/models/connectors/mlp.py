@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.connectors.rasters import Square, by_picture, cells_of, check_one_tower
+from curate.models.connectors.rasters import Square, by_picture, cells_of, check_one_tower, check_raster
 from curate.models.features import Features, TowerShape
 from curate.settings import Settings
 
@@ -29,7 +29,7 @@ class MlpConfig(Settings):
 
     def build(self, towers: Sequence[TowerShape], width: int) -> Mlp:
         """The module. Raises ModelError for several towers."""
-        return Mlp(check_one_tower("mlp", towers), width, self)
+        return Mlp(check_raster("mlp", check_one_tower("mlp", towers)), width, self)
 
 
 class Mlp(nn.Module):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from curate.models.connectors.rasters import check_one_tower
 from curate.models.features import Features, Texts, TowerShape
 from curate.models.qformer import QFormer, QFormerShape
-from curate.settings import Settings
+from curate.settings import Settings, unknown_message
 from curate.tokens.encoders import text_code
+from curate.tokens.hf import PREFIX
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -25,11 +26,9 @@ class QFormerConfig(Settings):
     """Vectors of a view of a picture."""
     instruction: bool = False
     """Whether it reads the instruction too (InstructBLIP, Dai et al. 2305.06500), and not the picture alone."""
-    tokenizer: Literal["bytes", "simple"] = "simple"
-    """How its texts are spelled, as a language model's are (`curate.tokens.encoders.text_code`). To their ids one is
-    added, [DEC], with which a text begins that stage one tells."""
-    norm: bool = True
-    """The LayerNorm on the tower's vectors that is trained although the tower is not."""
+    tokenizer: str = "simple"
+    """How its texts are spelled: `bytes`, `simple` (CLIP's byte pairs), or `hf:MODEL`, the folder or name of a BERT. To
+    its ids one is added, [DEC], with which a text begins that stage one tells."""
     width: Count = 768
     layers: Count = 12
     heads: Count = 12
@@ -40,6 +39,13 @@ class QFormerConfig(Settings):
     """The most tokens of a text."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
 
+    @field_validator("tokenizer")
+    @classmethod
+    def _known_tokenizer(cls, value: str) -> str:
+        if value not in ("bytes", "simple") and not value.startswith(PREFIX):
+            raise ValueError(unknown_message("tokenizer", value, ("bytes", "simple", f"{PREFIX}MODEL")))
+        return value
+
     @model_validator(mode="after")
     def _whole_heads(self) -> QFormerConfig:
         if self.width % self.heads:
@@ -48,13 +54,13 @@ class QFormerConfig(Settings):
 
     def sizes(self, towers: Sequence[TowerShape], reads: bool) -> QFormerShape:
         """The sizes on a tower, with what texts need or without. Raises ModelError for several towers."""
-        sizes = self.model_dump(exclude={"type", "instruction", "norm", "tokenizer"})
+        sizes = self.model_dump(exclude={"type", "instruction", "tokenizer"})
         ids = text_code(self.tokenizer).vocab_size + 1 if reads else None
         return QFormerShape(check_one_tower("qformer", towers).width, ids=ids, **sizes)
 
     def build(self, towers: Sequence[TowerShape], width: int) -> QFormerConnector:
         """The module. Raises ModelError for several towers."""
-        return QFormerConnector(self.sizes(towers, self.instruction), self.norm, towers[0].views, width)
+        return QFormerConnector(self.sizes(towers, self.instruction), towers[0].views, width)
 
 
 class QFormerConnector(QFormer):
@@ -63,8 +69,8 @@ class QFormerConnector(QFormer):
     Its weights have the names of stage one's: what that trained is a start.
     """
 
-    def __init__(self, shape: QFormerShape, normed: bool, views: int, width: int) -> None:
-        super().__init__(shape, normed)
+    def __init__(self, shape: QFormerShape, views: int, width: int) -> None:
+        super().__init__(shape)
         self.views = views
         self.places = views * shape.queries
         self.out = nn.Linear(shape.width, width)

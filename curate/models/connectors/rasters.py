@@ -31,8 +31,20 @@ def check_one_tower(connector: str, towers: Sequence[TowerShape]) -> TowerShape:
     return towers[0]
 
 
+def check_raster(connector: str, tower: TowerShape) -> TowerShape:
+    """The tower. Raises ModelError where its rasters are of many sizes."""
+    if tower.native:
+        raise ModelError(
+            f"connector {connector}: takes rasters of one size, and the tower's pictures keep their aspect ratio; take"
+            " resampler, idefics2_pooling or qformer, or give the tower fit: square or pad"
+        )
+    return tower
+
+
 def check_same_views(connector: str, towers: Sequence[TowerShape]) -> None:
-    """Raise ModelError where towers see other numbers of views of a picture."""
+    """Raise ModelError where towers see other numbers of views of a picture, or have rasters of many sizes."""
+    for tower in towers:
+        check_raster(connector, tower)
     if len(views := sorted({tower.views for tower in towers})) > 1:
         raise ModelError(f"connector {connector}: its towers see {views} views of a picture; give all the same")
 

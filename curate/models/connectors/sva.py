@@ -14,7 +14,6 @@ windows together, D width of the aggregator, E of the language model, H heads, B
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -64,17 +63,6 @@ class SvaConfig(Settings):
         return Sva(towers, width, self)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """What a view's places may look at: of each tower x_SWD (S = M x side x side) and whether it is there, SW.
-
-    `context_SD`: the mean of the first tower's vectors, the same for all places of a view.
-    """
-
-    towers: Sequence[tuple[Tensor, Tensor]]
-    context_SD: Tensor
-
-
 class SvaLayer(nn.Module):
     """A query with the context looks at its windows, one softmax over all; what it found is added, by an MLP, to it.
 
@@ -84,7 +72,7 @@ class SvaLayer(nn.Module):
     def __init__(self, width: int, sides: Sequence[int], config: SvaConfig) -> None:
         super().__init__()
         D = config.width
-        self.heads = config.heads
+        self.heads, self.sizes = config.heads, [side * side for side in sides]
         self.context, self.into = nn.Linear(D, D, bias=False), nn.Linear(width + D, D, bias=False)
         self.q = _normed_linear(D)
         self.k = nn.ModuleList(_normed_linear(D) for _ in sides)
@@ -96,21 +84,21 @@ class SvaLayer(nn.Module):
         self.norm = nn.LayerNorm(D)
         self.up, self.out = nn.Linear(D, D, bias=False), nn.Linear(D, width, bias=False)
 
-    def forward(self, query_SE: Tensor, windows: Windows) -> Tensor:
-        """query_SE after the layer."""
-        x_SD = self.into(torch.cat((query_SE, self.context(windows.context_SD)), 1))
-        x_SD = self.norm(x_SD + self.found(self._look(self.q(x_SD), windows)))
+    def forward(self, query_SE: Tensor, windows_SKD: Tensor) -> Tensor:
+        """query_SE after the layer; the windows are those of `Sva.look`."""
+        x_SKD, there_SK = windows_SKD[..., :-1], windows_SKD[:, 1:, -1] > 0
+        x_SD = self.into(torch.cat((query_SE, self.context(x_SKD[:, 0])), 1))
+        x_SD = self.norm(x_SD + self.found(self._look(self.q(x_SD), x_SKD[:, 1:], there_SK)))
         y_SE: Tensor = query_SE + self.out(F.gelu(self.up(x_SD)))
         return y_SE
 
-    def _look(self, q_SD: Tensor, windows: Windows) -> Tensor:
+    def _look(self, q_SD: Tensor, x_SKD: Tensor, there_SK: Tensor) -> Tensor:
         keys, values = [], []
-        for number, (x_SWD, _) in enumerate(windows.towers):
+        for number, x_SWD in enumerate(torch.split(x_SKD, self.sizes, 1)):
             if str(number) in self.positions:
                 x_SWD = x_SWD + self.positions[str(number)]
             keys.append(self.k[number](x_SWD))
             values.append(self.v[number](x_SWD))
-        there_SK = torch.cat([there_SW for _, there_SW in windows.towers], 1)
         q, k, v = (self._by_head(x_SKD) for x_SKD in (q_SD[:, None], torch.cat(keys, 1), torch.cat(values, 1)))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=there_SK[:, None, None]).flatten(1)
 
@@ -148,24 +136,29 @@ class Sva(nn.Module):
         """vectors_NPE, a picture's views one after another."""
         return self.gather(self.look(towers))
 
-    def look(self, towers: Sequence[Features]) -> Windows:
-        """The towers' vectors at the aggregator's width, in windows."""
-        found = []
-        for found_one, shape, side, project in zip(towers, self.shapes, self.sides, self.towers, strict=True):
-            x_MDHW = joined([raster_of(found_one, shape)], side * self.side)
-            x_MDHW = project(x_MDHW.movedim(1, 3)).movedim(3, 1)
-            found.append((x_MDHW, _there(found_one, shape, x_MDHW)))
-        context_MD = found[0][0].mean((2, 3))
-        windows = [(windows_of(x, self.side), _windows_there(there, self.side)) for x, there in found]
-        return Windows(windows, context_MD.repeat_interleave(self.side**2, 0))
+    def look(self, towers: Sequence[Features]) -> Tensor:
+        """windows_NSKD: what each of a picture's S places looks at, of all its views, at the aggregator's width.
 
-    def gather(self, windows: Windows) -> Tensor:
+        First the context, the mean of the first tower's vectors, then every tower's window, K - 1 vectors in all. A
+        last number behind the D tells which of them are there.
+        """
+        found = []
+        for features, shape, side, project in zip(towers, self.shapes, self.sides, self.towers, strict=True):
+            x_MDHW = joined([raster_of(features, shape)], side * self.side)
+            x_MDHW = project(x_MDHW.movedim(1, 3)).movedim(3, 1)
+            found.append((x_MDHW, _there(features, shape, x_MDHW)))
+        context_M1D = F.pad(found[0][0].mean((2, 3))[:, None], (0, 1), value=1.0)
+        windows = [torch.cat((windows_of(x, self.side), _windows_there(there, self.side)), 2) for x, there in found]
+        windows_SKD = torch.cat((context_M1D.repeat_interleave(self.side**2, 0), *windows), 1)
+        return windows_SKD.view(-1, self.shapes[0].views * self.side**2, *windows_SKD.shape[1:])
+
+    def gather(self, windows_NSKD: Tensor) -> Tensor:
         """vectors_NPE of what was looked at."""
-        found, places = [], len(windows.context_SD)
+        found, windows_SKD = [], windows_NSKD.flatten(0, 1)
         for query_D, layers in zip(self.queries, self.groups, strict=True):
-            x_SD = query_D.expand(places, -1)
+            x_SD = query_D.expand(len(windows_SKD), -1)
             for layer in layers.children():
-                x_SD = layer(x_SD, windows)
+                x_SD = layer(x_SD, windows_SKD)
             found.append(x_SD)
         y_SE: Tensor = self.out(F.gelu(self.up(torch.cat(found, 1))))
         y_RSE = y_SE.reshape(-1, self.side, y_SE.shape[1])
@@ -173,7 +166,7 @@ class Sva(nn.Module):
             y_RSE = torch.cat((y_RSE, self.newline.to(y_RSE.dtype).expand(len(y_RSE), 1, -1)), 1)
         return y_RSE.reshape(-1, self.places, y_SE.shape[1])
 
-    def between(self, windows: Windows, pictured_BT: Tensor) -> Between:
+    def between(self, windows_NSKD: Tensor, pictured_BT: Tensor) -> Between:
         """The layers inside, as a language model calls them: what stands where pictures are looks at their windows.
 
         `pictured_BT`: the places of all pictures, in their order, newlines among them.
@@ -184,10 +177,10 @@ class Sva(nn.Module):
         at = pictured_BT.flatten().nonzero()[:, 0].view(-1, len(row_R))[:, row_R].flatten()
 
         def layer_after(number: int, x_BTE: Tensor) -> Tensor:
-            if number - 1 not in self.after:
+            if number - 1 not in self.after or not len(at):
                 return x_BTE
             x_TE = x_BTE.flatten(0, 1)
-            y_SE = inside[self.after.index(number - 1)](x_TE[at], windows)
+            y_SE = inside[self.after.index(number - 1)](x_TE[at], windows_NSKD.flatten(0, 1))
             return x_TE.index_copy(0, at, y_SE.to(x_TE.dtype)).reshape(x_BTE.shape)
 
         return layer_after
@@ -206,6 +199,6 @@ def _there(found: Features, shape: TowerShape, x_MDHW: Tensor) -> Tensor:
 
 
 def _windows_there(there_M1HW: Tensor, side: int) -> Tensor:
-    """there_SW; a window of which nothing is there is shown whole, for a softmax over nothing is no number."""
-    there_SW = windows_of(there_M1HW, side)[..., 0]
-    return there_SW | ~there_SW.any(1, keepdim=True)
+    """there_SW1, 1 or 0; a window of which nothing is there is shown whole: a softmax over nothing is no number."""
+    there_SW1 = windows_of(there_M1HW, side)
+    return (there_SW1 | ~there_SW1.any(1, keepdim=True)).float()

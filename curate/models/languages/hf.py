@@ -6,65 +6,35 @@ Shapes: B rows, T positions, D width, N tokens, V vocabulary.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from curate.extras import require
-from curate.models.attention import block_mask, document_mask
-from curate.models.files import ModelError, file_digest
-from curate.models.languages.adapters import AdapterConfig, adapt, is_adapter
+from curate.models.attention import block_mask
+from curate.models.files import ModelError
 from curate.models.languages.face import Between
+from curate.models.languages.pretrained import PretrainedConfig, PretrainedNetwork, pretrained
 from curate.models.languages.tags import TagRows
-from curate.settings import PathText, Settings
-from curate.tokens.chat_templates import HfChat
-from curate.tokens.encoders import TextCode, text_code
-from curate.tokens.hf import PREFIX, loading, source_of
-
-KERNEL = "curate_documents"
-"""The name by which `transformers` knows our choice of a kernel."""
+from curate.tokens.segments import attention_mask
 
 
-class HfConfig(Settings):
-    """A causal language model of `transformers`, with its weights and its own tokenizer."""
+class HfConfig(PretrainedConfig):
+    """A causal language model of `transformers`."""
 
     type: Literal["hf"]
-    model: PathText
-    """A folder, a .gguf file, or a name on the hub."""
-    train: Literal["whole", "nothing"] = "whole"
-    """What of its own weights is trained, unless a stage says otherwise; of an adapted one, nothing."""
-    adapter: AdapterConfig | None = None
-
-    def code(self, tags: Sequence[str] = ()) -> TextCode:
-        """Its spelling of texts, with tags that it has or, as the last ids, gets. Raises ValueError."""
-        return text_code(PREFIX + self.model, tags)
-
-    def chat(self) -> HfChat:
-        """The words that its tokenizer puts around turns."""
-        return HfChat(self.model)
-
-    def digest(self) -> str:
-        """SHA-256 of the model's files; of a hub's model, its name."""
-        path = Path(self.model)
-        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        if not path.exists():
-            return self.model
-        return hashlib.sha256(" ".join(f"{p.name}:{file_digest(p)}" for p in files).encode()).hexdigest()
 
     def build(self, tags: Sequence[str] = ()) -> HfLanguage:
         """The module; the rows of tags that it has not itself are trained whatever else is. Raises ValueError."""
-        return HfLanguage(pretrained(self.model), self.code().vocab_size, self.code(tags).vocab_size, self)
+        net = pretrained(self.model, "AutoModelForCausalLM")
+        return HfLanguage(net, self.code().vocab_size, self.code(tags).vocab_size, self)
 
 
-class HfLanguage(nn.Module):
+class HfLanguage(PretrainedNetwork):
     """A causal language model of `transformers`: see `curate.models.languages.face`.
 
     `own_ids`: those of its tokenizer; from there to `vocab_size` are tags that it gets, whose rows are a part of their
@@ -72,38 +42,20 @@ class HfLanguage(nn.Module):
     """
 
     def __init__(self, net: Any, own_ids: int, vocab_size: int, config: HfConfig) -> None:
-        super().__init__()
-        self.net = net
-        self._size, self._layers = _size_without_embeddings(net), tuple(_layers_of(net))
         _check_face(net, own_ids)
-        self.depth, self._own_ids = len(self._layers), own_ids
+        super().__init__(net, config)
+        self._layers, self._own_ids = tuple(_layers_of(net)), own_ids
         embedding, head = net.get_input_embeddings().weight, net.get_output_embeddings().weight
-        self.width, self.longest = embedding.shape[1], int(getattr(net.config, "max_position_embeddings", 1 << 20))
-        new = vocab_size - own_ids
-        self.tags = TagRows(embedding, head, new, own_ids) if new else None
-        self._tied = head is embedding
-        if self._tied:  # a second name of one matrix, by which it would be saved twice
-            net.set_output_embeddings(nn.Identity())
-        if config.adapter is not None:
-            adapt(net, config.adapter)
-        whole = config.train == "whole" and config.adapter is None
-        wanted = {"language": whole, "adapter": config.adapter is not None, "tags": bool(new)}
-        self.trained = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+        self.width, self.depth = embedding.shape[1], len(self._layers)
+        self.longest = int(getattr(net.config, "max_position_embeddings", 1 << 20))
+        self.tags: TagRows | None = None
+        if vocab_size > own_ids:
+            self.tags = TagRows(embedding, head, vocab_size - own_ids, own_ids)
+            self.trained |= {"tags"}
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Its own weights, and those of its adapters and tags."""
-        named = list(self.net.named_parameters())
-        return {
-            "language": [p for name, p in named if not is_adapter(name)],
-            "adapter": [p for name, p in named if is_adapter(name)],
-            "tags": [] if self.tags is None else list(self.tags.parameters()),
-        }
-
-    def train(self, mode: bool = True) -> HfLanguage:
-        """Set training mode; a network of which nothing trains stays in evaluation mode: nothing of it drops out."""
-        super().train(mode)
-        self.net.train(mode and any(p.requires_grad for p in self.net.parameters()))
-        return self
+        return {**super().parts(), "tags": [] if self.tags is None else list(self.tags.parameters())}
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """x_BTD of ids."""
@@ -148,18 +100,8 @@ class HfLanguage(nn.Module):
 
     def logits(self, y_ND: Tensor) -> Tensor:
         """scores_NV of its own ids that the tokenizer has, then of the tags."""
-        tied = self.net.get_input_embeddings().weight if self._tied else None
-        scores_NV = self.net.get_output_embeddings()(y_ND) if tied is None else F.linear(y_ND, tied)
-        scores_NV = scores_NV[..., : self._own_ids]
+        scores_NV: Tensor = self.net.get_output_embeddings()(y_ND)[..., : self._own_ids]
         return scores_NV if self.tags is None else torch.cat((scores_NV, self.tags.logits(y_ND)), -1)
-
-    def size(self) -> int:
-        """Parameters without embeddings, tags, the output's matrix and adapters."""
-        return self._size
-
-    def extra_losses(self) -> Tensor | None:
-        """None: a network's own mixtures of experts are not asked for theirs."""
-        return None
 
     def _body(self) -> Any:
         return self.net.get_decoder()
@@ -171,7 +113,7 @@ class HfLanguage(nn.Module):
                 f"the language model looks back {window} tokens and a pack has {segments_BT.shape[1]}; make"
                 " objective.pack.tokens smaller"
             )
-        return block_mask(segments_BT) if segments_BT.is_cuda else document_mask(segments_BT).unsqueeze(1)
+        return block_mask(segments_BT) if segments_BT.is_cuda else attention_mask(segments_BT).unsqueeze(1)
 
     @contextmanager
     def _layered(self, between: Between | None) -> Iterator[None]:
@@ -201,41 +143,6 @@ def _after(between: Between, number: int, _: nn.Module, __: Any, out: Any) -> An
     return between(number, out)
 
 
-def pretrained(model: str) -> Any:
-    """The causal language model with its weights, in fp32 on the CPU. Raises ValueError."""
-    require(f"language model {model}", "transformers")
-    from transformers import AutoModelForCausalLM
-
-    register_kernel()
-    source, options = source_of(model)
-    with loading(f"language model {model}"):
-        return AutoModelForCausalLM.from_pretrained(
-            source,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation=KERNEL,
-            **options,
-        )
-
-
-@functools.cache
-def register_kernel() -> None:
-    """Tell `transformers` of a kernel that is flex attention for masks by blocks, and torch's own for all others."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.integrations.flex_attention import flex_attention_forward
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import sdpa_mask
-
-    def attend(module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Any, **options: Any) -> Any:
-        whole = attention_mask is None or isinstance(attention_mask, Tensor)
-        kernel = sdpa_attention_forward if whole else flex_attention_forward
-        return kernel(module, q, k, v, attention_mask, **options)
-
-    AttentionInterface.register(KERNEL, attend)
-    AttentionMaskInterface.register(KERNEL, sdpa_mask)
-
-
 def _layers_of(net: Any) -> nn.ModuleList:
     """The decoder's layers: the list that has as many as its configuration says. Raises ModelError."""
     depth = net.config.num_hidden_layers
@@ -243,11 +150,6 @@ def _layers_of(net: Any) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ModelError(f"{type(net).__name__}: no list of its {depth} layers is found; take another language model")
-
-
-def _size_without_embeddings(net: Any) -> int:
-    outside = {id(net.get_input_embeddings().weight), id(net.get_output_embeddings().weight)}
-    return sum(p.numel() for p in net.parameters() if id(p) not in outside)
 
 
 def _check_face(net: Any, ids: int) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from curate.models.languages.decoder import DecoderConfig
+from curate.models.languages.encoder_decoder import EncoderDecoderConfig
 from curate.models.languages.hf import HfConfig
 
 
@@ -16,8 +17,14 @@ def _ours_by_default(value: Any) -> Any:
     return {"type": "decoder", **value} if isinstance(value, Mapping) else value
 
 
-AnyLanguage = Annotated[
+AnyDecoder = Annotated[
     DecoderConfig | HfConfig,
+    Field(discriminator="type"),
+    BeforeValidator(_ours_by_default),
+]
+"""Causal models, which go on with a sequence."""
+AnyLanguage = Annotated[
+    DecoderConfig | HfConfig | EncoderDecoderConfig,
     Field(discriminator="type"),
     BeforeValidator(_ours_by_default),
 ]

@@ -38,35 +38,45 @@ class Backbone:
     std: Colour = STD
 
 
-def load_backbone(model: str | Mapping[str, Any], weights: str | None, where: str) -> Backbone:
+def load_backbone(model: str | Mapping[str, Any], weights: str | None, where: str, whole: bool = False) -> Backbone:
     """The network, on the CPU; random weights come from torch's seed. Raises ModelError.
 
-    `model` and `weights` are those of `TowerConfig`; `where` begins messages.
+    `model` and `weights` are those of `TowerConfig`; `where` begins messages. `whole`: see `of_dual_encoder`.
     """
     if isinstance(model, str) and model.startswith(TIMM):
+        if whole:
+            raise ModelError(
+                f"{where}: {model} shares no space with texts: leave embedding out, or name a dual encoder"
+            )
         return _timm(model.removeprefix(TIMM), weights, where)
+    return of_dual_encoder(*_dual_encoder(model, weights, where), whole)
+
+
+def _dual_encoder(model: str | Mapping[str, Any], weights: str | None, where: str) -> tuple[nn.Module, ClipConfig]:
     if isinstance(model, str) and model.endswith(".safetensors"):
         config = exported_config(Path(model))
-        return of_dual_encoder(load_network(config, Path(model)), config)
+        return load_network(config, Path(model)), config
     if isinstance(model, str) and model.endswith(".json"):
         model = json.loads(Path(model).read_text(encoding="utf-8"))
     config = ClipConfig({"model_cfg": named_config(model, where), "preprocess_cfg": {}})
     if isinstance(model, str):
-        config = replace(
-            config, open_clip={**config.open_clip, "preprocess_cfg": open_clip_preprocessing(model, weights)}
-        )
-    if weights is not None and weights.endswith(".safetensors"):
-        return of_dual_encoder(load_network(config, Path(weights)), config)
-    if weights is not None:
-        return of_dual_encoder(load_pretrained(model, weights, where), config)
-    return of_dual_encoder(new_network(config), config)
+        prepare = open_clip_preprocessing(model, weights)
+        config = replace(config, open_clip={**config.open_clip, "preprocess_cfg": prepare})
+    if weights is None:
+        return new_network(config), config
+    if weights.endswith(".safetensors"):
+        return load_network(config, Path(weights)), config
+    return load_pretrained(model, weights, where), config
 
 
-def of_dual_encoder(net: nn.Module, config: ClipConfig) -> Backbone:
-    """The image tower of one of open_clip's dual encoders; of one that timm made, timm's network in it."""
+def of_dual_encoder(net: nn.Module, config: ClipConfig, whole: bool = False) -> Backbone:
+    """The image tower of one of open_clip's dual encoders; of one that timm made, timm's network in it.
+
+    `whole`: with what makes an embedding of its vectors.
+    """
     visual = net.visual
     assert isinstance(visual, nn.Module)
-    trunk = getattr(visual, "trunk", visual)
+    trunk = visual if whole else getattr(visual, "trunk", visual)
     prepare = config.open_clip["preprocess_cfg"]
     mean, std = tuple(prepare.get("mean", MEAN)), tuple(prepare.get("std", STD))
     return Backbone(of_any_size(trunk), config.size_px, mean, std)

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from curate.image.views import Fit, Split, Views
 from curate.models.dual_encoder import ClipConfig, exported_config, named_config
@@ -61,6 +62,8 @@ class TowerConfig(Settings):
     """Whether the class vector is kept, before the raster (BLIP-2)."""
     side: Count | None = None
     """The raster is resized to side x side (bilinear, corners not aligned; Cambrian-1: 27 to 24)."""
+    embedding: bool = False
+    """The picture's embedding in the space that it shares with texts, of length one, in place of all vectors."""
     norm: bool = False
     """A LayerNorm over the vectors, which trains also where the tower is frozen (BLIP-2's `ln_vision`)."""
     fit: Fit | None = None
@@ -79,6 +82,11 @@ class TowerConfig(Settings):
                 "fit: native has rasters of many sizes, of the last layer: leave out side, stages, class_vector, layer"
                 " and split of features"
             )
+        if self.embedding and (native or cut or self.side or self.stages or self.class_vector or self.layer != -1):
+            raise ValueError(
+                "embedding is one vector of a picture: leave out fit: native, side, stages, class_vector, layer and a"
+                " split of features"
+            )
         if cut and (self.class_vector or self.frames or self.fit == "pad"):
             raise ValueError("split of features has no class_vector, no frames and no fit: pad: leave those out")
         return self
@@ -94,16 +102,17 @@ class TowerConfig(Settings):
 
         What its features have no use for is left out: blocks above the layer, heads.
         """
-        backbone = load_backbone(self.model, self.weights, where)
-        if not self.stages and hasattr(backbone.net, "prune_intermediate_layers"):
+        backbone = load_backbone(self.model, self.weights, where, self.embedding)
+        if not (self.stages or self.embedding) and hasattr(backbone.net, "prune_intermediate_layers"):
             backbone.net.prune_intermediate_layers([self.layer], prune_norm=not self.final_norm)  # type: ignore[operator]
             return VisionTower(backbone, self, -1, where)
         return VisionTower(backbone, self, self.layer, where)
 
 
-def tower_of(net: nn.Module, config: ClipConfig) -> VisionTower:
+def tower_of(net: nn.Module, config: ClipConfig, embedding: bool = False) -> VisionTower:
     """The image tower of one of open_clip's dual encoders, which it shares with it; nothing is left out."""
-    return VisionTower(of_dual_encoder(net, config), TowerConfig(model=dict(config.model)), -1)
+    settings = TowerConfig(model=dict(config.model), embedding=embedding)
+    return VisionTower(of_dual_encoder(net, config, embedding), settings, -1)
 
 
 class VisionTower(nn.Module):
@@ -174,7 +183,8 @@ class VisionTower(nn.Module):
                 f"{self.where}: it cannot take pictures of {size_px} pixels: {str(err)[:300]}; give a size that it can,"
                 f" as its own {self.own_px}"
             ) from err
-        return TowerShape(found.x_MPD.shape[2], found.grid, self.config.class_vector, len(found.x_MPD))
+        native = self.config.fit == "native"
+        return TowerShape(found.x_MPD.shape[2], found.grid, self.config.class_vector, len(found.x_MPD), native)
 
     def forward(self, pictures: Pictures) -> Features:
         """The vectors of all views; which of them show something of a picture that is not whole."""
@@ -224,6 +234,10 @@ class VisionTower(nn.Module):
             else:
                 images_MCHW = without_padding(images_MCHW, size_M2, self._patch_px or 1)
             return native_features(self.net, images_MCHW, size_M2, self.config.final_norm)
+        if self.config.embedding:
+            changed = at_resolution(self.net, x_MCHW.shape[-1], "")
+            embeddings_MD = functional_call(self.net, changed, (images_MCHW,))
+            return Features(F.normalize(embeddings_MD, dim=-1)[:, None], (1, 1))
         rasters, class_M1D = self._blocks(images_MCHW)
         x_MDhw = joined(rasters, self.config.side)
         if self.config.split is not None and self.config.split.of == "features":
