@@ -1,11 +1,12 @@
-"""Whether what each connector lets through is used: a model that sees, beside its blind twin and beside wrong pictures.
+"""A model that sees by each connector, beside its blind twin and beside wrong pictures.
 
     OMP_NUM_THREADS=1 python -m bench.connectors [--only resampler] [--seeds 3] [--steps 150]
 
 Twemoji's drawings and their English names (3,953 pairs; skin tones and flags among them) are captioned, word by
 word, by a small decoder behind the tiny CLIP that ships with the package, whose tower is frozen, was trained on
-drawings by other hands, and gives 4 x 4 vectors at 128 px. Held out are the things that this tower's training left out
-too, in all their skin tones: about one in ten. Measured there, in nats a word, with the weights after the last step:
+drawings by other hands, and gives 4 x 4 vectors at 128 px; connectors over two towers see it at 64 px too, 2 x 2. Held
+out are the things that this tower's training left out too, in all their skin tones: about one in ten. Measured there,
+in nats a word, with the weights after the last step:
 
     seeing      each name with its own picture
     shuffled    the same model, each name with another's picture
@@ -40,11 +41,12 @@ from pipelines.materials.drawings import held_out, twemoji
 from pipelines.materials.packages import fetch
 
 TOWER = Path(__file__).parents[1] / "curate" / "weights" / "tiny-clip.safetensors"
-SIDE_PX, BATCH = 128, 64
+SIDES_PX, BATCH = (128, 64), 64
 WIDTH, LAYERS, HEADS = 64, 2, 4
 RATE, WARMUP, STEPS = 2e-3, 20, 150
 NOTHING, BEGIN, END, UNKNOWN = range(4)
 SMALL = {"heads": 4, "head_width": 32}
+AGGREGATOR = {"type": "sva", "side": 2, "layers": 2, "width": 64, "heads": 4}
 
 PROOFS: Mapping[str, dict[str, Any]] = {
     "linear": {"connector": {"type": "linear"}},
@@ -56,27 +58,41 @@ PROOFS: Mapping[str, dict[str, Any]] = {
         "connector": {"type": "resampler", "latents": 8, "depth": 2, **SMALL},
         "fusion": {"type": "cross_attention", "interval": 1, **SMALL},
     },
+    "qformer": {
+        "connector": {
+            "type": "qformer",
+            "queries": 8,
+            "width": 64,
+            "layers": 2,
+            "heads": 4,
+            "hidden": 256,
+            "dropout": 0,
+        }
+    },
+    "channels": {"connector": {"type": "channels"}, "towers": (0, 1)},
+    "mining": {"connector": {"type": "mining", "cell": 2}, "towers": (1, 0)},
+    "sva": {"connector": AGGREGATOR, "towers": (1, 0)},
+    "sva_inside": {"connector": {**AGGREGATOR, "inside": {"stride": 1, "layers": 1}}, "towers": (1, 0)},
 }
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pictures as the tower sees them, and their names: begin, words, end, and nothing up to the longest's end."""
+class NamedPictures:
+    """Pictures as all towers see them, and their names: begin, words, end, and nothing up to the longest's end."""
 
     x_NPD: Tensor  # noqa: N815
-    grid: tuple[int, int]
     ids_NT: Tensor  # noqa: N815
     words: int
 
-    def of(self, which: Tensor) -> Pairs:
-        return Pairs(self.x_NPD[which], self.grid, self.ids_NT[which], self.words)
+    def of(self, which: Tensor) -> NamedPictures:
+        return NamedPictures(self.x_NPD[which], self.ids_NT[which], self.words)
 
-    def with_pictures(self, x_NPD: Tensor) -> Pairs:  # noqa: N803
-        return Pairs(x_NPD, self.grid, self.ids_NT, self.words)
+    def with_pictures(self, x_NPD: Tensor) -> NamedPictures:  # noqa: N803
+        return NamedPictures(x_NPD, self.ids_NT, self.words)
 
 
 @dataclass(frozen=True)
-class Proof:
+class ConnectorProof:
     """Nats a word: of the first and last 20 steps, and held out."""
 
     first: float
@@ -87,17 +103,19 @@ class Proof:
     cpu_seconds: float
 
 
-def read_pairs() -> tuple[Pairs, Pairs, VisionTower]:
-    """(pairs to train on, pairs held out, the tower). Raises PackageUnavailableError."""
+def read_pairs() -> tuple[NamedPictures, NamedPictures, list[VisionTower]]:
+    """(pairs to train on, pairs held out, the towers). Raises PackageUnavailableError."""
     torch.set_num_threads(1)
-    tower = TowerConfig(model=str(TOWER), size_px=SIDE_PX).build().requires_grad_(False).eval()
+    towers = [TowerConfig(model=str(TOWER), size_px=side).build().requires_grad_(False).eval() for side in SIDES_PX]
     found = twemoji(fetch("twemoji"), fetch("emoji-names"))
-    images = torch.stack([whole(drawing.file.read_bytes(), SIDE_PX) for drawing in found])
-    features = [tower(Pictures(part)) for part in images.split(256)]
+    seen = []
+    for tower in towers:
+        images = torch.stack([whole(drawing.file.read_bytes(), tower.size_px) for drawing in found])
+        seen.append(torch.cat([tower(Pictures(part)).x_MPD for part in images.split(256)]))
     out = torch.tensor([held_out(drawing.code) for drawing in found])
     ids_NT, words = spelled([drawing.names["en"].split() for drawing in found], out)
-    pairs = Pairs(torch.cat([f.x_MPD for f in features]), features[0].grid, ids_NT, words)
-    return pairs.of(~out), pairs.of(out), tower
+    pairs = NamedPictures(torch.cat(seen, 1), ids_NT, words)
+    return pairs.of(~out), pairs.of(out), towers
 
 
 def spelled(names: list[list[str]], out: Tensor) -> tuple[Tensor, int]:
@@ -111,16 +129,24 @@ def spelled(names: list[list[str]], out: Tensor) -> tuple[Tensor, int]:
     return ids_NT, 4 + len(known)
 
 
-def network(tower: VisionTower, words: int, settings: Mapping[str, Any]) -> VisionLanguage:
-    """A network of random weights behind the tower."""
+def network(towers: list[VisionTower], words: int, settings: Mapping[str, Any]) -> VisionLanguage:
+    """A network of random weights behind the towers that the settings take, by default the first."""
     language = LanguageModel(words, WIDTH, LAYERS, HEADS)
     connector, fusion = connector_of(settings["connector"]), fusion_of(settings.get("fusion", {"type": "tokens"}))
-    return VisionLanguage({"tower": tower}, connector, language, fusion)
+    taken = {f"tower{n}": towers[n] for n in settings.get("towers", (0,))}
+    return VisionLanguage(taken, connector, language, fusion)
 
 
-def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
+def features_in(net: VisionLanguage, pairs: NamedPictures) -> list[Features]:
+    """What the network's towers see of the pictures."""
+    parts = pairs.x_NPD.split([(side // 32) ** 2 for side in SIDES_PX], 1)
+    taken = [(parts[SIDES_PX.index(tower.size_px)], tower.shape.grid) for tower in net.all_towers().values()]
+    return [Features(x_NPD, grid) for x_NPD, grid in taken]
+
+
+def loss_of(net: VisionLanguage, pairs: NamedPictures) -> Tensor:
     """Nats a word of names behind their pictures; what no name to train on has is not asked for."""
-    vectors_NPE = net.connector([Features(pairs.x_NPD, pairs.grid)])
+    vectors_NPE = net.connect(features_in(net, pairs))
     pictures = torch.full((len(pairs.ids_NT), net.places), PICTURE)
     ids_NS = torch.cat((pairs.ids_NT[:, :1], pictures, pairs.ids_NT[:, 1:]), 1)
     y_NSE = net.language(net.embed(ids_NS, vectors_NPE), between=net.between(ids_NS, vectors_NPE))[:, net.places : -1]
@@ -128,7 +154,7 @@ def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
     return F.cross_entropy(net.language.logits(y_NSE[scored_NT]), pairs.ids_NT[:, 1:][scored_NT])
 
 
-def trained(net: VisionLanguage, pairs: Pairs, seed: int, steps: int) -> list[float]:
+def trained(net: VisionLanguage, pairs: NamedPictures, seed: int, steps: int) -> list[float]:
     """Train all but the tower; the loss of each step."""
     torch.manual_seed(seed)
     parts = net.parts()
@@ -158,20 +184,22 @@ def batches(count: int, steps: int) -> Iterator[Tensor]:
         order = order[BATCH:]
 
 
-def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, VisionTower], seed: int, steps: int) -> Proof:
+def prove(
+    settings: Mapping[str, Any], data: tuple[NamedPictures, NamedPictures, list[VisionTower]], seed: int, steps: int
+) -> ConnectorProof:
     """Train a model and its blind twin, and measure both on pairs that neither has seen."""
-    pairs, unseen, tower = data
+    pairs, unseen, towers = data
     began, nets, losses = time.process_time(), [], []
     for given in (pairs, pairs.with_pictures(torch.zeros_like(pairs.x_NPD))):
         torch.manual_seed(seed)
-        nets.append(network(tower, pairs.words, settings))
+        nets.append(network(towers, pairs.words, settings))
         losses.append(trained(nets[-1], given, seed, steps))
     with torch.no_grad():
         seeing = loss_of(nets[0].eval(), unseen).item()
         shuffled = loss_of(nets[0], unseen.with_pictures(unseen.x_NPD.roll(len(unseen.x_NPD) // 2, 0))).item()
         blind = loss_of(nets[1].eval(), unseen.with_pictures(torch.zeros_like(unseen.x_NPD))).item()
     first, last = mean(losses[0][:20]), mean(losses[0][-20:])
-    return Proof(first, last, seeing, shuffled, blind, time.process_time() - began)
+    return ConnectorProof(first, last, seeing, shuffled, blind, time.process_time() - began)
 
 
 def main() -> None:

@@ -177,6 +177,7 @@ def _on_rank(rank: int, folder: str, texts: Sequence[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_two_ranks_have_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
     """Two samples, one a rank: the negative is the other rank's, and texts of unequal lengths weigh as they would."""
     from safetensors.torch import load_file
@@ -191,7 +192,7 @@ def test_two_ranks_have_the_loss_and_gradient_of_one(tmp_path: Path) -> None:
     alone = gradients(made)
     assert found.keys() == alone.keys()
     for name, gradient in alone.items():
-        assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6, name
+        assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-5, name
 
 
 @pytest.mark.slow
@@ -218,6 +219,7 @@ def test_killed_run_resumes_bit_for_bit_and_the_loss_falls(
 
 
 @pytest.mark.slow
+@pytest.mark.systems
 def test_trains_on_two_ranks_under_torchrun(manifest: Path, tmp_path: Path) -> None:
     config = settings(tmp_path, objective=TOLD, optim={**TINY["optim"], "steps": 3, "accumulate": 2})
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -27,7 +27,7 @@ class Examples:
         self._prompt = prompt
 
     def before(self, uid: str) -> Asked:
-        """What stands before a sample's question. Raises ValueError where the dataset has too few."""
+        """The examples before a sample's question. Raises ValueError where the dataset has too few."""
         out: list[str | Prompt | Image.Image] = []
         for _, parts, _ in self._few_shot.draw(uid):
             for question in sample_questions(self._reader.kind, parts)[:1]:

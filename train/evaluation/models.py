@@ -79,7 +79,13 @@ def export_newest(run: Path, path: Path) -> Path:
     model = config.model.model_copy(update={"weights": None, "towers": unread})
     clip = build(model)
     objective = objective_of(config.model_copy(update={"model": model}), clip)
-    objective.load_state_dict(read_weights(newest), strict=True)
+    try:
+        objective.load_state_dict(read_weights(newest), strict=True)
+    except RuntimeError as err:
+        raise ModelError(
+            f"{newest}: its weights are not those of the network that it describes; another version of the trainer"
+            f" wrote them: export the model with that version ({str(err).splitlines()[1].strip()[:120]})"
+        ) from None
     export(clip, objective, config, path)
     return path
 

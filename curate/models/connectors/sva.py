@@ -103,8 +103,8 @@ class SvaLayer(nn.Module):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=there_SK[:, None, None]).flatten(1)
 
     def _by_head(self, x_SKD: Tensor) -> Tensor:
-        S, K, _ = x_SKD.shape
-        return x_SKD.view(S, K, self.heads, -1).transpose(1, 2)
+        S, K, D = x_SKD.shape
+        return x_SKD.view(S, K, self.heads, D // self.heads).transpose(1, 2)
 
 
 class Sva(nn.Module):
