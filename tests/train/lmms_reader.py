@@ -1,4 +1,4 @@
-"""What the adapter of docs/training-evaluate.md says to lmms-eval's own requests; run in an environment that has both.
+"""What the adapter of docs/training/evaluate.md says to lmms-eval's own requests; run in an environment that has both.
 
 python lmms_reader.py MODEL PICTURE QUESTION
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "training-evaluate.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training" / "evaluate.md"
 
 
 def main(model: str, picture: str, question: str) -> None:

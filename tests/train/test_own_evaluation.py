@@ -1,4 +1,4 @@
-"""The adapter for lmms-eval, as docs/training-evaluate.md prints it, against lmms-eval's own classes."""
+"""The adapter for lmms-eval, as docs/training/evaluate.md prints it, against lmms-eval's own classes."""
 
 from __future__ import annotations
 

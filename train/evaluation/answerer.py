@@ -1,7 +1,7 @@
 """Answers of models that see: texts and pictures in, what the model says in turn.
 
 One face for whoever asks: `curate ask`, `curate eval`, and adapters to other projects' evaluation
-(docs/training-evaluate.md).
+(docs/training/evaluate.md).
 """
 
 from __future__ import annotations

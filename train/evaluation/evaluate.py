@@ -101,5 +101,5 @@ def _nothing(samples: AskedSamples, wanted: AskingPlan, counts: AskedCounts) -> 
     why = f" ({', '.join(counts.errors)})" if counts.errors else ""
     return (
         f"{samples.path}: no question{task} in {counts.samples} samples: {said}{why}. A sample asks by a picture with a"
-        " caption, by `meta.question` and `meta.answer`, or by a conversation (docs/training-evaluate.md)"
+        " caption, by `meta.question` and `meta.answer`, or by a conversation (docs/training/evaluate.md)"
     )

@@ -1,4 +1,4 @@
-"""The choice of objective: contrastive loss of pairs, their matching, BLIP-2's stage one, texts after images or texts.
+"""The choice of objective, and what all of them have: parts, counts of what a batch has to predict, losses.
 
 An objective counts what a batch has to predict (`counts`, by source), and computes the sum of its losses, each times
 what `scale` says of its source (`forward`). The step's scale is made of the counts of all ranks and accumulated parts,
