@@ -1,4 +1,4 @@
-"""Whether what each connector lets through is used: a model that sees, beside its blind twin and beside wrong pictures.
+"""A model that sees by each connector, beside its blind twin and beside wrong pictures.
 
     OMP_NUM_THREADS=1 python -m bench.connectors [--only resampler] [--seeds 3] [--steps 150]
 
@@ -77,22 +77,22 @@ PROOFS: Mapping[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Pairs:
+class NamedPictures:
     """Pictures as all towers see them, and their names: begin, words, end, and nothing up to the longest's end."""
 
     x_NPD: Tensor  # noqa: N815
     ids_NT: Tensor  # noqa: N815
     words: int
 
-    def of(self, which: Tensor) -> Pairs:
-        return Pairs(self.x_NPD[which], self.ids_NT[which], self.words)
+    def of(self, which: Tensor) -> NamedPictures:
+        return NamedPictures(self.x_NPD[which], self.ids_NT[which], self.words)
 
-    def with_pictures(self, x_NPD: Tensor) -> Pairs:  # noqa: N803
-        return Pairs(x_NPD, self.ids_NT, self.words)
+    def with_pictures(self, x_NPD: Tensor) -> NamedPictures:  # noqa: N803
+        return NamedPictures(x_NPD, self.ids_NT, self.words)
 
 
 @dataclass(frozen=True)
-class Proof:
+class ConnectorProof:
     """Nats a word: of the first and last 20 steps, and held out."""
 
     first: float
@@ -103,7 +103,7 @@ class Proof:
     cpu_seconds: float
 
 
-def read_pairs() -> tuple[Pairs, Pairs, list[VisionTower]]:
+def read_pairs() -> tuple[NamedPictures, NamedPictures, list[VisionTower]]:
     """(pairs to train on, pairs held out, the towers). Raises PackageUnavailableError."""
     torch.set_num_threads(1)
     towers = [TowerConfig(model=str(TOWER), size_px=side).build().requires_grad_(False).eval() for side in SIDES_PX]
@@ -114,7 +114,7 @@ def read_pairs() -> tuple[Pairs, Pairs, list[VisionTower]]:
         seen.append(torch.cat([tower(Pictures(part)).x_MPD for part in images.split(256)]))
     out = torch.tensor([held_out(drawing.code) for drawing in found])
     ids_NT, words = spelled([drawing.names["en"].split() for drawing in found], out)
-    pairs = Pairs(torch.cat(seen, 1), ids_NT, words)
+    pairs = NamedPictures(torch.cat(seen, 1), ids_NT, words)
     return pairs.of(~out), pairs.of(out), towers
 
 
@@ -137,14 +137,14 @@ def network(towers: list[VisionTower], words: int, settings: Mapping[str, Any]) 
     return VisionLanguage(taken, connector, language, fusion)
 
 
-def features_in(net: VisionLanguage, pairs: Pairs) -> list[Features]:
+def features_in(net: VisionLanguage, pairs: NamedPictures) -> list[Features]:
     """What the network's towers see of the pictures."""
     parts = pairs.x_NPD.split([(side // 32) ** 2 for side in SIDES_PX], 1)
     taken = [(parts[SIDES_PX.index(tower.size_px)], tower.shape.grid) for tower in net.all_towers().values()]
     return [Features(x_NPD, grid) for x_NPD, grid in taken]
 
 
-def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
+def loss_of(net: VisionLanguage, pairs: NamedPictures) -> Tensor:
     """Nats a word of names behind their pictures; what no name to train on has is not asked for."""
     vectors_NPE = net.connect(features_in(net, pairs))
     pictures = torch.full((len(pairs.ids_NT), net.places), PICTURE)
@@ -154,7 +154,7 @@ def loss_of(net: VisionLanguage, pairs: Pairs) -> Tensor:
     return F.cross_entropy(net.language.logits(y_NSE[scored_NT]), pairs.ids_NT[:, 1:][scored_NT])
 
 
-def trained(net: VisionLanguage, pairs: Pairs, seed: int, steps: int) -> list[float]:
+def trained(net: VisionLanguage, pairs: NamedPictures, seed: int, steps: int) -> list[float]:
     """Train all but the tower; the loss of each step."""
     torch.manual_seed(seed)
     parts = net.parts()
@@ -184,7 +184,9 @@ def batches(count: int, steps: int) -> Iterator[Tensor]:
         order = order[BATCH:]
 
 
-def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, list[VisionTower]], seed: int, steps: int) -> Proof:
+def prove(
+    settings: Mapping[str, Any], data: tuple[NamedPictures, NamedPictures, list[VisionTower]], seed: int, steps: int
+) -> ConnectorProof:
     """Train a model and its blind twin, and measure both on pairs that neither has seen."""
     pairs, unseen, towers = data
     began, nets, losses = time.process_time(), [], []
@@ -197,7 +199,7 @@ def prove(settings: Mapping[str, Any], data: tuple[Pairs, Pairs, list[VisionTowe
         shuffled = loss_of(nets[0], unseen.with_pictures(unseen.x_NPD.roll(len(unseen.x_NPD) // 2, 0))).item()
         blind = loss_of(nets[1].eval(), unseen.with_pictures(torch.zeros_like(unseen.x_NPD))).item()
     first, last = mean(losses[0][:20]), mean(losses[0][-20:])
-    return Proof(first, last, seeing, shuffled, blind, time.process_time() - began)
+    return ConnectorProof(first, last, seeing, shuffled, blind, time.process_time() - began)
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
     python bench/loader.py --work DIR [--samples 4000] [--runs 5] [--only webdataset,litdata]
 
-Peers: webdataset, mosaicml-streaming, megatron-energon, litdata; each in an environment of its own that this script
-makes below --work (torch comes from the environment it runs in). curate, webdataset and energon read the very same
-tars; streaming and litdata read the same samples in their own formats, converted before the clock starts.
+`view` is curate's other reader: the mixture as a list (`MixtureView`), read in order by torch's own DataLoader. Peers:
+webdataset, mosaicml-streaming, megatron-energon, litdata; each in an environment of its own that this script makes
+below --work (torch comes from the environment it runs in). curate, webdataset and energon read the very same tars;
+streaming and litdata read the same samples in their own formats, converted before the clock starts.
 
 Tasks, all shuffled, batches of 64, two workers (two threads for curate):
 - bytes: the encoded image and the caption, nothing decoded.
@@ -147,6 +148,31 @@ def curate(folder: Path, task: str, state: Any) -> Made:
     return iter(stream), lambda _: stream.state_dict()
 
 
+def view(folder: Path, task: str, state: Any) -> Made:
+    from torch.utils.data import DataLoader, Subset
+
+    from curate.stream import Fit, MixtureView
+
+    manifest = folder.parent / f"{folder.name.replace('tars', 'mixture')}.json"
+    prepare = None if task == "bytes" else Fit(SIDE, exact=task == "exact")
+    items = MixtureView(manifest, prepare, length=1 << 40)
+    start = items.position_of(state) if state is not None else 0
+    collate = as_read if task == "bytes" else None
+    rest = DataLoader(Subset(items, range(start, len(items))), BATCH, num_workers=WORKERS, collate_fn=collate)
+    return counted(rest), lambda seen: items.state_at(start + seen)
+
+
+def as_read(items: list[Any]) -> tuple[list[Any]]:
+    """A batch of samples as they were read."""
+    return (items,)
+
+
+def counted(batches: Any) -> Iterator[tuple[Any]]:
+    """Batches whose first part is as long as the batch."""
+    for batch in batches:
+        yield (batch["image"],) if isinstance(batch, dict) else batch
+
+
 def webdataset(folder: Path, task: str, state: Any) -> Made:
     import webdataset as wds
 
@@ -229,7 +255,14 @@ def cycled(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-MAKERS = {"curate": curate, "webdataset": webdataset, "streaming": streaming, "energon": energon, "litdata": litdata}
+MAKERS = {
+    "curate": curate,
+    "view": view,
+    "webdataset": webdataset,
+    "streaming": streaming,
+    "energon": energon,
+    "litdata": litdata,
+}
 
 
 def same(sample: dict[str, bytes]) -> dict[str, bytes]:
@@ -288,12 +321,13 @@ def rate(name: str, folder: Path, task: str, count: int) -> dict[str, Any]:
     return {"rate": seen / took, "cpu_per_1000": 1000 * (cpu_seconds() - cpu) / seen, "start": start}
 
 
+OWN = {name: ("curate.stream",) for name in ("curate", "view")} | {"energon": ("megatron.energon",)}
+
+
 def warm(name: str, task: str) -> None:
     """Import what is needed: that is not what is measured."""
     prepared(task)
-    for module in {"curate": ("curate.stream.stream", "curate.stream.resize"), "energon": ("megatron.energon",)}.get(
-        name, (name,)
-    ):
+    for module in OWN.get(name, (name,)):
         importlib.import_module(module)
 
 
@@ -346,7 +380,7 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 def compare(found: dict[str, dict[str, float]], what: str) -> dict[str, Any]:
     """Ratios of curate's figures to the best of the others'; above 1 is better for a rate, below 1 for seconds."""
-    ours, others = found["curate"], {name: f for name, f in found.items() if name != "curate" and f}
+    ours, others = found["curate"], {name: f for name, f in found.items() if name not in ("curate", "view") and f}
     out: dict[str, Any] = {"ratio": what}
     for key in ours:
         better = max if key == "rate" else min
@@ -366,7 +400,7 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join((*TASKS, "resume")))
     asked = parser.parse_args()
     folder = materials(asked.work.resolve(), asked.samples)
-    pythons = {"curate": sys.executable}
+    pythons = {"curate": sys.executable, "view": sys.executable}
     pythons |= {name: environment(asked.work.resolve(), name) for name in asked.only.split(",") if name}
     for name, python in pythons.items():
         one(name, python, folder, "convert", asked.samples)

@@ -14,6 +14,7 @@ from train.__main__ import main
 from train.config import Config
 from train.export import export
 from train.models.dual_encoder import build
+from train.models.dual_encoder import export as export_dual_encoder
 from train.objectives.choice import objective_of
 
 
@@ -44,3 +45,11 @@ def trained(folder: Path, steps: int) -> Path:
     ]
     assert main([str(word) for word in words]) == 0
     return folder / "run"
+
+
+def dual_encoder(path: Path) -> Path:
+    """A dual encoder with drawn weights."""
+    torch.manual_seed(5)
+    clip = build(validate({**TINY}, Config, "tiny").model)
+    export_dual_encoder(clip, path)
+    return path

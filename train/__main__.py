@@ -55,11 +55,16 @@ def train(  # noqa: PLR0913 - each is an option
     export_precision: Annotated[
         Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the exported weights.")
     ] = "fp32",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained and read the first batch; write nothing.")
+    ] = False,
 ) -> None:
-    """Train on a mixture: a dual encoder (contrastive), a matcher, or a language model that sees (caption, multimodal).
+    """Train on a mixture: a dual encoder, a matcher, BLIP-2's Q-Former, or a language model that sees.
 
     Goes on where it stopped.
     """
+    if dry_run:
+        raise typer.Exit(_run_guarded(lambda: _describe(manifest, _read(config, set_ or []))))
     wanted = After(evaluate, export, export_precision)
     raise typer.Exit(_run_guarded(lambda: _train(manifest, _read(config, set_ or []), out, resume, wanted)))
 
@@ -68,6 +73,12 @@ def _read(config: Path, overrides: Sequence[str]) -> Config:
     from train.config import read
 
     return read(recipe_path(config, "train"), overrides)
+
+
+def _describe(manifest: Path, config: Config) -> None:
+    from train.describe import describe
+
+    typer.echo(describe(config, manifest))
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         assert isinstance(settings, Multimodal | Caption | TextOnly)
         built = objective.net.all_towers() if config.model.towers or isinstance(settings, TextOnly) else {}
         towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
-        language, connector, fusion = (
-            part.model_dump(mode="json") for part in (settings.language, settings.connector, objective.fusion)
-        )
-        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers)
+        parts = (settings.language, settings.connector, objective.fusion, settings.form)
+        language, connector, fusion, form = (part.model_dump(mode="json") for part in parts)
+        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers, form)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

@@ -74,9 +74,8 @@ class Trainer:
         self.objective, self.stages, self.step, self.samples = prepared.objective, prepared.stages, 0, 0
         self.checkpoints, self.trained = out / "checkpoints", trained_settings(config)
         self.served, self.guard = Served(stream.mixture, out, ranks), SpikeGuard(config.optim.spikes, out, ranks)
-        size = self.objective.net.language.size() if isinstance(self.objective, MultimodalObjective) else None
-        self.settings = optim.resolve_rate(config.optim, size)
-        self.plan = groups.plan(self.objective, self.settings, _parts_by_stage(self.objective, self.stages))
+        self.settings = optim.resolve_rate(config.optim, law_size(self.objective))
+        self.plan = groups.plan(self.objective, self.settings, parts_by_stage(self.objective, self.stages))
         self._start()
         groups.train_stage(self.objective, self.plan, range(len(self.stages.starts)))
         self.parallel = Parallel(self.objective, config.run, ranks, self.plan)
@@ -239,7 +238,12 @@ def _unsharded(config: Config, manifest: Path, objective: Objective, summary: di
     return Outcome(clip, whole, summary)
 
 
-def _parts_by_stage(objective: Objective, stages: Stages) -> list[tuple[str, frozenset[str]]]:
+def law_size(objective: Objective) -> int | None:
+    """The N of MM1's law: the language model's parameters, embeddings aside; None where there is no language model."""
+    return objective.net.language.size() if isinstance(objective, MultimodalObjective) else None
+
+
+def parts_by_stage(objective: Objective, stages: Stages) -> list[tuple[str, frozenset[str]]]:
     """Of each stage its name and the parts that it trains: those it says, or the objective's own."""
     return [
         (stage.name, objective.trained if stage.train is None else frozenset(stage.train))

@@ -8,17 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from curate.models.files import ModelError
+
 
 class Boundaries(nn.Module):
     """One learnt vector before, between and after the views of a picture (Idefics2, Laurençon et al. 2405.02246).
 
     Views that follow one another share it: 64 vectors of one view become 66 places, of four quarters and the whole 326.
-    Idefics2 has it as a token of the text, `<fake_token_around_image>`.
+    Idefics2 has it as a token of the text, `<fake_token_around_image>`. Raises ModelError for vectors that are not of
+    one view each.
     """
 
     def __init__(self, views: int, places: int, width: int) -> None:
         super().__init__()
-        assert places % views == 0, f"{places} vectors are not shared by {views} views"
+        if places % views:
+            raise ModelError(f"boundaries: {places} vectors of {views} views belong to no view apart; leave them out")
         self.views, self.places = views, places + views + 1
         self.boundary_E = nn.Parameter(torch.randn(width) * 0.02)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.stream.packing import PADDING, attention_mask
+from curate.tokens.segments import PADDING, attention_mask
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From queries, keys and values, BHTK each, to what is seen, BHTK."""
@@ -34,7 +34,7 @@ def attend_within(segments_BT: Tensor | None, causal: bool = True) -> Attend:
         return functools.partial(F.scaled_dot_product_attention, is_causal=causal)
     if segments_BT.is_cuda:
         return functools.partial(_compiled_flex(), block_mask=block_mask(segments_BT, causal))
-    mask_B1TT = document_mask(segments_BT, causal).unsqueeze(1)
+    mask_B1TT = attention_mask(segments_BT, causal).unsqueeze(1)
     return functools.partial(F.scaled_dot_product_attention, attn_mask=mask_B1TT)
 
 
@@ -52,17 +52,8 @@ def attend_after(kept: KeysValues) -> Attend:
     return attend
 
 
-def document_mask(segments_BT: Tensor, causal: bool = True) -> Tensor:
-    """mask_BTT bool, row sees column: see `attend_within`."""
-    if causal:
-        return attention_mask(segments_BT)
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    itself_TT = torch.eye(segments_BT.shape[1], dtype=torch.bool, device=segments_BT.device)
-    return (same_BTT & (segments_BT != PADDING)[:, :, None]) | itself_TT
-
-
 def block_mask(segments_BT: Tensor, causal: bool = True) -> Any:
-    """The same mask for flex attention, whose blocks are made from the documents' numbers."""
+    """The mask of `curate.tokens.segments` for flex attention, whose blocks are made from the documents' numbers."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def sees(b: Tensor, _: Tensor, q: Tensor, k: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Shapes: B images, C x H x W pixels, N vectors of an image, E their width.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
     from curate.models.sampling import Marks, NextScores
     from curate.models.vision_language import VisionLanguage
-
-
-PICTURE = -1
-"""Stands among ids where a vector of a picture goes."""
 
 
 class Captioner(Protocol):
@@ -82,7 +77,11 @@ def load_captioner(model: str, pretrained: str, precision: Precision, device: De
 
 
 class TrainedCaptioner:
-    """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`)."""
+    """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`).
+
+    `code`: how it spells texts; `places` of a picture; `form`: settings of its sequences (`curate.stream.forms`);
+    `chat`: gives the words of its tokenizer's own chat.
+    """
 
     def __init__(self, path: Path, place: Place) -> None:
         from curate.models.languages.table import language_of
@@ -90,12 +89,14 @@ class TrainedCaptioner:
 
         described, config = exported_config(path), captioner_shape(path)
         self._place = place
-        self._code = language_of(config.language).code(config.tags)
+        language = language_of(config.language)
+        self.code, self.chat = language.code(config.tags), language.chat
         net = _network(described, config)
         self._net = load_weights(net, path).to(place.device, place.dtype).eval()
         self.longest = self._net.language.longest
+        self.places, self.form = self._net.places, config.form
         self.prepare: Prepare = self._shown
-        self.marks = Marks(self._code.end, (self._code.begin,))
+        self.marks = Marks(self.code.end, (self.code.begin,))
 
     def _shown(self, image: Image) -> Tensor:
         """What all towers are shown, as in training, in one row of bytes."""
@@ -105,7 +106,7 @@ class TrainedCaptioner:
 
     def spell(self, prompt: str) -> list[int]:
         """See `Captioner`."""
-        return [self._code.begin, *self._code.encode(prompt)]
+        return [self.code.begin, *self.code.encode(prompt)]
 
     def look(self, images_BCHW: Tensor) -> Tensor:
         """See `Captioner`."""
@@ -118,13 +119,11 @@ class TrainedCaptioner:
         scores_of = self._net.writer(vectors_BNE)
         return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
 
-    def begin(self, parts: Sequence[str | None]) -> list[int]:
-        """The ids that a sequence of texts and pictures (None) begins with: its mark, and PICTURE at their places."""
-        spelled = (self._code.encode(part) if part is not None else [PICTURE] * self._net.places for part in parts)
-        return [self._code.begin, *itertools.chain.from_iterable(spelled)]
-
     def write_after(self, begun: Sequence[int], vectors_NPE: Tensor | None, rows: int) -> NextScores:
-        """Scores of what follows the ids of `begin` in so many rows, which have the pictures one after another."""
+        """Scores of what follows the ids `begun` in so many rows, whose pictures come one after another.
+
+        An id below 0 stands where a vector of a picture goes (`curate.stream.spelling.spell_prompt`).
+        """
         import torch
 
         begun_BT = torch.tensor([list(begun)] * rows, device=self._place.device)
@@ -134,7 +133,7 @@ class TrainedCaptioner:
 
     def text(self, ids: Sequence[int]) -> str:
         """See `Captioner`."""
-        return self._code.decode(ids)
+        return self.code.decode(ids)
 
 
 def _network(described: ClipConfig, shape: CaptionerShape) -> VisionLanguage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +27,8 @@ class CaptionerShape:
 
     `language`, `connector`, `fusion`, `towers`: their settings, as a settings file says them
     (`curate.models.languages.table`, `curate.models.connectors.table`, `curate.models.fusion`,
-    `curate.models.towers.tower`); without towers, the dual encoder's own.
+    `curate.models.towers.tower`); without towers, the dual encoder's own. `form`: that of its sequences
+    (`curate.stream.forms`).
     """
 
     language: Mapping[str, Any]
@@ -35,6 +36,7 @@ class CaptionerShape:
     connector: Mapping[str, Any]
     fusion: Mapping[str, Any]
     towers: Mapping[str, Any]
+    form: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

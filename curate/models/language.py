@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from curate.models.attention import Attend, attend_after, attend_within
 from curate.models.experts import Experts, ExpertsConfig, SwiGlu
 from curate.models.languages.face import Between
-from curate.stream.packing import PADDING
+from curate.tokens.segments import PADDING
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curate.models.arrange import Boundaries
 from curate.models.connectors.sva import Sva
 from curate.models.connectors.table import AnyConnector
 from curate.models.features import Features, Pictures, Texts, pictures_in
@@ -48,11 +49,19 @@ class VisionLanguage(nn.Module):
         if isinstance(fusion, GatedConfig):
             self.gated = fusion.build(language.depth, language.width, shapes[0].width)
         self.connector = connector.build(shapes, shapes[0].width if self.gated else language.width)
-        self.places: int = 1 if self.gated else self.connector.places
+        self.boundaries: Boundaries | None = None
+        if isinstance(fusion, TokensConfig) and fusion.boundaries:
+            if self._aggregator is not None:
+                raise ModelError(
+                    "boundaries: an aggregator within the language model has places of its own; leave one out"
+                )
+            self.boundaries = Boundaries(shapes[0].views, self.connector.places, language.width)
+        of_picture = self.connector if self.boundaries is None else self.boundaries
+        self.places: int = 1 if self.gated else of_picture.places
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the towers, of the connector with the towers' own norms, of gated blocks where there are any,
-        of the language model's own parts.
+        """Parameters of the towers, of the connector with the towers' norms and the boundaries, of gated blocks where
+        there are any, of the language model's own parts.
         """
         towers = self.all_towers().values()
         norms = [p for tower in towers for p in tower.norm.parameters()]
@@ -60,6 +69,7 @@ class VisionLanguage(nn.Module):
             "tower": [p for tower in towers for p in tower.net.parameters()],
             "connector": [*norms, *self.connector.parameters()],
         }
+        own["connector"] += [] if self.boundaries is None else self.boundaries.parameters()
         gated = {} if self.gated is None else {"gated": list(self.gated.parameters())}
         return {**own, **gated, **self.language.parts()}
 
@@ -102,6 +112,8 @@ class VisionLanguage(nn.Module):
         if (aggregator := self._aggregator) is not None:
             return aggregator.look(found)
         vectors_NPE: Tensor = self.connector(found) if asked is None else self.connector(found, text=asked)
+        if self.boundaries is not None:
+            vectors_NPE = self.boundaries(vectors_NPE)
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ shows their use.
 from curate.stream.batches import PackedBatch, Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import FormConfig, SequenceForm
-from curate.stream.packing import PackingError, PackLimits, attention_mask
+from curate.stream.packing import PackingError, PackLimits
 from curate.stream.prompts import Prompts, TextChooser
 from curate.stream.reading import DrawnSample, Prepare, ReadOptions, Replaced, Share, StreamError
 from curate.stream.resize import Fit
@@ -19,6 +19,7 @@ from curate.stream.stages import Stages
 from curate.stream.stream import Batch, Stream
 from curate.stream.view import MixtureView
 from curate.tokens.encoders import TextCode, text_code
+from curate.tokens.segments import attention_mask
 
 __all__ = [
     "Batch",

@@ -22,9 +22,7 @@ from curate.image.tensors import of_batch
 from curate.stream.reading import check_count
 from curate.stream.sample_lengths import Ints
 from curate.stream.sequences import cut_sequence
-
-PADDING = 0
-"""The segment id of padding; documents count from 1."""
+from curate.tokens.segments import PADDING
 
 
 class PackingError(ValueError):
@@ -190,15 +188,6 @@ def lay_out(pack: Pack, length: int) -> dict[str, Tensor]:
         "segments": torch.from_numpy(segments_T),
         "positions": torch.from_numpy(np.where(segments_T == PADDING, 0, positions_T)),
     }
-
-
-def attention_mask(segments_BT: Tensor) -> Tensor:
-    """mask_BTT bool: token i sees token j of its own document and not after it; padding sees nothing but itself."""
-    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    places_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
-    causal_TT = places_T[:, None] >= places_T[None, :]
-    itself_TT = places_T[:, None] == places_T[None, :]
-    return (same_BTT & causal_TT & (segments_BT != PADDING)[:, :, None]) | itself_TT
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -181,13 +182,22 @@ class Sizes:
         ends = (images > 0) & (text > 0) & (form.end_of_chunk is not None)
         tokens = text + images * len(form.image) + ends
         fits = (text <= rule.text) & (images <= rule.images) & (tokens <= rule.tokens - MARKS)
-        pairs = self.lengths.infos[source].kind != "interleaved"
-        plain = fits & (pairs and not any(self.chooser.mixture.manifest.datasets[source].choices.values()))
-        others = np.flatnonzero(~plain)
+        chosen = any(self.chooser.mixture.manifest.datasets[source].choices.values())
+        if self.lengths.infos[source].kind == "interleaved":
+            fits &= not chosen and self._are_bare(source, row)
+        others = np.flatnonzero(~fits | chosen)
         if len(others):
             sizes = self._cut_sizes(source, epoch[others], row[others], rule)
             tokens[others], images[others] = np.array(sizes, np.int64).T
         return tokens, images
+
+    def _are_bare(self, source: int, row: Ints) -> npt.NDArray[np.bool_]:
+        """Whether documents that fit are their texts and images alone: no words, no tags that depend on their order."""
+        if self.form.end_of_chunk is not None or self.form.shared:
+            return np.zeros(len(row), np.bool_)
+        told, layouts = (self.lengths.values(source, row, column) for column in (SYSTEM_TOKENS, LAYOUT))
+        bare = [not n and min(layout, default=0) >= PICTURE for n, layout in zip(told, layouts, strict=True)]
+        return np.array(bare, np.bool_)
 
     def _cut_sizes(self, source: int, epoch: Ints, row: Ints, rule: CutRule) -> list[tuple[int, int]]:
         """(tokens, images) of what is taken of each sample, as `Sequences` takes it."""

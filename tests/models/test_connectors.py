@@ -156,12 +156,14 @@ def test_the_c_abstractor_takes_another_raster_with_its_positions_interpolated()
     assert torch.allclose(connector._positions((7, 7)), torch.full((8, 7, 7), 0.3))
 
 
-def test_the_c_abstractor_refuses_rasters_of_which_a_part_is_empty() -> None:
-    tower = TowerShape(8, (4, 4))
-    found = features(tower, 1)
-    partly = Features(found.x_MPD, tower.grid, torch.arange(16)[None] < 8)
-    with pytest.raises(ModelError, match="need whole rasters"):
-        built({"type": "c_abstractor", "vectors": 4, "hidden": 16}, tower)([partly])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "c_abstractor", "sva", "channels", "mining"])
+def test_connectors_of_rasters_refuse_pictures_of_their_own_aspect_ratio(kind: str) -> None:
+    """Their rasters are as large as the largest of a batch needs: a picture's vectors would hang on the others."""
+    towers = [TowerShape(8, (4, 4), native=True)] * (1 if kind in ("linear", "mlp", "c_abstractor") else 2)
+    with pytest.raises(ModelError, match="takes rasters of one size, and the tower's pictures keep their aspect ratio"):
+        connector_of({"type": kind}).build(towers, 24)
+    for settings in TAKE_PARTS:
+        connector_of(settings).build([TowerShape(8, (4, 4), native=True)], 24)
 
 
 @pytest.mark.parametrize("settings", TAKE_PARTS)

@@ -10,12 +10,13 @@ import torch
 from languages import CONFIGS, hf_language
 from torch import Tensor
 
-from curate.models.attention import attend_within, block_mask, document_mask
+from curate.models.attention import attend_within, block_mask
 from curate.models.experts import ExpertsConfig
 from curate.models.language import LanguageModel
 from curate.models.languages.decoder import DecoderConfig
 from curate.models.languages.hf import HfConfig
 from curate.models.languages.table import language_of
+from curate.tokens.segments import attention_mask
 
 IDS = 64
 LENGTHS = (5, 7, 1, 9)
@@ -121,7 +122,7 @@ def test_mask_by_blocks_is_the_mask(causal: bool) -> None:
     from torch.nn.attention.flex_attention import create_mask
 
     shown = create_mask(block_mask(LAID_OUT, causal).mask_mod, 2, 1, 240, 240, "cpu")
-    assert torch.equal(shown[:, 0], document_mask(LAID_OUT, causal))
+    assert torch.equal(shown[:, 0], attention_mask(LAID_OUT, causal))
 
 
 @pytest.mark.slow
@@ -136,7 +137,7 @@ def test_flex_attention_gives_what_torchs_own_gives() -> None:
 
 
 def test_encoder_sees_all_of_its_text_and_no_padding() -> None:
-    shown = document_mask(torch.tensor([[1, 1, 1, 0, 0]]), causal=False)[0].int().tolist()
+    shown = attention_mask(torch.tensor([[1, 1, 1, 0, 0]]), causal=False)[0].int().tolist()
     assert shown == [[1, 1, 1, 0, 0]] * 3 + [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
 
 

@@ -48,7 +48,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def once(home: Path, sources: list[str]) -> Path:
-    listed = ", ".join(f"{{path: {name}}}" for name in sources)
+    asked = {"pairs": ', templates: ["What is it?"]'}  # words that are none of a sample's own
+    listed = ", ".join(f"{{path: {name}{asked.get(name, '')}}}" for name in sources)
     return composed(home, EPOCH.format(sources=listed, steps=EACH * len(sources) // 8), f"{'-'.join(sources)}.json")
 
 
@@ -149,6 +150,7 @@ def check(manifest: Path, report: dict[str, dict[str, Any]], cut: set[str]) -> N
             unit: int(lengths.of(np.full(EACH, number), rows, unit).sum())
             for unit in ("samples", "text_tokens", "images")
         }
+        assert min(n for figure, n in of.items() if figure.startswith(("seen", "trained", "cut", "replaced"))) >= 0
         for unit, whole in held.items():
             assert of[f"seen_{unit}"] == of[f"trained_{unit}"] + of[f"cut_{unit}"] + of[f"replaced_{unit}"] == whole, (
                 name,

@@ -12,7 +12,6 @@ from curate.stream.packing import (
     Pack,
     PackingError,
     PackLimits,
-    attention_mask,
     balance,
     lay_out,
     max_stray,
@@ -20,6 +19,7 @@ from curate.stream.packing import (
     plan_packs,
     spread_packs,
 )
+from curate.tokens.segments import attention_mask
 
 LIMITS = PackLimits(tokens=64, images=3, visual_tokens=9, window=32)
 

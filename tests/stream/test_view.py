@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mixtures
 import numpy as np
@@ -213,3 +215,14 @@ def test_view_reads_what_lies_elsewhere(store: tuple[Path, Proxy], attached: Pat
     asked = len(store[1].asked)
     kept.__getitems__(order)
     assert len(store[1].asked) == asked
+
+
+def test_example_of_the_page_runs_as_it_is_printed(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(mixtures.__file__).resolve().parents[1] / "docs" / "stream.md"
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "MixtureView" in code]
+    monkeypatch.chdir(manifest.parent)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["view"]) == 100_000 and names["sample"].shape == (3, 224, 224)
+    assert torch.equal(names["sample"], MixtureView(manifest, Fit(224), 4001)[-1]["image"])
+    assert len(code.splitlines()) == 7 and len(names["loader"].dataset) == 100_000

@@ -204,7 +204,10 @@ def test_a_frozen_tower_is_in_evaluation_mode_and_its_own_norm_trains() -> None:
     found.net.requires_grad_(False)
     found.train()
     assert not found.net.training and found.norm.training
+    recorded: list[bool] = []
+    found.net.patch_embed.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))  # type: ignore[union-attr,operator]
     found(pictures(2, 160)).x_MPD.square().sum().backward()
+    assert recorded == [False]
     assert all(p.grad is None for p in found.net.parameters())
     assert all(p.grad is not None for p in found.norm.parameters())
 

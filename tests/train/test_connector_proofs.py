@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.connectors import PROOFS, STEPS, Pairs, prove, read_pairs
+from bench.connectors import PROOFS, STEPS, NamedPictures, prove, read_pairs
 from curate.models.towers.tower import VisionTower
 from pipelines.materials.packages import PackageUnavailableError
 
@@ -16,7 +16,7 @@ LEARNT, OVER_BLIND, OVER_SHUFFLED = 2.0, 0.1, 0.4
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[Pairs, Pairs, list[VisionTower]]:
+def data() -> tuple[NamedPictures, NamedPictures, list[VisionTower]]:
     try:
         return read_pairs()
     except PackageUnavailableError as err:
@@ -25,7 +25,7 @@ def data() -> tuple[Pairs, Pairs, list[VisionTower]]:
 
 @pytest.mark.parametrize("name", PROOFS)
 def test_a_model_that_sees_beats_its_blind_twin_and_itself_on_wrong_pictures(
-    name: str, data: tuple[Pairs, Pairs, list[VisionTower]]
+    name: str, data: tuple[NamedPictures, NamedPictures, list[VisionTower]]
 ) -> None:
     for seed in range(SEEDS):
         found = prove(PROOFS[name], data, seed, STEPS)

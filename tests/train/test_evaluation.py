@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Workplace
-from tiny_answerers import trained, untrained
+from tiny_answerers import dual_encoder, trained, untrained
+from torch.nn import functional as F
 from train_samples import dataset, mixture, published, square
 
-from curate.mix.content import Picture
+from curate.mix.content import Picture, Prompt
+from curate.stream.tokens import token_ids
+from train.evaluation.answerer import decoded
+from train.evaluation.asked_samples import AskedSamples
+from train.evaluation.dual_encoders import zero_shot_weights
+from train.evaluation.examples import Examples
 from train.evaluation.figures import AnsweredQuestion, ScoredAnswers, score
 from train.evaluation.questions import Question, sample_questions
+from train.models.dual_encoder import load_export
 
 
 def turns(*said: tuple[str, str]) -> list[dict[str, str]]:
@@ -59,8 +68,8 @@ def test_pair_with_a_question_asks_it_and_shows_its_choices() -> None:
 def test_conversation_asks_each_question_after_what_was_said_before() -> None:
     parts, said = conversation(0)
     first, second = sample_questions("interleaved", {**parts, "json": json.dumps(said).encode()})
-    assert first.asked == [Picture("0.png"), "What is it?\n\n"]
-    assert second.asked[:3] == [*first.asked, f"{first.references[0]}\n\n"]
+    assert list(first.asked) == [Picture("0.png"), Prompt("What is it?")]
+    assert list(second.asked[:3]) == [*first.asked, first.references[0]]
     assert (first.task, second.task, second.right) == ("answer", "choice", 0)
 
 
@@ -74,7 +83,7 @@ def figures_of(said: dict[str, str], question: Question, copies: int = 4) -> Sco
 
 
 def test_gain_is_what_seeing_adds_to_each_twin() -> None:
-    question = Question("choice", [Picture("png"), "Which?"], ["B"], ["left", "right"], 1)
+    question = Question("choice", [Picture("png"), Prompt("Which?")], ["B"], ["left", "right"], 1)
     (figure,) = figures_of({"seen": "(b) right", "blind": "B", "shuffled": "left"}, question).figures
     assert {view: found.value for view, found in figure.views.items()} == {"seen": 1, "blind": 1, "shuffled": 0}
     assert (figure.gains["blind"].value, figure.gains["shuffled"].value) == (0, 1)
@@ -131,18 +140,15 @@ def test_killed_evaluation_goes_on_where_it_stopped_and_ends_the_same(place: Wor
 
 
 def test_other_pictures_are_another_samples_and_never_the_same_picture(place: Workplace) -> None:
-    from train.evaluation.asked_samples import AskedSamples
-
-    held = dataset(place.root / "held", 8, broken=(1,))
-    samples = AskedSamples(held, None, 3)
-    own = [samples.read(n)[2]["png"] for n in range(8)]
-    shown = [samples.others_pictures(n, [own[n]]) for n in range(8)]
-    from train.evaluation.answerer import decoded
-
-    pixels = [decoded(data).tobytes() for n, data in enumerate(own) if n != 1]
-    assert all(found and found[0].tobytes() in pixels for found in shown)
-    assert all(found and found[0].tobytes() != decoded(own[n]).tobytes() for n, found in enumerate(shown) if n != 1)
-    samples.close()
+    files = [square(n % 3)[0] for n in range(9)]  # three questions about each picture
+    files[4] = files[4][:40]
+    held = published(place.root / "held", "caption", [({"png": file, "txt": b"a square"}, {}) for file in files])
+    for seed in range(5):
+        with closing(AskedSamples(held, None, seed)) as samples:
+            for number in (n for n in range(9) if n != 4):
+                own = samples.read(number)[2]["png"]
+                (shown,) = samples.others_pictures(number, [own]) or [None]
+                assert shown is not None and shown.tobytes() != decoded(own).tobytes()
 
 
 def test_conversations_are_scored_by_their_tasks_and_kinds(place: Workplace, model: Path) -> None:
@@ -166,6 +172,26 @@ def test_mixture_is_asked_in_the_order_of_its_positions(place: Workplace, model:
     assert found["counts"]["samples"] == 12
 
 
+def test_examples_are_others_with_their_answers_and_fewer_are_the_first_of_more(place: Workplace) -> None:
+    held = dataset(place.root / "held", 12)
+    with closing(Examples(held, 2, 5, "Describe it.")) as two, closing(Examples(held, 4, 5, "Describe it.")) as four:
+        for number in range(12):
+            uid, _, parts = AskedSamples(held, None, 5).read(number)
+            some, more = two.before(uid), four.before(uid)
+            assert [type(part).__name__ for part in some] == ["Image", "Prompt", "str"] * 2
+            assert len(more) == 12 and [part for part in more[:6] if isinstance(part, str)] == [some[2], some[5]]
+            assert parts["txt"].decode() != "" and decoded(parts["png"]) not in more
+
+
+def test_model_is_asked_behind_examples_in_the_words_of_its_chat(place: Workplace, tmp_path: Path) -> None:
+    model = untrained(tmp_path / "chat.safetensors", form={"image_tag": "before", "chat": "chatml"})
+    held = dataset(place.root / "held", 6)
+    found = evaluated(place, model, held, "--shots", "4", "--prompt", "Describe it.", "--limit", "4")
+    assert (found["shots"], found["counts"]["answered"]) == (4, 4)
+    too_many = place.curate("eval", model, "--on", held, "--shots", "6", "--out", place.root / "more")
+    assert too_many.code == 1 and too_many.stderr.startswith("error: held: 5 of 6 samples can be examples")
+
+
 def test_page_shows_strangers_words_as_words(place: Workplace, model: Path) -> None:
     image, _ = square(1)
     hostile = "<script>alert(1)</script>\u202e\x1b[31m"
@@ -177,6 +203,30 @@ def test_page_shows_strangers_words_as_words(place: Workplace, model: Path) -> N
     assert "<script" not in text and "&lt;script&gt;" in text and "\u202e" not in text and "\x1b" not in text
     assert text.count("data:image/jpeg;base64,") == 5
     assert image not in text.encode()
+
+
+def test_dual_encoder_is_measured_beside_its_twins_and_by_its_classes(place: Workplace) -> None:
+    clip = dual_encoder(place.root / "clip.safetensors")
+    held = dataset(place.root / "held", 30, broken=(4,))
+    found = evaluated(place, clip, held, "--label", "meta.names")
+    assert (found["counts"]["samples"], found["counts"]["answered"], found["counts"]["unreadable"]) == (30, 29, 1)
+    figures = {one["metric"]: one["views"] for one in found["figures"]}
+    assert figures.keys() >= {"image_to_text@1", "text_to_image@10", "accuracy@1", "accuracy@5"}
+    assert figures["accuracy@5"]["seen"]["value"] >= figures["accuracy@1"]["seen"]["value"]
+    recall = figures["image_to_text@1"]
+    assert recall["seen"]["low"] <= recall["seen"]["value"] <= recall["seen"]["high"]
+    assert recall["blind"]["value"] <= 0.5, "one caption is the nearest of a picture that shows nothing"
+
+
+def test_zero_shot_weights_of_a_class_are_the_mean_of_its_sentences(tmp_path: Path) -> None:
+    import open_clip
+
+    clip = load_export(dual_encoder(tmp_path / "clip.safetensors"))
+    found_DC = zero_shot_weights(clip, ["red", "blue"])
+    sentences = [template("blue") for template in open_clip.SIMPLE_IMAGENET_TEMPLATES]
+    with torch.inference_mode():
+        each_ND = F.normalize(clip.net.encode_text(token_ids(clip.tokenizer, sentences)), dim=-1)
+    torch.testing.assert_close(found_DC[:, 1], F.normalize(each_ND.mean(0), dim=0))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.evaluation.answers import (
@@ -21,13 +21,14 @@ from train.evaluation.cv_bench import cv_bench
 from train.evaluation.intervals import Estimate, Resampled
 
 # Of pycocoevalcap 1.2's CiderScorer on the same tokens; `bench/cider.py` compares thousands.
-CANDIDATES = ["a red square on blue", "a dog sleeps in the park", "one dog"]
+CANDIDATES = ["a red square on blue", "a dog sleeps in the park", "one dog", "a cat cat cat on the mat"]
 REFERENCES = [
     ["a red square on blue", "the square is red"],
     ["a dog runs in the park", "dog in a park"],
     ["two cats", "two cats asleep on a sofa"],
+    ["a cat on a mat"],
 ]
-GOLDEN_CIDER = [5.786144918185761, 3.0173196063069303, 0.0]
+GOLDEN_CIDER = [5.783990707297835, 3.011838506397069, 0.0, 1.981202741888938]
 
 words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f"]), min_size=1, max_size=8)
 
@@ -37,6 +38,7 @@ def test_cider_d_equals_the_reference_implementation() -> None:
     assert found == pytest.approx(GOLDEN_CIDER, abs=1e-9)
 
 
+@settings(max_examples=30)
 @given(st.lists(words, min_size=2, max_size=5))
 def test_caption_that_is_its_only_reference_scores_as_high_as_any_caption_can(captions: list[list[str]]) -> None:
     own = cider_d(captions, [[caption] for caption in captions])
@@ -169,6 +171,7 @@ def test_ten_questions_about_a_picture_make_nobody_ten_times_as_sure() -> None:
     assert (ten.value, ten.low, ten.high) == (once.value, once.low, once.high)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 5))
 def test_interval_holds_what_scores_can_be_and_is_the_same_for_a_seed(scores: list[float], seed: int) -> None:
     names = [str(n) for n in range(len(scores))]

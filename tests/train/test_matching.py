@@ -135,7 +135,7 @@ def test_exported_captioner_holds_all_weights_and_says_how_to_build_it(manifest:
     from curate.models.exports import captioner_shape
 
     shape = captioner_shape(path)
-    assert (shape.tokenizer, shape.width, shape.layers, shape.heads) == ("bytes", 32, 1, 2)
+    assert [shape.language[key] for key in ("tokenizer", "width", "layers", "heads")] == ["bytes", 32, 1, 2]
     saved = load_file(out / "checkpoints" / "00000002" / "model.safetensors")
     trained = {name.removeprefix("net."): value for name, value in saved.items()}
     exported: dict[str, Any] = load_file(path)

@@ -104,6 +104,7 @@ CONNECTORS = [
         },
         {"type": "mining", "cell": 8},
         id="mining of 5N",
+        marks=pytest.mark.slow,
     ),
 ]
 
@@ -173,6 +174,19 @@ def test_a_pack_of_split_pictures_of_native_aspect_gives_each_documents_loss_as_
             seen += count
     assert seen == len(tensors["image"]) > 2
     torch.testing.assert_close(objective(tensors), torch.stack(parts).sum(), rtol=1e-5, atol=1e-3)
+
+
+def test_boundaries_between_the_views_of_a_picture_take_places_and_train_with_the_connector(kinds: Path) -> None:
+    towers = {"eye": {**NATIVE, "split": {}}}
+    fusion = {"type": "tokens", "boundaries": True}
+    prepared = made(kinds, config(multimodal(POOLING, fusion=fusion, train_tower=False), towers))
+    objective = net_of(prepared)
+    assert objective.visual_tokens == 5 * 2 + 6
+    set_trained(objective, objective.trained)
+    objective(batches(kinds, prepared)[0].tensors).backward()
+    boundaries = objective.net.boundaries
+    assert boundaries is not None and boundaries.boundary_E.grad is not None and boundaries.boundary_E.grad.any()
+    assert any(p is boundaries.boundary_E for p in objective.parts()["connector"])
 
 
 def test_rows_of_native_pictures_are_of_one_shape(pairs: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from own_trainer import FIRST, PAGE, adapter, blocks, first_uids
+from torch.utils.data import BatchSampler, SequentialSampler
 from train_samples import TINY, mixture, of_every_kind
 
-from curate.stream import Batch, DrawnSample, MixtureView, PackLimits, Stream, StreamError
+from curate.stream import Batch, DrawnSample, MixtureView, PackLimits, Share, Stream, StreamError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than cores
@@ -160,6 +161,19 @@ def test_transformers_sees_the_mixtures_first_uids_and_goes_on_with_another_batc
     others = MixtureView(mixture(tmp_path / "others", few=(1,)), words, FIRST)
     with pytest.raises(StreamError, match="manifest has changed"):
         page.train_dataset(others, tmp_path / "out" / "checkpoint-8")
+
+
+def test_ranks_of_transformers_read_what_the_stream_gives_them(manifest: Path, tmp_path: Path) -> None:
+    """Its loaders deal batches to the ranks by accelerate's sampler."""
+    from accelerate.data_loader import BatchSamplerShard
+
+    data = adapter(tmp_path, "transformers").train_dataset(MixtureView(manifest, length=240))
+    for rank in range(3):
+        stream = Stream(manifest, 48, share=Share(rank, 3))
+        dealt = BatchSamplerShard(BatchSampler(SequentialSampler(data), 16, drop_last=False), 3, rank)
+        rows = [tuple(sample.uid for sample in data.__getitems__(batch)) for batch in dealt]
+        assert rows == [batch.uids for batch in itertools.islice(stream, 5)]
+        stream.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Answers of models that see: texts and pictures in, what the model says in turn.
 
 One face for whoever asks: `curate ask`, `curate eval`, and adapters to other projects' evaluation
-(docs/own-evaluation.md).
+(docs/training-evaluate.md).
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from PIL import Image
 from torch import Tensor
 
 from curate.image.files import ImageError, decode
-from curate.mix.content import BETWEEN
-from curate.models.captioners import PICTURE, Captioner, TrainedCaptioner
+from curate.mix.content import BETWEEN, Picture, Prompt, Segment, segment_text
+from curate.models.captioners import Captioner, TrainedCaptioner
 from curate.models.files import ModelError
 from curate.models.sampling import NextScores, Sampling, sample
+from curate.settings import validate
+from curate.stream.forms import FormConfig, SequenceForm
 from curate.stream.images import keyed_rng
+from curate.stream.spelling import spell_prompt
 
-Asked = Sequence[str | Image.Image]
-"""What a model is told and shown, in order: texts and RGB pictures."""
+Asked = Sequence[str | Prompt | Image.Image]
+"""What a model is told and shown, in order: what it is asked, what was answered before, RGB pictures."""
 
 BATCH = 16
 """Rows answered together, if all begin with the same texts."""
 _GREY = (122, 116, 104)
 """The mean of CLIP's training pictures (Radford et al. 2021)."""
+_SHOWN = Picture("shown")
 
 
 @dataclass(frozen=True)
@@ -49,27 +53,32 @@ class Answerer:
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = captioner
-        self.interleaves = isinstance(captioner, TrainedCaptioner)
+        self._form: SequenceForm | None = None
+        if isinstance(captioner, TrainedCaptioner):
+            config = validate(dict(captioner.form), FormConfig, "the model's form")
+            own_chat = captioner.chat() if config.chat == "own" else None
+            self._form = SequenceForm(captioner.code, captioner.places, config=config, own_chat=own_chat)
+        self.interleaves = self._form is not None
         self.blind_with = "nothing: the texts alone" if self.interleaves else "a grey picture"
         """What stands in a picture's place for a model that is not to see."""
 
     def answer(self, pictures: Sequence[Image.Image], question: str, manner: Manner = Manner()) -> str:
         """The model's words to a question about pictures, or about pictures alone where the question is empty."""
-        asked: Asked = [*pictures, question + BETWEEN] if question else pictures
+        asked: Asked = [*pictures, Prompt(question)] if question else pictures
         return self.answer_all([asked], manner, [question])[0]
 
     def answer_all(self, asked: Sequence[Asked], manner: Manner, names: Sequence[str]) -> list[str]:
-        """The model's words to each, up to an empty line; `names`: of each, for its randomness.
+        """The model's words to each, up to an empty line or a mark; `names`: of each, for its randomness.
 
         What begins with the same texts is answered together. Raises ModelError for what the model cannot read.
         """
-        layouts = [tuple(part if isinstance(part, str) else None for part in parts) for parts in asked]
+        layouts = [tuple(_SHOWN if isinstance(part, Image.Image) else part for part in parts) for parts in asked]
         found = [""] * len(asked)
         for layout in dict.fromkeys(layouts):
             alike = [number for number, other in enumerate(layouts) if other == layout]
             for start in range(0, len(alike), BATCH):
                 some = alike[start : start + BATCH]
-                shown = [part for number in some for part in asked[number] if not isinstance(part, str)]
+                shown = [part for number in some for part in asked[number] if isinstance(part, Image.Image)]
                 draws = [keyed_rng(manner.seed, names[n], 0, "answer").random(manner.tokens) for n in some]
                 for number, text in zip(some, self._write(layout, shown, manner, np.stack(draws)), strict=True):
                     found[number] = text
@@ -78,12 +87,12 @@ class Answerer:
     def without_pictures(self, asked: Asked) -> Asked:
         """The same for a model that is not to see: pictures left out, or what `blind_with` says in their place."""
         if self.interleaves:
-            return [part for part in asked if isinstance(part, str)]
-        return [part if isinstance(part, str) else Image.new("RGB", part.size, _GREY) for part in asked]
+            return [part for part in asked if not isinstance(part, Image.Image)]
+        return [Image.new("RGB", p.size, _GREY) if isinstance(p, Image.Image) else p for p in asked]
 
     def _write(
         self,
-        layout: Sequence[str | None],
+        layout: Sequence[Segment],
         shown: Sequence[Image.Image],
         manner: Manner,
         draws_BS: npt.NDArray[np.float64],
@@ -100,22 +109,28 @@ class Answerer:
                 )
             sampling = Sampling(manner.top_p, 0, longest, 1.0, manner.temperature)
             written = sample(scores_of, prefix, torch.from_numpy(draws_BS), captioner.marks, sampling)
-        return [" ".join(captioner.text(ids).strip().split(BETWEEN)[0].split()) for ids in written]
+        return [self._said(ids) for ids in written]
 
-    def _begin(
-        self, layout: Sequence[str | None], vectors_NPE: Tensor | None, rows: int
-    ) -> tuple[list[int], NextScores]:
+    def _begin(self, layout: Sequence[Segment], vectors_NPE: Tensor | None, rows: int) -> tuple[list[int], NextScores]:
         """(ids of the texts that the rows begin with, scores of what follows)."""
         captioner = self._captioner
-        if isinstance(captioner, TrainedCaptioner):
-            begun = captioner.begin(layout)
-            return [i for i in begun if i != PICTURE], captioner.write_after(begun, vectors_NPE, rows)
-        if vectors_NPE is None or layout.count(None) != 1:
+        if self._form is not None:
+            assert isinstance(captioner, TrainedCaptioner)
+            begun = spell_prompt(self._form, layout, captioner.longest).ids
+            return [i for i in begun if i >= 0], captioner.write_after(begun, vectors_NPE, rows)
+        if vectors_NPE is None or list(layout).count(_SHOWN) != 1:
             raise ModelError(
-                f"this model captions one picture at a time, and {layout.count(None)} are shown; give one, or a model"
-                " of the objective caption or multimodal"
+                f"this model captions one picture at a time, and {list(layout).count(_SHOWN)} are shown; give one, or"
+                " ask a model of the objective caption or multimodal"
             )
-        return captioner.spell(" ".join(part for part in layout if part).strip()), captioner.write(vectors_NPE)
+        texts = [segment_text(part) for part in layout if not isinstance(part, Picture)]
+        return captioner.spell(" ".join(texts)), captioner.write(vectors_NPE)
+
+    def _said(self, ids: Sequence[int]) -> str:
+        """The text before the first mark (of a turn, of a chunk) or empty line, as one line."""
+        tags = frozenset(self._form.code.tags.values()) if self._form is not None else frozenset[int]()
+        end = next((place for place, identity in enumerate(ids) if identity in tags), len(ids))
+        return " ".join(self._captioner.text(ids[:end]).strip().split(BETWEEN)[0].split())
 
 
 def decoded(data: bytes) -> Image.Image:

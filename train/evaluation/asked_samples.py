@@ -34,6 +34,8 @@ class AskedSamples:
 
     def __init__(self, path: Path, limit: int | None, seed: int) -> None:
         self.path = path
+        self.dataset: Path | None = None
+        """The dataset, if they are of one."""
         if path.suffix == ".json" and path.name != "dataset.json":
             mixture = mix.load(path)
             sources = enumerate(mixture.manifest.datasets)
@@ -41,7 +43,7 @@ class AskedSamples:
             self._places = _drawn(mixture, limit or sum(reader.rows for reader in self._readers))
             self.name, self.digest = path.stem, file_sha256(path)
         else:
-            reader = DatasetReader(path.name, path)
+            self.dataset, reader = path, DatasetReader(path.name, path)
             self._readers = [reader]
             self._places = [(0, row) for row in range(min(reader.rows, limit or reader.rows))]
             self.name, self.digest = dataset_file(path).parent.name, file_sha256(dataset_file(path))

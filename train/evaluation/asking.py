@@ -17,10 +17,11 @@ from PIL import Image
 
 from curate.commit import commit_text, dump_json, read_json
 from curate.image.files import ImageError
-from curate.mix.content import BETWEEN, Picture
+from curate.mix.content import Picture, Prompt, Segment, System
 from curate.stream.reading import UNREADABLE, StreamError
 from train.evaluation.answerer import Answerer, Asked, Manner, decoded
 from train.evaluation.asked_samples import AskedSamples, Parts
+from train.evaluation.examples import Examples
 from train.evaluation.figures import AnsweredQuestion, View
 from train.evaluation.questions import Question, Task, sample_questions
 
@@ -35,12 +36,17 @@ class EvaluationError(ValueError):
 
 @dataclass(frozen=True)
 class AskingPlan:
-    """Choice of what is asked, and how. `task`: questions of this alone. `prompt`: said before every caption."""
+    """Choice of what is asked, and how. `task`: questions of this alone. `prompt`: asked of each picture of a pair.
+
+    `shots` examples of the dataset `shots_from` stand before each question; None: of the same dataset.
+    """
 
     views: Sequence[View] = ("seen", "blind", "shuffled")
     task: Task | None = None
     references: Sequence[str] = ()
     prompt: str = ""
+    shots: int = 0
+    shots_from: str | None = None
     manner: Manner = field(default_factory=Manner)
 
 
@@ -71,11 +77,12 @@ class _Posed:
 
 @dataclass(frozen=True)
 class Asking:
-    """Puts the questions of samples to a model."""
+    """Puts the questions of samples to a model, behind `examples` where there are some."""
 
     answerer: Answerer
     samples: AskedSamples
     wanted: AskingPlan
+    examples: Examples | None = None
 
     def ask_all(self, folder: Path, identity: Mapping[str, Any]) -> Iterator[int]:
         """Ask what is not answered in `folder` yet; yields how many samples are done, as it goes.
@@ -108,7 +115,7 @@ class Asking:
             uid, kind, parts = self.samples.read(row)
             questions = sample_questions(kind, parts, self.wanted.references)
             wanted = [one for one in questions if self.wanted.task in (None, one.task)]
-            posed = [_Posed(uid, turn, one, self._views(row, one, parts)) for turn, one in enumerate(wanted)]
+            posed = [_Posed(uid, turn, one, self._views(row, uid, one, parts)) for turn, one in enumerate(wanted)]
         except (EvaluationError, StreamError):
             raise
         except UNREADABLE as err:
@@ -116,17 +123,25 @@ class Asking:
             return {"row": row, "uid": uid, "unreadable": error}, []
         return {"row": row, "uid": uid, "questions": [_plain(one) for one in wanted]}, posed
 
-    def _views(self, row: int, question: Question, parts: Parts) -> dict[View, Asked]:
-        """What each view shows of a question. Raises ImageError."""
+    def _views(self, row: int, uid: str, question: Question, parts: Parts) -> dict[View, Asked]:
+        """What each view shows of a question: examples keep their pictures but from the blind. Raises ImageError."""
         prompted = self.wanted.prompt and question.task == "caption"
-        asked = [*question.asked, self.wanted.prompt + BETWEEN] if prompted else question.asked
+        asked = [*question.asked, Prompt(self.wanted.prompt)] if prompted else question.asked
         pictures = [parts[part.part] for part in asked if isinstance(part, Picture)]
-        found: dict[View, Asked] = {"seen": _shown(asked, [decoded(data) for data in pictures])}
+        before = self._before(uid)
+        found: dict[View, Asked] = {"seen": [*before, *_shown(asked, [decoded(data) for data in pictures])]}
         if "blind" in self.wanted.views:
             found["blind"] = self.answerer.without_pictures(found["seen"])
         if "shuffled" in self.wanted.views:
-            found["shuffled"] = _shown(asked, self._others(row, pictures))
+            found["shuffled"] = [*before, *_shown(asked, self._others(row, pictures))]
         return found
+
+    def _before(self, uid: str) -> Asked:
+        """The examples before a sample's question. Raises EvaluationError where there are too few."""
+        try:
+            return self.examples.before(uid) if self.examples else []
+        except ValueError as err:
+            raise EvaluationError(str(err)) from None
 
     def _others(self, row: int, pictures: Sequence[bytes]) -> Sequence[Image.Image]:
         others = self.samples.others_pictures(row, pictures) if pictures else []
@@ -161,21 +176,38 @@ def read_answers(folder: Path) -> tuple[list[AnsweredQuestion], AskedCounts]:
             answered += bool(questions)
             for one in questions:
                 said = one.pop("said")
-                asked = [part if isinstance(part, str) else Picture(**part) for part in one.pop("asked")]
+                asked = [_segment(part) for part in one.pop("asked")]
                 found.append(AnsweredQuestion(line["row"], line["uid"], Question(asked=asked, **one), said))
     bad = errors.total()
     return found, AskedCounts(samples, answered, bad, samples - answered - bad, len(found), dict(errors))
 
 
-def _shown(asked: Sequence[str | Picture], pictures: Sequence[Image.Image]) -> Asked:
+def _shown(asked: Sequence[Segment], pictures: Sequence[Image.Image]) -> Asked:
     """Texts and pictures in order."""
     left = iter(pictures)
-    return [part if isinstance(part, str) else next(left) for part in asked]
+    return [next(left) if isinstance(part, Picture) else part for part in asked]
 
 
 def _plain(question: Question) -> dict[str, Any]:
     """JSON-able data of a question."""
-    return {**asdict(question), "asked": [p if isinstance(p, str) else asdict(p) for p in question.asked]}
+    return {**asdict(question), "asked": [_said(part) for part in question.asked]}
+
+
+_NAMES: Mapping[type, str] = {Picture: "part", System: "system", Prompt: "question"}
+
+
+def _said(segment: Segment) -> str | dict[str, str]:
+    """JSON-able data of a segment: a text, or an object that names what it is."""
+    if isinstance(segment, str):
+        return segment
+    return {_NAMES[type(segment)]: segment.part if isinstance(segment, Picture) else segment.text}
+
+
+def _segment(said: str | Mapping[str, str]) -> Segment:
+    if isinstance(said, str):
+        return said
+    found: Segment = next(kind(said[name]) for kind, name in _NAMES.items() if name in said)
+    return found
 
 
 def _take_up(folder: Path, identity: str) -> int:

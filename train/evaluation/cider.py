@@ -60,7 +60,7 @@ class _Rarity:
 
 @dataclass(frozen=True)
 class _Weighed:
-    """A caption's n-grams by their weights, their norm for each n, and the caption's bigrams, which are its length."""
+    """A caption's n-grams by their weights, their norm for each n, and its length."""
 
     weights: list[dict[Gram, float]]
     norms: list[float]
@@ -86,7 +86,7 @@ def _weigh(rarity: _Rarity, tokens: Tokens) -> _Weighed:
     for gram, count in _grams(tokens).items():
         weights[len(gram) - 1][gram] = count * rarity.of(gram)
     norms = [math.sqrt(sum(weight**2 for weight in of_n.values())) for of_n in weights]
-    return _Weighed(weights, norms, max(len(tokens) - 1, 0))
+    return _Weighed(weights, norms, len(tokens))
 
 
 def _grams(tokens: Tokens) -> Counter[Gram]:

@@ -56,7 +56,11 @@ def evaluate(  # noqa: PLR0913 - options of a command
         list[str] | None,
         typer.Option(help="Of pairs, a key with more captions (meta.captions); repeatable.", metavar="KEY"),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Said to the model before every caption.")] = "",
+    prompt: Annotated[str, typer.Option(help="Asked of every picture for a caption.")] = "",
+    shots: Annotated[int, typer.Option(min=0, help="Examples before each question: 0, 4, 8, 16.")] = 0,
+    shots_from: Annotated[
+        Path | None, typer.Option(help="The dataset of the examples; without it, the same.", metavar="DATASET")
+    ] = None,
     label: Annotated[
         str, typer.Option(help="Of a dual encoder, the key of each sample's class (meta.label).", metavar="KEY")
     ] = "",
@@ -81,7 +85,8 @@ def evaluate(  # noqa: PLR0913 - options of a command
     views += ["blind"] if blind else []
     views += ["shuffled"] if shuffled else []
     manner = _manner(tokens, top_p, temperature, seed)
-    wanted = AskingPlan(views, task, references or (), prompt, manner)
+    source = None if shots_from is None else str(shots_from)
+    wanted = AskingPlan(views, task, references or (), prompt, shots, source, manner)
     folder = out or Path("work") / "eval" / f"{model.stem}-on-{on.resolve().name.removesuffix('.json')}"
     identity = {"model": str(model), "model_digest": model_digest(model), "seed": seed, "limit": limit}
     loaded = load_model(model, torch_device(device))

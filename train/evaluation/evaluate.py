@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from train.evaluation.answerer import Answerer
 from train.evaluation.asked_samples import AskedSamples
 from train.evaluation.asking import AskedCounts, Asking, AskingPlan, EvaluationError, read_answers
 from train.evaluation.dual_encoders import embed_pairs, measure_pairs
+from train.evaluation.examples import Examples
 from train.evaluation.figures import AnsweredQuestion, MeasuredViews, View, score
 from train.evaluation.intervals import LEVEL, RESAMPLES
 from train.models.dual_encoder import DualEncoder
@@ -45,8 +47,13 @@ def evaluate_answers(
 
     `identity` says what is evaluated: model, dataset, seed. Raises EvaluationError where nothing was answered.
     """
-    with hold(folder):
-        for done in Asking(answerer, samples, wanted).ask_all(folder, identity):
+    if wanted.shots and not answerer.interleaves:
+        raise EvaluationError("this model reads one picture and no examples before it; leave --shots out")
+    with hold(folder), ExitStack() as open_:
+        examples = None
+        if wanted.shots:
+            examples = open_.enter_context(closing(_examples(samples, wanted, int(identity["seed"]))))
+        for done in Asking(answerer, samples, wanted, examples).ask_all(folder, identity):
             watch(done)
         answered, counts = read_answers(folder)
         if not answered:
@@ -71,6 +78,13 @@ def evaluate_pairs(
     said = {**identity, "dataset": str(dataset), "dataset_digest": file_sha256(dataset_file(dataset)), "views": views}
     with hold(folder):
         return _written({**said, "counts": asdict(counts), "blind_with": "a grey picture"}, figures, folder)
+
+
+def _examples(samples: AskedSamples, wanted: AskingPlan, seed: int) -> Examples:
+    source = samples.dataset if wanted.shots_from is None else Path(wanted.shots_from)
+    if source is None:
+        raise EvaluationError(f"{samples.path} is a mixture; name the dataset of the examples: --shots-from DATASET")
+    return Examples(source, wanted.shots, seed, wanted.prompt)
 
 
 def _written(hung_on: Mapping[str, Any], figures: Sequence[MeasuredViews], folder: Path) -> Mapping[str, Any]:

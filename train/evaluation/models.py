@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from curate.models.blip import is_blip
 from curate.models.captioners import captioner_identity, load_captioner
@@ -16,7 +15,7 @@ from curate.models.dual_encoder import metadata_of
 from curate.models.files import ModelError, file_digest
 from curate.sample import fingerprint
 from curate.settings import validate
-from train.checkpoint import STATE, WEIGHTS, newest_checkpoint
+from train.checkpoint import STATE, newest_checkpoint, read_weights, weights_digest
 from train.config import Config
 from train.evaluation.answerer import Answerer
 from train.export import export
@@ -30,7 +29,7 @@ Model = Answerer | DualEncoder
 def model_digest(model: Path) -> str:
     """Digest of a model's weights: of a run, those of its newest checkpoint. Raises ModelError."""
     if is_run(model):
-        return file_digest(_newest(model) / WEIGHTS)
+        return weights_digest(_newest(model))
     if model.suffix == ".safetensors" and model.is_file():
         return file_digest(model)
     return fingerprint(captioner_identity(str(model), ""))
@@ -80,7 +79,13 @@ def export_newest(run: Path, path: Path) -> Path:
     model = config.model.model_copy(update={"weights": None, "towers": unread})
     clip = build(model)
     objective = objective_of(config.model_copy(update={"model": model}), clip)
-    objective.load_state_dict(load_file(newest / WEIGHTS), strict=True)
+    try:
+        objective.load_state_dict(read_weights(newest), strict=True)
+    except RuntimeError as err:
+        raise ModelError(
+            f"{newest}: its weights are not those of the network that it describes; another version of the trainer"
+            f" wrote them: export the model with that version ({str(err).splitlines()[1].strip()[:120]})"
+        ) from None
     export(clip, objective, config, path)
     return path
 

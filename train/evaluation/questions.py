@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from curate.mix.answers import FORMAT_PROMPTS
 from curate.mix.content import (
-    BETWEEN,
     ContentError,
     Picture,
     Prompt,
@@ -25,7 +24,6 @@ from curate.mix.content import (
     image_name,
     own_text,
     sample_segments,
-    segment_text,
     texts_under,
 )
 from curate.sample import Kind
@@ -36,13 +34,13 @@ Task = Literal["caption", "answer", "choice"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question: the texts and pictures that come before its answer, and what a right one says.
+    """A question: what comes before its answer, as training has it, and what a right one says.
 
     `options` of a choice, of which `right` is the number. `kind`, `source`: the groups it belongs to, in lower case.
     """
 
     task: Task
-    asked: Sequence[str | Picture]
+    asked: Sequence[Segment]
     references: Sequence[str]
     options: Sequence[str] = ()
     right: int | None = None
@@ -52,7 +50,7 @@ class Question:
     @property
     def text(self) -> str:
         """The question alone, without what was said before."""
-        return next((part.strip() for part in reversed(self.asked) if isinstance(part, str)), "")
+        return next((part.text for part in reversed(self.asked) if isinstance(part, Prompt)), "")
 
 
 def sample_questions(kind: Kind, parts: Mapping[str, bytes], references: Sequence[str] = ()) -> list[Question]:
@@ -70,44 +68,42 @@ def sample_questions(kind: Kind, parts: Mapping[str, bytes], references: Sequenc
         return []
     if isinstance(question := meta.get("question"), str) and question.strip():
         answers = _texts(meta.get("answer")) or ([] if _texts(meta.get("answers")) else [own_text(parts)])
-        return [_question([Picture(picture), question.strip() + BETWEEN], answers, meta)]
+        return [_question([Picture(picture), Prompt(question.strip())], answers, meta)]
     captions = [own_text(parts), *(text for key in references for text in texts_under(parts, key))]
     captions = [text for text in dict.fromkeys(captions) if text]
     return [Question("caption", (Picture(picture),), captions)] if captions else []
 
 
-def _turns(segments: Sequence[Segment]) -> Iterator[tuple[list[str | Picture], str]]:
+def _turns(segments: Sequence[Segment]) -> Iterator[tuple[Sequence[Segment], str]]:
     """(what comes before, answer) of each answer of a conversation."""
-    before: list[str | Picture] = []
     asked = False
-    for segment in segments:
+    for number, segment in enumerate(segments):
         if isinstance(segment, str) and asked:
-            yield list(before), segment.strip()
-        asked = isinstance(segment, Prompt) or (asked and isinstance(segment, Picture))
-        before.append(segment if isinstance(segment, Picture) else segment_text(segment))
+            yield segments[:number], segment
+        asked = type(segment) is Prompt or (asked and isinstance(segment, Picture))
 
 
-def _question(asked: Sequence[str | Picture], answers: Sequence[str], meta: Mapping[str, Any]) -> Question:
+def _question(asked: Sequence[Segment], answers: Sequence[str], meta: Mapping[str, Any]) -> Question:
     """The question with its right answers, those of the meta where there are some."""
     references = _texts(meta.get("answers")) or list(answers)
-    text = next((part for part in reversed(asked) if isinstance(part, str)), "")
-    shown, given = shown_options(text), _texts(meta.get("choices"))
+    prompt = next(part for part in reversed(asked) if isinstance(part, Prompt))
+    shown, given = shown_options(prompt.text), _texts(meta.get("choices"))
     options = given or list(shown)
     right = right_option(references[0], options) if options else None
     if given and right is None:
         raise ContentError(f"bad_choice: the answer {references[0][:40]!r} is none of the {len(given)} choices")
     if given and not shown:
-        asked = [part if part is not text else _with_options(text, given) for part in asked]
+        asked = [_with_options(prompt.text, given) if part is prompt else part for part in asked]
     kind, source = (str(meta.get(name) or "").lower() for name in ("task", "source"))
     if right is None:
         return Question("answer", asked, references, (), None, kind, source)
     return Question("choice", asked, references, options, right, kind, source)
 
 
-def _with_options(text: str, options: Sequence[str]) -> str:
+def _with_options(text: str, options: Sequence[str]) -> Prompt:
     """A question with its options behind it, and the words that ask for a letter."""
     listed = " ".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{text.strip()}\n{listed}\n{FORMAT_PROMPTS[3]}{BETWEEN}"
+    return Prompt(f"{text.strip()}\n{listed}\n{FORMAT_PROMPTS[3]}")
 
 
 def _meta(parts: Mapping[str, bytes]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class EncoderDecoderObjective(MultimodalObjective):
         """Sum of the scored tokens' cross entropies, scaled."""
         ids_BT, scored_BT = batch["ids"], batch["scored"]
         asked_B = torch.where(scored_BT.any(1), scored_BT.int().argmax(1), ids_BT.shape[1])
-        y_BAD = self.net.language(self.net.embed(ids_BT, self.net.see_batch(batch)), asked_B)
+        y_BAD = self.net.language(self.net.embed(ids_BT, self.vectors(batch)), asked_B)
         place_BA = asked_B[:, None] + torch.arange(y_BAD.shape[1], device=ids_BT.device)
         inside_BA = place_BA < ids_BT.shape[1]
         place_BA = place_BA.clamp(max=ids_BT.shape[1] - 1)

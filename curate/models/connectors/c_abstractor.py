@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from curate.extras import require
 from curate.models.connectors.rasters import Square, by_picture, check_one_tower, check_raster, raster_of
 from curate.models.features import Features, TowerShape
-from curate.models.files import ModelError
 from curate.settings import Settings
 
 
@@ -36,7 +35,7 @@ class CAbstractorConfig(Settings):
     depth: Annotated[int, Field(ge=1)] = 3
 
     def build(self, towers: Sequence[TowerShape], width: int) -> CAbstractor:
-        """The module. Raises ModelError for several towers."""
+        """The module. Raises ModelError for several towers, or rasters of many sizes."""
         return CAbstractor(check_raster("c_abstractor", check_one_tower("c_abstractor", towers)), width, self)
 
 
@@ -57,12 +56,7 @@ class CAbstractor(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(config.hidden, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, towers: Sequence[Features]) -> Tensor:
-        """vectors_NPE, a picture's views one after another. Raises ModelError for rasters of which a part is empty."""
-        if towers[0].there_MP is not None:
-            raise ModelError(
-                "connector c_abstractor: its convolutions need whole rasters, and pictures of their own aspect ratio"
-                " leave a part empty: give the tower squares, or take the connector resampler or idefics2_pooling"
-            )
+        """vectors_NPE, a picture's views one after another."""
         x_MDHW = raster_of(towers[0], self.tower)
         x_MDHW = x_MDHW + self._positions(towers[0].grid).to(x_MDHW.dtype)
         x_MCHW = F.adaptive_avg_pool2d(self.before(x_MDHW), self.side)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from curate.models.attention import block_mask, document_mask
+from curate.models.attention import block_mask
 from curate.models.files import ModelError
 from curate.models.languages.face import Between
 from curate.models.languages.pretrained import PretrainedConfig, PretrainedNetwork, pretrained
 from curate.models.languages.tags import TagRows
+from curate.tokens.segments import attention_mask
 
 
 class HfConfig(PretrainedConfig):
@@ -112,7 +113,7 @@ class HfLanguage(PretrainedNetwork):
                 f"the language model looks back {window} tokens and a pack has {segments_BT.shape[1]}; make"
                 " objective.pack.tokens smaller"
             )
-        return block_mask(segments_BT) if segments_BT.is_cuda else document_mask(segments_BT).unsqueeze(1)
+        return block_mask(segments_BT) if segments_BT.is_cuda else attention_mask(segments_BT).unsqueeze(1)
 
     @contextmanager
     def _layered(self, between: Between | None) -> Iterator[None]:

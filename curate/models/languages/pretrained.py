@@ -1,4 +1,4 @@
-"""What all language models of `transformers` share here: settings, loading, adapters, parts that a stage may train."""
+"""Language models of `transformers`: settings, loading, adapters and parts that both kinds have in common."""
 
 from __future__ import annotations
 
