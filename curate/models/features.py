@@ -51,14 +51,14 @@ class Features:
 
 @dataclass(frozen=True)
 class ReadTexts:
-    """ReadTexts that a connector reads beside the pictures, one a picture: ids_NT, and which of them are no padding."""
+    """Texts that a connector reads beside the pictures, one a picture: ids_NT, and which of them are no padding."""
 
     ids_NT: Tensor
     there_NT: Tensor
 
     @classmethod
     def of(cls, ids_NT: Tensor) -> ReadTexts:
-        """ReadTexts of ids that are negative where there is none."""
+        """Texts of ids that are negative where there is none."""
         return cls(ids_NT.clamp(min=0), ids_NT >= 0)
 
 
