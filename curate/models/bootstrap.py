@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.models.connectors.qformer import QFormerConfig
-from curate.models.features import Features, Texts
+from curate.models.features import Features, ReadTexts
 from curate.models.qformer import EPS, QFormer, Seen
 from curate.models.towers.tower import VisionTower
 
@@ -78,17 +78,17 @@ class BootstrapNetwork(nn.Module):
         query_BQD, kept = self.connector.see(picture)
         return F.normalize(self.heads.image(query_BQD).float(), dim=-1), kept
 
-    def text_features(self, text: Texts) -> Tensor:
+    def text_features(self, text: ReadTexts) -> Tensor:
         """Unit texts_BE, by their first tokens."""
         return F.normalize(self.heads.text(self.connector.read(text)[:, 0]).float(), dim=-1)
 
-    def match(self, picture: Features, text: Texts) -> Tensor:
+    def match(self, picture: Features, text: ReadTexts) -> Tensor:
         """logits_B2 of each text with its picture: the mean of the queries'."""
         logits_BQ2: Tensor = self.heads.match(self.connector.join(picture, text))
         return logits_BQ2.mean(1).float()
 
-    def tell(self, text: Texts, kept: list[Seen]) -> Tensor:
+    def tell(self, text: ReadTexts, kept: list[Seen]) -> Tensor:
         """y_BTD for `heads.tell`, left to right; [DEC] stands in the place of a text's first token."""
         told_BT = text.ids_NT.clone()
         told_BT[:, 0] = self.tell_id
-        return self.connector.tell(Texts(told_BT, text.there_NT), kept)
+        return self.connector.tell(ReadTexts(told_BT, text.there_NT), kept)

@@ -50,14 +50,14 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Texts:
+class ReadTexts:
     """Texts that a connector reads beside the pictures, one a picture: ids_NT, and which of them are no padding."""
 
     ids_NT: Tensor
     there_NT: Tensor
 
     @classmethod
-    def of(cls, ids_NT: Tensor) -> Texts:
+    def of(cls, ids_NT: Tensor) -> ReadTexts:
         """Texts of ids that are negative where there is none."""
         return cls(ids_NT.clamp(min=0), ids_NT >= 0)
 
@@ -83,7 +83,7 @@ class PictureGroups:
 
     groups: Sequence[Sequence[Pictures]]
     order: Tensor | None = None
-    asked: Sequence[Texts | None] = (None,)
+    asked: Sequence[ReadTexts | None] = (None,)
 
 
 def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> PictureGroups | None:
@@ -106,11 +106,11 @@ def pictures_in(batch: Mapping[str, Tensor], others: Sequence[str] = ()) -> Pict
     return PictureGroups(groups, batch["order"], asked)
 
 
-def _asked(batch: Mapping[str, Tensor], which: Tensor | None = None) -> Texts | None:
+def _asked(batch: Mapping[str, Tensor], which: Tensor | None = None) -> ReadTexts | None:
     if "instruction" not in batch:
         return None
     ids_NL = batch["instruction"].flatten(0, -2)
-    return Texts.of(ids_NL if which is None else ids_NL[which])
+    return ReadTexts.of(ids_NL if which is None else ids_NL[which])
 
 
 def _pictures(batch: Mapping[str, Tensor], tower: str, which: Tensor | None = None) -> Pictures:

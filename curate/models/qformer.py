@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.models.features import Features, Texts
+from curate.models.features import Features, ReadTexts
 
 EPS = 1e-12
 """What BERT's norms add to a variance."""
@@ -152,14 +152,14 @@ class QFormer(nn.Module):
             kept.append(own)
         return x_BQD, kept
 
-    def read(self, text: Texts) -> Tensor:
+    def read(self, text: ReadTexts) -> Tensor:
         """y_BTD of a text alone, each token seeing all of it."""
         x_BTD = self._start(self._words(text))
         for block in self.blocks:
             x_BTD, _ = block(x_BTD, None, text.there_NT[:, None, None])
         return x_BTD
 
-    def join(self, picture: Features, text: Texts) -> Tensor:
+    def join(self, picture: Features, text: ReadTexts) -> Tensor:
         """y_BQD of the queries where all see all."""
         query_BQD = self.queries.expand(len(text.ids_NT), -1, -1)
         x_BSD = self._start(torch.cat((query_BQD, self._words(text)), 1))
@@ -168,7 +168,7 @@ class QFormer(nn.Module):
             x_BSD, _ = block(x_BSD, picture, there_BS[:, None, None])
         return x_BSD[:, : self.shape.queries]
 
-    def tell(self, text: Texts, kept: list[Seen]) -> Tensor:
+    def tell(self, text: ReadTexts, kept: list[Seen]) -> Tensor:
         """y_BTD of a text from left to right behind the queries that `see` ran."""
         x_BTD = self._start(self._words(text))
         T, device = x_BTD.shape[1], x_BTD.device
@@ -182,7 +182,7 @@ class QFormer(nn.Module):
         y_BSD: Tensor = self.dropout(self.norm(x_BSD))
         return y_BSD
 
-    def _words(self, text: Texts) -> Tensor:
+    def _words(self, text: ReadTexts) -> Tensor:
         assert self.words is not None and self.positions is not None, "a Q-Former without ids reads no text"
         x_BTD: Tensor = self.words(text.ids_NT) + self.positions.weight[: text.ids_NT.shape[1]]
         return x_BTD

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from curate.models.arrange import Boundaries
 from curate.models.connectors.sva import Sva
 from curate.models.connectors.table import AnyConnector
-from curate.models.features import Features, Pictures, Texts, pictures_in
+from curate.models.features import Features, Pictures, ReadTexts, pictures_in
 from curate.models.files import ModelError
 from curate.models.fusion import AnyFusion, TokensConfig
 from curate.models.gated_attention import GatedBlocks, GatedConfig, Media
@@ -99,12 +99,12 @@ class VisionLanguage(nn.Module):
                 f" {self.connector.places}; take a connector with a number of its own, as {{type: mlp, vectors: 144}}"
             )
 
-    def see(self, pictures: Sequence[Pictures], asked: Texts | None = None) -> Tensor:
+    def see(self, pictures: Sequence[Pictures], asked: ReadTexts | None = None) -> Tensor:
         """vectors_NPE of N pictures, as each tower is shown them, for what is `asked` if the connector reads that."""
         towers = self.all_towers().values()
         return self.connect([tower(shown) for tower, shown in zip(towers, pictures, strict=True)], asked)
 
-    def connect(self, found: Sequence[Features], asked: Texts | None = None) -> Tensor:
+    def connect(self, found: Sequence[Features], asked: ReadTexts | None = None) -> Tensor:
         """vectors_NPE of what each tower found.
 
         Of an aggregator with layers inside the language model, the windows that it looks at there.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from curate.models.connectors.qformer import QFormerConfig, QFormerConnector
 from curate.models.connectors.table import connector_of
-from curate.models.features import Features, Texts, TowerShape
+from curate.models.features import Features, ReadTexts, TowerShape
 from curate.models.files import ModelError
 from curate.models.qformer import QFormer, QFormerShape
 from curate.models.qformer_weights import load_published, of_transformers, start_from_bert
@@ -29,9 +29,9 @@ def picture(rows: int = 2, vectors: int = 9, there: Tensor | None = None) -> Fea
     return Features(torch.randn(rows, vectors, VISION), (3, 3), there)
 
 
-def text(*lengths: int, ids: int = 50) -> Texts:
+def text(*lengths: int, ids: int = 50) -> ReadTexts:
     there = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return Texts(torch.randint(0, ids, there.shape), there)
+    return ReadTexts(torch.randint(0, ids, there.shape), there)
 
 
 def small(**changed: Any) -> QFormer:
@@ -87,7 +87,7 @@ def test_who_sees_whom_in_each_task(queries: int, tokens: int, ones: dict[str, i
     """Read off what one block's outputs depend on; the masks' sums are those of LAVIS's own."""
     qformer = small(layers=1, queries=queries, positions=tokens, ids=tokens).double()
     assert qformer.words is not None
-    look, given = picture(1), Texts(torch.arange(tokens)[None], torch.ones(1, tokens, dtype=torch.bool))
+    look, given = picture(1), ReadTexts(torch.arange(tokens)[None], torch.ones(1, tokens, dtype=torch.bool))
     look = Features(look.x_MPD.double(), look.grid)
     columns = [qformer.queries, qformer.words.weight]
     nn.init.normal_(qformer.words.weight)
@@ -115,7 +115,7 @@ def test_the_text_never_changes_the_queries_it_is_told_behind_and_the_picture_do
     look, words = picture(1), text(6)
     _, kept = qformer.see(look)
     told = qformer.tell(words, kept)
-    later = Texts(words.ids_NT.clone(), words.there_NT)
+    later = ReadTexts(words.ids_NT.clone(), words.there_NT)
     later.ids_NT[0, 4:] += 1
     torch.testing.assert_close(qformer.tell(later, kept)[:, :4], told[:, :4])
     assert not torch.allclose(qformer.tell(words, qformer.see(picture(1))[1]), told)
@@ -127,7 +127,7 @@ def test_padding_of_texts_and_of_pictures_is_not_seen() -> None:
     there = torch.ones(2, 9, dtype=torch.bool)
     there[1, 5:] = False
     padded, cut = Features(look.x_MPD, look.grid, there), Features(look.x_MPD[1:, :5], (1, 5))
-    short = Texts(words.ids_NT[1:, :3], words.there_NT[1:, :3])
+    short = ReadTexts(words.ids_NT[1:, :3], words.there_NT[1:, :3])
     torch.testing.assert_close(qformer.join(padded, words)[1:], qformer.join(cut, short))
     torch.testing.assert_close(qformer.read(words)[1:, :3], qformer.read(short))
     kept, kept_short = qformer.see(padded)[1], qformer.see(cut)[1]
@@ -234,6 +234,6 @@ def test_every_view_is_asked_what_its_picture_is_asked() -> None:
     look, words = picture(4), text(5, 2)
     vectors = connector([look], text=words)
     assert vectors.shape == (2, 8, 16)
-    second = connector.join(Features(look.x_MPD[2:], (3, 3)), Texts(words.ids_NT[[1, 1]], words.there_NT[[1, 1]]))  # type: ignore[operator]
+    second = connector.join(Features(look.x_MPD[2:], (3, 3)), ReadTexts(words.ids_NT[[1, 1]], words.there_NT[[1, 1]]))  # type: ignore[operator]
     torch.testing.assert_close(vectors[1], connector.out(second).flatten(0, 1))  # type: ignore[operator]
     assert not torch.allclose(connector([look], text=text(4, 4)), vectors)

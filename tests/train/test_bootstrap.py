@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from train_samples import TINY, command, lines, settings
 
 from curate.models.bootstrap import BootstrapHeads, similarities
-from curate.models.features import Features, Pictures, Texts
+from curate.models.features import Features, Pictures, ReadTexts
 from curate.models.qformer import QFormer, QFormerShape
 from curate.stream.instructions import NOTHING
 from curate.tokens.encoders import text_code
@@ -96,19 +96,21 @@ def test_loss_is_contrast_matching_and_telling_by_hand() -> None:
     """With two samples there is one negative to draw, so all three losses can be written down."""
     made, given = objective(), batch("a red square", "blue")
     net, heads, picture = made.net.connector, made.net.heads, made.net.tower(Pictures(given["image"]))
-    text = Texts.of(given["text"])
+    text = ReadTexts.of(given["text"])
     query, kept = net.see(picture)
     i2t = similarities(F.normalize(heads.image(query), dim=-1), F.normalize(heads.text(net.read(text)[:, 0]), dim=-1))
     itc = itc_loss(i2t / 0.07, i2t.T / 0.07, 0, 0.1)
     pairs = [(0, 0, 1), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 1, 0), (1, 0, 0)]  # picture, text, whether they match
     itm = []
     for i, t, matched in pairs:
-        row = net.join(Features(picture.x_MPD[i : i + 1], picture.grid), Texts(text.ids_NT[[t]], text.there_NT[[t]]))
+        row = net.join(
+            Features(picture.x_MPD[i : i + 1], picture.grid), ReadTexts(text.ids_NT[[t]], text.there_NT[[t]])
+        )
         itm.append(F.cross_entropy(heads.match(row).mean(1), torch.tensor([matched])))
     told = text.ids_NT.clone()
     told[:, 0] = CODE.vocab_size
     assert net.words is not None
-    logits = heads.tell(net.tell(Texts(told, text.there_NT), kept)[:, :-1], net.words.weight)
+    logits = heads.tell(net.tell(ReadTexts(told, text.there_NT), kept)[:, :-1], net.words.weight)
     labels = given["text"][:, 1:]
     itg = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NOTHING, label_smoothing=0.1)
     wanted = itc + torch.stack(itm).mean() + itg
@@ -120,7 +122,7 @@ def test_what_is_contrasted_with_stands_still() -> None:
     """The text's projection learns from rows of texts alone: as if its features in the pictures' rows were given."""
     made, given = objective(), batch("a red square", "blue")
     images, _ = made.net.image_features(made.net.tower(Pictures(given["image"])))
-    texts = made.net.text_features(Texts.of(given["text"]))
+    texts = made.net.text_features(ReadTexts.of(given["text"]))
     i2t, t2i = made._logits(images, texts)
     of_image, of_text = made.net.heads.image.weight, made.net.heads.text.weight
     for logits, learns, still in ((i2t, of_image, of_text), (t2i, of_text, of_image)):
@@ -144,7 +146,7 @@ def test_hard_pairs_are_drawn_by_the_softmax_of_all_but_the_same() -> None:
 def test_texts_that_read_the_same_are_no_negatives_of_each_other() -> None:
     made, given = objective(), batch("same", "same")
     ids, picture = given["text"], made.net.tower(Pictures(given["image"]))
-    wanted = F.cross_entropy(made.net.match(picture, Texts.of(ids)), torch.tensor([1, 1]))
+    wanted = F.cross_entropy(made.net.match(picture, ReadTexts.of(ids)), torch.tensor([1, 1]))
     torch.testing.assert_close(made._matching_loss(picture, ids, torch.zeros(2, 2), torch.zeros(2, 2)), wanted)
 
 

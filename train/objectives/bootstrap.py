@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from curate.models.blip import blip_folder
 from curate.models.bootstrap import BootstrapNetwork, similarities
-from curate.models.features import Features, Texts, pictures_in
+from curate.models.features import Features, ReadTexts, pictures_in
 from curate.models.matching import MATCHED
 from curate.models.qformer import Seen
 from curate.models.qformer_weights import start_from_bert
@@ -68,7 +68,7 @@ class BootstrapObjective(nn.Module):
         ids_BT = batch["text"]
         found = pictures_in(batch)
         assert found is not None, "a pair has a picture"
-        text, picture = Texts.of(ids_BT), self.net.tower(found.groups[0][0])
+        text, picture = ReadTexts.of(ids_BT), self.net.tower(found.groups[0][0])
         images_BQE, kept = self.net.image_features(picture)
         i2t_BN, t2i_BN = self._logits(images_BQE, self.net.text_features(text))
         itc = itc_loss(i2t_BN, t2i_BN, first_row(len(ids_BT)), self.smoothing)
@@ -93,13 +93,13 @@ class BootstrapObjective(nn.Module):
         other_text, has_text = draw_negatives(i2t_BN, same_BN, least=0.0)
         ids = torch.cat((ids_BT, ids_BT, all_NT[other_text]))
         pictures = torch.cat((picture.x_MPD, all_NPD[other_image], picture.x_MPD))
-        logits = self.net.match(Features(pictures, picture.grid), Texts.of(ids))
+        logits = self.net.match(Features(pictures, picture.grid), ReadTexts.of(ids))
         wanted = torch.full((3, len(ids_BT)), MATCHED, device=ids_BT.device)
         wanted[1:] = torch.where(torch.stack((has_image, has_text)), 1 - MATCHED, NO_NEGATIVE)
         total = F.cross_entropy(logits, wanted.flatten(), ignore_index=NO_NEGATIVE, reduction="sum")
         return total / _mean_count(wanted != NO_NEGATIVE)
 
-    def _telling_loss(self, text: Texts, kept: list[Seen]) -> Tensor:
+    def _telling_loss(self, text: ReadTexts, kept: list[Seen]) -> Tensor:
         """Cross entropy of each next token."""
         words, wanted_BT = self.net.connector.words, text.there_NT[:, 1:]
         assert words is not None

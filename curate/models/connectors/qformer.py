@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from curate.models.connectors.rasters import check_one_tower
-from curate.models.features import Features, Texts, TowerShape
+from curate.models.features import Features, ReadTexts, TowerShape
 from curate.models.qformer import QFormer, QFormerShape
 from curate.settings import Settings, unknown_message
 from curate.tokens.encoders import text_code
@@ -75,12 +75,12 @@ class QFormerConnector(QFormer):
         self.places = views * shape.queries
         self.out = nn.Linear(shape.width, width)
 
-    def forward(self, towers: Sequence[Features], text: Texts | None = None) -> Tensor:
+    def forward(self, towers: Sequence[Features], text: ReadTexts | None = None) -> Tensor:
         """vectors_NPE; `text`: of an instruction-aware one, what is asked of each picture."""
         if text is None:
             y_MQD, _ = self.see(towers[0])
         else:
             ids_MT, there_MT = (x.repeat_interleave(self.views, 0) for x in (text.ids_NT, text.there_NT))
-            y_MQD = self.join(towers[0], Texts(ids_MT, there_MT))
+            y_MQD = self.join(towers[0], ReadTexts(ids_MT, there_MT))
         y_MQE: Tensor = self.out(y_MQD)
         return y_MQE.reshape(-1, self.places, y_MQE.shape[2])
