@@ -138,7 +138,7 @@ def network(towers: list[VisionTower], words: int, settings: Mapping[str, Any]) 
 
 
 def features_in(net: VisionLanguage, pairs: NamedPictures) -> list[Features]:
-    """What the network's towers see of the pictures."""
+    """Features that the network's towers give of the pictures."""
     parts = pairs.x_NPD.split([(side // 32) ** 2 for side in SIDES_PX], 1)
     taken = [(parts[SIDES_PX.index(tower.size_px)], tower.shape.grid) for tower in net.all_towers().values()]
     return [Features(x_NPD, grid) for x_NPD, grid in taken]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.models.exports import CaptionerShape
+from curate.stream.forms import SequenceForm
 from train.config import Caption, Config, Multimodal, TextOnly
 from train.models.dual_encoder import DualEncoder, Precision, described, write_weights
 from train.models.dual_encoder import export as export_dual_encoder
@@ -33,5 +34,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
         parts = (settings.language, settings.connector, objective.fusion, settings.form)
         language, connector, fusion, form = (part.model_dump(mode="json") for part in parts)
-        shape = CaptionerShape(language, settings.form.tags(), connector, fusion, towers, form)
+        tags, net = settings.form.tags(), objective.net
+        picture = SequenceForm(settings.language.code(tags), net.places, net.views, settings.form).image
+        shape = CaptionerShape(language, tags, connector, fusion, towers, form, picture)
         write_weights(objective.net.state_dict(), described(clip) | shape.metadata(), path, precision)

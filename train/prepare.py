@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from curate import mix
-from curate.image.scaled import scaled_pixels
-from curate.image.tensors import Shown, of_picture
+from curate.image.tensors import Shown
 from curate.image.views import Views
 from curate.models.connectors.qformer import QFormerConfig
 from curate.models.towers.tower import VisionTower
 from curate.settings import unknown_message
 from curate.shards import load_dataset
-from curate.stream import images
-from curate.stream.augment import Augment
 from curate.stream.batches import Packing
 from curate.stream.documents import CutRule
 from curate.stream.forms import SequenceForm
-from curate.stream.instructions import NOTHING, Instructions
+from curate.stream.instructions import Instructions
 from curate.stream.packing import PackLimits
 from curate.stream.prompts import PLACE, TextChooser
-from curate.stream.reading import DrawnSample, Prepare
+from curate.stream.reading import Prepare
 from curate.stream.sample_lengths import SampleLengths
-from curate.stream.sequences import Sequences, Sizes, account_of_pair
+from curate.stream.sequences import Sequences, Sizes
 from curate.stream.stages import Stages
-from curate.stream.tokens import token_ids
-from curate.tokens.clip import Tokenizer
-from curate.tokens.encoders import TextCode, text_code
-from train.config import BootstrapConfig, Caption, Config, Contrastive, Data, MatchingConfig, Multimodal, TextOnly
+from curate.tokens.encoders import text_code
+from train.config import BootstrapConfig, Caption, Config, Contrastive, MatchingConfig, Multimodal, TextOnly
 from train.models.dual_encoder import DualEncoder
 from train.objectives.bootstrap import BootstrapObjective
 from train.objectives.choice import Objective, objective_of
 from train.objectives.multimodal import MultimodalObjective
-from train.objectives.text_only import as_document
+from train.samples import ContextIds, Pixels, PreparePair, PrepareRow, PrepareTextOnly, PrepareTold
 
 
 @dataclass(frozen=True)
@@ -51,132 +41,6 @@ class PreparedObjective:
     prepare: Prepare
     stages: Stages
     packing: Packing | None = None
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Makes {image: CHW} from an image's bytes, at the resolution of its stage, varied by the sample's randomness.
-
-    `views`: the first tower's; `others`: what other towers are shown, by their names (`curate.image.tensors`).
-    `whole`: native pictures are padded to the largest there can be, for batches of rows.
-    """
-
-    chooser: TextChooser
-    stages: Stages
-    data: Data
-    views: Views = field(default_factory=Views)
-    others: Mapping[str, Shown] = field(default_factory=dict)
-    whole: bool = False
-
-    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one picture, uint8. Raises ImageError."""
-        source, all_of_it = self.chooser.numbers[drawn.source], drawn.kind in self.data.whole
-        towers = {"": Shown(self.stages.resolution(drawn.at, source), self.views.of(all_of_it))}
-        towers |= {name: Shown(shown.size_px, shown.views.of(all_of_it)) for name, shown in self.others.items()}
-        found: dict[str, Tensor] = {}
-        for name, pixels_HWC in self._pixels(data, rng, towers):
-            found |= of_picture([pixels_HWC], name, towers[name], self.whole)
-        return found
-
-    def _pixels(
-        self, data: bytes, rng: np.random.Generator, towers: Mapping[str, Shown]
-    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """The picture for each tower: decoded once, or varied in one way at each size."""
-        if self.data.augment == Augment():
-            least = max(shown.size_px * shown.views.tiles for shown in towers.values())
-            pixels_HWC = scaled_pixels(data, images.LEAST * least)
-            yield from ((name, pixels_HWC) for name in towers)
-            return
-        state = rng.bit_generator.state
-        for name, shown in towers.items():
-            rng.bit_generator.state = state
-            side = shown.size_px * shown.views.tiles
-            varied_CHW = images.varied(data, side, self.data.augment, rng, whole=shown.views.fit in ("pad", "whole"))
-            yield name, varied_CHW.permute(1, 2, 0).numpy()
-
-
-@dataclass(frozen=True)
-class PreparePair:
-    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample, the text within its template."""
-
-    chooser: TextChooser
-    pixels: Pixels
-    tokenizer: Tokenizer
-
-    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        source = self.chooser.numbers[drawn.source]
-        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
-        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        had, taken = self.tokenizer.count(words), len(self.tokenizer(words)) - self.tokenizer.marks
-        return {
-            **picture,
-            "text": token_ids(self.tokenizer, [words])[0],
-            "account": account_of_pair(source, had, taken),
-        }
-
-
-@dataclass(frozen=True)
-class PrepareTold:
-    """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample: begin, its text within its template, end,
-    padding.
-    """
-
-    chooser: TextChooser
-    pixels: Pixels
-    code: TextCode
-    length: int
-
-    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        source = self.chooser.numbers[drawn.source]
-        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
-        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
-        whole = self.code.encode(words)
-        ids = whole[: self.length - 2]
-        text_T = torch.full((self.length,), NOTHING)
-        text_T[: len(ids) + 2] = torch.tensor([self.code.begin, *ids, self.code.end])
-        return {**picture, "text": text_T, "account": account_of_pair(source, len(whole), len(ids))}
-
-
-@dataclass(frozen=True)
-class PrepareRow:
-    """Makes {ids, scored: T, image: 1 x CHW, source, account} from a drawn sample, padded to `length`."""
-
-    sequences: Sequences
-    length: int
-
-    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        sample = self.sequences(drawn)
-        del sample["image_at"]
-        missing = self.length - len(sample["ids"])
-        padded = {name: torch.nn.functional.pad(sample[name], (0, missing)) for name in ("ids", "scored")}
-        return {**sample, **padded}
-
-
-@dataclass(frozen=True)
-class PrepareTextOnly:
-    """Makes what `PrepareRow` makes from a text, in the place of its picture the ids of its context, image: 1 x T."""
-
-    row: PrepareRow
-
-    def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Tensors of one sample."""
-        return self.row(as_document(drawn))
-
-
-@dataclass(frozen=True)
-class ContextIds:
-    """Makes {image: T}, the ids of a context, in the place of a picture's pixels."""
-
-    tokenizer: Tokenizer
-
-    def __call__(self, data: bytes, rng: np.random.Generator, drawn: DrawnSample) -> dict[str, Tensor]:
-        """Ids of the text in the bytes."""
-        return {"image": token_ids(self.tokenizer, [data.decode("utf-8")])[0]}
 
 
 @dataclass(frozen=True)
@@ -241,7 +105,7 @@ def _rows(
     if not isinstance(settings, Caption | TextOnly):
         return PreparedObjective(objective, _pairs(settings, clip, chooser, pixels), pixels.stages)
     assert isinstance(objective, MultimodalObjective)
-    form = _form(settings, objective.visual_tokens, chooser)
+    form = _form(settings, objective, chooser)
     length = len(form.image) + settings.text_length
     rules = StageRules(pixels.stages, CutRule(length, 1))
     if isinstance(settings, Caption):
@@ -275,7 +139,7 @@ def _packs(settings: Multimodal, objective: Objective, chooser: TextChooser, pix
     pack, document = settings.pack, settings.document
     most = pack.images if document.images is None else min(document.images, pack.images)
     rule = CutRule(pack.tokens, most, document.text_tokens, document.start, document.next_image)
-    form = _form(settings, objective.visual_tokens, chooser)
+    form = _form(settings, objective, chooser)
     sequences = Sequences(chooser, form, StageRules(pixels.stages, rule), pixels, _instructions(settings))
     sizes = Sizes(chooser, form, sequences.rules, SampleLengths(chooser.mixture))
     limits = PackLimits(pack.tokens, pack.images, len(form.image), pack.window)
@@ -290,10 +154,13 @@ def _instructions(settings: Caption | Multimodal) -> Instructions | None:
     return None
 
 
-def _form(settings: Caption | TextOnly | Multimodal, places: int, chooser: TextChooser) -> SequenceForm:
+def _form(
+    settings: Caption | TextOnly | Multimodal, objective: MultimodalObjective, chooser: TextChooser
+) -> SequenceForm:
     """The form of an objective's sequences. Raises MixtureError for templates that are no turns of its chat."""
     own_chat = settings.language.chat() if settings.form.chat == "own" else None
-    form = SequenceForm(settings.language.code(settings.form.tags()), places, config=settings.form, own_chat=own_chat)
+    code, net = settings.language.code(settings.form.tags()), objective.net
+    form = SequenceForm(code, net.places, net.views, settings.form, own_chat)
     for source in chooser.mixture.manifest.datasets if form.chat is not None else ():
         if behind := [words for words in source.choices.get("template", {}) if words.partition(PLACE)[2]]:
             raise mix.MixtureError(

@@ -23,7 +23,7 @@ def similarities(images_BQE: Tensor, texts_NE: Tensor) -> Tensor:
 
 
 class BootstrapHeads(nn.Module):
-    """What stage one reads off a Q-Former, and stage two leaves out.
+    """Heads that stage one reads off a Q-Former, and stage two leaves out.
 
     ITC's two projections and its temperature (a plain number, not a logarithm, and not bounded), ITM's two classes,
     and of ITG all of BERT's head of words but the words themselves, which are the Q-Former's.

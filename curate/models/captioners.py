@@ -79,8 +79,8 @@ def load_captioner(model: str, pretrained: str, precision: Precision, device: De
 class TrainedCaptioner:
     """Our trainer's captioner: image tower, connector, language model (`train.objectives.multimodal`).
 
-    `code`: how it spells texts; `places` of a picture; `form`: settings of its sequences (`curate.stream.forms`);
-    `chat`: gives the words of its tokenizer's own chat.
+    `code`: how it spells texts; `places` of a picture, over all its `views`; `form`: settings of its sequences
+    (`curate.stream.forms`), in which a picture is the ids `picture`; `chat`: gives the words of its tokenizer's chat.
     """
 
     def __init__(self, path: Path, place: Place) -> None:
@@ -94,7 +94,8 @@ class TrainedCaptioner:
         net = _network(described, config)
         self._net = load_weights(net, path).to(place.device, place.dtype).eval()
         self.longest = self._net.language.longest
-        self.places, self.form = self._net.places, config.form
+        self.places, self.views = self._net.places, self._net.views
+        self.form, self.picture = config.form, tuple(config.picture)
         self.prepare: Prepare = self._shown
         self.marks = Marks(self.code.end, (self.code.begin,))
 
@@ -115,9 +116,19 @@ class TrainedCaptioner:
         return self._net.see(pictures_of(images_BCHW.to(self._place.device), self._net.all_towers()))
 
     def write(self, vectors_BNE: Tensor) -> NextScores:
-        """See `Captioner`."""
-        scores_of = self._net.writer(vectors_BNE)
-        return lambda ids_BT: scores_of(ids_BT.to(self._place.device))
+        """See `Captioner`. The picture stands behind the begin mark, with its tags, as in training."""
+        import torch
+
+        begun: list[NextScores] = []
+
+        def scores_of(ids_BT: Tensor) -> Tensor:
+            ids_BT = ids_BT.to(self._place.device)
+            if not begun:
+                picture_BP = torch.tensor([list(self.picture)] * len(ids_BT), device=ids_BT.device)
+                begun.append(self._net.writer(vectors_BNE, torch.cat((ids_BT[:, :1], picture_BP, ids_BT[:, 1:]), 1)))
+            return begun[0](ids_BT)
+
+        return scores_of
 
     def write_after(self, begun: Sequence[int], vectors_NPE: Tensor | None, rows: int) -> NextScores:
         """Scores of what follows the ids `begun` in so many rows, whose pictures come one after another.

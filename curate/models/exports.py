@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +28,7 @@ class CaptionerShape:
     `language`, `connector`, `fusion`, `towers`: their settings, as a settings file says them
     (`curate.models.languages.table`, `curate.models.connectors.table`, `curate.models.fusion`,
     `curate.models.towers.tower`); without towers, the dual encoder's own. `form`: that of its sequences
-    (`curate.stream.forms`).
+    (`curate.stream.forms`); `picture`: the ids that a picture is there, its tags and -1 where its vectors go.
     """
 
     language: Mapping[str, Any]
@@ -36,7 +36,8 @@ class CaptionerShape:
     connector: Mapping[str, Any]
     fusion: Mapping[str, Any]
     towers: Mapping[str, Any]
-    form: Mapping[str, Any] = field(default_factory=dict)
+    form: Mapping[str, Any]
+    picture: Sequence[int]
 
     def metadata(self) -> dict[str, str]:
         """Its entry in the metadata of an exported file."""

@@ -13,13 +13,9 @@ from curate.settings import Settings
 
 
 class TokensConfig(Settings):
-    """A picture's vectors stand among the tokens (LLaVA, BLIP-2, MM1).
-
-    `boundaries`: a learnt vector before, between and after its views (Idefics2: `curate.models.arrange`).
-    """
+    """A picture's vectors stand among the tokens (LLaVA, BLIP-2, MM1)."""
 
     type: Literal["tokens"] = "tokens"
-    boundaries: bool = False
 
 
 AnyFusion = Annotated[TokensConfig | GatedConfig, Field(discriminator="type"), BeforeValidator(by_name)]

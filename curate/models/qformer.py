@@ -1,4 +1,4 @@
-"""The querying transformer of BLIP-2 (Li et al. 2301.12597, 3.1): learnt queries that look at a picture and at a text.
+"""The querying transformer of BLIP-2 (2301.12597, 3.1): learnt queries that look at a picture and at a text.
 
 BERT's blocks (Devlin et al. 1810.04805: a norm after each sum). Queries and text share self-attention and have feed-
 forwards of their own; every second block, the first one included, lets the queries look at the picture. What sees what:
@@ -62,7 +62,7 @@ class QFormerAttention(nn.Module):
         self.norm = nn.LayerNorm(shape.width, eps=EPS)
 
     def keys_values(self, x_BSC: Tensor) -> Seen:
-        """What `forward` looks at."""
+        """Keys and values that `forward` looks at."""
         return self._by_head(self.k(x_BSC)), self._by_head(self.v(x_BSC))
 
     def forward(self, x_BSD: Tensor, seen: Seen, mask: Tensor | None = None) -> Tensor:

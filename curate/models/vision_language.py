@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curate.models.arrange import Boundaries
 from curate.models.connectors.sva import Sva
 from curate.models.connectors.table import AnyConnector
 from curate.models.features import Features, Pictures, ReadTexts, pictures_in
@@ -28,7 +27,7 @@ PICTURE = -1
 
 
 class VisionLanguage(nn.Module):
-    """`towers`: by name, in the connector's order. `places`: of a picture among the tokens.
+    """`towers`: by name, in the connector's order. `places`: of a picture among the tokens, over all its `views`.
 
     Where pictures come in by cross-attention, that is one place, and the connector's vectors have the first tower's
     width.
@@ -49,27 +48,17 @@ class VisionLanguage(nn.Module):
         if isinstance(fusion, GatedConfig):
             self.gated = fusion.build(language.depth, language.width, shapes[0].width)
         self.connector = connector.build(shapes, shapes[0].width if self.gated else language.width)
-        self.boundaries: Boundaries | None = None
-        if isinstance(fusion, TokensConfig) and fusion.boundaries:
-            if self._aggregator is not None:
-                raise ModelError(
-                    "boundaries: an aggregator within the language model has places of its own; leave one out"
-                )
-            self.boundaries = Boundaries(shapes[0].views, self.connector.places, language.width)
-        of_picture = self.connector if self.boundaries is None else self.boundaries
-        self.places: int = 1 if self.gated else of_picture.places
+        self.places: int = 1 if self.gated else self.connector.places
+        self.views: int = 1 if self.gated else self.connector.views
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of the towers, of the connector with the towers' norms and the boundaries, of gated blocks where
-        there are any, of the language model's own parts.
-        """
+        """Parameters of the towers, of the connector with the towers' norms, of gated blocks, of the language model."""
         towers = self.all_towers().values()
         norms = [p for tower in towers for p in tower.norm.parameters()]
         own = {
             "tower": [p for tower in towers for p in tower.net.parameters()],
             "connector": [*norms, *self.connector.parameters()],
         }
-        own["connector"] += [] if self.boundaries is None else self.boundaries.parameters()
         gated = {} if self.gated is None else {"gated": list(self.gated.parameters())}
         return {**own, **gated, **self.language.parts()}
 
@@ -112,8 +101,6 @@ class VisionLanguage(nn.Module):
         if (aggregator := self._aggregator) is not None:
             return aggregator.look(found)
         vectors_NPE: Tensor = self.connector(found) if asked is None else self.connector(found, text=asked)
-        if self.boundaries is not None:
-            vectors_NPE = self.boundaries(vectors_NPE)
         return vectors_NPE
 
     def see_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -157,22 +144,19 @@ class VisionLanguage(nn.Module):
         media = Media.of(vectors_NPE, ids_BT < 0, segments_BT)
         return self.gated.between(media if last is None else media.of_last(last))
 
-    def writer(self, vectors_NPE: Tensor, begun_BT: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    def writer(self, vectors_NPE: Tensor, begun_BT: Tensor) -> Callable[[Tensor], Tensor]:
         """scores_BV of what comes next, given ids_BT of all so far, one token more at each call.
 
-        `begun_BT`: what the rows begin with, in place of the ids of the first call, for any number of pictures in any
-        places. Without it, one picture a row, whose vectors stand behind the begin mark as in training. Keys and values
-        are kept.
+        `begun_BT`: what the rows begin with, in place of the ids of the first call, PICTURE where a vector of a picture
+        goes: any number of pictures, in any places. Keys and values are kept.
         """
         seen: list[Any] = []
-        begun: list[Tensor] = [] if begun_BT is None else [begun_BT]
         first = [0]
 
         def scores_of(ids_BT: Tensor) -> Tensor:
             if not seen:
                 first[0] = ids_BT.shape[1]
-                begun[:] = begun or [self._with_picture(ids_BT)]
-            whole_BT = torch.cat((begun[0], ids_BT[:, first[0] :]), 1)
+            whole_BT = torch.cat((begun_BT, ids_BT[:, first[0] :]), 1)
             new_BT = whole_BT[:, -1:] if seen else whole_BT
             between = self.between(whole_BT, vectors_NPE, last=new_BT.shape[1])
             y_BTE = self.language.go_on(self.embed(new_BT, vectors_NPE), seen, between)
@@ -180,8 +164,3 @@ class VisionLanguage(nn.Module):
             return scores_BV
 
         return scores_of
-
-    def _with_picture(self, ids_BT: Tensor) -> Tensor:
-        """Rows of ids with a picture's places behind the first."""
-        picture_BP = torch.full((len(ids_BT), self.places), PICTURE, device=ids_BT.device)
-        return torch.cat((ids_BT[:, :1], picture_BP, ids_BT[:, 1:]), 1)

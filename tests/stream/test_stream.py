@@ -21,7 +21,7 @@ from curate.stream.tokens import token_ids
 from curate.tokens.clip import described_tokens
 from pipelines.cli.main import main as curate
 from train.config import Data
-from train.prepare import Pixels, PreparePair
+from train.samples import Pixels, PreparePair
 
 VARIED = Augment(crop_min_area=0.5, flip=0.5, color_jitter=0.3, rotate_degrees=10, shift=0.1, random_background=0.5)
 

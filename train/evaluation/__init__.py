@@ -1,1 +1,1 @@
-"""Evaluation: what a trained model answers, what it would answer without seeing, and how sure the figures are."""
+"""Evaluation: what a trained model answers, and what it says without its picture."""

@@ -57,7 +57,7 @@ class Answerer:
         if isinstance(captioner, TrainedCaptioner):
             config = validate(dict(captioner.form), FormConfig, "the model's form")
             own_chat = captioner.chat() if config.chat == "own" else None
-            self._form = SequenceForm(captioner.code, captioner.places, config=config, own_chat=own_chat)
+            self._form = SequenceForm(captioner.code, captioner.places, captioner.views, config, own_chat)
         self.interleaves = self._form is not None
         self.blind_with = "nothing: the texts alone" if self.interleaves else "a grey picture"
         """What stands in a picture's place for a model that is not to see."""

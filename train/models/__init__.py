@@ -1,1 +1,1 @@
-"""Models as they are trained: the dual encoder that a configuration describes."""
+"""Models as they are trained: the dual encoder and the towers that settings describe."""

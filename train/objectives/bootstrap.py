@@ -1,4 +1,4 @@
-"""BLIP-2's stage one: a Q-Former learns from a frozen tower to say what a picture shows (Li et al. 2301.12597, 3.2).
+"""BLIP-2's stage one: a Q-Former learns from a frozen tower to say what a picture shows (2301.12597, 3.2).
 
 Where paper and code (LAVIS) differ, this follows the code. Shapes: B pairs of this rank, N of all ranks, P vectors of a
 picture, Q queries, T tokens, D width, E width of the features that are compared, V ids.

@@ -48,7 +48,7 @@ class CAbstractor(nn.Module):
     def __init__(self, tower: TowerShape, width: int, config: CAbstractorConfig) -> None:
         super().__init__()
         self.tower, self.side = tower, math.isqrt(config.vectors)
-        self.places = tower.views * config.vectors
+        self.views, self.places = tower.views, tower.views * config.vectors
         self.positions_DHW = nn.Parameter(torch.empty(tower.width, *tower.grid))
         nn.init.trunc_normal_(self.positions_DHW, std=0.02)
         self.before = regnet_stage(config.depth, tower.width, config.hidden)

@@ -32,7 +32,7 @@ class Channels(nn.Module):
     def __init__(self, towers: Sequence[TowerShape], side: int, width: int) -> None:
         super().__init__()
         self.towers, self.side = tuple(towers), side
-        self.places = towers[0].views * side * side
+        self.views, self.places = towers[0].views, towers[0].views * side * side
         self.up = nn.Linear(sum(tower.width for tower in towers), width)
         self.out = nn.Linear(width, width)
 

@@ -59,7 +59,7 @@ class Idefics2Pooling(nn.Module):
 
     def __init__(self, tower: TowerShape, width: int, config: Idefics2PoolingConfig) -> None:
         super().__init__()
-        self.tower, self.places = tower, tower.views * config.latents
+        self.tower, self.views, self.places = tower, tower.views, tower.views * config.latents
         self.project = GatedMlp(tower.width, config.hidden or 7 * width // 2, width)
         self.latents_LE = nn.Parameter(torch.randn(config.latents, width) * 0.02)
         self.layers = nn.ModuleList(PoolingLayer(width, config) for _ in range(config.depth))

@@ -35,6 +35,7 @@ class Linear(nn.Module):
         super().__init__()
         self.tower = tower
         self.side = math.isqrt(config.vectors) if config.vectors else None
+        self.views = tower.views
         self.places = tower.views * (config.vectors or tower.grid[0] * tower.grid[1])
         self.out = nn.Linear(tower.width, width)
 

@@ -1,4 +1,4 @@
-"""Patch information mining: each vector of a picture asks a finer look at its own cell (Mini-Gemini, 2403.18814, 3.2).
+"""Patch information mining: each vector of a picture asks a finer raster (Mini-Gemini, 2403.18814, 3.2).
 
 The first tower gives the vectors (CLIP at 336 pixels, 24 x 24), the second a finer raster (a ConvNeXt's stages joined,
 192 x 192): every vector owns the cell of it that lies under it. Of a whole and four tiles (5N), the first tower is
@@ -46,7 +46,8 @@ class Mining(nn.Module):
         super().__init__()
         self.coarse, self.fine = towers
         self.cell = cell
-        self.places = self.coarse.views * self.coarse.grid[0] * self.coarse.grid[1]
+        self.views = self.coarse.views
+        self.places = self.views * self.coarse.grid[0] * self.coarse.grid[1]
         D = self.coarse.width
         self.q = nn.Sequential(nn.LayerNorm(D), nn.Linear(D, D))
         self.k = nn.Sequential(nn.LayerNorm(self.fine.width), nn.Linear(self.fine.width, D))
@@ -61,6 +62,6 @@ class Mining(nn.Module):
         return by_picture(self.out(F.gelu(self.up(x_MPD))), self.coarse)
 
     def mine(self, x_SD: Tensor, cells_SWC: Tensor) -> Tensor:
-        """What each vector finds in its cell, by one head."""
+        """Finding of each vector in its cell, by one head."""
         q_S1D, k_SWD, v_SWD = self.q(x_SD)[:, None], self.k(cells_SWC), self.v(cells_SWC)
         return F.scaled_dot_product_attention(q_S1D, k_SWD, v_SWD)[:, 0]

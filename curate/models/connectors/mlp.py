@@ -39,6 +39,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.tower = tower
         self.side = math.isqrt(config.vectors) if config.vectors else None
+        self.views = tower.views
         self.places = tower.views * (config.vectors or tower.grid[0] * tower.grid[1])
         self.norm = nn.LayerNorm(tower.width) if config.norm else nn.Identity()
         self.up = nn.Linear(tower.width, width)

@@ -72,7 +72,7 @@ class QFormerConnector(QFormer):
     def __init__(self, shape: QFormerShape, views: int, width: int) -> None:
         super().__init__(shape)
         self.views = views
-        self.places = views * shape.queries
+        self.views, self.places = views, views * shape.queries
         self.out = nn.Linear(shape.width, width)
 
     def forward(self, towers: Sequence[Features], text: ReadTexts | None = None) -> Tensor:

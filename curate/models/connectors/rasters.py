@@ -69,7 +69,7 @@ def by_picture(y_MPE: Tensor, shape: TowerShape) -> Tensor:
 
 
 def windows_of(x_MDHW: Tensor, side: int) -> Tensor:
-    """What lies under each of `side` x `side` places of a square raster, both row by row: (M side side) x (R R) x D."""
+    """Vectors under each of `side` x `side` places of a square raster, both row by row: (M side side) x (R R) x D."""
     M, D, height, _ = x_MDHW.shape
     R = height // side
     assert R * side == height, "whole windows"

@@ -53,7 +53,7 @@ class Resampler(nn.Module):
 
     def __init__(self, tower: TowerShape, width: int, config: ResamplerConfig) -> None:
         super().__init__()
-        self.tower, self.places = tower, config.latents
+        self.tower, self.views, self.places = tower, 1, config.latents  # of all views together
         self.latents_LD = nn.Parameter(torch.randn(config.latents, tower.width))
         self.times_FD = nn.Parameter(torch.randn(config.frames, tower.width)) if config.frames else None
         self.layers = nn.ModuleList(ResamplerLayer(tower.width, config) for _ in range(config.depth))

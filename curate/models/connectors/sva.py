@@ -130,7 +130,8 @@ class Sva(nn.Module):
             if config.inside is not None
             else None
         )
-        self.places = towers[0].views * config.side * (config.side + config.newlines)
+        self.views = towers[0].views
+        self.places = self.views * config.side * (config.side + config.newlines)
 
     def forward(self, towers: Sequence[Features]) -> Tensor:
         """vectors_NPE, a picture's views one after another."""
