@@ -104,13 +104,20 @@ def test_ranks_killed_in_the_middle_of_sharded_checkpoints_go_on_from_the_last_w
         deadline = time.monotonic() + 240
         while process.poll() is None and not _writes(killed / "checkpoints", at) and time.monotonic() < deadline:
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in (*_ranks(process.pid), process.pid):
+            os.kill(pid, signal.SIGKILL)
         process.wait()
     two_ranks(*command(texts, config, killed, *SHARDED))
     assert lines(killed) == lines(whole)
     ends = [read_weights(out / "checkpoints" / "00000040") for out in (whole, killed)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert not list((killed / "checkpoints").glob(".*"))
+
+
+def _ranks(torchrun: int) -> list[int]:
+    """The processes that torchrun started: each leads a session of its own, and outlives a torchrun that is killed."""
+    listed = Path(f"/proc/{torchrun}/task/{torchrun}/children")
+    return [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
 
 
 def _writes(folder: Path, step: int) -> bool:
