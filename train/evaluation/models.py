@@ -69,10 +69,11 @@ def export_newest(run: Path, path: Path) -> Path:
     """Write what `--export` would have written of a run's newest checkpoint. Raises ModelError, SettingsError."""
     newest = _newest(run)
     config = validate(json.loads((newest / STATE).read_text(encoding="utf-8"))["trained"], Config, str(newest))
-    towers = config.model.towers
-    if any(str(named).startswith("sha256:") for named in (config.model.clip, *(t.model for t in towers.values()))):
+    towers, language = config.model.towers, getattr(config.objective, "language", None)
+    named = (config.model.clip, *(tower.model for tower in towers.values()), getattr(language, "model", None))
+    if any(str(file).startswith("sha256:") for file in named):
         raise ModelError(
-            f"{run}: began from an exported file, of which a checkpoint keeps the digest alone; run the same `curate"
+            f"{run}: began from a model's files, of which a checkpoint keeps the digest alone; run the same `curate"
             " train` again with --export FILE, and name that file"
         )
     unread = {name: tower.model_copy(update={"weights": None}) for name, tower in towers.items()}

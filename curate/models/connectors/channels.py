@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ class ChannelsConfig(Settings):
     """Settings of channel concatenation. `side`: vectors a side of a view; nothing: as many as the first tower has."""
 
     type: Literal["channels"] = "channels"
-    side: int | None = None
+    side: Annotated[int, Field(ge=1)] | None = None
 
     def build(self, towers: Sequence[TowerShape], width: int) -> Channels:
         """The module. Raises ModelError for towers that see other numbers of views."""

@@ -11,8 +11,9 @@ Shapes: M views, P vectors of a view, W vectors of a cell, D width of the first 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ class MiningConfig(Settings):
     """Settings of the mining. `cell`: vectors a side of a cell of the finer raster, 8 as published."""
 
     type: Literal["mining"] = "mining"
-    cell: int = 8
+    cell: Annotated[int, Field(ge=1)] = 8
 
     def build(self, towers: Sequence[TowerShape], width: int) -> Mining:
         """The module. Raises ModelError for other than two towers, or where they see other numbers of views."""

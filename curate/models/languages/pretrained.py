@@ -46,7 +46,7 @@ class PretrainedConfig(Settings):
         if not path.exists():
             return self.model
         files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        return hashlib.sha256(" ".join(f"{p.name}:{file_digest(p)}" for p in files).encode()).hexdigest()
+        return "sha256:" + hashlib.sha256(" ".join(f"{p.name}:{file_digest(p)}" for p in files).encode()).hexdigest()
 
 
 class PretrainedNetwork(nn.Module):

@@ -21,12 +21,14 @@ from curate.models.dual_encoder import ClipConfig, exported_config, named_config
 from curate.models.features import Features, Pictures, TowerShape
 from curate.models.files import ModelError
 from curate.models.image_tower import at_resolution
-from curate.models.towers.backbones import Backbone, Colour, load_backbone, of_dual_encoder
+from curate.models.towers.backbones import Backbone, load_backbone, of_dual_encoder
 from curate.models.towers.native import native_features, without_padding
 from curate.models.towers.rasters import cut_raster, joined, there_in_square
 from curate.settings import PathText, Settings
 
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Part = Annotated[float, Field(gt=0.0)]
 
 
 class SplitConfig(Settings):
@@ -48,8 +50,8 @@ class TowerConfig(Settings):
     size_px: Count | None = None
     """The side of its pictures, of native ones the longest; by default what the network was made for. A vision
     transformer's positions are interpolated."""
-    mean: Colour | None = None
-    std: Colour | None = None
+    mean: tuple[Share, Share, Share] | None = None
+    std: tuple[Part, Part, Part] | None = None
     """Colours from 0 to 1 have the mean taken off and are divided by this; by default as the network was trained."""
     layer: Literal[-1, -2] = -1
     """Whose vectors are taken: the last block's, or those of the one before it (LLaVA, BLIP-2)."""
