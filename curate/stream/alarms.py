@@ -2,9 +2,9 @@
 
 Bounds follow from the law of the order, in the unit that the mixture weighs. Of samples a source is never off by more
 than 2 (measured: 1.15). Of tokens, images and the like, the order by length adds the longest sample (measured, over
-600 mixtures: 1.06) and what ranges of unlike shards are off by (`Strata.off`), which the manifest tells; what the other
-sources are off by counts by the source's share, for a share is one of all. Of packs, what the planner strays by within
-a window is known to the unit (`curate.stream.packing.max_stray`).
+600 mixtures: 1.06; a search met one a hair above 1.25) and what ranges of unlike shards are off by (`Strata.off`),
+which the manifest tells; what the other sources are off by counts by the source's share, for a share is one of all. Of
+packs, what the planner strays by within a window is known to the unit (`curate.stream.packing.max_stray`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from curate import mix
 
 SAMPLES_OFF = 2.0
 """Samples (batches in mode homogeneous) that a source may be off from its wanted share."""
-LONGEST_OFF = 1.25
+LONGEST_OFF = 2.0
 """How many of its longest samples a source may be off besides, where shares are of tokens or images."""
 REPLACED_SHARE = 0.01
 """Share of a source's samples that may have been replaced before that is an alarm."""

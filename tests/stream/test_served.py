@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mixtures import composed, measured
 from train_samples import mixture, prose, published
@@ -140,6 +140,13 @@ def lengths_of(law: str, rows: int, rng: np.random.Generator) -> np.ndarray[Any,
 
 
 @settings(deadline=None, max_examples=8)
+@example(
+    [("a few long", 505, 4), ("sorted", 182, 1), ("log-normal", 57, 4), ("log-normal", 91, 1)],
+    "interleave",
+    "stages: [{name: one, steps: 37}, {name: two, ramp: 20, weights: {s0: 7}}]\n",
+    10,
+    3,
+)
 @given(
     st.lists(st.tuples(LAWS, st.integers(1, 600), st.integers(1, 9)), min_size=1, max_size=4),
     st.sampled_from(["interleave", "homogeneous"]),

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from train_samples import TINY, command, lines, settings
+from trained_parts import set_trained
 
 from curate.models.bootstrap import BootstrapHeads, similarities
 from curate.models.features import Features, Pictures, ReadTexts
@@ -26,7 +27,6 @@ from train.config import BootstrapConfig, Config
 from train.models.dual_encoder import build
 from train.models.towers import towers_of
 from train.objectives.bootstrap import BootstrapObjective, itc_loss
-from train.objectives.choice import set_trained
 from train.objectives.matching import draw_negatives
 
 CODE = text_code("bytes")

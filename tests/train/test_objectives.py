@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from train_samples import TINY
+from trained_parts import set_trained
 
 from curate.models.features import TowerShape
 from curate.models.files import ModelError
@@ -24,7 +25,6 @@ from train import groups, optim
 from train.config import Caption, Config, Optim
 from train.models.dual_encoder import build
 from train.models.towers import towers_of
-from train.objectives.choice import set_trained
 from train.objectives.contrastive import ContrastiveObjective, contrastive_loss
 from train.objectives.multimodal import MultimodalObjective
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from timm.models import build_model_with_cfg, register_model
 from timm.models.vision_transformer import VisionTransformer
 from train_samples import CAPTION, MM1, MULTIMODAL, TINY, composed, mixture, of_every_kind, settings_file
+from trained_parts import set_trained
 
 from curate.image.tensors import Shown, of_picture
 from curate.mix import MixtureError
@@ -29,7 +30,6 @@ from train import prepare
 from train.config import Config, read
 from train.export import export
 from train.models.dual_encoder import build
-from train.objectives.choice import set_trained
 from train.objectives.multimodal import MultimodalObjective
 from train.prepare import PreparedObjective
 

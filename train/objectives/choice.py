@@ -35,11 +35,3 @@ def objective_of(config: Config, clip: DualEncoder, sources: int = 1) -> Objecti
     of_answers = isinstance(settings.language, EncoderDecoderConfig)
     kind = EncoderDecoderObjective if of_answers else MultimodalObjective
     return kind(towers_of(config.model, clip), settings, sources)
-
-
-def set_trained(objective: Objective, names: frozenset[str]) -> None:
-    """Train these parts from now on, and no others."""
-    for name, parameters in objective.parts().items():
-        for parameter in parameters:
-            parameter.requires_grad_(name in names)
-    objective.train(objective.training)
