@@ -18,6 +18,7 @@ from curate.models.dual_encoder import ClipConfig, exported_config, new_network
 from curate.models.exports import CaptionerShape, captioner_shape, load_weights
 from curate.models.files import ModelError, file_digest
 from curate.models.pixels import Prepare, not_too_long, open_clip_pixels
+from curate.tokens.encoders import text_code
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,6 +82,7 @@ class TrainedCaptioner:
 
     `code`: how it spells texts; `places` of a picture, over all its `views`; `form`: settings of its sequences
     (`curate.stream.forms`), in which a picture is the ids `picture`; `chat`: gives the words of its tokenizer's chat.
+    `connector_code`: how questions are spelled for its connector; None: it reads none.
     """
 
     def __init__(self, path: Path, place: Place) -> None:
@@ -96,6 +98,8 @@ class TrainedCaptioner:
         self.longest = self._net.language.longest
         self.places, self.views = self._net.places, self._net.views
         self.form, self.picture = config.form, tuple(config.picture)
+        reads = config.connector.get("instruction", False)
+        self.connector_code = text_code(config.connector["tokenizer"]) if reads else None
         self.prepare: Prepare = self._shown
         self.marks = Marks(self.code.end, (self.code.begin,))
 
@@ -109,11 +113,13 @@ class TrainedCaptioner:
         """See `Captioner`."""
         return [self.code.begin, *self.code.encode(prompt)]
 
-    def look(self, images_BCHW: Tensor) -> Tensor:
-        """See `Captioner`."""
+    def look(self, images_BCHW: Tensor, asked_BL: Tensor | None = None) -> Tensor:
+        """See `Captioner`. `asked_BL`: what is asked of each picture, in `connector_code`; ids below 0 are none."""
+        from curate.models.features import ReadTexts
         from curate.models.towers.rows import pictures_of
 
-        return self._net.see(pictures_of(images_BCHW.to(self._place.device), self._net.all_towers()))
+        pictures = pictures_of(images_BCHW.to(self._place.device), self._net.all_towers())
+        return self._net.see(pictures, None if asked_BL is None else ReadTexts.of(asked_BL.to(self._place.device)))
 
     def write(self, vectors_BNE: Tensor) -> NextScores:
         """See `Captioner`. The picture stands behind the begin mark, with its tags, as in training."""

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from capfilt_models import pictures as noise
 from conftest import Workplace
 from safetensors.torch import save_file
 from tiny_answerers import dual_encoder, untrained
 from train_samples import CAPTION, TINY, square
 
+from curate.mix.content import Prompt
+from curate.models.captioners import TrainedCaptioner
+from curate.models.devices import CPU
 from curate.settings import validate
 from train.config import Config, trained_settings
+from train.evaluation.answerer import Answerer
 from train.evaluation.ask import Reply, parted
 
 
@@ -112,3 +117,16 @@ def test_errors_say_what_is_no_picture_no_model_and_what_to_do(place: Workplace,
         done = place.curate("ask", *words)
         assert done.code == 1 and sentence in done.stderr and not done.stdout, (words, done.stderr)
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_connector_that_reads_questions_is_told_what_is_asked(tmp_path: Path) -> None:
+    """InstructBLIP (2305.06500): the same picture becomes other vectors where another thing is asked."""
+    small = {"queries": 4, "width": 32, "layers": 2, "heads": 2, "hidden": 64}
+    model = untrained(tmp_path / "asks.safetensors", connector={"type": "qformer", "instruction": True, **small})
+    captioner = TrainedCaptioner(model, CPU.place("float32"))
+    answerer = Answerer(captioner)
+    [picture] = noise(1)
+    asked = [answerer._look([picture], [Prompt(words)]) for words in ("what colour?", "how many?", "what colour?")]
+    assert torch.equal(asked[0], asked[2])
+    assert (asked[0] - asked[1]).abs().max() > 1e-4
+    assert answerer.answer([picture], "what colour?") == answerer.answer([picture], "what colour?")

@@ -23,6 +23,8 @@ from curate.models.sampling import NextScores, Sampling, sample
 from curate.settings import validate
 from curate.stream.forms import FormConfig, SequenceForm
 from curate.stream.images import keyed_rng
+from curate.stream.instructions import Instructions
+from curate.stream.prompts import Prompts
 from curate.stream.spelling import spell_prompt
 
 Asked = Sequence[str | Prompt | Image.Image]
@@ -54,10 +56,13 @@ class Answerer:
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = captioner
         self._form: SequenceForm | None = None
+        self._instructions: Instructions | None = None
         if isinstance(captioner, TrainedCaptioner):
             config = validate(dict(captioner.form), FormConfig, "the model's form")
             own_chat = captioner.chat() if config.chat == "own" else None
             self._form = SequenceForm(captioner.code, captioner.places, captioner.views, config, own_chat)
+            if captioner.connector_code is not None:
+                self._instructions = Instructions(captioner.connector_code)
         self.interleaves = self._form is not None
         self.blind_with = "nothing: the texts alone" if self.interleaves else "a grey picture"
         """What stands in a picture's place for a model that is not to see."""
@@ -99,7 +104,7 @@ class Answerer:
     ) -> list[str]:
         captioner = self._captioner
         with torch.inference_mode():
-            vectors_NPE = captioner.look(torch.stack([captioner.prepare(image) for image in shown])) if shown else None
+            vectors_NPE = self._look(shown, layout) if shown else None
             prefix, scores_of = self._begin(layout, vectors_NPE, len(draws_BS))
             longest = min(len(prefix) + manner.tokens, captioner.longest)
             if longest <= len(prefix):
@@ -110,6 +115,15 @@ class Answerer:
             sampling = Sampling(manner.top_p, 0, longest, 1.0, manner.temperature)
             written = sample(scores_of, prefix, torch.from_numpy(draws_BS), captioner.marks, sampling)
         return [self._said(ids) for ids in written]
+
+    def _look(self, shown: Sequence[Image.Image], layout: Sequence[Segment]) -> Tensor:
+        """vectors_NPE of pictures; a connector that reads questions is told what is asked of them."""
+        captioner = self._captioner
+        pictures = torch.stack([captioner.prepare(image) for image in shown])
+        if self._instructions is None:
+            return captioner.look(pictures)
+        assert isinstance(captioner, TrainedCaptioner)
+        return captioner.look(pictures, self._instructions(layout, Prompts()).expand(len(shown), -1))
 
     def _begin(self, layout: Sequence[Segment], vectors_NPE: Tensor | None, rows: int) -> tuple[list[int], NextScores]:
         """(ids of the texts that the rows begin with, scores of what follows)."""
