@@ -139,18 +139,23 @@ def test_a_batch_without_images_gives_every_part_a_gradient(fusion: dict[str, An
     assert any(gradients[name].any() for name in seen if ".language." in name)
 
 
+def with_picture(ids_BT: torch.Tensor, places: int) -> torch.Tensor:  # noqa: N803
+    """Rows of ids with a picture's places behind the begin mark."""
+    return torch.cat((ids_BT[:, :1], torch.full((len(ids_BT), places), PICTURE), ids_BT[:, 1:]), 1)
+
+
 @FUSIONS
 def test_what_is_written_token_by_token_is_what_the_whole_sequence_says(fusion: dict[str, Any]) -> None:
     net = made(fusion)[1].eval().net
     vectors_NPE = net.see([Pictures(torch.randint(256, (2, 3, 32, 32)).byte())])
     ids_BT = torch.tensor([[CODE.begin, *b"a red one"], [CODE.begin, *b"two blues"]])
-    write = net.writer(vectors_NPE)
+    pictured = with_picture(ids_BT, net.places)
+    write = net.writer(vectors_NPE, pictured[:, : net.places + 3])
     found = torch.stack([write(ids_BT[:, : 3 + token]) for token in range(8)], 1)
-    pictured = torch.cat((ids_BT[:, :1], torch.full((2, net.places), PICTURE), ids_BT[:, 1:]), 1)
     x_BTE, between = net.embed(pictured, vectors_NPE), net.between(pictured, vectors_NPE)
     whole = net.language.logits(net.language(x_BTE, between=between))
     torch.testing.assert_close(found, whole[:, net.places + 2 :], rtol=1e-5, atol=1e-5)
-    other = net.writer(vectors_NPE.flip(0))
+    other = net.writer(vectors_NPE.flip(0), pictured)
     assert not torch.allclose(other(ids_BT), whole[:, -1], atol=1e-3)
 
 
@@ -162,7 +167,8 @@ def test_an_exported_captioner_sees_pictures_as_the_trained_one(fusion: dict[str
     pixels, ids_BT = torch.randint(256, (2, 3, 32, 32)).byte(), torch.tensor([[CODE.begin, *b"a"]] * 2)
     objective.eval()
     with torch.no_grad():
-        expected = objective.net.writer(objective.net.see([Pictures(pixels)]))(ids_BT)
+        vectors_NPE, begun_BT = objective.net.see([Pictures(pixels)]), with_picture(ids_BT, objective.net.places)
+        expected = objective.net.writer(vectors_NPE, begun_BT)(ids_BT)
         torch.testing.assert_close(
             captioner.write(captioner.look(pixels.flatten(1)))(ids_BT), expected, rtol=1e-5, atol=1e-5
         )
