@@ -17,7 +17,7 @@ from curate import mix
 
 SAMPLES_OFF = 2.0
 """Samples (batches in mode homogeneous) that a source may be off from its wanted share."""
-LONGEST_OFF = 2.0
+LONGEST_OFF = 1.5
 """How many of its longest samples a source may be off besides, where shares are of tokens or images."""
 REPLACED_SHARE = 0.01
 """Share of a source's samples that may have been replaced before that is an alarm."""

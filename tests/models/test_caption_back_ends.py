@@ -104,7 +104,13 @@ def test_coca_writes_the_likeliest_words_by_open_clips_own_forward_pass(tmp_path
     assert loaded.text(found[0])
 
 
-@pytest.mark.parametrize("make", [lambda folder: blip(folder, "BlipForConditionalGeneration"), coca])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: blip(folder, "BlipForConditionalGeneration"),
+        pytest.param(coca, marks=[pytest.mark.slow, pytest.mark.systems]),
+    ],
+)
 def test_captions_of_every_back_end_are_the_same_whatever_shares_their_batch(tmp_path: Path, make: Any) -> None:
     make(tmp_path / "model")
     op = caption(model=str(tmp_path / "model"), n=2, min_tokens=4, max_tokens=12)

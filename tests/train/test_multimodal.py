@@ -168,14 +168,14 @@ def test_packs_of_tokens_keep_shares_and_alarm_where_replacements_do_not(tmp_pat
         stream.close()
         return found
 
-    whole = served(50)
+    whole = served(80)
     for counted in whole:
         assert counted.find_alarms() == []
         off = [abs(figures["units_off"]) for figures in counted.report().values()]
         assert max(off) < 2 * MULTIMODAL["pack"]["tokens"]
     assert whole[0].conditions.stray < MULTIMODAL["pack"]["tokens"]
     (tmp_path / "text" / "00001.tar").unlink()
-    lost = served(50)[-1]
+    lost = served(80)[-1]
     assert {(alarm.source, alarm.promise) for alarm in lost.find_alarms()} == {("text", "unit"), ("text", "readable")}
     now, then = lost.report()["text"], whole[-1].report()["text"]
     assert now["samples"] == then["samples"]

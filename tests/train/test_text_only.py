@@ -51,7 +51,7 @@ def texts(folder: Path, stage: str, count: int = 200) -> Path:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dual encoder that tells the squares apart."""
     folder = tmp_path_factory.mktemp("clip")
-    config = settings(folder, optim={"steps": 150, "warmup": 5, "lr": 4e-3})
+    config = settings(folder, optim={"steps": 100, "warmup": 5, "lr": 4e-3})
     arguments = [str(mixture(folder)), "--config", str(config), "--out", str(folder / "out")]
     assert main([*arguments, "--export", str(folder / "clip.safetensors")]) == 0
     return folder / "clip.safetensors"
