@@ -75,7 +75,9 @@ def test_gradient_is_clipped_once_a_step_not_once_a_part(kinds: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighted", [False, True], ids=["packs", "weighted sources"])
+@pytest.mark.parametrize(
+    "weighted", [pytest.param(False, marks=pytest.mark.systems), True], ids=["packs", "weighted sources"]
+)
 def test_ranks_of_unequal_text_have_the_gradient_of_one(kinds: Path, tmp_path: Path, weighted: bool) -> None:
     manifest, changed = kinds, dict[str, Any](PACKS)
     if weighted:

@@ -13,9 +13,12 @@ import torch
 from PIL import Image
 from train_samples import COLOURS, TINY, composed, dataset, mixture, published, settings, settings_file, square
 
+from curate.mix.content import Picture, Prompt
 from curate.models.captioners import TrainedCaptioner
 from curate.models.devices import CPU
+from curate.stream.forms import SequenceForm
 from curate.stream.reading import DrawnSample
+from curate.stream.spelling import spell_prompt
 from curate.stream.stream import Share, Stream
 from curate.stream.tokens import token_ids
 from train import prepare
@@ -139,7 +142,8 @@ def test_model_that_was_trained_on_texts_alone_answers_from_pictures(clip: Path,
 def told(seeing: TrainedCaptioner, image: Image.Image) -> str:
     """The colour that the model finds likeliest of a picture's square."""
     vectors = seeing.look(seeing.prepare(image)[None])
-    begun = seeing.begin([None, "colour?\n\n"])
+    form = SequenceForm(seeing.code, seeing.places)
+    begun = list(spell_prompt(form, [Picture("shown"), Prompt("colour?")], seeing.longest).ids)
     scores = {}
     for colour in COLOURS:
         scores[colour] = loglikelihood(seeing, [*begun, *colour.encode()], len(begun), vectors)
