@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -158,6 +158,8 @@ class TextOnly(Settings):
     """
 
     type: Literal["text_only"]
+    fusion: ClassVar[TokensConfig] = TokensConfig()
+    train_tower: ClassVar[bool] = False
     train_language: bool = False
     connector: AnyConnector = MlpConfig()
     text_length: Annotated[int, Field(ge=4)] = 64

@@ -32,7 +32,7 @@ def export(clip: DualEncoder, objective: Objective, config: Config, path: Path, 
         assert isinstance(settings, Multimodal | Caption | TextOnly)
         built = objective.net.all_towers() if config.model.towers or isinstance(settings, TextOnly) else {}
         towers = {name: tower.described().model_dump(mode="json") for name, tower in built.items()}
-        parts = (settings.language, settings.connector, objective.fusion, settings.form)
+        parts = (settings.language, settings.connector, settings.fusion, settings.form)
         language, connector, fusion, form = (part.model_dump(mode="json") for part in parts)
         tags, net = settings.form.tags(), objective.net
         picture = SequenceForm(settings.language.code(tags), net.places, net.views, settings.form).image

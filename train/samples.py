@@ -69,6 +69,14 @@ class Pixels:
             yield name, varied_CHW.permute(1, 2, 0).numpy()
 
 
+def _pair(chooser: TextChooser, pixels: Pixels, drawn: DrawnSample) -> tuple[int, str, dict[str, Tensor]]:
+    """(the source's number, the text within its template, the picture's tensors) of a pair."""
+    source = chooser.numbers[drawn.source]
+    words = chooser.prompts(source, drawn.uid, drawn.epoch).wrap(chooser.text(drawn))
+    rng = images.keyed_rng(chooser.seed, drawn.uid, drawn.epoch)
+    return source, words, pixels(images.image_part(drawn.parts), rng, drawn)
+
+
 @dataclass(frozen=True)
 class PreparePair:
     """Makes {image: CHW uint8, text: T, account: 6} from a drawn sample, the text within its template."""
@@ -79,10 +87,7 @@ class PreparePair:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        source = self.chooser.numbers[drawn.source]
-        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
-        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        source, words, picture = _pair(self.chooser, self.pixels, drawn)
         had, taken = self.tokenizer.count(words), len(self.tokenizer(words)) - self.tokenizer.marks
         return {
             **picture,
@@ -104,10 +109,7 @@ class PrepareTold:
 
     def __call__(self, drawn: DrawnSample) -> dict[str, Tensor]:
         """Tensors of one sample."""
-        source = self.chooser.numbers[drawn.source]
-        words = self.chooser.prompts(source, drawn.uid, drawn.epoch).wrap(self.chooser.text(drawn))
-        rng = images.keyed_rng(self.chooser.seed, drawn.uid, drawn.epoch)
-        picture = self.pixels(images.image_part(drawn.parts), rng, drawn)
+        source, words, picture = _pair(self.chooser, self.pixels, drawn)
         whole = self.code.encode(words)
         ids = whole[: self.length - 2]
         text_T = torch.full((self.length,), NOTHING)

@@ -89,19 +89,19 @@ def _plain(model: str) -> Any:
     return copy
 
 
-def source_of(model: str) -> tuple[str, dict[str, str]]:
-    """(what `from_pretrained` takes, its options) of a folder, a .gguf file or a hub's name. Raises ValueError."""
+def source_of(model: str, fault: type[ValueError] = ValueError) -> tuple[str, dict[str, str]]:
+    """(what `from_pretrained` takes, its options) of a folder, a .gguf file or a hub's name. Raises `fault`."""
     path = Path(model).expanduser()
     if path.suffix != ".gguf":
         return (str(path) if path.is_dir() else model), {}
     if not path.is_file():
-        raise ValueError(f"language model: no file {model}; give the path of a .gguf file that is there")
+        raise fault(f"language model: no file {model}; give the path of a .gguf file that is there")
     return str(path.parent), {"gguf_file": path.name}
 
 
 @contextmanager
-def loading(what: str) -> Iterator[None]:
-    """Let the library print no progress, and say in one sentence what does not load. Raises ValueError."""
+def loading(what: str, fault: type[ValueError] = ValueError) -> Iterator[None]:
+    """Let the library print no progress, and say in one sentence what does not load. Raises `fault`."""
     from transformers.utils import logging
 
     showed = logging.is_progress_bar_enabled()
@@ -109,7 +109,7 @@ def loading(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the hub's client, transformers, safetensors and gguf share no base of their errors
-        raise ValueError(
+        raise fault(
             f"{what}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]}); give a folder with"
             " config.json, tokenizer.json and safetensors, a .gguf file, or a name on the hub"
         ) from error

@@ -52,7 +52,7 @@ class AskingPlan:
 
 @dataclass(frozen=True)
 class AskedCounts:
-    """AskedCounts of samples: all, answered, unreadable, such as ask nothing; and of questions.
+    """Numbers of samples: all, answered, unreadable, such as ask nothing; and of questions.
 
     `errors`: of unreadable samples, how many had each.
     """

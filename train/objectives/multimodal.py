@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from curate.models.files import ModelError
-from curate.models.fusion import TokensConfig
 from curate.models.towers.tower import VisionTower
 from curate.models.vision_language import VisionLanguage
 from train.config import Caption, Multimodal, TextOnly
@@ -30,8 +29,7 @@ class MultimodalObjective(nn.Module):
     ) -> None:
         super().__init__()
         language = settings.language.build(settings.form.tags())
-        self.fusion = TokensConfig() if isinstance(settings, TextOnly) else settings.fusion
-        self.net = VisionLanguage(towers, settings.connector, language, self.fusion)
+        self.net = VisionLanguage(towers, settings.connector, language, settings.fusion)
         self.sources, self.visual_tokens = sources, self.net.places
         if self.net.gated is not None and settings.form.image_tag != "none":
             raise ModelError(
@@ -39,13 +37,7 @@ class MultimodalObjective(nn.Module):
                 " picture's one place is its tag already; leave image_tag out"
             )
         frozen = self.net.language.parts().keys() - self.net.language.trained
-        self.trained = frozenset(self.net.parts()) - frozen - self._untrained(settings)
-
-    @staticmethod
-    def _untrained(settings: Caption | TextOnly | Multimodal) -> set[str]:
-        if isinstance(settings, TextOnly):
-            return {"tower"} if settings.train_language else {"tower", "language"}
-        return set() if settings.train_tower else {"tower"}
+        self.trained = frozenset(self.net.parts()) - frozen - (set() if settings.train_tower else {"tower"})
 
     def parts(self) -> Parts:
         """Towers, connector and language model, and gated blocks where there are any."""

@@ -42,7 +42,8 @@ class TextOnlyObjective(MultimodalObjective):
     def __init__(self, clip: DualEncoder, settings: TextOnly, sources: int = 1) -> None:
         super().__init__({"clip": tower_of(clip.net, clip.config, embedding=True)}, settings, sources)
         self.texts = FrozenTexts(clip.net)
-        self.noise = settings.noise
+        self.trained -= set() if settings.train_language else {"language"}
+        self.noise, self.shifts = settings.noise, settings.gap is not None
         width = self.net.all_towers()["clip"].shape.width
         gap_D = torch.zeros(width) if settings.gap is None else measure_gap(clip, settings.gap)
         self.register_buffer("gap_D", gap_D, persistent=False)
@@ -51,7 +52,7 @@ class TextOnlyObjective(MultimodalObjective):
         """vectors_NPE of the contexts."""
         with torch.no_grad():
             x_ND = self.texts(batch["image"].flatten(0, 1))
-            x_ND = F.normalize(x_ND + self.gap_D, dim=-1) if self.gap_D.any() else x_ND
+            x_ND = F.normalize(x_ND + self.gap_D, dim=-1) if self.shifts else x_ND
             if self.noise and self.training:
                 x_ND = F.normalize(x_ND + self.noise * torch.randn_like(x_ND), dim=-1)
         vectors_NPE: Tensor = self.net.connector([Features(x_ND[:, None], (1, 1))])
@@ -67,7 +68,10 @@ class FrozenTexts(nn.Module):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Embeddings of texts."""
-        embeddings_BD: Tensor = self._net[0].to(ids_BT.device).encode_text(ids_BT, normalize=True)  # type: ignore[operator]
+        [net] = self._net
+        if next(net.parameters()).device != ids_BT.device:
+            net.to(ids_BT.device)
+        embeddings_BD: Tensor = net.encode_text(ids_BT, normalize=True)  # type: ignore[operator]
         return embeddings_BD.float()
 
 

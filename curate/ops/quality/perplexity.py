@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from curate.extras import require
 from curate.models.devices import CPU, Device, Settled
 from curate.models.files import ModelError, file_digest
 from curate.ops.spec import Columns, Count, Knobs, Natural, op
+from curate.tokens.hf import loading, source_of
 
 _CHARACTERS_A_TOKEN = 16
 """Text beyond `max_tokens` times this is not even split into tokens."""
@@ -116,15 +116,10 @@ def _check_on_hub(model: str) -> None:
     require("perplexity", "transformers")
     import transformers
 
-    _check_file(model)
-    with _loading(model):
+    source_of(model, ModelError)
+    with loading(f"language model {model}", ModelError):
         transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
         transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-
-
-def _check_file(model: str) -> None:
-    if model.endswith(".gguf") and not Path(model).is_file():
-        raise ModelError(f"language model: no file {model}; give the path of a .gguf file that is there")
 
 
 def _load(model: str, precision: Settled, device: Device) -> tuple[Any, Any]:
@@ -133,32 +128,10 @@ def _load(model: str, precision: Settled, device: Device) -> tuple[Any, Any]:
     import transformers
 
     where, dtype = device.torch(), device.dtype(precision)
-    _check_file(model)
-    path = Path(model)
-    options: dict[str, str]
-    source, options = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (model, {})
-    with _loading(model):
+    source, options = source_of(model, ModelError)
+    with loading(f"language model {model}", ModelError):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         net = transformers.AutoModelForCausalLM.from_pretrained(
             source, trust_remote_code=False, dtype=dtype, use_safetensors=True, **options
         )
     return net.to(where).eval(), tokenizer
-
-
-@contextmanager
-def _loading(model: str) -> Iterator[None]:
-    """Let the library print nothing, and say in one sentence what does not load."""
-    import transformers
-
-    showed = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:  # the hub's client, transformers, safetensors and gguf share no base of their errors
-        raise ModelError(
-            f"language model {model}: does not load ({type(error).__name__}: {' '.join(str(error).split())[:300]});"
-            " give a folder with config.json, tokenizer.json and safetensors, a .gguf file, or a name on the hub"
-        ) from error
-    finally:
-        if showed:
-            transformers.utils.logging.enable_progress_bar()
